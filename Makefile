@@ -1,0 +1,55 @@
+# The contributor's manual: every target sets up what it needs (.venv, pinned packages, this package).
+
+PYTHON ?= python3
+DATA ?= ../shared/data
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+EXAMPLE := packaging/example/sub-FG6692_FLAIR.nii.gz
+# Tests that need the development data run where that folder exists and say that they are skipped elsewhere.
+export UAD_DATA := $(if $(wildcard $(DATA)/ixi_t1),$(abspath $(DATA)),)
+
+.PHONY: help demo test check format build bench eval-dev train-default clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
+
+$(READY): pyproject.toml packaging/constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c packaging/constraints.txt torch==2.13.0 -e ".[dev]"
+	touch $(READY)
+
+demo: $(READY)  ## find the lesion in a real patient's FLAIR; ends with where map, mask and picture are
+	@$(BIN)/uad detect $(EXAMPLE) -o demo/map.nii.gz --overwrite
+	@echo "map      demo/map.nii.gz"
+	@echo "mask     demo/map_mask.nii.gz"
+	@echo "picture  demo/map_overlay.png"
+	@echo "findings demo/map.json"
+
+test: $(READY)  ## all tests (no GPU, no network)
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## format, lint, types and the fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -m "not slow"
+
+format: $(READY)  ## format and mend what lint can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+build: $(READY)  ## wheel and source archive in dist/
+	$(BIN)/python -m build --outdir dist
+
+bench: $(READY)  ## seconds per stage, peak memory, and the network's share of the matrix-multiply rate
+	$(BIN)/python packaging/scripts/bench.py $(DATA)
+
+eval-dev: $(READY)  ## the development cases beside the plain baseline
+	$(BIN)/python packaging/scripts/eval_dev.py $(DATA)
+
+train-default: $(READY)  ## train the model that comes along; goes on from runs/default/checkpoint.pt
+	$(BIN)/python packaging/scripts/train_default.py $(DATA)
+
+clean:  ## remove what the targets made, but neither caches of scans nor runs
+	rm -rf $(VENV) dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,43 @@
+"""Build the small templates in `uadcli/imaging/templates` from the MNI152NLin2009cAsym files.
+
+    python packaging/scripts/make_templates.py FOLDER
+
+FOLDER holds the template files of TemplateFlow names (T1w and tissue probabilities at 2 mm, brain mask at 1 mm).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from uadcli.imaging.geometry import resample
+
+OUT = Path(__file__).parents[2] / "uadcli" / "imaging" / "templates"
+PREFIX = "tpl-MNI152NLin2009cAsym_res-"
+
+
+def save(name: str, data: np.ndarray, affine: np.ndarray) -> None:
+    image = nib.Nifti1Image(data.astype(np.uint8), affine)
+    image.set_sform(affine, 4)
+    image.set_qform(affine, 4)
+    image.header["descrip"] = b"(c) 1993-2009 Louis Collins, MNI, McGill"
+    image.to_filename(OUT / name)
+
+
+def main(folder: Path) -> None:
+    head = nib.load(folder / f"{PREFIX}02_T1w.nii.gz")
+    data, affine = head.get_fdata(), head.affine
+    save("mni_head_T1w.nii.gz", np.clip(data / np.percentile(data, 99.9) * 255, 0, 255).round(), affine)
+    mask = nib.load(folder / f"{PREFIX}01_desc-brain_mask.nii.gz")
+    coarse = resample((mask.get_fdata() > 0).astype(np.float32), mask.affine, data.shape, affine, antialias=True)
+    save("mni_brain_mask.nii.gz", coarse >= 0.5, affine)
+    tissues = [nib.load(folder / f"{PREFIX}02_label-{t}_probseg.nii.gz").get_fdata() for t in ("CSF", "GM", "WM")]
+    label = np.argmax(tissues, axis=0) + 1
+    save("mni_tissue_dseg.nii.gz", np.where(np.max(tissues, axis=0) > 0.8, label, 0) * (coarse >= 0.5), affine)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

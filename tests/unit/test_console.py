@@ -1,0 +1,186 @@
+"""stderr says what happens; lines move only on a terminal; seconds and warnings are remembered."""
+
+import io
+import re
+import warnings
+
+import pytest
+
+from uadcli.console import Reporter, Stage, duration, print_error
+from uadcli.errors import InputError, OutputError
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+
+
+def work(reporter):
+    with reporter.stage("skull strip") as stage:
+        stage.update(1, 2)
+        reporter.warn("the [brain] is cut off")
+    with reporter.stage("score"):
+        pass
+
+
+def test_without_a_terminal_each_stage_is_one_plain_line():
+    stream = io.StringIO()
+    work(Reporter(stream=stream))
+    assert re.fullmatch(
+        r"warning: the \[brain\] is cut off\nskull strip  \d+\.\d s\nscore  \d+\.\d s\n", stream.getvalue()
+    )
+
+
+def test_a_terminal_gets_a_moving_line():
+    stream = Terminal()
+    work(Reporter(stream=stream))
+    assert "\x1b[" in stream.getvalue()
+    assert "skull strip" in stream.getvalue()
+    assert "the [brain] is cut off" in stream.getvalue()
+
+
+@pytest.mark.parametrize(("variable", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_a_plain_terminal_gets_no_escape_codes(monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    stream = Terminal()
+    work(Reporter(stream=stream))
+    assert "\x1b" not in stream.getvalue()
+    assert "score" in stream.getvalue()
+
+
+def test_quiet_leaves_only_warnings_and_errors():
+    stream = Terminal()
+    reporter = Reporter(stream=stream, verbosity=-1)
+    work(reporter)
+    reporter.info("a fact")
+    reporter.error("it stops")
+    assert stream.getvalue() == "warning: the [brain] is cut off\nerror: it stops\n"
+
+
+def test_details_are_for_verbose():
+    streams = io.StringIO(), io.StringIO()
+    for verbosity, stream in enumerate(streams):
+        Reporter(stream=stream, verbosity=verbosity).debug("a detail")
+    assert [s.getvalue() for s in streams] == ["", "a detail\n"]
+
+
+def test_silent_says_nothing_and_remembers(capsys):
+    reporter = Reporter(silent=True)
+    work(reporter)
+    assert list(reporter.seconds) == ["skull strip", "score"]
+    assert reporter.warnings == ["the [brain] is cut off"]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_nothing_is_ever_written_to_stdout(capsys):
+    work(Reporter())
+    assert capsys.readouterr().out == ""
+
+
+def test_a_stage_inside_another_is_timed_but_not_shown():
+    stream = io.StringIO()
+    reporter = Reporter(stream=stream)
+    with reporter.stage("outer"), reporter.stage("inner"):
+        pass
+    assert list(reporter.seconds) == ["inner", "outer"]
+    assert "inner" not in stream.getvalue()
+
+
+def test_a_stage_that_is_repeated_adds_up():
+    reporter = Reporter(silent=True)
+    for _ in range(2):
+        with reporter.stage("score") as stage:
+            stage.started -= 1
+    assert reporter.seconds["score"] == pytest.approx(2, abs=0.5)
+
+
+def test_a_stage_that_fails_is_not_counted_and_passes_the_error_on():
+    reporter = Reporter(silent=True)
+    with pytest.raises(InputError), reporter.stage("read"):
+        raise InputError("no brain")
+    assert reporter.seconds == {}
+
+
+def test_time_left_comes_from_counted_steps():
+    stage = Stage("reconstruction")
+    stage.started -= 10
+    assert stage.left() is None
+    stage.update(1, 4)
+    assert stage.left() == pytest.approx(30, rel=0.05)
+
+
+def test_time_left_comes_from_the_plan_at_the_pace_so_far():
+    reporter = Reporter(silent=True)
+    reporter.plan({"strip": 10.0, "register": 5.0, "score": 5.0})
+    assert reporter.seconds_left() == pytest.approx(20)
+    with reporter.stage("strip") as stage:
+        stage.started -= 20  # twice as slow as planned
+    with reporter.stage("register") as stage:
+        assert reporter.seconds_left() == pytest.approx(20, abs=0.5)
+    assert Reporter(silent=True).seconds_left() == 0.0
+
+
+def test_progress_is_that_of_the_stage_at_work():
+    reporter = Reporter(silent=True)
+    reporter.progress(1, 2)
+    with reporter.stage("reconstruction") as stage:
+        reporter.progress(3, 9)
+    assert (stage.done, stage.total) == (3, 9)
+
+
+def test_the_log_file_is_plain_timestamped_and_holds_the_traceback(tmp_path):
+    log = tmp_path / "uad.log"
+    log.write_text("before\n")
+    with pytest.raises(ZeroDivisionError), Reporter(stream=Terminal(), verbosity=-1, log_file=log) as reporter:  # noqa: PT012
+        work(reporter)
+        reporter.debug("a detail")
+        raise ZeroDivisionError
+    before, *lines = log.read_text().splitlines()
+    assert before == "before"
+    assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S* (DEBUG|INFO|WARNING|ERROR) ", line) for line in lines)
+    text = "\n".join(lines)
+    assert "\x1b" not in text
+    for part in ("skull strip", "the [brain] is cut off", "a detail", "Traceback", "ZeroDivisionError"):
+        assert part in text
+
+
+def test_a_log_file_that_cannot_be_written_is_an_output_error(tmp_path):
+    with pytest.raises(OutputError) as caught:
+        Reporter(log_file=tmp_path / "no" / "uad.log")
+    assert caught.value.exit_code == 6
+
+
+def test_warnings_of_libraries_are_details():
+    stream = io.StringIO()
+    before = warnings.showwarning
+    with warnings.catch_warnings(), Reporter(stream=stream, verbosity=1):
+        warnings.simplefilter("always")
+        warnings.warn("old header", UserWarning, stacklevel=1)
+    assert stream.getvalue() == "UserWarning: old header\n"
+    assert warnings.showwarning is before
+
+
+def test_an_error_is_one_line(capsys):
+    print_error(InputError("is empty", path="scan.nii"))
+    assert capsys.readouterr().err == "error: scan.nii: is empty\n"
+
+
+def test_a_bug_says_how_to_see_more(capsys):
+    print_error(ValueError("odd\nthing"))
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert "this is a bug" in line
+    assert "--debug" in line
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (125, "2 min 05 s")]
+)
+def test_durations_in_words(seconds, words):
+    assert duration(seconds) == words

@@ -1,0 +1,120 @@
+"""An explicit device is that device or an error; threads and memory are bounded by what there is."""
+
+import os
+
+import pytest
+import torch
+
+from uadcli import device
+from uadcli.errors import DeviceError
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine with the devices given, of which `broken` ones fail at first use."""
+
+    def build(present, broken=()):
+        monkeypatch.setattr(device, "available", lambda: [*present, "cpu"])
+        monkeypatch.setattr(device, "_fault", lambda name: "no kernel image" if name in broken else None)
+
+    return build
+
+
+def test_cpu_is_always_there():
+    assert device.choose("cpu") == ("cpu", "as asked for")
+    assert device.available()[-1] == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("present", "broken", "name", "why"),
+    [
+        ([], (), "cpu", "no GPU"),
+        (["cuda:0", "cuda:1"], (), "cuda:0", "first GPU"),
+        (["cuda:0", "cuda:1"], ("cuda:0",), "cuda:1", "first GPU"),
+        (["mps"], (), "mps", "first GPU"),
+        (["cuda:0"], ("cuda:0",), "cpu", "cuda:0 does not work: no kernel image"),
+    ],
+)
+def test_auto_says_what_it_chose_and_why(machine, present, broken, name, why):
+    machine(present, broken)
+    chosen, reason = device.choose("auto")
+    assert chosen == name
+    assert why in reason
+
+
+def test_cuda_means_the_first_one(machine):
+    machine(["cuda:0", "cuda:1"])
+    assert device.choose("cuda")[0] == "cuda:0"
+    assert device.choose("cuda:1")[0] == "cuda:1"
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:7", "mps"])
+def test_a_missing_device_is_an_error_that_says_what_exists(machine, name):
+    machine([])
+    with pytest.raises(DeviceError) as caught:
+        device.choose(name)
+    assert caught.value.exit_code == 5
+    assert name in str(caught.value)
+    assert "This machine has cpu;" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "cuda:", "cuda:x", "cuda:-1", "CPU ", "cpu:0"])
+def test_a_malformed_device_is_an_error(machine, name):
+    machine(["cuda:0"])
+    with pytest.raises(DeviceError) as caught:
+        device.choose(name)
+    assert "cuda:0, cpu" in str(caught.value)
+
+
+def test_a_broken_device_is_never_replaced_when_asked_for(machine):
+    machine(["cuda:0"], broken=("cuda:0",))
+    with pytest.raises(DeviceError) as caught:
+        device.choose("cuda")
+    assert "no kernel image" in str(caught.value)
+
+
+def test_every_available_device_works_and_can_be_described():
+    for name in device.available():
+        assert device.choose(name)[0] == name
+        assert device.describe(name).startswith(f"{name} (")
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    """Put torch, SimpleITK and the environment back afterwards."""
+    import SimpleITK as sitk
+
+    before, itk = torch.get_num_threads(), sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    for name in ("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.setenv(name, os.environ.get(name, str(before)))
+    yield sitk.ProcessObject
+    torch.set_num_threads(before)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(itk)
+
+
+def test_one_number_bounds_torch_and_itk(threads):
+    assert device.bound_threads(1) == 1
+    assert torch.get_num_threads() == 1
+    assert threads.GetGlobalDefaultNumberOfThreads() == 1
+    assert os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] == "1"
+
+
+def test_threads_default_to_the_cores_of_this_process(threads):
+    assert device.bound_threads() == device.cores()
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("150000 100000", 1), ("max 100000", 64), ("400000 100000", 4)])
+def test_a_container_quota_bounds_the_cores(monkeypatch, tmp_path, quota, cores):
+    (tmp_path / "cpu.max").write_text(quota)
+    monkeypatch.setattr(device, "CGROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    assert device.cores() == cores
+
+
+def test_a_container_limit_bounds_the_free_memory(monkeypatch, tmp_path):
+    monkeypatch.setattr(device, "CGROUP", tmp_path)
+    whole = device.free_memory_mb()
+    assert whole is None or whole > 0
+    (tmp_path / "memory.max").write_text(str(100 * 2**20))
+    (tmp_path / "memory.current").write_text(str(60 * 2**20))
+    assert device.free_memory_mb() == 40.0

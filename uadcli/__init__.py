@@ -1,0 +1,20 @@
+"""Anomaly maps of brain MRI without labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "detect"]
+
+if TYPE_CHECKING:
+    from uadcli.run.detect import detect
+
+
+def __getattr__(name: str) -> Any:
+    """Load the public functions on first use, so that `import uadcli` alone stays light."""
+    if name == "detect":
+        from uadcli.run.detect import detect
+
+        return detect
+    raise AttributeError(f"module 'uadcli' has no attribute {name!r}")

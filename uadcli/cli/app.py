@@ -1,0 +1,87 @@
+"""The program `uad`: its commands, and how errors and signals become one line and an exit code."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from uadcli import __version__, console
+from uadcli.cli import options as o
+from uadcli.cli.detect import detect
+from uadcli.cli.info import cite, config, doctor
+from uadcli.errors import DeviceError, UadError, UsageError
+
+INTERRUPTED, TERMINATED = 130, 143
+
+app = typer.Typer(context_settings={"help_option_names": ["--help", "-h"]}, pretty_exceptions_enable=False)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"uad {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def uad(
+    ctx: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+    verbose: o.Verbose = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+    log_file: o.LogFile = None,
+) -> None:
+    """Find what is unusual in a brain MRI, without labels. For research only, not for diagnosis."""
+    invocation: o.Invocation = ctx.ensure_object(o.Invocation)
+    invocation.verbose, invocation.quiet, invocation.log_file = verbose, quiet, log_file
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+
+
+for command in (detect, doctor, config, cite):
+    app.command()(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `uad` with `arguments` (by default those of the process) and return its exit code."""
+    typed = list(sys.argv[1:] if arguments is None else arguments)
+    invocation = o.Invocation(command=shlex.join(["uad", *typed]))
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = typer.main.get_command(app)(typed, prog_name="uad", standalone_mode=False, obj=invocation)
+        if code == INTERRUPTED:
+            console.print_error(UadError("interrupted"))
+        return int(code or 0)
+    except Exception as error:
+        known = _translate(error)
+        console.print_error(known, debug=invocation.debug)
+        return known.exit_code if isinstance(known, UadError) else 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _translate(error: Exception) -> Exception:
+    """An error of the command line or of memory as the `UadError` it amounts to; any other as it is."""
+    if isinstance(error, TyperException):
+        context = getattr(error, "ctx", None)
+        place = context.command_path if context else "uad"
+        what = error.format_message().rstrip(".")
+        return UsageError(f"{what} (see `{place} --help`)")
+    if isinstance(error, MemoryError):
+        return DeviceError("out of memory", hint="Close other programs, or lower --batch-size.").with_traceback(
+            error.__traceback__
+        )
+    return error
+
+
+def _terminate(*_: object) -> None:
+    """Unwind as Ctrl-C does, so that temporary files go, and leave with the code of SIGTERM."""
+    raise SystemExit(TERMINATED)

@@ -1,0 +1,54 @@
+"""`uad detect`: one scan in, its anomaly map out."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import typer
+
+from uadcli.cli import options as o
+
+
+def detect(
+    ctx: typer.Context,
+    scan: o.Scan,
+    output: o.Output = None,
+    contrast: o.Contrast = None,
+    volume: o.VolumeIndex = None,
+    geometry: o.Geometry = "auto",
+    brain_mask: o.BrainMask = None,
+    strip: o.Strip = None,
+    weights: o.Weights = None,
+    threshold: o.Threshold = "calibrated",
+    min_volume: o.MinVolume = None,
+    seed: o.Seed = None,
+    config: o.ConfigFile = None,
+    space: o.Space = "native",
+    save: o.Save = "",
+    only_map: o.OnlyMap = False,
+    overwrite: o.Overwrite = False,
+    as_json: o.AsJson = False,
+    strict: o.Strict = False,
+    device: o.Device = "auto",
+    threads: o.Threads = None,
+    batch_size: o.BatchSize = None,
+    verbose: o.Verbose = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+    log_file: o.LogFile = None,
+) -> None:
+    """Write the anomaly map of a brain scan, on the scan's own grid.
+
+    Beside the map come its mask (_mask.nii.gz), a picture (_overlay.png) and a report (.json).
+    For research only, not for diagnosis.
+    """
+    given = locals()
+    o.exclusive(given)
+    settings = o.detect_config(given)
+    with o.reporter(given) as reporter:
+        from uadcli.run import detect as run
+
+        chosen = o.pick(run.DetectOptions, given, save=o.saved(save), command=ctx.obj.command)
+        result = run.detect(scan, output, config=settings, options=chosen, reporter=reporter)
+    typer.echo(json.dumps(result.sidecar, indent=2) if as_json else os.fsencode(result.map_path))

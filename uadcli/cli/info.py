@@ -1,0 +1,35 @@
+"""`uad doctor`, `uad cite` and `uad config`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from uadcli.config import DetectConfig, to_toml
+from uadcli.errors import UadError
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False) -> None:
+    """Say what is installed, which devices and memory there are, and whether the weights are sound."""
+    from uadcli.run.doctor import examine, in_words
+
+    report = examine()
+    typer.echo(json.dumps(report, indent=2) if as_json else in_words(report))
+    if report["problem"]:
+        error = UadError(report["problem"])
+        error.exit_code = report["exit_code"]
+        raise error
+
+
+def cite() -> None:
+    """Print the works to cite, as BibTeX."""
+    from uadcli.report.citation import BIBTEX
+
+    typer.echo(BIBTEX)
+
+
+def config() -> None:
+    """Print the default settings of `uad detect` as TOML, for --config."""
+    typer.echo(to_toml(DetectConfig()), nl=False)

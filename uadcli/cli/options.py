@@ -1,0 +1,285 @@
+"""Every option of every command, declared once, and the checks of their values."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from uadcli.config import CONTRASTS, SPACES, STRIPS, DetectConfig, read_toml
+from uadcli.console import Reporter
+from uadcli.errors import UsageError
+
+T = TypeVar("T")
+GEOMETRIES = ("auto", "sform", "qform")
+SAVES = ("recon", "brain", "transform")
+
+
+@dataclass
+class Invocation:
+    """The command as typed, and the options given before its name."""
+
+    command: str = "uad"
+    verbose: bool = False
+    quiet: bool = False
+    debug: bool = False
+    log_file: Path | None = None
+
+
+def nearest(value: str, known: Sequence[str], option: str) -> str:
+    """The member of `known` that `value` names, in any case. Raises `UsageError` with the closest one otherwise."""
+    by_lower = {name.lower(): name for name in known}
+    if value.lower() in by_lower:
+        return by_lower[value.lower()]
+    near = difflib.get_close_matches(value.lower(), by_lower, n=1)
+    guess = f"Did you mean {by_lower[near[0]]}? " if near else ""
+    raise UsageError(f"{option} cannot be {value!r}", hint=f"{guess}Choose from {', '.join(known)}.")
+
+
+def one_of(option: str, known: Sequence[str]) -> Callable[[str | None], str | None]:
+    """A Typer callback that lets only members of `known` pass."""
+
+    def check(value: str | None) -> str | None:
+        return None if value is None else nearest(value, known, option)
+
+    return check
+
+
+def saved(value: str) -> tuple[str, ...]:
+    """The files named by `--save`: a comma list, `all` spelt out. Raises `UsageError` for an unknown one."""
+    names = [nearest(name.strip(), (*SAVES, "all"), "--save") for name in value.split(",") if name.strip()]
+    return SAVES if "all" in names else tuple(name for name in SAVES if name in names)
+
+
+def check_saved(value: str) -> str:
+    """A Typer callback for `--save`."""
+    saved(value)
+    return value
+
+
+def check_threshold(value: str) -> str:
+    """`calibrated` or a number above 0. Raises `UsageError` otherwise."""
+    try:
+        number = float(value)
+    except ValueError:
+        if value.lower() == "calibrated":
+            return "calibrated"
+        raise UsageError(f"--threshold cannot be {value!r}", hint="Give `calibrated` or a number above 0.") from None
+    if not math.isfinite(number) or number <= 0:
+        raise UsageError(f"--threshold cannot be {value}", hint="Give `calibrated` or a number above 0.")
+    return value
+
+
+def cubic_millimetres(text: str) -> float:
+    """A volume in mm3 from `64`, `64mm3` or `0.5ml`. Raises `UsageError` for anything else."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(mm3|mm³|ml)?\s*", text, re.IGNORECASE)
+    if not found:
+        raise UsageError(f"--min-volume cannot be {text!r}", hint="Give mm3, for example 64 or 64mm3.")
+    return float(found[1]) * (1000.0 if (found[2] or "").lower() == "ml" else 1.0)
+
+
+def exclusive(given: Mapping[str, Any]) -> None:
+    """Raises `UsageError` for options that contradict one another."""
+    if given.get("brain_mask") and given.get("strip") not in (None, "none"):
+        raise UsageError("--brain-mask and --strip cannot go together", hint="The mask makes stripping needless.")
+    if given.get("only_map") and given.get("save"):
+        raise UsageError("--only-map and --save cannot go together", hint="Leave one of them out.")
+
+
+def detect_config(given: Mapping[str, Any]) -> DetectConfig:
+    """The settings of `--config`, with the options of the command line laid over them. Raises `UsageError`."""
+    config = DetectConfig() if given["config"] is None else _read_config(given["config"])
+    strip = nearest(given["strip"] or config.preprocess.strip, STRIPS, "preprocess.strip")
+    config = dataclasses.replace(
+        config,
+        preprocess=_over(config.preprocess, strip=strip),
+        reconstruction=_over(config.reconstruction, batch_size=given["batch_size"], seed=given["seed"]),
+        scoring=_over(config.scoring, min_volume_mm3=given["min_volume"]),
+    )
+    if config.reconstruction.batch_size < 1:
+        raise UsageError("reconstruction.batch_size must be at least 1", path=given["config"])
+    return config
+
+
+def _over(part: T, **values: Any) -> T:
+    chosen = {name: value for name, value in values.items() if value is not None}
+    return dataclasses.replace(part, **chosen)  # type: ignore[type-var]
+
+
+def _read_config(path: Path) -> DetectConfig:
+    try:
+        config: DetectConfig = read_toml(DetectConfig, path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror}", path=path, hint="`uad config` prints one.") from error
+    except UnicodeDecodeError as error:
+        raise UsageError("is not text in UTF-8", path=path, hint="`uad config` prints one.") from error
+    except UsageError as error:
+        raise UsageError(error.what, path=path, hint=error.hint) from error
+    return config
+
+
+def pick(kind: Callable[..., T], given: Mapping[str, Any], **more: Any) -> T:
+    """Build the dataclass `kind` from the options whose names are its fields."""
+    names = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in given.items() if name in names and name not in more}, **more)
+
+
+def reporter(given: Mapping[str, Any]) -> Reporter:
+    """A reporter as the options before and after the command's name ask for it. Raises `UsageError`."""
+    before: Invocation = given["ctx"].obj
+    verbose, quiet = given["verbose"] or before.verbose, given["quiet"] or before.quiet
+    if verbose and quiet:
+        raise UsageError("--verbose and --quiet cannot go together", hint="Leave one of them out.")
+    return Reporter(verbosity=int(verbose) - int(quiet), log_file=given["log_file"] or before.log_file)
+
+
+def _note_debug(ctx: typer.Context, value: bool) -> bool:
+    invocation = ctx.find_root().ensure_object(Invocation)
+    invocation.debug = invocation.debug or value
+    return value
+
+
+def _option(*names: str, panel: str | None = None, **more: Any) -> Any:
+    return typer.Option(*names, rich_help_panel=panel, **more)
+
+
+INPUT, METHOD, OUTPUT, RUNNING, TALK = "Input", "Method", "Output", "Running", "Messages"
+
+Scan = Annotated[
+    Path, typer.Argument(metavar="SCAN", help="The scan: .nii, .nii.gz, .img/.hdr or .mgz.", show_default=False)
+]
+Contrast = Annotated[
+    str | None,
+    _option(
+        "--contrast",
+        panel=INPUT,
+        callback=one_of("--contrast", CONTRASTS),
+        metavar="|".join(CONTRASTS),
+        help="Contrast of the scan; else from its name, else from its intensities.",
+    ),
+]
+VolumeIndex = Annotated[
+    int | None,
+    _option("--volume", panel=INPUT, min=0, metavar="N", help="Which volume of a 4-D scan, counted from 0."),
+]
+Geometry = Annotated[
+    str,
+    _option(
+        "--geometry",
+        panel=INPUT,
+        callback=one_of("--geometry", GEOMETRIES),
+        metavar="|".join(GEOMETRIES),
+        help="Which of the header's two geometries to believe.",
+    ),
+]
+BrainMask = Annotated[
+    Path | None, _option("--brain-mask", panel=INPUT, metavar="FILE", help="Brain mask on the scan's grid.")
+]
+
+Strip = Annotated[
+    str | None,
+    _option(
+        "--strip",
+        panel=METHOD,
+        callback=one_of("--strip", STRIPS),
+        metavar="|".join(STRIPS),
+        help="How the brain is found: a network, an atlas (fast), or it already is.",
+        show_default="hd-bet",
+    ),
+]
+Weights = Annotated[
+    str | None, _option("--weights", panel=METHOD, metavar="NAME|PATH", help="Weights other than the bundled ones.")
+]
+Threshold = Annotated[
+    str,
+    _option(
+        "--threshold",
+        panel=METHOD,
+        callback=check_threshold,
+        metavar="calibrated|VALUE",
+        help="Score above which a voxel is marked; calibrated on healthy scans.",
+    ),
+]
+MinVolume = Annotated[
+    float | None,
+    _option(
+        "--min-volume",
+        panel=METHOD,
+        parser=cubic_millimetres,
+        metavar="MM3",
+        help="Smallest component that is kept, for example 64 or 64mm3.",
+        show_default="64",
+    ),
+]
+Seed = Annotated[
+    int | None, _option("--seed", panel=METHOD, min=0, metavar="N", help="Seed of the noise.", show_default="0")
+]
+ConfigFile = Annotated[
+    Path | None,
+    _option("--config", panel=METHOD, metavar="TOML", help="All settings from a file (see `uad config`)."),
+]
+
+Output = Annotated[
+    Path | None,
+    _option(
+        "--output", "-o", panel=OUTPUT, metavar="MAP", help="The map; else SCAN_desc-anomaly_map.nii.gz beside it."
+    ),
+]
+Space = Annotated[
+    str,
+    _option(
+        "--space",
+        panel=OUTPUT,
+        callback=one_of("--space", SPACES),
+        metavar="|".join(SPACES),
+        help="On the scan's own grid, in MNI space, or both.",
+    ),
+]
+Save = Annotated[
+    str,
+    _option(
+        "--save",
+        panel=OUTPUT,
+        callback=check_saved,
+        metavar="LIST",
+        show_default=False,
+        help="More files: recon, brain, transform or all, with commas between.",
+    ),
+]
+OnlyMap = Annotated[bool, _option("--only-map", panel=OUTPUT, help="Write the map alone: no mask, picture or sidecar.")]
+Overwrite = Annotated[bool, _option("--overwrite", panel=OUTPUT, help="Replace files that exist.")]
+AsJson = Annotated[bool, _option("--json", panel=OUTPUT, help="Print the report as JSON instead of the map's path.")]
+Strict = Annotated[bool, _option("--strict", panel=OUTPUT, help="Exit with 7 if quality control fails.")]
+
+Device = Annotated[
+    str, _option("--device", panel=RUNNING, metavar="auto|cpu|cuda|cuda:N|mps", help="Where the networks run.")
+]
+Threads = Annotated[
+    int | None,
+    _option("--threads", panel=RUNNING, min=1, metavar="N", help="Threads at most.", show_default="all cores"),
+]
+BatchSize = Annotated[
+    int | None,
+    _option(
+        "--batch-size",
+        panel=RUNNING,
+        min=1,
+        metavar="N",
+        help="Slices at once; changes only time and memory.",
+        show_default="32",
+    ),
+]
+
+Verbose = Annotated[bool, _option("--verbose", "-v", panel=TALK, help="Say more.")]
+Quiet = Annotated[bool, _option("--quiet", "-q", panel=TALK, help="Say only warnings and errors.")]
+Debug = Annotated[bool, _option("--debug", panel=TALK, callback=_note_debug, help="Show the traceback of an error.")]
+LogFile = Annotated[
+    Path | None, _option("--log-file", panel=TALK, metavar="FILE", help="Append all messages and tracebacks to a file.")
+]

@@ -1,0 +1,192 @@
+"""The settings of every stage, as frozen dataclasses that can be written to and read from TOML.
+
+Each default that the paper fixes names it; the others were chosen by the measurements in the model card.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, get_args
+
+from uadcli.errors import UsageError
+
+T = TypeVar("T")
+Contrast = Literal["T1w", "T2w", "FLAIR"]
+CONTRASTS: tuple[str, ...] = get_args(Contrast)
+Strip = Literal["hd-bet", "atlas", "none"]
+STRIPS: tuple[str, ...] = get_args(Strip)
+Space = Literal["native", "mni", "both"]
+SPACES: tuple[str, ...] = get_args(Space)
+
+
+@dataclass(frozen=True)
+class PreprocessConfig:
+    """From a scan to intensities in [0, 1] on the 2 mm MNI grid (method 1.1, 1.2)."""
+
+    strip: Strip = "hd-bet"
+    bias_field: bool = True
+    lower_percentile: float = 1.0  # of the voxels in the brain, clipped (reference code)
+    upper_percentile: float = 99.0
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Sizes of the denoising network; the defaults are the published ones (44.07 M parameters)."""
+
+    image_size: int = 96
+    channels: int = 128
+    multipliers: tuple[int, ...] = (1, 2, 2)
+    blocks: int = 3
+    unshuffle: int = 1  # 2: a 2x2 pixel-unshuffle stem, so that the work happens at half the resolution
+    head_channels: int = 64
+    embedding: int = 512
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Sizes of the conditioning encoder; the defaults are ResNet-50 with one input channel (24.55 M parameters)."""
+
+    blocks: tuple[int, ...] = (3, 4, 6, 3)
+    width: int = 64
+    condition: int = 512
+    norm: Literal["batch", "group"] = "batch"
+    unshuffle: int = 1
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A conditioned diffusion model. `conditioned=False` is the plain DDPM of the same family."""
+
+    unet: UNetConfig = field(default_factory=UNetConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    conditioned: bool = True
+    steps: int = 1000
+    noise: Literal["simplex", "gaussian"] = "simplex"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a model is trained (method 2.5 and 11)."""
+
+    steps: int = 2600
+    batch_size: int = 16
+    learning_rate: float = 4e-4
+    warmup: int = 100
+    ema: float = 0.999
+    clip: float = 1.0
+    lesion_probability: float = 0.5  # of a slice to carry a synthetic anomaly, which the target does not have
+    lesion_weight: float = 2.0  # extra weight of the loss inside it
+    augment: bool = True
+    seed: int = 3141
+    checkpoint_every: int = 100
+
+
+@dataclass(frozen=True)
+class ReconstructionConfig:
+    """How pseudo-healthy slices are drawn: one step from each level, averaged (method 2.6)."""
+
+    levels: tuple[int, ...] = ()  # empty: those stored with the weights (250, 500, 750 in the paper)
+    batch_size: int = 32
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ScoringConfig:
+    """From residual to findings (method 7)."""
+
+    erosion: int = 3  # iterations of a 2-D cross on the brain mask, per axial slice
+    median: int = 5  # side of the 3-D median filter, voxels of 2 mm
+    min_volume_mm3: float = 64.0  # components of at most 7 voxels of 8 mm3 are dropped
+
+
+@dataclass(frozen=True)
+class DetectConfig:
+    """Everything that decides the result of `uad detect` beside the scan and the weights."""
+
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    reconstruction: ReconstructionConfig = field(default_factory=ReconstructionConfig)
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
+
+
+def preset(name: str) -> ModelConfig:
+    """The model sizes called `reference` (as published, 68.6 M) or `small` (for CPUs, under 10 M).
+
+    Raises `UsageError` for another name.
+    """
+    if name == "reference":
+        return ModelConfig()
+    if name == "small":
+        return ModelConfig(
+            unet=UNetConfig(channels=32, multipliers=(1, 2, 4), blocks=1, unshuffle=2, head_channels=32, embedding=256),
+            encoder=EncoderConfig(blocks=(1, 1, 1, 1), width=16, condition=256, norm="group", unshuffle=2),
+        )
+    raise UsageError(f"there is no preset {name!r}", hint="The presets are 'small' and 'reference'.")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config as plain dictionaries, lists and numbers."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(kind: type[T], values: dict[str, Any], where: str = "") -> T:
+    """Build the config dataclass `kind` from nested dictionaries; missing keys keep their defaults.
+
+    Raises `UsageError` for an unknown key (with the nearest known one) and for a value of the wrong type.
+    """
+    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    default = kind()
+    chosen: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{where}{key}"
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1)
+            hint = f"Did you mean {where}{near[0]}?" if near else f"Known here: {', '.join(fields)}."
+            raise UsageError(f"unknown setting {name}", hint=hint)
+        chosen[key] = _coerce(getattr(default, key), value, name)
+    return kind(**chosen)
+
+
+def _coerce(default: Any, value: Any, name: str) -> Any:
+    if dataclasses.is_dataclass(default) and not isinstance(default, type):
+        if not isinstance(value, dict):
+            raise UsageError(f"{name} is a table of settings, not {value!r}")
+        return from_dict(type(default), value, f"{name}.")
+    if isinstance(default, tuple) and isinstance(value, list | tuple):
+        return tuple(_coerce(default[0] if default else 0, item, name) for item in value)
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not type(default):
+        raise UsageError(f"{name} must be a {type(default).__name__}, not {value!r}")
+    return value
+
+
+def read_toml(kind: type[Any], text: str) -> Any:
+    """Parse TOML `text` into the config dataclass `kind`; errors as in `from_dict`, and `UsageError` for bad TOML."""
+    try:
+        return from_dict(kind, tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"not valid TOML: {error}") from error
+
+
+def to_toml(config: Any) -> str:
+    """A config as TOML text that `read_toml` reads back to an equal config."""
+    return "\n".join(_toml_lines(to_dict(config), "")).strip() + "\n"
+
+
+def _toml_lines(values: dict[str, Any], table: str) -> list[str]:
+    lines = [f"{key} = {_toml_value(value)}" for key, value in values.items() if not isinstance(value, dict)]
+    for key, value in values.items():
+        if isinstance(value, dict):
+            lines += ["", f"[{table}{key}]", *_toml_lines(value, f"{table}{key}.")]
+    return lines
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    return f'"{value}"' if isinstance(value, str) else repr(value)

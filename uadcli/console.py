@@ -1,0 +1,228 @@
+"""What the user is told while a command runs: stages, warnings and a log file (the only importer of rich).
+
+On a terminal each stage is a moving line with the time left; elsewhere, or with NO_COLOR, it is one plain line when it
+is done.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from uadcli.errors import OutputError, UadError
+
+
+class Stage:
+    """One stage at work: `update(done, total)` tells how far it is."""
+
+    def __init__(self, name: str, expected: float | None = None) -> None:
+        self.name, self.expected = name, expected
+        self.started = time.monotonic()
+        self.done, self.total = 0, 0
+
+    def update(self, done: int, total: int) -> None:
+        """`done` of `total` steps are behind us."""
+        self.done, self.total = done, total
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the stage began."""
+        return time.monotonic() - self.started
+
+    def left(self, pace: float = 1.0) -> float | None:
+        """Seconds left, from the steps if they are counted, else from the expected seconds times `pace`."""
+        if self.total and self.done:
+            return self.elapsed * (self.total - self.done) / self.done
+        return None if self.expected is None else max(self.expected * pace - self.elapsed, 0.0)
+
+
+class Reporter:
+    """Tells the user about one command, and remembers `seconds` per stage and `warnings` for the sidecar.
+
+    `verbosity` is -1 (warnings and errors only), 0, or 1 (details too). `silent` prints nothing and still remembers.
+    As a context manager it closes the log file, and writes the traceback of an escaping error into it.
+    """
+
+    def __init__(
+        self,
+        *,
+        silent: bool = False,
+        verbosity: int = 0,
+        log_file: Path | None = None,
+        stream: TextIO | None = None,
+    ) -> None:
+        self.silent, self.verbosity = silent, verbosity
+        self.seconds: dict[str, float] = {}
+        self.warnings: list[str] = []
+        self._stream = stream or sys.stderr
+        self._log = _open_log(log_file) if log_file else None
+        self._expected: dict[str, float] = {}
+        self._current: Stage | None = None
+        self._showwarning = warnings.showwarning
+
+    @property
+    def live(self) -> bool:
+        """Whether moving lines and colours are welcome."""
+        plain = self.silent or self.verbosity < 0 or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+        return not plain and self._stream.isatty()
+
+    def plan(self, expected: Mapping[str, float]) -> None:
+        """Name the coming stages in order with the seconds each usually takes, from which the time left is guessed."""
+        self._expected = dict(expected)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Stage]:
+        """Time a stage and show it; a stage inside another is only timed."""
+        stage = Stage(name, self._expected.get(name))
+        outer, self._current = self._current, stage
+        try:
+            if self.live and outer is None:
+                with self._moving_line(stage):
+                    yield stage
+            else:
+                yield stage
+        finally:
+            self._current = outer
+        self.seconds[name] = self.seconds.get(name, 0.0) + stage.elapsed
+        if outer is None:
+            self._tell("INFO", f"{name}  {stage.elapsed:.1f} s", level=0)
+        else:
+            self._write_log("DEBUG", f"{name}  {stage.elapsed:.1f} s")
+
+    def progress(self, done: int, total: int) -> None:
+        """`done` of `total` steps of the stage at work are behind us."""
+        if self._current is not None:
+            self._current.update(done, total)
+
+    def seconds_left(self) -> float | None:
+        """Seconds until the last planned stage ends, at the pace of those behind us; None if nothing is known."""
+        behind = [(self._expected[n], s) for n, s in self.seconds.items() if n in self._expected]
+        usual = sum(expected for expected, _ in behind)
+        pace = min(max(sum(s for _, s in behind) / usual, 0.2), 20.0) if usual else 1.0
+        now = self._current
+        here = now.left(pace) if now else 0.0
+        coming = [s for n, s in self._expected.items() if n not in self.seconds and (now is None or n != now.name)]
+        return None if here is None else here + pace * sum(coming)
+
+    def debug(self, text: str) -> None:
+        """A detail, shown with --verbose."""
+        self._tell("DEBUG", text, level=1)
+
+    def info(self, text: str) -> None:
+        """A fact the user may want, hidden by --quiet."""
+        self._tell("INFO", text, level=0)
+
+    def warn(self, text: str) -> None:
+        """Something the user should know although the run goes on."""
+        self.warnings.append(text)
+        self._tell("WARNING", text, level=-1)
+
+    def error(self, text: str) -> None:
+        """The one line that says why the command stops."""
+        self._tell("ERROR", text, level=-1)
+
+    def __enter__(self) -> Reporter:
+        warnings.showwarning = self._python_warning
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        warnings.showwarning = self._showwarning
+        if error is not None:
+            self._write_log("ERROR", "".join(traceback.format_exception(error)))
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def _python_warning(self, message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        self.debug(f"{category.__name__}: {message}")
+
+    def _tell(self, kind: str, text: str, level: int) -> None:
+        self._write_log(kind, text)
+        if self.silent or self.verbosity < level:
+            return
+        line = f"{kind.lower()}: {text}" if kind in ("WARNING", "ERROR") else text
+        if self.live:
+            from rich.text import Text
+
+            style = {"WARNING": "yellow", "ERROR": "bold red", "DEBUG": "dim"}.get(kind, "")
+            self._rich_console().print(Text(line, style=style), soft_wrap=True)
+        else:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+
+    def _write_log(self, kind: str, text: str) -> None:
+        if self._log is not None:
+            moment = datetime.now().astimezone().isoformat(timespec="seconds")
+            self._log.writelines(f"{moment} {kind} {line}\n" for line in text.rstrip().splitlines())
+            self._log.flush()
+
+    def _rich_console(self) -> Any:
+        if not hasattr(self, "_rich"):
+            from rich.console import Console
+
+            self._rich = Console(file=self._stream, highlight=False, markup=False, emoji=False)
+        return self._rich
+
+    @contextmanager
+    def _moving_line(self, stage: Stage) -> Iterator[None]:
+        from rich.live import Live
+
+        with Live(
+            console=self._rich_console(),
+            get_renderable=lambda: self._line(stage),
+            refresh_per_second=4,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        ):
+            yield
+
+    def _line(self, stage: Stage) -> Any:
+        from rich.progress_bar import ProgressBar
+        from rich.spinner import Spinner
+        from rich.table import Table
+
+        left = self.seconds_left()
+        if not hasattr(self, "_spinner"):
+            self._spinner = Spinner("dots")
+        line = Table.grid(padding=(0, 1))
+        bar = ProgressBar(stage.total, stage.done, width=24) if stage.total else ""
+        about = "" if left is None else f"about {duration(left)} left"
+        line.add_row(self._spinner, stage.name, bar, duration(stage.elapsed), about)
+        return line
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: `8 s`, `2 min 05 s`."""
+    whole = round(seconds)
+    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60:02d} s"
+
+
+def print_error(error: BaseException, *, debug: bool = False) -> None:
+    """Print an error that ends the command as one line on stderr; with `debug` its traceback goes before it."""
+    if debug:
+        sys.stderr.writelines(traceback.format_exception(error))
+    if isinstance(error, UadError):
+        text = str(error)
+    else:
+        summary = " ".join(f"{type(error).__name__}: {error}".split())
+        text = f"this is a bug, please report it ({summary})" + ("" if debug else "; run again with --debug for more")
+    Reporter().error(text)
+
+
+def _open_log(path: Path) -> TextIO:
+    try:
+        return path.open("a", encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise OutputError(f"cannot write the log file: {error.strerror}", path=path) from error

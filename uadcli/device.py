@@ -1,0 +1,143 @@
+"""Where the arithmetic happens: choosing and describing a device, bounding threads, and the memory that is free."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from uadcli.errors import DeviceError
+
+if TYPE_CHECKING:
+    import torch
+
+CGROUP = Path("/sys/fs/cgroup")  # the limits of a container or a cluster job
+
+
+def choose(name: str = "auto") -> tuple[str, str]:
+    """The torch name of the device called `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, and why it is this one.
+
+    `auto` prefers CUDA, then MPS, then the CPU.
+
+    Raises `DeviceError`, naming what exists, if a device is asked for that is not there or does not work.
+    """
+    present = available()
+    if name == "auto":
+        return _automatic(present)
+    wanted = "cuda:0" if name == "cuda" else name
+    exists = f"This machine has {', '.join(present)}; --device auto chooses."
+    if not re.fullmatch(r"cpu|mps|cuda:\d+", wanted):
+        raise DeviceError(f"there is no kind of device called {name!r}", hint=exists)
+    if wanted not in present:
+        raise DeviceError(f"the device {name} is not there{_why_missing(wanted)}", hint=exists)
+    fault = _fault(wanted)
+    if fault is not None:
+        raise DeviceError(f"the device {name} does not work: {fault}", hint=exists)
+    return wanted, "as asked for"
+
+
+def _automatic(present: list[str]) -> tuple[str, str]:
+    faults = []
+    for candidate in present[:-1]:
+        fault = _fault(candidate)
+        if fault is None:
+            return candidate, "the first GPU that works"
+        faults.append(f"{candidate} does not work: {fault}")
+    return "cpu", "; ".join(faults) or "there is no GPU that torch can use"
+
+
+def available() -> list[str]:
+    """The names of the devices that torch sees, the fastest kind first; `cpu` is always the last."""
+    import torch
+
+    cuda = [f"cuda:{n}" for n in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    return cuda + (["mps"] if torch.backends.mps.is_available() else []) + ["cpu"]
+
+
+def describe(device: torch.device | str) -> str:
+    """One line: the device's name, its maker's name and its size (threads, or memory in GiB)."""
+    import torch
+
+    device = torch.device(device)
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        return f"{device} ({properties.name}, {properties.total_memory / 2**30:.1f} GiB)"
+    if device.type == "mps":
+        return f"mps ({platform.machine()})"
+    return f"cpu ({_processor()}, {torch.get_num_threads()} threads)"
+
+
+def bound_threads(count: int | None = None) -> int:
+    """Bound torch, ITK and BLAS to `count` threads, by default all cores this process may use; returns the number.
+
+    Call it before ANTs is loaded: its ITK reads the environment once.
+    """
+    import SimpleITK as sitk
+    import torch
+
+    threads = max(1, count or cores())
+    for variable in ("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[variable] = str(threads)  # for libraries that are loaded later
+    torch.set_num_threads(threads)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)  # type: ignore[no-untyped-call]
+    if find_spec("threadpoolctl"):
+        import_module("threadpoolctl").threadpool_limits(threads)
+    return threads
+
+
+def cores() -> int:
+    """The cores this process may use: its CPU affinity, and the quota of its container or cluster job."""
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = _read(CGROUP / "cpu.max").partition(" ")
+    return max(1, min(mine, int(quota) // int(period))) if quota.isdigit() and period.isdigit() else mine
+
+
+def free_memory_mb(device: torch.device | str | None = None) -> float | None:
+    """Memory in MB (2**20 bytes) that can still be taken, of the GPU or of this machine; None if it is not known."""
+    if device is not None and str(device).startswith("cuda"):
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0] / 2**20
+    found = re.search(r"MemAvailable:\s+(\d+) kB", _read(Path("/proc/meminfo")))
+    free = [int(found[1]) / 2**10] if found else []
+    limit, used = _read(CGROUP / "memory.max"), _read(CGROUP / "memory.current")
+    if limit.isdigit() and used.isdigit():
+        free.append((int(limit) - int(used)) / 2**20)
+    return max(min(free), 0.0) if free else None
+
+
+def _fault(name: str) -> str | None:
+    """What torch says when a first number is put on the device, or None."""
+    import torch
+
+    try:
+        torch.zeros(1, device=name).add_(1).cpu()
+    except (RuntimeError, AssertionError) as error:
+        return (str(error).splitlines() or [type(error).__name__])[0]
+    return None
+
+
+def _why_missing(name: str) -> str:
+    import torch
+
+    version: Any = torch.version.cuda
+    if name.startswith("cuda") and version is None:
+        return f" (torch {torch.__version__} is built without CUDA)"
+    return ""
+
+
+def _processor() -> str:
+    found = re.search(r"model name\s*:\s*(.+)", _read(Path("/proc/cpuinfo")))
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def _read(path: Path) -> str:
+    """The text of a file of the kernel; empty where there is none."""
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,100 @@
+"""Affine registration to MNI152NLin2009cAsym and exactly back (ANTs; the only module that imports it)."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadcli.errors import InputError
+from uadcli.imaging.geometry import RAS_TO_LPS, Affine, Array, resample, spacing
+from uadcli.imaging.volume import Volume
+
+SEED = 42
+
+
+def register_affine(moving: Volume, fixed: Volume, *, step_mm: float = 3.0) -> Affine:
+    """Affine registration by mutual information; returns the 4x4 map from fixed world points to moving ones, RAS+ mm.
+
+    Both volumes are resampled to `step_mm` first (if finer). The result repeats bit for bit on one machine: ANTs runs
+    on one thread with a fixed seed. Raises `InputError` if ANTs finds no transform.
+    """
+    os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"  # ANTs repeats itself only on one thread
+    import ants
+
+    ants.config.set_ants_deterministic(True, SEED)
+    with tempfile.TemporaryDirectory(prefix="uad-") as folder:
+        try:
+            result = ants.registration(
+                _ants_image(coarsen(fixed, step_mm)),
+                _ants_image(coarsen(moving, step_mm)),
+                type_of_transform="Affine",
+                outprefix=str(Path(folder) / "affine_"),
+                aff_iterations=(500, 250, 100),
+                aff_shrink_factors=(4, 2, 1),
+                aff_smoothing_sigmas=(2, 1, 0),
+            )
+        except Exception as error:  # ANTs raises RuntimeError, ValueError and its own kinds alike
+            raise InputError("registration to the template failed", hint="Check the scan's orientation.") from error
+        return _world_map(ants.read_transform(result["fwdtransforms"][0]))
+
+
+def _world_map(transform: object) -> Affine:
+    """An ITK affine, y = A (x - c) + c + t in LPS+, as a 4x4 matrix in RAS+."""
+    parameters = np.asarray(transform.parameters, dtype=float)  # type: ignore[attr-defined]
+    centre = np.asarray(transform.fixed_parameters, dtype=float)  # type: ignore[attr-defined]
+    matrix = np.eye(4)
+    matrix[:3, :3] = parameters[:9].reshape(3, 3)
+    matrix[:3, 3] = parameters[9:] + centre - matrix[:3, :3] @ centre
+    return RAS_TO_LPS @ matrix @ RAS_TO_LPS
+
+
+def _ants_image(volume: Volume) -> object:
+    import ants
+
+    lps = RAS_TO_LPS @ volume.affine
+    size = spacing(lps)
+    return ants.from_numpy(
+        np.ascontiguousarray(volume.data, dtype=np.float32),
+        origin=lps[:3, 3].tolist(),
+        spacing=size.tolist(),
+        direction=lps[:3, :3] / size,
+    )
+
+
+def coarsen(volume: Volume, step_mm: float) -> Volume:
+    """Resample to voxels of at least `step_mm` along each axis, keeping the field of view and the directions."""
+    size = spacing(volume.affine)
+    factor = np.maximum(step_mm / size, 1.0)
+    if np.allclose(factor, 1.0, atol=0.05):
+        return volume
+    shape = tuple(int(n) for n in np.maximum(np.ceil(np.array(volume.shape) / factor), 1))
+    affine = volume.affine @ np.diag([*factor, 1.0])
+    affine[:3, 3] += volume.affine[:3, :3] @ ((factor - 1) / 2)  # the first coarse voxel is centred on those it covers
+    return Volume(resample(volume.data, volume.affine, shape, affine, antialias=True), affine)  # type: ignore[arg-type]
+
+
+def robust_range(data: Array, inside: NDArray[np.bool_] | None = None) -> Array:
+    """Clip at the 0.5 and 99.5 percentiles (of `inside`, else of all voxels above 0): bright vessels mislead affines."""
+    values = data[inside] if inside is not None else data[data > 0]
+    low, high = np.percentile(values, [0.5, 99.5])
+    return np.clip(data, min(low, 0.0), high).astype(np.float32)
+
+
+def similarity(registered: Array, template: Array, mask: NDArray[np.bool_], bins: int = 32) -> float:
+    """Correlation ratio in [0, 1] of the registered scan given the template, inside `mask` (Roche et al. 1998).
+
+    The part of the scan's variance that the template's intensity explains; blind to which tissue is bright.
+    """
+    x, y = registered[mask].astype(float), template[mask].astype(float)
+    if len(x) < bins or x.std() == 0:
+        return 0.0
+    edges = np.quantile(y, np.linspace(0, 1, bins + 1)[1:-1])
+    group = np.searchsorted(edges, y)
+    count = np.maximum(np.bincount(group, minlength=bins), 1)
+    mean = np.bincount(group, x, bins) / count
+    within = np.bincount(group, x**2, bins).sum() - (count * mean**2).sum()
+    return float(np.clip(1 - within / (len(x) * x.var()), 0, 1))

@@ -1,0 +1,44 @@
+"""The MNI152NLin2009cAsym template that comes with the package, at 2 mm (see `templates/NOTICE.md`)."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadcli.imaging.geometry import resample
+from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
+from uadcli.imaging.volume import Volume
+
+FOLDER = Path(__file__).parent / "templates"
+
+
+@cache
+def _read(name: str) -> Volume:
+    import nibabel as nib
+
+    image = nib.load(FOLDER / f"{name}.nii.gz")
+    return Volume(np.asarray(image.dataobj, dtype=np.float32), np.asarray(image.affine))
+
+
+def head() -> Volume:
+    """The T1w head, (97, 115, 97) at 2 mm, 0..255."""
+    return _read("mni_head_T1w")
+
+
+def brain_mask() -> NDArray[np.bool_]:
+    """The brain mask on the grid of `head`."""
+    return _read("mni_brain_mask").data > 0
+
+
+def brain() -> Volume:
+    """The T1w brain on the grid of `head`; 0 outside the brain."""
+    return Volume(np.where(brain_mask(), head().data, 0).astype(np.float32), head().affine)
+
+
+def on_grid(name: str, order: int = 0) -> NDArray[np.float32]:
+    """One of `mni_head_T1w`, `mni_brain_mask` and `mni_tissue_dseg`, resampled to the model's grid (96, 96, 80)."""
+    volume = _read(name)
+    return resample(volume.data, volume.affine, GRID_SHAPE, GRID_AFFINE, order=order)

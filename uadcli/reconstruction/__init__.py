@@ -1,0 +1,1 @@
+"""Networks and diffusion: from slices to pseudo-healthy slices. Tensors only; no file format but safetensors."""

@@ -1,0 +1,75 @@
+"""Augmentation of whole batches, and synthetic anomalies that the denoiser learns to remove.
+
+Training on corrupted input with a clean target is the idea of synthetic-anomaly noise (Synomaly, arXiv 2411.04004);
+shapes, textures and signs vary as in DISYRE. Nothing here is fitted to any lesion.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from uadcli.reconstruction.noise import NoiseBank
+
+
+def _uniform(low: float, high: float, batch: int, generator: torch.Generator) -> Tensor:
+    return (low + (high - low) * torch.rand(batch, generator=generator)).view(-1, 1, 1, 1)
+
+
+def smooth_field(batch: int, shape: tuple[int, int], generator: torch.Generator, cells: int = 4) -> Tensor:
+    """Smooth random fields (B, 1, H, W), about N(0, 1): a coarse normal grid, bicubically enlarged."""
+    coarse = torch.randn(batch, 1, cells, cells, generator=generator)
+    return F.interpolate(coarse, size=shape, mode="bicubic", align_corners=True)
+
+
+def augment(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Left-right flip, small affine, gamma, bias field, scale and acquisition noise on slices (B, 1, H, W) in [0, 1]."""
+    batch, _, height, width = x.shape
+    flip = torch.where(torch.rand(batch, generator=generator) < 0.5, -1.0, 1.0)
+    angle = (torch.rand(batch, generator=generator) - 0.5) * 0.25
+    zoom = 1 + (torch.rand(batch, 2, generator=generator) - 0.5) * 0.2
+    shift = (torch.rand(batch, 2, generator=generator) - 0.5) * 0.06
+    theta = torch.zeros(batch, 2, 3)
+    theta[:, 0, 0], theta[:, 0, 1] = flip * zoom[:, 0] * angle.cos(), -zoom[:, 0] * angle.sin()
+    theta[:, 1, 0], theta[:, 1, 1] = flip * zoom[:, 1] * angle.sin(), zoom[:, 1] * angle.cos()
+    theta[:, :, 2] = shift
+    x = F.grid_sample(x, F.affine_grid(theta, [batch, 1, height, width], align_corners=False), align_corners=False)
+    inside = (x > 0.02).float()
+    x = x.clamp(1e-4, 1) ** _uniform(-0.3, 0.3, batch, generator).exp()
+    x = x * (0.08 * smooth_field(batch, (height, width), generator)).exp() * _uniform(0.92, 1.05, batch, generator)
+    x = x + 0.02 * torch.rand(batch, 1, 1, 1, generator=generator) * torch.randn(x.shape, generator=generator)
+    return (x * inside).clamp(0, 1)
+
+
+def synthetic_lesions(x: Tensor, bank: NoiseBank, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Paste one soft-edged anomaly into each slice (B, 1, H, W); returns the slices and the anomalies' weight in [0, 1].
+
+    A rotated ellipse of 2 to 26 pixels half-axis, its edge bent by noise, its middle inside the brain; brighter or
+    darker than what it covers, or of an intensity of its own, plain or textured.
+    """
+    batch, _, height, width = x.shape
+    brain = (x > 0.05).float()
+    chance = brain.flatten(1) + 1e-6
+    middle = torch.multinomial(chance, 1, generator=generator).squeeze(1)
+    row, column = (middle // width).view(-1, 1, 1, 1), (middle % width).view(-1, 1, 1, 1)
+    y = torch.arange(height).view(1, 1, -1, 1) - row
+    z = torch.arange(width).view(1, 1, 1, -1) - column
+    angle = _uniform(0, math.pi, batch, generator)
+    a = torch.exp(_uniform(math.log(2), math.log(26), batch, generator))
+    b = a * _uniform(0.4, 1.0, batch, generator)
+    along, across = (y * angle.cos() + z * angle.sin()) / a, (z * angle.cos() - y * angle.sin()) / b
+    distance = (along**2 + across**2).sqrt()
+    edge = bank.draw(batch, (height, width), generator)
+    sharp = torch.exp(_uniform(math.log(2), math.log(12), batch, generator))
+    weight = torch.sigmoid((1 - distance + _uniform(0.1, 0.7, batch, generator) * edge) * sharp * 2)
+    weight = weight * (distance < 2) * brain
+    texture = bank.draw(batch, (height, width), generator) * _uniform(0.0, 0.15, batch, generator)
+    sign = torch.where(torch.rand(batch, 1, 1, 1, generator=generator) < 0.5, -1.0, 1.0)
+    shifted = x + sign * _uniform(0.12, 0.6, batch, generator)
+    own = _uniform(0.0, 1.0, batch, generator)
+    kind = torch.rand(batch, 1, 1, 1, generator=generator) < 0.6
+    inside = (torch.where(kind, shifted, own) + texture).clamp(0, 1)
+    return x + weight * (inside - x), weight

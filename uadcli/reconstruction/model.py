@@ -1,0 +1,36 @@
+"""The conditioned diffusion model: encoder, schedule and denoising network in one module."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from uadcli.config import ModelConfig
+from uadcli.reconstruction.encoder import Encoder
+from uadcli.reconstruction.schedule import add_noise, alpha_bar
+from uadcli.reconstruction.unet import UNet
+
+
+class ConditionedDiffusion(nn.Module):
+    """cDDPM (Behrendt et al. 2023): x0_hat = D(x_t, t, c) with c = F_enc(x0); without `conditioned`, the plain DDPM."""
+
+    alpha_bar: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config.encoder) if config.conditioned else None
+        self.unet = UNet(config.unet, config.encoder.condition if config.conditioned else 0)
+        self.register_buffer("alpha_bar", alpha_bar(config.steps), persistent=False)
+
+    def encode(self, x0: Tensor) -> Tensor | None:
+        """Condition vectors (B, d) of noise-free slices (B, 1, H, W) in [0, 1]; None for the plain DDPM."""
+        return self.encoder(x0) if self.encoder is not None else None
+
+    def forward(self, x0: Tensor, t: Tensor, noise: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Noise slices (B, 1, H, W) in [0, 1] to step index t (B,) and predict them back in one step, in [0, 1].
+
+        `condition` spares the encoder where it was run before.
+        """
+        c = self.encode(x0) if condition is None else condition
+        xt = add_noise(2 * x0 - 1, t, noise, self.alpha_bar)
+        return (self.unet(xt, t, c) + 1) / 2

@@ -1,0 +1,100 @@
+"""Noise for the diffusion: 2-D OpenSimplex in six octaves (Wyatt et al. 2022), or Gaussian.
+
+OpenSimplex is K. Spencer's 2014 noise: the plane is squashed onto a lattice of squares, each split into two
+triangles; every lattice point within reach adds (2 - d^2)^4 <g, d>, with a gradient g chosen from an octagon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+STRETCH = (1 / np.sqrt(3) - 1) / 2
+SQUISH = (np.sqrt(3) - 1) / 2
+NORM = 47.0
+GRADIENTS = np.array(
+    [[5, 2], [2, 5], [-5, 2], [-2, 5], [5, -2], [2, -5], [-5, -2], [-2, -5]],
+    dtype=np.float32,
+)
+OCTAVES, PERSISTENCE, PERIOD = 6, 0.8, 64.0
+# a point is in reach of at most these neighbours of its lattice square, in lattice units
+REACH = [(i, j) for i in (-1, 0, 1, 2) for j in (-1, 0, 1, 2) if not (i + j < 0 or i + j > 2 or abs(i - j) > 2)]
+
+
+def open_simplex(x: NDArray[np.float32], y: NDArray[np.float32], permutation: NDArray[np.int64]) -> NDArray[np.float32]:
+    """OpenSimplex noise at the points (x, y), any shape; `permutation` holds 0..255 in the seed's order."""
+    stretch = (x + y) * STRETCH
+    u, v = np.floor(x + stretch), np.floor(y + stretch)
+    squish = (u + v) * SQUISH
+    dx0, dy0 = x - (u + squish), y - (v + squish)  # offset from the square's origin, in the plane
+    iu, iv = u.astype(np.int64), v.astype(np.int64)
+    value = np.zeros_like(x)
+    for i, j in REACH:
+        dx = dx0 - np.float32(i + (i + j) * SQUISH)
+        dy = dy0 - np.float32(j + (i + j) * SQUISH)
+        fall = np.maximum(2 - dx * dx - dy * dy, 0)
+        g = permutation[(permutation[(iu + i) & 255] + iv + j) & 255] & 7
+        fall *= fall
+        value += fall * fall * (GRADIENTS[g, 0] * dx + GRADIENTS[g, 1] * dy)
+    return value / np.float32(NORM)
+
+
+def simplex_noise(shape: tuple[int, int], seed: int | np.random.SeedSequence) -> NDArray[np.float32]:
+    """One map (H, W): sum over i < 6 of 0.8^i S(x 2^i / 64, y 2^i / 64) (method 2.4).
+
+    Not of unit variance: its RMS over many maps is about 0.57, as in the reference.
+    """
+    permutation = np.random.default_rng(seed).permutation(256)
+    y, x = np.meshgrid(np.arange(shape[0], dtype=np.float32), np.arange(shape[1], dtype=np.float32), indexing="ij")
+    total = np.zeros(shape, dtype=np.float32)
+    for octave in range(OCTAVES):
+        step = np.float32(2**octave / PERIOD)
+        total += np.float32(PERSISTENCE**octave) * open_simplex(x * step, y * step, permutation)
+    return total
+
+
+def slice_noise(
+    seed: int, slices: Sequence[int], level: int, shape: tuple[int, int], kind: str = "simplex"
+) -> NDArray[np.float32]:
+    """Noise for the given slices at one level, (B, 1, H, W), drawn per slice from (seed, slice, level).
+
+    So a slice's noise does not depend on the batch that it is in.
+    """
+    maps = []
+    for index in slices:
+        sequence = np.random.SeedSequence([seed, int(index), level])
+        if kind == "simplex":
+            maps.append(simplex_noise(shape, sequence))
+        else:
+            maps.append(np.random.default_rng(sequence).standard_normal(shape, dtype=np.float32))
+    return np.stack(maps)[:, None]
+
+
+class NoiseBank:
+    """Precomputed simplex maps for training: a random window of a random map, turned, flipped and of random sign.
+
+    Windows, because simplex noise is not periodic and a roll would leave seams.
+    """
+
+    def __init__(self, count: int = 256, size: int = 144, seed: int = 0) -> None:
+        maps = [simplex_noise((size, size), np.random.SeedSequence([seed, i])) for i in range(count)]
+        self.maps = torch.from_numpy(np.stack(maps))
+
+    def draw(self, batch: int, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+        """Noise (batch, 1, H, W) from the generator's state alone."""
+        count, size, _ = self.maps.shape
+        pick = torch.randint(count, (batch,), generator=generator).tolist()
+        tops = torch.randint(size - shape[0] + 1, (batch,), generator=generator).tolist()
+        lefts = torch.randint(size - shape[1] + 1, (batch,), generator=generator).tolist()
+        turns = torch.randint(16, (batch,), generator=generator).tolist()
+        maps = []
+        for i, top, left, turn in zip(pick, tops, lefts, turns, strict=True):
+            window = self.maps[i, top : top + shape[0], left : left + shape[1]]
+            window = torch.rot90(window, turn & 3) if shape[0] == shape[1] else window
+            window = window.flip(-1) if turn & 4 else window
+            maps.append(-window if turn & 8 else window)
+        return torch.stack(maps)[:, None]

@@ -1,0 +1,25 @@
+"""The forward process of the diffusion model."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def alpha_bar(steps: int = 1000, offset: float = 0.008) -> Tensor:
+    """Cumulative signal power of the cosine schedule, shape (steps,); index 0 is the paper's t = 1.
+
+    beta_t = min(1 - f(t)/f(t-1), 0.999) with f(t) = cos^2((t/T + s)/(1 + s) pi/2) (Nichol and Dhariwal 2021, eq. 17).
+    """
+    t = torch.arange(steps + 1, dtype=torch.float64) / steps
+    f = torch.cos((t + offset) / (1 + offset) * math.pi / 2) ** 2
+    beta = (1 - f[1:] / f[:-1]).clamp(max=0.999)
+    return torch.cumprod(1 - beta, dim=0).float()
+
+
+def add_noise(x0: Tensor, t: Tensor, noise: Tensor, alpha_bars: Tensor) -> Tensor:
+    """x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) n, for x0 and noise (B, 1, H, W) and t (B,) (Ho et al. 2020, eq. 4)."""
+    power = alpha_bars[t].view(-1, 1, 1, 1)
+    return power.sqrt() * x0 + (1 - power).sqrt() * noise

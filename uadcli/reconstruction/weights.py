@@ -1,0 +1,158 @@
+"""Weights: where they are, that they are what they should be, and reading and writing them (safetensors only)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import tomllib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from uadcli.config import CONTRASTS, ModelConfig, from_dict, to_dict
+from uadcli.errors import WeightsError
+from uadcli.reconstruction.model import ConditionedDiffusion
+
+KEY = "uad"  # of the one metadata entry
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a weight file says of itself. `thresholds` and `scores` are by contrast."""
+
+    name: str
+    version: str
+    contrasts: tuple[str, ...]
+    scores: dict[str, str]
+    thresholds: dict[str, float]
+    threshold_rule: str
+    levels: tuple[int, ...]
+    intensity_range: str
+    training_data: str
+    licence: str
+    steps: int = 0
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A model ready to use, with its card and the digest of the file it came from."""
+
+    model: ConditionedDiffusion
+    card: ModelCard
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of `registry.toml`: a file of the weights folder, its digest, and the contrasts it covers."""
+
+    name: str
+    file: str
+    sha256: str
+    contrasts: tuple[str, ...]
+
+
+def folder() -> Path:
+    """The weights folder: `UAD_WEIGHTS_DIR`, else the one in the installed package, else the repository's."""
+    if "UAD_WEIGHTS_DIR" in os.environ:
+        return Path(os.environ["UAD_WEIGHTS_DIR"])
+    package = Path(__file__).parents[1]
+    installed = package / "_weights"
+    return installed if installed.is_dir() else package.parent / "weights"
+
+
+def registry() -> list[Entry]:
+    """The entries of the folder's registry, the default first. Raises `WeightsError` if it is missing or damaged."""
+    file = folder() / "registry.toml"
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        return [Entry(m["name"], m["file"], m["sha256"], tuple(m["contrasts"])) for m in table["model"]]
+    except OSError as error:
+        raise WeightsError(
+            "cannot be read", path=file, hint="Install the package again, or set UAD_WEIGHTS_DIR."
+        ) from error
+    except (tomllib.TOMLDecodeError, KeyError) as error:
+        raise WeightsError("is damaged", path=file, hint="Install the package again.") from error
+
+
+def find(name_or_path: str | None, contrast: str | None = None) -> tuple[Path, str | None]:
+    """The weight file for a name, a path or, with None, a contrast; and the digest it must have, if that is known.
+
+    Raises `WeightsError` if there is none; a contrast that no model covers is said so.
+    """
+    if name_or_path is None:
+        for entry in registry():
+            if contrast is None or contrast in entry.contrasts:
+                return folder() / entry.file, entry.sha256
+        covered = sorted({c for e in registry() for c in e.contrasts}, key=CONTRASTS.index)
+        raise WeightsError(f"no model covers {contrast}", hint=f"Covered: {', '.join(covered)}. Or give --weights.")
+    path = Path(name_or_path)
+    if path.is_dir():
+        files = sorted(path.glob("*.safetensors"))
+        if len(files) != 1:
+            raise WeightsError(f"holds {len(files)} .safetensors files, not one", path=path, hint="Name the file.")
+        return files[0], None
+    if path.exists():
+        return path, None
+    for entry in registry():
+        if entry.name == name_or_path:
+            return folder() / entry.file, entry.sha256
+    known = ", ".join(e.name for e in registry())
+    raise WeightsError(f"there are no weights {name_or_path!r}", hint=f"Known: {known}. Or give a path.")
+
+
+def load(path: Path, sha256: str | None = None) -> Weights:
+    """Read a weight file and build its model, in evaluation mode and float32.
+
+    Raises `WeightsError` if it is missing, differs from the digest, is damaged, or is not one of ours.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise WeightsError(f"cannot be read: {error.strerror}", path=path, hint="Check the path.") from error
+    if sha256 is not None and digest != sha256:
+        raise WeightsError(
+            "the file is not the one in the registry (sha256 differs)", path=path, hint="Install it again."
+        )
+    try:
+        with safe_open(path, framework="pt") as stream:
+            text = (stream.metadata() or {}).get(KEY)
+            tensors = {name: stream.get_tensor(name).float() for name in stream.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise WeightsError("is damaged or no safetensors file", path=path, hint="Copy it again.") from error
+    if text is None:
+        raise WeightsError("does not say what model it holds", path=path, hint="Use weights made by `uad`.")
+    try:
+        values = json.loads(text)
+        model = ConditionedDiffusion(from_dict(ModelConfig, values.pop("model")))
+        model.load_state_dict(tensors)
+        for key in ("contrasts", "levels"):
+            values[key] = tuple(values[key])
+        card = ModelCard(**values)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise WeightsError(
+            "does not fit this version of uad", path=path, hint="Use weights of this version."
+        ) from error
+    return Weights(model.eval(), card, path, digest)
+
+
+def save(path: Path, model: ConditionedDiffusion, card: ModelCard) -> str:
+    """Write a model as float16 safetensors with its configuration and card; atomic. Returns the file's sha256."""
+    import torch
+    from safetensors.torch import save as to_bytes
+
+    tensors = {name: value.detach().to(torch.float16).contiguous() for name, value in model.state_dict().items()}
+    content = to_bytes(tensors, {KEY: json.dumps({**asdict(card), "model": to_dict(model.config)})})
+    temporary = path.with_name(f".{secrets.token_hex(6)}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return hashlib.sha256(content).hexdigest()

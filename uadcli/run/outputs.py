@@ -1,0 +1,66 @@
+"""The names of a run's files, and the check that they can be written."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from uadcli.errors import OutputError, UsageError
+from uadcli.imaging.volume import stem
+
+EXTRAS = ("recon", "brain", "transform")
+MNI = "space-MNI152NLin2009cAsym"
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Paths by what they hold; a file that was not asked for has no entry."""
+
+    paths: dict[str, Path]
+
+    @property
+    def map(self) -> Path:
+        return self.paths["map"]
+
+
+def plan(
+    scan: Path, output: Path | None, space: str, save: tuple[str, ...], only_map: bool, overwrite: bool
+) -> Outputs:
+    """Name every file of a run, beside the map, and refuse what cannot or must not be written.
+
+    Without `output` the map is `<scan>_desc-anomaly_map.nii.gz` beside the scan. Raises `UsageError`, `OutputError`.
+    """
+    target = output or scan.with_name(f"{stem(scan)}_desc-anomaly_map.nii.gz")
+    if not target.name.endswith((".nii.gz", ".nii")):
+        raise UsageError("the map is a NIfTI file", path=target, hint="End its name in .nii.gz.")
+    suffix = ".nii.gz" if target.name.endswith(".nii.gz") else ".nii"
+    base = target.name[: -len(suffix)]
+    names = {"map": target.name}
+    if not only_map:
+        names |= {"mask": f"{base}_mask{suffix}", "overlay": f"{base}_overlay.png", "sidecar": f"{base}.json"}
+    if space == "both":
+        names["mni_map"] = f"{base}_{MNI}{suffix}"
+        if not only_map:
+            names["mni_mask"] = f"{base}_{MNI}_mask{suffix}"
+    wanted = EXTRAS if "all" in save else save
+    extras = {"recon": f"{base}_recon{suffix}", "brain": f"{base}_brain{suffix}", "transform": f"{base}_transform.json"}
+    names |= {key: extras[key] for key in wanted}
+    outputs = Outputs({key: target.parent / name for key, name in names.items()})
+    _check(outputs, scan, overwrite)
+    return outputs
+
+
+def _check(outputs: Outputs, scan: Path, overwrite: bool) -> None:
+    for path in outputs.paths.values():
+        if path.exists() and path.samefile(scan):
+            raise UsageError("is the scan itself", path=path, hint="Give the map another name with -o.")
+        if path.exists() and not overwrite:
+            raise OutputError("exists already", path=path, hint="Give --overwrite or another name with -o.")
+    parent = outputs.map.parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot be made: {error.strerror}", path=parent, hint="Choose another folder.") from error
+    if not os.access(parent, os.W_OK):
+        raise OutputError("the folder cannot be written", path=parent, hint="Choose another folder with -o.")

@@ -1,0 +1,106 @@
+"""Healthy slices to train on, from prepared scans: real T1w and FLAIR, and T2w made from T1w."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from uadcli.config import PreprocessConfig
+from uadcli.imaging.geometry import resample
+from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE, to_slices
+from uadcli.imaging.volume import read_scan
+from uadcli.run.development import Case
+from uadcli.run.prepare import Prepared, prepare_cached
+
+MIN_BRAIN_PIXELS = 200  # of 9216; smaller brain sections are left out
+REAL_FLAIR = 0.35  # share of a batch; tumour-free slices are few, and fewest in the middle of the brain
+MADE_T2, MADE_FLAIR = 0.3, 0.2  # shares of the T1w slices that are turned into another contrast
+LESION_MARGIN_SLICES = 3  # 6 mm: thick slices smear a lesion into the slices beside it
+
+
+@dataclass(frozen=True)
+class SliceSet:
+    """Slices (N, 96, 96) as uint8 (0..255 for 0..1) and their contrasts (N,): 0 T1w, 1 FLAIR."""
+
+    slices: Tensor
+    contrast: Tensor
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Indices of a random batch, with the share of real FLAIR slices at `REAL_FLAIR` however few there are."""
+        flair = torch.nonzero(self.contrast == 1).squeeze(1)
+        other = torch.nonzero(self.contrast == 0).squeeze(1)
+        if not len(flair) or not len(other):
+            return torch.randint(len(self.slices), (count,), generator=generator)
+        pick = torch.rand(count, generator=generator)
+        one = flair[(torch.rand(count, generator=generator) * len(flair)).long()]
+        two = other[(torch.rand(count, generator=generator) * len(other)).long()]
+        return torch.where(pick < REAL_FLAIR, one, two)
+
+    def batch(self, index: Tensor, generator: torch.Generator) -> Tensor:
+        """Slices (B, 1, 96, 96) in [0, 1]; parts of the T1w ones are turned into T2w and FLAIR."""
+        x = self.slices[index].float().div_(255)[:, None]
+        pick = torch.rand(len(index), generator=generator)
+        real_t1 = self.contrast[index] == 0
+        for kind, low, high in (("T2w", 0.0, MADE_T2), ("FLAIR", MADE_T2, MADE_T2 + MADE_FLAIR)):
+            chosen = real_t1 & (pick >= low) & (pick < high)
+            if chosen.any():
+                x[chosen] = from_t1(x[chosen], kind, generator)
+        return x
+
+
+def from_t1(x: Tensor, kind: str, generator: torch.Generator) -> Tensor:
+    """T2w- or FLAIR-like slices from T1w ones by a random curve of intensity, (B, 1, H, W) in [0, 1].
+
+    T1w intensity stands for tissue: dark is CSF, then grey, then white matter. Their new intensities are drawn in
+    physical order (T2w: CSF > GM > WM; FLAIR: GM > WM > CSF), straight lines between; 0 outside the brain stays 0.
+    """
+    batch = len(x)
+    draw = torch.rand(batch, 6, generator=generator)
+    at = torch.stack([0.08 + 0.12 * draw[:, 0], 0.42 + 0.16 * draw[:, 1], 0.72 + 0.16 * draw[:, 2]], 1)
+    if kind == "T2w":
+        csf, grey = 0.85 + 0.15 * draw[:, 3], 0.38 + 0.2 * draw[:, 4]
+        white = grey - (0.08 + 0.14 * draw[:, 5])
+    else:
+        csf, grey = 0.05 + 0.25 * draw[:, 3], 0.5 + 0.25 * draw[:, 4]
+        white = grey - (0.02 + 0.16 * draw[:, 5])
+    y = torch.stack([csf, grey, white], 1).view(batch, 3, 1, 1, 1)
+    at = at.view(batch, 3, 1, 1, 1)
+    lower = y[:, 0] + (x - at[:, 0]) / (at[:, 1] - at[:, 0]) * (y[:, 1] - y[:, 0])
+    upper = y[:, 1] + (x - at[:, 1]) / (at[:, 2] - at[:, 1]) * (y[:, 2] - y[:, 1])
+    low, high = torch.minimum(y[:, 0], y[:, 1]), torch.maximum(y[:, 0], y[:, 1])
+    value = torch.where(x < at[:, 1], lower.clamp(low, high), torch.maximum(upper, y[:, 2] - 0.1))
+    return torch.where(x > 0, value, torch.zeros_like(x)).clamp(0, 1)
+
+
+def lesions_on_grid(case: Case, prepared: Prepared) -> NDArray[np.bool_]:
+    """The lesion mask of a case on the model's grid, by nearest neighbour (labels never grow by interpolation)."""
+    if case.lesions is None:
+        return np.zeros(GRID_SHAPE, dtype=bool)
+    scan = read_scan(case.lesions, allow_empty=True)
+    data = (scan.volume.data > 0).astype(np.float32)
+    return resample(data, scan.volume.affine, GRID_SHAPE, GRID_AFFINE, prepared.world_map, order=0) > 0.5
+
+
+def healthy_slices(case: Case, prepared: Prepared) -> NDArray[np.int64]:
+    """Indices of the slices with enough brain and, with a margin, without lesion."""
+    enough = prepared.mask.sum(axis=(0, 1)) >= MIN_BRAIN_PIXELS
+    touched = lesions_on_grid(case, prepared).any(axis=(0, 1))
+    near = np.convolve(touched, np.ones(2 * LESION_MARGIN_SLICES + 1), mode="same") > 0
+    return np.flatnonzero(enough & ~near)
+
+
+def load_slices(chosen: list[Case], cache: Path, config: PreprocessConfig) -> SliceSet:
+    """All healthy slices of the given cases, preparing what is not in the cache yet."""
+    slices, contrasts = [], []
+    for case in chosen:
+        prepared = prepare_cached(case.scan, config, cache)
+        keep = healthy_slices(case, prepared)
+        image = np.round(to_slices(prepared.scaled(config)) * 255).astype(np.uint8)[keep]
+        slices.append(image)
+        contrasts.append(np.full(len(image), int(case.contrast == "FLAIR")))
+    return SliceSet(torch.from_numpy(np.concatenate(slices)), torch.from_numpy(np.concatenate(contrasts)))

@@ -1,0 +1,1 @@
+"""From slices and their pseudo-healthy versions to findings: scores, thresholds, components, metrics."""

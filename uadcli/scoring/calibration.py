@@ -1,0 +1,25 @@
+"""Thresholds from healthy scans only; no lesion label enters here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadcli.errors import InputError
+
+QUANTILE = 0.995
+
+
+def healthy_quantile(
+    maps: Iterable[tuple[NDArray[np.float32], NDArray[np.bool_]]], quantile: float = QUANTILE
+) -> float:
+    """The quantile of the scores of all voxels inside the brain masks of healthy scans, pooled.
+
+    `maps` yields (score, mask) pairs of equal shape. Raises `InputError` if there is no voxel.
+    """
+    pooled = [score[mask] for score, mask in maps]
+    if not sum(len(values) for values in pooled):
+        raise InputError("there is no healthy voxel to set a threshold from", hint="Give healthy scans.")
+    return float(np.quantile(np.concatenate(pooled), quantile))
