@@ -31,6 +31,7 @@ def correct_bias(data: Array, mask: Mask) -> Array:
     filter_.SetMaximumNumberOfIterations([50, 40, 30])
     filter_.SetConvergenceThreshold(5e-4)
     filter_.SetMaskLabel(1)
+    filter_.SetNumberOfThreads(1)  # sums in another order would change the last bits
     filter_.Execute(sitk.Shrink(image, [3] * 3), sitk.Shrink(brain, [3] * 3))
     log_field: Any = filter_.GetLogBiasFieldAsImage(image)
     field = np.exp(sitk.GetArrayFromImage(log_field)).astype(np.float32)

@@ -16,7 +16,7 @@ from uadcli.console import Reporter
 from uadcli.errors import QualityError, UsageError
 from uadcli.imaging import geometry, volume
 from uadcli.imaging.geometry import Array
-from uadcli.imaging.slices import GRID_AFFINE, from_slices, occupied, to_slices
+from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.imaging.volume import Scan, Volume
 from uadcli.report import preview, sidecar
 from uadcli.run import contrast, outputs
@@ -105,6 +105,7 @@ def _run(
     reporter: Reporter,
 ) -> DetectResult:
     from uadcli.reconstruction import weights
+    from uadcli.run.calibrate import reconstruct
 
     name, why = device.choose(options.device)
     threads = device.bound_threads(options.threads)
@@ -125,7 +126,8 @@ def _run(
             covered = ", ".join(loaded.card.contrasts)
             raise UsageError(f"{loaded.card.name} does not cover {found.contrast}", hint=f"It covers {covered}.")
     with reporter.stage("reconstruction"):
-        recon, x = _reconstruct(loaded, prepared, config, name, reporter)
+        x = prepared.scaled(config.preprocess)
+        recon = reconstruct(loaded, x, prepared.mask, config.reconstruction, name, reporter.progress)
     with reporter.stage("score"):
         findings = _score(x, recon, prepared, loaded.card, found.contrast, threshold, config)
     verdict = quality.assess(prepared.brain_volume_ml, prepared.mask_overlap, prepared.border_fraction)
@@ -165,22 +167,6 @@ def _contrast(known: FoundContrast | None, prepared: Prepared, reporter: Reporte
             )
     reporter.info(f"contrast {found.contrast} (by {found.source})")
     return found
-
-
-def _reconstruct(
-    loaded: Any, prepared: Prepared, config: DetectConfig, name: str, reporter: Reporter
-) -> tuple[Array, Array]:
-    from uadcli.reconstruction.reconstructors import CddpmReconstructor
-
-    settings = config.reconstruction
-    if not settings.levels:
-        settings = dataclasses.replace(settings, levels=loaded.card.levels)
-    x = prepared.scaled(config.preprocess)
-    slices, indices = to_slices(x), occupied(prepared.mask)
-    reconstructor = CddpmReconstructor(loaded.model, settings, name, reporter.progress)
-    recon = np.zeros_like(slices)
-    recon[indices] = reconstructor(slices[indices], indices.tolist())
-    return np.where(prepared.mask, from_slices(recon), 0).astype(np.float32), x
 
 
 def _score(
