@@ -1,0 +1,36 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from uadcli.config import EncoderConfig, ModelConfig, UNetConfig
+
+EXAMPLE = Path(__file__).parents[1] / "packaging" / "example" / "sub-FG6692_FLAIR.nii.gz"
+
+
+@pytest.fixture
+def data() -> Path:
+    """The folder of development data; the test is skipped where it is not there."""
+    folder = os.environ.get("UAD_DATA", "")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("no development data (set UAD_DATA)")
+    return Path(folder)
+
+
+@pytest.fixture
+def example() -> Path:
+    """The committed clinical FLAIR."""
+    return EXAMPLE
+
+
+@pytest.fixture
+def tiny() -> ModelConfig:
+    """A model small enough to train in a test."""
+    return ModelConfig(
+        unet=UNetConfig(channels=8, multipliers=(1, 2), blocks=1, unshuffle=2, head_channels=8, embedding=16),
+        encoder=EncoderConfig(blocks=(1, 1), width=4, condition=16, norm="group", unshuffle=2),
+    )

@@ -1,0 +1,75 @@
+"""Pseudo-healthy slices do not depend on how they are batched."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from uadcli.config import ModelConfig, ReconstructionConfig
+from uadcli.errors import DeviceError
+from uadcli.reconstruction.model import ConditionedDiffusion
+from uadcli.reconstruction.reconstructors import CddpmReconstructor
+
+
+@pytest.fixture
+def model(tiny: ModelConfig) -> ConditionedDiffusion:
+    torch.manual_seed(0)
+    model = ConditionedDiffusion(tiny)
+    with torch.no_grad():  # the zero-initialised layers would hide everything
+        for p in model.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    return model
+
+
+def _slices(count: int = 11) -> np.ndarray:
+    return np.random.default_rng(0).random((count, 96, 96), dtype=np.float32)
+
+
+@pytest.mark.parametrize("size", [7, 64])
+def test_batch_size_does_not_matter(model: ConditionedDiffusion, size: int) -> None:
+    slices, indices = _slices(), list(range(20, 31))
+    one = CddpmReconstructor(model, ReconstructionConfig((250, 500, 750), 1, 5))(slices, indices)
+    many = CddpmReconstructor(model, ReconstructionConfig((250, 500, 750), size, 5))(slices, indices)
+    assert np.abs(one - many).max() < 1e-5
+    assert one.std() > 0
+
+
+def test_the_mean_is_over_levels_and_the_seed_counts(model: ConditionedDiffusion) -> None:
+    slices = _slices(3)
+    make = CddpmReconstructor(model, ReconstructionConfig((250, 750), 8, 1))
+    levels = make.per_level(slices, [1, 2, 3])
+    assert levels.shape == (2, 3, 96, 96)
+    assert np.allclose(make(slices, [1, 2, 3]), levels.mean(axis=0))
+    other = CddpmReconstructor(model, ReconstructionConfig((250, 750), 8, 2))(slices, [1, 2, 3])
+    assert not np.allclose(other, levels.mean(axis=0))
+
+
+def test_empty_slices_stay_empty(model: ConditionedDiffusion) -> None:
+    slices = _slices(3)
+    slices[1] = 0
+    result = CddpmReconstructor(model, ReconstructionConfig((500,), 8, 1))(slices, [0, 1, 2])
+    assert not result[1].any()
+    assert result[0].any()
+
+
+def test_out_of_memory_halves_the_batch(model: ConditionedDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = CddpmReconstructor(model, ReconstructionConfig((500,), 8, 1))
+    expected, sizes, batch = make(_slices(6), range(6)), [], make._batch
+
+    def tight(slices: np.ndarray, indices: object, part: list[tuple[int, int]]) -> np.ndarray:
+        sizes.append(len(part))
+        if len(part) > 2:
+            raise torch.OutOfMemoryError
+        return batch(slices, indices, part)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(make, "_batch", tight)
+    assert np.allclose(make(_slices(6), range(6)), expected, atol=1e-5)
+    assert sizes == [6, 4, 2, 2, 2]
+
+    def never(*_: object) -> np.ndarray:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(make, "_batch", never)
+    with pytest.raises(DeviceError, match="memory"):
+        make(_slices(2), range(2))
