@@ -64,7 +64,7 @@ def figures(score: np.ndarray, threshold: float, prepared: Prepared, case: Case)
 
 
 def synthetic(prepared: Prepared, x: np.ndarray, shape_file: Path, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Paste a stroke shape (MNI space) into a scaled scan, brighter or darker by 20 to 60 %; None if it is too small."""
+    """Paste a stroke shape (MNI space) into a scaled scan, brighter or darker by 20 to 60 %; None if too small."""
     image = nib.load(shape_file)
     shape = geometry.resample(
         (np.asarray(image.dataobj) > 0).astype(np.float32), image.affine, GRID_SHAPE, GRID_AFFINE, antialias=True

@@ -27,7 +27,7 @@ RULE = (
     "of 6 TCGA-LGG patients held out of training; T2w has no healthy cohort and takes the FLAIR threshold"
 )
 TRAINING = (
-    "T1w: 60 IXI scans (CC BY-SA 3.0). FLAIR: tumour-free slices of 20 TCGA-LGG patients (CC BY 3.0; slices chosen with "
+    "T1w: 60 IXI scans (CC BY-SA 3.0). FLAIR: tumour-free slices of 20 TCGA-LGG patients (CC BY 3.0; chosen with "
     "masks of Buda 2019, CC BY-NC-SA 4.0), and made from IXI T1w. T2w: made from IXI T1w only"
 )
 

@@ -142,7 +142,10 @@ def test_formats(suffix: str, tmp_path: Path) -> None:
     assert np.allclose(again.affine, scan.source_affine)
 
 
-GEOMETRY = "dim pixdim qform_code sform_code quatern_b quatern_c quatern_d qoffset_x qoffset_y qoffset_z srow_x srow_y srow_z xyzt_units"
+GEOMETRY = (
+    "dim pixdim qform_code sform_code quatern_b quatern_c quatern_d qoffset_x qoffset_y qoffset_z "
+    "srow_x srow_y srow_z xyzt_units"
+)
 
 
 def test_written_header_is_the_source_bit_for_bit_without_its_texts(tmp_path: Path) -> None:

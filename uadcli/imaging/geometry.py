@@ -7,6 +7,7 @@ ANTs use LPS+; the change of sign is made where they are called, with `RAS_TO_LP
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +77,7 @@ def resample(
     affine: Affine,
     target_shape: tuple[int, int, int],
     target_affine: Affine,
-    world_map: Affine | None = None,
+    world_map: NDArray[np.floating[Any]] | None = None,
     *,
     order: int = 1,
     antialias: bool = False,

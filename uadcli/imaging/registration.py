@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,10 +43,10 @@ def register_affine(moving: Volume, fixed: Volume, *, step_mm: float = 3.0) -> A
         return _world_map(ants.read_transform(result["fwdtransforms"][0]))
 
 
-def _world_map(transform: object) -> Affine:
+def _world_map(transform: Any) -> Affine:
     """An ITK affine, y = A (x - c) + c + t in LPS+, as a 4x4 matrix in RAS+."""
-    parameters = np.asarray(transform.parameters, dtype=float)  # type: ignore[attr-defined]
-    centre = np.asarray(transform.fixed_parameters, dtype=float)  # type: ignore[attr-defined]
+    parameters = np.array(transform.parameters, dtype=np.float64)
+    centre = np.array(transform.fixed_parameters, dtype=np.float64)
     matrix = np.eye(4)
     matrix[:3, :3] = parameters[:9].reshape(3, 3)
     matrix[:3, 3] = parameters[9:] + centre - matrix[:3, :3] @ centre
@@ -78,7 +79,7 @@ def coarsen(volume: Volume, step_mm: float) -> Volume:
 
 
 def robust_range(data: Array, inside: NDArray[np.bool_] | None = None) -> Array:
-    """Clip at the 0.5 and 99.5 percentiles (of `inside`, else of all voxels above 0): bright vessels mislead affines."""
+    """Clip at the 0.5 and 99.5 percentiles of `inside`, else of all voxels above 0: bright vessels mislead affines."""
     values = data[inside] if inside is not None else data[data > 0]
     low, high = np.percentile(values, [0.5, 99.5])
     return np.clip(data, min(low, 0.0), high).astype(np.float32)

@@ -47,7 +47,7 @@ def looks_stripped(volume: Volume) -> bool:
 
 
 def foreground(data: Array) -> Mask:
-    """Voxels that differ from the background of a stripped scan: its commonest value, with rounding left by resampling."""
+    """Voxels that differ from a stripped scan's background: its commonest value, give or take what resampling left."""
     values, counts = np.unique(data, return_counts=True)
     background = float(values[np.argmax(counts)])
     return np.abs(data - background) > 1e-3 * float(np.percentile(data, 99.5) - background)

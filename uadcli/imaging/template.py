@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ FOLDER = Path(__file__).parent / "templates"
 def _read(name: str) -> Volume:
     import nibabel as nib
 
-    image = nib.load(FOLDER / f"{name}.nii.gz")
+    image: Any = nib.load(FOLDER / f"{name}.nii.gz")
     return Volume(np.asarray(image.dataobj, dtype=np.float32), np.asarray(image.affine))
 
 

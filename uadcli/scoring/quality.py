@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 VERDICTS = ("pass", "warn", "fail")
+NOT_COMPUTED = "not computed"
 
 
 @dataclass(frozen=True)
@@ -20,14 +22,15 @@ class Limits:
     overlap_pass: float = 0.88
     overlap_warn: float = 0.80
     border_pass: float = 0.10
+    similarity: tuple[float, float] | None = None  # pass and warn from here; None: not judged, as nothing is measured
 
 
 @dataclass(frozen=True)
 class Check:
-    """One measure with its verdict in words."""
+    """One measure with its verdict in words; a measure that is missing is `not computed` and does not count."""
 
     name: str
-    value: float
+    value: float | None
     verdict: str
     text: str
 
@@ -41,21 +44,58 @@ class Quality:
 
 
 def assess(
-    brain_volume_ml: float, mask_overlap: float, border_fraction: float, limits: Limits | None = None
+    brain_volume_ml: float | None,
+    mask_overlap: float | None,
+    border_fraction: float | None,
+    limits: Limits | None = None,
+    *,
+    similarity: float | None = None,
 ) -> Quality:
-    """Judge brain volume (ml), Dice of the registered brain mask with the template's, and the mask cut by the border."""
+    """Judge brain volume (ml), Dice of the registered brain mask with the template's, and how much the border cuts.
+
+    `similarity` with the template (0..1) is judged where the limits say how. None and NaN are `not computed`; so is
+    the scan's verdict if nothing was computed.
+    """
     limits = limits or Limits()
     low, high = limits.volume_pass_ml
     least, most = limits.volume_warn_ml
-    volume = "pass" if low <= brain_volume_ml <= high else ("warn" if least <= brain_volume_ml <= most else "fail")
-    if mask_overlap >= limits.overlap_pass:
-        overlap = "pass"
-    else:
-        overlap = "warn" if mask_overlap >= limits.overlap_warn else "fail"
-    border = "pass" if border_fraction <= limits.border_pass else "warn"
-    checks = (
-        Check("brain_volume_ml", brain_volume_ml, volume, "volume of the brain mask; look at the mask if not passed"),
-        Check("mask_overlap", mask_overlap, overlap, "overlap of the registered brain with the template's brain"),
-        Check("border_fraction", border_fraction, border, "part of the brain's surface cut by the field of view"),
-    )
-    return Quality(max((c.verdict for c in checks), key=VERDICTS.index), checks)
+    no_limit = float("inf")
+    checks = [
+        _check(
+            "brain_volume_ml",
+            brain_volume_ml,
+            (low, high),
+            (least, most),
+            "volume of the brain mask; look at the mask if not passed",
+        ),
+        _check(
+            "mask_overlap",
+            mask_overlap,
+            (limits.overlap_pass, no_limit),
+            (limits.overlap_warn, no_limit),
+            "overlap of the registered brain with the template's brain",
+        ),
+        _check(
+            "border_fraction",
+            border_fraction,
+            (0.0, limits.border_pass),
+            (0.0, no_limit),  # a cut-off brain is at most a warning
+            "part of the brain's surface cut by the field of view",
+        ),
+    ]
+    if limits.similarity is not None:
+        good, fair = limits.similarity
+        text = "similarity of the registered scan to the template"
+        checks.append(_check("similarity", similarity, (good, no_limit), (fair, no_limit), text))
+    counted = [c.verdict for c in checks if c.verdict in VERDICTS]
+    return Quality(max(counted, key=VERDICTS.index, default=NOT_COMPUTED), tuple(checks))
+
+
+def _check(
+    name: str, value: float | None, passing: tuple[float, float], warning: tuple[float, float], text: str
+) -> Check:
+    if value is None or math.isnan(value):
+        return Check(name, value, NOT_COMPUTED, text)
+    if passing[0] <= value <= passing[1]:
+        return Check(name, value, "pass", text)
+    return Check(name, value, "warn" if warning[0] <= value <= warning[1] else "fail", text)

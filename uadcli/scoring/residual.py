@@ -31,16 +31,21 @@ def erode_axial(mask: Mask, iterations: int) -> Mask:
     """Erode a mask (X, Y, Z) slice by slice with a 2-D cross (method 7, step 2)."""
     from scipy import ndimage
 
-    if iterations == 0:
+    if iterations <= 0:  # scipy would erode until nothing changes
         return mask
     cross = ndimage.generate_binary_structure(2, 1)[:, :, None]
     return ndimage.binary_erosion(mask, cross, iterations=iterations)
 
 
 def median_filter(volume: Array, side: int) -> Array:
-    """3-D median over a cube of `side` voxels; beyond the border is 0 (method 7, step 3)."""
+    """3-D median over a cube of `side` voxels, an odd number; beyond the border is 0 (method 7, step 3).
+
+    Raises `UsageError` for an even side.
+    """
     import SimpleITK as sitk
 
+    if side > 1 and side % 2 == 0:
+        raise UsageError(f"a median of side {side} has no centre", hint="Give an odd number of voxels, or 1 for none.")
     if side <= 1:
         return volume
     radius = side // 2
@@ -51,5 +56,11 @@ def median_filter(volume: Array, side: int) -> Array:
 
 def postprocess(score: Array, mask: Mask, config: ScoringConfig) -> Array:
     """Keep the score inside the eroded brain mask and smooth it with the median; outside it is 0."""
+    from scipy import ndimage
+
     inside = erode_axial(mask, config.erosion)
-    return np.where(inside, median_filter(np.where(inside, score, 0), config.median), 0).astype(np.float32)
+    result = np.zeros(score.shape, dtype=np.float32)
+    for box in ndimage.find_objects(inside.astype(np.uint8)):  # one box, or none; beyond it the score is 0 anyway
+        kept = inside[box]
+        result[box] = np.where(kept, median_filter(np.where(kept, score[box], 0), config.median), 0)
+    return result

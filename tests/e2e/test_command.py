@@ -1,0 +1,128 @@
+"""`uad detect` as a user types it, on the committed clinical scan and on files that cannot be used."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+UAD = [sys.executable, "-m", "uadcli"]
+NO_NETWORK = """
+import socket
+def _forbidden(*_args, **_kwargs):
+    raise OSError("the network is cut off in this test")
+socket.socket.connect = socket.socket.connect_ex = socket.create_connection = socket.getaddrinfo = _forbidden
+"""
+
+
+def _run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*UAD, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False)
+
+
+@pytest.mark.slow
+def test_the_example(example: Path, tmp_path: Path) -> None:
+    out = tmp_path / "größe 1" / "map.nii.gz"
+    done = _run("detect", example, "-o", out)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(out)
+    assert "\x1b" not in done.stderr
+    assert "research use only" in done.stderr.lower()
+    names = sorted(p.name for p in out.parent.iterdir())
+    assert names == ["map.json", "map.nii.gz", "map_mask.nii.gz", "map_overlay.png"]
+    scan, written = nib.load(example), nib.load(out)
+    assert written.shape == scan.shape
+    for field in ("srow_x", "srow_y", "srow_z", "sform_code", "qform_code", "quatern_b", "quatern_c", "quatern_d"):
+        assert scan.header[field].tobytes() == written.header[field].tobytes()
+    report = json.loads((out.parent / "map.json").read_text())
+    assert report["contrast"] == {"value": "FLAIR", "source": "file name"}
+    assert report["strip"] == "hd-bet"
+    assert report["qc"]["verdict"] == "pass"
+    assert report["warnings"] == []
+    # the tumour, in the right frontal lobe, is the largest finding
+    first = report["anomaly"]["components"][0]
+    assert np.linalg.norm(np.array(first["centroid_mni_mm"]) - np.array([46, 36, 24])) < 25
+    assert set(report["seconds"]) >= {"read", "brain mask", "registration", "bias field", "reconstruction", "write"}
+    again = _run("detect", example, "-o", out)
+    assert again.returncode == 6
+    assert "--overwrite" in again.stderr
+
+
+@pytest.mark.slow
+def test_atlas_strip_and_contrast_from_the_image(example: Path, tmp_path: Path) -> None:
+    scan = shutil.copy(example, tmp_path / "scan.nii.gz")
+    done = _run("detect", scan, "-o", tmp_path / "m.nii.gz", "--strip", "atlas", "--json", "-q")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["contrast"] == {"value": "FLAIR", "source": "image"}
+    assert report["strip"] == "atlas"
+
+
+@pytest.mark.parametrize(
+    ("make", "code", "words"),
+    [
+        (lambda f: f / "none.nii.gz", 3, "no such file"),
+        (lambda f: _write(f, b"text"), 3, "not a readable image"),
+        (lambda f: _image(f, np.zeros((20, 20, 20), np.int16)), 3, "all voxels are zero"),
+        (lambda f: _image(f, np.ones((20, 20), np.int16)), 3, "2 dimensions"),
+        (lambda f: _image(f, np.arange(16000, dtype=np.int16).reshape(20, 20, 20, 2)), 3, "--volume"),
+    ],
+)
+def test_bad_input_is_one_line_its_code_and_no_file(make, code: int, words: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    scan = make(tmp_path)
+    before = sorted(p.name for p in tmp_path.iterdir())
+    done = _run("detect", scan, "-o", tmp_path / "map.nii.gz", "-q")
+    assert done.returncode == code
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1
+    assert words in lines[0]
+    assert scan.name in lines[0]
+    assert done.stdout == ""
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+def _write(folder: Path, content: bytes) -> Path:
+    (folder / "a.nii.gz").write_bytes(content)
+    return folder / "a.nii.gz"
+
+
+def _image(folder: Path, data: np.ndarray) -> Path:
+    nib.Nifti1Image(data, np.eye(4)).to_filename(folder / "a.nii.gz")
+    return folder / "a.nii.gz"
+
+
+@pytest.mark.slow
+def test_a_wheel_in_an_empty_environment_detects_without_network(example: Path, tmp_path: Path) -> None:
+    """The wheel alone (its own files; the pinned dependencies are borrowed) runs from another folder, offline."""
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, REPOSITORY]
+    built = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    wheel = next(tmp_path.glob("*.whl"))
+    venv.create(tmp_path / "env", with_pip=False)
+    site = next((tmp_path / "env" / "lib").glob("python*/site-packages"))
+    subprocess.run([sys.executable, "-m", "zipfile", "-e", str(wheel), str(site)], check=True)
+    borrowed = Path(np.__file__).parents[1]
+    (site / "borrowed.pth").write_text(f"{borrowed}\n")
+    (site / "sitecustomize.py").write_text(NO_NETWORK)
+    python = tmp_path / "env" / "bin" / "python"
+    where = subprocess.run(
+        [python, "-c", "import uadcli; print(uadcli.__file__)"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    assert str(site) in where.stdout
+    done = subprocess.run(
+        [python, "-m", "uadcli", "detect", example, "-o", tmp_path / "m.nii.gz", "--strip", "atlas"],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "m_overlay.png").exists()

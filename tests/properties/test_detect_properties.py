@@ -1,0 +1,105 @@
+"""What must hold of a whole detection, on phantoms: orientation, batch size, place of the finding, repeatability."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import phantoms
+import pytest
+
+from uadcli.config import DetectConfig, ReconstructionConfig
+from uadcli.errors import QualityError
+from uadcli.imaging import geometry
+from uadcli.run.detect import DetectOptions, detect
+
+pytestmark = pytest.mark.slow
+LESION = (-32.0, -10.0, 28.0)  # left, in the white matter
+OPTIONS = DetectOptions(contrast="T1w", device="cpu", only_map=True)
+
+
+def _thick_scan() -> phantoms.Volume:
+    """A brain with a dark ball on the left, rotated, shifted, on a 1.2 x 1.2 x 4 mm grid."""
+    source = phantoms.brain(LESION, 13)
+    affine = phantoms.rotation((9, -6, 7)) @ np.diag([1.2, 1.2, 4.0, 1])
+    shape = (150, 180, 46)
+    affine[:3, 3] = np.array([6, -25, 10]) - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    data = geometry.resample(source.data, source.affine, shape, affine, order=1)
+    return phantoms.Volume(np.where(data < 3, 0, data).round().astype(np.float32), affine)
+
+
+def _map(path: Path) -> np.ndarray:
+    return np.asarray(nib.load(path).dataobj)
+
+
+@pytest.mark.parametrize("index", [5, 22, 39])
+def test_axis_order_does_not_change_the_map_in_world_space(index: int, tmp_path: Path) -> None:
+    volume = _thick_scan()
+    orientation = phantoms.orientations()[index]
+    turned = phantoms.turned(volume, orientation)
+    first = phantoms.save(tmp_path / "a.nii.gz", volume.data, volume.affine)
+    second = phantoms.save(tmp_path / "b.nii.gz", turned.data, turned.affine)
+    one = _map(detect(first, tmp_path / "am.nii.gz", options=OPTIONS).map_path)
+    two = _map(detect(second, tmp_path / "bm.nii.gz", options=OPTIONS).map_path)
+    back = nib.orientations.apply_orientation(one, orientation)
+    assert two.shape == back.shape
+    assert np.abs(two - back).max() < 2e-3
+    assert one.max() > 0.05
+
+
+def test_batch_size_does_not_change_the_map_and_runs_repeat(tmp_path: Path) -> None:
+    volume = _thick_scan()
+    scan = phantoms.save(tmp_path / "a.nii.gz", volume.data, volume.affine)
+    maps = {}
+    for size in (1, 7, 64):
+        config = DetectConfig(reconstruction=ReconstructionConfig(batch_size=size))
+        maps[size] = detect(scan, tmp_path / f"{size}.nii.gz", config=config, options=OPTIONS).map_path
+    assert np.abs(_map(maps[1]) - _map(maps[7])).max() < 1e-5
+    assert np.abs(_map(maps[1]) - _map(maps[64])).max() < 1e-5
+    config = DetectConfig(reconstruction=ReconstructionConfig(batch_size=64))
+    again = detect(scan, tmp_path / "again.nii.gz", config=config, options=OPTIONS).map_path
+    assert again.read_bytes() == maps[64].read_bytes()
+
+
+def test_a_dark_ball_on_the_left_is_found_on_the_left(tmp_path: Path) -> None:
+    volume = _thick_scan()
+    scan = phantoms.save(tmp_path / "a.nii.gz", volume.data, volume.affine)
+    result = detect(scan, options=dataclasses.replace(OPTIONS, only_map=False, space="both", save=("all",)))
+    written = {name: tmp_path / file for name, file in result.sidecar["outputs"].items()}
+    assert all(path.exists() for path in written.values())
+    score = _map(written["map"])
+    inside = phantoms.ball(volume, LESION, 9)
+    ring = phantoms.ball(volume, LESION, 30) & ~phantoms.ball(volume, LESION, 18) & (volume.data > 0)
+    assert score[inside].mean() > 3 * score[ring].mean()
+    nearest = min(
+        np.linalg.norm(np.array(c["centroid_native_mm"]) - np.array(LESION))
+        for c in result.sidecar["anomaly"]["components"]
+    )
+    assert nearest < 8
+    saved = json.loads(written["sidecar"].read_text())
+    assert saved["contrast"] == {"value": "T1w", "source": "option"}
+    assert saved["strip"] == "already stripped"
+    assert saved["qc"]["verdict"] == "pass"
+    assert 0.5 * 9.2 < sum(c["volume_ml"] for c in saved["anomaly"]["components"])
+    transform = json.loads(written["transform"].read_text())
+    product = np.array(transform["mni_to_native"]) @ np.array(transform["native_to_mni"])
+    assert np.allclose(product, np.eye(4), atol=1e-9)
+    assert np.array_equal(_map(written["mask"]) > 0, _map(written["mask"]) == 1)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_brain_that_cannot_be_placed_fails_quality_control(tmp_path: Path) -> None:
+    """Half a brain: the map is written, the sidecar says `fail`, and `strict` ends with its error."""
+    volume = phantoms.brain()
+    data = volume.data.copy()
+    data[:, 55:] = 0
+    scan = phantoms.save(tmp_path / "a.nii.gz", data, volume.affine)
+    options = dataclasses.replace(OPTIONS, only_map=False, strict=True)
+    with pytest.raises(QualityError) as caught:
+        detect(scan, tmp_path / "m.nii.gz", options=options)
+    assert caught.value.exit_code == 7
+    assert (tmp_path / "m.nii.gz").exists()
+    assert json.loads((tmp_path / "m.json").read_text())["qc"]["verdict"] == "fail"
