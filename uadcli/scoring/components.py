@@ -46,7 +46,8 @@ def label_components(
 
     raw, count = ndimage.label(mask, structure=np.ones((3, 3, 3)))
     sizes = np.bincount(raw.ravel(), minlength=count + 1)
-    enough = min_volume_mm3 / abs(float(np.linalg.det(affine[:3, :3])))
+    # in voxels; a component of exactly the smallest volume stays whatever the determinant's last bit
+    enough = min_volume_mm3 / abs(float(np.linalg.det(affine[:3, :3]))) - 1e-6
     filled = sizes.copy()
     for index, box in enumerate(ndimage.find_objects(raw), start=1):
         if sizes[index] < enough <= raw[box].size:  # too small as it is, and with room for a cavity

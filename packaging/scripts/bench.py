@@ -1,0 +1,101 @@
+"""Seconds per stage and peak memory of `uad detect`, and the network's share of the matrix-multiply rate.
+
+    python packaging/scripts/bench.py DATA
+
+Runs the command on one 1 mm T1w head (made from an IXI scan of DATA, resampled to 1 mm) and on the committed
+thick-slice FLAIR, with --strip hd-bet and atlas, each in a process of its own; then times the network alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from uadcli.config import preset
+from uadcli.imaging.geometry import resample
+from uadcli.imaging.volume import read_scan
+from uadcli.reconstruction.model import ConditionedDiffusion
+
+EXAMPLE = Path(__file__).parents[1] / "example" / "sub-FG6692_FLAIR.nii.gz"
+SLICES, LEVELS, BATCH = 75, 3, 32
+
+
+def head_at_1mm(data: Path, folder: Path) -> Path:
+    """One IXI head (2 mm) resampled to 1 mm: the size of a research T1w."""
+    scan = read_scan(sorted(data.glob("ixi_t1/*/anat/*_T1w.nii.gz"))[0]).volume
+    affine = scan.affine @ np.diag([0.5, 0.5, 0.5, 1])
+    x, y, z = (2 * n for n in scan.shape)
+    path = folder / "head_T1w.nii.gz"
+    nib.Nifti1Image(resample(scan.data, scan.affine, (x, y, z), affine).astype(np.int16), affine).to_filename(path)
+    return path
+
+
+def detect(scan: Path, strip: str, folder: Path) -> None:
+    command = [sys.executable, "-m", "uadcli", "detect", scan, "-o", folder / "m.nii.gz", "--strip", strip]
+    start = time.perf_counter()
+    done = subprocess.run(
+        [*map(str, command), "--json", "-q", "--overwrite"], capture_output=True, text=True, check=True
+    )
+    seconds = time.perf_counter() - start
+    report = json.loads(done.stdout)
+    stages = ", ".join(f"{name} {value:.1f}" for name, value in report["seconds"].items() if value >= 0.05)
+    print(f"| {scan.name} | {strip} | {seconds:.1f} | {report['peak_memory_mb']} | {stages} |", flush=True)
+
+
+def network() -> None:
+    """Seconds for one volume, and arithmetic per second beside that of a large matrix product."""
+    a, b = torch.randn(2, 2048, 2048)
+    torch.mm(a, b)
+    start = time.perf_counter()
+    for _ in range(10):
+        torch.mm(a, b)
+    rate = 10 * 2 * 2048**3 / (time.perf_counter() - start)
+    model = ConditionedDiffusion(preset("small")).eval().to(memory_format=torch.channels_last)
+    x = torch.rand(BATCH, 1, 96, 96).contiguous(memory_format=torch.channels_last)
+    t, noise = torch.full((BATCH,), 499), torch.randn_like(x)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        model(x, t, noise)
+    flop = counter.get_total_flops() / BATCH
+    passes = SLICES * LEVELS
+    with torch.inference_mode():
+        start, done = time.perf_counter(), 0
+        while done < passes:
+            model(x, t, noise)
+            done += BATCH
+        seconds = (time.perf_counter() - start) * passes / done
+    share = passes * flop / seconds / rate
+    count = sum(p.numel() for p in model.parameters()) / 1e6
+    print(f"\nnetwork: {count:.2f} M parameters, {flop / 1e9:.2f} GFLOP a slice and level")
+    print(
+        f"{SLICES} slices x {LEVELS} levels: {seconds:.1f} s; {share:.0%} of the matrix product's {rate / 1e9:.0f} GFLOP/s"
+    )
+
+
+def main() -> None:
+    print(
+        f"{os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads, no other load meant\n"
+    )
+    print("| scan | strip | seconds | peak MB | stages |\n|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        scans = [EXAMPLE]
+        if len(sys.argv) > 1 and Path(sys.argv[1]).is_dir():
+            scans.insert(0, head_at_1mm(Path(sys.argv[1]), folder))
+        for scan in scans:
+            for strip in ("hd-bet", "atlas"):
+                detect(scan, strip, folder)
+    network()
+
+
+if __name__ == "__main__":
+    main()
