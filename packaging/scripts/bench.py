@@ -77,7 +77,7 @@ def network() -> None:
     count = sum(p.numel() for p in model.parameters()) / 1e6
     print(f"\nnetwork: {count:.2f} M parameters, {flop / 1e9:.2f} GFLOP a slice and level")
     print(
-        f"{SLICES} slices x {LEVELS} levels: {seconds:.1f} s; {share:.0%} of the matrix product's {rate / 1e9:.0f} GFLOP/s"
+        f"{SLICES} slices x {LEVELS} levels: {seconds:.1f} s; {share:.0%} of the matrix rate ({rate / 1e9:.0f} GFLOP/s)"
     )
 
 

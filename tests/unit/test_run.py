@@ -45,6 +45,9 @@ def test_contrast_by_name(name: str, expected: str | None) -> None:
 def test_contrast_by_tissues(levels: tuple[int, int, int], expected: str) -> None:
     tissue = template.on_grid("mni_tissue_dseg").astype(np.uint8)
     data = np.choose(tissue, [0, *levels]).astype(np.float32)
+    if expected != "T2w":
+        mild = np.choose(tissue, [0, 30, 100, 106]).astype(np.float32)
+        assert classify_contrast(mild, tissue > 0, tissue).doubtful
     data += np.random.default_rng(0).normal(0, 3, data.shape).astype(np.float32)
     assert classify_contrast(data, tissue > 0, tissue).contrast == expected
     with pytest.raises(InputError, match="--contrast"):

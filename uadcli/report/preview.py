@@ -177,7 +177,7 @@ def _frame(figure: Any, scene: _Scene, title: str, height_in: float) -> None:
     # parse_math off: a file name with $ signs is no formula
     top = 1 - 0.33 / height_in
     figure.text(LEFT, top, short, color="white", fontsize=12, va="center", parse_math=False)
-    marked = "outlined: above the threshold" if scene.found.any() else "nothing above the threshold"
+    marked = "outlined: marked as anomalous" if scene.found.any() else "nothing is marked (this does not mean healthy)"
     figure.text(RIGHT, top, marked, color=EDGE if scene.found.any() else INK, fontsize=9, va="center", ha="right")
     figure.text(LEFT, 0.2 / height_in, NOTE, color=INK, fontsize=9, va="center")
 

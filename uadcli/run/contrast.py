@@ -6,8 +6,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from uadcli.run.prepare import Prepared
-
 NAMES = (  # in this order: a "t2_flair" is a FLAIR
     ("FLAIR", re.compile(r"flair|dark[-_ ]?fluid", re.I)),
     ("T1w", re.compile(r"(?<![a-z0-9])t1(w|_?mprage|_?mpr|_?gre|_?se|ce|c|gd)?(?![a-z0-9*])|mprage", re.I)),
@@ -35,8 +33,3 @@ def known_before(path: Path, option: str | None) -> FoundContrast | None:
         return FoundContrast(option, "option")
     named = from_name(path)
     return FoundContrast(named, "file name") if named else None
-
-
-def from_image(prepared: Prepared) -> FoundContrast:
-    """The contrast by the intensities of the tissues. Raises `InputError` where it cannot be told."""
-    return FoundContrast(prepared.contrast().contrast, "image")

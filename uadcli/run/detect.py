@@ -156,15 +156,17 @@ def _threshold_option(text: str) -> float | None:
 
 
 def _contrast(known: FoundContrast | None, prepared: Prepared, reporter: Reporter) -> FoundContrast:
+    """The contrast, with a warning where the image is doubtful or speaks against the file name."""
     if known is None:
-        found = contrast.from_image(prepared)
+        guess = prepared.contrast()
+        found = FoundContrast(guess.contrast, "image")
+        if guess.doubtful:
+            reporter.warn(f"T1w and FLAIR are hard to tell apart in this image; {guess.contrast} is taken (--contrast)")
     else:
         found = known
-        seen = prepared.contrast().contrast if known.source == "file name" else known.contrast
-        if seen != known.contrast:
-            reporter.warn(
-                f"the file name says {known.contrast}, but the image looks like {seen}; give --contrast if so"
-            )
+        guess = prepared.contrast() if known.source == "file name" else None
+        if guess and guess.contrast != known.contrast and not guess.doubtful:
+            reporter.warn(f"the file name says {known.contrast}, the image looks like {guess.contrast} (--contrast)")
     reporter.info(f"contrast {found.contrast} (by {found.source})")
     return found
 

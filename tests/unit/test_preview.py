@@ -1,0 +1,189 @@
+"""The picture: sides, the hidden face, threshold, geometry of the voxels, and files."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import numpy as np
+import pytest
+from matplotlib import image
+
+from uadcli.errors import InputError, OutputError
+from uadcli.report.preview import COLUMNS, render_overlay
+
+SEEN = {"threshold": 0.2, "title": "sub-01_FLAIR.nii.gz"}
+LEFT_OF_PATIENT = (-35.0, -20.0, 20.0)
+
+
+def phantom(place=LEFT_OF_PATIENT, spacing=(2.0, 2.0, 2.0), radius=12.0):
+    """Scan, map, mask, brain mask and affine of a uniform ellipsoid with a ball at `place` (mm, RAS+)."""
+    shape = [round(n / s) for n, s in zip((180, 216, 180), spacing, strict=True)]
+    affine = np.diag([*spacing, 1.0])
+    affine[:3, 3] = (-90, -126, -72)
+    grid = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"), axis=-1)
+    world = grid * np.array(spacing) + affine[:3, 3]
+    brain = (((world - (0, -16, 14)) / (68, 86, 66)) ** 2).sum(axis=-1) < 1
+    scan = np.where(brain, 500 + world[..., 2], 0).astype(np.float32)
+    ball = np.zeros(shape, bool) if place is None else np.linalg.norm(world - place, axis=-1) < radius
+    return scan, np.where(ball, 0.8, 0.0).astype(np.float32), ball, brain, affine
+
+
+def render(path, volumes, **changed):
+    render_overlay(path, *volumes, **(SEEN | changed))
+    return image.imread(path)[..., :3]
+
+
+def coloured(picture):
+    """Pixels of the hot colour map or of the outline: far from grey. The marks and the colour bar are cut away."""
+    warm = picture[..., 0] - picture[..., 2] > 0.35
+    warm[:, int(0.92 * picture.shape[1]) :] = False
+    yellow = (picture[..., 0] > 0.9) & (abs(picture[..., 1] - 0.82) < 0.06) & (abs(picture[..., 2] - 0.29) < 0.06)
+    return warm & ~yellow
+
+
+def rows(picture):
+    """Pixel bounds of the three rows of panels: runs of rows where the black of a panel is found."""
+    black = (picture[:, : int(0.92 * picture.shape[1])] == 0).all(axis=-1).mean(axis=1) > 0.05
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], black.astype(int), [0]])))
+    found = [(a, b) for a, b in edges.reshape(-1, 2) if b - a > 40]
+    assert len(found) == 3
+    return found
+
+
+def side_of_findings(picture, row):
+    """Where the coloured pixels of a row lie in the panel that holds most of them: 0 left edge, 1 right edge."""
+    top, bottom = rows(picture)[row]
+    strip, hot = picture[top:bottom], coloured(picture)[top:bottom]
+    black = (strip == 0).all(axis=-1).mean(axis=0) > 0.05
+    panel = black | (np.convolve(black, np.ones(5), "same") > 0)
+    columns = np.flatnonzero(hot.any(axis=0))
+    centre = int(np.average(np.arange(hot.shape[1]), weights=hot.sum(axis=0)))
+    assert columns.size
+    start = centre - np.argmin(_panel(strip)[centre::-1])
+    stop = centre + np.argmin(_panel(strip)[centre:])
+    assert panel.any()
+    return (centre - start) / (stop - start)
+
+
+def _panel(strip):
+    """Columns that belong to a panel: not the colour of the paper from top to bottom."""
+    paper = np.array([16, 16, 16]) / 255
+    return (np.abs(strip - paper) > 0.02).any(axis=-1).any(axis=0)
+
+
+@pytest.mark.parametrize("row", [0, 1], ids=["axial", "coronal"])
+@pytest.mark.parametrize(("x", "right_half"), [(-35.0, True), (35.0, False)], ids=["left", "right"])
+def test_the_patients_left_is_on_the_right_of_the_image(tmp_path, row, x, right_half):
+    picture = render(tmp_path / "a.png", phantom((x, -20, 20), radius=8))
+    assert (side_of_findings(picture, row) > 0.6) == right_half
+    assert (side_of_findings(picture, row) < 0.4) != right_half
+
+
+@pytest.mark.parametrize(("y", "right_half"), [(40.0, True), (-70.0, False)], ids=["front", "back"])
+def test_the_front_is_on_the_right_of_sagittal_views(tmp_path, y, right_half):
+    picture = render(tmp_path / "a.png", phantom((-20, y, 14), radius=8))
+    assert (side_of_findings(picture, 2) > 0.6) == right_half
+
+
+def test_up_is_up(tmp_path):
+    picture = render(tmp_path / "a.png", phantom((0, -16, 60), radius=8))
+    top, bottom = rows(picture)[1]
+    heights = np.flatnonzero(coloured(picture)[top:bottom].any(axis=1))
+    assert heights.mean() < 0.4 * (bottom - top)
+
+
+def test_nothing_outside_the_brain_mask_changes_the_picture(tmp_path):
+    scan, score, found, brain, affine = phantom()
+    rng = np.random.default_rng(0)
+    face = np.where(brain, scan, rng.uniform(-5000, 5000, scan.shape)).astype(np.float32)
+    noisy = np.where(brain, score, 5).astype(np.float32)
+    plain = render(tmp_path / "a.png", (scan, score, found, brain, affine))
+    other = render(tmp_path / "b.png", (face, noisy, found | ~brain, brain, affine))
+    assert np.array_equal(plain, other)
+
+
+@pytest.mark.parametrize("offset", [-900.0, 0.0, 900.0])
+def test_outside_is_black_for_any_range_of_the_scan(tmp_path, offset):
+    scan, score, found, brain, affine = phantom()
+    picture = render(tmp_path / "a.png", (scan + np.float32(offset), score, found, brain, affine))
+    assert (picture == 0).all(axis=-1).mean() > 0.1
+
+
+def test_a_scan_without_findings_has_no_colour(tmp_path):
+    assert not coloured(render(tmp_path / "a.png", phantom(None))).any()
+
+
+def test_a_score_below_the_threshold_is_fainter(tmp_path):
+    volumes = phantom()
+    strong = coloured(render(tmp_path / "a.png", volumes)).sum()
+    scan, score, found, brain, affine = volumes
+    weak = coloured(render(tmp_path / "b.png", (scan, score / 8, found & False, brain, affine), vmax=0.8)).sum()
+    assert weak < strong / 10
+
+
+def test_a_small_finding_is_met_in_every_plane(tmp_path):
+    picture = render(tmp_path / "a.png", phantom((-21, 33, 41), radius=4))
+    for top, bottom in rows(picture):
+        assert coloured(picture)[top:bottom].any()
+
+
+def test_thick_slices_keep_their_proportions(tmp_path):
+    fine = rows(render(tmp_path / "a.png", phantom()))
+    thick = rows(render(tmp_path / "b.png", phantom(spacing=(0.9, 0.9, 5.0))))
+    for (a, b), (c, d) in zip(fine, thick, strict=True):
+        assert d - c == pytest.approx(b - a, rel=0.08)
+
+
+@pytest.mark.parametrize("title", ["$x_{$.nii.gz", "sub-" + "9" * 300 + ".nii.gz", "süß 脳.nii.gz", ""])
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_any_file_name_is_only_text(tmp_path, title):
+    assert render(tmp_path / "a.png", phantom(), title=title).shape == render(tmp_path / "b.png", phantom()).shape
+
+
+def test_a_constant_brain_and_a_brain_of_one_voxel_are_drawn(tmp_path):
+    scan, score, found, brain, affine = phantom()
+    render(tmp_path / "a.png", (np.where(brain, 7, 0).astype(np.float32), score, found, brain, affine))
+    one = np.zeros_like(brain)
+    one[40, 50, 40] = True
+    render(tmp_path / "b.png", (scan, score, found, one, affine))
+
+
+def test_an_empty_brain_mask_is_an_input_error(tmp_path):
+    scan, score, found, brain, affine = phantom()
+    with pytest.raises(InputError, match="brain mask is empty"):
+        render_overlay(tmp_path / "a.png", scan, score, found, brain & False, affine, **SEEN)
+
+
+def test_the_same_input_gives_the_same_bytes_and_only_one_file(tmp_path):
+    for name in ("a.png", "b.png"):
+        render(tmp_path / name, phantom())
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert sorted(os.listdir(tmp_path)) == ["a.png", "b.png"]
+
+
+def test_a_folder_that_is_not_there_is_an_output_error(tmp_path):
+    with pytest.raises(OutputError, match="cannot be written"):
+        render_overlay(tmp_path / "none" / "a.png", *phantom(), **SEEN)
+
+
+def test_pyplot_and_displays_are_not_used(tmp_path):
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, numpy as np; from pathlib import Path; from uadcli.report.preview import render_overlay; "
+        "b = np.ones((20, 20, 20), bool); s = b.astype(np.float32); "
+        f"render_overlay(Path({str(tmp_path / 'a.png')!r}), s, s, b, b, np.eye(4), 0.5, 't'); "
+        "sys.exit('matplotlib.pyplot' in sys.modules)"
+    )
+    environment = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND")}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+
+
+def test_a_picture_at_one_millimetre_takes_seconds_at_most(tmp_path):
+    volumes = phantom(spacing=(1.0, 1.0, 1.0))
+    start = time.perf_counter()
+    render_overlay(tmp_path / "a.png", *volumes, **SEEN)
+    assert time.perf_counter() - start < 8  # 1.2 s on one free core; other work may share the machine
+    assert COLUMNS == 6

@@ -1,0 +1,89 @@
+"""The residual and its post-processing."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from uadcli.config import ScoringConfig
+from uadcli.errors import UsageError
+from uadcli.scoring.residual import erode_axial, median_filter, postprocess, residual
+
+RNG = np.random.default_rng(0)
+
+
+def ellipsoid(shape=(96, 96, 80), fraction=0.8):
+    axes = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")
+    return sum((a / fraction) ** 2 for a in axes) < 1
+
+
+def test_bright_and_dark_add_up_to_absolute():
+    x, x0_hat = RNG.random((2, 8, 9, 7), dtype=np.float32)
+    bright, dark = residual(x, x0_hat, "bright"), residual(x, x0_hat, "dark")
+    assert np.array_equal(bright + dark, residual(x, x0_hat))
+    assert not np.any((bright > 0) & (dark > 0))
+    assert np.array_equal(bright > 0, x > x0_hat)
+
+
+def test_an_unknown_residual_is_a_usage_error():
+    with pytest.raises(UsageError, match="no score 'sideways'"):
+        residual(np.zeros((2, 2, 2)), np.zeros((2, 2, 2)), "sideways")
+
+
+def test_erosion_is_a_cross_in_the_axial_plane_only():
+    mask = np.zeros((11, 11, 3), dtype=bool)
+    mask[2:9, 2:9, 1] = True
+    expected = np.zeros_like(mask)
+    expected[4:7, 4:7, 1] = True
+    assert np.array_equal(erode_axial(mask, 2), expected)
+    notch = mask.copy()
+    notch[2, 2, 1] = False  # a missing corner does not reach the diagonal neighbour of a cross
+    assert erode_axial(notch, 1)[3, 3, 1]
+
+
+@pytest.mark.parametrize("iterations", [0, -1])
+def test_no_erosion_leaves_the_mask(iterations):
+    mask = ellipsoid((12, 12, 12))
+    assert np.array_equal(erode_axial(mask, iterations), mask)
+
+
+@pytest.mark.parametrize("side", [1, 3, 5])
+def test_median_is_that_of_scipy_with_zeros_beyond_the_border(side):
+    volume = RNG.random((14, 11, 9), dtype=np.float32)
+    assert np.array_equal(median_filter(volume, side), ndimage.median_filter(volume, side, mode="constant"))
+
+
+def test_an_even_median_is_refused():
+    with pytest.raises(UsageError, match="odd"):
+        median_filter(np.zeros((8, 8, 8), dtype=np.float32), 4)
+
+
+def test_postprocessing_in_the_box_equals_the_definition():
+    mask, score = ellipsoid((30, 28, 26)), RNG.random((30, 28, 26), dtype=np.float32)
+    inside = erode_axial(mask, 2)
+    smooth = ndimage.median_filter(np.where(inside, score, 0), 5, mode="constant")
+    result = postprocess(score, mask, ScoringConfig(erosion=2, median=5))
+    assert np.array_equal(result, np.where(inside, smooth, 0))
+    assert result.dtype == np.float32
+
+
+def test_what_lies_outside_the_eroded_mask_has_no_influence():
+    mask, score = ellipsoid((30, 28, 26)), RNG.random((30, 28, 26), dtype=np.float32)
+    inside = erode_axial(mask, 3)
+    assert np.array_equal(
+        postprocess(score, mask, ScoringConfig()), postprocess(np.where(inside, score, 99), mask, ScoringConfig())
+    )
+
+
+def test_an_empty_mask_gives_an_empty_map():
+    assert not postprocess(np.ones((20, 20, 20), dtype=np.float32), np.zeros((20, 20, 20), bool), ScoringConfig()).any()
+
+
+def test_a_whole_volume_takes_seconds_at_most():
+    score = RNG.random((96, 96, 80), dtype=np.float32)
+    start = time.perf_counter()
+    postprocess(score, ellipsoid(), ScoringConfig())
+    assert time.perf_counter() - start < 5  # 0.7 s on one free core; other work may share the machine
