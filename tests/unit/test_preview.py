@@ -34,12 +34,9 @@ def render(path, volumes, **changed):
     return image.imread(path)[..., :3]
 
 
-def coloured(picture):
-    """Pixels of the hot colour map or of the outline: far from grey. The marks and the colour bar are cut away."""
-    warm = picture[..., 0] - picture[..., 2] > 0.35
-    warm[:, int(0.92 * picture.shape[1]) :] = False
-    yellow = (picture[..., 0] > 0.9) & (abs(picture[..., 1] - 0.82) < 0.06) & (abs(picture[..., 2] - 0.29) < 0.06)
-    return warm & ~yellow
+def outlined(picture):
+    """Pixels of the outline around what is marked (blue), which nothing else in the panels has."""
+    return picture[..., 2] - picture[..., 0] > 0.35
 
 
 def rows(picture):
@@ -52,18 +49,16 @@ def rows(picture):
 
 
 def side_of_findings(picture, row):
-    """Where the coloured pixels of a row lie in the panel that holds most of them: 0 left edge, 1 right edge."""
+    """Where the outline of the one finding lies in its panel of a row: 0 at the left edge, 1 at the right edge."""
     top, bottom = rows(picture)[row]
-    strip, hot = picture[top:bottom], coloured(picture)[top:bottom]
-    black = (strip == 0).all(axis=-1).mean(axis=0) > 0.05
-    panel = black | (np.convolve(black, np.ones(5), "same") > 0)
-    columns = np.flatnonzero(hot.any(axis=0))
-    centre = int(np.average(np.arange(hot.shape[1]), weights=hot.sum(axis=0)))
-    assert columns.size
-    start = centre - np.argmin(_panel(strip)[centre::-1])
-    stop = centre + np.argmin(_panel(strip)[centre:])
-    assert panel.any()
-    return (centre - start) / (stop - start)
+    columns = np.flatnonzero(outlined(picture[top:bottom]).any(axis=0))
+    inside = _panel(picture[top:bottom])
+    gaps = np.flatnonzero(~inside)
+    places = []
+    for column in columns:
+        start, stop = gaps[gaps < column].max(), gaps[gaps > column].min()
+        places.append((column - start) / (stop - start))
+    return float(np.mean(places))
 
 
 def _panel(strip):
@@ -77,7 +72,7 @@ def _panel(strip):
 def test_the_patients_left_is_on_the_right_of_the_image(tmp_path, row, x, right_half):
     picture = render(tmp_path / "a.png", phantom((x, -20, 20), radius=8))
     assert (side_of_findings(picture, row) > 0.6) == right_half
-    assert (side_of_findings(picture, row) < 0.4) != right_half
+    assert (side_of_findings(picture, row) < 0.4) != right_half  # clearly on one side, not about the middle
 
 
 @pytest.mark.parametrize(("y", "right_half"), [(40.0, True), (-70.0, False)], ids=["front", "back"])
@@ -89,7 +84,7 @@ def test_the_front_is_on_the_right_of_sagittal_views(tmp_path, y, right_half):
 def test_up_is_up(tmp_path):
     picture = render(tmp_path / "a.png", phantom((0, -16, 60), radius=8))
     top, bottom = rows(picture)[1]
-    heights = np.flatnonzero(coloured(picture)[top:bottom].any(axis=1))
+    heights = np.flatnonzero(outlined(picture[top:bottom]).any(axis=1))
     assert heights.mean() < 0.4 * (bottom - top)
 
 
@@ -110,22 +105,26 @@ def test_outside_is_black_for_any_range_of_the_scan(tmp_path, offset):
     assert (picture == 0).all(axis=-1).mean() > 0.1
 
 
-def test_a_scan_without_findings_has_no_colour(tmp_path):
-    assert not coloured(render(tmp_path / "a.png", phantom(None))).any()
+def test_a_scan_without_findings_has_no_outline(tmp_path):
+    picture = render(tmp_path / "a.png", phantom(None))
+    for top, bottom in rows(picture):
+        assert not outlined(picture[top:bottom, : int(0.92 * picture.shape[1])]).any()
 
 
-def test_a_score_below_the_threshold_is_fainter(tmp_path):
-    volumes = phantom()
-    strong = coloured(render(tmp_path / "a.png", volumes)).sum()
-    scan, score, found, brain, affine = volumes
-    weak = coloured(render(tmp_path / "b.png", (scan, score / 8, found & False, brain, affine), vmax=0.8)).sum()
-    assert weak < strong / 10
+def test_a_score_is_strong_above_the_threshold_faint_below_and_absent_far_below(tmp_path):
+    scan, score, none, brain, affine = (*phantom()[:2], np.zeros_like(phantom()[2]), *phantom()[3:])
+    plain, *others = (
+        render(tmp_path / "a.png", (scan, score * factor, none, brain, affine), vmax=0.8)
+        for factor in np.float32([0, 0.02, 0.2, 1])
+    )
+    absent, faint, strong = (np.abs(other - plain).max() for other in others)
+    assert absent < 0.02 < faint < strong / 2
 
 
 def test_a_small_finding_is_met_in_every_plane(tmp_path):
     picture = render(tmp_path / "a.png", phantom((-21, 33, 41), radius=4))
     for top, bottom in rows(picture):
-        assert coloured(picture)[top:bottom].any()
+        assert outlined(picture[top:bottom]).any()
 
 
 def test_thick_slices_keep_their_proportions(tmp_path):

@@ -73,8 +73,8 @@ def classify_contrast(data: Array, mask: Mask, tissue: NDArray[np.uint8]) -> Con
     """Tell T1w, T2w and FLAIR apart by the medians of CSF, grey and white matter in template space.
 
     CSF brighter than grey matter is T2-weighted; of the rest, white matter clearly brighter than grey is T1-weighted,
-    and FLAIR has the two about equal. `data`, `mask` and `tissue` (0 none, 1 CSF, 2 GM, 3 WM) lie on the same grid. Raises
-    `InputError` if a tissue is missing from the field of view.
+    and FLAIR has the two about equal. `data`, `mask` and `tissue` (0 none, 1 CSF, 2 GM, 3 WM) lie on the same grid.
+    Raises `InputError` if a tissue is missing from the field of view.
     """
     floor = float(np.percentile(data[mask], 0.5))
     medians = {}

@@ -164,9 +164,9 @@ def _contrast(known: FoundContrast | None, prepared: Prepared, reporter: Reporte
             reporter.warn(f"T1w and FLAIR are hard to tell apart in this image; {guess.contrast} is taken (--contrast)")
     else:
         found = known
-        guess = prepared.contrast() if known.source == "file name" else None
-        if guess and guess.contrast != known.contrast and not guess.doubtful:
-            reporter.warn(f"the file name says {known.contrast}, the image looks like {guess.contrast} (--contrast)")
+        seen = prepared.contrast() if known.source == "file name" else None
+        if seen and seen.contrast != known.contrast and not seen.doubtful:
+            reporter.warn(f"the file name says {known.contrast}, the image looks like {seen.contrast} (--contrast)")
     reporter.info(f"contrast {found.contrast} (by {found.source})")
     return found
 
