@@ -21,7 +21,7 @@ from uadcli.run.development import cases
 from uadcli.run.train import Trainer
 
 NAME = "small-1"
-SCORES = {"T1w": "absolute", "FLAIR": "bright", "T2w": "bright"}
+SCORES = {"T1w": "absolute", "FLAIR": "bright-weighted", "T2w": "bright-weighted"}
 RULE = (
     "99.5th percentile of the scores inside the brain of healthy scans: T1w 20 IXI val scans, FLAIR tumour-free slices "
     "of 6 TCGA-LGG patients held out of training; T2w has no healthy cohort and takes the FLAIR threshold"

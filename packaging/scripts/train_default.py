@@ -2,6 +2,7 @@
 
     python packaging/scripts/train_default.py DATA --run runs/default --steps 2600
     python packaging/scripts/train_default.py DATA --run runs/default --steps 6000      # goes on from the checkpoint
+    python packaging/scripts/train_default.py DATA --run runs/next --start-from weights/small-1.safetensors --steps 6000
 
 One network for three contrasts: IXI T1w (train part), tumour-free slices of the TCGA-LGG train patients (FLAIR), and
 T2w made from the T1w slices. Scans are prepared once and kept in --cache.
@@ -16,6 +17,7 @@ import torch
 
 from uadcli.config import PreprocessConfig, TrainConfig, preset
 from uadcli.console import Reporter
+from uadcli.reconstruction import weights
 from uadcli.run.development import cases
 from uadcli.run.train import Trainer, fit
 from uadcli.run.training_data import load_slices
@@ -27,6 +29,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=Path("runs/default"))
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     parser.add_argument("--steps", type=int, default=TrainConfig().steps)
+    parser.add_argument("--start-from", type=Path, help="a weight file whose network a new run begins with")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -42,6 +45,8 @@ def main() -> None:
         reporter.info(f"goes on from step {trainer.done}")
     else:
         trainer = Trainer(preset("small"), TrainConfig(steps=arguments.steps))
+        if arguments.start_from:
+            trainer.start_from(weights.load(arguments.start_from).model)
     fit(trainer, train, validation, arguments.run, reporter)
 
 

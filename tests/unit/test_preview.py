@@ -14,6 +14,8 @@ from uadcli.report.preview import COLUMNS, render_overlay
 
 SEEN = {"threshold": 0.2, "title": "sub-01_FLAIR.nii.gz"}
 LEFT_OF_PATIENT = (-35.0, -20.0, 20.0)
+WIDTH = 1320  # pixels
+PANELS_END = 0.917  # of the width; the colour bar is beyond
 
 
 def phantom(place=LEFT_OF_PATIENT, spacing=(2.0, 2.0, 2.0), radius=12.0):
@@ -35,13 +37,13 @@ def render(path, volumes, **changed):
 
 
 def outlined(picture):
-    """Pixels of the outline around what is marked (blue), which nothing else in the panels has."""
-    return picture[..., 2] - picture[..., 0] > 0.35
+    """Pixels of the outline around what is marked (blue), without the colour bar, whose threshold is blue too."""
+    return picture[:, : int(PANELS_END * WIDTH), 2] - picture[:, : int(PANELS_END * WIDTH), 0] > 0.35
 
 
 def rows(picture):
     """Pixel bounds of the three rows of panels: runs of rows where the black of a panel is found."""
-    black = (picture[:, : int(0.92 * picture.shape[1])] == 0).all(axis=-1).mean(axis=1) > 0.05
+    black = (picture[:, : int(PANELS_END * WIDTH)] == 0).all(axis=-1).mean(axis=1) > 0.05
     edges = np.flatnonzero(np.diff(np.concatenate([[0], black.astype(int), [0]])))
     found = [(a, b) for a, b in edges.reshape(-1, 2) if b - a > 40]
     assert len(found) == 3
@@ -108,7 +110,7 @@ def test_outside_is_black_for_any_range_of_the_scan(tmp_path, offset):
 def test_a_scan_without_findings_has_no_outline(tmp_path):
     picture = render(tmp_path / "a.png", phantom(None))
     for top, bottom in rows(picture):
-        assert not outlined(picture[top:bottom, : int(0.92 * picture.shape[1])]).any()
+        assert not outlined(picture[top:bottom]).any()
 
 
 def test_a_score_is_strong_above_the_threshold_faint_below_and_absent_far_below(tmp_path):
@@ -127,11 +129,19 @@ def test_a_small_finding_is_met_in_every_plane(tmp_path):
         assert outlined(picture[top:bottom]).any()
 
 
-def test_thick_slices_keep_their_proportions(tmp_path):
-    fine = rows(render(tmp_path / "a.png", phantom()))
-    thick = rows(render(tmp_path / "b.png", phantom(spacing=(0.9, 0.9, 5.0))))
-    for (a, b), (c, d) in zip(fine, thick, strict=True):
-        assert d - c == pytest.approx(b - a, rel=0.08)
+@pytest.mark.parametrize("spacing", [(2.0, 2.0, 2.0), (0.9, 0.9, 5.0), (3.0, 1.0, 2.0)])
+def test_the_brain_has_its_proportions_for_any_spacing(tmp_path, spacing):
+    scan, *others = phantom(None, spacing)
+    grain = np.random.default_rng(0).uniform(0.6, 1, scan.shape).astype(np.float32)  # no edge fades into the black
+    picture = render(tmp_path / "a.png", (grain, *others))
+    for (top, bottom), (wide, high) in zip(rows(picture), [(68, 86), (68, 66), (86, 66)], strict=True):
+        row = picture[top:bottom]
+        grey = (row.max(axis=-1) - row.min(axis=-1) < 0.02) & (row[..., 0] > 0.15)
+        panels = np.flatnonzero(np.diff(np.concatenate([[0], _panel(row).astype(int), [0]]))).reshape(-1, 2)
+        start, stop = [(a, b) for a, b in panels if b - a > 100][2]  # text is narrower; the third of six
+        brain = np.argwhere(grey[:, start:stop])
+        height, width = np.ptp(brain, axis=0) + 1
+        assert width / height == pytest.approx(wide / high, rel=0.08)
 
 
 @pytest.mark.parametrize("title", ["$x_{$.nii.gz", "sub-" + "9" * 300 + ".nii.gz", "süß 脳.nii.gz", ""])

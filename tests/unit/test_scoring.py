@@ -15,7 +15,7 @@ from uadcli.scoring.calibration import healthy_quantile
 from uadcli.scoring.components import components
 from uadcli.scoring.metrics import auroc, average_precision, best_dice, dice
 from uadcli.scoring.quality import assess
-from uadcli.scoring.residual import erode_axial, median_filter, postprocess, residual
+from uadcli.scoring.residual import anomaly_score, erode_axial, median_filter, postprocess, residual
 
 RNG = np.random.default_rng(0)
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -55,6 +55,17 @@ def test_postprocessing_is_zero_outside_and_forgets_single_voxels() -> None:
     result = postprocess(score, mask, ScoringConfig())
     assert result[12, 12, 5] == 1
     assert result[:3].max() == 0
+
+
+def test_the_weighted_score_needs_both() -> None:
+    mask = np.ones((30, 30, 10), dtype=bool)
+    x, x0_hat = np.full(mask.shape, 0.5, np.float32), np.full(mask.shape, 0.5, np.float32)
+    x[8:22, 8:22] = 0.9
+    result = anomaly_score(x, x0_hat, mask, "bright-weighted", ScoringConfig())
+    assert result[15, 15, 5] == pytest.approx(np.sqrt(0.4 * 0.9), abs=1e-5)
+    assert result[4, 4, 5] == 0
+    plain = anomaly_score(x, x0_hat, mask, "absolute", ScoringConfig())
+    assert np.array_equal(plain, postprocess(np.abs(x - x0_hat), mask, ScoringConfig()))
 
 
 def test_components_are_sorted_filtered_and_placed() -> None:

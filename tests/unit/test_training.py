@@ -65,6 +65,14 @@ def test_a_loss_that_is_not_finite_changes_nothing_and_ends_after_ten(
     assert all(torch.equal(a, b) for a, b in zip(before, trainer.model.parameters(), strict=True))
 
 
+def test_a_new_run_begins_with_another_model(tiny: ModelConfig) -> None:
+    one, two = Trainer(tiny, SETTINGS), Trainer(tiny, TrainConfig(seed=1))
+    two.start_from(one.average)
+    for a, b in zip(one.model.parameters(), two.average.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert two.done == 0
+
+
 @pytest.mark.slow
 def test_training_lowers_the_validation_loss(slices: SliceSet, tiny: ModelConfig) -> None:
     trainer = Trainer(tiny, TrainConfig(steps=60, batch_size=8, warmup=5, learning_rate=2e-3, ema=0.9))

@@ -16,7 +16,7 @@ from uadcli.run.development import Case
 from uadcli.run.prepare import Prepared, prepare_cached
 from uadcli.run.training_data import healthy_slices
 from uadcli.scoring.calibration import healthy_quantile
-from uadcli.scoring.residual import postprocess, residual
+from uadcli.scoring.residual import anomaly_score, postprocess
 
 
 def reconstruct(
@@ -42,7 +42,7 @@ def score_map(
     """The anomaly map of a prepared scan as `detect` computes it; `x` replaces its scaled intensities."""
     x = prepared.scaled(config.preprocess) if x is None else x
     recon = reconstruct(loaded, x, prepared.mask, config.reconstruction)
-    return postprocess(residual(x, recon, loaded.card.scores[contrast]), prepared.mask, config.scoring)
+    return anomaly_score(x, recon, prepared.mask, loaded.card.scores[contrast], config.scoring)
 
 
 def baseline_kind(contrast: str) -> str:

@@ -25,7 +25,7 @@ from uadcli.run.outputs import Outputs
 from uadcli.run.prepare import Prepared, prepare
 from uadcli.scoring import quality
 from uadcli.scoring.components import Component, components
-from uadcli.scoring.residual import postprocess, residual
+from uadcli.scoring.residual import anomaly_score
 
 NATIVE_PICTURE_MM = 1.0
 
@@ -174,7 +174,7 @@ def _contrast(known: FoundContrast | None, prepared: Prepared, reporter: Reporte
 def _score(
     x: Array, recon: Array, prepared: Prepared, card: Any, kind: str, threshold: float | None, config: DetectConfig
 ) -> Findings:
-    anomaly_map = postprocess(residual(x, recon, card.scores[kind]), prepared.mask, config.scoring)
+    anomaly_map = anomaly_score(x, recon, prepared.mask, card.scores[kind], config.scoring)
     used = card.thresholds[kind] if threshold is None else threshold
     # components are measured in the patient's millimetres: the affine to MNI changes the size of the head
     growth = abs(float(np.linalg.det(prepared.world_map[:3, :3])))

@@ -99,6 +99,11 @@ class Trainer:
             total += float((self.average(clean, t, noise) - clean).abs().mean())
         return total / len(VALIDATION_LEVELS)
 
+    def start_from(self, model: ConditionedDiffusion) -> None:
+        """Take over the parameters of another model of the same sizes; optimiser and step count begin anew."""
+        self.model.load_state_dict(model.state_dict())
+        self.average.load_state_dict(model.state_dict())
+
     def save(self, path: Path) -> None:
         """Write all that decides the next step, to a temporary name first."""
         state = {

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 VERDICTS = ("pass", "warn", "fail")
 NOT_COMPUTED = "not computed"
+NO_LIMIT = float("inf")
 
 
 @dataclass(frozen=True)
@@ -57,36 +58,22 @@ def assess(
     the scan's verdict if nothing was computed.
     """
     limits = limits or Limits()
-    low, high = limits.volume_pass_ml
-    least, most = limits.volume_warn_ml
-    no_limit = float("inf")
+    overlap, fair_overlap = (limits.overlap_pass, NO_LIMIT), (limits.overlap_warn, NO_LIMIT)
+    border, fair_border = (0.0, limits.border_pass), (0.0, NO_LIMIT)  # a cut-off brain is at most a warning
+    texts = (
+        "volume of the brain mask; look at the mask if not passed",
+        "overlap of the registered brain with the template's brain",
+        "part of the brain's surface cut by the field of view",
+    )
     checks = [
-        _check(
-            "brain_volume_ml",
-            brain_volume_ml,
-            (low, high),
-            (least, most),
-            "volume of the brain mask; look at the mask if not passed",
-        ),
-        _check(
-            "mask_overlap",
-            mask_overlap,
-            (limits.overlap_pass, no_limit),
-            (limits.overlap_warn, no_limit),
-            "overlap of the registered brain with the template's brain",
-        ),
-        _check(
-            "border_fraction",
-            border_fraction,
-            (0.0, limits.border_pass),
-            (0.0, no_limit),  # a cut-off brain is at most a warning
-            "part of the brain's surface cut by the field of view",
-        ),
+        _check("brain_volume_ml", brain_volume_ml, limits.volume_pass_ml, limits.volume_warn_ml, texts[0]),
+        _check("mask_overlap", mask_overlap, overlap, fair_overlap, texts[1]),
+        _check("border_fraction", border_fraction, border, fair_border, texts[2]),
     ]
     if limits.similarity is not None:
         good, fair = limits.similarity
         text = "similarity of the registered scan to the template"
-        checks.append(_check("similarity", similarity, (good, no_limit), (fair, no_limit), text))
+        checks.append(_check("similarity", similarity, (good, NO_LIMIT), (fair, NO_LIMIT), text))
     counted = [c.verdict for c in checks if c.verdict in VERDICTS]
     return Quality(max(counted, key=VERDICTS.index, default=NOT_COMPUTED), tuple(checks))
 

@@ -11,6 +11,7 @@ from uadcli.errors import UsageError
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 SCORES = ("absolute", "bright", "dark")
+WEIGHTED = "bright-weighted"
 
 
 def residual(x: Array, x0_hat: Array, kind: str = "absolute") -> Array:
@@ -64,3 +65,15 @@ def postprocess(score: Array, mask: Mask, config: ScoringConfig) -> Array:
         kept = inside[box]
         result[box] = np.where(kept, median_filter(np.where(kept, score[box], 0), config.median), 0)
     return result
+
+
+def anomaly_score(x: Array, x0_hat: Array, mask: Mask, kind: str, config: ScoringConfig) -> Array:
+    """The post-processed anomaly map of a volume x (X, Y, Z) in [0, 1] and its pseudo-healthy version.
+
+    `kind` is one of `residual`, or `bright-weighted`: the geometric mean of the post-processed bright residual and the
+    post-processed intensity. In FLAIR and T2w a lesion is bright both against its healthy version and in itself.
+    """
+    if kind == WEIGHTED:
+        bright = postprocess(residual(x, x0_hat, "bright"), mask, config)
+        return np.sqrt(bright * postprocess(x, mask, config))
+    return postprocess(residual(x, x0_hat, kind), mask, config)
