@@ -23,6 +23,7 @@ def register_affine(moving: Volume, fixed: Volume, *, step_mm: float = 3.0) -> A
     Both volumes are resampled to `step_mm` first (if finer). The result repeats bit for bit on one machine: ANTs runs
     on one thread with a fixed seed. Raises `InputError` if ANTs finds no transform.
     """
+    fixed, moving = (Volume(v.data, steady(v.affine)) for v in (fixed, moving))
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"  # ANTs repeats itself only on one thread
     import ants
 
@@ -41,6 +42,17 @@ def register_affine(moving: Volume, fixed: Volume, *, step_mm: float = 3.0) -> A
         except Exception as error:  # ANTs raises RuntimeError, ValueError and its own kinds alike
             raise InputError("registration to the template failed", hint="Check the scan's orientation.") from error
         return _world_map(ants.read_transform(result["fwdtransforms"][0]))
+
+
+def steady(affine: Affine) -> Affine:
+    """An affine rounded to steps far below a voxel (0.0001 for directions times spacing, 0.01 mm for the origin).
+
+    A header's numbers have single precision, so the same scan with its axes in another order differs in the last bits;
+    an optimiser that samples at random would turn that into another optimum.
+    """
+    result = np.round(affine, 4)
+    result[:3, 3] = np.round(affine[:3, 3], 2)
+    return result
 
 
 def _world_map(transform: Any) -> Affine:

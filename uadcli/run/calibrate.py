@@ -57,7 +57,10 @@ def baseline_map(prepared: Prepared, kind: str, config: DetectConfig, x: Array |
 
 
 def healthy_part(case: Case, prepared: Prepared) -> NDArray[np.bool_]:
-    """The voxels of a validation scan that count as healthy: its brain, in slices without tumour."""
+    """The voxels of a validation scan that count as healthy: its brain, in slices without tumour.
+
+    Of patients, the lesion masks say which slices to leave out; nothing else of them is used.
+    """
     part = np.zeros_like(prepared.mask)
     keep = healthy_slices(case, prepared)
     part[:, :, keep] = prepared.mask[:, :, keep]

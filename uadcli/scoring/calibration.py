@@ -1,4 +1,4 @@
-"""Thresholds from healthy scans only; no lesion label enters here."""
+"""Thresholds from healthy scans only; a lesion label serves at most to leave a slice out."""
 
 from __future__ import annotations
 
