@@ -11,7 +11,7 @@ import numpy as np
 import phantoms
 import pytest
 
-from uadcli.config import DetectConfig, ReconstructionConfig
+from uadcli.config import DetectConfig, PreprocessConfig, ReconstructionConfig
 from uadcli.errors import QualityError
 from uadcli.imaging import geometry
 from uadcli.run.detect import DetectOptions, detect
@@ -92,14 +92,15 @@ def test_a_dark_ball_on_the_left_is_found_on_the_left(tmp_path: Path) -> None:
 
 
 def test_a_brain_that_cannot_be_placed_fails_quality_control(tmp_path: Path) -> None:
-    """Half a brain: the map is written, the sidecar says `fail`, and `strict` ends with its error."""
+    """A quarter of a brain: the map is written, the sidecar says `fail`, and `strict` ends with its error."""
     volume = phantoms.brain()
     data = volume.data.copy()
-    data[:, 55:] = 0
+    data[:, 40:] = 0
     scan = phantoms.save(tmp_path / "a.nii.gz", data, volume.affine)
     options = dataclasses.replace(OPTIONS, only_map=False, strict=True)
+    config = DetectConfig(preprocess=PreprocessConfig(strip="none"))
     with pytest.raises(QualityError) as caught:
-        detect(scan, tmp_path / "m.nii.gz", options=options)
+        detect(scan, tmp_path / "m.nii.gz", config=config, options=options)
     assert caught.value.exit_code == 7
     assert (tmp_path / "m.nii.gz").exists()
     assert json.loads((tmp_path / "m.json").read_text())["qc"]["verdict"] == "fail"
