@@ -18,6 +18,7 @@ Contrast = Literal["T1w", "T2w", "FLAIR"]
 CONTRASTS: tuple[str, ...] = get_args(Contrast)
 Strip = Literal["hd-bet", "atlas", "none"]
 STRIPS: tuple[str, ...] = get_args(Strip)
+SCORES: tuple[str, ...] = ("siamese", "absolute", "bright", "dark", "bright-weighted")
 Space = Literal["native", "mni", "both"]
 SPACES: tuple[str, ...] = get_args(Space)
 
@@ -65,6 +66,23 @@ class ModelConfig:
     conditioned: bool = True
     steps: int = 1000
     noise: Literal["simplex", "gaussian"] = "simplex"
+
+
+@dataclass(frozen=True)
+class SiameseConfig:
+    """Sizes of the Siamese score network, and how it is trained on synthetic lesions (method 5)."""
+
+    channels: tuple[int, ...] = (32, 64, 96, 128)
+    steps: int = 4000
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    warmup: int = 100
+    ema: float = 0.998
+    pool: int = 64  # synthetic volumes at a time, with their reconstructions
+    draws: float = 4.0  # how often a slice is drawn, on average, before its volume is replaced
+    dice_weight: float = 0.5  # of the soft Dice loss beside the cross-entropy
+    seed: int = 2718
+    checkpoint_every: int = 100
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,12 @@
 
     python packaging/scripts/eval_dev.py DATA [--weights FILE] [--tsv FILE]
 
-For each dev case: AUPRC, Dice at the stored threshold (after the component filter) and best Dice (an oracle: it uses
-the labels), on the scan's own grid. Baseline: intensity inside the brain (FLAIR, T2w) or darkness (T1w), eroded and
-median-filtered likewise, thresholded at its own 99.5th healthy percentile; both thresholds come from the healthy
-validation scans only. For each healthy scan: the flagged volume. Synthetic lesions: real stroke shapes pasted into the
-IXI validation scans with a change of intensity of 20 to 60 %.
+For each dev case and score: AUPRC, Dice at the stored threshold (after the component filter) and best Dice (an oracle:
+it uses the labels), on the scan's own grid. Baseline: intensity inside the brain (FLAIR, T2w) or darkness (T1w), mask
+eroded, median 5x5x5, thresholded at its own 99.5th healthy percentile; all thresholds come from the healthy validation
+scans only. For each healthy scan: the flagged volume; for the IXI scans, which set the T1w threshold, at a threshold
+from the other four fifths of them (cross-fitted). Synthetic lesions: real stroke shapes, on which nothing was trained,
+pasted into the IXI validation scans with a change of intensity of 20 to 60 %.
 """
 
 from __future__ import annotations
@@ -27,40 +28,117 @@ from uadcli.imaging import geometry
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
 from uadcli.imaging.volume import read_scan
 from uadcli.reconstruction import weights
-from uadcli.run.calibrate import baseline_kind, baseline_map, calibrate_baseline, score_map
+from uadcli.reconstruction.weights import Weights
+from uadcli.run.calibrate import baseline_kind, baseline_map, calibrate_baseline, healthy_part
 from uadcli.run.detect import to_native
 from uadcli.run.development import Case, cases
 from uadcli.run.prepare import Prepared, prepare_cached
-from uadcli.scoring.components import components
+from uadcli.run.score import find, flagged_ml, reconstruct, score
+from uadcli.scoring.calibration import healthy_quantile
 from uadcli.scoring.metrics import average_precision, best_dice, dice
 
-COLUMNS = ("set", "subject", "contrast", "auprc", "dice", "best_dice", "plain_auprc", "plain_dice", "plain_best_dice")
+PLAIN = "plain"
+CONFIG = DetectConfig()
+FOLDS = 5
 
 
 @dataclass(frozen=True)
 class Row:
-    """Figures of one scan with lesions."""
+    """Figures of one score on one scan with lesions."""
 
     set: str
     subject: str
-    contrast: str
+    score: str
     auprc: float
     dice: float
     best_dice: float
-    plain_auprc: float
-    plain_dice: float
-    plain_best_dice: float
 
 
-def figures(score: np.ndarray, threshold: float, prepared: Prepared, case: Case) -> tuple[float, float, float]:
-    """AUPRC, Dice at the threshold and best Dice, on the scan's own grid."""
-    scan = read_scan(case.scan)
-    truth = read_scan(case.lesions, allow_empty=True).volume.data > 0
-    native = to_native(score, scan, prepared, 1)
-    growth = abs(float(np.linalg.det(prepared.world_map[:3, :3])))
-    labels, _ = components(score, threshold, DetectConfig().scoring.min_volume_mm3 / growth, GRID_AFFINE)
-    found = to_native((labels > 0).astype(np.float32), scan, prepared, 1) >= 0.5
-    return average_precision(native, truth), dice(found, truth), best_dice(native, truth)[0]
+class Evaluation:
+    """Everything a table needs: model, thresholds, cases."""
+
+    def __init__(self, data: Path, cache: Path, loaded: Weights) -> None:
+        self.data, self.cache, self.loaded = data, cache, loaded
+        self.cases = cases(data)
+        self.plain = calibrate_baseline([c for c in self.cases if c.part == "val"], cache, CONFIG)
+
+    def kinds(self, contrast: str) -> list[str]:
+        """The calibrated scores of a contrast, its default first."""
+        default = self.loaded.card.scores[contrast]
+        return sorted((k for k, v in self.loaded.card.thresholds.items() if contrast in v), key=lambda k: k != default)
+
+    def threshold(self, kind: str, contrast: str) -> float:
+        if kind == PLAIN:
+            return self.plain.get(contrast, self.plain["FLAIR"])
+        return self.loaded.card.thresholds[kind][contrast]
+
+    def prepared(self, case: Case) -> Prepared:
+        return prepare_cached(case.scan, CONFIG.preprocess, self.cache)
+
+    def maps(self, prepared: Prepared, contrast: str, x: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """The map of every score of one scan; `x` replaces its scaled intensities."""
+        x = prepared.scaled(CONFIG.preprocess) if x is None else x
+        recon = reconstruct(self.loaded, x, prepared.mask, CONFIG.reconstruction)
+        found = {k: score(self.loaded, x, recon, prepared.mask, k, CONFIG) for k in self.kinds(contrast)}
+        return found | {PLAIN: baseline_map(prepared, baseline_kind(contrast), CONFIG, x)}
+
+    def lesion_rows(self) -> list[Row]:
+        rows = []
+        for case in (c for c in self.cases if c.part == "dev" and c.lesions):
+            prepared, scan = self.prepared(case), read_scan(case.scan)
+            assert case.lesions is not None
+            truth = read_scan(case.lesions, allow_empty=True).volume.data > 0
+            name = f"{case.contrast} {'glioma' if case.source == 'tcga_lgg' else 'MSLUB 07'}"
+            for kind, values in self.maps(prepared, case.contrast).items():
+                native = to_native(values, scan, prepared, 1)
+                labels, _ = find(values, self.threshold(kind, case.contrast), prepared, CONFIG)
+                marked = to_native((labels > 0).astype(np.float32), scan, prepared, 1) >= 0.5
+                figures = average_precision(native, truth), dice(marked, truth), best_dice(native, truth)[0]
+                rows.append(Row(name, case.subject, kind, *figures))
+                show(rows[-1])
+        return rows
+
+    def synthetic_rows(self) -> list[Row]:
+        shapes = sorted((self.data / "lesion_shapes").glob("*.nii.gz"))
+        rows = []
+        for i, case in enumerate(c for c in self.cases if c.part == "val" and c.contrast == "T1w"):
+            prepared, pasted, number = self.prepared(case), None, i
+            while pasted is None:
+                pasted = synthetic(prepared, prepared.scaled(CONFIG.preprocess), shapes[number % len(shapes)], number)
+                number += 20
+            x, truth = pasted
+            for kind, values in self.maps(prepared, "T1w", x).items():
+                labels, _ = find(values, self.threshold(kind, "T1w"), prepared, CONFIG)
+                figures = average_precision(values, truth), dice(labels > 0, truth), best_dice(values, truth)[0]
+                rows.append(Row("T1w synthetic in IXI val", case.subject, kind, *figures))
+                show(rows[-1])
+        return rows
+
+    def healthy_volumes(self) -> dict[tuple[str, str], list[float]]:
+        """Flagged ml by (set, score); the IXI scans at a threshold that they had no part in."""
+        volumes: dict[tuple[str, str], list[float]] = {}
+        calibrating: dict[str, list[tuple[Prepared, np.ndarray, np.ndarray]]] = {}
+        for case in (c for c in self.cases if c.part == "healthy" or (c.part == "val" and c.contrast == "T1w")):
+            prepared = self.prepared(case)
+            for kind, values in self.maps(prepared, case.contrast).items():
+                if case.part == "val":
+                    calibrating.setdefault(kind, []).append((prepared, values, healthy_part(case, prepared)))
+                    continue
+                _, table = find(values, self.threshold(kind, case.contrast), prepared, CONFIG)
+                name = f"{case.source} {case.contrast}"
+                volumes.setdefault((name, kind), []).append(flagged_ml(table, prepared))
+        for kind, scans in calibrating.items():
+            for i, (prepared, values, _) in enumerate(scans):
+                others = [(v, part) for j, (_, v, part) in enumerate(scans) if j % FOLDS != i % FOLDS]
+                _, table = find(values, healthy_quantile(others), prepared, CONFIG)
+                volumes.setdefault(("ixi_t1 T1w, cross-fitted", kind), []).append(flagged_ml(table, prepared))
+        return volumes
+
+
+def show(row: Row) -> None:
+    print(
+        "\t".join(f"{v:.3f}" if isinstance(v, float) else v for v in asdict(row).values()), file=sys.stderr, flush=True
+    )
 
 
 def synthetic(prepared: Prepared, x: np.ndarray, shape_file: Path, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
@@ -77,19 +155,24 @@ def synthetic(prepared: Prepared, x: np.ndarray, shape_file: Path, seed: int) ->
     return np.clip(x * (1 + change * shape * prepared.mask), 0, 1).astype(np.float32), truth
 
 
-def flagged_ml(score: np.ndarray, threshold: float, prepared: Prepared) -> float:
-    """Flagged volume in the patient's space, after the component filter."""
-    growth = abs(float(np.linalg.det(prepared.world_map[:3, :3])))
-    _, table = components(score, threshold, DetectConfig().scoring.min_volume_mm3 / growth, GRID_AFFINE)
-    return sum(c.volume_mm3 for c in table) * growth / 1e3
+def lesion_table(rows: list[Row], loaded: Weights) -> None:
+    print("\n| set | scans | score | AUPRC mean | median | Dice mean | median | best Dice (oracle) mean | median |")
+    print("|---" * 9 + "|")
+    for name, kind in dict.fromkeys((r.set, r.score) for r in rows):
+        chosen = [r for r in rows if (r.set, r.score) == (name, kind)]
+        default = kind == loaded.card.scores[name.split()[0]]
+        cells = []
+        for column in ("auprc", "dice", "best_dice"):
+            values = [getattr(r, column) for r in chosen]
+            cells += [f"{np.nanmean(values):.3f}", f"{np.nanmedian(values):.3f}"]
+        print(f"| {name} | {len(chosen)} | {f'**{kind}**' if default else kind} | " + " | ".join(cells) + " |")
 
 
-def summary(name: str, rows: list[Row]) -> None:
-    if not rows:
-        return
-    for label, pick in (("mean", np.nanmean), ("median", np.nanmedian)):
-        cells = [f"{pick([getattr(r, c) for r in rows]):.3f}" for c in COLUMNS[3:]]
-        print(f"| {name} | {len(rows)} | {label} | " + " | ".join(cells) + " |")
+def healthy_table(volumes: dict[tuple[str, str], list[float]]) -> None:
+    print("\n| healthy set | scans | score | median flagged ml | mean | above 10 ml |\n|---|---|---|---|---|---|")
+    for (name, kind), values in sorted(volumes.items()):
+        above = sum(v > 10 for v in values)
+        print(f"| {name} | {len(values)} | {kind} | {np.median(values):.2f} | {np.mean(values):.2f} | {above} |")
 
 
 def main() -> None:
@@ -100,76 +183,18 @@ def main() -> None:
     parser.add_argument("--tsv", type=Path)
     arguments = parser.parse_args()
     device.bound_threads(None)
-    config = DetectConfig()
     loaded = weights.load(*weights.find(arguments.weights))
-    card = loaded.card
-    found = cases(arguments.data)
-    plain = calibrate_baseline([c for c in found if c.part == "val"], arguments.cache, config)
     start = time.perf_counter()
-    rows: list[Row] = []
-    for case in (c for c in found if c.part == "dev" and c.lesions and c.contrast in card.contrasts):
-        prepared = prepare_cached(case.scan, config.preprocess, arguments.cache)
-        score = score_map(loaded, prepared, case.contrast, config)
-        ours = figures(score, card.thresholds[case.contrast], prepared, case)
-        base = baseline_map(prepared, baseline_kind(case.contrast), config)
-        theirs = figures(base, plain.get(case.contrast, plain["FLAIR"]), prepared, case)
-        rows.append(Row(case.source, case.subject, case.contrast, *ours, *theirs))
-        print("\t".join(f"{v:.3f}" if isinstance(v, float) else v for v in asdict(rows[-1]).values()), file=sys.stderr)
-    made = synthetic_rows(found, loaded, plain, arguments, config)
-    print("\n| set | scans | | " + " | ".join(c.replace("_", " ") for c in COLUMNS[3:]) + " |")
-    print("|---" * (len(COLUMNS)) + "|")
-    for name, chosen in (
-        ("FLAIR glioma", [r for r in rows if r.set == "tcga_lgg" and r.contrast == "FLAIR"]),
-        ("T1w glioma", [r for r in rows if r.set == "tcga_lgg" and r.contrast == "T1w"]),
-        *((f"{c} MSLUB 07", [r for r in rows if r.set == "mslub_mni" and r.contrast == c]) for c in card.contrasts),
-        ("T1w synthetic in IXI val", made),
-    ):
-        summary(name, chosen)
-    healthy_table(found, loaded, arguments, config)
+    evaluation = Evaluation(arguments.data, arguments.cache, loaded)
+    rows = evaluation.lesion_rows() + evaluation.synthetic_rows()
+    lesion_table(rows, loaded)
+    healthy_table(evaluation.healthy_volumes())
     print(f"\n{time.perf_counter() - start:.0f} s, {loaded.card.name} sha256 {loaded.sha256[:12]}")
     if arguments.tsv:
         with arguments.tsv.open("w", newline="") as stream:
             writer = csv.writer(stream, delimiter="\t")
-            writer.writerow(COLUMNS)
-            writer.writerows(list(asdict(r).values()) for r in rows + made)
-
-
-def synthetic_rows(found, loaded, plain, arguments, config) -> list[Row]:  # type: ignore[no-untyped-def]
-    shapes = sorted((arguments.data / "lesion_shapes").glob("*.nii.gz"))
-    rows = []
-    for i, case in enumerate(c for c in found if c.part == "val" and c.contrast == "T1w"):
-        prepared = prepare_cached(case.scan, config.preprocess, arguments.cache)
-        pasted, number = None, i
-        while pasted is None:
-            pasted = synthetic(prepared, prepared.scaled(config.preprocess), shapes[number % len(shapes)], number)
-            number += 20
-        x, truth = pasted
-        score = score_map(loaded, prepared, "T1w", config, x)
-        base = baseline_map(prepared, baseline_kind("T1w"), config, x)
-        values = []
-        for volume, threshold in ((score, loaded.card.thresholds["T1w"]), (base, plain["T1w"])):
-            values += [
-                average_precision(volume, truth),
-                dice(components(volume, threshold, 64, GRID_AFFINE)[0] > 0, truth),
-                best_dice(volume, truth)[0],
-            ]
-        rows.append(Row("synthetic", case.subject, "T1w", *values))
-    return rows
-
-
-def healthy_table(found, loaded, arguments, config) -> None:  # type: ignore[no-untyped-def]
-    print("\n| healthy set | scans | median flagged ml | mean | above 10 ml |\n|---|---|---|---|---|")
-    chosen = [c for c in found if c.part == "healthy" or (c.part == "val" and c.contrast == "T1w")]
-    for source, contrast in sorted({(c.source, c.contrast) for c in chosen}):
-        volumes = []
-        for case in (c for c in chosen if (c.source, c.contrast) == (source, contrast)):
-            prepared = prepare_cached(case.scan, config.preprocess, arguments.cache)
-            score = score_map(loaded, prepared, contrast, config)
-            volumes.append(flagged_ml(score, loaded.card.thresholds[contrast], prepared))
-        print(
-            f"| {source} {contrast} | {len(volumes)} | {np.median(volumes):.2f} | {np.mean(volumes):.2f} | "
-            f"{sum(v > 10 for v in volumes)} |"
-        )
+            writer.writerow(asdict(rows[0]))
+            writer.writerows(list(asdict(r).values()) for r in rows)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ class Options:
     save: tuple[str, ...] = ()
     only_map: bool = False
     weights: str | None = None
+    score: str | None = None
     device: str = "auto"
     threads: int | None = None
     threshold: str = "calibrated"
@@ -92,7 +93,7 @@ def test_defaults(run, capsys):
 
 def test_every_option_arrives(run):
     line = (
-        "detect scan.nii -o out.nii.gz --contrast flair --volume 2 --geometry qform --strip atlas --weights w "
+        "detect scan.nii -o out.nii.gz --contrast flair --volume 2 --geometry qform --strip atlas --weights w --score Bright "
         "--threshold 0.25 --min-volume 0.1ml --seed 7 --space both --save transform,recon --overwrite --strict "
         "--device cpu --threads 3 --batch-size 5"
     )
@@ -104,6 +105,7 @@ def test_every_option_arrives(run):
         space="both",
         save=("recon", "transform"),
         weights="w",
+        score="bright",
         device="cpu",
         threads=3,
         threshold="0.25",

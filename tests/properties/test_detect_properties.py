@@ -92,10 +92,10 @@ def test_a_dark_ball_on_the_left_is_found_on_the_left(tmp_path: Path) -> None:
 
 
 def test_a_brain_that_cannot_be_placed_fails_quality_control(tmp_path: Path) -> None:
-    """A quarter of a brain: the map is written, the sidecar says `fail`, and `strict` ends with its error."""
+    """Half a brain: the map is written, the sidecar says `fail`, and `strict` ends with its error."""
     volume = phantoms.brain()
     data = volume.data.copy()
-    data[:, 40:] = 0
+    data[:, data.shape[1] // 2 :] = 0
     scan = phantoms.save(tmp_path / "a.nii.gz", data, volume.affine)
     options = dataclasses.replace(OPTIONS, only_map=False, strict=True)
     config = DetectConfig(preprocess=PreprocessConfig(strip="none"))

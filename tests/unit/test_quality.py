@@ -8,7 +8,7 @@ import pytest
 
 from uadcli.scoring.quality import Limits, assess
 
-GOOD = {"brain_volume_ml": 1400.0, "mask_overlap": 0.95, "border_fraction": 0.01}
+GOOD = {"brain_volume_ml": 1400.0, "mask_overlap": 0.95, "border_fraction": 0.01, "stretch": 1.1}
 
 
 def verdict_of(name, value):
@@ -20,7 +20,7 @@ def verdict_of(name, value):
 def test_a_good_scan_passes():
     quality = assess(**GOOD)
     assert quality.verdict == "pass"
-    assert [c.verdict for c in quality.checks] == ["pass"] * 3
+    assert [c.verdict for c in quality.checks] == ["pass"] * 4
     assert all(c.text for c in quality.checks)
 
 
@@ -34,6 +34,8 @@ def test_a_good_scan_passes():
         ("mask_overlap", Limits.overlap_pass, "pass", "warn", 1),
         ("mask_overlap", Limits.overlap_warn, "warn", "fail", 1),
         ("border_fraction", Limits.border_pass, "pass", "warn", -1),
+        ("stretch", Limits.stretch_pass, "pass", "warn", -1),
+        ("stretch", Limits.stretch_warn, "warn", "fail", -1),
     ],
 )
 def test_a_limit_belongs_to_the_better_side(name, limit, inside, outside, sign):

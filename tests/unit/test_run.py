@@ -129,3 +129,19 @@ def test_prepared_scans_are_kept(tmp_path: Path) -> None:
     assert np.abs(two.data - one.data).max() < 1.0
     assert np.array_equal(two.mask, one.mask)
     assert (two.strip, two.brain_volume_ml, two.mask_overlap) == ("hd-bet", 1400.0, 0.95)
+
+
+def test_the_bias_field_goes_and_a_large_bright_lesion_stays() -> None:
+    x, y, z = np.indices(GRID_SHAPE)
+    tissue = template.on_grid("mni_tissue_dseg")
+    mask = template.on_grid("mni_brain_mask") > 0
+    clean = np.choose(tissue.astype(np.uint8), [0, 40, 100, 110]).astype(np.float32)
+    clean[mask & (clean == 0)] = 40
+    lesion = ((x - 60) / 13) ** 2 + ((y - 55) / 13) ** 2 + ((z - 45) / 13) ** 2 < 1
+    clean = np.where(lesion & mask, 160, clean)
+    field = np.exp(0.25 * (x - 48) / 48).astype(np.float32)
+    corrected = correct_bias(np.where(mask, clean * field, 0).astype(np.float32), mask)
+    white = mask & (tissue == 3) & ~lesion
+    before, after = ((v[white].std() / v[white].mean()) for v in (clean * field, corrected))
+    assert after < 0.5 * before
+    assert np.median(corrected[lesion & mask]) / np.median(corrected[white]) > 0.93 * 160 / 110

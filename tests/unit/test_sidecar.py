@@ -53,10 +53,6 @@ def test_numbers_of_numpy_are_written_as_numbers(tmp_path):
     assert json.loads(path.read_text()) == {"f": 0.5, "n": None, "i": 3}
 
 
-def test_not_computed_has_no_value_and_a_reason():
-    assert sidecar.not_computed("no template") == {"value": None, "reason": "no template"}
-
-
 def test_an_existing_file_survives_a_failed_write(tmp_path):
     path = tmp_path / "map.json"
     path.write_text("old")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
 
-from uadcli.config import ModelConfig
-from uadcli.errors import WeightsError
+from uadcli.config import EncoderConfig, ModelConfig, SiameseConfig, UNetConfig, to_dict
+from uadcli.errors import UsageError, WeightsError
 from uadcli.reconstruction import weights
 from uadcli.reconstruction.model import ConditionedDiffusion
 from uadcli.reconstruction.weights import ModelCard
+from uadcli.run import score
+from uadcli.scoring.siamese import SiameseUNet
 
-CARD = ModelCard("m", "1", ("FLAIR",), {"FLAIR": "bright"}, {"FLAIR": 0.2}, "rule", (500,), "[0, 1]", "none", "CC0", 3)
+CARD = ModelCard(
+    "m", "1", ("FLAIR",), {"FLAIR": "bright"}, {"bright": {"FLAIR": 0.2}}, "rule", (500,), "[0, 1]", "none", "CC0", 3
+)
 
 
 @pytest.fixture
@@ -78,8 +83,49 @@ def test_what_comes_along_is_sound(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {c for e in entries for c in e.contrasts} == {"T1w", "T2w", "FLAIR"}
     for entry in entries:
         card = weights.load(weights.folder() / entry.file, entry.sha256).card
-        assert set(card.thresholds) == set(card.scores) == set(entry.contrasts)
-        assert all(0 < value < 1 for value in card.thresholds.values())
+        assert set(card.scores) == set(entry.contrasts)
+        assert all(contrast in card.thresholds[kind] for contrast, kind in card.scores.items())
+        assert all(0 < value < 1 for of_score in card.thresholds.values() for value in of_score.values())
         assert card.licence
         assert card.training_data
         assert (weights.folder() / f"{entry.name}.md").exists()
+
+
+def test_the_score_network_travels_in_the_same_file(tmp_path: Path, tiny: ModelConfig) -> None:
+    settings = SiameseConfig(channels=(8, 16))
+    torch.manual_seed(2)
+    network = SiameseUNet(settings)
+    card = dataclasses.replace(CARD, siamese=to_dict(settings))
+    weights.save(tmp_path / "m.safetensors", ConditionedDiffusion(tiny), card, network.state_dict())
+    loaded = weights.load(tmp_path / "m.safetensors")
+    again = score.siamese_network(loaded)
+    for ours, theirs in zip(network.parameters(), again.parameters(), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-3)
+    without = dataclasses.replace(loaded, card=CARD)
+    with pytest.raises(WeightsError, match="siamese"):
+        score.siamese_network(without)
+
+
+def test_the_threshold_belongs_to_score_and_contrast(saved: tuple[Path, str]) -> None:
+    loaded = weights.load(*saved)
+    assert score.threshold_of(loaded, "bright", "FLAIR") == 0.2
+    for kind, contrast in (("bright", "T1w"), ("absolute", "FLAIR")):
+        with pytest.raises(UsageError, match="threshold"):
+            score.threshold_of(loaded, kind, contrast)
+
+
+def test_float16_keeps_counters_and_large_values(tmp_path: Path) -> None:
+    config = ModelConfig(
+        unet=UNetConfig(channels=8, multipliers=(1,), blocks=1, head_channels=8, embedding=16),
+        encoder=EncoderConfig(blocks=(1,), width=8, condition=16, norm="batch"),
+    )
+    model = ConditionedDiffusion(config)
+    norm = next(m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    norm.num_batches_tracked.fill_(100_001)
+    norm.running_var.fill_(1e6)
+    weights.save(tmp_path / "m.safetensors", model, CARD)
+    again = next(
+        m for m in weights.load(tmp_path / "m.safetensors").model.modules() if isinstance(m, torch.nn.BatchNorm2d)
+    )
+    assert int(again.num_batches_tracked) == 100_001
+    assert torch.equal(again.running_var, norm.running_var)

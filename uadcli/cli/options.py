@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from uadcli.config import CONTRASTS, SPACES, STRIPS, DetectConfig, read_toml
+from uadcli.config import CONTRASTS, SCORES, SPACES, STRIPS, DetectConfig, read_toml
 from uadcli.console import Reporter
 from uadcli.errors import UsageError
 
@@ -196,6 +196,16 @@ Strip = Annotated[
 ]
 Weights = Annotated[
     str | None, _option("--weights", panel=METHOD, metavar="NAME|PATH", help="Weights other than the bundled ones.")
+]
+Score = Annotated[
+    str | None,
+    _option(
+        "--score",
+        panel=METHOD,
+        callback=one_of("--score", SCORES),
+        metavar="|".join(SCORES),
+        help="How scan and reconstruction are compared; else the default of the weights.",
+    ),
 ]
 Threshold = Annotated[
     str,

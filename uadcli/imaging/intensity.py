@@ -18,18 +18,26 @@ Mask = NDArray[np.bool_]
 WM_TO_GM_T1W = 1.08
 DOUBTFUL = (1.03, 1.13)
 CSF_TO_GM_T2W = 1.15
+FIT_REACH = (
+    1.5  # of 0 (all), 1.5 and 2 the one that leaves gliomas brightest; `packaging/scripts/trial_bias.py` prints it
+)
 CSF, GM, WM = 1, 2, 3  # labels of the tissue template
 
 
 def correct_bias(data: Array, mask: Mask) -> Array:
     """Divide out the bias field of a volume on the 2 mm grid, inside the brain mask (N4, Tustison et al. 2010).
 
-    The field is fitted at 6 mm and evaluated at 2 mm; outside the mask the data are returned as they were.
+    The field is fitted at 6 mm and evaluated at 2 mm; outside the mask the data are returned as they were. Voxels far
+    from the median of the brain do not take part in the fit: a field fitted to a large bright lesion takes it away.
     """
     import SimpleITK as sitk
 
     positive = np.where(mask, np.maximum(data, 0) + 1e-3 * max(float(data.max()), 1e-6), 0).astype(np.float32)
-    image, brain = sitk.GetImageFromArray(positive), sitk.GetImageFromArray(mask.astype(np.uint8))
+    values = positive[mask]
+    middle = np.median(values)
+    reach = FIT_REACH * 1.4826 * np.median(np.abs(values - middle))  # in standard deviations of a normal distribution
+    fitted = mask & (np.abs(positive - middle) <= reach)
+    image, brain = sitk.GetImageFromArray(positive), sitk.GetImageFromArray(fitted.astype(np.uint8))
     for one in (image, brain):
         one.SetSpacing((2.0, 2.0, 2.0))
     filter_ = sitk.N4BiasFieldCorrectionImageFilter()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
-from uadcli.imaging.geometry import Affine, Array
+from uadcli.imaging.geometry import Affine
+
+Value = TypeVar("Value", bound=np.generic)
 
 # 2 mm in MNI152NLin2009cAsym. The brain mask of that template spans x -72..72, y -108..73, z -72..82 mm, so
 # 96 x 96 x 80 voxels hold it with a margin; x is symmetric about 0, so that a left-right flip maps voxels on voxels.
@@ -15,12 +19,12 @@ GRID_AFFINE: Affine = np.array(
 )
 
 
-def to_slices(volume: Array) -> Array:
+def to_slices(volume: NDArray[Value]) -> NDArray[Value]:
     """(X, Y, Z) -> (Z, Y, X): one axial slice per row, front of the head at high y."""
     return np.ascontiguousarray(volume.transpose(2, 1, 0))
 
 
-def from_slices(slices: Array) -> Array:
+def from_slices(slices: NDArray[Value]) -> NDArray[Value]:
     """(Z, Y, X) -> (X, Y, Z), the inverse of `to_slices`."""
     return np.ascontiguousarray(slices.transpose(2, 1, 0))
 

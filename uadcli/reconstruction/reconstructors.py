@@ -38,6 +38,7 @@ class CddpmReconstructor:
         self.device = torch.device(device)
         self.model = model.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.config, self.progress = config, progress
+        self._conditions: dict[int, torch.Tensor] = {}  # by slice, of the volume at hand
 
     def __call__(self, slices: Array, indices: Sequence[int]) -> Array:
         """The mean over the noise levels; slices that are 0 everywhere stay so."""
@@ -51,6 +52,7 @@ class CddpmReconstructor:
         levels = self.config.levels
         result = np.zeros((len(levels), *slices.shape), dtype=np.float32)
         work = [(k, n) for n in range(len(slices)) if slices[n].any() for k in range(len(levels))]
+        self._conditions = {}
         size, done = self.config.batch_size, 0
         while done < len(work):
             part = work[done : done + size]
@@ -79,8 +81,18 @@ class CddpmReconstructor:
         t = torch.tensor([self.config.levels[k] - 1 for k, _ in part], device=self.device)
         x0 = self._to_device(slices[[n for _, n in part]][:, None])
         with self._autocast():
-            output = self.model(x0, t, self._to_device(noise))
+            output = self.model(x0, t, self._to_device(noise), self._condition(slices, part))
         return output.float().clamp(0, 1).cpu().numpy()[:, 0]
+
+    def _condition(self, slices: Array, part: list[tuple[int, int]]) -> torch.Tensor | None:
+        """Condition vectors of a batch; the encoder sees each slice once, whatever the number of levels."""
+        if self.model.encoder is None:
+            return None
+        new = [n for n in dict.fromkeys(n for _, n in part) if n not in self._conditions]
+        if new:
+            vectors = self.model.encoder(self._to_device(slices[new][:, None]))
+            self._conditions |= dict(zip(new, vectors, strict=True))
+        return torch.stack([self._conditions[n] for _, n in part])
 
     def _to_device(self, array: Array) -> torch.Tensor:
         return torch.from_numpy(array).to(self.device, memory_format=torch.channels_last)

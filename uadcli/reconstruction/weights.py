@@ -9,41 +9,54 @@ import secrets
 import tomllib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from uadcli.config import CONTRASTS, ModelConfig, from_dict, to_dict
 from uadcli.errors import WeightsError
 from uadcli.reconstruction.model import ConditionedDiffusion
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 KEY = "uad"  # of the one metadata entry
+SCORE_PREFIX = "score."  # of the tensors of a score network, which lie in the same file
+FLOAT16_MAX = 65504.0
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a weight file says of itself. `thresholds` and `scores` are by contrast."""
+    """What a weight file says of itself. `scores` names the default score of each contrast, `thresholds` are by score
+    and contrast.
+
+    `siamese` holds the settings of the score network, if one is in the file.
+    """
 
     name: str
     version: str
     contrasts: tuple[str, ...]
     scores: dict[str, str]
-    thresholds: dict[str, float]
+    thresholds: dict[str, dict[str, float]]
     threshold_rule: str
     levels: tuple[int, ...]
     intensity_range: str
     training_data: str
     licence: str
     steps: int = 0
-    extra: dict[str, Any] = field(default_factory=dict)
+    siamese: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A model ready to use, with its card and the digest of the file it came from."""
+    """A model ready to use, with its card and the digest of the file it came from.
+
+    `score_state` are the parameters of the score network that belongs to it; empty if there is none.
+    """
 
     model: ConditionedDiffusion
     card: ModelCard
     path: Path
     sha256: str
+    score_state: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -123,11 +136,13 @@ def load(path: Path, sha256: str | None = None) -> Weights:
     try:
         with safe_open(path, framework="pt") as stream:
             text = (stream.metadata() or {}).get(KEY)
-            tensors = {name: stream.get_tensor(name).float() for name in stream.keys()}  # noqa: SIM118
+            stored = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise WeightsError("is damaged or no safetensors file", path=path, hint="Copy it again.") from error
     if text is None:
         raise WeightsError("does not say what model it holds", path=path, hint="Use weights made by `uad`.")
+    tensors = {name: value.float() if value.is_floating_point() else value for name, value in stored.items()}
+    of_score = {n.removeprefix(SCORE_PREFIX): tensors.pop(n) for n in list(tensors) if n.startswith(SCORE_PREFIX)}
     try:
         values = json.loads(text)
         model = ConditionedDiffusion(from_dict(ModelConfig, values.pop("model")))
@@ -139,20 +154,33 @@ def load(path: Path, sha256: str | None = None) -> Weights:
         raise WeightsError(
             "does not fit this version of uad", path=path, hint="Use weights of this version."
         ) from error
-    return Weights(model.eval(), card, path, digest)
+    return Weights(model.eval(), card, path, digest, of_score)
 
 
-def save(path: Path, model: ConditionedDiffusion, card: ModelCard) -> str:
-    """Write a model as float16 safetensors with its configuration and card; atomic. Returns the file's sha256."""
-    import torch
+def save(path: Path, model: ConditionedDiffusion, card: ModelCard, score_state: dict[str, Any] | None = None) -> str:
+    """Write a model, and the network of its score, as float16 safetensors with configuration and card.
+
+    Atomic; counters and values beyond float16 keep their type. Returns the file's sha256.
+    """
     from safetensors.torch import save as to_bytes
 
-    tensors = {name: value.detach().to(torch.float16).contiguous() for name, value in model.state_dict().items()}
+    state = dict(model.state_dict())
+    state |= {SCORE_PREFIX + name: value for name, value in (score_state or {}).items()}
+    tensors = {name: _compact(value.detach()).contiguous() for name, value in state.items()}
     content = to_bytes(tensors, {KEY: json.dumps({**asdict(card), "model": to_dict(model.config)})})
     temporary = path.with_name(f".{secrets.token_hex(6)}.tmp")
     try:
-        temporary.write_bytes(content)
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     return hashlib.sha256(content).hexdigest()
+
+
+def _compact(value: Tensor) -> Tensor:
+    """As float16 where that loses no more than digits."""
+    fits = value.is_floating_point() and bool((value.abs() <= FLOAT16_MAX).all())
+    return value.half() if fits else value

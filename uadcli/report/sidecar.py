@@ -57,11 +57,6 @@ class Sidecar:
         return content
 
 
-def not_computed(reason: str) -> dict[str, str | None]:
-    """What stands in the place of a number that was not computed: never 0, always with the reason."""
-    return {"value": None, "reason": reason}
-
-
 def versions() -> dict[str, str | None]:
     """Installed versions of what decides a result, read without importing it; None where it is not installed."""
     found: dict[str, str | None] = {"python": sys.version.split()[0]}

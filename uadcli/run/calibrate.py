@@ -1,4 +1,4 @@
-"""Score maps of prepared scans, and thresholds from the healthy ones among them."""
+"""Thresholds from healthy scans alone, for the scores of a model and for the plain baseline."""
 
 from __future__ import annotations
 
@@ -7,42 +7,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from uadcli.config import DetectConfig, ReconstructionConfig
+from uadcli.config import DetectConfig
 from uadcli.imaging.geometry import Array
-from uadcli.imaging.slices import from_slices, occupied, to_slices
-from uadcli.reconstruction.reconstructors import CddpmReconstructor, Progress
 from uadcli.reconstruction.weights import Weights
 from uadcli.run.development import Case
 from uadcli.run.prepare import Prepared, prepare_cached
+from uadcli.run.score import reconstruct, score
 from uadcli.run.training_data import healthy_slices
 from uadcli.scoring.calibration import healthy_quantile
-from uadcli.scoring.residual import anomaly_score, postprocess
-
-
-def reconstruct(
-    loaded: Weights,
-    x: Array,
-    mask: NDArray[np.bool_],
-    config: ReconstructionConfig,
-    device: str = "cpu",
-    progress: Progress | None = None,
-) -> Array:
-    """The pseudo-healthy volume of a scaled scan x (96, 96, 80) in [0, 1]; 0 outside the brain mask."""
-    slices, indices = to_slices(x), occupied(mask)
-    levels = config.levels or loaded.card.levels
-    settings = ReconstructionConfig(levels, config.batch_size, config.seed)
-    recon = np.zeros_like(slices)
-    recon[indices] = CddpmReconstructor(loaded.model, settings, device, progress)(slices[indices], indices.tolist())
-    return np.where(mask, from_slices(recon), 0).astype(np.float32)
-
-
-def score_map(
-    loaded: Weights, prepared: Prepared, contrast: str, config: DetectConfig, x: Array | None = None
-) -> Array:
-    """The anomaly map of a prepared scan as `detect` computes it; `x` replaces its scaled intensities."""
-    x = prepared.scaled(config.preprocess) if x is None else x
-    recon = reconstruct(loaded, x, prepared.mask, config.reconstruction)
-    return anomaly_score(x, recon, prepared.mask, loaded.card.scores[contrast], config.scoring)
+from uadcli.scoring.residual import postprocess
 
 
 def baseline_kind(contrast: str) -> str:
@@ -67,13 +40,21 @@ def healthy_part(case: Case, prepared: Prepared) -> NDArray[np.bool_]:
     return part
 
 
-def calibrate(loaded: Weights, validation: list[Case], cache: Path, config: DetectConfig) -> dict[str, float]:
-    """Thresholds by contrast: the 99.5th percentile of the scores in healthy brain of the validation scans."""
-    result = {}
+def calibrate(
+    loaded: Weights, validation: list[Case], cache: Path, config: DetectConfig, kinds: tuple[str, ...]
+) -> dict[str, dict[str, float]]:
+    """Thresholds by score and contrast: the 99.5th percentile in healthy brain of the validation scans."""
+    result: dict[str, dict[str, float]] = {kind: {} for kind in kinds}
     for contrast in sorted({c.contrast for c in validation}):
-        chosen = [(c, prepare_cached(c.scan, config.preprocess, cache)) for c in validation if c.contrast == contrast]
-        maps = [(score_map(loaded, p, contrast, config), healthy_part(c, p)) for c, p in chosen]
-        result[contrast] = healthy_quantile(maps)
+        maps: dict[str, list[tuple[Array, NDArray[np.bool_]]]] = {kind: [] for kind in kinds}
+        for case in (c for c in validation if c.contrast == contrast):
+            prepared = prepare_cached(case.scan, config.preprocess, cache)
+            x, part = prepared.scaled(config.preprocess), healthy_part(case, prepared)
+            recon = reconstruct(loaded, x, prepared.mask, config.reconstruction)
+            for kind in kinds:
+                maps[kind].append((score(loaded, x, recon, prepared.mask, kind, config), part))
+        for kind in kinds:
+            result[kind][contrast] = healthy_quantile(maps[kind])
     return result
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from uadcli import __version__, device
-from uadcli.config import DetectConfig, to_dict
+from uadcli import device
+from uadcli.config import DetectConfig
 from uadcli.console import Reporter
 from uadcli.errors import QualityError, UsageError
 from uadcli.imaging import geometry, volume
@@ -19,13 +18,15 @@ from uadcli.imaging.geometry import Array
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.imaging.volume import Scan, Volume
 from uadcli.report import preview, sidecar
-from uadcli.run import contrast, outputs
+from uadcli.run import contrast, describe, outputs, score
 from uadcli.run.contrast import FoundContrast
 from uadcli.run.outputs import Outputs
 from uadcli.run.prepare import Prepared, prepare
 from uadcli.scoring import quality
-from uadcli.scoring.components import Component, components
-from uadcli.scoring.residual import anomaly_score
+from uadcli.scoring.components import Component
+
+if TYPE_CHECKING:
+    from uadcli.reconstruction.weights import Weights
 
 NATIVE_PICTURE_MM = 1.0
 
@@ -40,6 +41,7 @@ class DetectOptions:
     save: tuple[str, ...] = ()
     only_map: bool = False
     weights: str | None = None
+    score: str | None = None
     device: str = "auto"
     threads: int | None = None
     threshold: str = "calibrated"
@@ -65,6 +67,7 @@ class Findings:
     anomaly_map: Array
     labels: NDArray[np.uint8]
     recon: Array
+    score: str
     threshold: float
     components: list[Component]
 
@@ -105,7 +108,6 @@ def _run(
     reporter: Reporter,
 ) -> DetectResult:
     from uadcli.reconstruction import weights
-    from uadcli.run.calibrate import reconstruct
 
     name, why = device.choose(options.device)
     threads = device.bound_threads(options.threads)
@@ -125,22 +127,27 @@ def _run(
         if found.contrast not in loaded.card.contrasts:
             covered = ", ".join(loaded.card.contrasts)
             raise UsageError(f"{loaded.card.name} does not cover {found.contrast}", hint=f"It covers {covered}.")
+        kind = options.score or loaded.card.scores[found.contrast]
+        used = score.threshold_of(loaded, kind, found.contrast) if threshold is None else threshold
     with reporter.stage("reconstruction"):
         x = prepared.scaled(config.preprocess)
-        recon = reconstruct(loaded, x, prepared.mask, config.reconstruction, name, reporter.progress)
+        recon = score.reconstruct(loaded, x, prepared.mask, config.reconstruction, name, reporter.progress)
     with reporter.stage("score"):
-        findings = _score(x, recon, prepared, loaded.card, found.contrast, threshold, config)
-    verdict = quality.assess(prepared.brain_volume_ml, prepared.mask_overlap, prepared.border_fraction)
+        findings = _score(loaded, x, recon, prepared, kind, used, config, name)
+    verdict = quality.assess(
+        prepared.brain_volume_ml, prepared.mask_overlap, prepared.border_fraction, stretch=prepared.stretch
+    )
     for check in verdict.checks:
         if check.verdict != "pass":
             reporter.warn(f"quality control, {check.verdict}: {check.name} is {check.value:.2f} ({check.text})")
     with reporter.stage("write"):
         _write(files, scan, brain, prepared, findings, options)
-        content = _sidecar(scan, files, prepared, loaded, found, findings, verdict, config, options, name, reporter)
-    content["seconds"] = {k: round(v, 2) for k, v in reporter.seconds.items()}
+    content = describe.sidecar_of(
+        scan, files, prepared, loaded, found, findings, verdict, config, options, name, reporter
+    )
     if "sidecar" in files.paths:
         sidecar.write_json(files.paths["sidecar"], content)
-    return DetectResult(files.map, sidecar.finite(content))
+    return DetectResult(files.map, content)
 
 
 def _threshold_option(text: str) -> float | None:
@@ -172,14 +179,18 @@ def _contrast(known: FoundContrast | None, prepared: Prepared, reporter: Reporte
 
 
 def _score(
-    x: Array, recon: Array, prepared: Prepared, card: Any, kind: str, threshold: float | None, config: DetectConfig
+    loaded: Weights,
+    x: Array,
+    recon: Array,
+    prepared: Prepared,
+    kind: str,
+    threshold: float,
+    config: DetectConfig,
+    name: str,
 ) -> Findings:
-    anomaly_map = anomaly_score(x, recon, prepared.mask, card.scores[kind], config.scoring)
-    used = card.thresholds[kind] if threshold is None else threshold
-    # components are measured in the patient's millimetres: the affine to MNI changes the size of the head
-    growth = abs(float(np.linalg.det(prepared.world_map[:3, :3])))
-    labels, table = components(anomaly_map, used, config.scoring.min_volume_mm3 / growth, GRID_AFFINE)
-    return Findings(anomaly_map, labels, recon, used, table)
+    anomaly_map = score.score(loaded, x, recon, prepared.mask, kind, config, name)
+    labels, table = score.find(anomaly_map, threshold, prepared, config)
+    return Findings(anomaly_map, labels, recon, kind, threshold, table)
 
 
 def to_native(data: Array, scan: Scan, prepared: Prepared, order: int) -> Array:
@@ -208,7 +219,7 @@ def _write(
         elif kind == "brain":
             _write_one(path, space, scan, brain, prepared.mask, np.uint8, "brain mask")
         elif kind == "transform":
-            sidecar.write_json(path, _transform(prepared))
+            sidecar.write_json(path, describe.transform(prepared))
         elif kind == "overlay":
             _picture(path, scan, brain, native_map, native_mask, findings.threshold)
 
@@ -218,15 +229,6 @@ def _write_one(path: Path, space: str, scan: Scan, native: Any, mni: Any, dtype:
         volume.write_mni(path, Volume(mni, GRID_AFFINE), dtype=dtype, name=name)
     else:
         volume.write_native(path, native, scan, dtype=dtype, name=name)
-
-
-def _transform(prepared: Prepared) -> dict[str, Any]:
-    return {
-        "schema_version": sidecar.SCHEMA_VERSION,
-        "description": "4x4 affines between world points in mm, RAS+; MNI is MNI152NLin2009cAsym",
-        "mni_to_native": prepared.world_map.tolist(),
-        "native_to_mni": np.linalg.inv(prepared.world_map).tolist(),
-    }
 
 
 def _picture(
@@ -256,69 +258,3 @@ def _picture(
         threshold,
         scan.path.name,
     )
-
-
-def _sidecar(
-    scan: Scan,
-    files: Outputs,
-    prepared: Prepared,
-    loaded: Any,
-    found: FoundContrast,
-    findings: Findings,
-    verdict: quality.Quality,
-    config: DetectConfig,
-    options: DetectOptions,
-    name: str,
-    reporter: Reporter,
-) -> dict[str, Any]:
-    growth = abs(float(np.linalg.det(prepared.world_map[:3, :3])))
-    card = loaded.card
-    rule = card.threshold_rule if options.threshold == "calibrated" else "given by the user"
-    return {
-        "schema_version": sidecar.SCHEMA_VERSION,
-        "research_use_only": sidecar.RESEARCH_USE,
-        "tool": {"name": "uad", "version": __version__},
-        "command": options.command or None,
-        "versions": sidecar.versions(),
-        "input": {
-            "name": scan.path.name,
-            "sha256": scan.sha256,
-            "shape": list(scan.source_shape),
-            "spacing_mm": geometry.spacing(scan.source_affine).tolist(),
-            "axes": scan.axes,
-            "nonfinite_voxels": scan.nonfinite_voxels,
-        },
-        "contrast": {"value": found.contrast, "source": found.source},
-        "weights": {"name": card.name, "version": card.version, "sha256": loaded.sha256, "licence": card.licence},
-        "device": name,
-        "seed": config.reconstruction.seed,
-        "score": card.scores[found.contrast],
-        "threshold": {"value": findings.threshold, "rule": rule},
-        "settings": to_dict(config),
-        "strip": prepared.strip,
-        "brain_volume_ml": prepared.brain_volume_ml,
-        "registration": {"mask_overlap": prepared.mask_overlap, "similarity": prepared.similarity},
-        "anomaly": {
-            "volume_ml": sum(c.volume_mm3 for c in findings.components) * growth / 1e3,
-            "components": [_row(c, prepared, growth) for c in findings.components],
-        },
-        "qc": {"verdict": verdict.verdict, "checks": [dataclasses.asdict(c) for c in verdict.checks]},
-        "warnings": reporter.warnings,
-        "peak_memory_mb": round(sidecar.peak_memory_mb()),
-        "outputs": {key: path.name for key, path in files.paths.items()},
-        "space": options.space,
-    }
-
-
-def _row(component: Component, prepared: Prepared, growth: float) -> dict[str, Any]:
-    """A component in the sidecar: its volume in the patient's space, its places in both."""
-    centre, top = np.array(component.centroid_mm), np.array(component.peak_mm)
-    return {
-        "index": component.index,
-        "volume_ml": component.volume_mm3 * growth / 1e3,
-        "peak": component.peak,
-        "mean": component.mean,
-        "centroid_native_mm": geometry.apply(prepared.world_map, centre).tolist(),
-        "centroid_mni_mm": centre.tolist(),
-        "peak_mni_mm": top.tolist(),
-    }

@@ -23,7 +23,7 @@ from uadcli.imaging.geometry import Affine, Array
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
 from uadcli.imaging.volume import Scan, Volume, file_sha256, read_scan
 
-VERSION = 1  # raise it whenever a stage below changes its result: old caches are then not used
+VERSION = 2  # raise it whenever a stage below changes its result: old caches are then not used
 Stage = Callable[[str], AbstractContextManager[object]]
 
 
@@ -43,6 +43,17 @@ class Prepared:
     border_fraction: float
     mask_overlap: float
     similarity: float
+
+    @property
+    def size_factor(self) -> float:
+        """Volume in the patient's space per volume in MNI space: the affine changes the size of the head."""
+        return abs(float(np.linalg.det(self.world_map[:3, :3])))
+
+    @property
+    def stretch(self) -> float:
+        """The ratio of the largest to the smallest scaling of the registration, at least 1."""
+        scalings = np.linalg.svd(self.world_map[:3, :3], compute_uv=False)
+        return float(max(scalings[0] / scalings[-1], 1.0))
 
     def scaled(self, config: PreprocessConfig) -> Array:
         """Intensities in [0, 1] inside the brain, 0 outside."""

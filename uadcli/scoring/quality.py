@@ -15,7 +15,9 @@ class Limits:
     """Where a measure stops passing, and where it fails.
 
     Brain volumes: adults lie between about 0.9 and 1.9 l. Overlap: registered adult heads of the development data lie
-    above 0.93; a head placed wrongly, above the template or turned by 90 degrees, falls below 0.8.
+    above 0.93; a head placed wrongly, above the template or turned by 90 degrees, falls below 0.8. Stretch: an affine
+    can pull half a brain over the whole template, and then overlap says nothing; half a brain is stretched by 1.6 or
+    more, whole heads by at most 1.27, or 1.51 where the header's slice spacing was a guess.
     """
 
     volume_pass_ml: tuple[float, float] = (900.0, 2000.0)
@@ -23,6 +25,8 @@ class Limits:
     overlap_pass: float = 0.88
     overlap_warn: float = 0.80
     border_pass: float = 0.10
+    stretch_pass: float = 1.40
+    stretch_warn: float = 1.60
     similarity: tuple[float, float] | None = None  # pass and warn from here; None: not judged, as nothing is measured
 
 
@@ -50,12 +54,14 @@ def assess(
     border_fraction: float | None,
     limits: Limits | None = None,
     *,
+    stretch: float | None = None,
     similarity: float | None = None,
 ) -> Quality:
     """Judge brain volume (ml), Dice of the registered brain mask with the template's, and how much the border cuts.
 
-    `similarity` with the template (0..1) is judged where the limits say how. None and NaN are `not computed`; so is
-    the scan's verdict if nothing was computed.
+    `stretch` is the ratio of the largest to the smallest scaling of the registration. `similarity` with the template
+    (0..1) is judged where the limits say how. None and NaN are `not computed`; so is the scan's verdict if nothing was
+    computed.
     """
     limits = limits or Limits()
     overlap, fair_overlap = (limits.overlap_pass, NO_LIMIT), (limits.overlap_warn, NO_LIMIT)
@@ -64,11 +70,13 @@ def assess(
         "volume of the brain mask; look at the mask if not passed",
         "overlap of the registered brain with the template's brain",
         "part of the brain's surface cut by the field of view",
+        "registration stretches one direction against another: part of the brain is missing, or the spacing is wrong",
     )
     checks = [
         _check("brain_volume_ml", brain_volume_ml, limits.volume_pass_ml, limits.volume_warn_ml, texts[0]),
         _check("mask_overlap", mask_overlap, overlap, fair_overlap, texts[1]),
         _check("border_fraction", border_fraction, border, fair_border, texts[2]),
+        _check("stretch", stretch, (1.0, limits.stretch_pass), (1.0, limits.stretch_warn), texts[3]),
     ]
     if limits.similarity is not None:
         good, fair = limits.similarity

@@ -10,7 +10,7 @@ from uadcli.errors import UsageError
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-SCORES = ("absolute", "bright", "dark")
+RESIDUALS = ("absolute", "bright", "dark")
 WEIGHTED = "bright-weighted"
 
 
@@ -25,7 +25,7 @@ def residual(x: Array, x0_hat: Array, kind: str = "absolute") -> Array:
         return np.maximum(x - x0_hat, 0)
     if kind == "dark":
         return np.maximum(x0_hat - x, 0)
-    raise UsageError(f"there is no score {kind!r}", hint=f"The scores are {', '.join(SCORES)}.")
+    raise UsageError(f"there is no score {kind!r}", hint=f"The residuals are {', '.join(RESIDUALS)}.")
 
 
 def erode_axial(mask: Mask, iterations: int) -> Mask:

@@ -1,0 +1,49 @@
+"""Train the Siamese score of the model that comes along, on synthetic lesions in healthy scans, and continue it.
+
+    python packaging/scripts/train_siamese.py DATA --weights small-1 --run runs/siamese --steps 4000
+
+Healthy volumes: IXI T1w (train part), T2w and FLAIR made from them, tumour-free slices of the TCGA-LGG train patients,
+and all three contrasts made from head label maps. No real lesion and no real lesion shape takes part.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from uadcli.config import PreprocessConfig, SiameseConfig
+from uadcli.console import Reporter
+from uadcli.reconstruction import weights
+from uadcli.run.development import cases
+from uadcli.run.siamese import ExampleMaker, SiameseTrainer, fit, load_healthy, load_labels
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--weights", help="name or file of the reconstructing model")
+    parser.add_argument("--run", type=Path, default=Path("runs/siamese"))
+    parser.add_argument("--cache", type=Path, default=Path(".cache"))
+    parser.add_argument("--steps", type=int, default=SiameseConfig().steps)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    reporter = Reporter()
+    train = [c for c in cases(arguments.data) if c.part == "train"]
+    healthy = load_healthy(train, arguments.cache, PreprocessConfig())
+    labels = load_labels(sorted((arguments.data / "labelmaps").glob("*_dseg.nii.gz")), arguments.cache)
+    reporter.info(f"{len(healthy)} healthy volumes, {len(labels)} label maps")
+    checkpoint = arguments.run / "checkpoint.pt"
+    if checkpoint.exists():
+        trainer = SiameseTrainer.load(checkpoint, steps=arguments.steps)
+        reporter.info(f"goes on from step {trainer.done}")
+    else:
+        trainer = SiameseTrainer(SiameseConfig(steps=arguments.steps))
+    model = weights.load(*weights.find(arguments.weights))
+    fit(trainer, ExampleMaker(healthy, labels, model, trainer.config.seed), arguments.run, reporter)
+
+
+if __name__ == "__main__":
+    main()

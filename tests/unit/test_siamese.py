@@ -1,0 +1,107 @@
+"""The Siamese score: shapes, symmetry, independence of the batch, training and resuming."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from uadcli.config import SiameseConfig
+from uadcli.run.siamese import Example, SiameseTrainer
+from uadcli.scoring.siamese import SiameseUNet, places, siamese_score, with_neighbours
+
+SMALL = SiameseConfig(channels=(8, 16), batch_size=4, steps=60, warmup=5, learning_rate=3e-3)
+
+
+@pytest.fixture
+def network() -> SiameseUNet:
+    torch.manual_seed(0)
+    return SiameseUNet(SMALL)
+
+
+def stacks() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return rng.random((7, 32, 32), dtype=np.float32), rng.random((7, 32, 32), dtype=np.float32)
+
+
+def test_a_probability_for_every_pixel_of_the_chosen_slices(network: SiameseUNet) -> None:
+    slices, recon = stacks()
+    result = siamese_score(network, slices, recon, np.array([1, 2, 5]))
+    assert result.shape == slices.shape
+    assert not result[[0, 3, 4, 6]].any()
+    assert (result[[1, 2, 5]] > 0).all()
+    assert (result[[1, 2, 5]] < 1).all()
+
+
+def test_a_flip_of_the_scan_flips_the_map(network: SiameseUNet) -> None:
+    slices, recon = stacks()
+    straight = siamese_score(network, slices, recon, np.arange(7))
+    flipped = siamese_score(network, slices[:, :, ::-1].copy(), recon[:, :, ::-1].copy(), np.arange(7))
+    assert np.abs(straight - flipped[:, :, ::-1]).max() < 1e-5
+
+
+@pytest.mark.parametrize("batch", [2, 32])
+def test_the_batch_size_does_not_matter(network: SiameseUNet, batch: int) -> None:
+    slices, recon = stacks()
+    one = siamese_score(network, slices, recon, np.arange(7), batch=1)
+    assert np.abs(one - siamese_score(network, slices, recon, np.arange(7), batch=batch)).max() < 1e-5
+
+
+def test_both_inputs_count(network: SiameseUNet) -> None:
+    slices, recon = stacks()
+    base = siamese_score(network, slices, recon, np.arange(7))
+    assert np.abs(base - siamese_score(network, slices, slices, np.arange(7))).max() > 1e-3
+    assert np.abs(base - siamese_score(network, recon, recon, np.arange(7))).max() > 1e-3
+
+
+def test_neighbours_repeat_at_the_ends_and_places_span_the_template() -> None:
+    stack = np.arange(4, dtype=np.float32)[:, None, None] * np.ones((1, 2, 2), dtype=np.float32)
+    assert with_neighbours(stack, np.array([0, 2, 3]))[:, :, 0, 0].tolist() == [[0, 0, 1], [1, 2, 3], [2, 3, 3]]
+    place = places(np.array([0, 3]), (4, 8, 8))
+    assert place.shape == (2, 3, 4, 4)
+    assert np.array_equal(place[:, 0], place[:, 0, :, ::-1])
+    assert place[0, 2, 0, 0] == -1
+    assert place[1, 2, 0, 0] == 1
+
+
+def bright_spots() -> list[Example]:
+    """Grey discs with a bright square, whose reconstruction lacks it."""
+    rng, pool = np.random.default_rng(0), []
+    y, x = np.indices((32, 32))
+    disc = (x - 16) ** 2 + (y - 16) ** 2 < 150
+    for _ in range(6):
+        truth = np.zeros((5, 32, 32), dtype=bool)
+        row, column = rng.integers(8, 20, 2)
+        truth[:, row : row + 5, column : column + 5] = True
+        healthy = np.broadcast_to(np.where(disc, 120, 0), truth.shape).astype(np.uint8)
+        image = np.where(truth, 200, healthy).astype(np.uint8)
+        pool.append(Example(image, healthy, truth, np.broadcast_to(disc, truth.shape) | truth, np.arange(5)))
+    return pool
+
+
+def test_training_learns_to_find_what_was_pasted() -> None:
+    trainer, pool, rng = SiameseTrainer(SMALL), bright_spots(), np.random.default_rng(1)
+    for _ in range(60):
+        trainer.step(pool, rng)
+    one = pool[0]
+    result = siamese_score(trainer.network, one.image / np.float32(255), one.recon / np.float32(255), np.arange(5))
+    assert result[one.truth].mean() > 3 * result[one.brain & ~one.truth].mean()
+
+
+def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    pool = bright_spots()
+    whole = SiameseTrainer(SMALL)
+    for i in range(10):
+        whole.step(pool, np.random.default_rng(i))
+    first = SiameseTrainer(SMALL)
+    for i in range(5):
+        first.step(pool, np.random.default_rng(i))
+    first.save(tmp_path / "checkpoint.pt")
+    second = SiameseTrainer.load(tmp_path / "checkpoint.pt")
+    for i in range(5, 10):
+        second.step(pool, np.random.default_rng(i))
+    assert second.done == 10
+    for a, b in zip(whole.average.parameters(), second.average.parameters(), strict=True):
+        assert torch.equal(a, b)

@@ -1,0 +1,125 @@
+"""Synthetic lesions in healthy volumes, with their exact truth: what a supervised score learns from.
+
+The variety of shape, texture, sign and edge follows the idea of DISYRE (Naval Marimont et al.): none of it is fitted to
+a real lesion, and no lesion shape of any data set is used. All lengths are in voxels of 2 mm.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Random = np.random.Generator
+
+NONE, SEVERAL = 0.1, 0.35  # shares of volumes without a lesion, and with several small ones; the rest has one mass
+MASS_AXIS, SMALL_AXIS = (3.0, 20.0), (0.8, 3.5)  # longest half-axis
+BRIGHT = {"T1w": 0.25, "T2w": 0.8, "FLAIR": 0.85}  # share of lesions brighter than what they replace
+VISIBLE = 0.06  # a change smaller than this is not called a lesion
+
+
+def smooth_noise(shape: tuple[int, ...], cell: float, rng: Random) -> Array:
+    """A smooth random field, about N(0, 1): normal values on a grid of `cell` voxels, linearly enlarged."""
+    coarse = [max(2, math.ceil(n / cell) + 1) for n in shape]
+    values = torch.from_numpy(rng.standard_normal(coarse).astype(np.float32))[None, None]
+    field = F.interpolate(values, size=shape, mode="trilinear", align_corners=True)[0, 0].numpy()
+    return np.asarray(field / max(float(field.std()), 1e-3), dtype=np.float32)
+
+
+def _rotation(rng: Random) -> NDArray[np.float64]:
+    q, r = np.linalg.qr(rng.standard_normal((3, 3)))
+    return np.asarray(q * np.sign(np.diag(r)))
+
+
+def _log_uniform(low: float, high: float, rng: Random) -> float:
+    return float(np.exp(rng.uniform(math.log(low), math.log(high))))
+
+
+def _one(x: Array, mask: Mask, middle: NDArray[np.int64], axis: float, kind: str, rng: Random) -> tuple[Array, Array]:
+    """The volume with one lesion about the voxel `middle`, and its change inside the box; see `paste_lesions`."""
+    reach = math.ceil(1.6 * axis) + 2
+    box = tuple(slice(max(0, int(m) - reach), int(m) + reach + 1) for m in middle)
+    old, inside = x[box], mask[box]
+    shape = old.shape
+    grid = np.stack(
+        np.meshgrid(*(np.arange(s.start, s.start + n) for s, n in zip(box, shape, strict=True)), indexing="ij")
+    )
+    axes = axis * np.array([1.0, rng.uniform(0.5, 1.0), rng.uniform(0.4, 1.0)])
+    turned = np.tensordot(_rotation(rng), grid - middle[:, None, None, None], 1) / axes[:, None, None, None]
+    distance = np.sqrt((turned**2).sum(axis=0)).astype(np.float32)
+    bend = smooth_noise(shape, max(2.0, axis * 0.5), rng) + 0.5 * smooth_noise(shape, max(1.5, axis * 0.2), rng)
+    form = 1 - distance + rng.uniform(0.05, 0.4) * bend
+    weight = 1 / (1 + np.exp(-np.clip(form * axis * _log_uniform(0.8, 6.0, rng), -30, 30)))
+    weight = weight * inside * (distance < 1.6)
+    values = old[inside & (distance < 1.6)]
+    if rng.random() < 0.5 and len(values):  # grows within one tissue and spares the others
+        tissue, width = float(rng.choice(values)), rng.uniform(0.1, 0.3)
+        weight = weight * np.exp(-(((old - tissue) / width) ** 2) / 2)
+    sign = 1.0 if rng.random() < BRIGHT[kind] else -1.0
+    change = sign * rng.uniform(0.12, 0.65)
+    core = old[inside & (distance < 0.8)]
+    around = float(np.median(core)) if len(core) else 0.5
+    keep = rng.uniform(0.0, 0.8)  # how much of the structure beneath still shows
+    new = keep * old + (1 - keep) * around + change
+    if axis > 4 and rng.random() < 0.35:  # a core of another intensity: necrosis, cyst or bleeding
+        form_core = rng.uniform(0.25, 0.7) - distance + rng.uniform(0.0, 0.25) * bend
+        part = 1 / (1 + np.exp(-np.clip(form_core * axis * 2, -30, 30)))
+        new = new + part * (rng.uniform(0.0, 1.0) - new)
+    new = new + rng.uniform(0.0, 0.12) * smooth_noise(shape, _log_uniform(1.2, 5.0, rng), rng)
+    result = x.copy()
+    result[box] = old + weight * (np.clip(new, 0, 1.3) - old)
+    return result, weight
+
+
+def paste_lesions(x: Array, mask: Mask, kind: str, rng: Random, allowed: Mask | None = None) -> tuple[Array, Mask]:
+    """Paste no, one or several lesions into a healthy volume; returns it and where it was visibly changed.
+
+    x (X, Y, Z) in [0, 1] of the contrast `kind`; lesions lie in the brain `mask`, their middles in `allowed`. The
+    result may exceed 1: what follows scales it again, as a scan with a lesion would be.
+    """
+    draw = rng.random()
+    if draw < NONE:
+        return x, np.zeros(x.shape, dtype=bool)
+    places = np.argwhere(mask if allowed is None else mask & allowed)
+    if not len(places):
+        return x, np.zeros(x.shape, dtype=bool)
+    count, axes = (
+        (int(rng.integers(2, 16)), SMALL_AXIS) if draw < NONE + SEVERAL else (int(rng.integers(1, 3)), MASS_AXIS)
+    )
+    result = x
+    for _ in range(count):
+        middle = places[rng.integers(len(places))]
+        axis = _log_uniform(*axes, rng)
+        if axis > 5:  # a mass in the middle of tissue more often than on the rim
+            middle = (0.75 * middle + 0.25 * places.mean(axis=0)).astype(np.int64)
+        result, _ = _one(result, mask, middle, axis, kind, rng)
+    return result, (np.abs(result - x) > VISIBLE) & mask
+
+
+def degrade(x: Array, mask: Mask, rng: Random) -> tuple[Array, Mask]:
+    """How scanners and preparation differ, none of which is abnormal: returns the volume and its brain mask.
+
+    Tone curve, remaining bias field, thick slices, blur, noise, and a brain mask that is cut a little tighter in
+    places.
+    """
+    from scipy import ndimage
+
+    x = np.maximum(x, 0) ** np.float32(np.exp(rng.uniform(-0.35, 0.35)))
+    field = np.exp(rng.uniform(0.0, 0.12) * smooth_noise(x.shape, _log_uniform(25, 70, rng), rng))
+    x = (x * field).astype(np.float32)
+    if rng.random() < 0.4:  # thick slices: 3 to 7 mm, mostly axial
+        direction = 2 if rng.random() < 0.8 else int(rng.integers(0, 2))
+        thickness = rng.uniform(1.5, 3.5)
+        x = ndimage.gaussian_filter1d(x, thickness / 2.355, axis=direction, mode="nearest")
+    elif rng.random() < 0.3:
+        x = ndimage.gaussian_filter(x, rng.uniform(0.2, 0.6))
+    x = x + rng.uniform(0.0, 0.03) * rng.standard_normal(x.shape).astype(np.float32)
+    if rng.random() < 0.5:
+        depth = ndimage.distance_transform_edt(mask)
+        mask = mask & (depth > np.clip(rng.uniform(-1, 1.5) + 1.0 * smooth_noise(x.shape, 8, rng), 0, 3))
+    return np.where(mask, np.maximum(x, 0), 0).astype(np.float32), mask

@@ -1,0 +1,105 @@
+"""What the sidecar of a map says: every number with its origin, nothing from the text fields of a header."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from uadcli import __version__
+from uadcli.config import DetectConfig, to_dict
+from uadcli.console import Reporter
+from uadcli.imaging import geometry
+from uadcli.imaging.volume import Scan
+from uadcli.report import sidecar
+from uadcli.run.contrast import FoundContrast
+from uadcli.run.outputs import Outputs
+from uadcli.run.prepare import Prepared
+from uadcli.scoring.components import Component
+from uadcli.scoring.quality import Quality
+
+if TYPE_CHECKING:
+    from uadcli.reconstruction.weights import Weights
+    from uadcli.run.detect import DetectOptions, Findings
+
+
+def sidecar_of(
+    scan: Scan,
+    files: Outputs,
+    prepared: Prepared,
+    loaded: Weights,
+    found: FoundContrast,
+    findings: Findings,
+    verdict: Quality,
+    config: DetectConfig,
+    options: DetectOptions,
+    device: str,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """The content of `map.json`; numbers that were not computed are None."""
+    card = loaded.card
+    return sidecar.Sidecar(
+        tool={"name": "uad", "version": __version__},
+        command=options.command or None,
+        input={
+            "name": scan.path.name,
+            "sha256": scan.sha256,
+            "shape": list(scan.source_shape),
+            "spacing_mm": geometry.spacing(scan.source_affine).tolist(),
+            "axes": scan.axes,
+            "nonfinite_voxels": scan.nonfinite_voxels,
+        },
+        contrast={"value": found.contrast, "source": found.source},
+        weights={"name": card.name, "version": card.version, "sha256": loaded.sha256, "licence": card.licence},
+        device=device,
+        seed=config.reconstruction.seed,
+        score=findings.score,
+        threshold={
+            "value": findings.threshold,
+            "rule": card.threshold_rule if options.threshold == "calibrated" else "given by the user",
+        },
+        settings=to_dict(config),
+        strip=prepared.strip,
+        brain_volume_ml=prepared.brain_volume_ml,
+        registration={
+            "mask_overlap": prepared.mask_overlap,
+            "similarity": prepared.similarity,
+            "stretch": prepared.stretch,
+        },
+        anomaly={
+            "volume_ml": sum(c.volume_mm3 for c in findings.components) * prepared.size_factor / 1e3,
+            "components": [row(c, prepared) for c in findings.components],
+        },
+        qc={"verdict": verdict.verdict, "checks": [dataclasses.asdict(c) for c in verdict.checks]},
+        warnings=reporter.warnings,
+        peak_memory_mb=round(sidecar.peak_memory_mb()),
+        outputs={key: path.name for key, path in files.paths.items()},
+        space=options.space,
+        seconds={k: round(v, 2) for k, v in reporter.seconds.items()},
+    ).to_dict()
+
+
+def row(component: Component, prepared: Prepared) -> dict[str, Any]:
+    """A component in the sidecar: its volume in the patient's space, its places in both."""
+    centre, top = np.array(component.centroid_mm), np.array(component.peak_mm)
+    return {
+        "index": component.index,
+        "volume_ml": component.volume_mm3 * prepared.size_factor / 1e3,
+        "peak": component.peak,
+        "mean": component.mean,
+        "centroid_native_mm": geometry.apply(prepared.world_map, centre).tolist(),
+        "peak_native_mm": geometry.apply(prepared.world_map, top).tolist(),
+        "centroid_mni_mm": centre.tolist(),
+        "peak_mni_mm": top.tolist(),
+    }
+
+
+def transform(prepared: Prepared) -> dict[str, Any]:
+    """The content of the transform file: the registration in both directions."""
+    return {
+        "schema_version": sidecar.SCHEMA_VERSION,
+        "description": "4x4 affines between world points in mm, RAS+; MNI is MNI152NLin2009cAsym",
+        "mni_to_native": prepared.world_map.tolist(),
+        "native_to_mni": np.linalg.inv(prepared.world_map).tolist(),
+    }

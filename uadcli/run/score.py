@@ -1,0 +1,106 @@
+"""Reconstruct a prepared scan and score it: the one place that joins reconstructor, score and post-processing."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadcli.config import SCORES, DetectConfig, ReconstructionConfig, SiameseConfig, from_dict
+from uadcli.errors import UsageError, WeightsError
+from uadcli.imaging.geometry import Array
+from uadcli.imaging.slices import GRID_AFFINE, from_slices, occupied, to_slices
+from uadcli.reconstruction.reconstructors import CddpmReconstructor, Progress
+from uadcli.reconstruction.weights import Weights
+from uadcli.run.prepare import Prepared
+from uadcli.scoring.components import Component, components
+from uadcli.scoring.residual import anomaly_score
+
+Mask = NDArray[np.bool_]
+SIAMESE = "siamese"
+
+
+def reconstruct(
+    loaded: Weights,
+    x: Array,
+    mask: Mask,
+    config: ReconstructionConfig,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Array:
+    """The pseudo-healthy volume of a scaled scan x (96, 96, 80) in [0, 1]; 0 outside the brain mask."""
+    slices, indices = to_slices(x), occupied(mask)
+    settings = dataclasses.replace(config, levels=config.levels or loaded.card.levels)
+    recon = np.zeros_like(slices)
+    recon[indices] = CddpmReconstructor(loaded.model, settings, device, progress)(slices[indices], indices.tolist())
+    return np.where(mask, from_slices(recon), 0).astype(np.float32)
+
+
+def siamese_network(loaded: Weights) -> Any:
+    """The score network of the weights. Raises `WeightsError` if they have none."""
+    from uadcli.scoring.siamese import SiameseUNet
+
+    if loaded.card.siamese is None:
+        raise WeightsError(
+            "has no network for the score 'siamese'", path=loaded.path, hint="Choose another --score or --weights."
+        )
+    network = SiameseUNet(from_dict(SiameseConfig, loaded.card.siamese))
+    network.load_state_dict(loaded.score_state)
+    return network.eval()
+
+
+def score(
+    loaded: Weights, x: Array, recon: Array, mask: Mask, kind: str, config: DetectConfig, device: str = "cpu"
+) -> Array:
+    """The anomaly map (96, 96, 80) of a scaled scan and its pseudo-healthy version, by the score `kind`; 0 outside.
+
+    Raises `UsageError` for an unknown kind.
+    """
+    if kind == SIAMESE:
+        from uadcli.scoring.siamese import siamese_score
+
+        stack = siamese_score(
+            siamese_network(loaded),
+            to_slices(x),
+            to_slices(recon),
+            occupied(mask),
+            device,
+            config.reconstruction.batch_size,
+        )
+        return np.where(mask, from_slices(stack), 0).astype(np.float32)
+    if kind not in SCORES:
+        raise UsageError(f"there is no score {kind!r}", hint=f"The scores are {', '.join(SCORES)}.")
+    return anomaly_score(x, recon, mask, kind, config.scoring)
+
+
+def threshold_of(loaded: Weights, kind: str, contrast: str) -> float:
+    """The threshold that healthy scans gave a score of these weights. Raises `UsageError` if there is none."""
+    try:
+        return loaded.card.thresholds[kind][contrast]
+    except KeyError as error:
+        known = ", ".join(k for k in loaded.card.thresholds if contrast in loaded.card.thresholds[k])
+        raise UsageError(
+            f"{loaded.card.name} has no threshold for the score {kind!r} in {contrast}",
+            hint=f"It has one for {known}. Or give --threshold.",
+        ) from error
+
+
+def score_map(loaded: Weights, prepared: Prepared, kind: str, config: DetectConfig, x: Array | None = None) -> Array:
+    """The anomaly map of a prepared scan as `detect` computes it; `x` replaces its scaled intensities."""
+    x = prepared.scaled(config.preprocess) if x is None else x
+    recon = reconstruct(loaded, x, prepared.mask, config.reconstruction)
+    return score(loaded, x, recon, prepared.mask, kind, config)
+
+
+def find(
+    anomaly_map: Array, threshold: float, prepared: Prepared, config: DetectConfig
+) -> tuple[NDArray[np.uint8], list[Component]]:
+    """Labels and table of the components above the threshold; the smallest volume counts in the patient's space."""
+    return components(anomaly_map, threshold, config.scoring.min_volume_mm3 / prepared.size_factor, GRID_AFFINE)
+
+
+def flagged_ml(table: list[Component], prepared: Prepared) -> float:
+    """The volume of all components in the patient's space."""
+    return sum(c.volume_mm3 for c in table) * prepared.size_factor / 1e3

@@ -1,0 +1,258 @@
+"""Training of the Siamese score: healthy volumes, synthetic lesions in them, reconstructions, and the network."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from uadcli.config import PreprocessConfig, ReconstructionConfig, SiameseConfig, from_dict, to_dict
+from uadcli.console import Reporter
+from uadcli.imaging import geometry, intensity, registration, template
+from uadcli.imaging.geometry import Array
+from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE, to_slices
+from uadcli.imaging.volume import Volume
+from uadcli.reconstruction.lesions import degrade, paste_lesions
+from uadcli.reconstruction.synthesis import brain_of, from_labels
+from uadcli.reconstruction.weights import Weights
+from uadcli.run.development import Case
+from uadcli.run.prepare import prepare_cached
+from uadcli.run.score import reconstruct
+from uadcli.run.training_data import from_t1, healthy_slices
+from uadcli.scoring.siamese import SiameseUNet, places, with_neighbours
+
+# shares of the volumes by where they come from
+SHARES = {"T1w": 0.34, "T1w as FLAIR": 0.10, "T1w as T2w": 0.12, "FLAIR": 0.22, "labels": 0.22}
+LABEL_KINDS = ("T1w", "FLAIR", "T2w")
+
+
+@dataclass(frozen=True)
+class Healthy:
+    """A healthy volume on the model's grid, not yet scaled, and the slices of it that may be used."""
+
+    data: Array
+    mask: NDArray[np.bool_]
+    usable: NDArray[np.int64]
+    kind: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """A synthetic case as stacks (Z, H, W): scan and reconstruction as uint8 (0..255 for 0..1), truth, brain."""
+
+    image: NDArray[np.uint8]
+    recon: NDArray[np.uint8]
+    truth: NDArray[np.bool_]
+    brain: NDArray[np.bool_]
+    usable: NDArray[np.int64]
+
+
+def load_healthy(chosen: list[Case], cache: Path, config: PreprocessConfig) -> list[Healthy]:
+    """The healthy part of each case: of patients, the slices without tumour (chosen by mask, with a margin)."""
+    result = []
+    for case in chosen:
+        prepared = prepare_cached(case.scan, config, cache)
+        usable = healthy_slices(case, prepared)
+        result.append(Healthy(prepared.scaled(config), prepared.mask, usable, case.contrast))
+    return result
+
+
+def load_labels(files: list[Path], cache: Path) -> list[NDArray[np.int16]]:
+    """Head label maps in template space, 1 mm, twice the model's grid (192, 192, 160); registered once and cached."""
+    result = []
+    fine = GRID_AFFINE @ np.diag([0.5, 0.5, 0.5, 1.0])
+    fine[:3, 3] = GRID_AFFINE[:3, 3] - 0.5
+    shape = (2 * GRID_SHAPE[0], 2 * GRID_SHAPE[1], 2 * GRID_SHAPE[2])
+    for file in files:
+        kept = cache / f"labels-{file.name.split('.')[0]}.npz"
+        if not kept.exists():
+            image: Any = nib.load(file)
+            labels = np.asarray(image.dataobj).astype(np.int16)
+            brain = brain_of(labels)
+            padded = np.pad(labels, [(0, n % 2) for n in labels.shape])
+            half = from_labels(padded, "T1w", np.random.default_rng(0))
+            affine = image.affine @ np.diag([2.0, 2.0, 2.0, 1.0])
+            affine[:3, 3] = (image.affine @ np.array([0.5, 0.5, 0.5, 1.0]))[:3]
+            world_map = registration.register_affine(Volume(half, affine), template.brain())
+            on_grid = geometry.resample(
+                np.where(brain, labels, 0).astype(np.float32), image.affine, shape, fine, world_map, order=0
+            )
+            cache.mkdir(parents=True, exist_ok=True)
+            np.savez_compressed(kept, labels=np.round(on_grid).astype(np.int16))
+        with np.load(kept) as stored:
+            result.append(stored["labels"])
+    return result
+
+
+class ExampleMaker:
+    """Draws synthetic cases: a healthy volume of some origin, lesions, the scanner's ways, scaling, reconstruction."""
+
+    def __init__(self, healthy: list[Healthy], labels: list[NDArray[np.int16]], model: Weights, seed: int) -> None:
+        self.t1 = [h for h in healthy if h.kind == "T1w"]
+        self.flair = [h for h in healthy if h.kind == "FLAIR"]
+        self.labels, self.model = labels, model
+        self.rng = np.random.default_rng(seed)
+
+    def _healthy(self) -> Healthy:
+        rng = self.rng
+        have = {"labels": bool(self.labels), "FLAIR": bool(self.flair)}
+        kinds = [k for k in SHARES if have.get(k, bool(self.t1))]
+        share = np.array([SHARES[k] for k in kinds])
+        origin = str(rng.choice(kinds, p=share / share.sum()))
+        if origin == "labels":
+            kind = str(rng.choice(LABEL_KINDS))
+            data = from_labels(self.labels[rng.integers(len(self.labels))], kind, rng)
+            mask = data > 0.02
+            return Healthy(data, mask, np.flatnonzero(mask.sum(axis=(0, 1)) >= 200), kind)
+        pool = self.flair if origin == "FLAIR" else self.t1
+        one = pool[rng.integers(len(pool))]
+        if " as " in origin:
+            kind = origin.split(" as ")[1]
+            generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+            flat = torch.from_numpy(one.data.reshape(1, 1, GRID_SHAPE[0], -1))
+            return replace(one, data=from_t1(flat, kind, generator).numpy().reshape(GRID_SHAPE), kind=kind)
+        return one
+
+    def draw(self) -> Example:
+        """One synthetic case."""
+        rng, one = self.rng, self._healthy()
+        data, mask = one.data, one.mask
+        if rng.random() < 0.5:
+            data, mask = data[::-1], mask[::-1]
+        allowed = np.zeros_like(mask)
+        allowed[:, :, one.usable] = True
+        x, truth = paste_lesions(np.ascontiguousarray(data), mask, one.kind, rng, allowed)
+        x, mask = degrade(x, mask, rng)
+        x = intensity.scale(x, mask, PreprocessConfig())
+        settings = ReconstructionConfig(seed=int(rng.integers(2**31)))
+        recon = reconstruct(self.model, x, mask, settings)
+        image, healthy = (np.round(to_slices(v) * 255).astype(np.uint8) for v in (x, recon))
+        keep = one.usable[mask[:, :, one.usable].any(axis=(0, 1))]
+        return Example(image, healthy, to_slices(truth & mask), to_slices(mask), keep)
+
+
+class SiameseTrainer:
+    """One run: network, moving average, optimiser; examples are drawn anew after a restart, weights go on."""
+
+    def __init__(self, config: SiameseConfig) -> None:
+        torch.manual_seed(config.seed)
+        self.config = config
+        self.network = SiameseUNet(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=config.learning_rate, weight_decay=0.01)
+        self.done = 0
+
+    def batch(self, pool: list[Example], rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Image, residual, place, truth and brain of random slices of the pool, some mirrored and retoned."""
+        images, recons, spots, truths, brains = [], [], [], [], []
+        for _ in range(self.config.batch_size):
+            one = pool[rng.integers(len(pool))]
+            index = np.array([one.usable[rng.integers(len(one.usable))]])
+            images.append(with_neighbours(one.image, index))
+            recons.append(with_neighbours(one.recon, index))
+            spots.append(places(index, one.image.shape))  # type: ignore[arg-type]
+            truths.append(one.truth[index][:, None].astype(np.float32))
+            brains.append(one.brain[index][:, None].astype(np.float32))
+        parts = (np.concatenate(p) for p in (images, recons, spots, truths, brains))
+        image, recon, place, truth, brain = (torch.from_numpy(p) for p in parts)
+        gain = torch.from_numpy(rng.uniform(0.85, 1.1, (len(image), 1, 1, 1)).astype(np.float32)) / 255
+        image, recon = image * gain, recon * gain
+        if rng.random() < 0.5:
+            image, recon, truth, brain = image.flip(3), recon.flip(3), truth.flip(3), brain.flip(3)
+        return image, image - recon, place, truth, brain
+
+    def step(self, pool: list[Example], rng: np.random.Generator) -> float:
+        """One update; returns the loss: cross-entropy inside the brain and soft Dice over the batch."""
+        config = self.config
+        image, residual, place, truth, brain = self.batch(pool, rng)
+        self.network.train()
+        logits = self.network(*(p.contiguous(memory_format=torch.channels_last) for p in (image, residual, place)))
+        entropy = F.binary_cross_entropy_with_logits(logits, truth, weight=brain, reduction="sum") / brain.sum()
+        p = logits.sigmoid() * brain
+        dice = 1 - (2 * (p * truth).sum() + 1) / (p.sum() + truth.sum() + 1)
+        loss = entropy + config.dice_weight * dice
+        for group in self.optimiser.param_groups:
+            group["lr"] = config.learning_rate * self._rate()
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimiser.step()
+        self.done += 1
+        decay = min(config.ema, (1 + self.done) / (10 + self.done))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
+        return float(loss.detach())
+
+    def _rate(self) -> float:
+        """Warm-up, then half a cosine down to 2 % at the last step."""
+        if self.done < self.config.warmup:
+            return (self.done + 1) / self.config.warmup
+        part = min((self.done - self.config.warmup) / max(self.config.steps - self.config.warmup, 1), 1.0)
+        return 0.02 + 0.98 * (1 + math.cos(math.pi * part)) / 2
+
+    def save(self, path: Path) -> None:
+        """Write network, average, optimiser and count, to a temporary name first."""
+        state = {
+            "config": to_dict(self.config),
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "done": self.done,
+        }
+        temporary = path.with_suffix(".tmp")
+        torch.save(state, temporary)
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: Path, **changes: Any) -> SiameseTrainer:
+        """Continue from a checkpoint; `changes` override settings."""
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        trainer = cls(replace(from_dict(SiameseConfig, state["config"]), **changes))
+        trainer.network.load_state_dict(state["network"])
+        trainer.average.load_state_dict(state["average"])
+        trainer.optimiser.load_state_dict(state["optimiser"])
+        trainer.done = state["done"]
+        return trainer
+
+
+def fit(trainer: SiameseTrainer, maker: ExampleMaker, folder: Path, reporter: Reporter) -> None:
+    """Train up to `steps` on a pool of examples that is renewed one by one; a checkpoint and a log line at times."""
+    config = trainer.config
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "log.csv"
+    if not log.exists():
+        log.write_text("step,loss,seconds_per_step\n")
+    rng = np.random.default_rng([config.seed, trainer.done])
+    maker.rng = np.random.default_rng([config.seed, trainer.done, 1])
+    pool: list[Example] = []
+    start, losses = time.perf_counter(), []
+    credit = 0.0
+    while trainer.done < config.steps:
+        while len(pool) < 12:  # enough to begin with; the pool grows to its size as it goes
+            pool.append(maker.draw())
+        losses.append(trainer.step(pool, rng))
+        credit += config.batch_size / (config.draws * 60)  # a volume has about 60 usable slices
+        while credit >= 1:
+            credit -= 1
+            pool.append(maker.draw())
+            if len(pool) > config.pool:
+                pool.pop(0)
+        if trainer.done % config.checkpoint_every == 0 or trainer.done == config.steps:
+            trainer.save(folder / "checkpoint.pt")
+            pace = (time.perf_counter() - start) / len(losses)
+            loss = sum(losses) / len(losses)
+            with log.open("a") as stream:
+                stream.write(f"{trainer.done},{loss:.5f},{pace:.3f}\n")
+            left = (config.steps - trainer.done) * pace / 60
+            reporter.info(f"step {trainer.done}: loss {loss:.4f}, {pace:.2f} s a step, {left:.0f} min left")
+            start, losses = time.perf_counter(), []
