@@ -93,9 +93,9 @@ def test_defaults(run, capsys):
 
 def test_every_option_arrives(run):
     line = (
-        "detect scan.nii -o out.nii.gz --contrast flair --volume 2 --geometry qform --strip atlas --weights w --score Bright "
-        "--threshold 0.25 --min-volume 0.1ml --seed 7 --space both --save transform,recon --overwrite --strict "
-        "--device cpu --threads 3 --batch-size 5"
+        "detect scan.nii -o out.nii.gz --contrast flair --volume 2 --geometry qform --strip atlas --weights w "
+        "--score Bright --threshold 0.25 --min-volume 0.1ml --seed 7 --space both --save transform,recon "
+        "--overwrite --strict --device cpu --threads 3 --batch-size 5"
     )
     assert main(line.split()) == 0
     (call,) = run.calls

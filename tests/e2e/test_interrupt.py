@@ -1,0 +1,69 @@
+"""A run that is stopped, gently or not, leaves whole files or none, and can be run again."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import phantoms
+import pytest
+
+pytestmark = pytest.mark.slow
+DIES_AT_ITS_THIRD_FILE = """
+import os, signal, sys
+real, calls = os.replace, []
+def replace(*arguments, **named):
+    calls.append(arguments)
+    if len(calls) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(*arguments, **named)
+os.replace = replace
+from uadcli.cli.app import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def arguments(scan: Path, out: Path) -> list[str]:
+    return ["detect", str(scan), "-o", str(out), "--strip", "none", "--contrast", "FLAIR"]
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    volume = phantoms.brain()
+    return Path(phantoms.save(tmp_path_factory.mktemp("scan") / "a.nii.gz", volume.data, volume.affine))
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_no_file(sent: signal.Signals, code: int, scan: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "uadcli", *arguments(scan, tmp_path / "map.nii.gz")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:  # until the reconstruction is at work
+            if "bias field" in line:
+                break
+        process.send_signal(sent)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert out == ""
+    assert "Traceback" not in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_killed_run_leaves_whole_files_and_runs_again(scan: Path, tmp_path: Path) -> None:
+    out = tmp_path / "one" / "map.nii.gz"
+    killed = subprocess.run([sys.executable, "-c", DIES_AT_ITS_THIRD_FILE, *arguments(scan, out)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    seen = [p for p in out.parent.iterdir() if not p.name.startswith(".")]
+    assert len(seen) == 2
+    for path in seen:
+        if path.name.endswith(".nii.gz"):
+            assert np.isfinite(np.asarray(nib.load(path).dataobj)).all()
+    for place, more in ((out, ["--overwrite"]), (tmp_path / "two" / "map.nii.gz", [])):
+        subprocess.run([sys.executable, "-m", "uadcli", *arguments(scan, place), *more], check=True)
+    for name in ("map.nii.gz", "map_mask.nii.gz"):
+        again, fresh = ((tmp_path / folder / name).read_bytes() for folder in ("one", "two"))
+        assert again == fresh
