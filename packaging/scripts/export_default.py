@@ -1,8 +1,8 @@
 """Make the weight file that comes along out of a training checkpoint: thresholds, card and registry.
 
-    python packaging/scripts/export_default.py DATA --model runs/default/checkpoint.pt --siamese runs/siamese/checkpoint.pt
+    python packaging/scripts/export_default.py DATA --model FILE --siamese runs/siamese/checkpoint.pt
 
-`--model` may be a weight file too, whose network then stays as it is. Thresholds come from the healthy validation
+`--model` is a checkpoint, or a weight file whose network stays as it is. Thresholds come from the healthy validation
 scans alone (IXI val; tumour-free slices of TCGA-LGG train patients that were held out of training); T2w has no healthy
 cohort and takes the threshold of FLAIR, which the card says.
 """
@@ -31,8 +31,8 @@ RULE = (
 )
 TRAINING = (
     "T1w: 60 IXI scans (CC BY-SA 3.0). FLAIR: tumour-free slices of 20 TCGA-LGG patients (CC BY 3.0; chosen with "
-    "masks of Buda 2019, CC BY-NC-SA 4.0), and made from IXI T1w. T2w: made from IXI T1w. The score network also on all "
-    "contrasts made from 20 SynthSeg head label maps (Apache-2.0), and on synthetic lesions only"
+    "masks of Buda 2019, CC BY-NC-SA 4.0), and made from IXI T1w. T2w: made from IXI T1w. The score network also on "
+    "all contrasts made from 20 SynthSeg head label maps (Apache-2.0); its lesions are synthetic"
 )
 
 

@@ -20,7 +20,7 @@ Random = np.random.Generator
 NONE, SEVERAL = 0.1, 0.35  # shares of volumes without a lesion, and with several small ones; the rest has one mass
 MASS_AXIS, SMALL_AXIS = (3.0, 20.0), (0.8, 3.5)  # longest half-axis
 BRIGHT = {"T1w": 0.25, "T2w": 0.8, "FLAIR": 0.85}  # share of lesions brighter than what they replace
-VISIBLE = 0.06  # a change smaller than this is not called a lesion
+VISIBLE = 0.06  # a lesion whose median change is smaller is not called one
 
 
 def smooth_noise(shape: tuple[int, ...], cell: float, rng: Random) -> Array:
@@ -40,9 +40,19 @@ def _log_uniform(low: float, high: float, rng: Random) -> float:
     return float(np.exp(rng.uniform(math.log(low), math.log(high))))
 
 
-def _one(x: Array, mask: Mask, middle: NDArray[np.int64], axis: float, kind: str, rng: Random) -> tuple[Array, Array]:
-    """The volume with one lesion about the voxel `middle`, and its change inside the box; see `paste_lesions`."""
-    reach = math.ceil(1.6 * axis) + 2
+def _pushed(old: Array, offset: NDArray[np.float64], axis: float, rng: Random) -> Array:
+    """Tissue pushed outwards from the middle of a mass; `offset` (3, ...) are the voxels' distances from it."""
+    from scipy import ndimage
+
+    near = np.exp(-(offset**2).sum(axis=0) / axis**2)
+    source = offset * (1 - rng.uniform(0.1, 0.45) * near)
+    place = source - offset[:, :1, :1, :1]  # the box begins at the first voxel's offset
+    return np.asarray(ndimage.map_coordinates(old, place, order=1, mode="nearest"), dtype=np.float32)
+
+
+def _one(x: Array, mask: Mask, middle: NDArray[np.int64], axis: float, kind: str, rng: Random) -> tuple[Array, Mask]:
+    """The volume with one lesion about the voxel `middle`, and where it is; see `paste_lesions`."""
+    reach = math.ceil(2.2 * axis) + 2
     box = tuple(slice(max(0, int(m) - reach), int(m) + reach + 1) for m in middle)
     old, inside = x[box], mask[box]
     shape = old.shape
@@ -50,7 +60,10 @@ def _one(x: Array, mask: Mask, middle: NDArray[np.int64], axis: float, kind: str
         np.meshgrid(*(np.arange(s.start, s.start + n) for s, n in zip(box, shape, strict=True)), indexing="ij")
     )
     axes = axis * np.array([1.0, rng.uniform(0.5, 1.0), rng.uniform(0.4, 1.0)])
-    turned = np.tensordot(_rotation(rng), grid - middle[:, None, None, None], 1) / axes[:, None, None, None]
+    offset = (grid - middle[:, None, None, None]).astype(np.float64)
+    if axis > 5 and rng.random() < 0.5:
+        old = np.where(inside, _pushed(old, offset, axis, rng), old)
+    turned = np.tensordot(_rotation(rng), offset, 1) / axes[:, None, None, None]
     distance = np.sqrt((turned**2).sum(axis=0)).astype(np.float32)
     bend = smooth_noise(shape, max(2.0, axis * 0.5), rng) + 0.5 * smooth_noise(shape, max(1.5, axis * 0.2), rng)
     form = 1 - distance + rng.uniform(0.05, 0.4) * bend
@@ -66,18 +79,21 @@ def _one(x: Array, mask: Mask, middle: NDArray[np.int64], axis: float, kind: str
     around = float(np.median(core)) if len(core) else 0.5
     keep = rng.uniform(0.0, 0.8)  # how much of the structure beneath still shows
     new = keep * old + (1 - keep) * around + change
-    if axis > 4 and rng.random() < 0.35:  # a core of another intensity: necrosis, cyst or bleeding
-        form_core = rng.uniform(0.25, 0.7) - distance + rng.uniform(0.0, 0.25) * bend
+    if axis > 4 and rng.random() < 0.45:  # a core of another intensity: necrosis, cyst or bleeding
+        form_core = rng.uniform(0.25, 0.85) - distance + rng.uniform(0.0, 0.25) * bend
         part = 1 / (1 + np.exp(-np.clip(form_core * axis * 2, -30, 30)))
         new = new + part * (rng.uniform(0.0, 1.0) - new)
-    new = new + rng.uniform(0.0, 0.12) * smooth_noise(shape, _log_uniform(1.2, 5.0, rng), rng)
-    result = x.copy()
+    new = new + rng.uniform(0.0, 0.2) * smooth_noise(shape, _log_uniform(1.2, 5.0, rng), rng)
+    result, truth = x.copy(), np.zeros(x.shape, dtype=bool)
     result[box] = old + weight * (np.clip(new, 0, 1.3) - old)
-    return result, weight
+    part = weight > 0.5
+    if part.any() and np.median(np.abs(result[box] - old)[part]) > VISIBLE:
+        truth[box] = part  # all of it, with a core that happens to look like tissue
+    return result, truth
 
 
 def paste_lesions(x: Array, mask: Mask, kind: str, rng: Random, allowed: Mask | None = None) -> tuple[Array, Mask]:
-    """Paste no, one or several lesions into a healthy volume; returns it and where it was visibly changed.
+    """Paste no, one or several lesions into a healthy volume; returns it and the lesions that can be seen.
 
     x (X, Y, Z) in [0, 1] of the contrast `kind`; lesions lie in the brain `mask`, their middles in `allowed`. The
     result may exceed 1: what follows scales it again, as a scan with a lesion would be.
@@ -91,14 +107,15 @@ def paste_lesions(x: Array, mask: Mask, kind: str, rng: Random, allowed: Mask | 
     count, axes = (
         (int(rng.integers(2, 16)), SMALL_AXIS) if draw < NONE + SEVERAL else (int(rng.integers(1, 3)), MASS_AXIS)
     )
-    result = x
+    result, truth = x, np.zeros(x.shape, dtype=bool)
     for _ in range(count):
         middle = places[rng.integers(len(places))]
         axis = _log_uniform(*axes, rng)
         if axis > 5:  # a mass in the middle of tissue more often than on the rim
             middle = (0.75 * middle + 0.25 * places.mean(axis=0)).astype(np.int64)
-        result, _ = _one(result, mask, middle, axis, kind, rng)
-    return result, (np.abs(result - x) > VISIBLE) & mask
+        result, new = _one(result, mask, middle, axis, kind, rng)
+        truth |= new
+    return result, truth
 
 
 def degrade(x: Array, mask: Mask, rng: Random) -> tuple[Array, Mask]:
