@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
 
@@ -129,6 +130,17 @@ class DetectConfig:
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
 
 
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Everything that decides what `uad train` makes of a folder of healthy scans."""
+
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    model: ModelConfig = field(default_factory=lambda: preset("small"))
+    train: TrainConfig = field(default_factory=TrainConfig)
+    siamese: SiameseConfig = field(default_factory=SiameseConfig)
+    validation_share: float = 0.2  # of the subjects, never trained on
+
+
 def preset(name: str) -> ModelConfig:
     """The model sizes called `reference` (as published, 68.6 M) or `small` (for CPUs, under 10 M).
 
@@ -179,6 +191,29 @@ def _coerce(default: Any, value: Any, name: str) -> Any:
     if type(value) is not type(default):
         raise UsageError(f"{name} must be a {type(default).__name__}, not {value!r}")
     return value
+
+
+def with_settings(config: T, assignments: Sequence[str]) -> T:
+    """A copy of a config with `a.b=value` laid over it, values in TOML (a bare word is a string).
+
+    Raises `UsageError` for what is not an assignment, an unknown key or a value of the wrong type.
+    """
+    values = to_dict(config)
+    for text in assignments:
+        name, equals, raw = text.partition("=")
+        if not equals or not name.strip():
+            raise UsageError(f"--set {text!r} is no assignment", hint="Write it as train.steps=5000.")
+        *tables, key = name.strip().split(".")
+        place = values
+        for table in tables:
+            place = place.setdefault(table, {})
+            if not isinstance(place, dict):
+                raise UsageError(f"unknown setting {name.strip()}")
+        try:
+            place[key] = tomllib.loads(f"x = {raw}")["x"]
+        except tomllib.TOMLDecodeError:
+            place[key] = raw.strip()
+    return from_dict(type(config), values)
 
 
 def read_toml(kind: type[Any], text: str) -> Any:

@@ -37,7 +37,7 @@ def main() -> None:
     found = cases(arguments.data)
     train = load_slices([c for c in found if c.part == "train"], arguments.cache, PreprocessConfig())
     validation = load_slices([c for c in found if c.part == "val"][:8], arguments.cache, PreprocessConfig())
-    flair = int(train.contrast.sum())
+    flair = int((train.contrast == 1).sum())
     reporter.info(f"{len(train.slices)} training slices ({flair} FLAIR), {len(validation.slices)} for validation")
     checkpoint = arguments.run / "checkpoint.pt"
     if checkpoint.exists():

@@ -13,11 +13,13 @@ from uadcli.config import (
     PreprocessConfig,
     ReconstructionConfig,
     ScoringConfig,
+    TrainingConfig,
     from_dict,
     preset,
     read_toml,
     to_dict,
     to_toml,
+    with_settings,
 )
 from uadcli.errors import UsageError
 
@@ -98,3 +100,22 @@ def test_a_whole_number_may_stand_for_a_fraction():
 def test_configs_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         DetectConfig().scoring.median = 3
+
+
+def test_settings_can_be_laid_over() -> None:
+    changed = with_settings(TrainingConfig(), ["train.steps=7", "siamese.channels=[8, 16]", "preprocess.strip=none"])
+    assert changed.train.steps == 7
+    assert changed.siamese.channels == (8, 16)
+    assert changed.preprocess.strip == "none"
+    assert with_settings(TrainingConfig(), []) == TrainingConfig()
+    assert read_toml(TrainingConfig, to_toml(TrainingConfig())) == TrainingConfig()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("train.stepz=7", "train.steps"), ("steps", "no assignment"), ("train.steps=many", "int"), ("a.b.c=1", "unknown")],
+)
+def test_a_setting_that_cannot_be_is_refused(text: str, words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        with_settings(TrainingConfig(), [text])
+    assert words in str(caught.value)

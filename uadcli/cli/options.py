@@ -95,7 +95,7 @@ def exclusive(given: Mapping[str, Any]) -> None:
 
 def detect_config(given: Mapping[str, Any]) -> DetectConfig:
     """The settings of `--config`, with the options of the command line laid over them. Raises `UsageError`."""
-    config = DetectConfig() if given["config"] is None else _read_config(given["config"])
+    config = DetectConfig() if given["config"] is None else read_config(given["config"], DetectConfig)
     strip = nearest(given["strip"] or config.preprocess.strip, STRIPS, "preprocess.strip")
     config = dataclasses.replace(
         config,
@@ -113,9 +113,10 @@ def _over(part: T, **values: Any) -> T:
     return dataclasses.replace(part, **chosen)  # type: ignore[type-var]
 
 
-def _read_config(path: Path) -> DetectConfig:
+def read_config(path: Path, kind: type[T]) -> T:
+    """The settings `kind` of a TOML file. Raises `UsageError` with the path."""
     try:
-        config: DetectConfig = read_toml(DetectConfig, path.read_text(encoding="utf-8-sig"))
+        config: T = read_toml(kind, path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UsageError(f"cannot be read: {error.strerror}", path=path, hint="`uad config` prints one.") from error
     except UnicodeDecodeError as error:

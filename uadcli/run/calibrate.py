@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from uadcli.config import DetectConfig
 from uadcli.imaging.geometry import Array
 from uadcli.reconstruction.weights import Weights
-from uadcli.run.development import Case
+from uadcli.run.dataset import Case
 from uadcli.run.prepare import Prepared, prepare_cached
 from uadcli.run.score import reconstruct, score
 from uadcli.run.training_data import healthy_slices

@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 import csv
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 from uadcli.config import PreprocessConfig
 from uadcli.errors import InputError
+from uadcli.run.dataset import Case, prepare_all
 
 HELD_OUT_FLAIR = 6  # of the TCGA-LGG train patients: tumour-free slices for thresholds, never trained on
-
-
-@dataclass(frozen=True)
-class Case:
-    """One scan: its part (`train`, `val`, `dev`, `healthy`), its contrast, and its lesion mask if any."""
-
-    subject: str
-    source: str
-    part: str
-    contrast: str
-    scan: Path
-    lesions: Path | None = None
 
 
 def cases(data: Path) -> list[Case]:
@@ -56,30 +43,6 @@ def _case(data: Path, source: str, subject: str, part: str, contrast: str, entit
     return Case(subject, source, part, contrast, scan, lesions if lesions.exists() else None)
 
 
-def prepare_all(chosen: list[Case], cache: Path, config: PreprocessConfig, workers: int = 2) -> list[str]:
-    """Prepare cases in parallel single-threaded processes; returns one line for each that failed."""
-    failed = []
-    with ProcessPoolExecutor(workers, initializer=_one_thread) as pool:
-        jobs = [(case, pool.submit(_prepare_one, case.scan, cache, config)) for case in chosen]
-        for case, job in jobs:
-            error = job.exception()
-            if error is not None:
-                failed.append(f"{case.subject} {case.contrast}: {error}")
-    return failed
-
-
-def _one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
-
-
-def _prepare_one(scan: Path, cache: Path, config: PreprocessConfig) -> None:
-    from uadcli.run.prepare import prepare_cached
-
-    prepare_cached(scan, config, cache)
-
-
 def main() -> None:
     """Fill the cache: `python -m uadcli.run.development DATA CACHE`."""
     import sys
@@ -92,8 +55,8 @@ def main() -> None:
     todo = sorted(cases(data), key=lambda c: order[c.part])
     flair, other = [c for c in todo if c.contrast == "FLAIR"], [c for c in todo if c.contrast != "FLAIR"]
     todo = sorted((c for pair in zip_longest(flair, other) for c in pair if c), key=lambda c: order[c.part])
-    for line in prepare_all(todo, cache, PreprocessConfig()):
-        Reporter().warn(line)
+    for case, fault in prepare_all(todo, cache, PreprocessConfig()).items():
+        Reporter().warn(f"{case.subject} {case.contrast}: {fault}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from uadcli.config import PreprocessConfig, ReconstructionConfig, SiameseConfig, from_dict, to_dict
+from uadcli.config import CONTRASTS, PreprocessConfig, ReconstructionConfig, SiameseConfig, from_dict, to_dict
 from uadcli.console import Reporter
 from uadcli.imaging import geometry, intensity, registration, template
 from uadcli.imaging.geometry import Array
@@ -25,14 +25,14 @@ from uadcli.imaging.volume import Volume
 from uadcli.reconstruction.lesions import degrade, paste_lesions
 from uadcli.reconstruction.synthesis import brain_of, from_labels
 from uadcli.reconstruction.weights import Weights
-from uadcli.run.development import Case
+from uadcli.run.dataset import Case
 from uadcli.run.prepare import prepare_cached
 from uadcli.run.score import reconstruct
 from uadcli.run.training_data import from_t1, healthy_slices
 from uadcli.scoring.siamese import SiameseUNet, places, with_neighbours
 
 # shares of the volumes by where they come from
-SHARES = {"T1w": 0.34, "T1w as FLAIR": 0.10, "T1w as T2w": 0.12, "FLAIR": 0.22, "labels": 0.22}
+SHARES = {"T1w": 0.34, "T1w as FLAIR": 0.10, "T1w as T2w": 0.12, "FLAIR": 0.22, "T2w": 0.22, "labels": 0.22}
 LABEL_KINDS = ("T1w", "FLAIR", "T2w")
 
 
@@ -63,7 +63,8 @@ def load_healthy(chosen: list[Case], cache: Path, config: PreprocessConfig) -> l
     for case in chosen:
         prepared = prepare_cached(case.scan, config, cache)
         usable = healthy_slices(case, prepared)
-        result.append(Healthy(prepared.scaled(config), prepared.mask, usable, case.contrast))
+        kind = case.contrast or prepared.contrast().contrast
+        result.append(Healthy(prepared.scaled(config), prepared.mask, usable, kind))
     return result
 
 
@@ -98,15 +99,14 @@ class ExampleMaker:
     """Draws synthetic cases: a healthy volume of some origin, lesions, the scanner's ways, scaling, reconstruction."""
 
     def __init__(self, healthy: list[Healthy], labels: list[NDArray[np.int16]], model: Weights, seed: int) -> None:
-        self.t1 = [h for h in healthy if h.kind == "T1w"]
-        self.flair = [h for h in healthy if h.kind == "FLAIR"]
+        self.real = {kind: [h for h in healthy if h.kind == kind] for kind in CONTRASTS}
         self.labels, self.model = labels, model
         self.rng = np.random.default_rng(seed)
 
     def _healthy(self) -> Healthy:
         rng = self.rng
-        have = {"labels": bool(self.labels), "FLAIR": bool(self.flair)}
-        kinds = [k for k in SHARES if have.get(k, bool(self.t1))]
+        have = {kind: bool(scans) for kind, scans in self.real.items()} | {"labels": bool(self.labels)}
+        kinds = [k for k in SHARES if have[k.split()[0]]]
         share = np.array([SHARES[k] for k in kinds])
         origin = str(rng.choice(kinds, p=share / share.sum()))
         if origin == "labels":
@@ -114,7 +114,7 @@ class ExampleMaker:
             data = from_labels(self.labels[rng.integers(len(self.labels))], kind, rng)
             mask = data > 0.02
             return Healthy(data, mask, np.flatnonzero(mask.sum(axis=(0, 1)) >= 200), kind)
-        pool = self.flair if origin == "FLAIR" else self.t1
+        pool = self.real[origin.split()[0]]
         one = pool[rng.integers(len(pool))]
         if " as " in origin:
             kind = origin.split(" as ")[1]

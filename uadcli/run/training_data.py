@@ -14,32 +14,35 @@ from uadcli.config import PreprocessConfig
 from uadcli.imaging.geometry import resample
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE, to_slices
 from uadcli.imaging.volume import read_scan
-from uadcli.run.development import Case
+from uadcli.run.dataset import Case
 from uadcli.run.prepare import Prepared, prepare_cached
 
 MIN_BRAIN_PIXELS = 200  # of 9216; smaller brain sections are left out
-REAL_FLAIR = 0.35  # share of a batch; tumour-free slices are few, and fewest in the middle of the brain
+REAL_OTHER = 0.35  # share of a batch for each real contrast beside T1w, however few its slices are
+CODES = ("T1w", "FLAIR", "T2w")
 MADE_T2, MADE_FLAIR = 0.3, 0.2  # shares of the T1w slices that are turned into another contrast
 LESION_MARGIN_SLICES = 3  # 6 mm: thick slices smear a lesion into the slices beside it
 
 
 @dataclass(frozen=True)
 class SliceSet:
-    """Slices (N, 96, 96) as uint8 (0..255 for 0..1) and their contrasts (N,): 0 T1w, 1 FLAIR."""
+    """Slices (N, 96, 96) as uint8 (0..255 for 0..1) and their contrasts (N,) as indices of `CODES`."""
 
     slices: Tensor
     contrast: Tensor
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """Indices of a random batch, with the share of real FLAIR slices at `REAL_FLAIR` however few there are."""
-        flair = torch.nonzero(self.contrast == 1).squeeze(1)
-        other = torch.nonzero(self.contrast == 0).squeeze(1)
-        if not len(flair) or not len(other):
+        """Indices of a random batch, in which each real contrast beside the first has the share `REAL_OTHER`."""
+        by_contrast = [torch.nonzero(self.contrast == code).squeeze(1) for code in self.contrast.unique().tolist()]
+        if len(by_contrast) == 1:
             return torch.randint(len(self.slices), (count,), generator=generator)
-        pick = torch.rand(count, generator=generator)
-        one = flair[(torch.rand(count, generator=generator) * len(flair)).long()]
-        two = other[(torch.rand(count, generator=generator) * len(other)).long()]
-        return torch.where(pick < REAL_FLAIR, one, two)
+        pick, result = torch.rand(count, generator=generator), torch.empty(count, dtype=torch.long)
+        first, *others = by_contrast
+        for i, group in enumerate((*others, first)):
+            drawn = group[(torch.rand(count, generator=generator) * len(group)).long()]
+            from_here = pick >= i * REAL_OTHER
+            result[from_here] = drawn[from_here]
+        return result
 
     def batch(self, index: Tensor, generator: torch.Generator) -> Tensor:
         """Slices (B, 1, 96, 96) in [0, 1]; parts of the T1w ones are turned into T2w and FLAIR."""
@@ -102,5 +105,5 @@ def load_slices(chosen: list[Case], cache: Path, config: PreprocessConfig) -> Sl
         keep = healthy_slices(case, prepared)
         image = np.round(to_slices(prepared.scaled(config)) * 255).astype(np.uint8)[keep]
         slices.append(image)
-        contrasts.append(np.full(len(image), int(case.contrast == "FLAIR")))
+        contrasts.append(np.full(len(image), CODES.index(case.contrast or prepared.contrast().contrast)))
     return SliceSet(torch.from_numpy(np.concatenate(slices)), torch.from_numpy(np.concatenate(contrasts)))

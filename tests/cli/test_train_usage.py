@@ -1,0 +1,55 @@
+"""The command lines of `uad train`, `uad calibrate` and `uad export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from uadcli.cli.app import main
+from uadcli.config import TrainingConfig, preset, read_toml, to_toml
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train"],
+        ["train", "data"],
+        ["train", "--out", "run"],
+        ["train", "d", "--out", "r", "--resume", "r"],
+        ["export", "r"],
+    ],
+)
+def test_what_is_no_whole_command_is_a_usage_error(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "config.toml").write_text(to_toml(TrainingConfig()))
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+
+
+def test_print_config_prints_what_config_reads(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["train", "--print-config", "--profile", "reference", "--set", "train.steps=13200"]) == 0
+    text = capsys.readouterr().out
+    config = read_toml(TrainingConfig, text)
+    assert config.model == preset("reference")
+    assert config.train.steps == 13200
+    (tmp_path / "mine.toml").write_text(text)
+    assert main(["train", "--print-config", "--config", str(tmp_path / "mine.toml")]) == 0
+    assert capsys.readouterr().out == text
+
+
+def test_a_setting_that_does_not_exist_is_named_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--print-config", "--set", "train.stebs=3"]) == 2
+    assert "Did you mean train.steps?" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_run_and_one_that_is_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["export", str(tmp_path), "-o", str(tmp_path / "w")]) == 3
+    assert "no run" in capsys.readouterr().err
+    assert main(["train", str(tmp_path / "none"), "--check"]) == 3
+    assert "no folder" in capsys.readouterr().err

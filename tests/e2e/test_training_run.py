@@ -1,0 +1,85 @@
+"""`uad train`, `uad calibrate`, `uad export` and then `uad detect` with the result, on phantoms."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import phantoms
+import pytest
+
+pytestmark = pytest.mark.slow
+TINY = [
+    "preprocess.strip=none",
+    "model.unet.channels=8",
+    "model.unet.multipliers=[1, 1]",
+    "model.unet.embedding=16",
+    "model.encoder.width=8",
+    "model.encoder.condition=16",
+    "train.steps=4",
+    "train.batch_size=4",
+    "siamese.channels=[8, 16]",
+    "siamese.steps=4",
+    "siamese.batch_size=4",
+    "siamese.pool=12",
+]
+
+
+def uad(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "uadcli", *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+
+
+def heads(folder: Path, count: int, seed: int) -> Path:
+    """Brains that differ a little in size, tone and noise."""
+    volume, rng = phantoms.brain(), np.random.default_rng(seed)
+    folder.mkdir()
+    for i in range(count):
+        tone = np.maximum(volume.data, 0) ** rng.uniform(0.9, 1.1)
+        data = tone / tone.max() * 1000 + (volume.data > 0) * rng.normal(0, 5, volume.shape)
+        affine = volume.affine @ np.diag([*rng.uniform(0.92, 1.0, 3), 1.0])
+        phantoms.save(folder / f"sub-{seed}{i}_T1w.nii.gz", data, affine)
+    return folder
+
+
+def test_from_a_folder_of_scans_to_a_map(tmp_path: Path) -> None:
+    data, healthy, run = heads(tmp_path / "data", 3, 1), heads(tmp_path / "healthy", 1, 2), tmp_path / "run"
+    (data / "sub-19_T1w.nii.gz").write_bytes(b"broken")
+    settings = [part for text in TINY for part in ("--set", text)]
+    done = uad("train", data, "--out", run, *settings)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(run)
+    assert "sub-19_T1w.nii.gz: left out" in done.stderr
+    rows = (run / "data.tsv").read_text().splitlines()
+    assert len(rows) == 5
+    assert uad("train", data, "--out", run).returncode == 6  # a run is never begun twice
+    more = uad("train", "--resume", run, "--set", "train.steps=6")
+    assert more.returncode == 0, more.stderr
+    assert (run / "log.csv").read_text().splitlines()[-1].startswith("6,")
+    early = uad("export", run, "-o", tmp_path / "lab")
+    assert early.returncode == 3
+    assert "not calibrated" in early.stderr
+    known = uad("calibrate", run, data)
+    assert known.returncode == 3
+    assert "trained the model" in known.stderr
+    done = uad("calibrate", run, healthy)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((run / "thresholds.json").read_text())["scans"] == {"T1w": 1}
+    done = uad("export", run, "-o", tmp_path / "lab")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "lab" / "lab.md").exists()
+    scan = next(healthy.glob("*.nii.gz"))
+    done = uad("detect", scan, "-o", tmp_path / "map.nii.gz", "--weights", tmp_path / "lab", "--strip", "none")
+    assert done.returncode == 0, done.stderr
+    assert nib.load(tmp_path / "map.nii.gz").shape == nib.load(scan).shape
+    report = json.loads((tmp_path / "map.json").read_text())
+    assert report["weights"]["name"] == "lab"
+    assert report["score"] == "siamese"
+    other = uad("detect", scan, "-o", tmp_path / "b.nii.gz", "--weights", tmp_path / "lab", "--contrast", "FLAIR")
+    assert other.returncode == 2
+    assert "FLAIR" in other.stderr

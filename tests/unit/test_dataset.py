@@ -1,0 +1,89 @@
+"""A folder of scans: what is found, how it is split, and what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import phantoms
+import pytest
+
+from uadcli.errors import InputError
+from uadcli.run.dataset import check, find, in_words, subject_of
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"x")
+
+
+def test_scans_of_a_bids_tree_and_nothing_else(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        "sub-01/anat/sub-01_T1w.nii.gz",
+        "sub-01/anat/sub-01_FLAIR.nii.gz",
+        "sub-01/anat/sub-01_label-lesion_mask.nii.gz",
+        "sub-02/anat/sub-02_T1w.nii",
+        "sub-02/anat/sub-02_T1w.json",
+        "derivatives/uad/sub-01/anat/sub-01_T1w.nii.gz",
+        ".hidden/sub-03_T1w.nii",
+        "sub-04_brain.mgz",
+    )
+    found = find(tmp_path, 0.5)
+    assert [(c.subject, c.contrast, c.scan.name) for c in found] == [
+        ("sub-01", "FLAIR", "sub-01_FLAIR.nii.gz"),
+        ("sub-01", "T1w", "sub-01_T1w.nii.gz"),
+        ("sub-02", "T1w", "sub-02_T1w.nii"),
+        ("sub-04", "", "sub-04_brain.mgz"),
+    ]
+    assert len({c.part for c in found if c.subject == "sub-01"}) == 1
+
+
+def test_the_split_is_by_subject_stable_and_never_empty(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"sub-{i:02d}_{c}.nii.gz" for i in range(20) for c in ("T1w", "FLAIR")))
+    one, two = find(tmp_path, 0.2), find(tmp_path, 0.2)
+    assert one == two
+    validation = {c.subject for c in one if c.part == "val"}
+    assert len(validation) == 4
+    assert not validation & {c.subject for c in one if c.part == "train"}
+    assert {c.part for c in find(tmp_path, 0.0)} == {"train"}
+    touch(tmp_path / "two", "a_T1w.nii", "b_T1w.nii")
+    assert sorted(c.part for c in find(tmp_path / "two", 0.01)) == ["train", "val"]
+
+
+def test_participants_tsv_decides(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"sub-{i}_T1w.nii" for i in range(4)))
+    (tmp_path / "participants.tsv").write_text("participant_id\tsplit\nsub-0\tval\nsub-1\ttrain\nsub-2\tvalidation\n")
+    assert [c.part for c in find(tmp_path, 0.2)] == ["val", "train", "val", "train"]
+
+
+@pytest.mark.parametrize(
+    ("path", "subject"),
+    [("sub-7/ses-1/anat/x.nii", "sub-7"), ("anna/t1.nii", "anna"), ("bert_T1w.nii.gz", "bert_T1w")],
+)
+def test_subject(path: str, subject: str) -> None:
+    assert subject_of(Path(path)) == subject
+
+
+def test_nothing_to_find_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no scan"):
+        find(tmp_path, 0.2)
+    with pytest.raises(InputError, match="no folder"):
+        find(tmp_path / "none", 0.2)
+
+
+def test_check_names_broken_files_and_twins_across_the_split(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        phantoms.save(tmp_path / f"sub-{i}_T1w.nii.gz", 1000 * rng.random((30, 30, 30)), np.diag([4.0, 4, 4, 1]))
+    (tmp_path / "sub-3_T1w.nii.gz").write_bytes((tmp_path / "sub-0_T1w.nii.gz").read_bytes())
+    (tmp_path / "sub-4_T1w.nii.gz").write_bytes(b"text")
+    (tmp_path / "participants.tsv").write_text("participant_id\tsplit\nsub-0\ttrain\nsub-3\tval\n")
+    checked = check(find(tmp_path, 0.2))
+    problems = {c.case.subject: c.problem for c in checked if c.problem}
+    assert set(problems) == {"sub-3", "sub-4"}
+    assert "same as sub-0_T1w.nii.gz, in training and validation" in problems["sub-3"]
+    text = in_words(checked)
+    assert "3 T1w scans in train" in text
+    assert "sub-4_T1w.nii.gz: " in text

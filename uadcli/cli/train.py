@@ -1,0 +1,146 @@
+"""`uad train`, `uad calibrate` and `uad export`: a model of one's own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from uadcli.cli import options as o
+from uadcli.config import TrainingConfig, preset, to_toml, with_settings
+from uadcli.console import Reporter
+from uadcli.errors import UsageError
+
+Data = Annotated[Path | None, typer.Argument(metavar="DATA", help="Folder or BIDS tree of healthy scans.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.")]
+Healthy = Annotated[Path, typer.Argument(metavar="HEALTHY", help="Folder of healthy scans, none of them trained on.")]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the run.")]
+Resume = Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a run.")]
+Check = Annotated[bool, typer.Option("--check", help="Only read every file once and say what is wrong.")]
+PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the settings as TOML.")]
+Profile = Annotated[
+    str, typer.Option("--profile", metavar="small|reference", help="Sizes of the model; reference: as published.")
+]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a setting; may be repeated.")]
+Workers = Annotated[int, typer.Option("--workers", min=1, help="Scans that are prepared at the same time.")]
+Folder = Annotated[Path, typer.Option("--output", "-o", help="Folder for the weights; its name is the model's.")]
+
+
+def train(
+    ctx: typer.Context,
+    data: Data = None,
+    out: Out = None,
+    resume: Resume = None,
+    check: Check = False,
+    print_config: PrintConfig = False,
+    profile: Profile = "small",
+    config: o.ConfigFile = None,
+    assignments: Set = None,
+    workers: Workers = 2,
+    threads: o.Threads = None,
+    verbose: o.Verbose = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+    log_file: o.LogFile = None,
+) -> None:
+    """Train a model on a folder of healthy scans, or go on with a run."""
+    given = locals()
+    settings = _settings(profile, config, resume, assignments or [])
+    if print_config:
+        return typer.echo(to_toml(settings), nl=False)
+    with o.reporter(given) as reporter:
+        typer.echo(_work(data, out, resume, check, settings, workers, threads, reporter))
+
+
+def _work(
+    data: Path | None,
+    out: Path | None,
+    resume: Path | None,
+    check: bool,
+    settings: TrainingConfig,
+    workers: int,
+    threads: int | None,
+    reporter: Reporter,
+) -> object:
+    """What `uad train` prints, after the one of its three kinds of work that was asked for."""
+    if data is not None and check:
+        return _checked(data, settings)
+    if data is not None and out is not None and resume is None:
+        return _begin(data, out, settings, workers, threads, reporter)
+    if resume is not None and data is None and out is None:
+        return _go_on(resume, settings, threads, reporter)
+    raise UsageError("neither DATA --out RUN, --resume RUN nor --check DATA", hint="See `uad train --help`.")
+
+
+def _settings(profile: str, config: Path | None, resume: Path | None, assignments: list[str]) -> TrainingConfig:
+    """The settings of the run to resume, of a file, or of a profile, with `--set` laid over them."""
+    if resume is not None:
+        config = resume / "config.toml"
+    base = replace(TrainingConfig(), model=preset(profile))
+    return with_settings(o.read_config(config, type(base)) if config else base, assignments)
+
+
+def _checked(data: Path, settings: TrainingConfig) -> str:
+    from uadcli.run import dataset
+
+    return dataset.in_words(dataset.check(dataset.find(data, settings.validation_share)))
+
+
+def _begin(
+    data: Path, out: Path, settings: TrainingConfig, workers: int, threads: int | None, reporter: Reporter
+) -> Path:
+    from uadcli import device
+    from uadcli.run import training_run
+
+    bound = device.bound_threads(threads)
+    training_run.train(data, out, settings, workers=workers, threads=bound, reporter=reporter)
+    return out
+
+
+def _go_on(run: Path, settings: TrainingConfig, threads: int | None, reporter: Reporter) -> Path:
+    from uadcli import device
+    from uadcli.run import training_run
+
+    training_run.resume(run, settings, threads=device.bound_threads(threads), reporter=reporter)
+    return run
+
+
+def calibrate(
+    ctx: typer.Context,
+    run: Run,
+    healthy: Healthy,
+    workers: Workers = 2,
+    threads: o.Threads = None,
+    verbose: o.Verbose = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+    log_file: o.LogFile = None,
+) -> None:
+    """Set a trained model's thresholds, from healthy scans only."""
+    given = locals()
+    with o.reporter(given) as reporter:
+        from uadcli import device
+        from uadcli.run import training_run
+
+        bound = device.bound_threads(threads)
+        typer.echo(training_run.calibrate(run, healthy, workers=workers, threads=bound, reporter=reporter))
+
+
+def export(
+    ctx: typer.Context,
+    run: Run,
+    output: Folder,
+    overwrite: o.Overwrite = False,
+    verbose: o.Verbose = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+    log_file: o.LogFile = None,
+) -> None:
+    """Make weights of a calibrated run, for `uad detect --weights`."""
+    given = locals()
+    with o.reporter(given) as reporter:
+        from uadcli.run import training_run
+
+        typer.echo(training_run.export(run, output, overwrite=overwrite, reporter=reporter))

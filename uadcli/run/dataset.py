@@ -1,0 +1,148 @@
+"""A folder or BIDS tree of scans: which file is which subject's, what contrast, and on which side of the split."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import multiprocessing
+import re
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from uadcli.config import PreprocessConfig
+from uadcli.errors import InputError, UadError
+from uadcli.run.contrast import from_name
+
+SCANS = (".nii", ".nii.gz", ".mgz")
+NOT_A_SCAN = re.compile(r"(?<![a-z])(mask|dseg|label|lesion|seg|anomaly|probseg)(?![a-z])", re.I)
+NOT_RAW = {"derivatives", "sourcedata", "code"}
+VALIDATION = {"val", "valid", "validation"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scan: its part (`train`, `val`; of the development data also `dev`, `healthy`), contrast, lesion mask if any.
+
+    `contrast` is empty where the name does not tell; preparation finds it from the image.
+    """
+
+    subject: str
+    source: str
+    part: str
+    contrast: str
+    scan: Path
+    lesions: Path | None = None
+
+
+def find(root: Path, validation_share: float) -> list[Case]:
+    """Every scan below a folder, in a fixed order, split by subject.
+
+    The split is that of `participants.tsv` (column `split`) where there is one, else by a digest of the subject's
+    name, so that it does not change from run to run. Raises `InputError` if there is no scan.
+    """
+    if not root.is_dir():
+        raise InputError("is no folder", path=root, hint="Give a folder or BIDS tree of healthy scans.")
+    files = [p for p in sorted(root.rglob("*")) if p.is_file() and _is_scan(p.relative_to(root))]
+    if not files:
+        raise InputError("holds no scan", path=root, hint="Scans end in .nii, .nii.gz or .mgz.")
+    subjects = {p: subject_of(p.relative_to(root)) for p in files}
+    parts = _split(sorted(set(subjects.values())), root / "participants.tsv", validation_share)
+    return [Case(subjects[p], root.name, parts[subjects[p]], from_name(p) or "", p) for p in files]
+
+
+def _is_scan(path: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.parts)
+    return (
+        path.name.endswith(SCANS) and not hidden and not NOT_RAW & set(path.parts) and not NOT_A_SCAN.search(path.name)
+    )
+
+
+def subject_of(path: Path) -> str:
+    """`sub-...` of a BIDS path, else the folder of the scan, else its own name."""
+    for part in path.parts:
+        found = re.match(r"sub-[A-Za-z0-9]+", part)
+        if found:
+            return found[0]
+    return path.parts[-2] if len(path.parts) > 1 else path.name.split(".")[0]
+
+
+def _split(subjects: list[str], participants: Path, share: float) -> dict[str, str]:
+    if participants.exists():
+        with participants.open(newline="", encoding="utf-8-sig") as stream:
+            rows = {row.get("participant_id"): row.get("split") for row in csv.DictReader(stream, delimiter="\t")}
+        if any(rows.values()):
+            return {s: "val" if (rows.get(s) or "").lower() in VALIDATION else "train" for s in subjects}
+    ranked = sorted(subjects, key=lambda s: hashlib.sha256(s.encode()).hexdigest())
+    count = min(max(round(share * len(subjects)), 1), len(subjects) - 1) if share > 0 else 0
+    return {s: "val" if i < count else "train" for i, s in enumerate(ranked)}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What `check` found of one file; `problem` is empty if it can be used."""
+
+    case: Case
+    shape: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    sha256: str
+    problem: str
+
+
+def check(cases: list[Case]) -> list[Checked]:
+    """Read every file once: broken ones, and the same bytes twice, above all on both sides of the split."""
+    from uadcli.imaging.geometry import spacing
+    from uadcli.imaging.volume import read_scan
+
+    result = []
+    for case in cases:
+        try:
+            scan = read_scan(case.scan)
+            sizes = tuple(round(float(v), 3) for v in spacing(scan.source_affine))
+            result.append(Checked(case, tuple(scan.source_shape), sizes, scan.sha256, ""))
+        except UadError as error:
+            result.append(Checked(case, (), (), "", error.what))
+    first: dict[str, Checked] = {}
+    for i, row in enumerate(result):
+        if not row.sha256:
+            continue
+        twin = first.setdefault(row.sha256, row)
+        if twin is not row:
+            both = ", in training and validation" if twin.case.part != row.case.part else ""
+            result[i] = Checked(row.case, row.shape, row.spacing_mm, row.sha256, f"same as {twin.case.scan.name}{both}")
+    return result
+
+
+def in_words(checked: list[Checked]) -> str:
+    """The result of `check`, for people: counts, then a line for each problem."""
+    counts = Counter((c.case.contrast or "contrast unknown", c.case.part) for c in checked if not c.problem)
+    lines = [f"{n} {contrast} scans in {part}" for (contrast, part), n in sorted(counts.items())]
+    shapes = Counter("x".join(map(str, c.shape)) for c in checked if c.shape)
+    lines += [f"{n} of {shape} voxels" for shape, n in shapes.most_common(5)]
+    lines += [f"{c.case.scan}: {c.problem}" for c in checked if c.problem]
+    return "\n".join(lines)
+
+
+def prepare_all(chosen: list[Case], cache: Path, config: PreprocessConfig, workers: int = 2) -> dict[Case, str]:
+    """Prepare cases in parallel single-threaded processes; returns the fault of each that failed."""
+    failed: dict[Case, str] = {}
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_one_thread) as pool:
+        jobs = [(case, pool.submit(_prepare_one, case.scan, cache, config)) for case in chosen]
+        for case, job in jobs:
+            error = job.exception()
+            if error is not None:
+                failed[case] = error.what if isinstance(error, UadError) else f"{type(error).__name__}: {error}"
+    return failed
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _prepare_one(scan: Path, cache: Path, config: PreprocessConfig) -> None:
+    from uadcli.run.prepare import prepare_cached
+
+    prepare_cached(scan, config, cache)

@@ -1,0 +1,258 @@
+"""`uad train`, `uad calibrate` and `uad export`: from a folder of healthy scans to weights that `uad detect` uses.
+
+A run is a folder: `config.toml`, `data.tsv` (which scan is on which side of the split, which failed), `cache/`,
+`checkpoint.pt` and `log.csv` of the reconstruction, `siamese/` with those of the score, `thresholds.json`.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from uadcli import __version__
+from uadcli.config import CONTRASTS, DetectConfig, PreprocessConfig, TrainingConfig, read_toml, to_dict, to_toml
+from uadcli.console import Reporter
+from uadcli.errors import InputError, OutputError
+from uadcli.imaging.volume import file_sha256
+from uadcli.report import sidecar
+from uadcli.run.dataset import Case, find, prepare_all
+from uadcli.run.prepare import prepare_cached
+
+if TYPE_CHECKING:
+    from uadcli.reconstruction.weights import ModelCard, Weights
+    from uadcli.run.siamese import SiameseTrainer
+    from uadcli.run.train import Trainer
+
+CALIBRATED = ("siamese", "absolute", "bright", "bright-weighted")
+COLUMNS = ("subject", "part", "contrast", "scan", "sha256", "fault")
+RULE = "99.5th percentile of the scores inside the brain of {} healthy scans ({})"
+
+
+def train(data: Path, out: Path, config: TrainingConfig, *, workers: int, threads: int, reporter: Reporter) -> None:
+    """Begin a run: prepare the scans of a folder, split them by subject, train reconstruction and score.
+
+    Raises `OutputError` if the run exists, `InputError` if no scan is left on a side of the split.
+    """
+    if (out / "config.toml").exists():
+        raise OutputError("a run exists already", path=out, hint=f"Go on with it: uad train --resume {out}.")
+    cases = find(data, config.validation_share)
+    out.mkdir(parents=True, exist_ok=True)
+    usable = _prepare(cases, out, config.preprocess, workers, reporter)
+    _write_rows(out / "data.tsv", cases, usable)
+    (out / "config.toml").write_text(to_toml(config), encoding="utf-8")  # last: from here on the run can be resumed
+    resume(out, config, threads=threads, reporter=reporter)
+
+
+def resume(out: Path, config: TrainingConfig, *, threads: int, reporter: Reporter) -> None:
+    """Go on with a run from its checkpoints; of the settings, only the numbers of steps may have changed.
+
+    Raises `InputError` if there is no run, or it has too few scans."""
+    import torch
+
+    from uadcli.run import siamese
+    from uadcli.run import train as reconstruction
+    from uadcli.run.training_data import load_slices
+
+    cases = _usable(out)
+    parts = {part: [c for c in cases if c.part == part] for part in ("train", "val")}
+    for part, chosen in parts.items():
+        if not chosen:
+            raise InputError(f"no usable scan in {part}", path=out / "data.tsv", hint="Give more healthy scans.")
+    torch.set_num_threads(threads)
+    slices = {part: load_slices(chosen, out / "cache", config.preprocess) for part, chosen in parts.items()}
+    reporter.info(f"{len(slices['train'].slices)} slices to train on, {len(slices['val'].slices)} for validation")
+    checkpoint = out / "checkpoint.pt"
+    if checkpoint.exists():
+        trainer = reconstruction.Trainer.load(checkpoint, steps=config.train.steps)
+    else:
+        trainer = reconstruction.Trainer(config.model, config.train)
+    with reporter.stage("reconstruction"):
+        reconstruction.fit(trainer, slices["train"], slices["val"], out, reporter)
+    checkpoint = out / "siamese" / "checkpoint.pt"
+    if checkpoint.exists():
+        scorer = siamese.SiameseTrainer.load(checkpoint, steps=config.siamese.steps)
+    else:
+        scorer = siamese.SiameseTrainer(config.siamese)
+    healthy = siamese.load_healthy(parts["train"], out / "cache", config.preprocess)
+    with reporter.stage("score"):
+        maker = siamese.ExampleMaker(healthy, [], _weights(out, trainer, scorer), config.siamese.seed)
+        siamese.fit(scorer, maker, out / "siamese", reporter)
+    reporter.info(f"trained; next: uad calibrate {out} HEALTHY")
+
+
+def calibrate(run: Path, healthy: Path, *, workers: int, threads: int, reporter: Reporter) -> Path:
+    """Thresholds of a trained run from healthy scans that it was not trained on; returns `thresholds.json`.
+
+    Raises `InputError` if a scan was trained on, or if nothing usable is left.
+    """
+    import torch
+
+    from uadcli.run.calibrate import calibrate as thresholds_of
+
+    torch.set_num_threads(threads)
+    config = read_run(run)
+    cases = find(healthy, 0)
+    trained = {row["sha256"]: row["subject"] for row in _rows(run / "data.tsv") if row["part"] == "train"}
+    for case in cases:
+        subject = trained.get(file_sha256(case.scan))
+        if subject is not None:
+            raise InputError(
+                f"this scan trained the model (as {subject}); its score says nothing of others",
+                path=case.scan,
+                hint="Calibrate on other healthy scans.",
+            )
+    usable = _prepare(cases, run, config.preprocess, workers, reporter)
+    if not usable:
+        raise InputError("holds no usable scan", path=healthy, hint="See the warnings above.")
+    loaded = _loaded(run)
+    with reporter.stage("calibration"):
+        detect = DetectConfig(preprocess=config.preprocess)
+        thresholds = thresholds_of(loaded, list(usable.values()), run / "cache", detect, CALIBRATED)
+    counts = Counter(c.contrast for c in usable.values())
+    content = {"thresholds": thresholds, "scans": dict(counts), "research_use_only": sidecar.RESEARCH_USE}
+    sidecar.write_json(run / "thresholds.json", content)
+    for contrast, count in counts.items():
+        if count < 20:
+            reporter.warn(
+                f"{count} {contrast} scans: a 99.5th percentile of so few is uncertain; 20 or more are better"
+            )
+    return run / "thresholds.json"
+
+
+def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path:
+    """Weights, registry and card of a calibrated run in a folder that `uad detect --weights` takes.
+
+    Raises `InputError` if the run is not calibrated, `OutputError` if the folder has weights already.
+    """
+    from uadcli.reconstruction import weights
+
+    config, name = read_run(run), out.resolve().name
+    file = out / f"{name}.safetensors"
+    if out.is_dir() and any(out.glob("*.safetensors")) and not overwrite:
+        raise OutputError("holds weights already", path=out, hint="Choose another folder, or give --overwrite.")
+    try:
+        calibrated = json.loads((run / "thresholds.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError("is not calibrated", path=run, hint=f"First: uad calibrate {run} HEALTHY.") from error
+    loaded = _loaded(run)
+    thresholds, scans = calibrated["thresholds"], calibrated["scans"]
+    rule = RULE.format(sum(scans.values()), ", ".join(f"{n} {c}" for c, n in scans.items()))
+    card = dataclasses.replace(loaded.card, name=name, thresholds=thresholds, threshold_rule=rule)
+    card = dataclasses.replace(card, contrasts=tuple(scans), scores={c: loaded.card.scores[c] for c in scans})
+    out.mkdir(parents=True, exist_ok=True)
+    digest = weights.save(file, loaded.model, card, loaded.score_state)
+    covered = json.dumps(list(card.contrasts))
+    (out / "registry.toml").write_text(
+        f'[[model]]\nname = "{name}"\nfile = "{file.name}"\nsha256 = "{digest}"\ncontrasts = {covered}\n',
+        encoding="utf-8",
+    )
+    (out / f"{name}.md").write_text(_card_text(card, digest, config), encoding="utf-8")
+    reporter.info(f"sha256 {digest}")
+    return file
+
+
+def read_run(run: Path) -> TrainingConfig:
+    """The settings of a run. Raises `InputError` if there is none."""
+    try:
+        config: TrainingConfig = read_toml(TrainingConfig, (run / "config.toml").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError("is no run of uad train", path=run, hint="Begin one: uad train DATA --out RUN.") from error
+    return config
+
+
+def _loaded(run: Path) -> Weights:
+    """Model and score of a finished run. Raises `InputError` if one of them is not there yet."""
+    from uadcli.run.siamese import SiameseTrainer
+    from uadcli.run.train import Trainer
+
+    checkpoint, of_score = run / "checkpoint.pt", run / "siamese" / "checkpoint.pt"
+    if not checkpoint.exists() or not of_score.exists():
+        raise InputError("is not trained to its end", path=run, hint=f"Go on: uad train --resume {run}.")
+    return _weights(run, Trainer.load(checkpoint), SiameseTrainer.load(of_score))
+
+
+def _weights(run: Path, trainer: Trainer, scorer: SiameseTrainer) -> Weights:
+    """The averaged networks of a run as weights, with what is known of them so far."""
+    from uadcli.reconstruction.weights import ModelCard, Weights
+
+    rows = [row for row in _rows(run / "data.tsv") if row["part"] == "train" and not row["fault"]]
+    counts = Counter(row["contrast"] for row in rows)
+    card = ModelCard(
+        name=run.name,
+        version=__version__,
+        contrasts=CONTRASTS,
+        scores=dict.fromkeys(CONTRASTS, "siamese"),
+        thresholds={},
+        threshold_rule="",
+        levels=(250, 500, 750),
+        intensity_range="[0, 1]: percentiles 1 and 99 inside the brain mask",
+        training_data=", ".join(f"{n} {c} scans of the user" for c, n in sorted(counts.items())),
+        licence="that of the training scans",
+        steps=trainer.done,
+        siamese=to_dict(scorer.config) | {"steps": scorer.done},
+    )
+    return Weights(trainer.average, card, run, "", scorer.average.state_dict())
+
+
+def _card_text(card: ModelCard, digest: str, config: TrainingConfig) -> str:
+    """The model card: what went in, what is known, and what is not."""
+    score_steps = (card.siamese or {}).get("steps")
+    lines = [
+        f"# {card.name}",
+        "",
+        f"**{sidecar.RESEARCH_USE}**",
+        "",
+        f"- contrasts: {', '.join(card.contrasts)}",
+        f"- training data: {card.training_data}; validation share {config.validation_share} of the subjects",
+        f"- reconstruction: cDDPM, {card.steps} steps; score: Siamese network, {score_steps} steps",
+        f"- thresholds: {card.threshold_rule}",
+        *(f"  - {k}: " + ", ".join(f"{c} {v:.4f}" for c, v in t.items()) for k, t in card.thresholds.items()),
+        f"- sha256: {digest}",
+        "",
+        "Not known: how it does on lesions; nothing here was tested on any. Evaluate it before you rely on it.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _prepare(
+    cases: list[Case], run: Path, config: PreprocessConfig, workers: int, reporter: Reporter
+) -> dict[Path, Case]:
+    """Prepare cases into the run's cache; a scan that fails is reported and left out. Usable cases by path."""
+    with reporter.stage("preparation"):
+        failed = prepare_all(cases, run / "cache", config, workers)
+    for case, fault in failed.items():
+        reporter.warn(f"{case.scan}: left out: {fault}")
+    usable = {}
+    for case in (c for c in cases if c not in failed):
+        contrast = case.contrast or prepare_cached(case.scan, config, run / "cache").contrast().contrast
+        usable[case.scan] = dataclasses.replace(case, contrast=contrast)
+    return usable
+
+
+def _write_rows(path: Path, cases: list[Case], usable: dict[Path, Case]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, delimiter="\t")
+        writer.writerow(COLUMNS)
+        for case in cases:
+            good = usable.get(case.scan)
+            fault = "" if good else "could not be prepared"
+            contrast = good.contrast if good else case.contrast
+            digest = file_sha256(case.scan)
+            writer.writerow([case.subject, case.part, contrast, case.scan.resolve(), digest, fault])
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            return list(csv.DictReader(stream, delimiter="\t"))
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", path=path, hint="Begin the run anew.") from error
+
+
+def _usable(run: Path) -> list[Case]:
+    rows = [row for row in _rows(run / "data.tsv") if not row["fault"]]
+    return [Case(r["subject"], "", r["part"], r["contrast"], Path(r["scan"])) for r in rows]
