@@ -1,0 +1,77 @@
+"""One network for all contrasts, or one each: a trial.
+
+    python packaging/scripts/trial_contrasts.py DATA --steps 300
+
+From the same weights, the reconstruction is trained on for the same number of steps with all contrasts, with T1w alone,
+and with FLAIR alone (real and made from T1w). For each: mean AUPRC of the residual over the glioma dev cases (absolute
+for T1w, bright for FLAIR; post-processed, on the model's grid).
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from uadcli.config import DetectConfig, PreprocessConfig, TrainConfig
+from uadcli.reconstruction import weights
+from uadcli.run import training_data
+from uadcli.run.development import cases
+from uadcli.run.prepare import prepare_cached
+from uadcli.run.score import reconstruct
+from uadcli.run.train import Trainer
+from uadcli.run.training_data import SliceSet, lesions_on_grid, load_slices
+from uadcli.scoring.metrics import average_precision
+from uadcli.scoring.residual import anomaly_score
+
+SCORES = {"T1w": "absolute", "FLAIR": "bright"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--cache", type=Path, default=Path(".cache"))
+    arguments = parser.parse_args()
+    found, config = cases(arguments.data), DetectConfig()
+    start = weights.load(*weights.find(None))
+    everything = load_slices([c for c in found if c.part == "train"], arguments.cache, PreprocessConfig())
+    made = training_data.MADE_T2, training_data.MADE_FLAIR
+    for name, (t2, flair), contrasts in (
+        ("not trained on", (0.0, 0.0), ()),
+        ("all contrasts", made, SCORES),
+        ("T1w alone", (0.0, 0.0), ("T1w",)),
+        ("FLAIR alone", (0.0, 1.0), ("FLAIR",)),
+    ):
+        model = start.model
+        if contrasts:
+            training_data.MADE_T2, training_data.MADE_FLAIR = t2, flair
+            trainer = Trainer(model.config, TrainConfig(steps=arguments.steps, learning_rate=2e-4, ema=0.98))
+            trainer.start_from(model)
+            slices = everything
+            if name == "T1w alone":
+                keep = everything.contrast == 0
+                slices = SliceSet(everything.slices[keep], everything.contrast[keep])
+            for _ in range(arguments.steps):
+                trainer.step(slices)
+            model = trainer.average
+        loaded = replace(start, model=model)
+        for contrast in contrasts or SCORES:
+            values = []
+            for case in (c for c in found if c.part == "dev" and c.source == "tcga_lgg" and c.contrast == contrast):
+                prepared = prepare_cached(case.scan, config.preprocess, arguments.cache)
+                x = prepared.scaled(config.preprocess)
+                recon = reconstruct(loaded, x, prepared.mask, config.reconstruction)
+                score = anomaly_score(x, recon, prepared.mask, SCORES[contrast], config.scoring)
+                values.append(average_precision(score, lesions_on_grid(case, prepared)))
+            print(
+                f"{name}\t{contrast} {SCORES[contrast]}\tAUPRC {np.mean(values):.3f}\t{len(values)} scans", flush=True
+            )
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    main()
