@@ -116,7 +116,8 @@ def _ratio_sums(above: ArrayLike, below: ArrayLike, subjects: Sequence[str]) -> 
     """Both sums per subject, of the subjects that count, and their number."""
     upper, lower = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
     unique, code = np.unique(np.asarray(subjects)[lower > 0], return_inverse=True)
-    sums = [np.bincount(code, part[lower > 0], len(unique)) for part in (upper, lower)]
+    sums = np.zeros((2, len(unique)))
+    np.add.at(sums, (slice(None), code), np.stack([upper, lower])[:, lower > 0])
     return sums[0], sums[1], len(unique)
 
 
