@@ -116,8 +116,7 @@ def _ratio_sums(above: ArrayLike, below: ArrayLike, subjects: Sequence[str]) -> 
     """Both sums per subject, of the subjects that count, and their number."""
     upper, lower = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
     unique, code = np.unique(np.asarray(subjects)[lower > 0], return_inverse=True)
-    sums = np.zeros((2, len(unique)))
-    np.add.at(sums, (slice(None), code), np.stack([upper, lower])[:, lower > 0])
+    sums = [np.bincount(code, part[lower > 0], len(unique)).astype(np.float64) for part in (upper, lower)]
     return sums[0], sums[1], len(unique)
 
 
