@@ -112,7 +112,7 @@ def test_tables_read_back_with_tabs_in_names_and_say_what_they_are_for():
     for text in (evaluation.scans_tsv(content()), evaluation.summary_tsv(content())):
         rows = read(text)
         assert rows[-1]["method"] == EVIL
-        assert {row["use"] for row in rows} == {"research use only"}
+        assert {row["research_use_only"] for row in rows} == {"yes"}
     assert read(evaluation.comparisons_tsv(content()))[0]["p_bootstrap"] == "n/a"
 
 

@@ -14,7 +14,6 @@ from typing import Any
 
 Content = Mapping[str, Any]
 MISSING = "n/a"
-USE = "research use only"
 SUMMARY = ("method", "metric", "value", "ci_low", "ci_high", "median", "sd", "unit", "scans", "subjects", "oracle")
 COMPARISON = (
     "a", "b", "metric", "difference", "ci_low", "ci_high", "p_wilcoxon", "p_holm", "p_bootstrap", "unit", "scans",
@@ -23,6 +22,23 @@ COMPARISON = (
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito
 DASHES = ("none", "7 3", "2 3", "9 3 2 3")
 PLOT, LEFT, TOP = 360, 48, 12  # side of the plot and its margins, in px
+RULES = (
+    "A voxel is found where the score is above the threshold and its 26-connected component has the smallest volume.",
+    "Without --threshold and --min-volume both are those of the sidecar beside each map; without a sidecar the "
+    "figures at a threshold are not computed.",
+    "Voxels count inside the mask if one is given, else all of the map's grid, background included; the background "
+    "raises the AUROC.",
+    "AUPRC is the average precision. AUPRC, AUROC, Dice and volume error are means over scans with a lesion.",
+    "best Dice takes for each scan the threshold that suits its labels best: an oracle, not a result.",
+    "A lesion is a 26-connected component of the truth; it is found if one of its voxels is. A finding is false if "
+    "it holds no lesion voxel. Sizes are in ml; a bin includes its lower end.",
+    "A scan whose truth is empty, or which is said to be healthy, is healthy.",
+    "Scan-level AUROC: scans with a lesion against healthy ones, by the sum of the map (score x ml) or the volume.",
+    "Curves are the mean of the scans' precision at each recall.",
+    "Intervals are 95 % percentile intervals of a bootstrap over subjects; all scans of a subject are drawn together.",
+    "Methods are compared on the scans they share: Wilcoxon's signed-rank test of the subjects' differences, corrected "
+    "after Holm over the pairs of methods in each metric (not over metrics), and a paired bootstrap; two-sided.",
+)
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
 table { border-collapse: collapse; margin: .5rem 0 1.5rem; font-variant-numeric: tabular-nums; }
@@ -52,8 +68,8 @@ def comparisons_tsv(content: Content) -> str:
 def _tsv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
-    writer.writerow([*columns, "use"])
-    writer.writerows([*(_cell(row.get(name)) for name in columns), USE] for row in rows)
+    writer.writerow([*columns, "research_use_only"])
+    writer.writerows([*(_cell(row.get(name)) for name in columns), "yes"] for row in rows)
     return stream.getvalue()
 
 
@@ -65,7 +81,7 @@ def _cell(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
     """A number with the digits that a reader can use."""
     if value is None or not math.isfinite(value):
         return MISSING
@@ -81,7 +97,7 @@ def _p(value: Any) -> str:
 def _interval(row: Mapping[str, Any], value: str) -> str:
     if row[value] is None or not math.isfinite(row[value]):
         return MISSING
-    return f"{_short(row[value])} [{_short(row['ci_low'])}, {_short(row['ci_high'])}]"
+    return f"{short(row[value])} [{short(row['ci_low'])}, {short(row['ci_high'])}]"
 
 
 def page(content: Content) -> str:
@@ -110,7 +126,7 @@ def page(content: Content) -> str:
         "</ul>",
         "<h2>Scans</h2>",
         _scans(content),
-        f"<p><small>{escape(content['tool']['name'])} {escape(content['tool']['version'])}, {USE}. "
+        f"<p><small>{escape(content['tool']['name'])} {escape(content['tool']['version'])}. "
         f"<code>{escape(content['command'] or '')}</code></small></p>",
         "</body></html>",
     ]
@@ -164,7 +180,7 @@ def _scans(content: Content) -> str:
     rows = []
     for row in content["scans"]:
         cells = [row.get(name) for name in shown]
-        rows.append([row["scan"], *(_short(c) if isinstance(c, float) else _cell(c) for c in cells)])
+        rows.append([row["scan"], *(short(c) if isinstance(c, float) else _cell(c) for c in cells)])
     return _table(["scan", *(name.replace("_", " ") for name in shown)], rows)
 
 
