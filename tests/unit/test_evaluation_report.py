@@ -31,7 +31,7 @@ def content(methods=("a", EVIL)):
         + [{"method": m, "metric": "auprc", "value": None, "ci_low": None, "ci_high": None, **metric} for m in methods],
         "comparisons": [
             {"a": methods[0], "b": methods[-1], "metric": "dice", "difference": -0.125, "ci_low": -0.25, "ci_high": 0.0}
-            | {"p_wilcoxon": 0.0004, "p_holm": 0.03, "p_bootstrap": None}
+            | {"p_wilcoxon": 0.0004, "p_holm": 0.03, "p_permutation": None}
             | metric
         ],
         "curves": {"recall": [0.0, 0.5, 1.0], "precision": {methods[0]: [1.0, 0.5, 0.25], methods[-1]: None}},
@@ -113,7 +113,7 @@ def test_tables_read_back_with_tabs_in_names_and_say_what_they_are_for():
         rows = read(text)
         assert rows[-1]["method"] == EVIL
         assert {row["research_use_only"] for row in rows} == {"yes"}
-    assert read(evaluation.comparisons_tsv(content()))[0]["p_bootstrap"] == "n/a"
+    assert read(evaluation.comparisons_tsv(content()))[0]["p_permutation"] == "n/a"
 
 
 def test_without_comparisons_the_table_has_its_header_alone():

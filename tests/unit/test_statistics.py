@@ -100,24 +100,24 @@ def test_a_paired_test_is_that_of_scipy():
     swapped = paired(a, b, names(25))
     assert swapped.difference.value == -found.difference.value
     assert swapped.p_wilcoxon == found.p_wilcoxon
-    assert swapped.p_bootstrap == found.p_bootstrap
+    assert swapped.p_permutation == found.p_permutation
 
 
 def test_a_clear_difference_is_found_and_none_is_not():
     rng = np.random.default_rng(1)
     a = rng.random(30)
     clear = paired(a + 0.2 + rng.normal(0, 0.05, 30), a, names(30))
-    assert max(clear.p_bootstrap, clear.p_wilcoxon) < 0.01
-    assert clear.p_bootstrap > 0  # a finite number of draws cannot show more
+    assert max(clear.p_permutation, clear.p_wilcoxon) < 0.01
+    assert clear.p_permutation > 0  # a finite number of swaps cannot show more
     assert clear.difference.low > 0
     noise = paired(a + rng.normal(0, 0.3, 30), a, names(30))
-    assert min(noise.p_bootstrap, noise.p_wilcoxon) > 0.05
+    assert min(noise.p_permutation, noise.p_wilcoxon) > 0.05
 
 
 def test_scans_that_one_method_lacks_are_left_out_of_the_pairs():
     found = paired([0.5, math.nan, 0.9], [0.1, 0.4, math.nan], names(3))
     assert (found.difference.scans, found.difference.value) == (1, pytest.approx(0.4))
-    assert math.isnan(found.p_bootstrap)
+    assert math.isnan(found.p_permutation)
 
 
 def test_scans_of_one_subject_are_one_pair():
@@ -131,7 +131,12 @@ def test_methods_without_any_difference_have_no_test():
     found = paired([0.5, 0.6], [0.5, 0.6], names(2))
     assert found.difference.value == 0
     assert math.isnan(found.p_wilcoxon)
-    assert found.p_bootstrap == 1
+    assert found.p_permutation == 1
+
+
+def test_few_subjects_cannot_show_much():
+    found = paired([1.0, 1.1, 1.2], [0.0, 0.0, 0.0], names(3))
+    assert found.p_permutation == found.p_wilcoxon == 2 / 2**3
 
 
 def test_holm_by_hand():

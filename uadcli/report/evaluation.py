@@ -16,7 +16,7 @@ Content = Mapping[str, Any]
 MISSING = "n/a"
 SUMMARY = ("method", "metric", "value", "ci_low", "ci_high", "median", "sd", "unit", "scans", "subjects", "oracle")
 COMPARISON = (
-    "a", "b", "metric", "difference", "ci_low", "ci_high", "p_wilcoxon", "p_holm", "p_bootstrap", "unit", "scans",
+    "a", "b", "metric", "difference", "ci_low", "ci_high", "p_wilcoxon", "p_holm", "p_permutation", "unit", "scans",
     "subjects", "oracle",
 )  # fmt: skip
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito
@@ -35,9 +35,10 @@ RULES = (
     "A scan whose truth is empty, or which is said to be healthy, is healthy.",
     "Scan-level AUROC: scans with a lesion against healthy ones, by the sum of the map (score x ml) or the volume.",
     "Curves are the mean of the scans' precision at each recall.",
-    "Intervals are 95 % percentile intervals of a bootstrap over subjects; all scans of a subject are drawn together.",
+    "Intervals are 95 % percentile intervals of a bootstrap over subjects; all scans of a subject are drawn together. "
+    "With fewer than about ten subjects they are too narrow.",
     "Methods are compared on the scans they share: Wilcoxon's signed-rank test of the subjects' differences, corrected "
-    "after Holm over the pairs of methods in each metric (not over metrics), and a paired bootstrap; two-sided.",
+    "after Holm over the pairs of methods in each metric (not over metrics), and a permutation test; two-sided.",
 )
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
@@ -165,10 +166,10 @@ def _summary(content: Content) -> str:
 
 
 def _comparisons(content: Content) -> str:
-    head = ["metric", "first", "second", "difference", "Wilcoxon p", "Holm", "bootstrap p", "n"]
+    head = ["metric", "first", "second", "difference", "Wilcoxon p", "Holm", "permutation p", "n"]
     rows = [
         [_label(row), row["a"], row["b"], _interval(row, "difference"), _p(row["p_wilcoxon"]), _p(row["p_holm"]),
-         _p(row["p_bootstrap"]), str(row["scans"])]
+         _p(row["p_permutation"]), str(row["scans"])]
         for row in content["comparisons"]
     ]  # fmt: skip
     return _table(head, rows)

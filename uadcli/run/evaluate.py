@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -256,7 +256,7 @@ def _row(source: Any, estimate: statistics.Estimate, value: str) -> dict[str, An
     row = {f.name: getattr(source, f.name) for f in fields(source) if f.name not in ("estimate", "paired")}
     row |= {value: estimate.value, "ci_low": estimate.low, "ci_high": estimate.high}
     if value == "difference":
-        row |= {"p_wilcoxon": source.paired.p_wilcoxon, "p_bootstrap": source.paired.p_bootstrap}
+        row |= {"p_wilcoxon": source.paired.p_wilcoxon, "p_permutation": source.paired.p_permutation}
     return row | {"scans": estimate.scans, "subjects": estimate.subjects}
 
 
@@ -283,7 +283,11 @@ def _write(folder: Path, content: dict[str, Any]) -> None:
         if text is None:
             sidecar.write_json(folder / name, content)
         else:
-            with_temporary(folder / name, lambda temporary, data=text.encode(): temporary.write_bytes(data))
+            with_temporary(folder / name, partial(_put, text.encode()))
+
+
+def _put(data: bytes, path: Path) -> None:
+    path.write_bytes(data)
 
 
 def _printable(value: Any) -> Any:
