@@ -43,7 +43,7 @@ RULES = (
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
 table { border-collapse: collapse; margin: .5rem 0 1.5rem; font-variant-numeric: tabular-nums; }
-th, td { border-bottom: 1px solid #ddd; padding: .25rem .7rem; text-align: left; overflow-wrap: anywhere; }
+th, td { border-bottom: 1px solid #ddd; padding: .25rem .7rem; text-align: left; overflow-wrap: break-word; }
 td { white-space: nowrap; } .wide { overflow-x: auto; } .use { background: #fff3cd; padding: .5rem .8rem; }
 .oracle { color: #8a5300; font-style: italic; } small { color: #666; } code { overflow-wrap: anywhere; }
 svg text { font: 12px system-ui, sans-serif; fill: #333; }

@@ -87,7 +87,7 @@ PER_SCAN = (
     Metric("best_dice_oracle", "best Dice (oracle: each scan's threshold is chosen by its labels)", oracle=True),
     Metric("volume_error_ml", "volume error, found less true", "ml"),
     Metric("volume_error_abs_ml", "volume error, absolute", "ml"),
-    Metric("lesion_sensitivity", "lesions found, mean over scans"),
+    Metric("lesion_sensitivity", "part of the lesions found"),
     Metric("lesion_f1", "lesion-wise F1"),
     Metric("false_positives", "false findings per scan", "count"),
     Metric("healthy_fp_ml", "false volume per healthy scan", "ml"),
@@ -230,10 +230,13 @@ def _summarise_one(method: str, results: Sequence[Result], resamples: int, seed:
     judged = [f.bins_found is not None for f in figures]
     lesions = np.array([f.bins if f.bins and ok else (0,) * 4 for f, ok in zip(figures, judged, strict=True)])
     found = np.array([f.bins_found or (0,) * 4 for f in figures])
-    names = [("sensitivity_all", "lesions found, all sizes pooled"), *((f"sensitivity_{b}", b) for b in BIN_NAMES)]
+    names = [
+        ("sensitivity_all", "part of the lesions found, pooled over scans"),
+        *((f"sensitivity_{b}", b) for b in BIN_NAMES),
+    ]
     columns = [(found.sum(axis=1), lesions.sum(axis=1)), *zip(found.T, lesions.T, strict=True)]
     for (name, text), (above, below) in zip(names, columns, strict=True):
-        words = text if name == "sensitivity_all" else f"lesions of {text} ml found, pooled"
+        words = text if name == "sensitivity_all" else f"part of the lesions of {text} ml found, pooled"
         pooled(name, words, statistics.ratio(above, below, subjects, resamples=resamples, seed=seed))
     sick = [not f.healthy for f in figures]
     for name, field, text in (
