@@ -37,6 +37,10 @@ def pairs(maps, truth, root, **more):
         ("case7_map.nii.gz", "case7_seg.nii.gz"),
         ("case7.nii.gz", "case7.nii.gz"),
         ("case7/map.nii.gz", "case7/truth.nii.gz"),
+        ("case-7_map.nii.gz", "case-7_seg.nii.gz"),
+        ("case-7/map.nii.gz", "case-7/seg.nii.gz"),
+        ("sub-01/ses-2/anat/map.nii.gz", "sub-01_ses-2_dseg.nii.gz"),
+        ("UPENN-GBM-00001_11_FLAIR_map.nii.gz", "UPENN-GBM-00001_11_seg.nii.gz"),
         ("BraTS2021_00000_t2_desc-anomaly_map.nii.gz", "BraTS2021_00000/BraTS2021_00000_seg.nii.gz"),
         ("ärztin 1_map.nii.gz", "ärztin 1_lesion.nii.gz"),
     ],
@@ -50,6 +54,29 @@ def test_what_detect_writes_beside_a_map_is_no_map(tmp_path):
     beside = [f"s1{end}.nii.gz" for end in ("", "_mask", "_recon", "_brain", "_space-MNI152NLin2009cAsym")]
     assert pairs([*beside, "s1_space-MNI152NLin2009cAsym_mask.nii.gz"], ["s1.nii.gz"], tmp_path) == {
         "s1.nii.gz": "s1.nii.gz"
+    }
+
+
+def test_scans_beside_the_maps_are_no_maps(tmp_path):
+    maps = ["sub-1/anat/sub-1_T1w.nii.gz", "sub-1/anat/sub-1_T1w_desc-anomaly_map.nii.gz"]
+    assert pairs(maps, ["sub-1_mask.nii.gz"], tmp_path) == {maps[1]: "sub-1_mask.nii.gz"}
+
+
+def test_another_session_or_case_does_not_fit(tmp_path):
+    for name, other in (("sub-1_ses-1_map.nii", "sub-1_ses-2_mask.nii"), ("case-1_map.nii", "case-2_seg.nii")):
+        with pytest.raises(InputError, match="no truth"):
+            pairs([name], [other, "x_mask.nii", "sub-9_mask.nii"], tmp_path / name)
+
+
+def test_scans_are_named_with_what_their_folders_say(tmp_path):
+    maps = touch(tmp_path / "m", "sub-1/ses-1/map.nii", "sub-1/ses-2/T1w_map.nii", "case9/map.nii", "a/x.nii_map.nii")
+    truth = touch(tmp_path / "t", "sub-1_ses-1_mask.nii", "sub-1_ses-2_mask.nii", "case9_seg.nii", "x.nii_seg.nii")
+    cases, _ = from_folders([maps], truth)
+    assert {(c.scan, c.subject) for c in cases} == {
+        ("sub-1_ses-1", "sub-1"),
+        ("sub-1_ses-2_T1w", "sub-1"),
+        ("case9", "case9"),
+        ("x.nii", "x.nii"),
     }
 
 

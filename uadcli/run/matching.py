@@ -39,7 +39,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Identity:
-    """Whose file it is, by its name: BIDS entities, other words, contrasts, and the folder it lies in."""
+    """Whose file it is, by its name: BIDS entities, or words if it names no `sub-`; contrasts, and its folder."""
 
     entities: frozenset[tuple[str, str]]
     words: tuple[str, ...]
@@ -49,15 +49,14 @@ class Identity:
 
     @property
     def subject(self) -> str:
-        """`sub-...` if there is one, else the words of the name."""
-        return next((f"sub-{v}" for k, v in self.entities if k == "sub"), "_".join(self.words) or self.scan)
+        """`sub-...` if there is one, else the words of the name without contrasts."""
+        return next((f"sub-{value}" for key, value in self.entities if key == "sub"), "_".join(self.words))
 
     def fits(self, other: Identity) -> bool:
-        """Whether nothing in the two names speaks against it; both name a subject, or both do not."""
+        """Whether nothing in the two names speaks against it: BIDS names by entities, others by their words."""
         own, theirs = dict(self.entities), dict(other.entities)
-        shared = own.keys() & theirs.keys()
-        same = all(own[key] == theirs[key] for key in shared) and ("sub" in own) == ("sub" in theirs)
-        return same and ("sub" in shared or self.words == other.words)
+        same = all(own[key] == theirs[key] for key in own.keys() & theirs.keys())
+        return same and self.words == other.words and bool(own) == bool(theirs)
 
     def closeness(self, other: Identity) -> tuple[int, int, bool]:
         """How much speaks for it: entities and contrasts in common, and the same place in the folders."""
@@ -69,37 +68,27 @@ Known = list[tuple[Identity, Path]]
 
 
 def identify(path: Path, root: Path) -> Identity:
-    """Read a file's name; where it names nobody (`map.nii.gz`), and for a missing subject, the folders below `root`."""
+    """Read a file's name, and the folders below `root` for what it leaves out: subject and session, or any name."""
     folder = path.parent.relative_to(root) if root in path.parents else Path()
-    entities, words, contrasts = _read_words(stem(path))
-    kept = [w for w in stem(path).split("_") if w.lower() not in ROLES and w.split("-")[0] not in ROLE_ENTITIES]
-    for part in reversed(folder.parts):
-        above, names, _ = _read_words(part)
-        if "sub" in above and "sub" not in entities:
-            entities = above | entities
-            kept = [f"{k}-{v}" for k, v in above.items() if f"{k}-{v}" not in kept] + kept
-        elif not words and "sub" not in entities:
-            words = names
-            kept = [*names, *kept]
-    if not words and "sub" not in entities:  # nothing but a role: the name itself must do
-        words = [stem(path)]
-        kept = words
-    return Identity(frozenset(entities.items()), tuple(words), frozenset(contrasts), folder.as_posix(), "_".join(kept))
+    own, above = _words(stem(path)), [_words(part) for part in folder.parts]
+    contrasts = frozenset(word.lower().removesuffix("w") for word in own if word.lower() in CONTRASTS)
+    outer = [word for part in above for word in part if word.startswith(("sub-", "ses-"))]
+    if any(word.startswith("sub-") for word in (*outer, *own)):
+        keys = {word.partition("-")[0] for word in own}
+        own = [word for word in outer if word.partition("-")[0] not in keys] + own
+        entities = frozenset((key, value) for key, dash, value in (w.partition("-") for w in own) if dash)
+        return Identity(entities, (), contrasts, folder.as_posix(), "_".join(own))
+    names = [word for word in own if word.lower() not in CONTRASTS]
+    if not names:  # such as map.nii.gz: the nearest folder with a name, or the very name
+        nearest = next((part for part in reversed(above) if part), [stem(path)])
+        names, own = nearest, [*nearest, *own]
+    return Identity(frozenset(), tuple(names), contrasts, folder.as_posix(), "_".join(own))
 
 
-def _read_words(name: str) -> tuple[dict[str, str], list[str], set[str]]:
-    entities: dict[str, str] = {}
-    words, contrasts = [], set()
-    for word in name.split("_"):
-        key, dash, value = word.partition("-")
-        if dash and key.isalpha() and value:
-            if key not in ROLE_ENTITIES:
-                entities[key] = value
-        elif word.lower() in CONTRASTS:
-            contrasts.add(word.lower().removesuffix("w"))
-        elif word and word.lower() not in ROLES:
-            words.append(word)
-    return entities, words, contrasts
+def _words(name: str) -> list[str]:
+    """The words of a name that say whose it is, BIDS entities included."""
+    words = [word for word in name.split("_") if word]
+    return [w for w in words if w.lower() not in ROLES and w.partition("-")[0] not in ROLE_ENTITIES]
 
 
 def from_folders(
@@ -112,14 +101,13 @@ def from_folders(
     """
     if len({path.resolve() for path in maps}) < len(maps):
         raise UsageError("the same maps are given twice", hint="Give each method's folder once.")
-    names = Counter(stem(path) if path.is_file() else path.name for path in maps)
+    shown = [stem(path) if path.is_file() else path.name for path in maps]
     truths: Known = [(identify(p, truth), p) for p in _truth_files(truth)]
     brains: Known = [(identify(p, masks), p) for p in _files(masks)] if masks else []
     cases: list[Case] = []
     notes: list[str] = []
-    for path in maps:
-        name = stem(path) if path.is_file() else path.name
-        method = name if names[name] == 1 and name else str(path)
+    for path, name in zip(maps, shown, strict=True):
+        method = name if name and shown.count(name) == 1 else str(path)
         own, without = _cases(method, path, truths, brains)
         if without and unlabelled == "refuse":
             raise InputError(
@@ -183,10 +171,12 @@ def _files(place: Path) -> list[Path]:
 
 
 def _map_files(place: Path) -> list[Path]:
+    """The files with the word `map` in their name; where none has it, all. What lies beside a map is none."""
     files = _files(place)
     stems = {(p.parent, stem(p)) for p in files}
     beside = {(folder, f"{name}{end}") for folder, name in stems for end in BESIDE}
-    return [p for p in files if (p.parent, stem(p)) not in beside]
+    alone = [p for p in files if (p.parent, stem(p)) not in beside]
+    return [p for p in alone if "map" in stem(p).lower().split("_")] or alone
 
 
 def _truth_files(place: Path) -> list[Path]:
