@@ -106,10 +106,10 @@ def test_results_are_not_replaced(study, capsys):
 
 def test_a_missing_threshold_is_a_warning(study, capsys):
     assert main(["evaluate", "a", "t", "-q"]) == 0
-    assert "3 maps have no threshold" in capsys.readouterr().err
+    assert "no threshold is known" in capsys.readouterr().err
 
 
 def test_another_grid_is_an_error_that_says_so(study, capsys):
     phantoms.save(study / "t" / "sub-1_mask.nii.gz", np.zeros((18, 18, 18)), np.eye(4), np.uint8)
     line = fails(capsys, 3, "evaluate a t -q --threshold 1")
-    assert "sub-1_mask.nii.gz: is on another grid (18x18x18 voxels of 1x1x1 mm)" in line
+    assert "sub-1_mask.nii.gz: is on another grid (18x18x18 voxels of 1x1x1 mm around (8.5, 8.5, 8.5))" in line

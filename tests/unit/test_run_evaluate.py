@@ -94,7 +94,7 @@ def test_the_threshold_and_the_smallest_component_come_from_the_sidecar(tmp_path
     assert [s["threshold"] for s in content["scans"]] == [0.5, 0.7, None]
     assert [s["dice"] is None for s in content["scans"]] == [False, False, True]
     assert [s["min_volume_mm3"] for s in content["scans"]] == [30.0, 30.0, 0.0]
-    assert any("1 map has no threshold" in text for text in reporter.warnings)
+    assert any("no threshold is known" in text and "maps sub-3_FLAIR" in text for text in reporter.warnings)
     given = evaluate(maps, truth, options=EvaluateOptions(threshold=0.9, min_volume_mm3=1.0, resamples=10)).content
     assert {(s["threshold"], s["min_volume_mm3"]) for s in given["scans"]} == {(0.9, 1.0)}
 
@@ -109,8 +109,9 @@ def test_a_damaged_sidecar_is_an_error(tmp_path, text):
 
 def test_a_json_of_another_kind_is_no_sidecar(tmp_path):
     scan, truth = pair(tmp_path, *volumes())
-    (tmp_path / "map.json").write_text('{"EchoTime": 0.1}')
-    assert evaluate(scan, truth).content["scans"][0]["threshold"] is None
+    for text in ('{"EchoTime": 0.1}', '{"threshold": {"value": null}}'):
+        (tmp_path / "map.json").write_text(text)
+        assert evaluate(scan, truth).content["scans"][0]["threshold"] is None
 
 
 def test_two_methods_are_compared(tmp_path):
@@ -164,8 +165,23 @@ def test_a_lesion_that_resampling_loses_is_an_error(tmp_path):
     truth[17, 17, 17] = True
     quarter = AFFINE @ np.diag([0.25, 0.25, 0.25, 1])
     files = pair(tmp_path, volumes()[0], truth, AFFINE, quarter)
-    with pytest.raises(InputError, match="no lesion voxel is left"):
+    with pytest.raises(InputError, match="no voxel of it is left"):
         evaluate(*files, options=EvaluateOptions(threshold=0.6, resample_truth=True))
+
+
+def test_grids_that_differ_in_place_alone_are_told_apart(tmp_path):
+    scores, truth = volumes()
+    moved = AFFINE.copy()
+    moved[0, 3] += 1
+    with pytest.raises(InputError, match=r"around \(22\.0.*around \(21\.0"):
+        evaluate(*pair(tmp_path, scores, truth, AFFINE, moved), options=FEW)
+
+
+def test_an_empty_mask_is_an_error(tmp_path):
+    scan, truth = pair(tmp_path, *volumes())
+    phantoms.save(tmp_path / "brain.nii.gz", np.zeros(SHAPE), AFFINE, np.uint8)
+    with pytest.raises(InputError, match="empty mask"):
+        evaluate(scan, truth, options=EvaluateOptions(masks=tmp_path / "brain.nii.gz"))
 
 
 def test_only_the_brain_counts_with_masks(tmp_path):

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from uadcli import __version__
 from uadcli.console import Reporter
-from uadcli.errors import InputError, OutputError, UsageError
-from uadcli.imaging import geometry
-from uadcli.imaging.volume import Scan, Volume, read_scan, stem, with_temporary
+from uadcli.errors import OutputError, UsageError
+from uadcli.imaging.volume import with_temporary
 from uadcli.report import evaluation as report
 from uadcli.report import sidecar
-from uadcli.run.matching import UNLABELLED, Case, from_folders, from_table
+from uadcli.run.labelled import Reader, sidecar_settings
+from uadcli.run.matching import UNLABELLED, Case, from_folders, from_table, some
 from uadcli.scoring import evaluation, statistics
 from uadcli.scoring.evaluation import Figures, Result
 from uadcli.scoring.lesionwise import BIN_NAMES
 
-Mask = NDArray[np.bool_]
 FILES = ("scans.tsv", "summary.tsv", "comparisons.tsv", "evaluation.json", "evaluation.html")
 SCHEMA_VERSION = 1
 TOLD = ("auprc", "dice", "best_dice_oracle", "sensitivity_all", "healthy_fp_ml", "scan_auroc")
@@ -74,13 +69,14 @@ def evaluate(
     given = [Path(maps)] if isinstance(maps, str | Path) else [Path(path) for path in maps]
     cases, notes = _cases(given, None if truth is None else Path(truth), options)
     folder = None if output is None else _claim(Path(output), options.overwrite)
-    for text in notes:
-        reporter.warn(text)
     reporter.info(sidecar.RESEARCH_USE)
     with reporter.stage("compare"):
-        results, settings = _compare(cases, options, reporter, notes)
+        results, smallest, more = _compare(cases, options, reporter)
+    notes += more
+    for text in notes:
+        reporter.warn(text)
     with reporter.stage("statistics"):
-        content = _content(cases, results, settings, notes, options)
+        content = _content(cases, results, smallest, notes, options)
     for row in content["summary"]:
         if row["metric"] in TOLD:
             value, low, high = (report.short(row[key]) for key in ("value", "ci_low", "ci_high"))
@@ -120,94 +116,42 @@ def _cases(paths: list[Path], truth: Path | None, options: EvaluateOptions) -> t
 
 
 def _compare(
-    cases: list[Case], options: EvaluateOptions, reporter: Reporter, notes: list[str]
-) -> tuple[list[Result], list[float]]:
-    """The figures of every case in order, and the smallest volume used for each."""
+    cases: list[Case], options: EvaluateOptions, reporter: Reporter
+) -> tuple[list[Result], list[float], list[str]]:
+    """The figures of every case in order, the smallest component used for each, and notes for the user."""
+    read = Reader(options.resample_truth)
     found: dict[int, tuple[Result, float]] = {}
-    told: dict[str, None] = dict.fromkeys(notes)  # each note once, in order
-    truths = lru_cache(maxsize=2)(read_scan)  # methods share a truth, and cases are taken scan by scan
-
-    def read(path: Path) -> Scan:
-        return truths(path, allow_empty=True)
-
+    moved: dict[str, None] = {}
+    notes: list[str] = []
     for done, i in enumerate(sorted(range(len(cases)), key=lambda i: (str(cases[i].truth), i)), start=1):
         case = cases[i]
-        threshold, smallest = _settings(case.map, options)
-        scan = read_scan(case.map, allow_empty=True)
-        told |= dict.fromkeys(f"{case.map.name}: {text}" for text in scan.warnings)
-        truth = _truth(case, scan, read, options, told)
-        mask = None if case.mask is None else _on_grid(read(case.mask), scan, options, told)
-        figures = evaluation.scan_figures(scan.volume.data, truth, scan.volume.affine, threshold, smallest, mask)
-        if truth.any() and figures.healthy:
-            raise InputError(f"no lesion voxel is inside {case.mask}", path=case.truth, hint="Check the mask.")
-        if figures.truth_outside_mask_ml:
-            told[f"{case.scan}: {figures.truth_outside_mask_ml:.2f} ml of lesion outside the mask do not count"] = None
+        labelled, (threshold, smallest) = read(case), _settings(case.map, options)
+        figures = evaluation.scan_figures(
+            labelled.scores, labelled.truth, labelled.affine, threshold, smallest, labelled.mask
+        )
         found[i] = Result(case.method, case.scan, case.subject, figures), smallest
+        moved |= dict.fromkeys(labelled.moved)
+        notes += [f"{case.method}, {case.map.name}: {text}" for text in labelled.warnings]
         reporter.progress(done, len(cases))
-    without = sum(result.figures.threshold is None for result, _ in found.values())
+    results, smallest_used = (list(part) for part in zip(*(found[i] for i in range(len(cases))), strict=True))
+    if moved:
+        notes.append(f"brought to the map's grid by nearest neighbour: {some(list(moved))}")
+    cut = [r.scan for r in results if r.figures.truth_outside_mask_ml]
+    if cut:
+        notes.append(f"lesion voxels outside the mask do not count: {some(list(dict.fromkeys(cut)))}")
+    without = [f"{r.method} {r.scan}" for r in results if r.figures.threshold is None]
     if without:
-        some = "1 map has" if without == 1 else f"{without} maps have"
-        told[f"{some} no threshold: what needs one is not computed (--threshold)"] = None
-    for text in [text for text in told if text not in notes]:
-        reporter.warn(text)
-        notes.append(text)
-    return [found[i][0] for i in range(len(cases))], [found[i][1] for i in range(len(cases))]
+        notes.append(f"no threshold is known (--threshold), and what needs one is not computed: {some(without)}")
+    return results, smallest_used, notes
 
 
 def _settings(path: Path, options: EvaluateOptions) -> tuple[float | None, float]:
-    """Threshold and smallest component in mm3 for a map: as asked for, else those of its sidecar, else none and 0."""
-    place = path.with_name(f"{stem(path)}.json")
-    threshold, smallest = None, 0.0
-    if place.exists():
-        try:
-            content = json.loads(place.read_text(encoding="utf-8"))
-            if "threshold" in content:  # else it is the JSON of something else
-                value = content["threshold"]["value"]
-                threshold = None if value is None else float(value)
-                smallest = float(content.get("settings", {}).get("scoring", {}).get("min_volume_mm3", 0.0))
-            elif not isinstance(content, dict):
-                raise TypeError("not an object")
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError("is not the sidecar of a map", path=place, hint="Write it again, or remove it.") from error
-    return (
-        threshold if options.threshold is None else options.threshold,
-        smallest if options.min_volume_mm3 is None else options.min_volume_mm3,
-    )
-
-
-def _truth(case: Case, scan: Scan, read: Any, options: EvaluateOptions, told: dict[str, None]) -> Mask:
-    """The lesions of a case on its map's grid; none for a scan that is healthy by the user's word."""
-    if case.truth is None:
-        return np.zeros(scan.volume.shape, dtype=bool)
-    truth = _on_grid(read(case.truth), scan, options, told)
-    if case.healthy and truth.any():
-        raise InputError("holds lesions, and the scan is said to be healthy", path=case.truth, hint="Mend the table.")
-    return truth
-
-
-def _on_grid(source: Scan, scan: Scan, options: EvaluateOptions, told: dict[str, None]) -> Mask:
-    """A mask as voxels of the map's grid: labels from 1, or soft ones from one half. Raises `InputError`."""
-    data, own, grid = source.volume.data >= 0.5, source.volume, scan.volume
-    if not data.any() and source.volume.data.max() > 0:
-        raise InputError("holds only values between 0 and 0.5", path=source.path, hint="Give a mask of 0 and 1.")
-    if geometry.same_grid(grid.shape, grid.affine, own.shape, own.affine):
-        return data
-    if not options.resample_truth:
-        raise InputError(
-            f"is on another grid ({_grid(own)}) than {scan.path.name} ({_grid(grid)})",
-            path=source.path,
-            hint="Bring it to the map's grid, or give --resample-truth.",
-        )
-    moved = geometry.resample(data.astype(np.float32), own.affine, grid.shape, grid.affine, order=0) >= 0.5
-    if data.any() and not moved.any():
-        raise InputError(f"no lesion voxel is left on the grid of {scan.path.name}", path=source.path)
-    told[f"{source.path.name}: brought to the grid of {scan.path.name} by nearest neighbour"] = None
-    return moved
-
-
-def _grid(volume: Volume) -> str:
-    size = "x".join(f"{step:.3g}" for step in geometry.spacing(volume.affine))
-    return f"{'x'.join(map(str, volume.shape))} voxels of {size} mm"
+    """Threshold and smallest component for a map: as asked for, else those of its sidecar."""
+    threshold, smallest = options.threshold, options.min_volume_mm3
+    if threshold is not None and smallest is not None:
+        return threshold, smallest
+    own_threshold, own_smallest = sidecar_settings(path)
+    return own_threshold if threshold is None else threshold, own_smallest if smallest is None else smallest
 
 
 def _content(

@@ -111,18 +111,18 @@ def from_folders(
         own, without = _cases(method, path, truths, brains)
         if without and unlabelled == "refuse":
             raise InputError(
-                f"{_count(len(without), 'map has', 'maps have')} no truth in {truth} ({_some(without)})",
+                f"{_count(len(without), 'map has', 'maps have')} no truth in {truth} ({some(without)})",
                 path=path,
                 hint="Give a table, or --unlabelled healthy or skip.",
             )
         if unlabelled == "skip":
             own = [case for case in own if case.truth]
-            notes += [f"{method}: left out without a truth: {_some(without)}"] if without else []
+            notes += [f"{method}: left out without a truth: {some(without)}"] if without else []
         used = {case.truth for case in own}
         left = [p.name for _, p in truths if p not in used]
         if left:
             notes.append(f"{method}: {_count(len(left), 'truth has', 'truths have')} no map and is not counted"
-                         f" ({_some(left)})")  # fmt: skip
+                         f" ({some(left)})")  # fmt: skip
         cases += own
     return checked(cases, notes)
 
@@ -250,11 +250,12 @@ def checked(cases: list[Case], notes: list[str]) -> tuple[list[Case], list[str]]
     missing = [f"{m} {s}" for m in methods for s in scans if (m, s) not in have]
     if missing:
         about = "not every method has every scan; methods are compared on those they share"
-        notes = [*notes, f"{about} (missing: {_some(missing)})"]
+        notes = [*notes, f"{about} (missing: {some(missing)})"]
     return cases, notes
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """The first names of a list, and how many more there are."""
     more = len(names) - SHOWN
     return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
