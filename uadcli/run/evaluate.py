@@ -80,7 +80,7 @@ def evaluate(
     for row in content["summary"]:
         if row["metric"] in TOLD:
             value, low, high = (report.short(row[key]) for key in ("value", "ci_low", "ci_high"))
-            reporter.info(f"{row['method']}: {row['text']} {value} [{low}, {high}], {row['scans']} scans")
+            reporter.info(f"{row['method']}: {row['text']} {value} [{low}, {high}], n={row['scans']}")
     if folder is not None:
         _write(folder, content)
     return EvaluateResult(folder, content)

@@ -121,8 +121,8 @@ def from_folders(
         used = {case.truth for case in own}
         left = [p.name for _, p in truths if p not in used]
         if left:
-            notes.append(f"{method}: {_count(len(left), 'truth has', 'truths have')} no map and is not counted"
-                         f" ({some(left)})")  # fmt: skip
+            what = _count(len(left), "truth has no map and is not counted", "truths have no map and are not counted")
+            notes.append(f"{method}: {what} ({some(left)})")
         cases += own
     return checked(cases, notes)
 
