@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "detect"]
+__all__ = ["__version__", "detect", "evaluate"]
 
 if TYPE_CHECKING:
     from uadcli.run.detect import detect
+    from uadcli.run.evaluate import evaluate
 
 
 def __getattr__(name: str) -> Any:
@@ -17,4 +18,8 @@ def __getattr__(name: str) -> Any:
         from uadcli.run.detect import detect
 
         return detect
+    if name == "evaluate":
+        from uadcli.run.evaluate import evaluate
+
+        return evaluate
     raise AttributeError(f"module 'uadcli' has no attribute {name!r}")

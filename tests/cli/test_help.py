@@ -24,7 +24,9 @@ def run(*arguments):
     )
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["detect", "--help"], ["cite"], ["config"], []])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["detect", "--help"], ["evaluate", "--help"], ["cite"], ["config"], []]
+)
 def test_light_commands_load_nothing_heavy(arguments):
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, check=True, timeout=60
@@ -52,7 +54,7 @@ def test_version():
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("command", ["detect", "train", "calibrate", "export", "doctor", "cite", "config"])
+@pytest.mark.parametrize("command", ["detect", "train", "calibrate", "export", "evaluate", "doctor", "cite", "config"])
 def test_every_command_is_listed_and_has_help(command):
     assert command in run("--help").stdout
     done = run(command, "--help")

@@ -14,6 +14,7 @@ from typer.exceptions import TyperException
 from uadcli import __version__, console
 from uadcli.cli import options as o
 from uadcli.cli.detect import detect
+from uadcli.cli.evaluate import evaluate
 from uadcli.cli.info import cite, config, doctor
 from uadcli.cli.train import calibrate, export, train
 from uadcli.errors import DeviceError, UadError, UsageError
@@ -47,7 +48,7 @@ def uad(
         typer.echo(ctx.get_help())
 
 
-for command in (detect, train, calibrate, export, doctor, config, cite):
+for command in (detect, train, calibrate, export, evaluate, doctor, config, cite):
     app.command()(command)
 
 

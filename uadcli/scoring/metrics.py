@@ -2,51 +2,111 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 Scores = NDArray[np.float32]
 Truth = NDArray[np.bool_]
+NAN = float("nan")
 
 
 def dice(found: Truth, truth: Truth) -> float:
     """2 |A and B| / (|A| + |B|); NaN if both are empty."""
     total = int(found.sum()) + int(truth.sum())
-    return 2 * int((found & truth).sum()) / total if total else float("nan")
+    return 2 * int((found & truth).sum()) / total if total else NAN
 
 
-def _sweep(scores: Scores, truth: Truth) -> tuple[NDArray[np.int64], NDArray[np.int64], Scores]:
-    """True and false positives at each distinct score as threshold, from the highest down, and those scores."""
-    flat, positive = scores.ravel(), truth.ravel()
-    order = np.argsort(flat, kind="stable")[::-1]
-    flat, positive = flat[order], positive[order]
-    last = np.append(np.flatnonzero(np.diff(flat)), flat.size - 1)
-    true = np.cumsum(positive)[last]
-    return true, 1 + last - true, flat[last]
+def precision(found: Truth, truth: Truth) -> float:
+    """The part of what was found that is true; NaN if nothing was found."""
+    total = int(found.sum())
+    return int((found & truth).sum()) / total if total else NAN
+
+
+def recall(found: Truth, truth: Truth) -> float:
+    """The part of the truth that was found; NaN if there is none."""
+    return precision(truth, found)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Counts of voxels at or above each distinct score of a lesion voxel, from the highest score down.
+
+    Other thresholds are left out: between two scores of lesion voxels only false positives change, so neither the
+    areas nor the best Dice can depend on them. `true` and `false` are counts of voxels, shape (K,).
+    """
+
+    thresholds: Scores
+    true: NDArray[np.int64]
+    false: NDArray[np.int64]
+    positives: int
+    negatives: int
+    auroc: float
+
+    @property
+    def precision(self) -> NDArray[np.float64]:
+        return self.true / (self.true + self.false)
+
+    @property
+    def recall(self) -> NDArray[np.float64]:
+        return self.true / self.positives
+
+    @property
+    def average_precision(self) -> float:
+        """AUPRC as sum over thresholds of (R_n - R_(n-1)) P_n, ties together; NaN without a positive."""
+        if not self.positives:
+            return NAN
+        return float(np.sum(np.diff(self.recall, prepend=0) * self.precision))
+
+    @property
+    def best_dice(self) -> tuple[float, float]:
+        """The highest Dice over all thresholds (score >= threshold) and its threshold; NaN without a positive."""
+        if not self.positives:
+            return NAN, NAN
+        values = 2 * self.true / (self.true + self.false + self.positives)
+        best = int(np.argmax(values))
+        return float(values[best]), float(self.thresholds[best])
+
+    def precision_at(self, recalls: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The precision at the first threshold that reaches each recall: the steps whose area is the AUPRC."""
+        if not self.positives:
+            return np.full(len(recalls), NAN)
+        return self.precision[np.searchsorted(self.recall, recalls, side="left")]
+
+
+def curve(scores: Scores, truth: Truth) -> Curve:
+    """The precision-recall curve and the AUROC of a map, by sorting once; both of any one shape, scores finite.
+
+    The AUROC is the chance that a lesion voxel scores above another, ties half (Mann and Whitney 1947), which is the
+    area by the trapezoidal rule; NaN if one class is missing.
+    """
+    inside, outside = np.sort(scores[truth]), np.sort(scores[~truth])
+    thresholds, first = np.unique(inside, return_index=True)
+    below = np.searchsorted(outside, thresholds, side="left")
+    up_to = np.searchsorted(outside, thresholds, side="right")
+    pairs = inside.size * outside.size
+    won = float(np.sum(np.diff(first, append=inside.size) * (below + up_to) / 2))
+    return Curve(
+        thresholds=thresholds[::-1],
+        true=(inside.size - first)[::-1],
+        false=(outside.size - below)[::-1],
+        positives=inside.size,
+        negatives=outside.size,
+        auroc=won / pairs if pairs else NAN,
+    )
 
 
 def average_precision(scores: Scores, truth: Truth) -> float:
     """AUPRC as sum over thresholds of (R_n - R_(n-1)) P_n, ties together; NaN without a positive."""
-    if not truth.any():
-        return float("nan")
-    true, false, _ = _sweep(scores, truth)
-    return float(np.sum(np.diff(np.concatenate([[0], true / true[-1]])) * true / (true + false)))
+    return curve(scores, truth).average_precision
 
 
 def auroc(scores: Scores, truth: Truth) -> float:
     """Area under the ROC curve by the trapezoidal rule; NaN if one class is missing."""
-    if not truth.any() or truth.all():
-        return float("nan")
-    true, false, _ = _sweep(scores, truth)
-    x, y = np.concatenate([[0], false / false[-1]]), np.concatenate([[0], true / true[-1]])
-    return float(np.sum(np.diff(x) * (y[1:] + y[:-1])) / 2)
+    return curve(scores, truth).auroc
 
 
 def best_dice(scores: Scores, truth: Truth) -> tuple[float, float]:
     """The highest Dice over all thresholds (score >= threshold) and its threshold: an oracle, it uses the labels."""
-    if not truth.any():
-        return float("nan"), float("nan")
-    true, false, thresholds = _sweep(scores, truth)
-    values = 2 * true / (true + false + true[-1])
-    best = int(np.argmax(values))
-    return float(values[best]), float(thresholds[best])
+    return curve(scores, truth).best_dice

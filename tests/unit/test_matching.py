@@ -1,0 +1,208 @@
+"""Which truth belongs to which map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from uadcli.errors import InputError, UsageError
+from uadcli.run.matching import Case, from_folders, from_table
+
+
+def touch(root, *names):
+    """Empty files: matching looks at names alone."""
+    for name in names:
+        path = Path(root) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return Path(root)
+
+
+def pairs(maps, truth, root, **more):
+    """Names of matched files, relative to their folders."""
+    cases, _ = from_folders([touch(root / "maps", *maps)], touch(root / "truth", *truth), **more)
+    return {
+        c.map.relative_to(root / "maps").as_posix(): c.truth and c.truth.relative_to(root / "truth").as_posix()
+        for c in cases
+    }
+
+
+@pytest.mark.parametrize(
+    ("map_name", "truth_name"),
+    [
+        ("sub-01_FLAIR_desc-anomaly_map.nii.gz", "sub-01/anat/sub-01_label-lesion_mask.nii.gz"),
+        ("sub-01_ses-2_T1w_desc-anomaly_map.nii.gz", "sub-01_ses-2_space-orig_dseg.nii"),
+        ("sub-01/map.nii.gz", "sub-01/sub-01_label-lesion_mask.nii.gz"),
+        ("case7_map.nii.gz", "case7_seg.nii.gz"),
+        ("case7.nii.gz", "case7.nii.gz"),
+        ("case7/map.nii.gz", "case7/truth.nii.gz"),
+        ("case-7_map.nii.gz", "case-7_seg.nii.gz"),
+        ("case-7/map.nii.gz", "case-7/seg.nii.gz"),
+        ("sub-01/ses-2/anat/map.nii.gz", "sub-01_ses-2_dseg.nii.gz"),
+        ("UPENN-GBM-00001_11_FLAIR_map.nii.gz", "UPENN-GBM-00001_11_seg.nii.gz"),
+        ("BraTS2021_00000_t2_desc-anomaly_map.nii.gz", "BraTS2021_00000/BraTS2021_00000_seg.nii.gz"),
+        ("ärztin 1_map.nii.gz", "ärztin 1_lesion.nii.gz"),
+    ],
+)
+def test_names_that_belong_together(tmp_path, map_name, truth_name):
+    other = ["case8.nii.gz"] if truth_name == map_name else ["sub-02_label-lesion_mask.nii.gz", "case8_seg.nii.gz"]
+    assert pairs([map_name], [truth_name, *other], tmp_path) == {map_name: truth_name}
+
+
+def test_what_detect_writes_beside_a_map_is_no_map(tmp_path):
+    beside = [f"s1{end}.nii.gz" for end in ("", "_mask", "_recon", "_brain", "_space-MNI152NLin2009cAsym")]
+    assert pairs([*beside, "s1_space-MNI152NLin2009cAsym_mask.nii.gz"], ["s1.nii.gz"], tmp_path) == {
+        "s1.nii.gz": "s1.nii.gz"
+    }
+
+
+def test_scans_beside_the_maps_are_no_maps(tmp_path):
+    maps = ["sub-1/anat/sub-1_T1w.nii.gz", "sub-1/anat/sub-1_T1w_desc-anomaly_map.nii.gz"]
+    assert pairs(maps, ["sub-1_mask.nii.gz"], tmp_path) == {maps[1]: "sub-1_mask.nii.gz"}
+
+
+def test_another_session_or_case_does_not_fit(tmp_path):
+    for name, other in (("sub-1_ses-1_map.nii", "sub-1_ses-2_mask.nii"), ("case-1_map.nii", "case-2_seg.nii")):
+        with pytest.raises(InputError, match="no truth"):
+            pairs([name], [other, "x_mask.nii", "sub-9_mask.nii"], tmp_path / name)
+
+
+def test_scans_are_named_with_what_their_folders_say(tmp_path):
+    maps = touch(tmp_path / "m", "sub-1/ses-1/map.nii", "sub-1/ses-2/T1w_map.nii", "case9/map.nii", "a/x.nii_map.nii")
+    truth = touch(tmp_path / "t", "sub-1_ses-1_mask.nii", "sub-1_ses-2_mask.nii", "case9_seg.nii", "x.nii_seg.nii")
+    cases, _ = from_folders([maps], truth)
+    assert {(c.scan, c.subject) for c in cases} == {
+        ("sub-1_ses-1", "sub-1"),
+        ("sub-1_ses-2_T1w", "sub-1"),
+        ("case9", "case9"),
+        ("x.nii", "x.nii"),
+    }
+
+
+def test_scans_and_brain_masks_beside_the_truth_are_no_truth(tmp_path):
+    truth = ["sub-1_FLAIR.nii.gz", "sub-1_label-lesion_mask.nii.gz", "sub-1_desc-brain_mask.nii.gz"]
+    assert pairs(["sub-1_map.nii.gz"], truth, tmp_path) == {"sub-1_map.nii.gz": truth[1]}
+
+
+def test_contrast_and_session_decide_among_several_truths(tmp_path):
+    truth = [f"sub-1_ses-{s}_{c}_label-lesion_mask.nii.gz" for s in (1, 2) for c in ("FLAIR", "T1w")]
+    found = pairs(["sub-1_ses-2_T1w_desc-anomaly_map.nii.gz"], truth, tmp_path)
+    assert list(found.values()) == ["sub-1_ses-2_T1w_label-lesion_mask.nii.gz"]
+
+
+def test_a_truth_that_is_not_certain_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="two truths"):
+        pairs(["sub-1_map.nii"], ["sub-1_ses-1_mask.nii", "sub-1_ses-2_mask.nii"], tmp_path)
+
+
+def test_a_map_without_truth_is_an_error_unless_said_otherwise(tmp_path):
+    maps, truth = ["a_map.nii", "b_map.nii"], ["a_seg.nii"]
+    with pytest.raises(InputError, match=r"b_map\.nii.*--unlabelled"):
+        pairs(maps, truth, tmp_path)
+    assert pairs(maps, truth, tmp_path, unlabelled="healthy") == {"a_map.nii": "a_seg.nii", "b_map.nii": None}
+    assert pairs(maps, truth, tmp_path, unlabelled="skip") == {"a_map.nii": "a_seg.nii"}
+
+
+def test_a_truth_without_map_is_told(tmp_path):
+    _, notes = from_folders([touch(tmp_path / "m", "a_map.nii")], touch(tmp_path / "t", "a_seg.nii", "b_seg.nii"))
+    assert notes == ["m: 1 truth has no map and is not counted (b_seg.nii)"]
+
+
+def test_several_methods_share_scans_and_subjects(tmp_path):
+    first = touch(tmp_path / "a" / "maps", "sub-1_ses-1_FLAIR_desc-anomaly_map.nii.gz")
+    second = touch(tmp_path / "b" / "maps", "sub-1_ses-1_FLAIR_desc-siamese_map.nii.gz")
+    third = touch(tmp_path / "third", "sub-1_ses-1_FLAIR.nii.gz")
+    cases, notes = from_folders([first, second, third], touch(tmp_path / "t", "sub-1_ses-1_mask.nii.gz"))
+    assert [c.method for c in cases] == [str(first), str(second), "third"]
+    assert {(c.scan, c.subject) for c in cases} == {("sub-1_ses-1_FLAIR", "sub-1")}
+    assert notes == []
+
+
+def test_a_scan_that_one_method_lacks_is_told(tmp_path):
+    first, second = touch(tmp_path / "a", "x_map.nii", "y_map.nii"), touch(tmp_path / "b", "x_map.nii")
+    _, notes = from_folders([first, second], touch(tmp_path / "t", "x_seg.nii", "y_seg.nii"))
+    assert "not every method has every scan; methods are compared on those they share (missing: b y)" in notes
+
+
+def test_brain_masks_are_matched_likewise(tmp_path):
+    masks = touch(tmp_path / "brain", "sub-1_desc-brain_mask.nii.gz", "sub-2_desc-brain_mask.nii.gz")
+    cases, _ = from_folders(
+        [touch(tmp_path / "m", "sub-2_FLAIR_map.nii")], touch(tmp_path / "t", "sub-2_mask.nii"), masks=masks
+    )
+    assert cases[0].mask == masks / "sub-2_desc-brain_mask.nii.gz"
+    with pytest.raises(InputError, match="no mask"):
+        from_folders([touch(tmp_path / "n", "sub-3_map.nii")], touch(tmp_path / "u", "sub-3_mask.nii"), masks=masks)
+
+
+def test_one_file_each(tmp_path):
+    touch(tmp_path, "some.nii.gz", "other.nii.gz")
+    cases, _ = from_folders([tmp_path / "some.nii.gz"], tmp_path / "other.nii.gz")
+    assert cases == [Case("some", "some", "some", tmp_path / "some.nii.gz", tmp_path / "other.nii.gz")]
+
+
+def test_two_maps_of_one_scan_are_an_error(tmp_path):
+    with pytest.raises(InputError, match="two maps of"):
+        pairs(["a_map.nii", "a_map.nii.gz"], ["a_seg.nii"], tmp_path)
+
+
+@pytest.mark.parametrize(("maps", "truth"), [([], ["a_seg.nii"]), (["a_map.nii"], [])])
+def test_an_empty_folder_is_an_error(tmp_path, maps, truth):
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "truth").mkdir()
+    with pytest.raises(InputError, match="no NIfTI"):
+        pairs(maps, truth, tmp_path)
+
+
+def test_a_missing_folder_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        from_folders([tmp_path / "no"], touch(tmp_path / "t", "a.nii"))
+
+
+def test_the_same_maps_twice_are_an_error(tmp_path):
+    maps, truth = touch(tmp_path / "m", "a.nii"), touch(tmp_path / "t", "a.nii")
+    with pytest.raises(UsageError, match="twice"):
+        from_folders([maps, maps], truth)
+
+
+def table(tmp_path, text):
+    path = tmp_path / "cases.tsv"
+    path.write_text(text.replace(" ", "\t"), encoding="utf-8")
+    return path
+
+
+def test_a_table(tmp_path):
+    path = table(
+        tmp_path,
+        "method map truth mask group scan subject\n"
+        f"A maps/1.nii t/1.nii m/1.nii glioma one p1\nB {tmp_path}/b.nii t/1.nii n/a glioma one p1\n"
+        "A maps/2.nii n/a n/a healthy two p2\n",
+    )
+    assert from_table(path)[0] == [
+        Case("A", "one", "p1", tmp_path / "maps/1.nii", tmp_path / "t/1.nii", tmp_path / "m/1.nii"),
+        Case("B", "one", "p1", tmp_path / "b.nii", tmp_path / "t/1.nii"),
+        Case("A", "two", "p2", tmp_path / "maps/2.nii", None, healthy=True),
+    ]
+
+
+def test_a_short_table_names_scans_by_their_files(tmp_path):
+    cases, _ = from_table(table(tmp_path, "map truth\nsub-3_ses-1_T1w_desc-anomaly_map.nii.gz t.nii\n"))
+    assert [(c.method, c.scan, c.subject) for c in cases] == [("cases", "sub-3_ses-1_T1w", "sub-3")]
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("mapp truth\na b\n", "no column map"),
+        ("map\na.nii\n", "no column truth"),
+        ("map truth\n", "no row"),
+        ("map truth\na.nii n/a\n", "line 2"),
+        ("map truth\nn/a b.nii\n", "line 2"),
+        ("map truth healthy\na.nii b.nii maybe\n", "line 2"),
+        ("map truth\na.nii b.nii\na.nii b.nii\n", "line 3"),
+        ("map truth\na.nii b.nii c.nii\n", "line 2"),
+    ],
+)
+def test_a_table_with_a_fault(tmp_path, text, part):
+    with pytest.raises(InputError, match=part):
+        from_table(table(tmp_path, text))
