@@ -19,7 +19,7 @@ Contrast = Literal["T1w", "T2w", "FLAIR"]
 CONTRASTS: tuple[str, ...] = get_args(Contrast)
 Strip = Literal["hd-bet", "atlas", "none"]
 STRIPS: tuple[str, ...] = get_args(Strip)
-SCORES: tuple[str, ...] = ("siamese", "absolute", "bright", "dark", "bright-weighted")
+SCORES: tuple[str, ...] = ("siamese", "absolute", "bright", "dark", "bright-weighted", "ssim", "mahalanobis")
 Space = Literal["native", "mni", "both"]
 SPACES: tuple[str, ...] = get_args(Space)
 

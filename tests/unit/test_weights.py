@@ -5,11 +5,22 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from uadcli.config import EncoderConfig, ModelConfig, SiameseConfig, UNetConfig, to_dict
+from uadcli.config import (
+    SCORES,
+    DetectConfig,
+    EncoderConfig,
+    ModelConfig,
+    ScoringConfig,
+    SiameseConfig,
+    UNetConfig,
+    to_dict,
+)
 from uadcli.errors import UsageError, WeightsError
+from uadcli.imaging.slices import GRID_SHAPE
 from uadcli.reconstruction import weights
 from uadcli.reconstruction.model import ConditionedDiffusion
 from uadcli.reconstruction.weights import ModelCard
@@ -129,3 +140,25 @@ def test_float16_keeps_counters_and_large_values(tmp_path: Path) -> None:
     )
     assert int(again.num_batches_tracked) == 100_001
     assert torch.equal(again.running_var, norm.running_var)
+
+
+@pytest.mark.parametrize("kind", SCORES)
+def test_every_score_is_a_map_inside_the_brain(kind: str, tiny: ModelConfig, tmp_path: Path) -> None:
+    settings = SiameseConfig(channels=(8, 16))
+    card = dataclasses.replace(CARD, siamese=to_dict(settings))
+    weights.save(tmp_path / "m.safetensors", ConditionedDiffusion(tiny), card, SiameseUNet(settings).state_dict())
+    loaded = weights.load(tmp_path / "m.safetensors")
+    mask = np.zeros(GRID_SHAPE, dtype=bool)
+    mask[30:66, 30:66, 38:42] = True
+    rng = np.random.default_rng(0)
+    x = np.where(mask, rng.uniform(0.3, 0.9, GRID_SHAPE), 0).astype(np.float32)
+    recon = np.where(mask, rng.uniform(0.3, 0.9, GRID_SHAPE), 0).astype(np.float32)
+    config = DetectConfig(scoring=ScoringConfig(erosion=0, median=1))
+    result = score.score(loaded, x, recon, mask, kind, config)
+    assert result.dtype == np.float32
+    assert result.shape == GRID_SHAPE
+    assert not result[~mask].any()
+    assert result[mask].any()
+    assert (result >= 0).all()
+    with pytest.raises(UsageError, match="no score"):
+        score.score(loaded, x, recon, mask, "none", config)

@@ -16,10 +16,13 @@ from uadcli.reconstruction.reconstructors import CddpmReconstructor, Progress
 from uadcli.reconstruction.weights import Weights
 from uadcli.run.prepare import Prepared
 from uadcli.scoring.components import Component, components
-from uadcli.scoring.residual import anomaly_score
+from uadcli.scoring.mahalanobis import mahalanobis_score
+from uadcli.scoring.residual import anomaly_score, postprocess
+from uadcli.scoring.ssim import ssim_score
 
 Mask = NDArray[np.bool_]
 SIAMESE = "siamese"
+DRAWS, DRAW_LEVEL = 10, 500  # of the Mahalanobis score
 
 
 def reconstruct(
@@ -36,6 +39,12 @@ def reconstruct(
     recon = np.zeros_like(slices)
     recon[indices] = CddpmReconstructor(loaded.model, settings, device, progress)(slices[indices], indices.tolist())
     return np.where(mask, from_slices(recon), 0).astype(np.float32)
+
+
+def draws(loaded: Weights, x: Array, mask: Mask, config: ReconstructionConfig, device: str = "cpu") -> Array:
+    """Reconstructions (10, 96, 96, 80) at one level that differ by their noise alone (method 4)."""
+    settings = [dataclasses.replace(config, levels=(DRAW_LEVEL,), seed=config.seed + i) for i in range(DRAWS)]
+    return np.stack([reconstruct(loaded, x, mask, one, device) for one in settings])
 
 
 def siamese_network(loaded: Weights) -> Any:
@@ -70,6 +79,10 @@ def score(
             config.reconstruction.batch_size,
         )
         return np.where(mask, from_slices(stack), 0).astype(np.float32)
+    if kind == "ssim":
+        return postprocess(ssim_score(x, recon, mask), mask, config.scoring)
+    if kind == "mahalanobis":
+        return mahalanobis_score(x, draws(loaded, x, mask, config.reconstruction, device), mask)
     if kind not in SCORES:
         raise UsageError(f"there is no score {kind!r}", hint=f"The scores are {', '.join(SCORES)}.")
     return anomaly_score(x, recon, mask, kind, config.scoring)
