@@ -50,8 +50,18 @@ def _pushed(old: Array, offset: NDArray[np.float64], axis: float, rng: Random) -
     return np.asarray(ndimage.map_coordinates(old, place, order=1, mode="nearest"), dtype=np.float32)
 
 
+def _foreign_texture(old: Array, inside: Mask, rng: Random) -> Array:
+    """The deviations from its mean of the box turned over: structure and grain of tissue, in the wrong place."""
+    axes = tuple(axis for axis in range(3) if rng.random() < 0.5) or (0,)
+    turned, valid = np.flip(old, axes), np.flip(inside, axes) & inside
+    mean = float(turned[valid].mean()) if valid.any() else 0.0
+    return np.where(valid, turned - mean, 0).astype(np.float32)
+
+
 def _one(x: Array, mask: Mask, middle: NDArray[np.int64], axis: float, kind: str, rng: Random) -> tuple[Array, Mask]:
     """The volume with one lesion about the voxel `middle`, and where it is; see `paste_lesions`."""
+    from scipy import ndimage
+
     reach = math.ceil(2.2 * axis) + 2
     box = tuple(slice(max(0, int(m) - reach), int(m) + reach + 1) for m in middle)
     old, inside = x[box], mask[box]
@@ -67,18 +77,23 @@ def _one(x: Array, mask: Mask, middle: NDArray[np.int64], axis: float, kind: str
     distance = np.sqrt((turned**2).sum(axis=0)).astype(np.float32)
     bend = smooth_noise(shape, max(2.0, axis * 0.5), rng) + 0.5 * smooth_noise(shape, max(1.5, axis * 0.2), rng)
     form = 1 - distance + rng.uniform(0.05, 0.4) * bend
-    weight = 1 / (1 + np.exp(-np.clip(form * axis * _log_uniform(0.8, 6.0, rng), -30, 30)))
-    weight = weight * inside * (distance < 1.6)
+    edge = min(_log_uniform(0.15, 6.0, rng), 0.35 * axis)  # in voxels: from a clear border to none
+    weight = 1 / (1 + np.exp(-np.clip(form * axis / edge, -30, 30)))
+    weight = weight * inside * (distance < 2.1)
     values = old[inside & (distance < 1.6)]
     if rng.random() < 0.5 and len(values):  # grows within one tissue and spares the others
         tissue, width = float(rng.choice(values)), rng.uniform(0.1, 0.3)
         weight = weight * np.exp(-(((old - tissue) / width) ** 2) / 2)
     sign = 1.0 if rng.random() < BRIGHT[kind] else -1.0
-    change = sign * rng.uniform(0.12, 0.65)
+    change = sign * rng.uniform(0.08, 0.6)
     core = old[inside & (distance < 0.8)]
     around = float(np.median(core)) if len(core) else 0.5
     keep = rng.uniform(0.0, 0.8)  # how much of the structure beneath still shows
     new = keep * old + (1 - keep) * around + change
+    if rng.random() < 0.5:  # the texture of real tissue, from elsewhere
+        new = new + rng.uniform(0.3, 1.0) * _foreign_texture(old, inside, rng)
+    else:
+        new = new + rng.uniform(0.3, 1.0) * (old - ndimage.gaussian_filter(old, 1.0))  # its grain stays
     if axis > 4 and rng.random() < 0.45:  # a core of another intensity: necrosis, cyst or bleeding
         form_core = rng.uniform(0.25, 0.85) - distance + rng.uniform(0.0, 0.25) * bend
         part = 1 / (1 + np.exp(-np.clip(form_core * axis * 2, -30, 30)))

@@ -167,6 +167,8 @@ class SiameseTrainer:
         image, recon, place, truth, brain = (torch.from_numpy(p) for p in parts)
         gain = torch.from_numpy(rng.uniform(0.85, 1.1, (len(image), 1, 1, 1)).astype(np.float32)) / 255
         image, recon = image * gain, recon * gain
+        grain = torch.from_numpy(rng.uniform(0.0, 0.02, (len(image), 1, 1, 1)).astype(np.float32))
+        image = image + grain * torch.from_numpy(rng.standard_normal(image.shape, dtype=np.float32)) * (image > 0)
         if rng.random() < 0.5:
             image, recon, truth, brain = image.flip(3), recon.flip(3), truth.flip(3), brain.flip(3)
         return image, image - recon, place, truth, brain
