@@ -39,6 +39,7 @@ class DetectOptions:
     space: str = "native"
     save: tuple[str, ...] = ()
     only_map: bool = False
+    html: bool = False
     weights: str | None = None
     device: str = "auto"
     threads: int | None = None
@@ -86,7 +87,7 @@ def detect(
     if not path.exists():
         volume.read_scan(path)  # says what is wrong
     threshold = _threshold_option(options.threshold)
-    files = outputs.plan(path, target, options.space, options.save, options.only_map, options.overwrite)
+    files = outputs.plan(path, target, options.space, options.save, options.only_map, options.overwrite, options.html)
     result = _run(path, files, config, options, threshold, reporter)
     if options.strict and result.sidecar["qc"]["verdict"] == "fail":
         failed = ", ".join(c["name"] for c in result.sidecar["qc"]["checks"] if c["verdict"] == "fail")
@@ -138,6 +139,10 @@ def _run(
         _write(files, scan, brain, prepared, findings, options)
         content = _sidecar(scan, files, prepared, loaded, found, findings, verdict, config, options, name, reporter)
     content["seconds"] = {k: round(v, 2) for k, v in reporter.seconds.items()}
+    if "page" in files.paths:
+        from uadcli.run.page import write_page
+
+        write_page(files.paths["page"], x, findings.recon, findings.anomaly_map, findings.labels, prepared, content)
     if "sidecar" in files.paths:
         sidecar.write_json(files.paths["sidecar"], content)
     return DetectResult(files.map, sidecar.finite(content))
