@@ -15,6 +15,7 @@ from uadcli import __version__, console
 from uadcli.cli import options as o
 from uadcli.cli.detect import detect
 from uadcli.cli.info import cite, config, doctor
+from uadcli.cli.view import view
 from uadcli.errors import DeviceError, UadError, UsageError
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -46,7 +47,7 @@ def uad(
         typer.echo(ctx.get_help())
 
 
-for command in (detect, doctor, config, cite):
+for command in (detect, view, doctor, config, cite):
     app.command()(command)
 
 
