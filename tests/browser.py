@@ -16,9 +16,10 @@ import pytest
 
 NAMES = ("chromium", "chromium-browser", "chromium-headless-shell", "google-chrome")
 FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync "
-    "--disable-component-update --disable-quic --remote-debugging-pipe --window-size=1500,1300"
-).split()
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
+    *("--disable-sync", "--disable-component-update", "--disable-quic", "--window-size=1500,1300"),
+    "--remote-debugging-pipe",
+)
 # the pipe is made of the descriptors 3 (to Chromium) and 4 (from it)
 LAUNCH = (
     "import fcntl, os, sys; a, b = (fcntl.fcntl(int(n), fcntl.F_DUPFD, 20) for n in sys.argv[1:3]); "
@@ -36,7 +37,7 @@ def chromium() -> str:
 
 
 class Browser:
-    """One page of one Chromium; `errors` are the console's, and `requests` the addresses that were asked for."""
+    """One page of one Chromium; `errors` are those of its console, `requests` the addresses that were asked for."""
 
     def __init__(self, profile: Path) -> None:
         self.errors: list[str] = []
@@ -84,9 +85,11 @@ class Browser:
 
     def open(self, path: Path, ready: str) -> None:
         """Open a file and wait until the expression `ready` is true."""
-        self.errors.clear()
-        self.requests.clear()
-        self.call("Page.navigate", url=path.as_uri())
+        for url in ("about:blank", path.as_uri()):  # the page before could be ready, too
+            self.errors.clear()
+            self.requests.clear()
+            self.call("Page.navigate", url=url)
+            self.until(f"location.href === {json.dumps(url)} && document.readyState === 'complete'")
         self.until(ready)
 
     def run(self, expression: str) -> Any:
@@ -115,8 +118,8 @@ class Browser:
     def click(self, selector: str) -> None:
         """Press and release the left button in the middle of an element."""
         box = self.run(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center'}});"
-            " const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; })()"
+            f"((e) => {{ e.scrollIntoView({{block: 'center'}}); const b = e.getBoundingClientRect();"
+            f" return [b.x + b.width / 2, b.y + b.height / 2]; }})(document.querySelector({json.dumps(selector)}))"
         )
         for kind in ("mousePressed", "mouseReleased"):
             self.mouse(kind, *box, button="left", clickCount=1)
@@ -137,9 +140,9 @@ class Browser:
     def _note(self, method: str | None, parameters: dict[str, Any]) -> None:
         if method == "Runtime.exceptionThrown":
             self.errors.append(json.dumps(parameters["exceptionDetails"])[:500])
-        elif method == "Runtime.consoleAPICalled" and parameters["type"] in ("error", "warning"):
+        elif method == "Runtime.consoleAPICalled" and parameters["type"] == "error":
             self.errors.append(json.dumps(parameters["args"])[:500])
-        elif method == "Log.entryAdded" and parameters["entry"]["level"] in ("error", "warning"):
+        elif method == "Log.entryAdded" and parameters["entry"]["level"] == "error":
             self.errors.append(json.dumps(parameters["entry"])[:500])
         elif method == "Network.requestWillBeSent":
             self.requests.append(parameters["request"]["url"][:100])

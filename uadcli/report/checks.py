@@ -30,9 +30,7 @@ def registration_picture(
     return _picture(scan, brain, ((tissue == WHITE, "#ffd24a"), (tissue == FLUID, "#38a0ff")), affine)
 
 
-def _picture(
-    scan: NDArray[np.float32], brain: NDArray[np.bool_], lines: Lines, affine: NDArray[np.float64]
-) -> bytes:
+def _picture(scan: NDArray[np.float32], brain: NDArray[np.bool_], lines: Lines, affine: NDArray[np.float64]) -> bytes:
     """A row of cuts through the middle of the template; grids are the model's, all axes to the right, front and top."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -66,11 +66,12 @@ def _row(row: Mapping[str, Any]) -> str:
     files = " ".join(f'<a href="{href(path)}">{text(what)}</a>' for what, path in links.items() if path)
     shown = f'<img src="{href(picture)}" alt="" loading="lazy" decoding="async">' if picture else ""
     volume, count = row.get("anomaly_volume_ml"), row.get("components")
+    ml, regions = "-" if volume is None else number(volume), "-" if count is None else int(count)
     return (
         f'<tr data-state="{state or "none"}"><td>{shown}</td><td data-sort="{text(row["name"])}">{name}</td>'
         f'<td class="{state}" data-sort="{ORDER.index(state)}">{text(_word(state))}</td>'
         f"<td>{text(row.get('contrast') or '-')}</td>"
-        f'<td class="n" data-sort="{-1 if volume is None else float(volume)}">{"-" if volume is None else number(volume)}'
-        f'</td><td class="n" data-sort="{-1 if count is None else int(count)}">{"-" if count is None else int(count)}</td>'
+        f'<td class="n" data-sort="{-1 if volume is None else float(volume)}">{ml}</td>'
+        f'<td class="n" data-sort="{-1 if count is None else int(count)}">{regions}</td>'
         f"<td>{files}</td></tr>"
     )

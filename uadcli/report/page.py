@@ -114,8 +114,8 @@ def _components(found: list[dict[str, Any]], affine: NDArray[np.float64], shape:
         cells = "".join(f'<td class="n">{value}</td>' for value in numbers)
         side = "left" if x < -2 else "right" if x > 2 else "midline"
         rows.append(
-            f'<tr data-index="{int(one["index"])}" data-voxel="{",".join(map(str, voxel))}"><td>{int(one["index"])}</td>'
-            f'{cells}<td>{side}</td><td class="n">{x:+.0f} {y:+.0f} {z:+.0f}</td>'
+            f'<tr data-index="{int(one["index"])}" data-voxel="{",".join(map(str, voxel))}">'
+            f'<td>{int(one["index"])}</td>{cells}<td>{side}</td><td class="n">{x:+.0f} {y:+.0f} {z:+.0f}</td>'
             f'<td><button type="button">show</button></td></tr>'
         )
     heads = "".join(f"<th>{text(head)}</th>" for head in COMPONENT_HEADS)

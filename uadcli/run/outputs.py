@@ -25,7 +25,12 @@ class Outputs:
 
 
 def plan(
-    scan: Path, output: Path | None, space: str, save: tuple[str, ...], only_map: bool, overwrite: bool,
+    scan: Path,
+    output: Path | None,
+    space: str,
+    save: tuple[str, ...],
+    only_map: bool,
+    overwrite: bool,
     html: bool = False,
 ) -> Outputs:
     """Name every file of a run, beside the map, and refuse what cannot or must not be written.

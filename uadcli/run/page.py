@@ -14,6 +14,8 @@ from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.report import page, sidecar
 from uadcli.run.prepare import Prepared
 
+FAR_VOXELS = 5  # 1 cm
+
 
 def write_page(
     path: Path,
@@ -28,13 +30,18 @@ def write_page(
 
     Raises `OutputError`.
     """
+    from scipy import ndimage
+
+    template_brain = template.on_grid("mni_brain_mask") > 0
+    # a mask that took in more than the brain must not show a face: what lies far from the template's brain stays out
+    near = ndimage.binary_dilation(template_brain, iterations=FAR_VOXELS)
     volumes = page.Volumes(
         scan=scaled,
         recon=recon,
         anomaly_map=anomaly_map,
         labels=labels,
-        brain=prepared.mask,
-        template_brain=template.on_grid("mni_brain_mask") > 0,
+        brain=prepared.mask & near,
+        template_brain=template_brain,
         template_tissue=template.on_grid("mni_tissue_dseg").astype(np.uint8),
         affine=GRID_AFFINE,
     )

@@ -36,7 +36,7 @@
   const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
   const at = (i, j, k) => (i * data.shape[1] + j) * data.shape[2] + k;
   const mm = (axis, index) => data.origin[axis] + data.spacing[axis] * index;
-  const signed = (value) => (value < 0 ? "\u2212" : "+") + Math.abs(value).toFixed(0);
+  const signed = (value) => (value < 0 ? "-" : "+") + Math.abs(value).toFixed(0);
   const side = (x) => (x < 0 ? "left" : x > 0 ? "right" : "midline");
 
   // the voxel at column u and row v of the picture, or null outside the grid
