@@ -40,12 +40,13 @@ class Browser:
     """One page of one Chromium; `errors` are those of its console, `requests` the addresses that were asked for."""
 
     def __init__(self, profile: Path) -> None:
+        program = chromium()
         self.errors: list[str] = []
         self.requests: list[str] = []
         self._last, self._events, self._rest = 0, [], b""  # type: int, list[str], bytes
         to_read, self._to = os.pipe()
         self._from, to_write = os.pipe()
-        command = [sys.executable, "-c", LAUNCH, str(to_read), str(to_write), chromium(), *FLAGS]
+        command = [sys.executable, "-c", LAUNCH, str(to_read), str(to_write), program, *FLAGS]
         self._process = subprocess.Popen(
             [*command, f"--user-data-dir={profile}"], pass_fds=(to_read, to_write), stderr=subprocess.DEVNULL
         )

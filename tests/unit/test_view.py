@@ -53,6 +53,7 @@ def test_the_patients_left_is_on_the_right_in_every_axis_order(index: int, tmp_p
     heading, pixels = view(path, None, 120)
     columns = starts(heading)
     assert [heading[n] for n in columns] == ["R", "R", "P"]
+    assert "sagittal x -54 left" in heading
     axial, coronal, sagittal = (pixels[:, a:b] for a, b in zip(columns, [*columns[1:], None], strict=True))
     for panel in (axial, coronal):
         assert brightest(panel)[1] > 0.6 * panel.shape[1]

@@ -65,7 +65,10 @@ def _panel(
     if axis != 0:
         plane = plane[:, ::-1]  # x runs to the left
     mm = affine[axis, :3] @ np.array(voxel) + affine[axis, 3]
-    return Panel(plane, f"{name} {'xyz'[axis]} {mm:+.0f}", ("P", "A") if axis == 0 else ("R", "L"))
+    title = f"{name} {'xyz'[axis]} {mm:+.0f}"
+    if axis == 0:
+        return Panel(plane, f"{title} {'left' if mm < 0 else 'right'}", ("P", "A"))
+    return Panel(plane, title, ("R", "L"))
 
 
 def side_by_side(found: list[Panel]) -> tuple[str, NDArray[np.uint8]]:

@@ -46,7 +46,8 @@ def _picture(scan: NDArray[np.float32], brain: NDArray[np.bool_], lines: Lines, 
         axes = figure.add_axes(((column + 0.01) / len(CUTS), 0, 0.98 / len(CUTS), PANEL_IN / size[1]))
         _panel(axes, hidden, lines, axis, index)
         mm = affine[axis, axis] * index + affine[axis, 3]
-        axes.set_title(f"{'xyz'[axis]} = {mm:+.0f} mm", color=INK, fontsize=8, pad=3)
+        side = "" if axis else " (left)" if mm < 0 else " (right)"
+        axes.set_title(f"{'xyz'[axis]} = {mm:+.0f} mm{side}", color=INK, fontsize=8, pad=3)
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=DPI, facecolor=PAPER, metadata={"Software": "uad"})
     return stream.getvalue()

@@ -98,6 +98,9 @@
     pen.textAlign = "center";
     pen.fillText(ends[2], canvas.width / 2, 11);
     pen.fillText(ends[3], canvas.width / 2, canvas.height - 10);
+    if (state.plane !== "sagittal") return;
+    pen.textAlign = "left";
+    pen.fillText(side(mm(0, state.voxel[0])), 5, canvas.height - 10);
   }
 
   // edges between voxels that are marked and voxels that are not
@@ -212,12 +215,13 @@
   byId("level").addEventListener("input", (event) => setWindow(Number(event.target.value), state.width));
   byId("width").addEventListener("input", (event) => setWindow(state.level, Number(event.target.value)));
   byId("reset").addEventListener("click", () => setWindow(50, 100));
-  byId("outline").addEventListener("change", (event) => {
-    state.outline = event.target.checked;
-    show();
-  });
+  byId("outline").addEventListener("change", (event) => setOutline(event.target.checked));
   for (const radio of document.querySelectorAll("input[name=plane]")) {
     radio.addEventListener("change", () => setPlane(radio.value));
+  }
+  function setOutline(on) {
+    state.outline = on;
+    show();
   }
   function setPlane(plane) {
     state.plane = plane;
@@ -239,10 +243,7 @@
     0: () => setWindow(50, 100),
     n: () => chooseNext(1),
     p: () => chooseNext(-1),
-    o: () => {
-      state.outline = !state.outline;
-      show();
-    },
+    o: () => setOutline(!state.outline),
   };
   document.addEventListener("keydown", (event) => {
     const act = KEYS[event.key];
