@@ -7,11 +7,12 @@ is done.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,8 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from uadcli.errors import OutputError, UadError
+
+GREYS = " .:-=+*#%@"  # from dark to light, where a picture is printed without colours
 
 
 class Stage:
@@ -219,6 +222,35 @@ def print_error(error: BaseException, *, debug: bool = False) -> None:
         summary = " ".join(f"{type(error).__name__}: {error}".split())
         text = f"this is a bug, please report it ({summary})" + ("" if debug else "; run again with --debug for more")
     Reporter().error(text)
+
+
+def columns() -> int:
+    """The width of the terminal in characters, 80 where there is none."""
+    return shutil.get_terminal_size((80, 24)).columns
+
+
+def print_picture(heading: str, pixels: Sequence[Sequence[Sequence[int]]]) -> None:
+    """Print rows of RGB pixels (0..255, an even number of rows) on stdout, two rows in one line of half blocks.
+
+    Where colours are not welcome (no terminal, NO_COLOR) grey values become characters, one line for two rows.
+    """
+    from rich.color import Color
+    from rich.console import Console
+    from rich.style import Style
+    from rich.text import Text
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    plain = console.color_system is None or console.no_color
+    text = Text(heading + "\n", no_wrap=True, end="")
+    for upper, lower in zip(pixels[::2], pixels[1::2], strict=True):
+        for above, below in zip(upper, lower, strict=True):
+            if plain:
+                light = (sum(above) + sum(below)) / (6 * 255)
+                text.append(GREYS[round(light * (len(GREYS) - 1))])
+            else:
+                text.append("\u2580", Style(color=Color.from_rgb(*above), bgcolor=Color.from_rgb(*below)))
+        text.append("\n")
+    console.print(text, end="", soft_wrap=True)
 
 
 def _open_log(path: Path) -> TextIO:

@@ -54,7 +54,9 @@ def test_version():
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("command", ["detect", "train", "calibrate", "export", "evaluate", "doctor", "cite", "config"])
+@pytest.mark.parametrize(
+    "command", ["detect", "train", "calibrate", "export", "view", "evaluate", "doctor", "cite", "config"]
+)
 def test_every_command_is_listed_and_has_help(command):
     assert command in run("--help").stdout
     done = run(command, "--help")

@@ -28,6 +28,7 @@ class Options:
     space: str = "native"
     save: tuple[str, ...] = ()
     only_map: bool = False
+    html: bool = False
     weights: str | None = None
     score: str | None = None
     device: str = "auto"
@@ -95,7 +96,7 @@ def test_every_option_arrives(run):
     line = (
         "detect scan.nii -o out.nii.gz --contrast flair --volume 2 --geometry qform --strip atlas --weights w "
         "--score Bright --threshold 0.25 --min-volume 0.1ml --seed 7 --space both --save transform,recon "
-        "--overwrite --strict --device cpu --threads 3 --batch-size 5"
+        "--html --overwrite --strict --device cpu --threads 3 --batch-size 5"
     )
     assert main(line.split()) == 0
     (call,) = run.calls
@@ -104,6 +105,7 @@ def test_every_option_arrives(run):
         contrast="FLAIR",
         space="both",
         save=("recon", "transform"),
+        html=True,
         weights="w",
         score="bright",
         device="cpu",
@@ -186,6 +188,9 @@ def test_a_bad_config_file(run, capsys, tmp_path, text, part):
         ("detect scan.nii -v -q", "--verbose and --quiet"),
         ("-q detect scan.nii -v", "--verbose and --quiet"),
         ("detect scan.nii --only-map --save recon", "--only-map and --save"),
+        ("detect scan.nii --only-map --html", "--only-map and --html"),
+        ("view", "Missing argument"),
+        ("view map.nii --width 9", "--width"),
         ("detect scan.nii --brain-mask m.nii --strip atlas", "--brain-mask and --strip"),
     ],
 )

@@ -121,8 +121,9 @@ def test_a_wheel_in_an_empty_environment_detects_without_network(example: Path, 
     )
     assert str(site) in where.stdout
     done = subprocess.run(
-        [python, "-m", "uadcli", "detect", example, "-o", tmp_path / "m.nii.gz", "--strip", "atlas"],
+        [python, "-m", "uadcli", "detect", example, "-o", tmp_path / "m.nii.gz", "--strip", "atlas", "--html"],
         capture_output=True, text=True, check=False, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "m_overlay.png").exists()
+    assert (tmp_path / "m.html").exists()  # the wheel holds the page's templates, too

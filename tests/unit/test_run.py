@@ -106,6 +106,8 @@ def test_output_names(tmp_path: Path) -> None:
     assert files["map"].name == "a b_desc-anomaly_map.nii.gz"
     assert set(files) == {"map", "mask", "overlay", "sidecar", "mni_map", "mni_mask", "recon", "brain", "transform"}
     assert list(outputs.plan(scan, tmp_path / "m.nii", "native", (), True, False).paths) == ["map"]
+    page = outputs.plan(scan, tmp_path / "m.nii.gz", "native", (), False, False, html=True).paths["page"]
+    assert page == tmp_path / "m.html"
     with pytest.raises(UsageError):
         outputs.plan(scan, tmp_path / "map.png", "native", (), False, False)
 

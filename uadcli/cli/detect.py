@@ -28,6 +28,7 @@ def detect(
     space: o.Space = "native",
     save: o.Save = "",
     only_map: o.OnlyMap = False,
+    html: o.Html = False,
     overwrite: o.Overwrite = False,
     as_json: o.AsJson = False,
     strict: o.Strict = False,

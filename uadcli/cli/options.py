@@ -91,6 +91,8 @@ def exclusive(given: Mapping[str, Any]) -> None:
         raise UsageError("--brain-mask and --strip cannot go together", hint="The mask makes stripping needless.")
     if given.get("only_map") and given.get("save"):
         raise UsageError("--only-map and --save cannot go together", hint="Leave one of them out.")
+    if given.get("only_map") and given.get("html"):
+        raise UsageError("--only-map and --html cannot go together", hint="Leave one of them out.")
 
 
 def detect_config(given: Mapping[str, Any]) -> DetectConfig:
@@ -265,6 +267,7 @@ Save = Annotated[
     ),
 ]
 OnlyMap = Annotated[bool, _option("--only-map", panel=OUTPUT, help="Write the map alone: no mask, picture or sidecar.")]
+Html = Annotated[bool, _option("--html", panel=OUTPUT, help="Write a page (.html) to look through in a browser.")]
 Overwrite = Annotated[bool, _option("--overwrite", panel=OUTPUT, help="Replace files that exist.")]
 AsJson = Annotated[bool, _option("--json", panel=OUTPUT, help="Print the report as JSON instead of the map's path.")]
 Strict = Annotated[bool, _option("--strict", panel=OUTPUT, help="Exit with 7 if quality control fails.")]

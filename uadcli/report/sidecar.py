@@ -88,12 +88,16 @@ def finite(value: Any) -> Any:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a sidecar atomically. Raises `OutputError`."""
+    write_text(path, json.dumps(finite(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, content: str) -> None:
     """Write atomically: a temporary file beside `path`, then one rename. Raises `OutputError`."""
     temporary = path.with_name(f".{secrets.token_hex(6)}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as stream:
-            json.dump(finite(content), stream, indent=2, allow_nan=False, ensure_ascii=False)
-            stream.write("\n")
+            stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)

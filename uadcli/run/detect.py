@@ -40,6 +40,7 @@ class DetectOptions:
     space: str = "native"
     save: tuple[str, ...] = ()
     only_map: bool = False
+    html: bool = False
     weights: str | None = None
     score: str | None = None
     device: str = "auto"
@@ -89,7 +90,7 @@ def detect(
     if not path.exists():
         volume.read_scan(path)  # says what is wrong
     threshold = _threshold_option(options.threshold)
-    files = outputs.plan(path, target, options.space, options.save, options.only_map, options.overwrite)
+    files = outputs.plan(path, target, options.space, options.save, options.only_map, options.overwrite, options.html)
     result = _run(path, files, config, options, threshold, reporter)
     if options.strict and result.sidecar["qc"]["verdict"] == "fail":
         failed = ", ".join(c["name"] for c in result.sidecar["qc"]["checks"] if c["verdict"] == "fail")
@@ -145,6 +146,10 @@ def _run(
     content = describe.sidecar_of(
         scan, files, prepared, loaded, found, findings, verdict, config, options, name, reporter
     )
+    if "page" in files.paths:
+        from uadcli.run.page import write_page
+
+        write_page(files.paths["page"], x, findings.recon, findings.anomaly_map, findings.labels, prepared, content)
     if "sidecar" in files.paths:
         sidecar.write_json(files.paths["sidecar"], content)
     return DetectResult(files.map, content)

@@ -25,7 +25,13 @@ class Outputs:
 
 
 def plan(
-    scan: Path, output: Path | None, space: str, save: tuple[str, ...], only_map: bool, overwrite: bool
+    scan: Path,
+    output: Path | None,
+    space: str,
+    save: tuple[str, ...],
+    only_map: bool,
+    overwrite: bool,
+    html: bool = False,
 ) -> Outputs:
     """Name every file of a run, beside the map, and refuse what cannot or must not be written.
 
@@ -46,6 +52,8 @@ def plan(
     wanted = EXTRAS if "all" in save else save
     extras = {"recon": f"{base}_recon{suffix}", "brain": f"{base}_brain{suffix}", "transform": f"{base}_transform.json"}
     names |= {key: extras[key] for key in wanted}
+    if html:
+        names["page"] = f"{base}.html"
     outputs = Outputs({key: target.parent / name for key, name in names.items()})
     _check(outputs, scan, overwrite)
     return outputs

@@ -1,0 +1,92 @@
+"""Pages for tests: volumes with findings whose place is known, and a sidecar to go with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
+from uadcli.report.page import Volumes
+from uadcli.report.sidecar import RESEARCH_USE
+
+# centre in mm (RAS+) and radius in voxels; the first is on the patient's left
+FINDINGS = (((-31.0, 21.0, 25.0), 6), ((39.0, -33.0, 3.0), 4))
+
+
+def world() -> np.ndarray:
+    """Places of all voxels of the model's grid in mm, shape (96, 96, 80, 3)."""
+    grid = np.stack(np.meshgrid(*[np.arange(n) for n in GRID_SHAPE], indexing="ij"), axis=-1)
+    return grid @ GRID_AFFINE[:3, :3].T + GRID_AFFINE[:3, 3]
+
+
+def volumes(noise: bool = False) -> Volumes:
+    """An ellipsoid brain of 1.6 l with two findings; with `noise` every byte is random, the worst for compression."""
+    places = world()
+    brain = (((places - (0, -17, 6)) / (68, 86, 66)) ** 2).sum(axis=-1) < 1
+    labels = np.zeros(GRID_SHAPE, np.uint8)
+    for index, (centre, radius) in enumerate(FINDINGS, start=1):
+        labels[np.linalg.norm(places - centre, axis=-1) < 2 * radius] = index
+    rng = np.random.default_rng(0)
+    texture = rng.random((3, *GRID_SHAPE)).astype(np.float32)
+    if not noise:
+        texture = 0.5 + 0.1 * np.round(texture)
+    score = np.where(labels == 1, 0.8, np.where(labels == 2, 0.6, 0.1)).astype(np.float32)
+    return Volumes(
+        scan=texture[0],
+        recon=texture[1],
+        anomaly_map=texture[2] if noise else np.where(brain, score, 0).astype(np.float32),
+        labels=labels,
+        brain=brain,
+        template_brain=brain,
+        template_tissue=np.where(brain, 1 + (places[..., 0] > 0) + (places[..., 1] > 0), 0).astype(np.uint8),
+        affine=GRID_AFFINE,
+    )
+
+
+def sidecar(name: str = "sub-01_FLAIR.nii.gz", **changed: Any) -> dict[str, Any]:
+    """The content of a sidecar as `uad detect` makes it, with the two findings."""
+    components = [
+        {
+            "index": index,
+            "volume_ml": 7.2 / index,
+            "peak": 0.8,
+            "mean": 0.7,
+            "centroid_native_mm": list(centre),
+            "centroid_mni_mm": list(centre),
+            "peak_mni_mm": list(centre),
+        }
+        for index, (centre, _) in enumerate(FINDINGS, start=1)
+    ]
+    checks = [
+        {"name": "brain_volume_ml", "value": 1612.4, "verdict": "pass", "text": "volume of the brain mask"},
+        {"name": "mask_overlap", "value": 0.71, "verdict": "fail", "text": "overlap with the template"},
+        {"name": "border_fraction", "value": None, "verdict": "not computed", "text": "part cut off"},
+        {"name": "new_measure", "value": 1.5, "verdict": "warn", "text": "a measure of tomorrow"},
+    ]
+    return {
+        "research_use_only": RESEARCH_USE,
+        "tool": {"name": "uad", "version": "0.1.0"},
+        "command": "uad detect '/home/jane doe/scan.nii.gz'",
+        "versions": {"python": "3.11", "torch": None},
+        "input": {
+            "name": name,
+            "sha256": "ab" * 32,
+            "shape": [208, 256, 26],
+            "spacing_mm": [0.9, 0.9, 5.5],
+            "axes": "LAS",
+        },
+        "contrast": {"value": "FLAIR", "source": "file name"},
+        "weights": {"name": "small-1", "version": "0.1.0", "sha256": "cd" * 32, "licence": "CC BY-SA 3.0"},
+        "device": "cpu",
+        "seed": 0,
+        "score": "bright-weighted",
+        "threshold": {"value": 0.4177, "rule": "99.5th percentile"},
+        "settings": {"preprocess": {"strip": "atlas"}, "reconstruction": {"levels": []}},
+        "strip": "atlas",
+        "registration": {"mask_overlap": 0.71, "similarity": None},
+        "anomaly": {"volume_ml": 10.8, "components": components},
+        "qc": {"verdict": "fail", "checks": checks},
+        "warnings": [],
+        "seconds": {"read": 0.1},
+    } | changed

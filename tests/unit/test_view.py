@@ -1,0 +1,153 @@
+"""`uad view`: sides, the hidden face, small findings, colours and plain characters."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import phantoms
+import pytest
+
+from uadcli import console
+from uadcli.cli.app import main
+from uadcli.errors import InputError
+from uadcli.report import blocks
+from uadcli.run.view import view
+
+SHAPE = (60, 72, 20)
+AFFINE = np.array([[3.0, 0, 0, -90], [0, 3.0, 0, -120], [0, 0, 6.0, -50], [0, 0, 0, 1]])
+LEFT = (12, 50, 12)  # a voxel on the patient's left, in front
+
+
+def brain() -> np.ndarray:
+    grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, n) for n in SHAPE], indexing="ij"))
+    return (grid**2).sum(axis=0) < 0.6
+
+
+def write(folder: Path, voxel: tuple[int, int, int] = LEFT, face: float = 900) -> tuple[Path, Path]:
+    """A map with one voxel of a high score, and a head whose tissue outside the brain is bright."""
+    score = np.where(brain(), 0.1, 0).astype(np.float32)
+    score[voxel] = 0.9
+    head = np.where(brain(), 300 + 10 * np.indices(SHAPE)[0], face)
+    return (
+        phantoms.save(folder / "map.nii.gz", score, AFFINE, np.float32),
+        phantoms.save(folder / "scan.nii.gz", head, AFFINE),
+    )
+
+
+def brightest(pixels: np.ndarray) -> tuple[int, int]:
+    row, column = np.unravel_index(int(pixels.sum(axis=2).argmax()), pixels.shape[:2])
+    return int(row), int(column)
+
+
+@pytest.mark.parametrize("index", range(0, 48, 7))
+def test_the_patients_left_is_on_the_right_in_every_axis_order(index: int, tmp_path: Path) -> None:
+    score = np.where(brain(), 0.1, 0).astype(np.float32)
+    score[LEFT] = 0.9
+    turned = phantoms.turned(phantoms.Volume(score, AFFINE), phantoms.orientations()[index])
+    path = phantoms.save(tmp_path / "map.nii.gz", turned.data, turned.affine, np.float32)
+    heading, pixels = view(path, None, 120)
+    columns = starts(heading)
+    assert [heading[n] for n in columns] == ["R", "R", "P"]
+    assert "sagittal x -54 left" in heading
+    axial, coronal, sagittal = (pixels[:, a:b] for a, b in zip(columns, [*columns[1:], None], strict=True))
+    for panel in (axial, coronal):
+        assert brightest(panel)[1] > 0.6 * panel.shape[1]
+    assert brightest(axial)[0] < 0.4 * len(axial)  # in front: up in the axial panel, right in the sagittal one
+    assert brightest(sagittal)[1] > 0.6 * sagittal.shape[1]
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_finding_of_one_voxel_is_seen_at_any_width(width: int, tmp_path: Path) -> None:
+    map_path, scan_path = write(tmp_path)
+    heading, pixels = view(map_path, scan_path, width)
+    assert len(heading) == pixels.shape[1] <= width
+    assert pixels.shape[1] > 0.7 * width
+    assert len(pixels) % 2 == 0
+    assert (pixels.max(axis=(0, 1)) > (230, 230, 150)).all()
+
+
+def starts(heading: str) -> list[int]:
+    """The columns where the three panels begin."""
+    return [match.start() for match in re.finditer(r"[RP] ", heading)]
+
+
+def test_nothing_outside_the_brain_is_shown(tmp_path: Path) -> None:
+    map_path, scan_path = write(tmp_path)
+    pixels = view(map_path, scan_path, 120)[1]
+    (tmp_path / "other").mkdir()
+    other = write(tmp_path / "other", face=3000)[1]  # the same brain in another head
+    assert np.array_equal(view(map_path, other, 120)[1], pixels)
+    assert not pixels[:4, :4].any()
+    assert (pixels.max(axis=2) > 60).mean() > 0.2  # the brain itself is there
+
+
+def test_a_scan_on_another_grid_lies_under_the_map(tmp_path: Path) -> None:
+    map_path, scan_path = write(tmp_path)
+    turned = phantoms.turned(phantoms.Volume(nib.load(scan_path).get_fdata(), AFFINE), phantoms.orientations()[29])
+    finer = turned.affine @ np.diag([0.5, 0.5, 0.5, 1])
+    finer[:3, 3] -= 0.25 * turned.affine[:3, :3].sum(axis=1)
+    data = np.kron(turned.data, np.ones((2, 2, 2)))
+    other = phantoms.save(tmp_path / "other.nii.gz", data, finer)
+    one, two = view(map_path, scan_path, 120)[1].astype(int), view(map_path, other, 120)[1]
+    assert np.abs(one - two).mean() < 4
+
+
+def test_the_saved_brain_mask_is_used(tmp_path: Path) -> None:
+    """The front half as mask: the sagittal panel is then narrower than the axial one, else wider."""
+    map_path, scan_path = write(tmp_path)
+    axial, coronal, sagittal = starts(view(map_path, scan_path, 120)[0])
+    assert 120 - sagittal > coronal - axial
+    half = brain().astype(np.int16)
+    half[:, :36] = 0
+    phantoms.save(tmp_path / "map_brain.nii.gz", half, AFFINE)
+    axial, coronal, sagittal = starts(view(map_path, scan_path, 120)[0])
+    assert 120 - sagittal < 0.8 * (coronal - axial)
+
+
+def test_panels_need_a_brain() -> None:
+    nothing = np.zeros((4, 4, 4), np.float32)
+    with pytest.raises(InputError, match="empty"):
+        blocks.panels(None, nothing, nothing > 0, np.eye(4), (0, 0, 0))
+
+
+def test_a_map_of_zeros_exits_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = phantoms.save(tmp_path / "map.nii.gz", np.zeros(SHAPE), AFFINE, np.float32)
+    assert main(["view", str(path)]) == 3
+    assert "zero everywhere" in capsys.readouterr().err
+    assert main(["view", str(tmp_path / "none.nii.gz")]) == 3
+
+
+def test_colours_on_a_terminal_and_characters_elsewhere(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = [[[255, 0, 0], [0, 0, 0]], [[0, 0, 255], [255, 255, 255]]]
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    console.print_picture("R L", pixels)
+    assert capsys.readouterr().out == "R L\n-=\n"
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    console.print_picture("R L", pixels)
+    shown = capsys.readouterr().out
+    assert "38;2;255;0;0;48;2;0;0;255m\u2580" in shown
+    assert shown.count("\u2580") == 2
+    monkeypatch.setenv("NO_COLOR", "1")
+    console.print_picture("R L", pixels)
+    assert "\u2580" not in capsys.readouterr().out
+
+
+def test_the_command(tmp_path: Path) -> None:
+    map_path, scan_path = write(tmp_path)
+    command = [sys.executable, "-m", "uadcli", "view", map_path, "--scan", scan_path, "--width", "60"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert "axial" in lines[0]
+    assert len({len(line) for line in lines}) == 1
+    assert "@" in done.stdout or "%" in done.stdout

@@ -1,0 +1,85 @@
+"""A quick picture for the terminal: three planes through one point, the map over the scan, as rows of pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadcli.errors import InputError
+from uadcli.report.preview import ACROSS, PLANES
+
+GAP = 2  # pixels between panels
+FAINT = 0.5  # of the highest score: below it the scan shows through
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One plane: its pixels (rows, columns, 3), what stands above it, and the letters of its left and right edge."""
+
+    pixels: NDArray[np.uint8]
+    title: str
+    ends: tuple[str, str]
+
+
+def panels(
+    scan: NDArray[np.float32] | None,
+    anomaly_map: NDArray[np.float32],
+    brain: NDArray[np.bool_],
+    affine: NDArray[np.float64],
+    voxel: tuple[int, int, int],
+) -> list[Panel]:
+    """Axial, coronal and sagittal panels through `voxel`, radiological view, nothing outside the brain mask.
+
+    All volumes (X, Y, Z) with isotropic voxels and axes nearest to RAS+; one pixel is one voxel. Raises `InputError`
+    for an empty brain mask.
+    """
+    from matplotlib import colormaps
+
+    if not brain.any():
+        raise InputError("the brain mask is empty, so there is nothing to draw", hint="Check the mask.")
+    grey = np.zeros(brain.shape)
+    if scan is not None:
+        low, high = np.percentile(scan[brain], [1, 99.5])
+        grey = np.where(brain, np.clip((scan - low) / max(high - low, 1e-6), 0, 1), 0)
+    score = np.where(brain, anomaly_map, 0) / max(float(anomaly_map[brain].max()), 1e-6)
+    hot = colormaps["inferno"](np.clip(score, 0, 1))[..., :3]
+    share = 1.0 if scan is None else np.clip((score - FAINT) / (1 - FAINT), 0, 1)[..., None] ** 0.7
+    colour = ((1 - share) * grey[..., None] + share * hot) * brain[..., None]
+    pixels = (255 * colour).round().astype(np.uint8)
+    box = [slice(int(a.min()), int(a.max()) + 1) for a in np.nonzero(brain)]
+    return [_panel(pixels, box, affine, axis, name, voxel) for name, axis in PLANES]
+
+
+def _panel(
+    pixels: NDArray[np.uint8],
+    box: list[slice],
+    affine: NDArray[np.float64],
+    axis: int,
+    name: str,
+    voxel: tuple[int, int, int],
+) -> Panel:
+    right, up = ACROSS[axis]
+    plane = np.take(pixels, voxel[axis], axis=axis)[box[right], box[up]].transpose(1, 0, 2)[::-1]
+    if axis != 0:
+        plane = plane[:, ::-1]  # x runs to the left
+    mm = affine[axis, :3] @ np.array(voxel) + affine[axis, 3]
+    title = f"{name} {'xyz'[axis]} {mm:+.0f}"
+    if axis == 0:
+        return Panel(plane, f"{title} {'left' if mm < 0 else 'right'}", ("P", "A"))
+    return Panel(plane, title, ("R", "L"))
+
+
+def side_by_side(found: list[Panel]) -> tuple[str, NDArray[np.uint8]]:
+    """The panels in one row: a heading as wide as the picture, and the pixels (an even number of rows, columns, 3)."""
+    rows = max(len(panel.pixels) for panel in found)
+    rows += rows % 2
+    heads, columns = [], []
+    for panel in found:
+        high, wide = panel.pixels.shape[:2]
+        left, right = panel.ends
+        heads.append(f"{left}{panel.title:^{max(wide - 2, 0)}.{max(wide - 2, 0)}}{right}")
+        above = (rows - high) // 2
+        columns.append(np.pad(panel.pixels, ((above, rows - high - above), (0, GAP), (0, 0))))
+    return (" " * GAP).join(heads), np.concatenate(columns, axis=1)[:, :-GAP]

@@ -1,0 +1,166 @@
+"""The page of one scan: a single HTML file with a viewer, the findings, the checks and the parameters."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadcli.errors import InputError
+from uadcli.report import checks, words
+from uadcli.report.markup import data_uri, document, fill, number, text
+
+COMPONENT_HEADS = ("finding", "volume (ml)", "highest score", "mean score", "side", "centre in MNI, x y z (mm)", "")
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """What the page shows, all (X, Y, Z) on one grid with axes to the right, front and top, and its affine (4x4, mm).
+
+    `scan` and `recon` lie in 0..1, `anomaly_map` from 0 upwards, `labels` number the findings from 1; `brain` is the
+    brain mask outside which nothing is shown; `template_brain` and `template_tissue` (1 fluid, 2 grey, 3 white matter)
+    are the template's, for the check pictures.
+    """
+
+    scan: NDArray[np.float32]
+    recon: NDArray[np.float32]
+    anomaly_map: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+    brain: NDArray[np.bool_]
+    template_brain: NDArray[np.bool_]
+    template_tissue: NDArray[np.uint8]
+    affine: NDArray[np.float64]
+
+
+def page(volumes: Volumes, sidecar: Mapping[str, Any]) -> str:
+    """The page as HTML, from the volumes and the content of the sidecar; it holds no voxel outside the brain mask.
+
+    Raises `InputError` for an empty brain mask.
+    """
+    v = volumes
+    if not v.brain.any():
+        raise InputError("the brain mask is empty, so there is nothing to show", hint="Check the mask.")
+    name, threshold = sidecar["input"]["name"], float(sidecar["threshold"]["value"])
+    found, verdict = sidecar["anomaly"]["components"], sidecar["qc"]["verdict"]
+    score_max = max(1.6 * threshold, float(v.anomaly_map[v.brain].max()), 1e-6)
+    spacing = np.diag(v.affine)[:3]
+    body = fill(
+        "page.html",
+        name=text(name),
+        verdict=words.verdict_class(verdict),
+        verdict_word=text(words.verdict_word(verdict)),
+        verdict_text=text(words.advice(verdict)),
+        contrast=text(f"{sidecar['contrast']['value']} (by {sidecar['contrast']['source']})"),
+        summary=text(f"{len(found)} marked, {number(sidecar['anomaly']['volume_ml'])} ml"),
+        score_max=number(score_max, 3),
+        threshold=number(threshold, 3),
+        spacing=f"{spacing[0]:g}",
+        findings=text(words.marked_sentence(len(found), sidecar["anomaly"]["volume_ml"])),
+        components=_components(found, v.affine, v.scan.shape),
+        checks="".join(_check(check) for check in sidecar["qc"]["checks"]),
+        warnings=_warnings(sidecar["warnings"]),
+        mask_picture=data_uri(checks.mask_picture(v.scan, v.brain, v.template_brain, v.affine)),
+        registration_picture=data_uri(checks.registration_picture(v.scan, v.brain, v.template_tissue, v.affine)),
+        parameters="".join(_row(key, value) for key, value in _parameters(sidecar)),
+        footer=text(f"{sidecar['tool']['name']} {sidecar['tool']['version']}. {sidecar['research_use_only']}"),
+    )
+    return document(f"{name}: anomaly map", body, "page.js", _data(v, score_max))
+
+
+def _data(v: Volumes, score_max: float) -> dict[str, Any]:
+    """What the viewer reads: the volumes as bytes, 0 outside the brain, deflated and in base64."""
+    from matplotlib import colormaps
+
+    shown = {
+        "brain": v.brain,
+        "scan": np.where(v.brain, np.clip(v.scan, 0, 1) * 255, 0),
+        "recon": np.where(v.brain, np.clip(v.recon, 0, 1) * 255, 0),
+        "map": np.where(v.brain, np.clip(v.anomaly_map / score_max, 0, 1) * 255, 0),
+        "labels": np.where(v.brain, v.labels, 0),
+    }
+    colours = (colormaps["inferno"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
+    return {
+        "shape": list(v.scan.shape),
+        "origin": v.affine[:3, 3].tolist(),
+        "spacing": np.diag(v.affine)[:3].tolist(),
+        "start": np.round(np.argwhere(v.brain).mean(axis=0)).astype(int).tolist(),
+        "score_max": score_max,
+        "colours": base64.b64encode(colours.tobytes()).decode(),
+        "volumes": {key: _packed(volume) for key, volume in shown.items()},
+    }
+
+
+def _packed(volume: NDArray[Any]) -> str:
+    whole = np.ascontiguousarray(np.round(volume).astype(np.uint8) if volume.dtype != bool else volume)
+    return base64.b64encode(zlib.compress(whole.tobytes(), 9)).decode()
+
+
+def _components(found: list[dict[str, Any]], affine: NDArray[np.float64], shape: tuple[int, ...]) -> str:
+    """The table of findings; each row knows the voxel of its highest score, to which it jumps."""
+    if not found:
+        return ""
+    to_voxel = np.linalg.inv(affine)
+    rows = []
+    for one in found:
+        place = to_voxel[:3, :3] @ np.array(one["peak_mni_mm"]) + to_voxel[:3, 3]
+        voxel = np.clip(np.round(place), 0, np.array(shape) - 1).astype(int)
+        x, y, z = one["centroid_mni_mm"]
+        numbers = (number(one["volume_ml"]), number(one["peak"], 3), number(one["mean"], 3))
+        cells = "".join(f'<td class="n">{value}</td>' for value in numbers)
+        side = "left" if x < -2 else "right" if x > 2 else "midline"
+        rows.append(
+            f'<tr data-index="{int(one["index"])}" data-voxel="{",".join(map(str, voxel))}">'
+            f'<td>{int(one["index"])}</td>{cells}<td>{side}</td><td class="n">{x:+.0f} {y:+.0f} {z:+.0f}</td>'
+            f'<td><button type="button">show</button></td></tr>'
+        )
+    heads = "".join(f"<th>{text(head)}</th>" for head in COMPONENT_HEADS)
+    return (
+        f'<div class="scroll"><table id="components"><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+        '<p class="note">Volumes are in the patient\'s own space. A row jumps to the highest score of its finding.</p>'
+    )
+
+
+def _check(check: Mapping[str, Any]) -> str:
+    verdict = check["verdict"]
+    word = text(words.verdict_word(verdict))
+    return f'<li><b class="{words.verdict_class(verdict)}">{word}</b> {text(words.check_sentence(check))}</li>'
+
+
+def _warnings(warnings: list[str]) -> str:
+    lines = "".join(f'<li class="warn">{text(line)}</li>' for line in warnings)
+    return f"<p>The program warned:</p><ul>{lines}</ul>" if lines else ""
+
+
+def _parameters(sidecar: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What decided the result. The command is left out, since folder names may name a patient."""
+    about = sidecar["input"]
+    yield "scan", f"sha256 {about['sha256']}"
+    yield "voxels", " x ".join(map(str, about["shape"]))
+    yield "voxel size (mm)", " x ".join(number(size) for size in about["spacing_mm"])
+    yield "axes", about["axes"]
+    weights = sidecar["weights"]
+    yield "weights", f"{weights['name']} {weights['version']}, licence {weights['licence']}, sha256 {weights['sha256']}"
+    for key in ("score", "threshold", "strip", "registration", "seed", "device", "settings", "seconds", "versions"):
+        yield from _flat(key, sidecar.get(key))
+
+
+def _flat(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for inner, item in value.items():
+            yield from _flat(f"{key}.{inner}", item)
+    else:
+        yield key, value
+
+
+def _row(key: str, value: Any) -> str:
+    if isinstance(value, float):
+        value = f"{value:.4g}"
+    elif isinstance(value, list | tuple):
+        value = ", ".join(map(str, value)) or "none given"
+    return f"<tr><th>{text(key)}</th><td>{text('-' if value is None else value)}</td></tr>"

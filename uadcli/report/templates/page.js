@@ -1,0 +1,300 @@
+"use strict";
+// The viewer: volumes of bytes (x, y, z), z fastest, on one grid, of which one slice at a time is drawn four times.
+(async function () {
+  const byId = (id) => document.getElementById(id);
+  const data = JSON.parse(byId("data").textContent);
+  const SCALE = 4;
+  const PANES = ["scan", "recon", "map", "mask"];
+  // the axes that a plane shows, to the right and upwards; x runs to the left, the radiological view
+  const PLANES = {
+    axial: { axis: 2, across: [0, 1], ends: ["R", "L", "A", "P"] },
+    coronal: { axis: 1, across: [0, 2], ends: ["R", "L", "S", "I"] },
+    sagittal: { axis: 0, across: [1, 2], ends: ["P", "A", "S", "I"] },
+  };
+  const NAMES = Object.keys(PLANES);
+  const SIGNS = ["x", "y", "z"];
+  const state = { plane: "axial", voxel: data.start.slice(), level: 50, width: 100, outline: true, chosen: 0 };
+
+  function bytesOf(base64) {
+    return Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+  }
+
+  async function unpack(base64) {
+    const stream = new Blob([bytesOf(base64)]).stream().pipeThrough(new DecompressionStream("deflate"));
+    return new Uint8Array(await new Response(stream).arrayBuffer());
+  }
+
+  if (typeof DecompressionStream === "undefined") {
+    byId("too-old").hidden = false;
+    byId("viewer").hidden = true;
+    return;
+  }
+  const volumes = {};
+  for (const [name, packed] of Object.entries(data.volumes)) volumes[name] = await unpack(packed);
+  const colours = bytesOf(data.colours);
+
+  const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+  const at = (i, j, k) => (i * data.shape[1] + j) * data.shape[2] + k;
+  const mm = (axis, index) => data.origin[axis] + data.spacing[axis] * index;
+  const signed = (value) => (value < 0 ? "-" : "+") + Math.abs(value).toFixed(0);
+  const side = (x) => (x < 0 ? "left" : x > 0 ? "right" : "midline");
+
+  // the voxel at column u and row v of the picture, or null outside the grid
+  function voxelAt(u, v) {
+    const { axis, across } = PLANES[state.plane];
+    const [wide, high] = across.map((a) => data.shape[a]);
+    if (u < 0 || v < 0 || u >= wide || v >= high) return null;
+    const voxel = [0, 0, 0];
+    voxel[axis] = state.voxel[axis];
+    voxel[across[0]] = across[0] === 0 ? wide - 1 - u : u;
+    voxel[across[1]] = high - 1 - v;
+    return voxel;
+  }
+
+  function grey(value) {
+    const low = state.level - state.width / 2;
+    return clamp((255 * ((100 * value) / 255 - low)) / state.width, 0, 255);
+  }
+
+  function colour(pane, n) {
+    if (!volumes.brain[n]) return [0, 0, 0];
+    if (pane === "map") return colours.subarray(3 * volumes.map[n], 3 * volumes.map[n] + 3);
+    const g = grey(volumes[pane === "recon" ? "recon" : "scan"][n]);
+    const label = pane === "mask" ? volumes.labels[n] : 0;
+    if (!label) return [g, g, g];
+    return label === state.chosen ? [255, 0.55 * g, 0.2 * g] : [0.35 * g + 150, 0.45 * g, 0.45 * g];
+  }
+
+  const small = document.createElement("canvas");
+
+  function draw(pane) {
+    const { across, ends } = PLANES[state.plane];
+    const [wide, high] = across.map((a) => data.shape[a]);
+    const canvas = byId(pane);
+    const pen = canvas.getContext("2d");
+    small.width = wide;
+    small.height = high;
+    const picture = new ImageData(wide, high);
+    for (let v = 0; v < high; v++) {
+      for (let u = 0; u < wide; u++) {
+        const [red, green, blue] = colour(pane, at(...voxelAt(u, v)));
+        picture.data.set([red, green, blue, 255], 4 * (v * wide + u));
+      }
+    }
+    small.getContext("2d").putImageData(picture, 0, 0);
+    canvas.width = SCALE * wide;
+    canvas.height = SCALE * high;
+    pen.imageSmoothingEnabled = pane !== "map";
+    pen.drawImage(small, 0, 0, canvas.width, canvas.height);
+    if (state.outline) outline(pen, wide, high);
+    cross(pen, canvas);
+    pen.font = "bold 15px sans-serif";
+    pen.fillStyle = "#ffd24a";
+    pen.textBaseline = "middle";
+    pen.textAlign = "left";
+    pen.fillText(ends[0], 5, canvas.height / 2);
+    pen.textAlign = "right";
+    pen.fillText(ends[1], canvas.width - 5, canvas.height / 2);
+    pen.textAlign = "center";
+    pen.fillText(ends[2], canvas.width / 2, 11);
+    pen.fillText(ends[3], canvas.width / 2, canvas.height - 10);
+    if (state.plane !== "sagittal") return;
+    pen.textAlign = "left";
+    pen.fillText(side(mm(0, state.voxel[0])), 5, canvas.height - 10);
+  }
+
+  // edges between voxels that are marked and voxels that are not
+  function outline(pen, wide, high) {
+    const marked = (u, v) => {
+      const voxel = voxelAt(u, v);
+      return voxel !== null && volumes.labels[at(...voxel)] > 0;
+    };
+    pen.strokeStyle = "#38d9ff";
+    pen.lineWidth = 1.5;
+    pen.beginPath();
+    for (let v = 0; v <= high; v++) {
+      for (let u = 0; u <= wide; u++) {
+        const here = marked(u, v);
+        if (here !== marked(u - 1, v)) {
+          pen.moveTo(SCALE * u, SCALE * v);
+          pen.lineTo(SCALE * u, SCALE * (v + 1));
+        }
+        if (here !== marked(u, v - 1)) {
+          pen.moveTo(SCALE * u, SCALE * v);
+          pen.lineTo(SCALE * (u + 1), SCALE * v);
+        }
+      }
+    }
+    pen.stroke();
+  }
+
+  // the chosen point: four short strokes that leave it free
+  function cross(pen, canvas) {
+    const { across } = PLANES[state.plane];
+    const [a, b] = across.map((axis) => state.voxel[axis] + 0.5);
+    const u = SCALE * (across[0] === 0 ? data.shape[0] - a : a);
+    const v = canvas.height - SCALE * b;
+    pen.strokeStyle = "rgba(120, 255, 140, 0.8)";
+    pen.lineWidth = 1;
+    pen.beginPath();
+    for (const [du, dv] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
+      pen.moveTo(u + 8 * du, v + 8 * dv);
+      pen.lineTo(u + 18 * du, v + 18 * dv);
+    }
+    pen.stroke();
+  }
+
+  function say() {
+    const { axis } = PLANES[state.plane];
+    const places = state.voxel.map((index, a) => mm(a, index));
+    const n = at(...state.voxel);
+    const beside = axis === 0 ? ` (${side(places[0])})` : "";
+    byId("place").textContent = `${SIGNS[axis]} = ${signed(places[axis])} mm${beside}`;
+    const parts = [`x ${signed(places[0])}, y ${signed(places[1])}, z ${signed(places[2])} mm (${side(places[0])})`];
+    if (volumes.brain[n]) {
+      parts.push(`score ${((volumes.map[n] * data.score_max) / 255).toFixed(3)}`);
+      parts.push(`scan ${(volumes.scan[n] / 255).toFixed(2)}`);
+      parts.push(`pseudo-healthy ${(volumes.recon[n] / 255).toFixed(2)}`);
+      parts.push(volumes.labels[n] ? `finding ${volumes.labels[n]}` : "not marked");
+    } else {
+      parts.push("outside the brain mask");
+    }
+    byId("readout").textContent = parts.join(" \u00b7 ");
+  }
+
+  let waiting = 0;
+  let drawn = 0;
+  function show() {
+    const { axis } = PLANES[state.plane];
+    const slider = byId("slice");
+    slider.max = String(data.shape[axis] - 1);
+    slider.value = String(state.voxel[axis]);
+    byId("level").value = String(state.level);
+    byId("width").value = String(state.width);
+    byId("outline").checked = state.outline;
+    for (const radio of document.querySelectorAll("input[name=plane]")) radio.checked = radio.value === state.plane;
+    for (const row of rows) row.classList.toggle("chosen", Number(row.dataset.index) === state.chosen);
+    say();
+    if (!waiting) waiting = requestAnimationFrame(redraw);
+  }
+  function redraw() {
+    waiting = 0;
+    PANES.forEach(draw);
+    document.documentElement.dataset.drawn = String(++drawn); // tests wait for it
+  }
+
+  function move(steps) {
+    const { axis } = PLANES[state.plane];
+    state.voxel[axis] = clamp(state.voxel[axis] + steps, 0, data.shape[axis] - 1);
+    show();
+  }
+
+  function setWindow(level, width) {
+    state.level = clamp(level, 0, 100);
+    state.width = clamp(width, 2, 200);
+    show();
+  }
+
+  const rows = [...document.querySelectorAll("#components tbody tr")];
+  function choose(row) {
+    state.chosen = Number(row.dataset.index);
+    state.voxel = row.dataset.voxel.split(",").map(Number);
+    show();
+  }
+  for (const row of rows) row.addEventListener("click", () => choose(row));
+  function chooseNext(step) {
+    if (!rows.length) return;
+    const now = rows.findIndex((row) => Number(row.dataset.index) === state.chosen);
+    choose(rows[now < 0 ? 0 : (now + step + rows.length) % rows.length]);
+  }
+
+  byId("slice").addEventListener("input", (event) => {
+    state.voxel[PLANES[state.plane].axis] = Number(event.target.value);
+    show();
+  });
+  byId("level").addEventListener("input", (event) => setWindow(Number(event.target.value), state.width));
+  byId("width").addEventListener("input", (event) => setWindow(state.level, Number(event.target.value)));
+  byId("reset").addEventListener("click", () => setWindow(50, 100));
+  byId("outline").addEventListener("change", (event) => setOutline(event.target.checked));
+  for (const radio of document.querySelectorAll("input[name=plane]")) {
+    radio.addEventListener("change", () => setPlane(radio.value));
+  }
+  function setOutline(on) {
+    state.outline = on;
+    show();
+  }
+  function setPlane(plane) {
+    state.plane = plane;
+    show();
+  }
+
+  const KEYS = {
+    ArrowUp: () => move(1),
+    ArrowDown: () => move(-1),
+    PageUp: () => move(10),
+    PageDown: () => move(-10),
+    1: () => setPlane(NAMES[0]),
+    2: () => setPlane(NAMES[1]),
+    3: () => setPlane(NAMES[2]),
+    "[": () => setWindow(state.level, state.width - 5),
+    "]": () => setWindow(state.level, state.width + 5),
+    "-": () => setWindow(state.level - 2, state.width),
+    "=": () => setWindow(state.level + 2, state.width),
+    0: () => setWindow(50, 100),
+    n: () => chooseNext(1),
+    p: () => chooseNext(-1),
+    o: () => setOutline(!state.outline),
+  };
+  document.addEventListener("keydown", (event) => {
+    const act = KEYS[event.key];
+    const own = event.target.type === "range" || event.target.type === "radio"; // arrows move these by themselves
+    if (!act || event.ctrlKey || event.metaKey || event.altKey || (own && /^(Arrow|Page)/.test(event.key))) return;
+    event.preventDefault();
+    act();
+  });
+
+  for (const pane of PANES) {
+    const canvas = byId(pane);
+    let from = null;
+    canvas.addEventListener("pointerdown", (event) => {
+      from = { x: event.clientX, y: event.clientY, level: state.level, width: state.width, dragged: false };
+      canvas.setPointerCapture(event.pointerId);
+    });
+    canvas.addEventListener("pointermove", (event) => {
+      if (!from) return;
+      const [right, down] = [event.clientX - from.x, event.clientY - from.y];
+      from.dragged = from.dragged || Math.hypot(right, down) > 4;
+      if (from.dragged) setWindow(from.level + down / 3, from.width + right / 2);
+    });
+    canvas.addEventListener("pointerup", (event) => {
+      const box = canvas.getBoundingClientRect();
+      const u = Math.floor(((event.clientX - box.left) / box.width) * (canvas.width / SCALE));
+      const v = Math.floor(((event.clientY - box.top) / box.height) * (canvas.height / SCALE));
+      const voxel = voxelAt(u, v);
+      if (from && !from.dragged && voxel) {
+        state.voxel = voxel;
+        show();
+      }
+      from = null;
+    });
+    canvas.addEventListener("pointercancel", () => (from = null));
+    canvas.addEventListener(
+      "wheel",
+      (event) => {
+        if (event.ctrlKey || !event.deltaY) return;
+        event.preventDefault();
+        move(event.deltaY < 0 ? 1 : -1);
+      },
+      { passive: false },
+    );
+  }
+
+  const bar = byId("colours").getContext("2d");
+  for (let n = 0; n < 160; n++) {
+    const c = 3 * Math.floor((255 * n) / 159);
+    bar.fillStyle = `rgb(${colours[c]}, ${colours[c + 1]}, ${colours[c + 2]})`;
+    bar.fillRect(n, 0, 1, 10);
+  }
+  if (rows.length) choose(rows[0]);
+  else show();
+})();

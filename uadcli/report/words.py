@@ -1,0 +1,75 @@
+"""Verdicts and measures in plain words, for people who do not know the program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from uadcli.report.markup import NOT_COMPUTED, number
+
+VERDICTS = {"pass": "passed", "warn": "look first", "fail": "failed"}
+ADVICE = {
+    "pass": "All checks passed. They test the preparation of the scan, not whether the map is right.",
+    "warn": "Something is unusual. Look at the check pictures before you use the map.",
+    "fail": "The scan was probably not prepared rightly. Do not use the map unless the check pictures convince you.",
+}
+UNIT = {"brain_volume_ml": (0, " ml"), "mask_overlap": (2, " of 1"), "border_fraction": (2, " of 1")}
+CHECKS = {
+    "brain_volume_ml": {
+        "pass": "The brain mask is as large as a brain usually is",
+        "warn": "The brain mask is unusually small or large: it may miss brain or hold other tissue",
+        "fail": "The brain mask cannot be a whole adult brain and nothing else",
+    },
+    "mask_overlap": {
+        "pass": "The brain lies where the template's brain lies",
+        "warn": "The brain lies only roughly where the template's brain lies",
+        "fail": "The brain does not lie on the template's brain: the registration has failed",
+    },
+    "border_fraction": {
+        "pass": "The whole brain is in the picture",
+        "warn": "A part of the brain is cut off by the edge of the picture; nothing can be found there",
+    },
+    "stretch": {
+        "pass": "The brain has the proportions of a brain",
+        "warn": "The brain had to be stretched to fit: check the header's voxel sizes and the brain mask",
+        "fail": "The brain had to be stretched beyond belief: a part of it is missing, or the voxel sizes are wrong",
+    },
+    "similarity": {
+        "pass": "The registered scan looks like the template",
+        "warn": "The registered scan looks only roughly like the template",
+        "fail": "The registered scan does not look like the template",
+    },
+}
+
+
+def verdict_word(verdict: str | None) -> str:
+    """A verdict in one or two words."""
+    return VERDICTS.get(verdict or "", NOT_COMPUTED)
+
+
+def verdict_class(verdict: str | None) -> str:
+    """The verdict as a class of the style sheet; empty for one that it does not know."""
+    return str(verdict) if verdict in VERDICTS else ""
+
+
+def advice(verdict: str | None) -> str:
+    """What to do after such a verdict."""
+    return ADVICE.get(verdict or "", "No check could be computed.")
+
+
+def check_sentence(check: Mapping[str, Any]) -> str:
+    """One check (`name`, `value`, `verdict`, `text`) of a sidecar as a sentence; unknown ones by their own text."""
+    name, value, verdict = str(check["name"]), check["value"], str(check["verdict"])
+    if value is None or verdict not in VERDICTS:
+        return f"Not computed: {check['text']}."
+    digits, unit = UNIT.get(name, (2, ""))
+    sentence = CHECKS.get(name, {}).get(verdict, str(check["text"]))
+    return f"{sentence} ({name.removesuffix('_ml').replace('_', ' ')} {number(value, digits)}{unit})."
+
+
+def marked_sentence(count: int, volume_ml: float | None) -> str:
+    """How much is marked."""
+    if not count:
+        return "Nothing is marked. This does not mean that the brain is healthy."
+    regions = "1 region is marked" if count == 1 else f"{count} regions are marked"
+    return f"{regions}, {number(volume_ml)} ml in all."
