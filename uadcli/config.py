@@ -19,7 +19,17 @@ Contrast = Literal["T1w", "T2w", "FLAIR"]
 CONTRASTS: tuple[str, ...] = get_args(Contrast)
 Strip = Literal["hd-bet", "atlas", "none"]
 STRIPS: tuple[str, ...] = get_args(Strip)
-SCORES: tuple[str, ...] = ("siamese", "absolute", "bright", "dark", "bright-weighted", "ssim", "mahalanobis")
+SCORES: tuple[str, ...] = (
+    "fusion-absolute",
+    "fusion-bright",
+    "siamese",
+    "absolute",
+    "bright",
+    "dark",
+    "bright-weighted",
+    "ssim",
+    "mahalanobis",
+)
 Space = Literal["native", "mni", "both"]
 SPACES: tuple[str, ...] = get_args(Space)
 

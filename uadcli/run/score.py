@@ -15,6 +15,7 @@ from uadcli.imaging.slices import GRID_AFFINE, from_slices, occupied, to_slices
 from uadcli.reconstruction.reconstructors import CddpmReconstructor, Progress
 from uadcli.reconstruction.weights import Weights
 from uadcli.run.prepare import Prepared
+from uadcli.scoring import fusion
 from uadcli.scoring.components import Component, components
 from uadcli.scoring.mahalanobis import mahalanobis_score
 from uadcli.scoring.residual import anomaly_score, postprocess
@@ -39,6 +40,17 @@ def reconstruct(
     recon = np.zeros_like(slices)
     recon[indices] = CddpmReconstructor(loaded.model, settings, device, progress)(slices[indices], indices.tolist())
     return np.where(mask, from_slices(recon), 0).astype(np.float32)
+
+
+def probability(
+    loaded: Weights, x: Array, recon: Array, mask: Mask, config: DetectConfig, device: str = "cpu"
+) -> Array:
+    """The probability of abnormality (96, 96, 80) that the score network of the weights gives; 0 outside the mask."""
+    from uadcli.scoring.siamese import siamese_score
+
+    network, size = siamese_network(loaded), config.reconstruction.batch_size
+    stack = siamese_score(network, to_slices(x), to_slices(recon), occupied(mask), device, size)
+    return np.where(mask, from_slices(stack), 0).astype(np.float32)
 
 
 def draws(loaded: Weights, x: Array, mask: Mask, config: ReconstructionConfig, device: str = "cpu") -> Array:
@@ -68,17 +80,9 @@ def score(
     Raises `UsageError` for an unknown kind.
     """
     if kind == SIAMESE:
-        from uadcli.scoring.siamese import siamese_score
-
-        stack = siamese_score(
-            siamese_network(loaded),
-            to_slices(x),
-            to_slices(recon),
-            occupied(mask),
-            device,
-            config.reconstruction.batch_size,
-        )
-        return np.where(mask, from_slices(stack), 0).astype(np.float32)
+        return probability(loaded, x, recon, mask, config, device)
+    if kind in fusion.RESIDUALS:
+        return fusion.fused_score(x, recon, probability(loaded, x, recon, mask, config, device), mask, kind)
     if kind == "ssim":
         return postprocess(ssim_score(x, recon, mask), mask, config.scoring)
     if kind == "mahalanobis":
