@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from uadcli.errors import OutputError
+from uadcli.errors import OutputError, QualityError
 
 SCHEMA_VERSION = 1
 RESEARCH_USE = "Research use only; not a medical device. A voxel that is not marked is not thereby healthy."
@@ -44,6 +44,7 @@ class Sidecar:
     peak_memory_mb: float
     outputs: dict[str, str]
     space: str
+    requested: dict[str, Any]
     seconds: dict[str, float] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
     research_use_only: str = RESEARCH_USE
@@ -55,6 +56,15 @@ class Sidecar:
         first = {key: values.pop(key) for key in ("schema_version", "research_use_only", "tool", "versions")}
         content: dict[str, Any] = finite(first | values)
         return content
+
+
+def refuse_failed(scan: Path, content: dict[str, Any]) -> None:
+    """Raises `QualityError` if the sidecar `content` of a scan says that quality control failed."""
+    if content["qc"]["verdict"] == "fail":
+        failed = ", ".join(c["name"] for c in content["qc"]["checks"] if c["verdict"] == "fail")
+        raise QualityError(
+            f"quality control failed ({failed})", path=scan, hint="Look at the overlay; try --brain-mask."
+        )
 
 
 def versions() -> dict[str, str | None]:
