@@ -9,7 +9,7 @@ import os
 import resource
 import secrets
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,17 @@ class Sidecar:
         first = {key: values.pop(key) for key in ("schema_version", "research_use_only", "tool", "versions")}
         content: dict[str, Any] = finite(first | values)
         return content
+
+
+def is_complete(content: Any) -> bool:
+    """Whether what was read from a file is a sidecar of this schema, with every key and tables where they belong."""
+    tables = ("tool", "input", "contrast", "weights", "settings", "requested", "outputs", "qc", "anomaly")
+    return (
+        isinstance(content, dict)
+        and {f.name for f in fields(Sidecar)} <= set(content)
+        and content["schema_version"] == SCHEMA_VERSION
+        and all(isinstance(content[key], dict) for key in tables)
+    )
 
 
 def refuse_failed(scan: Path, content: dict[str, Any]) -> None:
