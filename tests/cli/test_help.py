@@ -25,7 +25,17 @@ def run(*arguments):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["detect", "--help"], ["evaluate", "--help"], ["cite"], ["config"], []]
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["detect", "--help"],
+        ["batch", "--help"],
+        ["evaluate", "--help"],
+        ["cite"],
+        ["config"],
+        [],
+    ],
 )
 def test_light_commands_load_nothing_heavy(arguments):
     done = subprocess.run(
@@ -54,7 +64,9 @@ def test_version():
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("command", ["detect", "train", "calibrate", "export", "evaluate", "doctor", "cite", "config"])
+@pytest.mark.parametrize(
+    "command", ["detect", "batch", "train", "calibrate", "export", "evaluate", "doctor", "cite", "config"]
+)
 def test_every_command_is_listed_and_has_help(command):
     assert command in run("--help").stdout
     done = run(command, "--help")
