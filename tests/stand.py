@@ -85,7 +85,7 @@ def _content(
 def run(
     *paths: Path, config: DetectConfig | None = None, options: DetectOptions = OPTIONS, **more: Any
 ) -> batch.BatchResult:
-    output = more.pop("output", paths[0].parent / "out")
+    output = more.pop("output") if "output" in more else paths[0].parent / "out"
     asked = batch.BatchOptions(**{"workers": 0, **more})
     request = batch.Request(paths, output, config or DetectConfig(), options, asked)
     reporter = Reporter(silent=True)

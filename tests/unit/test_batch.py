@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 from stand import OPTIONS, Stand, counts, files_below, rows, run
 
-from uadcli.errors import InputError, OutputError, UsageError, WeightsError
+from uadcli.config import DetectConfig
+from uadcli.errors import BatchError, InputError, OutputError, UsageError, WeightsError
 from uadcli.report import sidecar
-from uadcli.run import batch, tables
+from uadcli.run import batch, plan, stages, tables
+from uadcli.run.inputs import Found
+from uadcli.run.workers import Died
 
 
 def test_a_folder_is_mirrored_and_the_model_is_loaded_once(scans: Path, stand: Stand) -> None:
@@ -79,6 +82,8 @@ def test_fail_fast_stops_and_says_what_is_not_done(scans: Path, stand: Stand) ->
     assert stand.prepared == ["a.nii"]
     assert counts(result) == (0, 0, 1)
     assert [row["status"] for row in rows(result.summary)] == ["failed", "not done", "not done"]
+    with pytest.raises(BatchError, match="1 of 3 scans failed, 2 are not begun"):
+        batch.refuse_failed(result)
 
 
 def test_strict_counts_a_failed_quality_control_each_time(scans: Path, stand: Stand) -> None:
@@ -175,3 +180,12 @@ def test_workers_are_chosen_by_cores_and_memory(monkeypatch: pytest.MonkeyPatch)
         assert batch.worker_count(None) == count
     assert batch.worker_count(0) == 0
     assert batch.worker_count(9) == 9
+
+
+def test_a_worker_that_dies_is_a_failure_for_want_of_memory(scans: Path) -> None:
+    job = plan.jobs([Found(scans / "a.nii")], scans.parent / "out", OPTIONS)[0]
+    settings = stages.Settings(DetectConfig(), "cpu", 1)
+    failure = batch._finish(job, Died(-9), settings, lambda path, digest: pytest.fail("loaded"))
+    assert isinstance(failure, tables.Failure)
+    assert (failure.stage, failure.code) == ("preparation", 5)
+    assert "--workers" in failure.message

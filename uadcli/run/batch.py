@@ -69,21 +69,23 @@ class Plan:
 
 @dataclass(frozen=True)
 class BatchResult:
-    """The table of all scans, the table of those that failed, and how many were done, skipped and failed."""
+    """The table of all scans, the table of those that failed, and how many were done, skipped, failed, not begun."""
 
     summary: Path
     failed_table: Path
     done: int
     skipped: int
     failed: int
+    left: int
 
 
 def refuse_failed(result: BatchResult | None) -> None:
     """Raises `BatchError` if a scan failed; None is a batch that was only planned."""
     if result and result.failed:
-        total = result.done + result.skipped + result.failed
+        total = result.done + result.skipped + result.failed + result.left
+        rest = f", {result.left} are not begun" if result.left else ""
         hint = "Look there, mend them, and give --retry-failed."
-        raise BatchError(f"{result.failed} of {total} scans failed", path=result.failed_table, hint=hint)
+        raise BatchError(f"{result.failed} of {total} scans failed{rest}", path=result.failed_table, hint=hint)
 
 
 def make_plan(request: Request, reporter: Reporter) -> Plan:
@@ -132,7 +134,9 @@ def batch(request: Request, todo: Plan, reporter: Reporter) -> BatchResult:
             _work(run, to_run, request, reporter)
     finally:
         tables.write_summary(run.summary, todo.jobs, run.failed)
-    return BatchResult(run.summary, run.table, run.done, run.skipped, len(run.failed_now))
+    failed = len(run.failed_now)
+    left = run.total - run.done - run.skipped - failed
+    return BatchResult(run.summary, run.table, run.done, run.skipped, failed, left)
 
 
 def _work(run: _Run, jobs: list[Job], request: Request, reporter: Reporter) -> None:
@@ -220,7 +224,9 @@ class _Run:
         for text in content["warnings"]:
             self.reporter.warn(f"{job.scan}: {text}")
         seconds, volume = sum(content["seconds"].values()), content["anomaly"]["volume_ml"]
-        self.reporter.info(f"{job.name}  {seconds:.1f} s, {volume:.1f} ml, quality {content['qc']['verdict']}")
+        self.reporter.info(
+            f"{tables.escaped(job.name)}  {seconds:.1f} s, {volume:.1f} ml, quality {content['qc']['verdict']}"
+        )
 
     def _fail(self, job: Job, failure: Failure) -> None:
         self.failed_now.add(job.name)

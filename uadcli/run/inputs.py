@@ -35,7 +35,7 @@ class Search:
 
 
 def find(inputs: Sequence[Path], listed: Sequence[Path], selection: Selection, output: Path) -> Search:
-    """Every scan of the inputs, in their order, the content of folders by name; nothing below `output`.
+    """Every scan of the inputs, in their order, the content of folders by name; `output` inside a folder is left out.
 
     A file's results go straight into the output folder, those of a folder or pattern are mirrored. In `listed` a
     path that does not exist is kept (it fails as a scan) and no character is special.
@@ -80,7 +80,8 @@ def read_list(source: str, nul: bool = False) -> list[Path]:
 def _filled(path: Path, scans: Iterator[Found]) -> list[Found]:
     result = list(scans)
     if not result:
-        raise UsageError("holds no scan", path=path, hint=f"Scans end in {', '.join(SUFFIXES[:4])}, .mgz and so on.")
+        hint = "Scans end in .nii, .nii.gz, .img, .hdr or .mgz; convert DICOM with `dcm2niix -z y FOLDER`."
+        raise UsageError("holds no scan", path=path, hint=hint)
     return result
 
 
@@ -92,7 +93,7 @@ def _matching(pattern: Path, output: Path, left_out: list[Path]) -> Iterator[Fou
     for name in sorted(glob.glob(str(pattern), recursive=True)):
         path = Path(name)
         if path.is_dir():
-            if "**" not in parts:  # which already goes into every folder
+            if "**" not in parts and not _same(path, output):  # "**" already goes into every folder
                 yield from _below(path, root, output, left_out)
         elif _is_scan(path, left_out) and not _inside(path, output):
             yield Found(path, path.parent.relative_to(root))
@@ -104,7 +105,7 @@ def _below(folder: Path, root: Path, output: Path, left_out: list[Path]) -> Iter
         folders[:] = sorted(f for f in folders if not f.startswith(".") and not _same(here / f, output))
         for name in sorted(files):
             path = here / name
-            if not name.startswith(".") and not _same(here, output) and _is_scan(path, left_out):
+            if not name.startswith(".") and _is_scan(path, left_out):
                 yield Found(path, here.relative_to(root))
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from uadcli import __version__, device
 from uadcli.config import DetectConfig, to_dict
-from uadcli.errors import UsageError
+from uadcli.errors import UsageError, WeightsError
 from uadcli.imaging.volume import file_sha256, stem
 from uadcli.report import sidecar
 from uadcli.run import describe, outputs
@@ -130,7 +130,7 @@ def to_do(job: Job, config: DetectConfig, weights_of: WeightsOf) -> str:
     if content is None:
         return "no sidecar" if not job.files.paths["sidecar"].exists() else "the sidecar is incomplete"
     for what, value, wanted in (
-        ("another version of uad", content["tool"].get("version"), __version__),
+        ("another version of uad", content["tool"]["version"], __version__),
         ("other settings", _deciding(content["settings"]), _deciding(to_dict(config))),
         ("other options", content["requested"], describe.requested(job.options)),
         ("other files", content["outputs"], {key: path.name for key, path in job.files.paths.items()}),
@@ -139,11 +139,12 @@ def to_do(job: Job, config: DetectConfig, weights_of: WeightsOf) -> str:
             return what
     if not all(path.exists() for path in job.files.paths.values()):
         return "a file is missing"
-    if content["weights"].get("sha256") != weights_of(content["contrast"].get("value")):
-        return "other weights"
-    if not job.scan.is_file() or content["input"].get("sha256") != file_sha256(job.scan):
-        return "another scan"
-    return ""
+    try:
+        if content["weights"]["sha256"] != weights_of(content["contrast"]["value"]):
+            return "other weights"
+        return "another scan" if content["input"]["sha256"] != file_sha256(job.scan) else ""
+    except (WeightsError, OSError) as error:  # the run says so of this scan, and goes on with the others
+        return f"cannot be compared: {error}"
 
 
 def read_sidecar(job: Job) -> dict[str, Any] | None:
@@ -157,5 +158,5 @@ def read_sidecar(job: Job) -> dict[str, Any] | None:
 
 def _deciding(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings without the batch size, which changes only time and memory."""
-    part = settings.get("reconstruction")
+    part = settings["reconstruction"]
     return settings | {"reconstruction": part | {"batch_size": None} if isinstance(part, dict) else part}

@@ -98,6 +98,11 @@ def _write(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]
 
 def _cell(value: Any) -> str:
     text = "n/a" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+    return escaped(text)
+
+
+def escaped(text: str) -> str:
+    """A name on one line: tabs, line ends and backslashes as `\\t`, `\\n`, `\\r` and `\\\\`."""
     return "".join(ESCAPES.get(letter, letter) for letter in text)
 
 
