@@ -7,6 +7,8 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
+
 
 def double(number: int) -> int:
     return 2 * number
@@ -45,3 +47,12 @@ class Unpicklable:
 
 def forever_but_in_other(folder: Path) -> Path:
     return folder if folder.name == "other" else forever(folder)
+
+
+def megabytes(number: int) -> tuple[object, float]:
+    """An array of 8 MB, and the resident memory of this process in MB."""
+    return np.full(1_000_000, number, dtype=np.float64), resident_mb()
+
+
+def resident_mb() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -56,3 +56,14 @@ def test_closing_unwinds_what_is_at_work(tmp_path: Path) -> None:
 def test_what_cannot_be_sent_is_an_error_not_a_hang() -> None:
     with pytest.raises(TypeError, match="not to be sent"):
         list(Workers(workloads.double, 1).run([workloads.Unpicklable()]))  # type: ignore[list-item]
+
+
+def test_memory_stays_flat_over_200_results() -> None:
+    here, there = [], []
+    for _, result in Workers(workloads.megabytes, 1).run(range(200)):
+        assert not isinstance(result, Died)
+        there.append(result[1])
+        del result
+        here.append(workloads.resident_mb())
+    assert here[-1] < 1.05 * here[20]
+    assert there[-1] < 1.05 * there[20]
