@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from stand import Stand
 
 from uadcli.config import EncoderConfig, ModelConfig, UNetConfig
 
@@ -34,3 +35,19 @@ def tiny() -> ModelConfig:
         unet=UNetConfig(channels=8, multipliers=(1, 2), blocks=1, unshuffle=2, head_channels=8, embedding=16),
         encoder=EncoderConfig(blocks=(1, 1), width=4, condition=16, norm="group", unshuffle=2),
     )
+
+
+@pytest.fixture
+def stand(monkeypatch: pytest.MonkeyPatch) -> Stand:
+    """Both halves of a detection replaced."""
+    return Stand(monkeypatch)
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    """A folder of three files that stand for scans."""
+    folder = tmp_path / "in"
+    for name in ("a.nii", "deep er/b.nii", "deep er/ü/c.nii.gz"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    return folder

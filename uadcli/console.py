@@ -51,6 +51,8 @@ class Stage:
 class Reporter:
     """Tells the user about one command, and remembers `seconds` per stage and `warnings` for the sidecar.
 
+    `failed_stage` is the stage that an error escaped from, else empty.
+
     `verbosity` is -1 (warnings and errors only), 0, or 1 (details too). `silent` prints nothing and still remembers.
     As a context manager it closes the log file, and writes the traceback of an escaping error into it.
     """
@@ -66,6 +68,7 @@ class Reporter:
         self.silent, self.verbosity = silent, verbosity
         self.seconds: dict[str, float] = {}
         self.warnings: list[str] = []
+        self.failed_stage = ""
         self._stream = stream or sys.stderr
         self._log = _open_log(log_file) if log_file else None
         self._expected: dict[str, float] = {}
@@ -93,6 +96,9 @@ class Reporter:
                     yield stage
             else:
                 yield stage
+        except BaseException:
+            self.failed_stage = self.failed_stage or name  # the innermost sees it first
+            raise
         finally:
             self._current = outer
         self.seconds[name] = self.seconds.get(name, 0.0) + stage.elapsed

@@ -57,3 +57,9 @@ class QualityError(UadError):
     """Quality control failed and `--strict` was given."""
 
     exit_code = 7
+
+
+class BatchError(UadError):
+    """Some scans of a batch failed; the others are done."""
+
+    exit_code = 8

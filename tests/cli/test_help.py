@@ -25,7 +25,17 @@ def run(*arguments):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["detect", "--help"], ["evaluate", "--help"], ["cite"], ["config"], []]
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["detect", "--help"],
+        ["batch", "--help"],
+        ["evaluate", "--help"],
+        ["cite"],
+        ["config"],
+        [],
+    ],
 )
 def test_light_commands_load_nothing_heavy(arguments):
     done = subprocess.run(
@@ -55,7 +65,7 @@ def test_version():
 
 
 @pytest.mark.parametrize(
-    "command", ["detect", "train", "calibrate", "export", "view", "evaluate", "doctor", "cite", "config"]
+    "command", ["detect", "batch", "train", "calibrate", "export", "evaluate", "view", "doctor", "cite", "config"]
 )
 def test_every_command_is_listed_and_has_help(command):
     assert command in run("--help").stdout

@@ -69,6 +69,6 @@ def test_every_option_shown_alone_is_in_some_help():
         assert FLAG.findall(piece)[0] in known, piece
 
 
-@pytest.mark.parametrize("flag", sorted((flags("detect") | flags("evaluate")) - {"--help"}))
-def test_every_option_of_detect_and_evaluate_is_in_the_readme(flag):
+@pytest.mark.parametrize("flag", sorted((flags("detect") | flags("evaluate") | flags("batch")) - {"--help"}))
+def test_every_option_of_detect_evaluate_and_batch_is_in_the_readme(flag):
     assert re.search(rf"{flag}(?![a-z0-9-])", readme()), f"{flag} is not in the README"

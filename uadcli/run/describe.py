@@ -76,8 +76,22 @@ def sidecar_of(
         peak_memory_mb=round(sidecar.peak_memory_mb()),
         outputs={key: path.name for key, path in files.paths.items()},
         space=options.space,
+        requested=requested(options),
         seconds={k: round(v, 2) for k, v in reporter.seconds.items()},
     ).to_dict()
+
+
+def requested(options: DetectOptions) -> dict[str, Any]:
+    """The options that decide a result beside settings and weights, as given: a batch resumes by them."""
+    return {
+        "contrast": options.contrast,
+        "score": options.score,
+        "threshold": options.threshold,
+        "volume": options.volume,
+        "geometry": options.geometry,
+        "space": options.space,
+        "brain_mask": options.brain_mask.name if options.brain_mask else None,
+    }
 
 
 def row(component: Component, prepared: Prepared) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""`uad detect`: from a scan file to an anomaly map on the scan's own grid. Read `_run` for the way of the data."""
+"""`uad detect`: from a scan file to an anomaly map on the scan's own grid. Read `ready_scan`, then `finish`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from uadcli import device
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
-from uadcli.errors import QualityError, UsageError
+from uadcli.errors import UsageError
 from uadcli.imaging import geometry, volume
 from uadcli.imaging.geometry import Array
 from uadcli.imaging.slices import GRID_AFFINE
@@ -62,6 +63,16 @@ class DetectResult:
 
 
 @dataclass(frozen=True)
+class ReadyScan:
+    """A scan ready for its model: as read, on the model's grid, its brain mask on its canonical grid, its contrast."""
+
+    scan: Scan
+    prepared: Prepared
+    brain: NDArray[np.bool_]
+    found: FoundContrast
+
+
+@dataclass(frozen=True)
 class Findings:
     """The result on the model's grid (96, 96, 80): map, component labels, pseudo-healthy volume, and the table."""
 
@@ -89,14 +100,11 @@ def detect(
     path, target = Path(scan), Path(output) if output is not None else None
     if not path.exists():
         volume.read_scan(path)  # says what is wrong
-    threshold = _threshold_option(options.threshold)
+    threshold = threshold_option(options.threshold)
     files = outputs.plan(path, target, options.space, options.save, options.only_map, options.overwrite, options.html)
     result = _run(path, files, config, options, threshold, reporter)
-    if options.strict and result.sidecar["qc"]["verdict"] == "fail":
-        failed = ", ".join(c["name"] for c in result.sidecar["qc"]["checks"] if c["verdict"] == "fail")
-        raise QualityError(
-            f"quality control failed ({failed})", path=path, hint="Look at the overlay; try --brain-mask."
-        )
+    if options.strict:
+        sidecar.refuse_failed(path, result.sidecar)
     return result
 
 
@@ -108,12 +116,21 @@ def _run(
     threshold: float | None,
     reporter: Reporter,
 ) -> DetectResult:
-    from uadcli.reconstruction import weights
-
     name, why = device.choose(options.device)
     threads = device.bound_threads(options.threads)
     reporter.info(f"{sidecar.RESEARCH_USE}")
     reporter.info(f"device {name} ({why}), {threads} threads")
+    ready = ready_scan(path, config, options, name, reporter)
+    return finish(ready, files, config, options, threshold, name, reporter)
+
+
+def ready_scan(path: Path, config: DetectConfig, options: DetectOptions, name: str, reporter: Reporter) -> ReadyScan:
+    """The first half of a detection, which needs no model: read, strip, register, correct, tell the contrast.
+
+    `name` is the torch device of the brain mask. Raises `InputError`, and `WeightsError` where no model fits.
+    """
+    from uadcli.reconstruction import weights
+
     with reporter.stage("read"):
         scan = volume.read_scan(path, volume=options.volume, geometry=options.geometry)
     for text in scan.warnings:
@@ -122,9 +139,28 @@ def _run(
     if known or options.weights:  # a missing model is better known now than in a minute
         weights.find(options.weights, known.contrast if known else None)
     prepared, brain = prepare(scan, config.preprocess, brain_mask=options.brain_mask, device=name, stage=reporter.stage)
-    found = _contrast(known, prepared, reporter)
+    return ReadyScan(scan, prepared, brain, _contrast(known, prepared, reporter))
+
+
+def finish(
+    ready: ReadyScan,
+    files: Outputs,
+    config: DetectConfig,
+    options: DetectOptions,
+    threshold: float | None,
+    name: str,
+    reporter: Reporter,
+    load: Callable[[Path, str | None], Weights] | None = None,
+) -> DetectResult:
+    """The second half: reconstruct on the device `name`, score, write; the sidecar, which vouches for all, comes last.
+
+    `load` takes the place of `weights.load`. `threshold` is None for the calibrated one. Raises `UadError`s.
+    """
+    from uadcli.reconstruction import weights
+
+    scan, prepared, brain, found = ready.scan, ready.prepared, ready.brain, ready.found
     with reporter.stage("weights"):
-        loaded = weights.load(*weights.find(options.weights, found.contrast))
+        loaded = (load or weights.load)(*weights.find(options.weights, found.contrast))
         if found.contrast not in loaded.card.contrasts:
             covered = ", ".join(loaded.card.contrasts)
             raise UsageError(f"{loaded.card.name} does not cover {found.contrast}", hint=f"It covers {covered}.")
@@ -142,6 +178,8 @@ def _run(
         if check.verdict != "pass":
             reporter.warn(f"quality control, {check.verdict}: {check.name} is {check.value:.2f} ({check.text})")
     with reporter.stage("write"):
+        if "sidecar" in files.paths:  # an old one must not vouch for new files
+            files.paths["sidecar"].unlink(missing_ok=True)
         _write(files, scan, brain, prepared, findings, options)
     content = describe.sidecar_of(
         scan, files, prepared, loaded, found, findings, verdict, config, options, name, reporter
@@ -155,7 +193,8 @@ def _run(
     return DetectResult(files.map, content)
 
 
-def _threshold_option(text: str) -> float | None:
+def threshold_option(text: str) -> float | None:
+    """None for `calibrated`, else the number. Raises `UsageError`."""
     if text == "calibrated":
         return None
     try:

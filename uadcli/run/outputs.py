@@ -37,6 +37,15 @@ def plan(
 
     Without `output` the map is `<scan>_desc-anomaly_map.nii.gz` beside the scan. Raises `UsageError`, `OutputError`.
     """
+    outputs = name(scan, output, space, save, only_map, html)
+    _check(outputs, scan, overwrite)
+    return outputs
+
+
+def name(
+    scan: Path, output: Path | None, space: str, save: tuple[str, ...], only_map: bool, html: bool = False
+) -> Outputs:
+    """The names alone, whether or not they can be written. Raises `UsageError` for a map that is no NIfTI file."""
     target = output or scan.with_name(f"{stem(scan)}_desc-anomaly_map.nii.gz")
     if not target.name.endswith((".nii.gz", ".nii")):
         raise UsageError("the map is a NIfTI file", path=target, hint="End its name in .nii.gz.")
@@ -54,9 +63,7 @@ def plan(
     names |= {key: extras[key] for key in wanted}
     if html:
         names["page"] = f"{base}.html"
-    outputs = Outputs({key: target.parent / name for key, name in names.items()})
-    _check(outputs, scan, overwrite)
-    return outputs
+    return Outputs({key: target.parent / file for key, file in names.items()})
 
 
 def _check(outputs: Outputs, scan: Path, overwrite: bool) -> None:

@@ -1,0 +1,113 @@
+"""A batch with stand-ins for what is slow: both halves of a detection, and loading the weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from uadcli import __version__
+from uadcli.config import DetectConfig, to_dict
+from uadcli.console import Reporter
+from uadcli.errors import InputError
+from uadcli.imaging.volume import file_sha256
+from uadcli.report import sidecar
+from uadcli.run import batch, describe, detect
+from uadcli.run.detect import DetectOptions, DetectResult
+
+OPTIONS = DetectOptions(device="cpu", threads=1)
+
+
+class Stand:
+    """Stands for both halves of a detection: a scan's text says what happens to it; counts what is done."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from uadcli.reconstruction import weights
+
+        self.prepared: list[str] = []
+        self.loads = 0
+        self.sha256 = weights.find(None)[1]
+        monkeypatch.setattr(detect, "ready_scan", self.ready)
+        monkeypatch.setattr(detect, "finish", self.finish)
+        monkeypatch.setattr(weights, "load", self.load)
+
+    def load(self, path: Path, digest: str | None) -> str | None:
+        self.loads += 1
+        return digest
+
+    def ready(self, path: Path, config: DetectConfig, options: DetectOptions, name: str, reporter: Reporter) -> Any:
+        self.prepared.append(path.name)
+        with reporter.stage("brain mask"):
+            if not path.exists():
+                raise InputError("no such file", path=path)
+            if "bad" in path.read_text():
+                raise InputError("no brain\twas found", path=path)
+            if "bug" in path.read_text():
+                raise ZeroDivisionError("by nothing")
+        return SimpleNamespace(path=path, sha256=file_sha256(path))
+
+    def finish(self, ready, files, config, options, threshold, name, reporter, load) -> DetectResult:  # type: ignore[no-untyped-def]
+        from uadcli.reconstruction import weights
+
+        text = ready.path.read_text()
+        with reporter.stage("reconstruction"):
+            digest = load(*weights.find(options.weights))
+            if "memory" in text:
+                raise MemoryError
+        with reporter.stage("write"):
+            for key, path in files.paths.items():
+                if key != "sidecar":
+                    path.write_text(f"{text} {config} {options.threshold}")
+                if "full" in text:
+                    raise OSError(28, "No space left on device")
+        content = _content(ready.sha256, digest, files, config, options, "fail" if "poor" in text else "pass")
+        sidecar.write_json(files.paths["sidecar"], content)
+        return DetectResult(files.map, content)
+
+
+def _content(
+    digest: str, weights: str, files: Any, config: DetectConfig, options: DetectOptions, verdict: str
+) -> dict[str, Any]:
+    return sidecar.Sidecar(
+        tool={"name": "uad", "version": __version__}, command=options.command, input={"sha256": digest},
+        contrast={"value": "FLAIR", "source": "file name"}, weights={"sha256": weights}, device="cpu", seed=0,
+        score="absolute", threshold={"value": 0.1}, settings=to_dict(config), strip="none", brain_volume_ml=1400.0,
+        registration={"mask_overlap": 0.9, "similarity": float("nan")},
+        anomaly={"volume_ml": 1.5, "components": [{"volume_ml": 1.0}, {"volume_ml": 0.5}]},
+        qc={"verdict": verdict, "checks": [{"name": "brain volume", "verdict": verdict}]}, warnings=["odd"],
+        peak_memory_mb=1.0, outputs={k: p.name for k, p in files.paths.items()}, space=options.space,
+        requested=describe.requested(options), seconds={"read": 1.0, "write": 0.5},
+    ).to_dict()  # fmt: skip
+
+
+def run(
+    *paths: Path, config: DetectConfig | None = None, options: DetectOptions = OPTIONS, **more: Any
+) -> batch.BatchResult:
+    output = more.pop("output") if "output" in more else paths[0].parent / "out"
+    asked = batch.BatchOptions(**{"workers": 0, **more})
+    request = batch.Request(paths, output, config or DetectConfig(), options, asked)
+    reporter = Reporter(silent=True)
+    return batch.batch(request, batch.make_plan(request, reporter), reporter)
+
+
+def steps(*paths: Path, config: DetectConfig | None = None, options: DetectOptions = OPTIONS) -> dict[str, str]:
+    request = batch.Request(
+        paths, paths[0].parent / "out", config or DetectConfig(), options, batch.BatchOptions(workers=0)
+    )
+    made = batch.make_plan(request, Reporter(silent=True))
+    return {step.job.scan.name: step.action if step.action == "skip" else step.reason for step in made.steps}
+
+
+def counts(result: batch.BatchResult) -> tuple[int, int, int]:
+    return result.done, result.skipped, result.failed
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    first, *lines = path.read_text().splitlines()
+    return [dict(zip(first.split("\t"), line.split("\t"), strict=True)) for line in lines]
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}

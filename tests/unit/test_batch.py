@@ -1,0 +1,202 @@
+"""A whole batch: what is done, what fails, and what its tables say."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stand import OPTIONS, Stand, counts, files_below, rows, run
+
+from uadcli.config import DetectConfig
+from uadcli.errors import BatchError, InputError, OutputError, UsageError, WeightsError
+from uadcli.report import sidecar
+from uadcli.run import batch, plan, stages, tables
+from uadcli.run.inputs import Found
+from uadcli.run.workers import Died
+
+
+def test_a_folder_is_mirrored_and_the_model_is_loaded_once(scans: Path, stand: Stand) -> None:
+    result = run(scans)
+    assert counts(result) == (3, 0, 0)
+    assert stand.loads == 1
+    maps = [name for name in files_below(scans.parent / "out") if name.endswith("_map.nii.gz")]
+    assert maps == [
+        "a_desc-anomaly_map.nii.gz",
+        "deep er/b_desc-anomaly_map.nii.gz",
+        "deep er/ü/c_desc-anomaly_map.nii.gz",
+    ]
+    summary = rows(result.summary)
+    assert [row["map"] for row in summary] == maps
+    assert summary[0] | {"input_sha256": ""} == {
+        "map": maps[0], "scan": str(scans / "a.nii"), "status": "done", "contrast": "FLAIR", "score": "absolute",
+        "threshold": "0.1", "volume_ml": "1.5", "components": "2", "largest_ml": "1", "qc": "pass",
+        "brain_volume_ml": "1400", "mask_overlap": "0.9", "similarity": "n/a", "warnings": "1", "seconds": "1.5",
+        "input_sha256": "", "research_use_only": sidecar.RESEARCH_USE,
+    }  # fmt: skip
+    assert rows(result.failed_table) == []
+    assert not list((scans.parent / "out").rglob(".*"))
+
+
+def test_one_bad_scan_never_stops_the_rest(scans: Path, stand: Stand) -> None:
+    (scans / "a.nii").write_text("bad")
+    for word in ("bug", "memory", "full"):
+        (scans / f"{word}.nii").write_text(word)
+    result = run(scans)
+    assert counts(result) == (2, 0, 4)
+    table = {row["map"].split("_")[0]: (row["stage"], row["code"]) for row in rows(result.failed_table)}
+    assert table == {
+        "a": ("brain mask", "3"),
+        "bug": ("brain mask", "1"),
+        "memory": ("reconstruction", "5"),
+        "full": ("write", "1"),
+    }
+    assert "no brain was found" in rows(result.failed_table)[0]["message"]
+    status = {row["map"].split("_")[0]: (row["status"], row["volume_ml"]) for row in rows(result.summary)}
+    assert status["a"] == ("failed", "n/a")
+    assert status["deep er/b"] == ("done", "1.5")
+    assert not list((scans.parent / "out").rglob("full*"))
+    assert not list((scans.parent / "out").rglob(".uad*"))
+
+
+def test_a_failed_scan_that_is_mended_leaves_the_table(scans: Path, stand: Stand) -> None:
+    (scans / "a.nii").write_text("bad")
+    (scans / "z.nii").write_text("bad")
+    run(scans)
+    (scans / "a.nii").write_text("good")
+    (scans / "deep er" / "b.nii").write_text("changed meanwhile")
+    stand.prepared.clear()
+    result = run(scans, retry_failed=True)
+    assert stand.prepared == ["a.nii", "z.nii"]
+    assert counts(result) == (1, 0, 1)
+    assert [row["map"] for row in rows(result.failed_table)] == ["z_desc-anomaly_map.nii.gz"]
+    assert [row["status"] for row in rows(result.summary)] == ["done", "failed", "done", "done"]
+
+
+def test_fail_fast_stops_and_says_what_is_not_done(scans: Path, stand: Stand) -> None:
+    (scans / "a.nii").write_text("bad")
+    result = run(scans, fail_fast=True)
+    assert stand.prepared == ["a.nii"]
+    assert counts(result) == (0, 0, 1)
+    assert [row["status"] for row in rows(result.summary)] == ["failed", "not done", "not done"]
+    with pytest.raises(BatchError, match="1 of 3 scans failed, 2 are not begun"):
+        batch.refuse_failed(result)
+
+
+def test_strict_counts_a_failed_quality_control_each_time(scans: Path, stand: Stand) -> None:
+    (scans / "a.nii").write_text("poor")
+    assert counts(run(scans)) == (3, 0, 0)
+    for _ in range(2):
+        result = run(scans, options=dataclasses.replace(OPTIONS, strict=True))
+        assert counts(result) == (0, 2, 1)
+        assert [(r["stage"], r["code"]) for r in rows(result.failed_table)] == [("quality control", "7")]
+        assert (rows(result.summary)[0]["status"], rows(result.summary)[0]["qc"]) == ("failed", "fail")
+
+
+def test_a_failure_of_another_selection_stays_in_the_table(scans: Path, stand: Stand) -> None:
+    (scans / "a.nii").write_text("bad")
+    run(scans)
+    result = run(scans / "deep er" / "b.nii", output=scans.parent / "out")
+    assert counts(result) == (1, 0, 0)
+    assert [row["map"] for row in rows(result.failed_table)] == ["a_desc-anomaly_map.nii.gz"]
+
+
+def test_parts_together_do_all_and_keep_apart_tables(scans: Path, stand: Stand) -> None:
+    (scans / "a.nii").write_text("bad")
+    results = [run(scans, shard=f"{i}/3") for i in (1, 2, 3)]
+    assert sum(result.done for result in results) == 2
+    assert sorted(stand.prepared) == ["a.nii", "b.nii", "c.nii.gz"]
+    assert len({result.summary for result in results} | {result.failed_table for result in results}) == 6
+    assert sum(len(rows(result.summary)) for result in results) == 3
+    stand.prepared.clear()
+    run(scans, retry_failed=True)
+    assert stand.prepared == ["a.nii"]
+
+
+def test_names_keep_their_letters_in_the_tables(tmp_path: Path, stand: Stand) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    names = ["tab\there", "line\nend", "back\\slash\\n", os.fsdecode(b"\xff raw")]
+    for name in names:
+        (folder / f"{name}.nii").write_text("bad")
+    result = run(folder)
+    assert sorted(tables.read_failed(result.failed_table)) == sorted(f"{n}_desc-anomaly_map.nii.gz" for n in names)
+    assert len(result.failed_table.read_bytes().splitlines()) == 5
+    stand.prepared.clear()
+    assert counts(run(folder, retry_failed=True)) == (0, 0, 4)
+
+
+def test_a_bids_root_gets_a_described_dataset_and_each_scan_its_own_contrast(tmp_path: Path, stand: Stand) -> None:
+    root = tmp_path / "bids"
+    for name in ("dataset_description.json", "sub-1/anat/sub-1_T1w.nii.gz", "sub-1/anat/sub-1_FLAIR.nii.gz"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    out = root / "derivatives" / "uad"
+    flair = dataclasses.replace(OPTIONS, contrast="FLAIR")
+    assert counts(run(root, output=out, options=flair)) == (1, 0, 0)
+    assert counts(run(root, output=out)) == (1, 1, 0)  # the selection is no parameter of the result
+    assert json.loads((out / "dataset_description.json").read_text())["DatasetType"] == "derivative"
+    assert (out / "sub-1" / "anat" / "sub-1_FLAIR_desc-anomaly_map.nii.gz").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [({"threshold": "-1"}, UsageError), ({"weights": "none-such"}, WeightsError)],
+)
+def test_what_no_scan_could_survive_stops_before_any_work(
+    scans: Path, stand: Stand, options: dict[str, Any], kind: type[Exception]
+) -> None:
+    with pytest.raises(kind):
+        run(scans, options=dataclasses.replace(OPTIONS, **options))
+    assert stand.prepared == []
+    assert not (scans.parent / "out").exists()
+
+
+def test_an_output_that_is_a_file(scans: Path, stand: Stand) -> None:
+    with pytest.raises(OutputError, match="no folder"):
+        run(scans, output=scans / "a.nii")
+
+
+def test_a_table_that_is_something_else_is_not_overwritten(scans: Path, stand: Stand) -> None:
+    (scans.parent / "out").mkdir()
+    (scans.parent / "out" / "failed.tsv").write_text("mine\n")
+    with pytest.raises(InputError, match="not a table"):
+        run(scans)
+    assert (scans.parent / "out" / "failed.tsv").read_text() == "mine\n"
+
+
+def test_a_long_command_is_cut_in_the_sidecar(scans: Path, stand: Stand) -> None:
+    run(scans, options=dataclasses.replace(OPTIONS, command="uad batch " + "x" * 9999))
+    assert len(json.loads((scans.parent / "out" / "a_desc-anomaly_map.json").read_text())["command"]) < 600
+
+
+def test_workers_are_chosen_by_cores_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch.device, "cores", lambda: 16)
+    for free, count in ((None, 4), (1e6, 4), (5000.0, 2), (100.0, 1)):
+        monkeypatch.setattr(batch.device, "free_memory_mb", lambda free=free: free)
+        assert batch.worker_count(None) == count
+    assert batch.worker_count(0) == 0
+    assert batch.worker_count(9) == 9
+
+
+def test_a_worker_that_dies_is_a_failure_for_want_of_memory(scans: Path) -> None:
+    job = plan.jobs([Found(scans / "a.nii")], scans.parent / "out", OPTIONS)[0]
+    settings = stages.Settings(DetectConfig(), "cpu", 1)
+    failure = batch._finish(job, Died(-9), settings, lambda path, digest: pytest.fail("loaded"))
+    assert isinstance(failure, tables.Failure)
+    assert (failure.stage, failure.code) == ("preparation", 5)
+    assert "--workers" in failure.message
+
+
+def test_the_index_leads_to_every_scan_and_names_the_failed(scans: Path, stand: Stand) -> None:
+    (scans / "a.nii").write_text("bad")
+    result = run(scans, options=dataclasses.replace(OPTIONS, html=True))
+    page = result.summary.with_suffix(".html").read_text()
+    assert "deep er/b" in page
+    assert "deep%20er/b_desc-anomaly_map" in page
+    assert page.index("a</") < page.index("deep er/b")
+    assert "research use only" in page.lower()
+    assert not run(scans, output=scans.parent / "plain").summary.with_suffix(".html").exists()

@@ -1,0 +1,139 @@
+"""What a batch takes from files, folders, patterns, BIDS roots and lists."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from uadcli.errors import InputError, UsageError
+from uadcli.run import bids, inputs
+from uadcli.run.bids import Selection
+
+
+def make(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+    return root
+
+
+def found(root: Path, *paths: Path, selection: Selection | None = None, listed: list[Path] | None = None) -> dict:
+    search = inputs.find(paths, listed or [], selection or Selection(), root / "out")
+    return {str(one.scan.relative_to(root)): str(one.folder) for one in search.found}
+
+
+def test_files_go_flat_and_folders_are_mirrored(tmp_path: Path) -> None:
+    make(tmp_path, "a b.nii.gz", "d/x.nii", "d/é/ü/y.mgz", "d/e/readme.txt", "d/.hidden/z.nii", "d/.z.nii")
+    assert found(tmp_path, tmp_path / "a b.nii.gz", tmp_path / "d") == {
+        "a b.nii.gz": ".",
+        "d/x.nii": ".",
+        "d/é/ü/y.mgz": "é/ü",
+    }
+
+
+def test_results_masks_and_the_header_of_a_pair_are_no_scans(tmp_path: Path) -> None:
+    make(
+        tmp_path, "d/a.nii", "d/a_desc-anomaly_map.nii.gz", "d/a_brain-mask.nii", "d/p.img", "d/p.hdr", "d/q.hdr",
+        "out/a.nii", "out/deep/b.nii",
+    )  # fmt: skip
+    search = inputs.find([tmp_path], [], Selection(), tmp_path / "out")
+    assert [one.scan.name for one in search.found] == ["a.nii", "p.img", "q.hdr"]
+    assert [path.name for path in search.left_out] == ["a_brain-mask.nii", "a_desc-anomaly_map.nii.gz"]
+
+
+def test_patterns_are_mirrored_from_their_fixed_part(tmp_path: Path) -> None:
+    make(tmp_path, "d/p1/T1.nii", "d/p2/T1.nii", "d/p2/T2.nii", "d/p2/sub/T1.nii", "out/p3/T1.nii", "odd[1].nii")
+    assert found(tmp_path, tmp_path / "d/*/T1.nii") == {"d/p1/T1.nii": "p1", "d/p2/T1.nii": "p2"}
+    assert found(tmp_path, tmp_path / "d/p[2]") == {
+        "d/p2/T1.nii": "p2", "d/p2/T2.nii": "p2", "d/p2/sub/T1.nii": "p2/sub",
+    }  # fmt: skip
+    assert set(found(tmp_path, tmp_path / "**/T1.nii")) == {"d/p1/T1.nii", "d/p2/T1.nii", "d/p2/sub/T1.nii"}
+    assert found(tmp_path, tmp_path / "odd[1].nii") == {"odd[1].nii": "."}
+
+
+@pytest.mark.parametrize("name", ["none.nii", "empty", "d/*.nii.gz", "void*"])
+def test_an_input_without_scans_is_a_usage_error(tmp_path: Path, name: str) -> None:
+    make(tmp_path, "empty/x.txt", "d/x.nii")
+    with pytest.raises(UsageError):
+        found(tmp_path, tmp_path / name)
+
+
+def test_a_listed_path_that_is_gone_fails_as_a_scan_and_not_as_usage(tmp_path: Path) -> None:
+    make(tmp_path, "a.nii")
+    assert found(tmp_path, listed=[tmp_path / "gone*.nii", tmp_path / "a.nii"]) == {"gone*.nii": ".", "a.nii": "."}
+
+
+def test_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = tmp_path / "list.txt"
+    lines.write_bytes(b"a b.nii\r\n\n\xc3\xa9.nii\n\xff.nii")
+    assert inputs.read_list(str(lines)) == [Path("a b.nii"), Path("é.nii"), Path(os.fsdecode(b"\xff.nii"))]
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"two\nlines.nii\0x.nii\0")))
+    assert inputs.read_list("-", nul=True) == [Path("two\nlines.nii"), Path("x.nii")]
+    lines.write_bytes(b"\n\n")
+    with pytest.raises(UsageError, match="empty"):
+        inputs.read_list(str(lines))
+    with pytest.raises(InputError, match="cannot be read"):
+        inputs.read_list(str(tmp_path / "none.txt"))
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    return make(
+        tmp_path / "bids", "dataset_description.json", "sub-01/anat/sub-01_T1w.nii.gz",
+        "sub-01/anat/sub-01_acq-x_FLAIR.nii", "sub-01/anat/sub-01_T1w.json", "sub-01/anat/sub-01_T2starw.nii.gz",
+        "sub-01/func/sub-01_task-x_bold.nii.gz", "sub-02/ses-a/anat/sub-02_ses-a_T1w.nii.gz",
+        "sub-02/ses-b/anat/sub-02_ses-b_T2w.nii.gz", "derivatives/uad/sub-01/anat/sub-01_T1w.nii.gz",
+        "sourcedata/sub-01/anat/sub-01_T1w.nii.gz",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("selection", "names"),
+    [
+        (Selection(), ["01_T1w", "01_acq-x_FLAIR", "02_ses-a_T1w", "02_ses-b_T2w"]),
+        (Selection(contrast="T1w"), ["01_T1w", "02_ses-a_T1w"]),
+        (Selection(participants=("sub-01",)), ["01_T1w", "01_acq-x_FLAIR"]),
+        (Selection(participants=("01", "02"), sessions=("b",)), ["02_ses-b_T2w"]),
+        (Selection(sessions=("ses-a", "b"), contrast="T2w"), ["02_ses-b_T2w"]),
+    ],
+)
+def test_a_bids_root_gives_its_raw_anatomical_scans(dataset: Path, selection: Selection, names: list[str]) -> None:
+    search = inputs.find([dataset], [], selection, dataset / "derivatives" / "uad")
+    assert search.bids_root
+    assert [one.scan.name.removeprefix("sub-").split(".")[0] for one in search.found] == names
+    assert all(one.in_bids and str(one.folder) == str(one.scan.parent.relative_to(dataset)) for one in search.found)
+
+
+@pytest.mark.parametrize(
+    ("selection", "part"),
+    [
+        (Selection(participants=("03",)), "participant 03"),
+        (Selection(sessions=("c",)), "session c"),
+        (Selection(participants=("01",), contrast="T2w"), "no scan of contrast T2w"),
+    ],
+)
+def test_a_selection_of_nothing_is_a_usage_error(dataset: Path, selection: Selection, part: str) -> None:
+    with pytest.raises(UsageError, match=part):
+        inputs.find([dataset], [], selection, dataset / "out")
+
+
+def test_a_selection_needs_a_bids_root(tmp_path: Path) -> None:
+    make(tmp_path, "d/a.nii")
+    with pytest.raises(UsageError, match="BIDS root"):
+        found(tmp_path, tmp_path / "d", selection=Selection(participants=("01",)))
+
+
+def test_results_do_not_go_into_another_dataset(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="did not make"):
+        bids.check_output(dataset)
+    ours = tmp_path / "ours"
+    ours.mkdir()
+    bids.describe(ours)
+    bids.check_output(ours)
+    content = bids.description()
+    assert content["DatasetType"] == "derivative"
+    assert "Research use only" in content["GeneratedBy"][0]["Description"]

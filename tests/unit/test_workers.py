@@ -1,0 +1,69 @@
+"""Worker processes: every job once, not too many ahead, a death costs one job, and none outlives the batch."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+import pytest
+import workloads
+
+from uadcli.run.workers import AHEAD, Died, Workers
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_every_job_is_done_once(count: int) -> None:
+    assert sorted(Workers(workloads.double, count).run(range(10))) == [(n, 2 * n) for n in range(10)]
+    assert not multiprocessing.active_children()
+
+
+def test_work_is_done_elsewhere_and_with_none_here() -> None:
+    elsewhere = {pid for _, pid in Workers(workloads.own_process, 2).run(range(6))}
+    assert os.getpid() not in elsewhere
+    assert 1 <= len(elsewhere) <= 2
+    assert {pid for _, pid in Workers(workloads.own_process, 0).run(range(2))} == {os.getpid()}
+
+
+def test_a_process_that_dies_costs_its_job_alone() -> None:
+    results = dict(Workers(workloads.die_of_three, 2).run(range(8)))
+    assert results.pop(3) == Died(-9)
+    assert results == {n: n for n in range(8) if n != 3}
+
+
+def test_only_so_many_are_under_way(tmp_path: Path) -> None:
+    results = Workers(workloads.started, 1).run([tmp_path] * 10)
+    next(results)
+    time.sleep(1.0)  # time enough for all ten, if nothing held them back
+    assert len(list(tmp_path.iterdir())) <= AHEAD
+    assert len(list(results)) == 9
+    assert len(list(tmp_path.iterdir())) == 10
+
+
+def test_closing_unwinds_what_is_at_work(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    results = Workers(workloads.forever_but_in_other, 2).run([other, tmp_path])
+    next(results)
+    while not (tmp_path / "began").exists():
+        time.sleep(0.02)
+    results.close()  # type: ignore[attr-defined]
+    assert (tmp_path / "unwound").exists()
+    assert not multiprocessing.active_children()
+
+
+def test_what_cannot_be_sent_is_an_error_not_a_hang() -> None:
+    with pytest.raises(TypeError, match="not to be sent"):
+        list(Workers(workloads.double, 1).run([workloads.Unpicklable()]))  # type: ignore[list-item]
+
+
+def test_memory_stays_flat_over_200_results() -> None:
+    here, there = [], []
+    for _, result in Workers(workloads.megabytes, 1).run(range(200)):
+        assert not isinstance(result, Died)
+        there.append(result[1])
+        del result
+        here.append(workloads.resident_mb())
+    assert here[-1] < 1.05 * here[20]
+    assert there[-1] < 1.05 * there[20]

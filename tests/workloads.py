@@ -1,0 +1,58 @@
+"""Work for spawned processes: it has to be importable there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def die_of_three(number: int) -> int:
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def own_process(_: int) -> int:
+    return os.getpid()
+
+
+def started(folder: Path) -> Path:
+    """Leave a file in `folder` for each call, with this process's number."""
+    (folder / f"{time.monotonic_ns()}-{os.getpid()}").touch()
+    return folder
+
+
+def forever(folder: Path) -> Path:
+    """Take for ever; a file says that it began, another that it was unwound."""
+    (folder / "began").touch()
+    try:
+        time.sleep(600)
+    finally:
+        (folder / "unwound").touch()
+    return folder
+
+
+class Unpicklable:
+    def __reduce__(self) -> str:
+        raise TypeError("not to be sent")
+
+
+def forever_but_in_other(folder: Path) -> Path:
+    return folder if folder.name == "other" else forever(folder)
+
+
+def megabytes(number: int) -> tuple[object, float]:
+    """An array of 8 MB, and the resident memory of this process in MB."""
+    return np.full(1_000_000, number, dtype=np.float64), resident_mb()
+
+
+def resident_mb() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -1,0 +1,129 @@
+"""`uad batch`: many scans in, their maps out, with the model loaded once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from uadcli.cli import options as o
+
+Inputs = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="IN...", help="Scans, folders, patterns in quotes, BIDS roots.", show_default=False),
+]
+Output = Annotated[
+    Path,
+    typer.Option(
+        "--output", "-o", rich_help_panel=o.OUTPUT, metavar="FOLDER", help="Where all results go.", show_default=False
+    ),
+]
+ListFile = Annotated[
+    str | None,
+    typer.Option("--list", rich_help_panel=o.INPUT, metavar="FILE|-", help="More inputs from a file or stdin."),
+]
+Nul = Annotated[
+    bool, typer.Option("--null", "-0", rich_help_panel=o.INPUT, help="The paths in --list end in NUL, not in a line.")
+]
+Contrast = Annotated[
+    str | None,
+    typer.Option(
+        "--contrast",
+        rich_help_panel=o.INPUT,
+        callback=o.one_of("--contrast", o.CONTRASTS),
+        metavar="|".join(o.CONTRASTS),
+        help="Of a BIDS root, take this contrast alone; else the contrast of all scans.",
+    ),
+]
+ParticipantLabel = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--participant-label", rich_help_panel=o.INPUT, metavar="LABEL", help="Of a BIDS root, only this (repeatable)."
+    ),
+]
+Session = Annotated[
+    list[str] | None,
+    typer.Option("--session", rich_help_panel=o.INPUT, metavar="LABEL", help="Of a BIDS root, only this (repeatable)."),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", rich_help_panel=o.OUTPUT, help="Do again what is done already.")
+]
+Strict = Annotated[
+    bool, typer.Option("--strict", rich_help_panel=o.OUTPUT, help="A scan whose quality control fails has failed.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", rich_help_panel=o.OUTPUT, help="Print the plan as JSON lines.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        rich_help_panel=o.RUNNING,
+        min=0,
+        metavar="N",
+        help="Processes that prepare scans; 0: none.",
+        show_default="by cores and memory",
+    ),
+]
+Shard = Annotated[
+    str | None,
+    typer.Option("--shard", rich_help_panel=o.RUNNING, metavar="I/N|auto", help="Only this part; auto: SLURM's task."),
+]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", rich_help_panel=o.RUNNING, help="Only the scans in failed.tsv.")
+]
+FailFast = Annotated[bool, typer.Option("--fail-fast", rich_help_panel=o.RUNNING, help="Stop at the first failure.")]
+
+
+def batch(
+    ctx: typer.Context,
+    output: Output,
+    paths: Inputs = None,
+    list_file: ListFile = None,
+    nul: Nul = False,
+    contrast: Contrast = None,
+    participant_label: ParticipantLabel = None,
+    session: Session = None,
+    volume: o.VolumeIndex = None,
+    geometry: o.Geometry = "auto",
+    strip: o.Strip = None,
+    weights: o.Weights = None,
+    score: o.Score = None,
+    threshold: o.Threshold = "calibrated",
+    min_volume: o.MinVolume = None,
+    seed: o.Seed = None,
+    config: o.ConfigFile = None,
+    space: o.Space = "native",
+    save: o.Save = "",
+    html: o.Html = False,
+    overwrite: Overwrite = False,
+    strict: Strict = False,
+    dry_run: DryRun = False,
+    workers: Workers = None,
+    shard: Shard = None,
+    retry_failed: RetryFailed = False,
+    fail_fast: FailFast = False,
+    device: o.Device = "auto",
+    threads: o.Threads = None,
+    batch_size: o.BatchSize = None,
+    verbose: o.Verbose = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+    log_file: o.LogFile = None,
+) -> None:
+    """Write the anomaly maps of many brain scans; those that are done already are skipped.
+
+    Beside the results come summary.tsv and failed.tsv. For research only, not for diagnosis.
+    """
+    given = locals() | {"participant_label": participant_label or (), "session": session or ()}
+    settings = o.detect_config(given)
+    with o.reporter(given) as reporter:
+        from uadcli.run import batch as run
+        from uadcli.run.detect import DetectOptions
+
+        chosen = o.pick(DetectOptions, given, save=o.saved(save), command=ctx.obj.command)
+        request = run.Request(paths or [], output, settings, chosen, o.pick(run.BatchOptions, given))
+        plan = run.make_plan(request, reporter)
+        result = None if dry_run else run.batch(request, plan, reporter)
+    typer.echo(os.fsencode(result.summary) if result else plan.as_json(), nl=bool(result))
+    run.refuse_failed(result)

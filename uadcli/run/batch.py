@@ -1,0 +1,270 @@
+"""`uad batch`: `uad detect` for many scans, with the model loaded once and the next scans made ready meanwhile."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from uadcli import device
+from uadcli.config import DetectConfig
+from uadcli.console import Reporter
+from uadcli.errors import BatchError, OutputError, UsageError
+from uadcli.imaging.volume import file_sha256
+from uadcli.report.sidecar import RESEARCH_USE
+from uadcli.run import bids, detect, inputs, plan, stages, tables
+from uadcli.run.bids import Selection
+from uadcli.run.detect import DetectOptions
+from uadcli.run.plan import Job, Step
+from uadcli.run.stages import MakeReady, Ready, Settings
+from uadcli.run.tables import Failure
+from uadcli.run.workers import Died, Workers
+
+WORKERS = 4  # at most, unless more are asked for
+WORKER_MB = 2000.0  # peak of a process that strips a large scan by the network
+LONGEST_COMMAND = 500  # in a sidecar: a shell may have put a thousand paths into it
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """What a batch needs beside the options of each detection; `workers` None is chosen from cores and memory."""
+
+    participant_label: Sequence[str] = ()
+    session: Sequence[str] = ()
+    list_file: str | None = None
+    nul: bool = False
+    workers: int | None = None
+    shard: str | None = None
+    retry_failed: bool = False
+    fail_fast: bool = False
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a batch is asked for: inputs, the folder for all results, and how each scan is to be detected."""
+
+    paths: Sequence[Path]
+    output: Path
+    config: DetectConfig
+    options: DetectOptions
+    batch: BatchOptions
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All `jobs` of this part of the batch, the `steps` chosen among them, which part it is, and if it is BIDS."""
+
+    jobs: list[Job]
+    steps: list[Step]
+    part: tuple[int, int]
+    bids_root: bool
+
+    def as_json(self) -> str:
+        """The steps as JSON lines."""
+        return "".join(f"{step.as_json()}\n" for step in self.steps)
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """The table of all scans, the table of those that failed, and how many were done, skipped, failed, not begun."""
+
+    summary: Path
+    failed_table: Path
+    done: int
+    skipped: int
+    failed: int
+    left: int
+
+
+def refuse_failed(result: BatchResult | None) -> None:
+    """Raises `BatchError` if a scan failed; None is a batch that was only planned."""
+    if result and result.failed:
+        total = result.done + result.skipped + result.failed + result.left
+        rest = f", {result.left} are not begun" if result.left else ""
+        hint = "Look there, mend them, and give --retry-failed."
+        raise BatchError(f"{result.failed} of {total} scans failed{rest}", path=result.failed_table, hint=hint)
+
+
+def make_plan(request: Request, reporter: Reporter) -> Plan:
+    """Find the scans, name their results and say which are to be done. Writes nothing.
+
+    Raises `UsageError` for inputs without scans, for two that map to one file, and for a part that does not exist;
+    `WeightsError` for weights that are not there.
+    """
+    paths, output, options, more = request.paths, request.output, request.options, request.batch
+    if len(options.command) > LONGEST_COMMAND:
+        options = replace(options, command=options.command[:LONGEST_COMMAND] + " ...")
+    part = plan.shard(more.shard, os.environ)
+    detect.threshold_option(options.threshold)
+    if output.exists() and not output.is_dir():
+        raise OutputError("is no folder", path=output, hint="Choose another one with -o.")
+    bids.check_output(output)
+    if not paths and more.list_file is None:
+        raise UsageError("there is no input", hint="Give scans, folders, patterns or BIDS roots, or --list.")
+    listed = inputs.read_list(more.list_file, more.nul) if more.list_file else []
+    selection = Selection(tuple(more.participant_label), tuple(more.session), options.contrast)
+    search = inputs.find(paths, listed, selection, output)
+    if search.left_out:
+        names = f"{len(search.left_out)} files named as masks or maps are left out"
+        reporter.info(f"{names}, the first is {search.left_out[0]}")
+    jobs = [job for job in plan.jobs(search.found, output, options) if plan.in_shard(job, part)]
+    chosen = jobs
+    if more.retry_failed:
+        failed = _all_failed(output)
+        chosen = [job for job in jobs if job.name in failed]
+        reporter.info(f"{len(chosen)} of {len(jobs)} scans failed before")
+    return Plan(jobs, plan.decide(chosen, request.config, _weights_of(options.weights)), part, search.bids_root)
+
+
+def batch(request: Request, todo: Plan, reporter: Reporter) -> BatchResult:
+    """Carry out a plan: maps, sidecars and tables in the output folder. One scan that fails does not stop the others.
+
+    Worker processes are spawned, so a script that calls this needs `if __name__ == "__main__"`.
+    Raises `DeviceError`, `WeightsError` and `OutputError` before any work if nothing could be done at all.
+    """
+    reporter.info(RESEARCH_USE)
+    run = _Run(todo, request.output, reporter)
+    to_run = [step.job for step in todo.steps if step.action == "run"]
+    try:
+        run.skip([step.job for step in todo.steps if step.action == "skip"])
+        if to_run and not (run.failed_now and request.batch.fail_fast):
+            _work(run, to_run, request, reporter)
+    finally:
+        tables.write_summary(run.summary, todo.jobs, run.failed)
+        if request.options.html:
+            tables.write_index(run.summary.with_suffix(".html"), todo.jobs, run.failed)
+    failed = len(run.failed_now)
+    left = run.total - run.done - run.skipped - failed
+    return BatchResult(run.summary, run.table, run.done, run.skipped, failed, left)
+
+
+def _work(run: _Run, jobs: list[Job], request: Request, reporter: Reporter) -> None:
+    from uadcli.reconstruction import weights
+
+    options = request.options
+    name, why = device.choose(options.device)
+    settings = Settings(request.config, name, device.bound_threads(options.threads))
+    load = functools.cache(weights.load)
+    if options.weights:  # weights that are damaged are better known before an hour of preparation
+        load(*weights.find(options.weights))
+    count = min(len(jobs), worker_count(request.batch.workers))
+    reporter.info(f"device {name} ({why}), {settings.threads} threads; {count} worker processes, as many threads each")
+    with reporter.stage("scans"):
+        ready = Workers(MakeReady(settings), count).run(jobs)
+        try:
+            for job, result in ready:
+                run.note(job, _finish(job, result, settings, load))
+                del result  # one scan less in memory while the next is awaited
+                reporter.progress(run.done + len(run.failed_now), len(jobs))
+                if run.failed_now and request.batch.fail_fast:
+                    break
+        finally:
+            ready.close()  # type: ignore[attr-defined]
+
+
+def _finish(
+    job: Job, result: Ready | Failure | Died, settings: Settings, load: stages.Load
+) -> dict[str, Any] | Failure:
+    if isinstance(result, Died):
+        text = f"the worker process ended with {result.exit_code}: out of memory? Lower --workers."
+        return Failure("preparation", 5, f"{job.scan}: {text}")
+    return result if isinstance(result, Failure) else stages.complete(job, result, settings, load)
+
+
+def worker_count(asked: int | None) -> int:
+    """How many processes make scans ready: as asked for, else by cores and free memory, 1 to 4; 0 is none."""
+    if asked is not None:
+        return asked
+    free = device.free_memory_mb()
+    room = WORKERS if free is None else int(free / WORKER_MB)
+    return max(1, min(WORKERS, device.cores(), room))
+
+
+class _Run:
+    """What has become of the scans so far, kept in `failed.tsv` at each failure."""
+
+    def __init__(self, todo: Plan, output: Path, reporter: Reporter) -> None:
+        _check_folder(output)
+        self.summary = output / tables.file_name("summary", todo.part)
+        self.table = output / tables.file_name("failed", todo.part)
+        self.reporter, self.total = reporter, len(todo.steps)
+        self.failed, self.failed_now = tables.read_failed(self.table), set[str]()
+        self.done = self.skipped = 0
+        if todo.bids_root:
+            bids.describe(output)
+        tables.write_failed(self.table, self.failed)
+
+    def skip(self, jobs: list[Job]) -> None:
+        """Count scans that are done already."""
+        for job in jobs:
+            stages.clear(job)
+            content = plan.read_sidecar(job)
+            verdict = stages.judge(job, content) if content else None
+            if verdict:
+                self._fail(job, verdict)
+            else:
+                self.skipped += 1
+                self._forgive(job)
+        if self.skipped:
+            self.reporter.info(f"{self.skipped} of {self.total} scans are done already")
+
+    def note(self, job: Job, result: dict[str, Any] | Failure) -> None:
+        """Count a scan that has been worked on, and say how it went."""
+        if isinstance(result, Failure):
+            self._fail(job, result)
+        elif verdict := stages.judge(job, result):
+            self._fail(job, verdict)
+        else:
+            self._succeed(job, result)
+
+    def _succeed(self, job: Job, content: dict[str, Any]) -> None:
+        self.done += 1
+        self._forgive(job)
+        for text in content["warnings"]:
+            self.reporter.warn(f"{job.scan}: {text}")
+        seconds, volume = sum(content["seconds"].values()), content["anomaly"]["volume_ml"]
+        self.reporter.info(
+            f"{tables.escaped(job.name)}  {seconds:.1f} s, {volume:.1f} ml, quality {content['qc']['verdict']}"
+        )
+
+    def _fail(self, job: Job, failure: Failure) -> None:
+        self.failed_now.add(job.name)
+        self.failed[job.name] = tables.failure_row(job, failure)
+        tables.write_failed(self.table, self.failed)
+        self.reporter.error(failure.message)
+        if failure.trace:
+            self.reporter.debug(failure.trace)
+
+    def _forgive(self, job: Job) -> None:
+        if self.failed.pop(job.name, None):
+            tables.write_failed(self.table, self.failed)
+
+
+def _weights_of(name: str | None) -> plan.WeightsOf:
+    """The sha256 of the weights that a contrast gets, each file read once. Raises `WeightsError`."""
+    from uadcli.reconstruction import weights
+
+    @functools.cache
+    def digest(contrast: str | None) -> str:
+        path, known = weights.find(name, contrast)
+        return known or file_sha256(path)
+
+    weights.find(name)
+    return digest
+
+
+def _all_failed(output: Path) -> set[str]:
+    """The maps of all tables of failures in a folder: those of other parts, and of another number of parts, count."""
+    return {name for path in output.glob("failed*.tsv") for name in tables.read_failed(path)}
+
+
+def _check_folder(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot be made: {error.strerror}", path=output, hint="Choose another folder.") from error
+    if not os.access(output, os.W_OK):
+        raise OutputError("the folder cannot be written", path=output, hint="Choose another folder with -o.")

@@ -1,0 +1,98 @@
+"""BIDS: the anatomical scans of a dataset, and the description of a dataset of results."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from uadcli import __version__
+from uadcli.errors import UsageError
+from uadcli.report import sidecar
+
+DESCRIPTION = "dataset_description.json"
+BIDS_VERSION = "1.9.0"
+SCAN = re.compile(
+    r"sub-(?P<sub>[A-Za-z0-9]+)_(?:ses-(?P<ses>[A-Za-z0-9]+)_)?(?:.*_)?(?P<contrast>T1w|T2w|FLAIR)\.nii(\.gz)?"
+)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which scans of a BIDS root are wanted, with or without `sub-` and `ses-`; empty or None stands for all."""
+
+    participants: tuple[str, ...] = ()
+    sessions: tuple[str, ...] = ()
+    contrast: str | None = None
+
+    @property
+    def narrow(self) -> bool:
+        """Whether it says something that only a BIDS root can answer."""
+        return bool(self.participants or self.sessions)
+
+
+def is_root(folder: Path) -> bool:
+    """Whether a folder is a raw BIDS dataset: a description, and subjects below."""
+    return (folder / DESCRIPTION).is_file() and any(p.is_dir() for p in folder.glob("sub-*"))
+
+
+def scans(root: Path, selection: Selection) -> list[Path]:
+    """The T1w, T2w and FLAIR images of a BIDS root that are selected, by name.
+
+    Raises `UsageError` if there are none, naming a participant or session that does not exist.
+    """
+    files = sorted({*root.glob("sub-*/anat/*.nii*"), *root.glob("sub-*/ses-*/anat/*.nii*")})
+    named = [(path, found) for path in files if (found := SCAN.fullmatch(path.name))]
+    participants = _known(root, "participant", "sub-", selection.participants, (m["sub"] for _, m in named))
+    sessions = _known(root, "session", "ses-", selection.sessions, (m["ses"] or "" for _, m in named))
+    chosen = [
+        path
+        for path, found in named
+        if (not participants or found["sub"] in participants)
+        and (not sessions or found["ses"] in sessions)
+        and selection.contrast in (None, found["contrast"])
+    ]
+    if not chosen:
+        what = f" of contrast {selection.contrast}" if selection.contrast else ""
+        raise UsageError(f"no scan{what} is selected in this BIDS root", path=root, hint="Check the selection.")
+    return chosen
+
+
+def _known(root: Path, kind: str, prefix: str, wanted: Iterable[str], present: Iterable[str]) -> set[str]:
+    """The labels without their prefix. Raises `UsageError` for one that the dataset does not have."""
+    labels, there = {label.removeprefix(prefix) for label in wanted}, set(present)
+    missing = sorted(labels - there)
+    if missing:
+        raise UsageError(f"there is no scan of {kind} {missing[0]}", path=root, hint="Check the label.")
+    return labels
+
+
+def description() -> dict[str, Any]:
+    """The content of `dataset_description.json` for a dataset of results."""
+    return {
+        "Name": "Anomaly maps of brain MRI (research use only)",
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "uad", "Version": __version__, "Description": sidecar.RESEARCH_USE}],
+    }
+
+
+def check_output(folder: Path) -> None:
+    """Raises `UsageError` if a folder for results holds a dataset of something else."""
+    place = folder / DESCRIPTION
+    if not place.exists():
+        return
+    try:
+        made_by = [entry["Name"] for entry in json.loads(place.read_text(encoding="utf-8"))["GeneratedBy"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        made_by = []  # whatever it is, it is not ours
+    if "uad" not in made_by:
+        raise UsageError("is a dataset that uad did not make", path=folder, hint="Choose another folder with -o.")
+
+
+def describe(folder: Path) -> None:
+    """Write the description into a folder of results. Raises `OutputError`."""
+    sidecar.write_json(folder / DESCRIPTION, description())

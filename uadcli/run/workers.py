@@ -1,0 +1,142 @@
+"""Work ahead in spawned processes: each job's result comes as soon as it is there, and only so many are under way."""
+
+from __future__ import annotations
+
+import multiprocessing
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from typing import Generic, TypeVar
+
+J = TypeVar("J")
+R = TypeVar("R")
+AHEAD = 2  # jobs under way for each worker: one at work, one waiting to be taken
+GRACE_SECONDS = 30.0  # for a stage in C++ to end and its temporary folder to go
+SPAWN = multiprocessing.get_context("spawn")  # a forked process would share torch's and CUDA's locks
+
+
+@dataclass(frozen=True)
+class Died:
+    """What stands for the result of a job whose process died, with its exit code (negative: the signal)."""
+
+    exit_code: int | None
+
+
+class Workers(Generic[J, R]):
+    """Runs `work`, which is pickled, on jobs in `count` processes; with 0 in this one, each when it is asked for."""
+
+    def __init__(self, work: Callable[[J], R], count: int) -> None:
+        self.work, self.count = work, count
+        self._results: queue.SimpleQueue[tuple[J, R | Died] | BaseException | None] = queue.SimpleQueue()
+        self._slots = threading.Semaphore(AHEAD * count)
+        self._lock = threading.Lock()
+        self._processes: list[SpawnProcess] = []
+        self._stopped = False
+
+    def run(self, jobs: Sequence[J]) -> Iterator[tuple[J, R | Died]]:
+        """Yields (job, result) in the order in which they are done; a job is over when the next one is asked for.
+
+        A process that dies takes its job along, and another one goes on. Closing the iterator ends all processes.
+        """
+        if not self.count:
+            yield from ((job, self.work(job)) for job in jobs)
+            return
+        waiting = iter(jobs)
+        threads = [threading.Thread(target=self._feed, args=(waiting,), daemon=True) for _ in range(self.count)]
+        for thread in threads:
+            thread.start()
+        left = len(threads)
+        try:
+            while left:
+                item = self._results.get()
+                if item is None:
+                    left -= 1
+                elif isinstance(item, BaseException):
+                    raise item
+                else:
+                    yield item
+                    del item  # not to be kept while the next one is awaited
+                    self._slots.release()
+        finally:
+            self._stop(threads, at_once=left > 0)
+
+    def _feed(self, waiting: Iterator[J]) -> None:
+        """One thread for each process: hand it jobs, pass on its results."""
+        worker: tuple[SpawnProcess, Connection] | None = None
+        try:
+            while True:
+                self._slots.acquire()
+                with self._lock:
+                    job = None if self._stopped else next(waiting, None)
+                if job is None:
+                    self._slots.release()  # for the next thread, which ends likewise
+                    return
+                worker = worker or self._start()
+                process, pipe = worker
+                try:
+                    pipe.send(job)
+                    self._results.put((job, pipe.recv()))
+                except (EOFError, BrokenPipeError, ConnectionResetError):
+                    process.join()
+                    pipe.close()
+                    worker = None
+                    self._results.put((job, Died(process.exitcode)))
+        except BaseException as error:  # raised again by `run`
+            self._results.put(error)
+        finally:
+            if worker:
+                worker[1].close()  # at which its process ends
+            self._results.put(None)
+
+    def _start(self) -> tuple[SpawnProcess, Connection]:
+        mine, theirs = SPAWN.Pipe()
+        process = SPAWN.Process(target=_serve, args=(theirs, self.work), daemon=True)
+        with self._lock:
+            if self._stopped:
+                raise EOFError
+            process.start()
+            self._processes.append(process)
+        theirs.close()  # or the end of the process would not be seen
+        return process, mine
+
+    def _stop(self, threads: Sequence[threading.Thread], at_once: bool) -> None:
+        with self._lock:
+            self._stopped = True
+        for _ in threads:
+            self._slots.release()
+        for process in self._processes:
+            if at_once and process.is_alive():
+                process.terminate()
+        for process in self._processes:
+            process.join(GRACE_SECONDS)
+            if process.is_alive():
+                process.kill()
+                process.join()
+        for thread in threads:
+            thread.join(GRACE_SECONDS)
+
+
+def _serve(pipe: Connection, work: Callable[[J], R]) -> None:
+    """The life of a process: jobs in, results out, until the other end is closed (or its process is gone)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent decides what it means
+    signal.signal(signal.SIGTERM, _leave)
+    while True:
+        try:
+            job = pipe.recv()
+        except EOFError:
+            return
+        result = work(job)
+        try:
+            pipe.send(result)
+        except BrokenPipeError:
+            return
+        del job, result  # not to be kept while the next job is awaited
+
+
+def _leave(*_: object) -> None:
+    """Unwind, so that temporary folders go."""
+    raise SystemExit(0)
