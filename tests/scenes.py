@@ -77,7 +77,7 @@ def sidecar(name: str = "sub-01_FLAIR.nii.gz", **changed: Any) -> dict[str, Any]
             "axes": "LAS",
         },
         "contrast": {"value": "FLAIR", "source": "file name"},
-        "weights": {"name": "small-1", "version": "0.1.0", "sha256": "cd" * 32, "licence": "CC BY-SA 3.0"},
+        "weights": {"name": "small-2", "version": "0.1.0", "sha256": "cd" * 32, "licence": "CC BY-SA 3.0"},
         "device": "cpu",
         "seed": 0,
         "score": "bright-weighted",

@@ -33,7 +33,7 @@ from uadcli.run.calibrate import baseline_kind, baseline_map, calibrate_baseline
 from uadcli.run.detect import to_native
 from uadcli.run.development import Case, cases
 from uadcli.run.prepare import Prepared, prepare_cached
-from uadcli.run.score import find, flagged_ml, reconstruct, score
+from uadcli.run.score import find, flagged_ml, reconstruct, scores
 from uadcli.scoring.calibration import healthy_quantile
 from uadcli.scoring.metrics import average_precision, best_dice, dice
 
@@ -79,7 +79,7 @@ class Evaluation:
         """The map of every score of one scan; `x` replaces its scaled intensities."""
         x = prepared.scaled(CONFIG.preprocess) if x is None else x
         recon = reconstruct(self.loaded, x, prepared.mask, CONFIG.reconstruction)
-        found = {k: score(self.loaded, x, recon, prepared.mask, k, CONFIG) for k in self.kinds(contrast)}
+        found = scores(self.loaded, x, recon, prepared.mask, self.kinds(contrast), CONFIG)
         return found | {PLAIN: baseline_map(prepared, baseline_kind(contrast), CONFIG, x)}
 
     def lesion_rows(self) -> list[Row]:

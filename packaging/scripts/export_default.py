@@ -23,8 +23,8 @@ from uadcli.run.siamese import SiameseTrainer
 from uadcli.run.train import Trainer
 
 NAME = "small-2"
-SCORES = {"T1w": "siamese", "FLAIR": "siamese", "T2w": "siamese"}
-CALIBRATED = ("siamese", "absolute", "bright", "bright-weighted", "ssim")
+SCORES = {"T1w": "siamese", "FLAIR": "fusion-bright", "T2w": "fusion-bright"}
+CALIBRATED = ("fusion-absolute", "fusion-bright", "siamese", "absolute", "bright-weighted", "ssim")
 RULE = (
     "99.5th percentile of the scores inside the brain of healthy scans: T1w 20 IXI val scans, FLAIR tumour-free slices "
     "of 6 TCGA-LGG patients held out of training; T2w has no healthy cohort and takes the FLAIR threshold"

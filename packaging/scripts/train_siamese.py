@@ -1,6 +1,7 @@
 """Train the Siamese score of the model that comes along, on synthetic lesions in healthy scans, and continue it.
 
-    python packaging/scripts/train_siamese.py DATA --weights small-1 --run runs/siamese --steps 4000
+    python packaging/scripts/train_siamese.py DATA --run runs/siamese --steps 4100
+    python packaging/scripts/train_siamese.py DATA --start-from weights/small-2.safetensors --run runs/next --steps 4000
 
 Healthy volumes: IXI T1w (train part), T2w and FLAIR made from them, tumour-free slices of the TCGA-LGG train patients,
 and all three contrasts made from head label maps. No real lesion and no real lesion shape takes part.
@@ -17,6 +18,7 @@ from uadcli.config import PreprocessConfig, SiameseConfig
 from uadcli.console import Reporter
 from uadcli.reconstruction import weights
 from uadcli.run.development import cases
+from uadcli.run.score import siamese_network
 from uadcli.run.siamese import ExampleMaker, SiameseTrainer, fit, load_healthy, load_labels
 
 
@@ -24,6 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--weights", help="name or file of the reconstructing model")
+    parser.add_argument("--start-from", type=Path, help="a weight file whose score network a new run begins with")
     parser.add_argument("--run", type=Path, default=Path("runs/siamese"))
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     parser.add_argument("--steps", type=int, default=SiameseConfig().steps)
@@ -41,6 +44,8 @@ def main() -> None:
         reporter.info(f"goes on from step {trainer.done}")
     else:
         trainer = SiameseTrainer(SiameseConfig(steps=arguments.steps))
+        if arguments.start_from:
+            trainer.start_from(siamese_network(weights.load(arguments.start_from)))
     model = weights.load(*weights.find(arguments.weights))
     fit(trainer, ExampleMaker(healthy, labels, model, trainer.config.seed), arguments.run, reporter)
 

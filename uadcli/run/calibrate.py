@@ -12,7 +12,7 @@ from uadcli.imaging.geometry import Array
 from uadcli.reconstruction.weights import Weights
 from uadcli.run.dataset import Case
 from uadcli.run.prepare import Prepared, prepare_cached
-from uadcli.run.score import reconstruct, score
+from uadcli.run.score import reconstruct, scores
 from uadcli.run.training_data import healthy_slices
 from uadcli.scoring.calibration import healthy_quantile
 from uadcli.scoring.residual import postprocess
@@ -51,8 +51,8 @@ def calibrate(
             prepared = prepare_cached(case.scan, config.preprocess, cache)
             x, part = prepared.scaled(config.preprocess), healthy_part(case, prepared)
             recon = reconstruct(loaded, x, prepared.mask, config.reconstruction)
-            for kind in kinds:
-                maps[kind].append((score(loaded, x, recon, prepared.mask, kind, config), part))
+            for kind, values in scores(loaded, x, recon, prepared.mask, kinds, config).items():
+                maps[kind].append((values, part))
         for kind in kinds:
             result[kind][contrast] = healthy_quantile(maps[kind])
     return result

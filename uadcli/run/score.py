@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -79,10 +80,39 @@ def score(
 
     Raises `UsageError` for an unknown kind.
     """
-    if kind == SIAMESE:
-        return probability(loaded, x, recon, mask, config, device)
-    if kind in fusion.RESIDUALS:
-        return fusion.fused_score(x, recon, probability(loaded, x, recon, mask, config, device), mask, kind)
+    return scores(loaded, x, recon, mask, (kind,), config, device)[kind]
+
+
+def scores(
+    loaded: Weights,
+    x: Array,
+    recon: Array,
+    mask: Mask,
+    kinds: Sequence[str],
+    config: DetectConfig,
+    device: str = "cpu",
+) -> dict[str, Array]:
+    """The anomaly maps of several scores; the score network runs once for all. Raises as `score`."""
+    learned = None
+    if SIAMESE in kinds or any(kind in fusion.RESIDUALS for kind in kinds):
+        learned = probability(loaded, x, recon, mask, config, device)
+    return {kind: _score(loaded, x, recon, mask, kind, config, device, learned) for kind in kinds}
+
+
+def _score(
+    loaded: Weights,
+    x: Array,
+    recon: Array,
+    mask: Mask,
+    kind: str,
+    config: DetectConfig,
+    device: str,
+    learned: Array | None,
+) -> Array:
+    if kind == SIAMESE and learned is not None:
+        return learned
+    if kind in fusion.RESIDUALS and learned is not None:
+        return fusion.fused_score(x, recon, learned, mask, kind)
     if kind == "ssim":
         return postprocess(ssim_score(x, recon, mask), mask, config.scoring)
     if kind == "mahalanobis":

@@ -202,6 +202,11 @@ class SiameseTrainer:
         part = min((self.done - self.config.warmup) / max(self.config.steps - self.config.warmup, 1), 1.0)
         return 0.02 + 0.98 * (1 + math.cos(math.pi * part)) / 2
 
+    def start_from(self, network: SiameseUNet) -> None:
+        """Take over the parameters of another network of the same sizes; optimiser and count begin anew."""
+        self.network.load_state_dict(network.state_dict())
+        self.average.load_state_dict(network.state_dict())
+
     def save(self, path: Path) -> None:
         """Write network, average, optimiser and count, to a temporary name first."""
         state = {

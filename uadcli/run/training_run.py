@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from uadcli.run.siamese import SiameseTrainer
     from uadcli.run.train import Trainer
 
-CALIBRATED = ("siamese", "absolute", "bright", "bright-weighted", "ssim")
+CALIBRATED = ("fusion-absolute", "fusion-bright", "siamese", "absolute", "bright-weighted", "ssim")
 COLUMNS = ("subject", "part", "contrast", "scan", "sha256", "fault")
 RULE = "99.5th percentile of the scores inside the brain of {} healthy scans ({})"
 
