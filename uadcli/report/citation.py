@@ -7,6 +7,27 @@ BIBTEX = r"""@article{behrendt2025guided,
   journal = {Computers in Biology and Medicine}, volume = {186}, pages = {109660}, year = {2025},
   note = {arXiv:2312.04215}
 }
+@inproceedings{behrendt2024combining,
+  title = {Combining Reconstruction-based Unsupervised Anomaly Detection with Supervised Segmentation for Brain {MRIs}},
+  author = {Behrendt, Finn and others}, booktitle = {Medical Imaging with Deep Learning}, year = {2024}
+}
+@inproceedings{behrendt2024leveraging,
+  title = {Leveraging the {Mahalanobis} Distance to Enhance Unsupervised Brain {MRI} Anomaly Detection},
+  author = {Behrendt, Finn and others}, booktitle = {MICCAI}, year = {2024}, note = {arXiv:2407.12474}
+}
+@inproceedings{behrendt2024ensembled,
+  title = {Diffusion Models with Ensembled Structure-Based Anomaly Scoring for Unsupervised Anomaly Detection},
+  author = {Behrendt, Finn and others}, booktitle = {ISBI}, year = {2024}
+}
+@inproceedings{marimont2024disyre,
+  title = {{DISYRE}: Diffusion-Inspired {SYnthetic} {REstoration} for Unsupervised Anomaly Detection},
+  author = {Naval Marimont, Sergio and others}, booktitle = {ISBI}, year = {2024}
+}
+@article{billot2023synthseg,
+  title = {{SynthSeg}: Segmentation of brain {MRI} scans of any contrast and resolution without retraining},
+  author = {Billot, Benjamin and others}, journal = {Medical Image Analysis}, volume = {86}, pages = {102789},
+  year = {2023}
+}
 @article{isensee2019automated,
   title = {Automated brain extraction of multisequence {MRI} using artificial neural networks},
   author = {Isensee, Fabian and others}, journal = {Human Brain Mapping}, volume = {40}, number = {17},
