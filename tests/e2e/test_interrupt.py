@@ -31,6 +31,10 @@ def arguments(scan: Path, out: Path) -> list[str]:
     return ["detect", str(scan), "-o", str(out), "--strip", "none", "--contrast", "FLAIR"]
 
 
+def listen_to_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture(scope="module")
 def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     volume = phantoms.brain()
@@ -40,7 +44,10 @@ def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_leaves_no_file(sent: signal.Signals, code: int, scan: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "uadcli", *arguments(scan, tmp_path / "map.nii.gz")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    # a shell that runs the tests in the background has its children ignore Ctrl-C; a user's does not
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=listen_to_ctrl_c
+    ) as process:
         assert process.stderr is not None
         for line in process.stderr:  # until the reconstruction is at work
             if "bias field" in line:
