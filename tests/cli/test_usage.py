@@ -266,10 +266,14 @@ def test_signals_unwind_and_exit_with_their_codes(run, signal_, code):
 
     run.act = act
     before = signal.getsignal(signal.SIGTERM)
+    # tests that a shell runs in the background ignore Ctrl-C from the start
+    ctrl_c = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         found = main(["detect", "scan.nii"])
     except SystemExit as leaving:
         found = leaving.code
+    finally:
+        signal.signal(signal.SIGINT, ctrl_c)
     assert found == code
     assert cleaned == [True]
     assert signal.getsignal(signal.SIGTERM) is before
