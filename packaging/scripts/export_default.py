@@ -16,15 +16,15 @@ from pathlib import Path
 from uadcli import __version__, device
 from uadcli.config import DetectConfig, to_dict
 from uadcli.reconstruction import weights
-from uadcli.reconstruction.weights import ModelCard
-from uadcli.run.calibrate import calibrate
+from uadcli.reconstruction.weights import Entry, ModelCard
+from uadcli.run.calibrate import CALIBRATED, calibrate
 from uadcli.run.development import cases
 from uadcli.run.siamese import SiameseTrainer
 from uadcli.run.train import Trainer
 
 NAME = "small-2"
 SCORES = {"T1w": "siamese", "FLAIR": "fusion-bright", "T2w": "fusion-bright"}
-CALIBRATED = ("fusion-absolute", "fusion-bright", "siamese", "absolute", "bright-weighted", "ssim")
+COMMENT = "# Models that come along, the default first; sha256 of each file.\n\n"
 RULE = (
     "99.5th percentile of the scores inside the brain of healthy scans: T1w 20 IXI val scans, FLAIR tumour-free slices "
     "of 6 TCGA-LGG patients held out of training; T2w has no healthy cohort and takes the FLAIR threshold"
@@ -76,11 +76,7 @@ def main() -> None:
         of_score["T2w"] = of_score["FLAIR"]
     card = dataclasses.replace(card, thresholds=thresholds)
     digest = weights.save(file, loaded.model, card, loaded.score_state)
-    (arguments.out / "registry.toml").write_text(
-        "# Models that come along, the default first; sha256 of each file.\n\n[[model]]\n"
-        f'name = "{NAME}"\nfile = "{file.name}"\nsha256 = "{digest}"\ncontrasts = ["T1w", "T2w", "FLAIR"]\n',
-        encoding="utf-8",
-    )
+    weights.write_registry(arguments.out, Entry(NAME, file.name, digest, card.contrasts), COMMENT)
     print(thresholds, file.stat().st_size, digest)
 
 

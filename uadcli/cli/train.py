@@ -94,8 +94,8 @@ def _begin(
     from uadcli import device
     from uadcli.run import training_run
 
-    bound = device.bound_threads(threads)
-    training_run.train(data, out, settings, workers=workers, threads=bound, reporter=reporter)
+    device.bound_threads(threads)
+    training_run.train(data, out, settings, workers=workers, reporter=reporter)
     return out
 
 
@@ -103,7 +103,8 @@ def _go_on(run: Path, settings: TrainingConfig, threads: int | None, reporter: R
     from uadcli import device
     from uadcli.run import training_run
 
-    training_run.resume(run, settings, threads=device.bound_threads(threads), reporter=reporter)
+    device.bound_threads(threads)
+    training_run.resume(run, settings, reporter=reporter)
     return run
 
 
@@ -124,8 +125,8 @@ def calibrate(
         from uadcli import device
         from uadcli.run import training_run
 
-        bound = device.bound_threads(threads)
-        typer.echo(training_run.calibrate(run, healthy, workers=workers, threads=bound, reporter=reporter))
+        device.bound_threads(threads)
+        typer.echo(training_run.calibrate(run, healthy, workers=workers, reporter=reporter))
 
 
 def export(

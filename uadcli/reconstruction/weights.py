@@ -92,6 +92,16 @@ def registry() -> list[Entry]:
         raise WeightsError("is damaged", path=file, hint="Install the package again.") from error
 
 
+def write_registry(place: Path, entry: Entry, comment: str = "") -> None:
+    """Write the `registry.toml` of a folder with one model."""
+    covered = json.dumps(entry.contrasts)
+    (place / "registry.toml").write_text(
+        f'{comment}[[model]]\nname = "{entry.name}"\nfile = "{entry.file}"\nsha256 = "{entry.sha256}"\n'
+        f"contrasts = {covered}\n",
+        encoding="utf-8",
+    )
+
+
 def find(name_or_path: str | None, contrast: str | None = None) -> tuple[Path, str | None]:
     """The weight file for a name, a path or, with None, a contrast; and the digest it must have, if that is known.
 

@@ -17,6 +17,8 @@ from uadcli.run.training_data import healthy_slices
 from uadcli.scoring.calibration import healthy_quantile
 from uadcli.scoring.residual import postprocess
 
+CALIBRATED = ("fusion-absolute", "fusion-bright", "siamese", "absolute", "bright-weighted", "ssim")
+
 
 def baseline_kind(contrast: str) -> str:
     """What makes a voxel suspicious to the plain baseline: `bright` in FLAIR and T2w, `dark` in T1w."""

@@ -16,6 +16,7 @@ from uadcli.report import sidecar
 from uadcli.run.contrast import FoundContrast
 from uadcli.run.outputs import Outputs
 from uadcli.run.prepare import Prepared
+from uadcli.run.score import flagged_ml
 from uadcli.scoring.components import Component
 from uadcli.scoring.quality import Quality
 
@@ -68,7 +69,7 @@ def sidecar_of(
             "stretch": prepared.stretch,
         },
         anomaly={
-            "volume_ml": sum(c.volume_mm3 for c in findings.components) * prepared.size_factor / 1e3,
+            "volume_ml": flagged_ml(findings.components, prepared),
             "components": [row(c, prepared) for c in findings.components],
         },
         qc={"verdict": verdict.verdict, "checks": [dataclasses.asdict(c) for c in verdict.checks]},
@@ -99,7 +100,7 @@ def row(component: Component, prepared: Prepared) -> dict[str, Any]:
     centre, top = np.array(component.centroid_mm), np.array(component.peak_mm)
     return {
         "index": component.index,
-        "volume_ml": component.volume_mm3 * prepared.size_factor / 1e3,
+        "volume_ml": flagged_ml([component], prepared),
         "peak": component.peak,
         "mean": component.mean,
         "centroid_native_mm": geometry.apply(prepared.world_map, centre).tolist(),

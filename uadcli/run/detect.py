@@ -170,7 +170,9 @@ def finish(
         x = prepared.scaled(config.preprocess)
         recon = score.reconstruct(loaded, x, prepared.mask, config.reconstruction, name, reporter.progress)
     with reporter.stage("score"):
-        findings = _score(loaded, x, recon, prepared, kind, used, config, name)
+        anomaly_map = score.score(loaded, x, recon, prepared.mask, kind, config, name)
+        labels, table = score.find(anomaly_map, used, prepared, config)
+        findings = Findings(anomaly_map, labels, recon, kind, used, table)
     verdict = quality.assess(
         prepared.brain_volume_ml, prepared.mask_overlap, prepared.border_fraction, stretch=prepared.stretch
     )
@@ -220,21 +222,6 @@ def _contrast(known: FoundContrast | None, prepared: Prepared, reporter: Reporte
             reporter.warn(f"the file name says {known.contrast}, the image looks like {seen.contrast} (--contrast)")
     reporter.info(f"contrast {found.contrast} (by {found.source})")
     return found
-
-
-def _score(
-    loaded: Weights,
-    x: Array,
-    recon: Array,
-    prepared: Prepared,
-    kind: str,
-    threshold: float,
-    config: DetectConfig,
-    name: str,
-) -> Findings:
-    anomaly_map = score.score(loaded, x, recon, prepared.mask, kind, config, name)
-    labels, table = score.find(anomaly_map, threshold, prepared, config)
-    return Findings(anomaly_map, labels, recon, kind, threshold, table)
 
 
 def to_native(data: Array, scan: Scan, prepared: Prepared, order: int) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +13,16 @@ from uadcli.config import SCORES, DetectConfig, ReconstructionConfig, SiameseCon
 from uadcli.errors import UsageError, WeightsError
 from uadcli.imaging.geometry import Array
 from uadcli.imaging.slices import GRID_AFFINE, from_slices, occupied, to_slices
-from uadcli.reconstruction.reconstructors import CddpmReconstructor, Progress
-from uadcli.reconstruction.weights import Weights
 from uadcli.run.prepare import Prepared
 from uadcli.scoring import fusion
 from uadcli.scoring.components import Component, components
 from uadcli.scoring.mahalanobis import mahalanobis_score
 from uadcli.scoring.residual import anomaly_score, postprocess
 from uadcli.scoring.ssim import ssim_score
+
+if TYPE_CHECKING:
+    from uadcli.reconstruction.reconstructors import Progress
+    from uadcli.reconstruction.weights import Weights
 
 Mask = NDArray[np.bool_]
 SIAMESE = "siamese"
@@ -36,6 +38,8 @@ def reconstruct(
     progress: Progress | None = None,
 ) -> Array:
     """The pseudo-healthy volume of a scaled scan x (96, 96, 80) in [0, 1]; 0 outside the brain mask."""
+    from uadcli.reconstruction.reconstructors import CddpmReconstructor
+
     slices, indices = to_slices(x), occupied(mask)
     settings = dataclasses.replace(config, levels=config.levels or loaded.card.levels)
     recon = np.zeros_like(slices)
@@ -132,13 +136,6 @@ def threshold_of(loaded: Weights, kind: str, contrast: str) -> float:
             f"{loaded.card.name} has no threshold for the score {kind!r} in {contrast}",
             hint=f"It has one for {known}. Or give --threshold.",
         ) from error
-
-
-def score_map(loaded: Weights, prepared: Prepared, kind: str, config: DetectConfig, x: Array | None = None) -> Array:
-    """The anomaly map of a prepared scan as `detect` computes it; `x` replaces its scaled intensities."""
-    x = prepared.scaled(config.preprocess) if x is None else x
-    recon = reconstruct(loaded, x, prepared.mask, config.reconstruction)
-    return score(loaded, x, recon, prepared.mask, kind, config)
 
 
 def find(

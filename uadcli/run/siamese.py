@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from uadcli.imaging.volume import Volume
 from uadcli.reconstruction.lesions import degrade, paste_lesions
 from uadcli.reconstruction.synthesis import brain_of, from_labels
 from uadcli.reconstruction.weights import Weights
+from uadcli.run import checkpoint
 from uadcli.run.dataset import Case
 from uadcli.run.prepare import prepare_cached
 from uadcli.run.score import reconstruct
@@ -184,23 +184,14 @@ class SiameseTrainer:
         dice = 1 - (2 * (p * truth).sum() + 1) / (p.sum() + truth.sum() + 1)
         loss = entropy + config.dice_weight * dice
         for group in self.optimiser.param_groups:
-            group["lr"] = config.learning_rate * self._rate()
+            group["lr"] = config.learning_rate * checkpoint.learning_rate(self.done, config.steps, config.warmup)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimiser.step()
         self.done += 1
-        decay = min(config.ema, (1 + self.done) / (10 + self.done))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
+        checkpoint.move_average(self.average, self.network, config.ema, self.done)
         return float(loss.detach())
-
-    def _rate(self) -> float:
-        """Warm-up, then half a cosine down to 2 % at the last step."""
-        if self.done < self.config.warmup:
-            return (self.done + 1) / self.config.warmup
-        part = min((self.done - self.config.warmup) / max(self.config.steps - self.config.warmup, 1), 1.0)
-        return 0.02 + 0.98 * (1 + math.cos(math.pi * part)) / 2
 
     def start_from(self, network: SiameseUNet) -> None:
         """Take over the parameters of another network of the same sizes; optimiser and count begin anew."""
@@ -216,9 +207,7 @@ class SiameseTrainer:
             "optimiser": self.optimiser.state_dict(),
             "done": self.done,
         }
-        temporary = path.with_suffix(".tmp")
-        torch.save(state, temporary)
-        temporary.replace(path)
+        checkpoint.write(path, state)
 
     @classmethod
     def load(cls, path: Path, **changes: Any) -> SiameseTrainer:
@@ -244,22 +233,25 @@ def fit(trainer: SiameseTrainer, maker: ExampleMaker, folder: Path, reporter: Re
     pool: list[Example] = []
     start, losses = time.perf_counter(), []
     credit = 0.0
-    while trainer.done < config.steps:
-        while len(pool) < 12:  # enough to begin with; the pool grows to its size as it goes
-            pool.append(maker.draw())
-        losses.append(trainer.step(pool, rng))
-        credit += config.batch_size / (config.draws * 60)  # a volume has about 60 usable slices
-        while credit >= 1:
-            credit -= 1
-            pool.append(maker.draw())
-            if len(pool) > config.pool:
-                pool.pop(0)
-        if trainer.done % config.checkpoint_every == 0 or trainer.done == config.steps:
-            trainer.save(folder / "checkpoint.pt")
-            pace = (time.perf_counter() - start) / len(losses)
-            loss = sum(losses) / len(losses)
-            with log.open("a") as stream:
-                stream.write(f"{trainer.done},{loss:.5f},{pace:.3f}\n")
-            left = (config.steps - trainer.done) * pace / 60
-            reporter.info(f"step {trainer.done}: loss {loss:.4f}, {pace:.2f} s a step, {left:.0f} min left")
-            start, losses = time.perf_counter(), []
+    try:
+        while trainer.done < config.steps:
+            while len(pool) < 12:  # enough to begin with; the pool grows to its size as it goes
+                pool.append(maker.draw())
+            losses.append(trainer.step(pool, rng))
+            credit += config.batch_size / (config.draws * 60)  # a volume has about 60 usable slices
+            while credit >= 1:
+                credit -= 1
+                pool.append(maker.draw())
+                if len(pool) > config.pool:
+                    pool.pop(0)
+            if trainer.done % config.checkpoint_every == 0 or trainer.done == config.steps:
+                trainer.save(folder / "checkpoint.pt")
+                pace = (time.perf_counter() - start) / len(losses)
+                loss = sum(losses) / len(losses)
+                with log.open("a") as stream:
+                    stream.write(f"{trainer.done},{loss:.5f},{pace:.3f}\n")
+                left = (config.steps - trainer.done) * pace / 60
+                reporter.info(f"step {trainer.done}: loss {loss:.4f}, {pace:.2f} s a step, {left:.0f} min left")
+                start, losses = time.perf_counter(), []
+    finally:  # an interruption, too, keeps what was learned
+        trainer.save(folder / "checkpoint.pt")

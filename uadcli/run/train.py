@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from uadcli.errors import UadError
 from uadcli.reconstruction.augment import augment, synthetic_lesions
 from uadcli.reconstruction.model import ConditionedDiffusion
 from uadcli.reconstruction.noise import NoiseBank
+from uadcli.run import checkpoint
 from uadcli.run.training_data import SliceSet
 
 VALIDATION_LEVELS = (250, 500, 750)
@@ -47,7 +47,7 @@ class Trainer:
             clean = augment(clean, self.generator)
         loss = self._loss(clean)
         for group in self.optimiser.param_groups:
-            group["lr"] = config.learning_rate * self._rate()
+            group["lr"] = config.learning_rate * checkpoint.learning_rate(self.done, config.steps, config.warmup)
         self.optimiser.zero_grad(set_to_none=True)
         self.done += 1
         if not torch.isfinite(loss):
@@ -61,9 +61,7 @@ class Trainer:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         self.optimiser.step()
-        decay = min(config.ema, (1 + self.done) / (10 + self.done))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
+        checkpoint.move_average(self.average, self.model, config.ema, self.done)
         return float(loss.detach())
 
     def _loss(self, clean: Tensor) -> Tensor:
@@ -78,13 +76,6 @@ class Trainer:
         self.model.train()
         predicted = self.model(x, t, noise)
         return ((predicted - clean).abs() * (1 + config.lesion_weight * weight)).mean()
-
-    def _rate(self) -> float:
-        """Warm-up, then half a cosine down to 2 % at the last step."""
-        if self.done < self.config.warmup:
-            return (self.done + 1) / self.config.warmup
-        part = min((self.done - self.config.warmup) / max(self.config.steps - self.config.warmup, 1), 1.0)
-        return 0.02 + 0.98 * (1 + math.cos(math.pi * part)) / 2
 
     @torch.inference_mode()
     def validate(self, data: SliceSet, count: int = 48) -> float:
@@ -116,9 +107,7 @@ class Trainer:
             "done": self.done,
             "bad_steps": self.bad_steps,
         }
-        temporary = path.with_suffix(".tmp")
-        torch.save(state, temporary)
-        temporary.replace(path)
+        checkpoint.write(path, state)
 
     @classmethod
     def load(cls, path: Path, **changes: Any) -> Trainer:

@@ -27,12 +27,11 @@ if TYPE_CHECKING:
     from uadcli.run.siamese import SiameseTrainer
     from uadcli.run.train import Trainer
 
-CALIBRATED = ("fusion-absolute", "fusion-bright", "siamese", "absolute", "bright-weighted", "ssim")
 COLUMNS = ("subject", "part", "contrast", "scan", "sha256", "fault")
 RULE = "99.5th percentile of the scores inside the brain of {} healthy scans ({})"
 
 
-def train(data: Path, out: Path, config: TrainingConfig, *, workers: int, threads: int, reporter: Reporter) -> None:
+def train(data: Path, out: Path, config: TrainingConfig, *, workers: int, reporter: Reporter) -> None:
     """Begin a run: prepare the scans of a folder, split them by subject, train reconstruction and score.
 
     Raises `OutputError` if the run exists, `InputError` if no scan is left on a side of the split.
@@ -44,15 +43,13 @@ def train(data: Path, out: Path, config: TrainingConfig, *, workers: int, thread
     usable = _prepare(cases, out, config.preprocess, workers, reporter)
     _write_rows(out / "data.tsv", cases, usable)
     (out / "config.toml").write_text(to_toml(config), encoding="utf-8")  # last: from here on the run can be resumed
-    resume(out, config, threads=threads, reporter=reporter)
+    resume(out, config, reporter=reporter)
 
 
-def resume(out: Path, config: TrainingConfig, *, threads: int, reporter: Reporter) -> None:
+def resume(out: Path, config: TrainingConfig, *, reporter: Reporter) -> None:
     """Go on with a run from its checkpoints; of the settings, only the numbers of steps may have changed.
 
     Raises `InputError` if there is no run, or it has too few scans."""
-    import torch
-
     from uadcli.run import siamese
     from uadcli.run import train as reconstruction
     from uadcli.run.training_data import load_slices
@@ -62,7 +59,6 @@ def resume(out: Path, config: TrainingConfig, *, threads: int, reporter: Reporte
     for part, chosen in parts.items():
         if not chosen:
             raise InputError(f"no usable scan in {part}", path=out / "data.tsv", hint="Give more healthy scans.")
-    torch.set_num_threads(threads)
     slices = {part: load_slices(chosen, out / "cache", config.preprocess) for part, chosen in parts.items()}
     reporter.info(f"{len(slices['train'].slices)} slices to train on, {len(slices['val'].slices)} for validation")
     checkpoint = out / "checkpoint.pt"
@@ -84,16 +80,14 @@ def resume(out: Path, config: TrainingConfig, *, threads: int, reporter: Reporte
     reporter.info(f"trained; next: uad calibrate {out} HEALTHY")
 
 
-def calibrate(run: Path, healthy: Path, *, workers: int, threads: int, reporter: Reporter) -> Path:
+def calibrate(run: Path, healthy: Path, *, workers: int, reporter: Reporter) -> Path:
     """Thresholds of a trained run from healthy scans that it was not trained on; returns `thresholds.json`.
 
     Raises `InputError` if a scan was trained on, or if nothing usable is left.
     """
-    import torch
-
+    from uadcli.run.calibrate import CALIBRATED
     from uadcli.run.calibrate import calibrate as thresholds_of
 
-    torch.set_num_threads(threads)
     config = read_run(run)
     cases = find(healthy, 0)
     trained = {row["sha256"]: row["subject"] for row in _rows(run / "data.tsv") if row["part"] == "train"}
@@ -145,11 +139,7 @@ def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path
     card = dataclasses.replace(card, contrasts=tuple(scans), scores={c: loaded.card.scores[c] for c in scans})
     out.mkdir(parents=True, exist_ok=True)
     digest = weights.save(file, loaded.model, card, loaded.score_state)
-    covered = json.dumps(list(card.contrasts))
-    (out / "registry.toml").write_text(
-        f'[[model]]\nname = "{name}"\nfile = "{file.name}"\nsha256 = "{digest}"\ncontrasts = {covered}\n',
-        encoding="utf-8",
-    )
+    weights.write_registry(out, weights.Entry(name, file.name, digest, card.contrasts))
     (out / f"{name}.md").write_text(_card_text(card, digest, config), encoding="utf-8")
     reporter.info(f"sha256 {digest}")
     return file
