@@ -84,6 +84,7 @@ class SiameseConfig:
     """Sizes of the Siamese score network, and how it is trained on synthetic lesions (method 5)."""
 
     channels: tuple[int, ...] = (32, 64, 96, 128)
+    mirror: bool = True  # each input beside its left-right mirror image: the other hemisphere is the best reference
     steps: int = 4000
     batch_size: int = 16
     learning_rate: float = 1e-3

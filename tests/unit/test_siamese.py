@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,27 @@ def test_both_inputs_count(network: SiameseUNet) -> None:
     base = siamese_score(network, slices, recon, np.arange(7))
     assert np.abs(base - siamese_score(network, slices, slices, np.arange(7))).max() > 1e-3
     assert np.abs(base - siamese_score(network, recon, recon, np.arange(7))).max() > 1e-3
+
+
+def test_the_other_hemisphere_counts(network: SiameseUNet) -> None:
+    """A change on the right reaches the logits on the left, beyond the network's field of view."""
+    torch.manual_seed(0)
+    parts = torch.rand(1, 3, 128, 128), torch.rand(1, 3, 128, 128), torch.zeros(1, 3, 64, 64)
+    changed = parts[0].clone()
+    changed[..., -8:] = torch.rand(1, 3, 128, 8)  # other values of the same kind: the group norms hardly notice
+    blind = SiameseUNet(replace(SMALL, mirror=False))
+    with torch.inference_mode():
+        left = [net(*parts)[..., :8] - net(changed, *parts[1:])[..., :8] for net in (network.eval(), blind.eval())]
+    seen, unseen = (float(d.abs().max()) for d in left)
+    assert seen > 10 * unseen
+
+
+def test_a_network_without_mirror_image_hands_on_what_it_knows() -> None:
+    old = SiameseUNet(replace(SMALL, mirror=False))
+    trainer = SiameseTrainer(SMALL)
+    trainer.start_from(old)
+    parts = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32), torch.rand(2, 3, 16, 16)
+    assert torch.allclose(trainer.average(*parts), old.eval()(*parts), atol=1e-5)
 
 
 def test_neighbours_repeat_at_the_ends_and_places_span_the_template() -> None:

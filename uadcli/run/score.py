@@ -72,7 +72,8 @@ def siamese_network(loaded: Weights) -> Any:
         raise WeightsError(
             "has no network for the score 'siamese'", path=loaded.path, hint="Choose another --score or --weights."
         )
-    network = SiameseUNet(from_dict(SiameseConfig, loaded.card.siamese))
+    sizes = {"mirror": False, **loaded.card.siamese}  # a card older than the mirror image does not name it
+    network = SiameseUNet(from_dict(SiameseConfig, sizes))
     network.load_state_dict(loaded.score_state)
     return network.eval()
 

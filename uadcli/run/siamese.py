@@ -194,9 +194,14 @@ class SiameseTrainer:
         return float(loss.detach())
 
     def start_from(self, network: SiameseUNet) -> None:
-        """Take over the parameters of another network of the same sizes; optimiser and count begin anew."""
-        self.network.load_state_dict(network.state_dict())
-        self.average.load_state_dict(network.state_dict())
+        """Take over the parameters of another network of the same sizes; optimiser and count begin anew.
+
+        A network that knew no mirror image gives it no weight at first."""
+        state = network.state_dict()
+        if self.config.mirror and not network.config.mirror:
+            state |= {name: _with_mirror(state[name]) for name in ("down.0.conv1.weight", "down.0.around.weight")}
+        self.network.load_state_dict(state)
+        self.average.load_state_dict(state)
 
     def save(self, path: Path) -> None:
         """Write network, average, optimiser and count, to a temporary name first."""
@@ -219,6 +224,12 @@ class SiameseTrainer:
         trainer.optimiser.load_state_dict(state["optimiser"])
         trainer.done = state["done"]
         return trainer
+
+
+def _with_mirror(weight: Tensor) -> Tensor:
+    """The first layer's kernels (O, C + 3, k, k) with C more input channels, of zeros, before the coordinates."""
+    own, place = weight[:, :-3], weight[:, -3:]
+    return torch.cat([own, torch.zeros_like(own), place], dim=1)
 
 
 def fit(trainer: SiameseTrainer, maker: ExampleMaker, folder: Path, reporter: Reporter) -> None:

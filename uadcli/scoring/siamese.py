@@ -1,7 +1,8 @@
 """The supervised score: a Siamese network on scan and residual, taught on synthetic lesions in healthy scans.
 
 After SADM (Behrendt et al., MIDL 2024; method 5): one down path, shared by both inputs, their features joined at every
-scale and decoded to one logit. Unlike there, each input is three neighbouring slices and its place in the template.
+scale and decoded to one logit. Unlike there, each input is three neighbouring slices, the same slices mirrored left to
+right (`SiameseConfig.mirror`), and their place in the template: what differs between the hemispheres stands out.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class SiameseUNet(nn.Module):
         super().__init__()
         self.config = config
         sizes = config.channels
-        first = len(NEIGHBOURS) * UNSHUFFLE**2 + 3  # three coordinates
+        views = 2 if config.mirror else 1
+        first = views * len(NEIGHBOURS) * UNSHUFFLE**2 + 3  # three coordinates
         self.down = nn.ModuleList([Block(i, o) for i, o in zip((first, *sizes[:-1]), sizes, strict=True)])
         self.up = nn.ModuleList()
         channels = 2 * sizes[-1]
@@ -57,6 +59,8 @@ class SiameseUNet(nn.Module):
         """`image` in [0, 1] and `residual` in [-1, 1] (B, 3, H, W), `place` (B, 3, H/2, W/2) -> logits (B, 1, H, W)."""
         batch = len(image)
         both = torch.cat([2 * image - 1, 4 * residual])
+        if self.config.mirror:
+            both = torch.cat([both, both.flip(3)], dim=1)
         h = torch.cat([F.pixel_unshuffle(both, UNSHUFFLE), place.repeat(2, 1, 1, 1)], dim=1)
         skips = []
         for depth, block in enumerate(self.down):
