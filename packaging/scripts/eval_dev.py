@@ -6,8 +6,8 @@ For each dev case and score: AUPRC, Dice at the stored threshold (after the comp
 it uses the labels), on the scan's own grid. Baseline: intensity inside the brain (FLAIR, T2w) or darkness (T1w), mask
 eroded, median 5x5x5, thresholded at its own 99.5th healthy percentile; all thresholds come from the healthy validation
 scans only. For each healthy scan: the flagged volume; for the IXI scans, which set the T1w threshold, at a threshold
-from the other four fifths of them (cross-fitted). Where the weights know whole healthy scans (T1w), also Dice, and in how
-many scans a lesion is touched, at the conformal threshold, above which at most 5 % of healthy scans have any finding; a
+from the other four fifths of them (cross-fitted). Where the weights know whole healthy scans (T1w), also Dice, and in
+how many scans a lesion is touched, at the conformal threshold, above which at most 5 % of healthy scans have any; a
 healthy scan of IXI is held against the other ones. Synthetic lesions: real stroke shapes, on which nothing was trained,
 pasted into the IXI validation scans with a change of intensity of 20 to 60 %.
 """
