@@ -82,6 +82,8 @@ class Findings:
     score: str
     threshold: float
     components: list[Component]
+    method: str = "cddpm"
+    slice_scores: dict[int, float] | None = None  # by axial slice of the model's grid
 
 
 def detect(
@@ -130,6 +132,7 @@ def ready_scan(path: Path, config: DetectConfig, options: DetectOptions, name: s
     `name` is the torch device of the brain mask. Raises `InputError`, and `WeightsError` where no model fits.
     """
     from uadcli.reconstruction import weights
+    from uadcli.reconstruction.reconstructors import choose
 
     with reporter.stage("read"):
         scan = volume.read_scan(path, volume=options.volume, geometry=options.geometry)
@@ -137,7 +140,9 @@ def ready_scan(path: Path, config: DetectConfig, options: DetectOptions, name: s
         reporter.warn(text)
     known = contrast.known_before(path, options.contrast)
     if known or options.weights:  # a missing model is better known now than in a minute
-        weights.find(options.weights, known.contrast if known else None)
+        found, _ = weights.find(options.weights, known.contrast if known else None)
+        if config.reconstruction.method:
+            choose(config.reconstruction.method, weights.trained_method(found), found)
     prepared, brain = prepare(scan, config.preprocess, brain_mask=options.brain_mask, device=name, stage=reporter.stage)
     return ReadyScan(scan, prepared, brain, _contrast(known, prepared, reporter))
 
@@ -165,14 +170,16 @@ def finish(
             covered = ", ".join(loaded.card.contrasts)
             raise UsageError(f"{loaded.card.name} does not cover {found.contrast}", hint=f"It covers {covered}.")
         kind = options.score or loaded.card.scores[found.contrast]
-        used = score.threshold_of(loaded, kind, found.contrast) if threshold is None else threshold
+        method = score.method_of(loaded, config.reconstruction).name
+        used = score.threshold_of(loaded, kind, found.contrast, method) if threshold is None else threshold
     with reporter.stage("reconstruction"):
         x = prepared.scaled(config.preprocess)
         recon = score.reconstruct(loaded, x, prepared.mask, config.reconstruction, name, reporter.progress)
     with reporter.stage("score"):
         anomaly_map = score.score(loaded, x, recon, prepared.mask, kind, config, name)
         labels, table = score.find(anomaly_map, used, prepared, config)
-        findings = Findings(anomaly_map, labels, recon, kind, used, table)
+        by_slice = score.slice_scores(loaded, x, recon, prepared.mask)
+        findings = Findings(anomaly_map, labels, recon, kind, used, table, method, by_slice)
     verdict = quality.assess(
         prepared.brain_volume_ml, prepared.mask_overlap, prepared.border_fraction, stretch=prepared.stretch
     )

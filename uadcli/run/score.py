@@ -21,7 +21,7 @@ from uadcli.scoring.residual import anomaly_score, postprocess
 from uadcli.scoring.ssim import ssim_score
 
 if TYPE_CHECKING:
-    from uadcli.reconstruction.reconstructors import Progress
+    from uadcli.reconstruction.reconstructors import Method, Progress
     from uadcli.reconstruction.weights import Weights
 
 Mask = NDArray[np.bool_]
@@ -37,14 +37,36 @@ def reconstruct(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Array:
-    """The pseudo-healthy volume of a scaled scan x (96, 96, 80) in [0, 1]; 0 outside the brain mask."""
-    from uadcli.reconstruction.reconstructors import CddpmReconstructor
+    """The pseudo-healthy volume of a scaled scan x (96, 96, 80) in [0, 1]; 0 outside the brain mask.
 
-    slices, indices = to_slices(x), occupied(mask)
+    Raises `WeightsError` if the weights do not serve the method that the settings name.
+    """
+    method, slices, indices = method_of(loaded, config), to_slices(x), occupied(mask)
     settings = dataclasses.replace(config, levels=config.levels or loaded.card.levels)
     recon = np.zeros_like(slices)
-    recon[indices] = CddpmReconstructor(loaded.model, settings, device, progress)(slices[indices], indices.tolist())
+    recon[indices] = method.reconstructor(loaded.model, settings, device, progress)(slices[indices], indices.tolist())
     return np.where(mask, from_slices(recon), 0).astype(np.float32)
+
+
+def method_of(loaded: Weights, config: ReconstructionConfig) -> Method:
+    """The method that rebuilds: the one the settings name, else that of the weights.
+
+    Raises `WeightsError` if the weights were not trained for it.
+    """
+    from uadcli.reconstruction.reconstructors import choose
+
+    return choose(config.method, loaded.model.config.method, loaded.path)
+
+
+def slice_scores(loaded: Weights, x: Array, recon: Array, mask: Mask) -> dict[int, float] | None:
+    """How far apart the scan's and the reconstruction's encodings lie, by axial slice index; None but for the VAE."""
+    from uadcli.reconstruction.reconstructors.vae import latent_dissimilarity
+
+    if loaded.model.config.method != "vae":
+        return None
+    indices = occupied(mask)
+    found = latent_dissimilarity(loaded.model, to_slices(x)[indices], to_slices(recon)[indices])
+    return dict(zip(indices.tolist(), found.tolist(), strict=True))
 
 
 def probability(
@@ -59,7 +81,16 @@ def probability(
 
 
 def draws(loaded: Weights, x: Array, mask: Mask, config: ReconstructionConfig, device: str = "cpu") -> Array:
-    """Reconstructions (10, 96, 96, 80) at one level that differ by their noise alone (method 4)."""
+    """Reconstructions (10, 96, 96, 80) at one level that differ by their noise alone (method 4).
+
+    Raises `UsageError` for a method without noise.
+    """
+    method = method_of(loaded, config)
+    if not method.draws:
+        raise UsageError(
+            f"the reconstructions of {method.name} do not differ by their noise, so there is no score 'mahalanobis'",
+            hint="Choose another --score or --method.",
+        )
     settings = [dataclasses.replace(config, levels=(DRAW_LEVEL,), seed=config.seed + i) for i in range(DRAWS)]
     return np.stack([reconstruct(loaded, x, mask, one, device) for one in settings])
 
@@ -127,8 +158,16 @@ def _score(
     return anomaly_score(x, recon, mask, kind, config.scoring)
 
 
-def threshold_of(loaded: Weights, kind: str, contrast: str) -> float:
-    """The threshold that healthy scans gave a score of these weights. Raises `UsageError` if there is none."""
+def threshold_of(loaded: Weights, kind: str, contrast: str, method: str = "") -> float:
+    """The threshold that healthy scans gave a score of these weights, by the method they were trained for.
+
+    Raises `UsageError` if there is none, or another `method` rebuilt the scan.
+    """
+    if method not in ("", loaded.model.config.method):
+        raise UsageError(
+            f"{loaded.card.name} has no threshold for the method {method!r}, only for {loaded.model.config.method!r}",
+            hint="Give --threshold, or weights trained and calibrated for it.",
+        )
     try:
         return loaded.card.thresholds[kind][contrast]
     except KeyError as error:
