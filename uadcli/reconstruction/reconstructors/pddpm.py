@@ -72,7 +72,9 @@ class PatchedReconstructor(CddpmReconstructor):
     @torch.inference_mode()
     def _patches(self, slices: Array, indices: Sequence[int], part: list[tuple[int, int, Box]]) -> Array:
         """Whole slices (B, H, W), of which only the patch is predicted. All patches of a slice share its noise."""
-        x0, t, noise = self._noisy(slices, indices, [(k, n) for k, n, _ in part])
+        pairs = list(dict.fromkeys((k, n) for k, n, _ in part))  # noise takes its time, and patches share it
+        which = torch.tensor([pairs.index((k, n)) for k, n, _ in part], device=self.device)
+        x0, t, noise = (values[which] for values in self._noisy(slices, indices, pairs))
         region = regions([box for _, _, box in part], x0)
         hidden = self._hidden([(self.config.levels[k], indices[n], box) for k, n, box in part], x0)
         with self._autocast():
