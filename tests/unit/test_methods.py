@@ -105,6 +105,8 @@ def test_empty_slices_stay_empty_and_progress_ends(network: Network) -> None:
     assert not result[1].any()
     assert result[0].any()
     assert told[-1][0] == told[-1][1]
+    assert told == sorted(told)
+    assert len({total for _, total in told}) == 1
     assert 0 <= result.min() <= result.max() <= 1
 
 

@@ -35,8 +35,18 @@ class FusedReconstructor(SliceReconstructor):
         device: Device = "cpu",
         progress: Progress | None = None,
     ) -> None:
-        super().__init__(model, config, device, progress)
-        self.first = cddpm.CddpmReconstructor(model, config, device, progress)
+        levels, steps = len(config.levels), len(PATH) - 1  # passes through the network for each slice, first and then
+
+        def first(done: int, total: int) -> None:
+            if progress:
+                progress(done, total + total // levels * steps)
+
+        def second(done: int, total: int) -> None:
+            if progress:
+                progress(total * levels + done * steps, total * (levels + steps))
+
+        super().__init__(model, config, device, second)
+        self.first = cddpm.CddpmReconstructor(model, config, device, first)
         self._regions: Array = np.zeros((0, 0, 0), dtype=np.float32)
 
     def __call__(self, slices: Array, indices: Sequence[int]) -> Array:
