@@ -54,10 +54,21 @@ class VariationalAutoencoder(Network):
         return self.up(h)
 
     def forward(
-        self, x0: Tensor, t: Tensor | None = None, noise: Tensor | None = None, condition: Tensor | None = None
-    ) -> Tensor:
-        """The decoded mean of slices (B, 1, H, W); the rest is ignored."""
-        return self.decode(self.encode(x0))
+        self,
+        x0: Tensor,
+        t: Tensor | None = None,
+        noise: Tensor | None = None,
+        condition: Tensor | None = None,
+        draw: Tensor | None = None,
+    ) -> Any:
+        """The decoded mean of slices (B, 1, H, W); step, noise and condition are ignored.
+
+        With `draw` (B, d) of N(0, 1), for training: the decoded draw, the mean and the logarithm of the variance.
+        """
+        mean, log_variance = self.moments(x0)
+        if draw is None:
+            return self.decode(mean)
+        return self.decode(mean + draw * (0.5 * log_variance).exp()), mean, log_variance
 
 
 class VariationalReconstructor(SliceReconstructor):
@@ -90,9 +101,8 @@ def loss(
 ) -> Tensor:
     """Mean absolute error of a decoded draw, plus BETA times the divergence from N(0, 1), in nats for each slice."""
     clean = clean.to(device_of(model), memory_format=torch.channels_last)
-    mean, log_variance = model.moments(clean)
-    draw = torch.randn(mean.shape, generator=generator, device=generator.device).to(mean.device)
-    predicted = model.decode(mean + draw * (0.5 * log_variance).exp())
+    draw = torch.randn(len(clean), model.config.encoder.condition, generator=generator, device=generator.device)
+    predicted, mean, log_variance = model(clean, draw=draw.to(clean.device))
     divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(dim=1).mean()
     return (predicted - clean).abs().mean() + BETA * divergence
 
