@@ -28,7 +28,7 @@ from uadcli.reconstruction import weights
 from uadcli.reconstruction.model import ConditionedDiffusion
 from uadcli.reconstruction.reconstructors import BY_NAME, build
 from uadcli.reconstruction.weights import ModelCard
-from uadcli.run import score
+from uadcli.run import score, threshold
 from uadcli.scoring.siamese import SiameseUNet
 
 CARD = ModelCard(
@@ -123,10 +123,10 @@ def test_the_score_network_travels_in_the_same_file(tmp_path: Path, tiny: ModelC
 
 def test_the_threshold_belongs_to_score_and_contrast(saved: tuple[Path, str]) -> None:
     loaded = weights.load(*saved)
-    assert score.threshold_of(loaded, "bright", "FLAIR") == 0.2
+    assert threshold.resolve("calibrated", loaded.card, "bright", "FLAIR").value == 0.2
     for kind, contrast in (("bright", "T1w"), ("absolute", "FLAIR")):
         with pytest.raises(UsageError, match="threshold"):
-            score.threshold_of(loaded, kind, contrast)
+            threshold.resolve("calibrated", loaded.card, kind, contrast)
 
 
 def test_float16_keeps_counters_and_large_values(tmp_path: Path) -> None:
@@ -215,6 +215,8 @@ def test_another_method_needs_its_weights_and_its_threshold(saved: tuple[Path, s
     assert score.method_of(loaded, ReconstructionConfig(method="diffuse")).name == "diffuse"
     with pytest.raises(WeightsError, match="uad train DATA --out RUN --method dae"):
         score.method_of(loaded, ReconstructionConfig(method="dae"))
-    assert score.threshold_of(loaded, "bright", "FLAIR", "cddpm") == 0.2
-    with pytest.raises(UsageError, match="no threshold for the method 'diffuse'"):
-        score.threshold_of(loaded, "bright", "FLAIR", "diffuse")
+    assert threshold.resolve("calibrated", score.card_for(loaded, "cddpm"), "bright", "FLAIR").value == 0.2
+    other = score.card_for(loaded, "diffuse")
+    with pytest.raises(UsageError, match=r"m by diffuse has no threshold.*Give --threshold a value"):
+        threshold.resolve("calibrated", other, "bright", "FLAIR")
+    assert threshold.resolve("0.3", other, "bright", "FLAIR").value == 0.3

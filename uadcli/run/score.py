@@ -15,6 +15,7 @@ from uadcli.imaging.geometry import Array
 from uadcli.imaging.slices import GRID_AFFINE, from_slices, occupied, to_slices
 from uadcli.run.prepare import Prepared
 from uadcli.scoring import fusion
+from uadcli.scoring.calibration import strength
 from uadcli.scoring.components import Component, components
 from uadcli.scoring.mahalanobis import mahalanobis_score
 from uadcli.scoring.residual import anomaly_score, postprocess
@@ -22,7 +23,7 @@ from uadcli.scoring.ssim import ssim_score
 
 if TYPE_CHECKING:
     from uadcli.reconstruction.reconstructors import Method, Progress
-    from uadcli.reconstruction.weights import Weights
+    from uadcli.reconstruction.weights import ModelCard, Weights
 
 Mask = NDArray[np.bool_]
 SIAMESE = "siamese"
@@ -56,6 +57,13 @@ def method_of(loaded: Weights, config: ReconstructionConfig) -> Method:
     from uadcli.reconstruction.reconstructors import choose
 
     return choose(config.method, loaded.model.config.method, loaded.path)
+
+
+def card_for(loaded: Weights, method: str) -> ModelCard:
+    """What the weights say of themselves for a method: without calibration if they were trained for another one."""
+    if method == loaded.model.config.method:
+        return loaded.card
+    return dataclasses.replace(loaded.card, name=f"{loaded.card.name} by {method}", thresholds={}, strengths={})
 
 
 def slice_scores(loaded: Weights, x: Array, recon: Array, mask: Mask) -> dict[int, float] | None:
@@ -158,26 +166,6 @@ def _score(
     return anomaly_score(x, recon, mask, kind, config.scoring)
 
 
-def threshold_of(loaded: Weights, kind: str, contrast: str, method: str = "") -> float:
-    """The threshold that healthy scans gave a score of these weights, by the method they were trained for.
-
-    Raises `UsageError` if there is none, or another `method` rebuilt the scan.
-    """
-    if method not in ("", loaded.model.config.method):
-        raise UsageError(
-            f"{loaded.card.name} has no threshold for the method {method!r}, only for {loaded.model.config.method!r}",
-            hint="Give --threshold, or weights trained and calibrated for it.",
-        )
-    try:
-        return loaded.card.thresholds[kind][contrast]
-    except KeyError as error:
-        known = ", ".join(k for k in loaded.card.thresholds if contrast in loaded.card.thresholds[k])
-        raise UsageError(
-            f"{loaded.card.name} has no threshold for the score {kind!r} in {contrast}",
-            hint=f"It has one for {known}. Or give --threshold.",
-        ) from error
-
-
 def find(
     anomaly_map: Array, threshold: float, prepared: Prepared, config: DetectConfig
 ) -> tuple[NDArray[np.uint8], list[Component]]:
@@ -188,3 +176,8 @@ def find(
 def flagged_ml(table: list[Component], prepared: Prepared) -> float:
     """The volume of all components in the patient's space."""
     return sum(c.volume_mm3 for c in table) * prepared.size_factor / 1e3
+
+
+def strength_of(anomaly_map: Array, prepared: Prepared, config: DetectConfig) -> float:
+    """The strength of a map (`scoring.calibration.strength`), with the component filter of `find`."""
+    return strength(anomaly_map, config.scoring.min_volume_mm3 / prepared.size_factor, GRID_AFFINE)
