@@ -250,6 +250,17 @@ def test_the_log_file_keeps_the_traceback(run, capsys, tmp_path):
         assert "ZeroDivisionError: by nothing" in (tmp_path / name).read_text()
 
 
+def test_the_method_is_a_setting_of_the_reconstruction(run, capsys, tmp_path):
+    assert main(["detect", "s.nii", "--method", "DIFFUSE"]) == 0
+    assert run.calls[-1].config.reconstruction.method == "diffuse"
+    assert main(["detect", "s.nii"]) == 0
+    assert run.calls[-1].config.reconstruction.method == ""
+    capsys.readouterr()
+    assert "Did you mean pddpm?" in fails(capsys, 2, "detect", "s.nii", "--method", "pdpm")
+    (tmp_path / "c.toml").write_text('[reconstruction]\nmethod = "pdpm"\n')
+    assert "reconstruction.method" in fails(capsys, 2, "detect", "s.nii", "--config", f"{tmp_path}/c.toml")
+
+
 def test_a_log_file_in_a_missing_folder_exits_with_6(run, capsys, tmp_path):
     assert "log file" in fails(capsys, 6, "detect", "s.nii", "--log-file", f"{tmp_path}/no/a")
 

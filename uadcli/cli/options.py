@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from uadcli.config import CONTRASTS, SCORES, SPACES, STRIPS, DetectConfig, read_toml
+from uadcli.config import CONTRASTS, METHODS, SCORES, SPACES, STRIPS, DetectConfig, read_toml
 from uadcli.console import Reporter
 from uadcli.errors import UsageError
 
@@ -96,9 +96,13 @@ def detect_config(given: Mapping[str, Any]) -> DetectConfig:
     config = dataclasses.replace(
         config,
         preprocess=_over(config.preprocess, strip=strip),
-        reconstruction=_over(config.reconstruction, batch_size=given["batch_size"], seed=given["seed"]),
+        reconstruction=_over(
+            config.reconstruction, batch_size=given["batch_size"], seed=given["seed"], method=given["method"]
+        ),
         scoring=_over(config.scoring, min_volume_mm3=given["min_volume"]),
     )
+    if config.reconstruction.method:
+        nearest(config.reconstruction.method, METHODS, "reconstruction.method")
     if config.reconstruction.batch_size < 1:
         raise UsageError("reconstruction.batch_size must be at least 1", path=given["config"])
     return config
@@ -193,6 +197,16 @@ Strip = Annotated[
 ]
 Weights = Annotated[
     str | None, _option("--weights", panel=METHOD, metavar="NAME|PATH", help="Weights other than the bundled ones.")
+]
+Method = Annotated[
+    str | None,
+    _option(
+        "--method",
+        panel=METHOD,
+        callback=one_of("--method", METHODS),
+        metavar="|".join(METHODS),
+        help="How the scan is rebuilt; else as the weights were trained.",
+    ),
 ]
 Score = Annotated[
     str | None,

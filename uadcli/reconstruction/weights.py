@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uadcli.config import CONTRASTS, ModelConfig, from_dict, to_dict
-from uadcli.errors import WeightsError
-from uadcli.reconstruction.model import ConditionedDiffusion
+from uadcli.errors import UsageError, WeightsError
+from uadcli.reconstruction.model import Network
+from uadcli.reconstruction.reconstructors import build
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,7 +55,7 @@ class Weights:
     `score_state` are the parameters of the score network that belongs to it; empty if there is none.
     """
 
-    model: ConditionedDiffusion
+    model: Network
     card: ModelCard
     path: Path
     sha256: str
@@ -157,19 +158,33 @@ def load(path: Path, sha256: str | None = None) -> Weights:
     of_score = {n.removeprefix(SCORE_PREFIX): tensors.pop(n) for n in list(tensors) if n.startswith(SCORE_PREFIX)}
     try:
         values = json.loads(text)
-        model = ConditionedDiffusion(from_dict(ModelConfig, values.pop("model")))
+        model = build(from_dict(ModelConfig, values.pop("model")))
         model.load_state_dict(tensors)
         for key in ("contrasts", "levels"):
             values[key] = tuple(values[key])
         card = ModelCard(**values)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, UsageError) as error:
         raise WeightsError(
             "does not fit this version of uad", path=path, hint="Use weights of this version."
         ) from error
     return Weights(model.eval(), card, path, digest, of_score)
 
 
-def save(path: Path, model: ConditionedDiffusion, card: ModelCard, score_state: dict[str, Any] | None = None) -> str:
+def trained_method(path: Path) -> str:
+    """The method that a weight file was trained for, from its header alone. Raises `WeightsError` as `load`."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as stream:
+            text = (stream.metadata() or {})[KEY]
+        return from_dict(ModelConfig, json.loads(text)["model"]).method
+    except OSError as error:
+        raise WeightsError(f"cannot be read: {error.strerror}", path=path, hint="Check the path.") from error
+    except (SafetensorError, KeyError, TypeError, ValueError, UsageError) as error:
+        raise WeightsError("does not say what model it holds", path=path, hint="Use weights made by `uad`.") from error
+
+
+def save(path: Path, model: Network, card: ModelCard, score_state: dict[str, Any] | None = None) -> str:
     """Write a model, and the network of its score, as float16 safetensors with configuration and card.
 
     Atomic; counters and values beyond float16 keep their type. Returns the file's sha256.

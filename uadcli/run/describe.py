@@ -11,6 +11,7 @@ from uadcli import __version__
 from uadcli.config import DetectConfig, to_dict
 from uadcli.console import Reporter
 from uadcli.imaging import geometry
+from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.imaging.volume import Scan
 from uadcli.report import sidecar
 from uadcli.run.contrast import FoundContrast
@@ -53,7 +54,13 @@ def sidecar_of(
             "nonfinite_voxels": scan.nonfinite_voxels,
         },
         contrast={"value": found.contrast, "source": found.source},
-        weights={"name": card.name, "version": card.version, "sha256": loaded.sha256, "licence": card.licence},
+        weights={
+            "name": card.name,
+            "version": card.version,
+            "sha256": loaded.sha256,
+            "licence": card.licence,
+            "method": findings.method,
+        },
         device=device,
         seed=config.reconstruction.seed,
         score=findings.score,
@@ -71,6 +78,7 @@ def sidecar_of(
             "components": [row(c, prepared, findings.beside) for c in findings.components],
             "healthy_scans": beside
             and {"scans": beside.scans, "as_strong": beside.as_strong, "p_value": beside.p_value},
+            "latent_dissimilarity": slice_rows(findings.slice_scores),
         },
         qc={"verdict": verdict.verdict, "checks": [dataclasses.asdict(c) for c in verdict.checks]},
         warnings=reporter.warnings,
@@ -119,6 +127,13 @@ def row(component: Component, prepared: Prepared, beside: BesideHealthy | None) 
         "centroid_mni_mm": centre.tolist(),
         "peak_mni_mm": top.tolist(),
     }
+
+
+def slice_rows(scores: dict[int, float] | None) -> list[dict[str, float]] | None:
+    """The slice scores with the height of each axial slice in MNI space; None if none were computed."""
+    if scores is None:
+        return None
+    return [{"z_mni_mm": float(GRID_AFFINE[2, 2] * z + GRID_AFFINE[2, 3]), "value": v} for z, v in scores.items()]
 
 
 def transform(prepared: Prepared) -> dict[str, Any]:

@@ -84,6 +84,8 @@ class Findings:
     threshold: Threshold
     components: list[Component]
     beside: BesideHealthy | None  # None where the weights know no healthy scans, or not with these settings
+    method: str = "cddpm"
+    slice_scores: dict[int, float] | None = None  # by axial slice of the model's grid
 
 
 def detect(
@@ -131,6 +133,7 @@ def ready_scan(path: Path, config: DetectConfig, options: DetectOptions, name: s
     `name` is the torch device of the brain mask. Raises `InputError`, and `WeightsError` where no model fits.
     """
     from uadcli.reconstruction import weights
+    from uadcli.reconstruction.reconstructors import choose
 
     with reporter.stage("read"):
         scan = volume.read_scan(path, volume=options.volume, geometry=options.geometry)
@@ -138,7 +141,9 @@ def ready_scan(path: Path, config: DetectConfig, options: DetectOptions, name: s
         reporter.warn(text)
     known = contrast.known_before(path, options.contrast)
     if known or options.weights:  # a missing model is better known now than in a minute
-        weights.find(options.weights, known.contrast if known else None)
+        found, _ = weights.find(options.weights, known.contrast if known else None)
+        if config.reconstruction.method:
+            choose(config.reconstruction.method, weights.trained_method(found), found)
     prepared, brain = prepare(scan, config.preprocess, brain_mask=options.brain_mask, device=name, stage=reporter.stage)
     return ReadyScan(scan, prepared, brain, _contrast(known, prepared, reporter))
 
@@ -165,16 +170,19 @@ def finish(
             covered = ", ".join(loaded.card.contrasts)
             raise UsageError(f"{loaded.card.name} does not cover {found.contrast}", hint=f"It covers {covered}.")
         kind = options.score or loaded.card.scores[found.contrast]
-        used = threshold.resolve(options.threshold, loaded.card, kind, found.contrast)
+        method = score.method_of(loaded, config.reconstruction).name
+        card = score.card_for(loaded, method)
+        used = threshold.resolve(options.threshold, card, kind, found.contrast)
     with reporter.stage("reconstruction"):
         x = prepared.scaled(config.preprocess)
         recon = score.reconstruct(loaded, x, prepared.mask, config.reconstruction, name, reporter.progress)
     with reporter.stage("score"):
         anomaly_map = score.score(loaded, x, recon, prepared.mask, kind, config, name)
         labels, table = score.find(anomaly_map, used.value, prepared, config)
-        healthy = threshold.healthy_scans(loaded.card, kind, found.contrast, config)
+        healthy = threshold.healthy_scans(card, kind, found.contrast, config)
         beside = beside_healthy(anomaly_map, labels, len(table), healthy, prepared, config) if healthy else None
-        findings = Findings(anomaly_map, labels, recon, kind, used, table, beside)
+        by_slice = score.slice_scores(loaded, x, recon, prepared.mask)
+        findings = Findings(anomaly_map, labels, recon, kind, used, table, beside, method, by_slice)
     reporter.info(describe.summary(findings, prepared))
     verdict = quality.assess(
         prepared.brain_volume_ml, prepared.mask_overlap, prepared.border_fraction, stretch=prepared.stretch

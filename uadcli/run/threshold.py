@@ -92,7 +92,7 @@ def resolve(text: str, card: ModelCard, kind: str, contrast: str) -> Threshold:
         known = ", ".join(k for k in card.thresholds if contrast in card.thresholds[k])
         raise UsageError(
             f"{card.name} has no threshold for the score {kind!r} in {contrast}",
-            hint=f"It has one for {known}. Or give --threshold.",
+            hint=f"It has one for {known}. Or give --threshold." if known else "Give --threshold a value.",
         ) from error
 
 

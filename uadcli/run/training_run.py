@@ -170,6 +170,7 @@ def _weights(run: Path, trainer: Trainer, scorer: SiameseTrainer) -> Weights:
     """The averaged networks of a run as weights, with what is known of them so far."""
     from uadcli.reconstruction.weights import ModelCard, Weights
 
+    method = trainer.method
     rows = [row for row in _rows(run / "data.tsv") if row["part"] == "train" and not row["fault"]]
     counts = Counter(row["contrast"] for row in rows)
     card = ModelCard(
@@ -179,7 +180,7 @@ def _weights(run: Path, trainer: Trainer, scorer: SiameseTrainer) -> Weights:
         scores=dict.fromkeys(CONTRASTS, "siamese"),
         thresholds={},
         threshold_rule="",
-        levels=(250, 500, 750),
+        levels=method.levels,
         intensity_range="[0, 1]: percentiles 1 and 99 inside the brain mask",
         training_data=", ".join(f"{n} {c} scans of the user" for c, n in sorted(counts.items())),
         licence="that of the training scans",
@@ -191,6 +192,8 @@ def _weights(run: Path, trainer: Trainer, scorer: SiameseTrainer) -> Weights:
 
 def _card_text(card: ModelCard, digest: str, config: TrainingConfig) -> str:
     """The model card: what went in, what is known, and what is not."""
+    from uadcli.reconstruction.reconstructors import BY_NAME
+
     score_steps = (card.siamese or {}).get("steps")
     lines = [
         f"# {card.name}",
@@ -199,7 +202,8 @@ def _card_text(card: ModelCard, digest: str, config: TrainingConfig) -> str:
         "",
         f"- contrasts: {', '.join(card.contrasts)}",
         f"- training data: {card.training_data}; validation share {config.validation_share} of the subjects",
-        f"- reconstruction: cDDPM, {card.steps} steps; score: Siamese network, {score_steps} steps",
+        f"- reconstruction: {BY_NAME[config.model.method].title}, {card.steps} steps; "
+        f"score: Siamese network, {score_steps} steps",
         f"- thresholds: {card.threshold_rule}",
         *(f"  - {k}: " + ", ".join(f"{c} {v:.4f}" for c, v in t.items()) for k, t in card.thresholds.items()),
         f"- sha256: {digest}",
