@@ -12,6 +12,7 @@ from torch import Tensor
 
 from uadcli.config import METHODS, ModelConfig, ReconstructionConfig, TrainConfig, for_method, from_dict, to_dict
 from uadcli.errors import UsageError, WeightsError
+from uadcli.reconstruction.augment import synthetic_lesions
 from uadcli.reconstruction.model import Network
 from uadcli.reconstruction.noise import NoiseBank, slice_noise
 from uadcli.reconstruction.reconstructors import BY_NAME, build, choose
@@ -352,3 +353,45 @@ def test_noise_of_a_batch_is_that_of_its_slices(network: Network) -> None:
     make = BY_NAME[network.config.method].reconstructor(network, ReconstructionConfig((500,), seed=3), "cpu", None)
     noise = make._noise([7, 9], 500, (96, 96))  # type: ignore[attr-defined]
     assert np.array_equal(noise.numpy()[1:], slice_noise(3, [9], 500, (96, 96)))
+
+
+def test_the_cddpm_loss_is_the_published_one_heavier_in_anomalies(tiny: ModelConfig) -> None:
+    """Draw by draw: anomalies, who carries them, steps, noise."""
+    torch.manual_seed(0)
+    model, config = build(tiny), TrainConfig(lesion_weight=3.0)
+    clean, bank = phantoms(4, 0).float().div(255)[:, None], NoiseBank(8, 100, 0)
+    found = BY_NAME["cddpm"].loss(model, clean, bank, torch.Generator().manual_seed(5), config)
+    generator = torch.Generator().manual_seed(5)
+    lesioned, weight = synthetic_lesions(clean, bank, generator)
+    carries = (torch.rand(4, generator=generator) < config.lesion_probability).view(-1, 1, 1, 1)
+    t = torch.randint(1000, (4,), generator=generator)
+    noise = bank.draw(4, (96, 96), generator)
+    error = (model(torch.where(carries, lesioned, clean), t, noise) - clean).abs()
+    assert torch.equal(found, (error * (1 + 3.0 * weight * carries)).mean())
+
+
+def test_a_patched_model_may_have_a_condition_as_well(tiny: ModelConfig) -> None:
+    torch.manual_seed(0)
+    model = build(dataclasses.replace(tiny, method="pddpm"))
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    encoded: list[int] = []
+    model.encoder.register_forward_hook(lambda *call: encoded.append(len(call[1][0])))  # type: ignore[union-attr]
+    rebuild(model, np.random.default_rng(0).random((2, 96, 96), dtype=np.float32), [1, 2], levels=(250, 500))
+    assert sum(encoded) == 2  # once for each slice, whatever the number of patches and levels
+
+
+def test_slice_scores_and_cards_say_what_was_done() -> None:
+    from uadcli.config import TrainingConfig, preset
+    from uadcli.reconstruction.weights import ModelCard
+    from uadcli.run import describe, training_run
+
+    assert describe.slice_rows(None) is None
+    assert describe.slice_rows({0: 0.5, 40: 1.0}) == [
+        {"z_mni_mm": -75.0, "value": 0.5},
+        {"z_mni_mm": 5.0, "value": 1.0},
+    ]
+    card = ModelCard("m", "1", ("T1w",), {"T1w": "absolute"}, {}, "rule", (), "[0, 1]", "none", "CC0", 3)
+    config = dataclasses.replace(TrainingConfig(), model=for_method(preset("small"), "dae"))
+    assert "reconstruction: denoising autoencoder (DAE), 3 steps" in training_run._card_text(card, "d", config)
