@@ -115,9 +115,7 @@ def test_a_job_that_fails_before_any_scan_is_told_and_leaves_all_not_done(
         batch.refuse_failed(result)
 
 
-def test_status_reads_no_scan_and_needs_no_submitit(
-    scans: Path, stand: Stand, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_status_reads_no_scan_and_needs_no_submitit(scans: Path, stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     many(scans)
     request = asked(scans)
     assert cluster.status(request, SILENT) == Status(15, 0, 0, 15)
@@ -246,9 +244,7 @@ def test_overwrite_does_each_scan_once_however_often_it_is_queued_again(scans: P
     assert len(made) == 15
 
 
-def test_a_part_that_never_gets_on_is_given_up(
-    scans: Path, stand: Stand, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_part_that_never_gets_on_is_given_up(scans: Path, stand: Stand, capsys: pytest.CaptureFixture[str]) -> None:
     shard = Shard(asked(scans))
     for attempt in range(1, cluster.BARREN):
         shard = _cut_off(shard, stand, 0)
