@@ -82,7 +82,7 @@ def test_detect_runs_without_root_network_and_a_writable_root(packaging: ModuleT
     variables = packaging.environment(packaging.DOCKERFILES[0]) | {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
     python = os.path.join(os.path.realpath(sys.prefix), "bin", "python")
     command = (
-        "cd /data; id -u; touch /new 2>/dev/null || echo read-only; ls /sys/class/net 2>/dev/null; "
+        "cd /data; id -u; touch /new 2>/dev/null || echo read-only; "
         f"exec {shlex.quote(python)} -m uadcli detect scan_T1w.nii.gz --config uad.toml --device cpu --threads 1"
     )
     script = SCRIPT.format(

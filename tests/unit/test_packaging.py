@@ -153,10 +153,7 @@ def test_the_two_images_differ_only_in_where_torch_comes_from() -> None:
 def test_the_versions_are_those_of_the_constraints(path: Path) -> None:
     constraints = (ROOT / "packaging" / "constraints.txt").read_text()
     assert set(re.findall(r"torch==[\d.]+\d", path.read_text())) == set(re.findall(r"^torch==.*", constraints, re.M))
-    assert (
-        f"--file packaging/containers/{path.name}" in path.read_text()
-        or f"packaging/containers/{path.name}" in path.read_text()
-    )
+    assert f"packaging/containers/{path.name}" in path.read_text()
     assert "has not been built" in path.read_text()
 
 
@@ -167,7 +164,7 @@ def test_the_definition_for_apptainer_is_whole() -> None:
     assert re.search(rf"^From: {re.escape(base)}$", head, re.M)
     assert set(sections()) == {"files", "post", "environment", "runscript", "test", "labels"}
     assert sections()["runscript"].strip() == 'exec uad "$@"'
-    variables = dict(re.findall(r"export (\w+)=(.*)", sections()["environment"]))
+    variables = dict(re.findall(r'export (\w+)="?(.*?)"?$', sections()["environment"], re.M))
     expected = {name: value for name, value in environment(DOCKERFILES[0]).items() if name != "HOME"}
     assert variables == expected  # HOME is the caller's there
 
@@ -195,9 +192,9 @@ def test_the_slurm_script_passes_names_and_options_on(tmp_path: Path) -> None:
     variables = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_CPUS_PER_TASK": "4"}
     command = ["bash", str(ARRAY), "in put", "out\nput", "--html"]
     done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout == (
-        "srun\n--cpus-per-task=4\nuad\nbatch\nin put\n--output\nout\nput\n--shard\nauto\n--threads\n4\n--workers\n1\n--html\n"
-    )
+    expected = "srun --cpus-per-task=4 uad batch IN --output OUT --shard auto --threads 4 --workers 1 --html"
+    words = [{"IN": "in put", "OUT": "out\nput"}.get(word, word) for word in expected.split()]
+    assert done.stdout == "".join(f"{word}\n" for word in words)
 
 
 def test_the_snakemake_rule_names_the_files_that_detect_writes() -> None:
