@@ -246,7 +246,7 @@ class _Run:
         self.done += 1
         self._forgive(job)
         for text in content["warnings"]:
-            self.reporter.warn(f"{job.scan}: {text}")
+            self.reporter.warn(f"{tables.escaped(str(job.scan))}: {text}")
         seconds, volume = sum(content["seconds"].values()), content["anomaly"]["volume_ml"]
         self.reporter.info(
             f"{tables.escaped(job.name)}  {seconds:.1f} s, {volume:.1f} ml, quality {content['qc']['verdict']}"
