@@ -70,11 +70,17 @@ def one_node(folder: Path) -> Iterator[dict[str, str]]:
         wait_until(lambda: "idle" in told(["sinfo", "-h", "-o", "%t"], environment), f"no node, see {folder}")
         yield environment
     finally:
-        subprocess.run(["scancel", "--user", getpass.getuser()], env=environment, check=False, timeout=SECONDS)
-        for daemon in daemons:
+        told(["scancel", "--user", getpass.getuser()], environment)
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end and told(["squeue", "-h"], environment).strip():
+            time.sleep(0.2)  # a step that ends without its controller would wait for it
+        for daemon in reversed(daemons):
             daemon.terminate()
-        for daemon in daemons:
-            daemon.wait(SECONDS)
+            try:
+                daemon.wait(10)
+            except subprocess.TimeoutExpired:
+                daemon.kill()
+                daemon.wait()
 
 
 def told(command: list[str], environment: dict[str, str]) -> str:

@@ -47,7 +47,7 @@ def test_batch_does_them_in_a_folder_a_pattern_and_by_name(
 ) -> None:
     for out, inputs in (
         ("of a folder", [str(odd)]),
-        ("of a pattern", [f"{odd}/*.nii"]),
+        ("of a pattern", [f"{odd}/*.ni[i]"]),
         ("by name", [str(odd / f"{name}.nii") for name in NAMES]),
     ):
         assert main(["batch", *inputs, "-o", str(tmp_path / out), "--workers", "0", "--html", *SAME]) == 0
@@ -74,21 +74,21 @@ def test_batch_does_them_from_lists(odd: Path, stand: Stand, tmp_path: Path, mon
 
 
 def test_plan_resume_and_failures_keep_the_names(
-    odd: Path, stand: Stand, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    odd: Path, stand: Stand, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     command = ["batch", str(odd), "-o", str(tmp_path / "out"), "--workers", "0", *SAME]
     assert main([*command, "--dry-run"]) == 0
-    steps = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    steps = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     assert {Path(step["scan"]).stem for step in steps} == set(NAMES)
     assert {step["action"] for step in steps} == {"run"}
     assert main([*command, "--cluster", "debug", "--jobs", "3"]) == 0
-    capsys.readouterr()
+    capfd.readouterr()
     assert main([*command, "--dry-run"]) == 0
-    assert {json.loads(line)["action"] for line in capsys.readouterr().out.splitlines()} == {"skip"}
+    assert {json.loads(line)["action"] for line in capfd.readouterr().out.splitlines()} == {"skip"}
     for name in NAMES:
         (odd / f"{name}.nii").write_text("bad")
     assert main(command) == 8
-    err = capsys.readouterr().err.splitlines()
+    err = capfd.readouterr().err.splitlines()
     assert len([line for line in err if line.startswith("error: ")]) == len(NAMES) + 1
     assert sorted(mapped(tmp_path / "out" / "failed.tsv")) == sorted(NAMES)
     for name in NAMES:
