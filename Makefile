@@ -9,7 +9,7 @@ EXAMPLE := packaging/example/sub-FG6692_FLAIR.nii.gz
 # Tests that need the development data run where that folder exists and say that they are skipped elsewhere.
 export UAD_DATA := $(if $(wildcard $(DATA)/ixi_t1),$(abspath $(DATA)),)
 
-.PHONY: help demo test check format build bench eval-dev table train-default clean
+.PHONY: help demo test check lint-packaging format build bench eval-dev table train-default clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -34,6 +34,11 @@ check: $(READY)  ## format, lint, types and the fast tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -m "not slow"
+
+lint-packaging: $(READY)  ## lint Dockerfiles, the Apptainer definition, the SLURM script and the Snakemake workflow
+	$(BIN)/hadolint packaging/containers/Dockerfile.cpu packaging/containers/Dockerfile.cuda
+	$(BIN)/shellcheck packaging/slurm/array.sh
+	$(BIN)/python -m pytest -q tests/unit/test_packaging.py
 
 format: $(READY)  ## format and mend what lint can mend
 	$(BIN)/ruff format .

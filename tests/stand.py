@@ -48,12 +48,12 @@ class Stand:
                 raise ZeroDivisionError("by nothing")
         return SimpleNamespace(path=path, sha256=file_sha256(path))
 
-    def finish(self, ready, files, config, options, name, reporter, load) -> DetectResult:  # type: ignore[no-untyped-def]
+    def finish(self, ready, files, config, options, name, reporter, load=None) -> DetectResult:  # type: ignore[no-untyped-def]
         from uadcli.reconstruction import weights
 
         text = ready.path.read_text()
         with reporter.stage("reconstruction"):
-            digest = load(*weights.find(options.weights))
+            digest = (load or self.load)(*weights.find(options.weights))
             if "memory" in text:
                 raise MemoryError
         with reporter.stage("write"):

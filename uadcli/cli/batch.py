@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -72,6 +71,31 @@ Shard = Annotated[
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", rich_help_panel=o.RUNNING, help="Only the scans in failed.tsv.")
 ]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        rich_help_panel=o.CLUSTER,
+        callback=o.one_of("--cluster", ("slurm", "local", "debug")),
+        metavar="slurm|local|debug",
+        help="Let jobs do it: of SLURM, processes of this machine, or this one.",
+    ),
+]
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", rich_help_panel=o.CLUSTER, min=1, metavar="N", help="How many jobs.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", rich_help_panel=o.CLUSTER, metavar="A.B=C", help="For the jobs: slurm.partition=gpu (repeatable)."
+    ),
+]
+Status = Annotated[
+    bool, typer.Option("--status", rich_help_panel=o.CLUSTER, help="Only say how many scans are done, as JSON.")
+]
+Collect = Annotated[
+    bool, typer.Option("--collect", rich_help_panel=o.CLUSTER, help="Only write the tables of all parts together.")
+]
 FailFast = Annotated[bool, typer.Option("--fail-fast", rich_help_panel=o.RUNNING, help="Stop at the first failure.")]
 
 
@@ -104,6 +128,11 @@ def batch(
     shard: Shard = None,
     retry_failed: RetryFailed = False,
     fail_fast: FailFast = False,
+    cluster: Cluster = None,
+    jobs: Jobs = None,
+    assignments: Set = None,
+    status: Status = False,
+    collect: Collect = False,
     device: o.Device = "auto",
     threads: o.Threads = None,
     batch_size: o.BatchSize = None,
@@ -120,11 +149,12 @@ def batch(
     settings = o.detect_config(given)
     with o.reporter(given) as reporter:
         from uadcli.run import batch as run
+        from uadcli.run import cluster as clusters
         from uadcli.run.detect import DetectOptions
 
         chosen = o.pick(DetectOptions, given, save=o.saved(save), command=ctx.obj.command)
         request = run.Request(paths or [], output, settings, chosen, o.pick(run.BatchOptions, given))
-        plan = run.make_plan(request, reporter)
-        result = None if dry_run else run.batch(request, plan, reporter)
-    typer.echo(os.fsencode(result.summary) if result else plan.as_json(), nl=bool(result))
+        where = o.pick(clusters.ClusterOptions, given, assignments=assignments or ())
+        told, result = clusters.carry_out(request, where, reporter, dry_run)
+    typer.echo(told, nl=False)
     run.refuse_failed(result)

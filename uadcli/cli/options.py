@@ -152,6 +152,7 @@ def _option(*names: str, panel: str | None = None, **more: Any) -> Any:
 
 
 INPUT, METHOD, OUTPUT, RUNNING, TALK = "Input", "Method", "Output", "Running", "Messages"
+CLUSTER = "Cluster"
 
 Scan = Annotated[
     Path, typer.Argument(metavar="SCAN", help="The scan: .nii, .nii.gz, .img/.hdr or .mgz.", show_default=False)

@@ -131,7 +131,8 @@ def write_text(path: Path, content: str) -> None:
     """Write atomically: a temporary file beside `path`, then one rename. Raises `OutputError`."""
     temporary = path.with_name(f".{secrets.token_hex(6)}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as stream:
+        # a file name may hold bytes that are no UTF-8: in JSON this makes an escape of them that reads back
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())

@@ -36,6 +36,7 @@ class BatchOptions:
     session: Sequence[str] = ()
     list_file: str | None = None
     nul: bool = False
+    listed: Sequence[Path] = ()  # the content of a list that was read already
     workers: int | None = None
     shard: str | None = None
     retry_failed: bool = False
@@ -79,20 +80,46 @@ class BatchResult:
     left: int
 
 
+@dataclass(frozen=True)
+class Scans:
+    """The jobs of this part of a batch, which part it is, and if a BIDS root is among the inputs."""
+
+    jobs: list[Job]
+    part: tuple[int, int]
+    bids_root: bool
+
+
 def refuse_failed(result: BatchResult | None) -> None:
-    """Raises `BatchError` if a scan failed; None is a batch that was only planned."""
+    """Raises `BatchError` if a scan failed or is not done; None is a batch that was only planned."""
+    total = result.done + result.skipped + result.failed + result.left if result else 0
     if result and result.failed:
-        total = result.done + result.skipped + result.failed + result.left
         rest = f", {result.left} are not begun" if result.left else ""
         hint = "Look there, mend them, and give --retry-failed."
         raise BatchError(f"{result.failed} of {total} scans failed{rest}", path=result.failed_table, hint=hint)
+    if result and result.left:
+        hint = "Wait for the jobs to end, or give the command again."
+        raise BatchError(f"{result.left} of {total} scans are not done", path=result.summary, hint=hint)
 
 
 def make_plan(request: Request, reporter: Reporter) -> Plan:
     """Find the scans, name their results and say which are to be done. Writes nothing.
 
-    Raises `UsageError` for inputs without scans, for two that map to one file, and for a part that does not exist;
-    `WeightsError` for weights that are not there.
+    Raises `UsageError` as `find_scans` does, and `WeightsError` for weights that are not there.
+    """
+    scans = find_scans(request, reporter)
+    chosen = scans.jobs
+    if request.batch.retry_failed:
+        failed = tables.read_all_failed(request.output)
+        chosen = [job for job in scans.jobs if job.name in failed]
+        reporter.info(f"{len(chosen)} of {len(scans.jobs)} scans failed before")
+    steps = plan.decide(chosen, request.config, weights_of(request.options.weights))
+    return Plan(scans.jobs, steps, scans.part, scans.bids_root)
+
+
+def find_scans(request: Request, reporter: Reporter) -> Scans:
+    """Find the scans of this part of a batch and name their results. Writes nothing.
+
+    Raises `UsageError` for inputs without scans, for two that map to one file, and for a part that does not exist.
     """
     paths, output, options, more = request.paths, request.output, request.options, request.batch
     if len(options.command) > LONGEST_COMMAND:
@@ -102,21 +129,16 @@ def make_plan(request: Request, reporter: Reporter) -> Plan:
     if output.exists() and not output.is_dir():
         raise OutputError("is no folder", path=output, hint="Choose another one with -o.")
     bids.check_output(output)
-    if not paths and more.list_file is None:
+    if not paths and not more.listed and more.list_file is None:
         raise UsageError("there is no input", hint="Give scans, folders, patterns or BIDS roots, or --list.")
-    listed = inputs.read_list(more.list_file, more.nul) if more.list_file else []
+    listed = [*more.listed, *(inputs.read_list(more.list_file, more.nul) if more.list_file else [])]
     selection = Selection(tuple(more.participant_label), tuple(more.session), options.contrast)
     search = inputs.find(paths, listed, selection, output)
     if search.left_out:
         names = f"{len(search.left_out)} files named as masks or maps are left out"
         reporter.info(f"{names}, the first is {search.left_out[0]}")
     jobs = [job for job in plan.jobs(search.found, output, options) if plan.in_shard(job, part)]
-    chosen = jobs
-    if more.retry_failed:
-        failed = _all_failed(output)
-        chosen = [job for job in jobs if job.name in failed]
-        reporter.info(f"{len(chosen)} of {len(jobs)} scans failed before")
-    return Plan(jobs, plan.decide(chosen, request.config, _weights_of(options.weights)), part, search.bids_root)
+    return Scans(jobs, part, search.bids_root)
 
 
 def batch(request: Request, todo: Plan, reporter: Reporter) -> BatchResult:
@@ -187,7 +209,7 @@ class _Run:
     """What has become of the scans so far, kept in `failed.tsv` at each failure."""
 
     def __init__(self, todo: Plan, output: Path, reporter: Reporter) -> None:
-        _check_folder(output)
+        make_folder(output)
         self.summary = output / tables.file_name("summary", todo.part)
         self.table = output / tables.file_name("failed", todo.part)
         self.reporter, self.total = reporter, len(todo.steps)
@@ -224,7 +246,7 @@ class _Run:
         self.done += 1
         self._forgive(job)
         for text in content["warnings"]:
-            self.reporter.warn(f"{job.scan}: {text}")
+            self.reporter.warn(f"{tables.escaped(str(job.scan))}: {text}")
         seconds, volume = sum(content["seconds"].values()), content["anomaly"]["volume_ml"]
         self.reporter.info(
             f"{tables.escaped(job.name)}  {seconds:.1f} s, {volume:.1f} ml, quality {content['qc']['verdict']}"
@@ -243,7 +265,7 @@ class _Run:
             tables.write_failed(self.table, self.failed)
 
 
-def _weights_of(name: str | None) -> plan.WeightsOf:
+def weights_of(name: str | None) -> plan.WeightsOf:
     """The sha256 of the weights that a contrast gets, each file read once. Raises `WeightsError`."""
     from uadcli.reconstruction import weights
 
@@ -256,12 +278,8 @@ def _weights_of(name: str | None) -> plan.WeightsOf:
     return digest
 
 
-def _all_failed(output: Path) -> set[str]:
-    """The maps of all tables of failures in a folder: those of other parts, and of another number of parts, count."""
-    return {name for path in output.glob("failed*.tsv") for name in tables.read_failed(path)}
-
-
-def _check_folder(output: Path) -> None:
+def make_folder(output: Path) -> None:
+    """Make the folder for all results. Raises `OutputError` if it cannot be made or written."""
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:

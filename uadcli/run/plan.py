@@ -113,18 +113,21 @@ def in_shard(job: Job, part: tuple[int, int]) -> bool:
     return int.from_bytes(hashlib.sha256(os.fsencode(job.name)).digest()[:8], "big") % count == index
 
 
-def decide(todo: Sequence[Job], config: DetectConfig, weights_of: WeightsOf) -> list[Step]:
-    """Which jobs are to be done and which are done already; `weights_of(contrast)` is the sha256 of the weights."""
+def decide(todo: Sequence[Job], config: DetectConfig, weights_of: WeightsOf, read_scans: bool = True) -> list[Step]:
+    """Which jobs are to be done and which are done already; `weights_of(contrast)` is the sha256 of the weights.
+
+    Without `read_scans` the sidecars alone are asked: a scan that was replaced since is not noticed.
+    """
 
     def step(job: Job) -> Step:
-        reason = "--overwrite" if job.options.overwrite else to_do(job, config, weights_of)
+        reason = "--overwrite" if job.options.overwrite else to_do(job, config, weights_of, read_scans)
         return Step(job, "run" if reason else "skip", reason or "done")
 
     with ThreadPoolExecutor(device.cores()) as threads:  # digests are most of the time, and need no GIL
         return list(threads.map(step, todo))
 
 
-def to_do(job: Job, config: DetectConfig, weights_of: WeightsOf) -> str:
+def to_do(job: Job, config: DetectConfig, weights_of: WeightsOf, read_scan: bool = True) -> str:
     """Why a job is not done: a fault or a difference of its sidecar, or a file that is missing; empty if it is done."""
     content = read_sidecar(job)
     if content is None:
@@ -142,7 +145,8 @@ def to_do(job: Job, config: DetectConfig, weights_of: WeightsOf) -> str:
     try:
         if content["weights"]["sha256"] != weights_of(content["contrast"]["value"]):
             return "other weights"
-        return "another scan" if content["input"]["sha256"] != file_sha256(job.scan) else ""
+        differs = read_scan and content["input"]["sha256"] != file_sha256(job.scan)
+        return "another scan" if differs else ""
     except (WeightsError, OSError) as error:  # the run says so of this scan, and goes on with the others
         return f"cannot be compared: {error}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -60,15 +60,27 @@ def read_failed(path: Path) -> dict[str, dict[str, str]]:
     return {row[0]: dict(zip(FAILED, row, strict=True)) for row in cells}
 
 
-def write_summary(path: Path, jobs: Sequence[Job], failed: Mapping[str, Mapping[str, str]]) -> None:
-    """Write `summary.tsv` atomically, a row for each job, from the sidecars. Raises `OutputError`."""
-    _write(path, SUMMARY, [summary_row(job, failed.get(job.name)) for job in jobs])
+def read_all_failed(folder: Path) -> dict[str, dict[str, str]]:
+    """The rows of all tables of failures in a folder: those of every part, of any number of parts; the newest wins."""
+    tables = sorted(folder.glob("failed*.tsv"), key=lambda path: path.stat().st_mtime_ns)
+    return {name: row for path in tables for name, row in read_failed(path).items()}
 
 
-def summary_row(job: Job, failure: Mapping[str, str] | None) -> dict[str, Any]:
+def write_summary(
+    path: Path, jobs: Sequence[Job], failed: Mapping[str, Mapping[str, str]], left: Container[str] = ()
+) -> None:
+    """Write `summary.tsv` atomically, a row for each job, from the sidecars, which do not count for the maps in `left`.
+
+    Raises `OutputError`.
+    """
+    _write(path, SUMMARY, [summary_row(job, failed.get(job.name), job.name in left) for job in jobs])
+
+
+def summary_row(job: Job, failure: Mapping[str, str] | None, left: bool = False) -> dict[str, Any]:
     """One scan in the summary; of a scan without a result only its name and status, `failed` or `not done`."""
     row: dict[str, Any] = {"map": job.name, "scan": str(job.scan), RESEARCH: sidecar.RESEARCH_USE}
-    content = read_sidecar(job) if failure is None or failure["stage"] == "quality control" else None
+    has_result = not left and (failure is None or failure["stage"] == "quality control")
+    content = read_sidecar(job) if has_result else None
     if content is None:
         return row | {"status": "failed" if failure else "not done"}
     components = content["anomaly"]["components"]
@@ -90,12 +102,17 @@ def summary_row(job: Job, failure: Mapping[str, str] | None) -> dict[str, Any]:
     }
 
 
-def write_index(path: Path, jobs: Sequence[Job], failed: Mapping[str, Mapping[str, str]]) -> None:
-    """Write the page that leads to the page of every scan, failed scans first; atomic. Raises `OutputError`."""
+def write_index(
+    path: Path, jobs: Sequence[Job], failed: Mapping[str, Mapping[str, str]], left: Container[str] = ()
+) -> None:
+    """Write the page that leads to the page of every scan, failed scans first; atomic. `left` as in `write_summary`.
+
+    Raises `OutputError`.
+    """
     rows = []
     for job in jobs:
         failure = failed.get(job.name)
-        summary = summary_row(job, failure)
+        summary = summary_row(job, failure, job.name in left)
         kept = {} if summary["status"] == "not done" else job.files.paths
         rows.append(
             {

@@ -124,6 +124,8 @@ def _serve(pipe: Connection, work: Callable[[J], R]) -> None:
     """The life of a process: jobs in, results out, until the other end is closed (or its process is gone)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent decides what it means
     signal.signal(signal.SIGTERM, _leave)
+    if hasattr(signal, "SIGUSR2"):  # SLURM tells every process of a job that it is to be queued again
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     while True:
         try:
             job = pipe.recv()
