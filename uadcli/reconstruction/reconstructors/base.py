@@ -132,8 +132,8 @@ class NoisyBatch:
 
     def to(self, device: torch.device) -> NoisyBatch:
         """The batch on another device, images channels last."""
-        last = {"memory_format": torch.channels_last}
-        return NoisyBatch(self.x.to(device, **last), self.weight.to(device), self.t.to(device), self.noise.to(device))  # type: ignore[call-overload]
+        x = self.x.to(device, memory_format=torch.channels_last)
+        return NoisyBatch(x, self.weight.to(device), self.t.to(device), self.noise.to(device))
 
 
 def noisy_batch(
