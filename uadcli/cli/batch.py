@@ -154,7 +154,6 @@ def batch(
 
         chosen = o.pick(DetectOptions, given, save=o.saved(save), command=ctx.obj.command)
         request = run.Request(paths or [], output, settings, chosen, o.pick(run.BatchOptions, given))
-        where = o.pick(clusters.ClusterOptions, given, assignments=assignments or ())
-        told, result = clusters.carry_out(request, where, reporter, dry_run)
+        told, result = clusters.carry_out(request, o.pick(clusters.ClusterOptions, given), reporter, dry_run)
     typer.echo(told, nl=False)
     run.refuse_failed(result)

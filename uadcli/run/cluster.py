@@ -40,7 +40,7 @@ class ClusterOptions:
 
     cluster: str | None = None
     jobs: int | None = None
-    assignments: Sequence[str] = ()
+    assignments: Sequence[str] | None = None
     status: bool = False
     collect: bool = False
 
@@ -101,7 +101,7 @@ def settings(chosen: ClusterOptions) -> dict[str, Any]:
     Raises `UsageError` for what is no such assignment, another cluster, or more than one task for a job.
     """
     made: dict[str, Any] = {}
-    for text in chosen.assignments:
+    for text in chosen.assignments or ():
         name, equals, raw = (part.strip() for part in text.partition("="))
         place, dot, key = name.partition(".")
         if not equals or not dot or not key or place not in CLUSTERS:
