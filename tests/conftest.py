@@ -13,6 +13,15 @@ from uadcli.config import EncoderConfig, ModelConfig, UNetConfig
 EXAMPLE = Path(__file__).parents[1] / "packaging" / "example" / "sub-FG6692_FLAIR.nii.gz"
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of each test's own; `--offline`, which sets a variable, ends with the test."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("UAD_CACHE", str(folder))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    return folder
+
+
 @pytest.fixture
 def data() -> Path:
     """The folder of development data; the test is skipped where it is not there."""

