@@ -205,7 +205,13 @@ Strip = Annotated[
     ),
 ]
 Weights = Annotated[
-    str | None, _option("--weights", panel=METHOD, metavar="NAME|PATH|HF", help="Weights other than the bundled ones; hf://owner/repo@commit.")
+    str | None,
+    _option(
+        "--weights",
+        panel=METHOD,
+        metavar="NAME|PATH|HF",
+        help="Weights other than the bundled ones; hf://owner/repo@commit.",
+    ),
 ]
 Score = Annotated[
     str | None,

@@ -1,7 +1,7 @@
 """The cache of weights: models of the Hub by repository and commit, imported models by name.
 
-`CACHE/hub/OWNER/REPO/COMMIT/` and `CACHE/weights/NAME/` hold what an exported model's folder holds: the weight file, its
-card, and `registry.toml`, which is written last and vouches for the others. Reading takes no lock and writes nothing.
+`CACHE/hub/OWNER/REPO/COMMIT/` and `CACHE/weights/NAME/` hold what the folder of an exported model holds: the weights,
+their card, and `registry.toml`, which is written last and vouches for the others. Reading takes no lock, writes nothing.
 """
 
 from __future__ import annotations

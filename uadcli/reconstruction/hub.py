@@ -188,7 +188,9 @@ def _client() -> ModuleType:
 @contextmanager
 def _said(what: str) -> Iterator[None]:
     """Turn the client's errors into one line with a remedy."""
-    errors = _client().errors
+    _client()
+    from huggingface_hub import errors
+
     try:
         yield
     except errors.GatedRepoError as error:

@@ -122,4 +122,5 @@ def _fault(entry: Entry) -> str:
 
 
 def _is_plain(name: object) -> bool:
-    return isinstance(name, str) and name.isprintable() and not re.match(r"\.|\s*$", name) and not set(name) & set("/\\")
+    """Whether a name stays in its folder, is not hidden there, and fits on one line."""
+    return isinstance(name, str) and name.isprintable() and bool(re.fullmatch(r"[^\s./\\][^/\\]*", name))

@@ -138,8 +138,8 @@ def _on_disk(path: Path) -> tuple[Path, str | None]:
 def load(path: Path, sha256: str | None = None) -> Weights:
     """Read a weight file and build its model, in evaluation mode and float32.
 
-    Raises `WeightsError` if it is missing, differs from the digest (a file of the cache is then removed), is damaged, or
-    is not one of ours.
+    Raises `WeightsError` if it is missing, differs from the digest (a file of the cache is then removed), is damaged,
+    or is not one of ours.
     """
     from safetensors import SafetensorError, safe_open
 
