@@ -95,8 +95,15 @@ def test_a_cached_file_that_changed_is_removed_and_fetched_again(published: str,
         weights.load(path, sha256)
     assert f"uad weights download {published}" in caught.value.hint
     assert not path.exists()
+    assert [row["source"] for row in models.listing()] == ["bundled"]
     weights.load(*weights.find(published))
     assert hub.fetched("tiny 1.safetensors") == 2
+
+
+def test_a_sound_file_is_not_removed_for_what_was_there_before(published: str) -> None:
+    path, sha256 = weights.find(published)
+    caches.refuse(path, str(sha256))
+    weights.load(*weights.find(published, download=False))
 
 
 def test_a_file_outside_the_cache_is_refused_but_never_removed(exported: Path) -> None:

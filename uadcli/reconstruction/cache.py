@@ -1,7 +1,7 @@
 """The cache of weights: models of the Hub by repository and commit, imported models by name.
 
 `CACHE/hub/OWNER/REPO/COMMIT/` and `CACHE/weights/NAME/` hold what the folder of an exported model holds: the weights,
-their card, and `registry.toml`, which is written last and vouches for the others. Reading takes no lock, writes nothing.
+their card, and `registry.toml`, which is written last and vouches for the others. Reading takes no lock.
 """
 
 from __future__ import annotations
@@ -94,15 +94,21 @@ def origin(path: Path) -> str | None:
     return f"hf://{parts[1]}/{parts[2]}@{parts[3]}" if len(parts) == 5 and parts[0] == HUB else None
 
 
-def refuse(path: Path) -> WeightsError:
-    """The error for a file whose sha256 is not that of its registry; one in the cache is removed."""
+def refuse(path: Path, sha256: str) -> WeightsError:
+    """The error for a file that has not the `sha256` of its registry; one in the cache is removed, with its registry.
+
+    Under the lock, and only if it is still so: another process may have put a sound one there meanwhile.
+    """
     what = "the file is not the one in the registry (sha256 differs)"
     if not _parts_in_cache(path):
         return WeightsError(what, path=path, hint="Install or copy it again.")
     try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        return WeightsError(f"{what} and cannot be removed: {error.strerror}", path=path, hint=ELSEWHERE)
+        with filling(path.parent):
+            if path.exists() and file_sha256(path) != sha256:
+                path.with_name(registry.FILE).unlink(missing_ok=True)
+                path.unlink()
+    except (OSError, WeightsError) as error:
+        return WeightsError(f"{what} and cannot be removed ({error})", path=path, hint=ELSEWHERE)
     back = origin(path)
     again = f"uad weights download {back}" if back else "uad weights import PATH"
     return WeightsError(f"{what} and was removed", path=path, hint=f"Get it again: {again}")

@@ -147,7 +147,7 @@ def load(path: Path, sha256: str | None = None) -> Weights:
 
     digest = cache.file_sha256(path)
     if sha256 is not None and digest != sha256:
-        raise cache.refuse(path)
+        raise cache.refuse(path, sha256)
     try:
         with safe_open(path, framework="pt") as stream:
             text = (stream.metadata() or {}).get(KEY)

@@ -65,8 +65,8 @@ def show(name: str | None) -> dict[str, Any]:
     """The card of a model (None: the default), where it lies, and the digest it has. Raises `WeightsError`."""
     path, sha256 = weights.find(name)
     digest = cache.file_sha256(path)
-    if sha256 not in (None, digest):
-        raise cache.refuse(path)
+    if sha256 is not None and digest != sha256:
+        raise cache.refuse(path, sha256)
     card = dataclasses.asdict(weights.read_card(path))
     return card | {"path": str(path), "sha256": digest, "origin": cache.origin(path), "research_use_only": RESEARCH_USE}
 
@@ -98,7 +98,7 @@ def download(name: str, output: Path | None, overwrite: bool, reporter: Reporter
     with reporter.stage("weights"):
         path, sha256 = weights.find(name, tell=reporter.info)
         if sha256 is not None and cache.file_sha256(path) != sha256:
-            raise cache.refuse(path)
+            raise cache.refuse(path, sha256)
     return path if output is None else _copy(_entry_of(path), path.parent, output, overwrite)
 
 
@@ -133,7 +133,7 @@ def _fault(path: Path, sha256: str | None) -> str | None:
         if sha256 is None:
             raise WeightsError("no registry says what its sha256 must be", path=path, hint="Import it.")
         if cache.file_sha256(path) != sha256:
-            raise cache.refuse(path)
+            raise cache.refuse(path, sha256)
         weights.read_card(path)
     except WeightsError as error:
         return str(error)
