@@ -9,7 +9,7 @@ EXAMPLE := packaging/example/sub-FG6692_FLAIR.nii.gz
 # Tests that need the development data run where that folder exists and say that they are skipped elsewhere.
 export UAD_DATA := $(if $(wildcard $(DATA)/ixi_t1),$(abspath $(DATA)),)
 
-.PHONY: help demo test check format build bench eval-dev train-default clean
+.PHONY: help demo test check format build bench eval-dev table train-default clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ bench: $(READY)  ## seconds per stage, peak memory, and the network's share of t
 
 eval-dev: $(READY)  ## the development cases beside the plain baseline
 	$(BIN)/python packaging/scripts/eval_dev.py $(DATA)
+
+table: $(READY)  ## methods x scores on the development cases; STEPS=1000 trains each method for so long
+	$(BIN)/python packaging/scripts/table.py $(DATA) --steps $(or $(STEPS),1000)
 
 train-default: $(READY)  ## train the model that comes along; goes on from runs/default/checkpoint.pt
 	$(BIN)/python packaging/scripts/train_default.py $(DATA)

@@ -30,6 +30,9 @@ SCORES: tuple[str, ...] = (
     "ssim",
     "mahalanobis",
 )
+Method = Literal["cddpm", "ddpm", "pddpm", "dae", "maediff", "synomaly", "diffuse", "vae"]
+METHODS: tuple[str, ...] = get_args(Method)
+CONDITIONED: tuple[str, ...] = ("cddpm", "diffuse")  # methods whose network sees the scan's condition vector
 Space = Literal["native", "mni", "both"]
 SPACES: tuple[str, ...] = get_args(Space)
 
@@ -70,13 +73,26 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A conditioned diffusion model. `conditioned=False` is the plain DDPM of the same family."""
+    """A network, and the method that it is trained for.
+
+    The cDDPM without its condition is the DDPM, under either name: cards that are older than `method` say no more.
+    Raises `UsageError` for an unknown method.
+    """
 
     unet: UNetConfig = field(default_factory=UNetConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     conditioned: bool = True
     steps: int = 1000
     noise: Literal["simplex", "gaussian"] = "simplex"
+    method: Method = "cddpm"
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise UsageError(f"there is no method {self.method!r}", hint=f"The methods are {', '.join(METHODS)}.")
+        if self.method == "cddpm" and not self.conditioned:
+            object.__setattr__(self, "method", "ddpm")
+        if self.method == "ddpm" and self.conditioned:
+            object.__setattr__(self, "conditioned", False)
 
 
 @dataclass(frozen=True)
@@ -121,6 +137,8 @@ class ReconstructionConfig:
     levels: tuple[int, ...] = ()  # empty: those stored with the weights (250, 500, 750 in the paper)
     batch_size: int = 32
     seed: int = 0
+    method: str = ""  # one of METHODS; empty: the one that the weights were trained for
+    overlap: bool = False  # pddpm: patches every 24 pixels, averaged where they overlap, at 2.25 times the cost
 
 
 @dataclass(frozen=True)
@@ -165,6 +183,11 @@ def preset(name: str) -> ModelConfig:
             encoder=EncoderConfig(blocks=(1, 1, 1, 1), width=16, condition=256, norm="group", unshuffle=2),
         )
     raise UsageError(f"there is no preset {name!r}", hint="The presets are 'small' and 'reference'.")
+
+
+def for_method(model: ModelConfig, method: str) -> ModelConfig:
+    """The same sizes for another method, conditioned where that method is. Raises `UsageError` for an unknown one."""
+    return dataclasses.replace(model, method=method, conditioned=method in CONDITIONED)  # type: ignore[arg-type]
 
 
 def to_dict(config: Any) -> dict[str, Any]:

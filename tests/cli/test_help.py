@@ -90,6 +90,24 @@ def test_cite_names_every_work():
     assert text.count("{") == text.count("}")
 
 
+def test_cite_knows_the_works_of_each_method():
+    from uadcli.config import METHODS
+    from uadcli.report.citation import BIBTEX, BY_METHOD, bibtex
+
+    assert tuple(BY_METHOD) == METHODS
+    assert bibtex() == BIBTEX
+    for method in METHODS:
+        text = bibtex(method)
+        assert text.count("\n@") + 1 == len(BY_METHOD[method])
+        assert text.count("{") == text.count("}")
+        assert text.startswith("@")
+        assert all(entry in BIBTEX for entry in text.split("\n@")[1:])
+    done = run("cite", "--method", "pddpm")
+    assert "2303.03758" in done.stdout
+    assert "Kingma" not in done.stdout
+    assert run("cite", "--method", "pdpm").returncode == 2
+
+
 def test_config_prints_what_config_reads():
     from uadcli.config import DetectConfig, read_toml
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from uadcli.cli.app import main
-from uadcli.config import TrainingConfig, preset, read_toml, to_toml
+from uadcli.config import CONDITIONED, METHODS, TrainingConfig, preset, read_toml, to_toml
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,8 @@ from uadcli.config import TrainingConfig, preset, read_toml, to_toml
         ["train", "data"],
         ["train", "--out", "run"],
         ["train", "d", "--out", "r", "--resume", "r"],
+        ["train", "--resume", "r", "--method", "dae"],
+        ["train", "d", "--out", "r", "--method", "gan"],
         ["export", "r"],
     ],
 )
@@ -41,6 +43,15 @@ def test_print_config_prints_what_config_reads(capsys: pytest.CaptureFixture[str
     (tmp_path / "mine.toml").write_text(text)
     assert main(["train", "--print-config", "--config", str(tmp_path / "mine.toml")]) == 0
     assert capsys.readouterr().out == text
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_method_is_in_the_settings_of_the_model(method: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--print-config", "--method", method]) == 0
+    config = read_toml(TrainingConfig, capsys.readouterr().out)
+    assert config.model.method == method
+    assert config.model.conditioned == (method in CONDITIONED)
+    assert config.model.unet == preset("small").unet
 
 
 def test_a_setting_that_does_not_exist_is_named_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:

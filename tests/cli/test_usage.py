@@ -176,8 +176,8 @@ def test_a_bad_config_file(run, capsys, tmp_path, text, part):
         ("detect scan.nii --geometry s-form", "Did you mean sform?"),
         ("detect scan.nii --save brian", "Did you mean brain?"),
         ("detect scan.nii --save recon,x", "--save cannot be 'x'"),
-        ("detect scan.nii --threshold high", "`calibrated` or a number"),
-        ("detect scan.nii --threshold nan", "--threshold cannot be nan"),
+        ("detect scan.nii --threshold high", "`calibrated`, `conformal`"),
+        ("detect scan.nii --threshold nan", "--threshold cannot be 'nan'"),
         ("detect scan.nii --threshold 0", "a number above 0"),
         ("detect scan.nii --min-volume 3cm", "--min-volume cannot be '3cm'"),
         ("detect scan.nii --min-volume=-1", "--min-volume"),
@@ -248,6 +248,17 @@ def test_the_log_file_keeps_the_traceback(run, capsys, tmp_path):
         fails(capsys, 1, *arguments)
     for name in "ab":
         assert "ZeroDivisionError: by nothing" in (tmp_path / name).read_text()
+
+
+def test_the_method_is_a_setting_of_the_reconstruction(run, capsys, tmp_path):
+    assert main(["detect", "s.nii", "--method", "DIFFUSE"]) == 0
+    assert run.calls[-1].config.reconstruction.method == "diffuse"
+    assert main(["detect", "s.nii"]) == 0
+    assert run.calls[-1].config.reconstruction.method == ""
+    capsys.readouterr()
+    assert "Did you mean pddpm?" in fails(capsys, 2, "detect", "s.nii", "--method", "pdpm")
+    (tmp_path / "c.toml").write_text('[reconstruction]\nmethod = "pdpm"\n')
+    assert "reconstruction.method" in fails(capsys, 2, "detect", "s.nii", "--config", f"{tmp_path}/c.toml")
 
 
 def test_a_log_file_in_a_missing_folder_exits_with_6(run, capsys, tmp_path):

@@ -147,3 +147,18 @@ def test_the_bias_field_goes_and_a_large_bright_lesion_stays() -> None:
     before, after = ((v[white].std() / v[white].mean()) for v in (clean * field, corrected))
     assert after < 0.5 * before
     assert np.median(corrected[lesion & mask]) / np.median(corrected[white]) > 0.93 * 160 / 110
+
+
+def test_a_method_that_the_weights_do_not_serve_is_known_before_the_work(
+    example: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from uadcli.config import DetectConfig, ReconstructionConfig
+    from uadcli.console import Reporter
+    from uadcli.errors import WeightsError
+    from uadcli.run import detect
+
+    monkeypatch.delenv("UAD_WEIGHTS_DIR", raising=False)
+    monkeypatch.setattr(detect, "prepare", lambda *_, **__: pytest.fail("it was prepared"))
+    config = DetectConfig(reconstruction=ReconstructionConfig(method="dae"))
+    with pytest.raises(WeightsError, match="--method dae"):
+        detect.ready_scan(example, config, detect.DetectOptions(), "cpu", Reporter(silent=True))

@@ -10,21 +10,25 @@ import pytest
 import torch
 
 from uadcli.config import (
+    METHODS,
     SCORES,
     DetectConfig,
     EncoderConfig,
     ModelConfig,
+    ReconstructionConfig,
     ScoringConfig,
     SiameseConfig,
     UNetConfig,
+    for_method,
     to_dict,
 )
 from uadcli.errors import UsageError, WeightsError
 from uadcli.imaging.slices import GRID_SHAPE
 from uadcli.reconstruction import registry, weights
 from uadcli.reconstruction.model import ConditionedDiffusion
+from uadcli.reconstruction.reconstructors import BY_NAME, build
 from uadcli.reconstruction.weights import ModelCard
-from uadcli.run import score
+from uadcli.run import score, threshold
 from uadcli.scoring.siamese import SiameseUNet
 
 CARD = ModelCard(
@@ -119,10 +123,10 @@ def test_the_score_network_travels_in_the_same_file(tmp_path: Path, tiny: ModelC
 
 def test_the_threshold_belongs_to_score_and_contrast(saved: tuple[Path, str]) -> None:
     loaded = weights.load(*saved)
-    assert score.threshold_of(loaded, "bright", "FLAIR") == 0.2
+    assert threshold.resolve("calibrated", loaded.card, "bright", "FLAIR").value == 0.2
     for kind, contrast in (("bright", "T1w"), ("absolute", "FLAIR")):
         with pytest.raises(UsageError, match="threshold"):
-            score.threshold_of(loaded, kind, contrast)
+            threshold.resolve("calibrated", loaded.card, kind, contrast)
 
 
 def test_float16_keeps_counters_and_large_values(tmp_path: Path) -> None:
@@ -162,3 +166,56 @@ def test_every_score_is_a_map_inside_the_brain(kind: str, tiny: ModelConfig, tmp
     assert (result >= 0).all()
     with pytest.raises(UsageError, match="no score"):
         score.score(loaded, x, recon, mask, "none", config)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_file_knows_its_method_and_rebuilds_a_volume_by_it(method: str, tiny: ModelConfig, tmp_path: Path) -> None:
+    card = dataclasses.replace(CARD, levels=BY_NAME[method].levels)
+    weights.save(tmp_path / "m.safetensors", build(for_method(tiny, method)), card)
+    assert weights.trained_method(tmp_path / "m.safetensors") == method
+    loaded = weights.load(tmp_path / "m.safetensors")
+    assert score.method_of(loaded, ReconstructionConfig()).name == method
+    mask = np.zeros(GRID_SHAPE, dtype=bool)
+    mask[30:66, 30:66, 40] = True
+    x = np.where(mask, np.float32(0.7), 0).astype(np.float32)
+    recon = score.reconstruct(loaded, x, mask, ReconstructionConfig())
+    assert recon.shape == GRID_SHAPE
+    assert not recon[~mask].any()
+    assert recon[mask].any()
+    by_slice = score.slice_scores(loaded, x, recon, mask)
+    assert (list(by_slice) if by_slice else None) == ([40] if method == "vae" else None)
+    if not BY_NAME[method].draws:
+        with pytest.raises(UsageError, match="mahalanobis"):
+            score.draws(loaded, x, mask, ReconstructionConfig())
+
+
+def test_files_of_before_and_of_later_versions(saved: tuple[Path, str], tiny: ModelConfig, tmp_path: Path) -> None:
+    import json
+
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    with safe_open(saved[0], framework="pt") as stream:
+        text = json.loads(stream.metadata()["uad"])
+        tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+    del text["model"]["method"]
+    save_file(tensors, tmp_path / "old.safetensors", {"uad": json.dumps(text)})
+    assert weights.load(tmp_path / "old.safetensors").model.config == tiny
+    assert weights.trained_method(tmp_path / "old.safetensors") == "cddpm"
+    text["model"]["method"] = "of-tomorrow"
+    save_file(tensors, tmp_path / "new.safetensors", {"uad": json.dumps(text)})
+    for read in (weights.load, weights.trained_method):
+        with pytest.raises(WeightsError, match="does not fit"):
+            read(tmp_path / "new.safetensors")
+
+
+def test_another_method_needs_its_weights_and_its_threshold(saved: tuple[Path, str]) -> None:
+    loaded = weights.load(*saved)
+    assert score.method_of(loaded, ReconstructionConfig(method="diffuse")).name == "diffuse"
+    with pytest.raises(WeightsError, match="uad train DATA --out RUN --method dae"):
+        score.method_of(loaded, ReconstructionConfig(method="dae"))
+    assert threshold.resolve("calibrated", score.card_for(loaded, "cddpm"), "bright", "FLAIR").value == 0.2
+    other = score.card_for(loaded, "diffuse")
+    with pytest.raises(UsageError, match=r"m by diffuse has no threshold.*Give --threshold a value"):
+        threshold.resolve("calibrated", other, "bright", "FLAIR")
+    assert threshold.resolve("0.3", other, "bright", "FLAIR").value == 0.3

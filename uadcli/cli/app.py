@@ -17,6 +17,7 @@ from uadcli.cli.batch import batch
 from uadcli.cli.detect import detect
 from uadcli.cli.evaluate import evaluate
 from uadcli.cli.info import cite, config, doctor
+from uadcli.cli.synth import synth
 from uadcli.cli.train import calibrate, export, train
 from uadcli.cli.view import view
 from uadcli.cli.weights import app as weights
@@ -51,7 +52,7 @@ def uad(
         typer.echo(ctx.get_help())
 
 
-for command in (detect, batch, train, calibrate, export, evaluate, view, doctor, config, cite):
+for command in (detect, batch, train, calibrate, export, evaluate, synth, view, doctor, config, cite):
     app.command()(command)
 app.add_typer(weights, name="weights")
 

@@ -88,6 +88,7 @@ def batch(
     geometry: o.Geometry = "auto",
     strip: o.Strip = None,
     weights: o.Weights = None,
+    method: o.Method = None,
     score: o.Score = None,
     threshold: o.Threshold = "calibrated",
     min_volume: o.MinVolume = None,

@@ -20,6 +20,7 @@ def detect(
     brain_mask: o.BrainMask = None,
     strip: o.Strip = None,
     weights: o.Weights = None,
+    method: o.Method = None,
     score: o.Score = None,
     threshold: o.Threshold = "calibrated",
     min_volume: o.MinVolume = None,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from uadcli.cli import options as o
 from uadcli.config import DetectConfig, to_toml
 from uadcli.errors import UadError
 
@@ -23,11 +24,11 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON."
         raise error
 
 
-def cite() -> None:
-    """Print the works to cite, as BibTeX."""
-    from uadcli.report.citation import BIBTEX
+def cite(method: o.Method = None) -> None:
+    """Print the works to cite, as BibTeX: all, or those behind one method."""
+    from uadcli.report.citation import bibtex
 
-    typer.echo(BIBTEX)
+    typer.echo(bibtex(method))
 
 
 def config() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from uadcli.config import CONTRASTS, SCORES, SPACES, STRIPS, DetectConfig, read_toml
+from uadcli.config import CONTRASTS, METHODS, SCORES, SPACES, STRIPS, DetectConfig, read_toml
 from uadcli.console import Reporter
 from uadcli.errors import UsageError
 
@@ -66,16 +65,11 @@ def check_saved(value: str) -> str:
 
 
 def check_threshold(value: str) -> str:
-    """`calibrated` or a number above 0. Raises `UsageError` otherwise."""
-    try:
-        number = float(value)
-    except ValueError:
-        if value.lower() == "calibrated":
-            return "calibrated"
-        raise UsageError(f"--threshold cannot be {value!r}", hint="Give `calibrated` or a number above 0.") from None
-    if not math.isfinite(number) or number <= 0:
-        raise UsageError(f"--threshold cannot be {value}", hint="Give `calibrated` or a number above 0.")
-    return value
+    """A Typer callback for `--threshold`: what `run.threshold.parse` takes, in lower case."""
+    from uadcli.run import threshold
+
+    threshold.parse(value)
+    return value.lower()
 
 
 def cubic_millimetres(text: str) -> float:
@@ -103,9 +97,13 @@ def detect_config(given: Mapping[str, Any]) -> DetectConfig:
     config = dataclasses.replace(
         config,
         preprocess=_over(config.preprocess, strip=strip),
-        reconstruction=_over(config.reconstruction, batch_size=given["batch_size"], seed=given["seed"]),
+        reconstruction=_over(
+            config.reconstruction, batch_size=given["batch_size"], seed=given["seed"], method=given["method"]
+        ),
         scoring=_over(config.scoring, min_volume_mm3=given["min_volume"]),
     )
+    if config.reconstruction.method:
+        nearest(config.reconstruction.method, METHODS, "reconstruction.method")
     if config.reconstruction.batch_size < 1:
         raise UsageError("reconstruction.batch_size must be at least 1", path=given["config"])
     return config
@@ -213,6 +211,16 @@ Weights = Annotated[
         help="Weights other than the bundled ones; hf://owner/repo@commit.",
     ),
 ]
+Method = Annotated[
+    str | None,
+    _option(
+        "--method",
+        panel=METHOD,
+        callback=one_of("--method", METHODS),
+        metavar="|".join(METHODS),
+        help="How the scan is rebuilt; else as the weights were trained.",
+    ),
+]
 Score = Annotated[
     str | None,
     _option(
@@ -229,8 +237,8 @@ Threshold = Annotated[
         "--threshold",
         panel=METHOD,
         callback=check_threshold,
-        metavar="calibrated|VALUE",
-        help="Score above which a voxel is marked; calibrated on healthy scans.",
+        metavar="calibrated|conformal|VALUE",
+        help="Score above which a voxel is marked; by healthy voxels, by healthy scans (conformal:0.1), or a value.",
     ),
 ]
 MinVolume = Annotated[

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from uadcli.cli import options as o
-from uadcli.config import TrainingConfig, preset, to_toml, with_settings
+from uadcli.config import METHODS, TrainingConfig, for_method, preset, to_toml, with_settings
 from uadcli.console import Reporter
 from uadcli.errors import UsageError
 
@@ -22,6 +22,16 @@ Check = Annotated[bool, typer.Option("--check", help="Only read every file once 
 PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the settings as TOML.")]
 Profile = Annotated[
     str, typer.Option("--profile", metavar="small|reference", help="Sizes of the model; reference: as published.")
+]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        metavar="|".join(METHODS),
+        callback=o.one_of("--method", METHODS),
+        help="What is trained to rebuild scans.",
+        show_default="cddpm",
+    ),
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a setting; may be repeated.")]
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Scans that are prepared at the same time.")]
@@ -36,6 +46,7 @@ def train(
     check: Check = False,
     print_config: PrintConfig = False,
     profile: Profile = "small",
+    method: Method = None,
     config: o.ConfigFile = None,
     assignments: Set = None,
     workers: Workers = 2,
@@ -47,7 +58,7 @@ def train(
 ) -> None:
     """Train a model on a folder of healthy scans, or go on with a run."""
     given = locals()
-    settings = _settings(profile, config, resume, assignments or [])
+    settings = _settings(profile, method, config, resume, assignments or [])
     if print_config:
         return typer.echo(to_toml(settings), nl=False)
     with o.reporter(given) as reporter:
@@ -74,12 +85,19 @@ def _work(
     raise UsageError("neither DATA --out RUN, --resume RUN nor --check DATA", hint="See `uad train --help`.")
 
 
-def _settings(profile: str, config: Path | None, resume: Path | None, assignments: list[str]) -> TrainingConfig:
-    """The settings of the run to resume, of a file, or of a profile, with `--set` laid over them."""
+def _settings(
+    profile: str, method: str | None, config: Path | None, resume: Path | None, assignments: list[str]
+) -> TrainingConfig:
+    """The settings of the run to resume, of a file, or of a profile, with `--method` and `--set` laid over them."""
     if resume is not None:
+        if method is not None:
+            raise UsageError("--method and --resume cannot go together", hint="A run keeps its method.")
         config = resume / "config.toml"
     base = replace(TrainingConfig(), model=preset(profile))
-    return with_settings(o.read_config(config, type(base)) if config else base, assignments)
+    chosen = o.read_config(config, type(base)) if config else base
+    if method is not None:
+        chosen = replace(chosen, model=for_method(chosen.model, method))
+    return with_settings(chosen, assignments)
 
 
 def _checked(data: Path, settings: TrainingConfig) -> str:

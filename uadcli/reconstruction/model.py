@@ -1,4 +1,4 @@
-"""The conditioned diffusion model: encoder, schedule and denoising network in one module."""
+"""What every method's network is, and the first of them: encoder, schedule and denoising network in one module."""
 
 from __future__ import annotations
 
@@ -10,10 +10,29 @@ from uadcli.reconstruction.schedule import add_noise, alpha_bar
 from uadcli.reconstruction.unet import UNet
 
 
-class ConditionedDiffusion(nn.Module):
+class Network(nn.Module):
+    """What a method of the family trains: from slices to slices, with the settings that build it anew."""
+
+    config: ModelConfig
+
+    def encode(self, x0: Tensor) -> Tensor | None:
+        """One vector (B, d) for each slice (B, 1, H, W) in [0, 1]; None where the network makes none."""
+        return None
+
+    def forward(self, x0: Tensor, t: Tensor, noise: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Slices (B, 1, H, W) in [0, 1] -> their reconstruction from step index t (B,) and noise, in about [0, 1].
+
+        Networks that are not diffusion models ignore t and noise.
+        """
+        raise NotImplementedError
+
+
+class ConditionedDiffusion(Network):
     """cDDPM (Behrendt et al. 2023): x0_hat = D(x_t, t, c) with c = F_enc(x0); without `conditioned`, the plain DDPM."""
 
     alpha_bar: Tensor
+    encoder: Encoder | None
+    unet: UNet
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -32,5 +51,8 @@ class ConditionedDiffusion(nn.Module):
         `condition` spares the encoder where it was run before.
         """
         c = self.encode(x0) if condition is None else condition
-        xt = add_noise(2 * x0 - 1, t, noise, self.alpha_bar)
-        return (self.unet(xt, t, c) + 1) / 2
+        return self.denoise(add_noise(2 * x0 - 1, t, noise, self.alpha_bar), t, c)
+
+    def denoise(self, xt: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
+        """x0_hat (B, 1, H, W) in [0, 1] of x_t in about [-1, 1] at step index t (B,)."""
+        return (self.unet(xt, t, condition) + 1) / 2

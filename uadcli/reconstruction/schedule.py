@@ -23,3 +23,16 @@ def add_noise(x0: Tensor, t: Tensor, noise: Tensor, alpha_bars: Tensor) -> Tenso
     """x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) n, for x0 and noise (B, 1, H, W) and t (B,) (Ho et al. 2020, eq. 4)."""
     power = alpha_bars[t].view(-1, 1, 1, 1)
     return power.sqrt() * x0 + (1 - power).sqrt() * noise
+
+
+def reverse_step(xt: Tensor, x0: Tensor, noise: Tensor, power: float, next_power: float, eta: float) -> Tensor:
+    """x_s from x_t and an estimate of x_0, for s < t with alpha_bar `power` at t and `next_power` at s.
+
+    x_s = sqrt(abar_s) x_0 + sqrt(1 - abar_s - sigma^2) n_hat + sigma z with n_hat the noise that x_t and x_0 imply and
+    sigma^2 = eta^2 (1 - abar_s) / (1 - abar_t) (1 - abar_t / abar_s): DDIM for eta 0, DDPM for eta 1 (Song et al. 2021,
+    eq. 12 and 16). At abar_s = 1 it is x_0.
+    """
+    implied = (xt - math.sqrt(power) * x0) / math.sqrt(1 - power)
+    variance = eta**2 * (1 - next_power) / (1 - power) * (1 - power / next_power)
+    kept = math.sqrt(max(1 - next_power - variance, 0.0))
+    return math.sqrt(next_power) * x0 + kept * implied + math.sqrt(variance) * noise

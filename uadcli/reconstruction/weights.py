@@ -20,7 +20,7 @@ from uadcli.reconstruction.registry import Entry
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from uadcli.reconstruction.model import ConditionedDiffusion
+    from uadcli.reconstruction.model import Network
 
 KEY = "uad"  # of the one metadata entry
 SCORE_PREFIX = "score."  # of the tensors of a score network, which lie in the same file
@@ -33,6 +33,7 @@ class ModelCard:
     """What a weight file says of itself. `scores` names the default score of each contrast, `thresholds` are by score
     and contrast.
 
+    `strengths` are those of whole healthy scans (`scoring.calibration.strength`), by score and contrast.
     `siamese` holds the settings of the score network, if one is in the file.
     """
 
@@ -48,6 +49,7 @@ class ModelCard:
     licence: str
     steps: int = 0
     siamese: dict[str, Any] | None = None
+    strengths: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Weights:
     `score_state` are the parameters of the score network that belongs to it; empty if there is none.
     """
 
-    model: ConditionedDiffusion
+    model: Network
     card: ModelCard
     path: Path
     sha256: str
@@ -143,7 +145,7 @@ def load(path: Path, sha256: str | None = None) -> Weights:
     """
     from safetensors import SafetensorError, safe_open
 
-    from uadcli.reconstruction.model import ConditionedDiffusion
+    from uadcli.reconstruction.reconstructors import build
 
     digest = cache.file_sha256(path)
     if sha256 is not None and digest != sha256:
@@ -158,7 +160,7 @@ def load(path: Path, sha256: str | None = None) -> Weights:
     tensors = {name: value.float() if value.is_floating_point() else value for name, value in stored.items()}
     of_score = {n.removeprefix(SCORE_PREFIX): tensors.pop(n) for n in list(tensors) if n.startswith(SCORE_PREFIX)}
     try:
-        model = ConditionedDiffusion(config)
+        model = build(config)
         model.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(OTHER_VERSION, path=path, hint="Use weights of this version.") from error
@@ -167,16 +169,25 @@ def load(path: Path, sha256: str | None = None) -> Weights:
 
 def read_card(path: Path) -> ModelCard:
     """What a weight file says of itself, without its tensors. Raises `WeightsError` as `load` does."""
+    return _described(_header(path), path)[0]
+
+
+def trained_method(path: Path) -> str:
+    """The method that a weight file was trained for, from its header alone. Raises `WeightsError` as `load`."""
+    return _described(_header(path), path)[1].method
+
+
+def _header(path: Path) -> str | None:
+    """The metadata entry of a weight file, without its tensors."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="np") as stream:
-            text = (stream.metadata() or {}).get(KEY)
+            return (stream.metadata() or {}).get(KEY)
     except SafetensorError as error:
         raise WeightsError("is damaged or no safetensors file", path=path, hint="Copy it again.") from error
     except OSError as error:
         raise WeightsError(f"cannot be read: {error.strerror or error}", path=path, hint="Check the path.") from error
-    return _described(text, path)[0]
 
 
 def _described(text: str | None, path: Path) -> tuple[ModelCard, ModelConfig]:
@@ -193,7 +204,7 @@ def _described(text: str | None, path: Path) -> tuple[ModelCard, ModelConfig]:
         raise WeightsError(OTHER_VERSION, path=path, hint="Use weights of this version.") from error
 
 
-def save(path: Path, model: ConditionedDiffusion, card: ModelCard, score_state: dict[str, Any] | None = None) -> str:
+def save(path: Path, model: Network, card: ModelCard, score_state: dict[str, Any] | None = None) -> str:
     """Write a model, and the network of its score, as float16 safetensors with configuration and card.
 
     Atomic; counters and values beyond float16 keep their type. Returns the file's sha256.

@@ -1,4 +1,6 @@
-"""The works behind a result."""
+"""The works behind a result, and behind each method."""
+
+from __future__ import annotations
 
 BIBTEX = r"""@article{behrendt2025guided,
   title = {Guided Reconstruction with Conditioned Diffusion Models for Unsupervised Anomaly Detection in Brain {MRIs}},
@@ -23,6 +25,65 @@ BIBTEX = r"""@article{behrendt2025guided,
   title = {{DISYRE}: Diffusion-Inspired {SYnthetic} {REstoration} for Unsupervised Anomaly Detection},
   author = {Naval Marimont, Sergio and others}, booktitle = {ISBI}, year = {2024}
 }
+@inproceedings{ho2020denoising,
+  title = {Denoising Diffusion Probabilistic Models}, author = {Ho, Jonathan and Jain, Ajay and Abbeel, Pieter},
+  booktitle = {Advances in Neural Information Processing Systems}, volume = {33}, year = {2020},
+  note = {arXiv:2006.11239}
+}
+@inproceedings{wyatt2022anoddpm,
+  title = {{AnoDDPM}: Anomaly Detection with Denoising Diffusion Probabilistic Models using Simplex Noise},
+  author = {Wyatt, Julian and Leach, Adam and Schmon, Sebastian M. and Willcocks, Chris G.},
+  booktitle = {CVPR Workshops}, year = {2022}
+}
+@inproceedings{behrendt2023patched,
+  title = {Patched Diffusion Models for Unsupervised Anomaly Detection in Brain {MRI}},
+  author = {Behrendt, Finn and Bhattacharya, Debayan and Kr{\"u}ger, Julia and Opfer, Roland and Schlaefer, Alexander},
+  booktitle = {Medical Imaging with Deep Learning}, year = {2023}, note = {arXiv:2303.03758}
+}
+@inproceedings{kascenas2022denoising,
+  title = {Denoising Autoencoders for Unsupervised Anomaly Detection in Brain {MRI}},
+  author = {Kascenas, Antanas and Pugeault, Nicolas and O'Neil, Alison Q.},
+  booktitle = {Medical Imaging with Deep Learning}, year = {2022}
+}
+@article{kascenas2023role,
+  title = {The role of noise in denoising models for anomaly detection in medical images},
+  author = {Kascenas, Antanas and others}, journal = {Medical Image Analysis}, volume = {90}, pages = {102963},
+  year = {2023}, note = {arXiv:2301.08330}
+}
+@misc{xu2024maediff,
+  title = {{MAEDiff}: Masked Autoencoder-enhanced Diffusion Models for Unsupervised Anomaly Detection in Brain Images},
+  author = {Xu, Rui and Wang, Yunke and Du, Bo}, year = {2024}, note = {arXiv:2401.10561}
+}
+@misc{bi2024synomaly,
+  title = {Synomaly Noise and Multi-Stage Diffusion: A Novel Approach for Unsupervised Anomaly Detection in Medical
+           Images},
+  author = {Bi, Yuan and Huang, Lucie and Clarenbach, Ricarda and Ghotbi, Reza and Karlas, Angelos and Navab, Nassir and
+            Jiang, Zhongliang},
+  year = {2024}, note = {arXiv:2411.04004}
+}
+@article{fontanella2024diffusion,
+  title = {Diffusion Models for Counterfactual Generation and Anomaly Detection in Brain Images},
+  author = {Fontanella, Alessandro and Mair, Grant and Wardlaw, Joanna and Trucco, Emanuele and Storkey, Amos},
+  journal = {IEEE Transactions on Medical Imaging}, year = {2024}, note = {arXiv:2308.02062}
+}
+@inproceedings{song2021denoising,
+  title = {Denoising Diffusion Implicit Models}, author = {Song, Jiaming and Meng, Chenlin and Ermon, Stefano},
+  booktitle = {International Conference on Learning Representations}, year = {2021}, note = {arXiv:2010.02502}
+}
+@inproceedings{kingma2014auto,
+  title = {Auto-Encoding Variational {Bayes}}, author = {Kingma, Diederik P. and Welling, Max},
+  booktitle = {International Conference on Learning Representations}, year = {2014}, note = {arXiv:1312.6114}
+}
+@article{baur2021autoencoders,
+  title = {Autoencoders for unsupervised anomaly segmentation in brain {MR} images: A comparative study},
+  author = {Baur, Christoph and others}, journal = {Medical Image Analysis}, volume = {69}, pages = {101952},
+  year = {2021}
+}
+@misc{albu2020improved,
+  title = {Improved Slice-wise Tumour Detection in Brain {MRIs} by Computing Dissimilarities between Latent
+           Representations},
+  author = {Albu, Alexandra and Enescu, Alina and Malag{\`o}, Luigi}, year = {2020}, note = {arXiv:2007.12528}
+}
 @article{billot2023synthseg,
   title = {{SynthSeg}: Segmentation of brain {MRI} scans of any contrast and resolution without retraining},
   author = {Billot, Benjamin and others}, journal = {Medical Image Analysis}, volume = {86}, pages = {102789},
@@ -46,3 +107,23 @@ BIBTEX = r"""@article{behrendt2025guided,
   title = {Unbiased average age-appropriate atlases for pediatric studies}, author = {Fonov, Vladimir and others},
   journal = {NeuroImage}, volume = {54}, number = {1}, pages = {313--327}, year = {2011}
 }"""
+
+DIFFUSION = ("ho2020denoising", "wyatt2022anoddpm")
+BY_METHOD: dict[str, tuple[str, ...]] = {  # keys of the entries above
+    "cddpm": ("behrendt2025guided", *DIFFUSION),
+    "ddpm": DIFFUSION,
+    "pddpm": ("behrendt2023patched", *DIFFUSION),
+    "dae": ("kascenas2022denoising", "kascenas2023role"),
+    "maediff": ("xu2024maediff", *DIFFUSION),
+    "synomaly": ("bi2024synomaly", *DIFFUSION),
+    "diffuse": ("fontanella2024diffusion", "song2021denoising", "behrendt2025guided", *DIFFUSION),
+    "vae": ("kingma2014auto", "baur2021autoencoders", "albu2020improved"),
+}
+
+
+def bibtex(method: str | None = None) -> str:
+    """All works as BibTeX, or those behind one method."""
+    if method is None:
+        return BIBTEX
+    entries = {entry.split("{", 1)[1].split(",", 1)[0]: entry for entry in BIBTEX.split("\n@")}
+    return "\n".join("@" + entries[key].lstrip("@") for key in BY_METHOD[method])

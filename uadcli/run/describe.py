@@ -11,6 +11,7 @@ from uadcli import __version__
 from uadcli.config import DetectConfig, to_dict
 from uadcli.console import Reporter
 from uadcli.imaging import geometry
+from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.imaging.volume import Scan
 from uadcli.reconstruction import cache
 from uadcli.report import sidecar
@@ -18,6 +19,7 @@ from uadcli.run.contrast import FoundContrast
 from uadcli.run.outputs import Outputs
 from uadcli.run.prepare import Prepared
 from uadcli.run.score import flagged_ml
+from uadcli.run.threshold import BesideHealthy
 from uadcli.scoring.components import Component
 from uadcli.scoring.quality import Quality
 
@@ -40,7 +42,7 @@ def sidecar_of(
     reporter: Reporter,
 ) -> dict[str, Any]:
     """The content of `map.json`; numbers that were not computed are None."""
-    card = loaded.card
+    card, beside = loaded.card, findings.beside
     return sidecar.Sidecar(
         tool={"name": "uad", "version": __version__},
         command=options.command or None,
@@ -59,14 +61,12 @@ def sidecar_of(
             "sha256": loaded.sha256,
             "licence": card.licence,
             "origin": cache.origin(loaded.path),
+            "method": findings.method,
         },
         device=device,
         seed=config.reconstruction.seed,
         score=findings.score,
-        threshold={
-            "value": findings.threshold,
-            "rule": card.threshold_rule if options.threshold == "calibrated" else "given by the user",
-        },
+        threshold=dataclasses.asdict(findings.threshold),
         settings=to_dict(config),
         strip=prepared.strip,
         brain_volume_ml=prepared.brain_volume_ml,
@@ -77,7 +77,10 @@ def sidecar_of(
         },
         anomaly={
             "volume_ml": flagged_ml(findings.components, prepared),
-            "components": [row(c, prepared) for c in findings.components],
+            "components": [row(c, prepared, findings.beside) for c in findings.components],
+            "healthy_scans": beside
+            and {"scans": beside.scans, "as_strong": beside.as_strong, "p_value": beside.p_value},
+            "latent_dissimilarity": slice_rows(findings.slice_scores),
         },
         qc={"verdict": verdict.verdict, "checks": [dataclasses.asdict(c) for c in verdict.checks]},
         warnings=reporter.warnings,
@@ -87,6 +90,15 @@ def sidecar_of(
         requested=requested(options),
         seconds={k: round(v, 2) for k, v in reporter.seconds.items()},
     ).to_dict()
+
+
+def summary(findings: Findings, prepared: Prepared) -> str:
+    """The findings in one line for the terminal."""
+    count, beside = len(findings.components), findings.beside
+    text = f"{count} {'finding' if count == 1 else 'findings'}, {flagged_ml(findings.components, prepared):.1f} ml"
+    if beside:
+        text += f"; {beside.as_strong} of {beside.scans} healthy scans have one as strong as the strongest here"
+    return text
 
 
 def requested(options: DetectOptions) -> dict[str, Any]:
@@ -102,19 +114,28 @@ def requested(options: DetectOptions) -> dict[str, Any]:
     }
 
 
-def row(component: Component, prepared: Prepared) -> dict[str, Any]:
-    """A component in the sidecar: its volume in the patient's space, its places in both."""
+def row(component: Component, prepared: Prepared, beside: BesideHealthy | None) -> dict[str, Any]:
+    """A component in the sidecar: its volume in the patient's space, its places in both, healthy scans as strong."""
+    counts = beside.components if beside else []
     centre, top = np.array(component.centroid_mm), np.array(component.peak_mm)
     return {
         "index": component.index,
         "volume_ml": flagged_ml([component], prepared),
         "peak": component.peak,
         "mean": component.mean,
+        "healthy_scans_as_strong": counts[component.index - 1] if component.index <= len(counts) else None,
         "centroid_native_mm": geometry.apply(prepared.world_map, centre).tolist(),
         "peak_native_mm": geometry.apply(prepared.world_map, top).tolist(),
         "centroid_mni_mm": centre.tolist(),
         "peak_mni_mm": top.tolist(),
     }
+
+
+def slice_rows(scores: dict[int, float] | None) -> list[dict[str, float]] | None:
+    """The slice scores with the height of each axial slice in MNI space; None if none were computed."""
+    if scores is None:
+        return None
+    return [{"z_mni_mm": float(GRID_AFFINE[2, 2] * z + GRID_AFFINE[2, 3]), "value": v} for z, v in scores.items()]
 
 
 def transform(prepared: Prepared) -> dict[str, Any]:

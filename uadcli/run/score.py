@@ -15,14 +15,15 @@ from uadcli.imaging.geometry import Array
 from uadcli.imaging.slices import GRID_AFFINE, from_slices, occupied, to_slices
 from uadcli.run.prepare import Prepared
 from uadcli.scoring import fusion
+from uadcli.scoring.calibration import strength
 from uadcli.scoring.components import Component, components
 from uadcli.scoring.mahalanobis import mahalanobis_score
 from uadcli.scoring.residual import anomaly_score, postprocess
 from uadcli.scoring.ssim import ssim_score
 
 if TYPE_CHECKING:
-    from uadcli.reconstruction.reconstructors import Progress
-    from uadcli.reconstruction.weights import Weights
+    from uadcli.reconstruction.reconstructors import Method, Progress
+    from uadcli.reconstruction.weights import ModelCard, Weights
 
 Mask = NDArray[np.bool_]
 SIAMESE = "siamese"
@@ -37,14 +38,43 @@ def reconstruct(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Array:
-    """The pseudo-healthy volume of a scaled scan x (96, 96, 80) in [0, 1]; 0 outside the brain mask."""
-    from uadcli.reconstruction.reconstructors import CddpmReconstructor
+    """The pseudo-healthy volume of a scaled scan x (96, 96, 80) in [0, 1]; 0 outside the brain mask.
 
-    slices, indices = to_slices(x), occupied(mask)
+    Raises `WeightsError` if the weights do not serve the method that the settings name.
+    """
+    method, slices, indices = method_of(loaded, config), to_slices(x), occupied(mask)
     settings = dataclasses.replace(config, levels=config.levels or loaded.card.levels)
     recon = np.zeros_like(slices)
-    recon[indices] = CddpmReconstructor(loaded.model, settings, device, progress)(slices[indices], indices.tolist())
+    recon[indices] = method.reconstructor(loaded.model, settings, device, progress)(slices[indices], indices.tolist())
     return np.where(mask, from_slices(recon), 0).astype(np.float32)
+
+
+def method_of(loaded: Weights, config: ReconstructionConfig) -> Method:
+    """The method that rebuilds: the one the settings name, else that of the weights.
+
+    Raises `WeightsError` if the weights were not trained for it.
+    """
+    from uadcli.reconstruction.reconstructors import choose
+
+    return choose(config.method, loaded.model.config.method, loaded.path)
+
+
+def card_for(loaded: Weights, method: str) -> ModelCard:
+    """What the weights say of themselves for a method: without calibration if they were trained for another one."""
+    if method == loaded.model.config.method:
+        return loaded.card
+    return dataclasses.replace(loaded.card, name=f"{loaded.card.name} by {method}", thresholds={}, strengths={})
+
+
+def slice_scores(loaded: Weights, x: Array, recon: Array, mask: Mask) -> dict[int, float] | None:
+    """How far apart the scan's and the reconstruction's encodings lie, by axial slice index; None but for the VAE."""
+    from uadcli.reconstruction.reconstructors.vae import latent_dissimilarity
+
+    if loaded.model.config.method != "vae":
+        return None
+    indices = occupied(mask)
+    found = latent_dissimilarity(loaded.model, to_slices(x)[indices], to_slices(recon)[indices])
+    return dict(zip(indices.tolist(), found.tolist(), strict=True))
 
 
 def probability(
@@ -59,7 +89,16 @@ def probability(
 
 
 def draws(loaded: Weights, x: Array, mask: Mask, config: ReconstructionConfig, device: str = "cpu") -> Array:
-    """Reconstructions (10, 96, 96, 80) at one level that differ by their noise alone (method 4)."""
+    """Reconstructions (10, 96, 96, 80) at one level that differ by their noise alone (method 4).
+
+    Raises `UsageError` for a method without noise.
+    """
+    method = method_of(loaded, config)
+    if not method.draws:
+        raise UsageError(
+            f"the reconstructions of {method.name} do not differ by their noise, so there is no score 'mahalanobis'",
+            hint="Choose another --score or --method.",
+        )
     settings = [dataclasses.replace(config, levels=(DRAW_LEVEL,), seed=config.seed + i) for i in range(DRAWS)]
     return np.stack([reconstruct(loaded, x, mask, one, device) for one in settings])
 
@@ -127,18 +166,6 @@ def _score(
     return anomaly_score(x, recon, mask, kind, config.scoring)
 
 
-def threshold_of(loaded: Weights, kind: str, contrast: str) -> float:
-    """The threshold that healthy scans gave a score of these weights. Raises `UsageError` if there is none."""
-    try:
-        return loaded.card.thresholds[kind][contrast]
-    except KeyError as error:
-        known = ", ".join(k for k in loaded.card.thresholds if contrast in loaded.card.thresholds[k])
-        raise UsageError(
-            f"{loaded.card.name} has no threshold for the score {kind!r} in {contrast}",
-            hint=f"It has one for {known}. Or give --threshold.",
-        ) from error
-
-
 def find(
     anomaly_map: Array, threshold: float, prepared: Prepared, config: DetectConfig
 ) -> tuple[NDArray[np.uint8], list[Component]]:
@@ -149,3 +176,8 @@ def find(
 def flagged_ml(table: list[Component], prepared: Prepared) -> float:
     """The volume of all components in the patient's space."""
     return sum(c.volume_mm3 for c in table) * prepared.size_factor / 1e3
+
+
+def strength_of(anomaly_map: Array, prepared: Prepared, config: DetectConfig) -> float:
+    """The strength of a map (`scoring.calibration.strength`), with the component filter of `find`."""
+    return strength(anomaly_map, config.scoring.min_volume_mm3 / prepared.size_factor, GRID_AFFINE)

@@ -1,4 +1,4 @@
-"""Training of a conditioned diffusion model on healthy slices; it saves often and continues where it stopped."""
+"""Training of a method's network on healthy slices; it saves often and continues where it stopped."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from torch import Tensor
 from uadcli.config import ModelConfig, TrainConfig, from_dict, to_dict
 from uadcli.console import Reporter
 from uadcli.errors import UadError
-from uadcli.reconstruction.augment import augment, synthetic_lesions
-from uadcli.reconstruction.model import ConditionedDiffusion
+from uadcli.reconstruction.augment import augment
+from uadcli.reconstruction.model import Network
 from uadcli.reconstruction.noise import NoiseBank
+from uadcli.reconstruction.reconstructors import BY_NAME, build
 from uadcli.run import checkpoint
 from uadcli.run.training_data import SliceSet
 
@@ -30,7 +31,8 @@ class Trainer:
     def __init__(self, model: ModelConfig, config: TrainConfig) -> None:
         torch.manual_seed(config.seed)
         self.config = config
-        self.model = ConditionedDiffusion(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.method = BY_NAME[model.method]
+        self.model = build(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimiser = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate, fused=True)
         self.generator = torch.Generator().manual_seed(config.seed)
@@ -65,17 +67,9 @@ class Trainer:
         return float(loss.detach())
 
     def _loss(self, clean: Tensor) -> Tensor:
-        """L1 between the one-step prediction and the clean slice (method 2.5), heavier inside synthetic anomalies."""
-        config, batch = self.config, len(clean)
-        lesioned, weight = synthetic_lesions(clean, self.bank, self.generator)
-        carries = (torch.rand(batch, generator=self.generator) < config.lesion_probability).view(-1, 1, 1, 1)
-        x, weight = torch.where(carries, lesioned, clean), weight * carries
-        t = torch.randint(self.model.config.steps, (batch,), generator=self.generator)
-        noise = self.bank.draw(batch, (clean.shape[2], clean.shape[3]), self.generator)
-        x = x.contiguous(memory_format=torch.channels_last)
+        """The loss of the method at hand on clean slices (B, 1, H, W)."""
         self.model.train()
-        predicted = self.model(x, t, noise)
-        return ((predicted - clean).abs() * (1 + config.lesion_weight * weight)).mean()
+        return self.method.loss(self.model, clean, self.bank, self.generator, self.config)
 
     @torch.inference_mode()
     def validate(self, data: SliceSet, count: int = 48) -> float:
@@ -90,7 +84,7 @@ class Trainer:
             total += float((self.average(clean, t, noise) - clean).abs().mean())
         return total / len(VALIDATION_LEVELS)
 
-    def start_from(self, model: ConditionedDiffusion) -> None:
+    def start_from(self, model: Network) -> None:
         """Take over the parameters of another model of the same sizes; optimiser and step count begin anew."""
         self.model.load_state_dict(model.state_dict())
         self.average.load_state_dict(model.state_dict())

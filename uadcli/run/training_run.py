@@ -86,7 +86,7 @@ def calibrate(run: Path, healthy: Path, *, workers: int, reporter: Reporter) -> 
     Raises `InputError` if a scan was trained on, or if nothing usable is left.
     """
     from uadcli.run.calibrate import CALIBRATED
-    from uadcli.run.calibrate import calibrate as thresholds_of
+    from uadcli.run.calibrate import calibrate as calibration_of
 
     config = read_run(run)
     cases = find(healthy, 0)
@@ -105,9 +105,9 @@ def calibrate(run: Path, healthy: Path, *, workers: int, reporter: Reporter) -> 
     loaded = _loaded(run)
     with reporter.stage("calibration"):
         detect = DetectConfig(preprocess=config.preprocess)
-        thresholds = thresholds_of(loaded, list(usable.values()), run / "cache", detect, CALIBRATED)
+        found = calibration_of(loaded, list(usable.values()), run / "cache", detect, CALIBRATED)
     counts = Counter(c.contrast for c in usable.values())
-    content = {"thresholds": thresholds, "scans": dict(counts), "research_use_only": sidecar.RESEARCH_USE}
+    content = {**dataclasses.asdict(found), "scans": dict(counts), "research_use_only": sidecar.RESEARCH_USE}
     sidecar.write_json(run / "thresholds.json", content)
     for contrast, count in counts.items():
         if count < 20:
@@ -136,6 +136,7 @@ def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path
     thresholds, scans = calibrated["thresholds"], calibrated["scans"]
     rule = RULE.format(sum(scans.values()), ", ".join(f"{n} {c}" for c, n in scans.items()))
     card = dataclasses.replace(loaded.card, name=name, thresholds=thresholds, threshold_rule=rule)
+    card = dataclasses.replace(card, strengths=calibrated["strengths"])
     card = dataclasses.replace(card, contrasts=tuple(scans), scores={c: loaded.card.scores[c] for c in scans})
     out.mkdir(parents=True, exist_ok=True)
     digest = weights.save(file, loaded.model, card, loaded.score_state)
@@ -169,6 +170,7 @@ def _weights(run: Path, trainer: Trainer, scorer: SiameseTrainer) -> Weights:
     """The averaged networks of a run as weights, with what is known of them so far."""
     from uadcli.reconstruction.weights import ModelCard, Weights
 
+    method = trainer.method
     rows = [row for row in _rows(run / "data.tsv") if row["part"] == "train" and not row["fault"]]
     counts = Counter(row["contrast"] for row in rows)
     card = ModelCard(
@@ -178,7 +180,7 @@ def _weights(run: Path, trainer: Trainer, scorer: SiameseTrainer) -> Weights:
         scores=dict.fromkeys(CONTRASTS, "siamese"),
         thresholds={},
         threshold_rule="",
-        levels=(250, 500, 750),
+        levels=method.levels,
         intensity_range="[0, 1]: percentiles 1 and 99 inside the brain mask",
         training_data=", ".join(f"{n} {c} scans of the user" for c, n in sorted(counts.items())),
         licence="that of the training scans",
@@ -190,6 +192,8 @@ def _weights(run: Path, trainer: Trainer, scorer: SiameseTrainer) -> Weights:
 
 def _card_text(card: ModelCard, digest: str, config: TrainingConfig) -> str:
     """The model card: what went in, what is known, and what is not."""
+    from uadcli.reconstruction.reconstructors import BY_NAME
+
     score_steps = (card.siamese or {}).get("steps")
     lines = [
         f"# {card.name}",
@@ -198,7 +202,8 @@ def _card_text(card: ModelCard, digest: str, config: TrainingConfig) -> str:
         "",
         f"- contrasts: {', '.join(card.contrasts)}",
         f"- training data: {card.training_data}; validation share {config.validation_share} of the subjects",
-        f"- reconstruction: cDDPM, {card.steps} steps; score: Siamese network, {score_steps} steps",
+        f"- reconstruction: {BY_NAME[config.model.method].title}, {card.steps} steps; "
+        f"score: Siamese network, {score_steps} steps",
         f"- thresholds: {card.threshold_rule}",
         *(f"  - {k}: " + ", ".join(f"{c} {v:.4f}" for c, v in t.items()) for k, t in card.thresholds.items()),
         f"- sha256: {digest}",

@@ -1,0 +1,215 @@
+"""Methods x scores on the development cases and on synthetic lesions, in one run.
+
+    python packaging/scripts/table.py DATA --steps 1000
+    python packaging/scripts/table.py DATA --steps 4 --methods dae,vae --scores absolute --cases 1     # a try
+
+Every method is trained from nothing on the same slices, with the `small` sizes and the same number of steps; each
+checkpoint is kept in --run, and more steps go on from it. `diffuse` takes the network of `cddpm`. Beside them stands
+the model that comes along ("shipped"), with the scores of its card. AUPRC on each scan's own grid (synthetic lesions:
+the model's grid), mean over scans; "mean" weighs every set the same; "gain" is that mean over the one of `cddpm` with
+`absolute`, the paper's score (erosion 3, median 5), in this run. Seconds are those of reconstruction and score, per
+scan. Nothing is chosen by the labels: AUPRC needs no threshold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from eval_dev import synthetic
+
+from uadcli import device
+from uadcli.config import METHODS, DetectConfig, TrainConfig, for_method, preset
+from uadcli.console import Reporter
+from uadcli.errors import UsageError
+from uadcli.imaging.volume import Scan, read_scan
+from uadcli.reconstruction import weights
+from uadcli.reconstruction.reconstructors import BY_NAME
+from uadcli.reconstruction.weights import Weights
+from uadcli.run.calibrate import baseline_kind, baseline_map
+from uadcli.run.detect import to_native
+from uadcli.run.development import cases
+from uadcli.run.prepare import Prepared, prepare_cached
+from uadcli.run.score import reconstruct, score
+from uadcli.run.train import Trainer, fit
+from uadcli.run.training_data import load_slices
+from uadcli.scoring.metrics import average_precision, best_dice
+
+CONFIG = DetectConfig()
+SCORES = ("absolute", "bright-weighted", "ssim", "mahalanobis")  # those that need no training of their own
+REFERENCE = ("cddpm", "absolute")
+SYNTHETIC = "T1w synthetic"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A scan with lesions: its scaled intensities, the truth, and, for the scan's own grid, the scan."""
+
+    set: str
+    subject: str
+    contrast: str
+    prepared: Prepared
+    x: np.ndarray
+    truth: np.ndarray
+    scan: Scan | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One score of one method on one scan."""
+
+    method: str
+    score: str
+    set: str
+    subject: str
+    auprc: float
+    best_dice_oracle: float
+    seconds: float
+
+
+def scenes(data: Path, cache: Path, count: int) -> Iterator[Scene]:
+    """The dev cases with lesions and synthetic lesions in healthy validation scans, at most `count` of each set."""
+    found, seen = cases(data), dict[str, int]()
+    for case in (c for c in found if c.part == "dev" and c.lesions):
+        name = f"{case.contrast} {'glioma' if case.source == 'tcga_lgg' else 'MSLUB 07'}"
+        seen[name] = seen.get(name, 0) + 1
+        if seen[name] > count or case.lesions is None:
+            continue
+        prepared = prepare_cached(case.scan, CONFIG.preprocess, cache)
+        truth = read_scan(case.lesions, allow_empty=True).volume.data > 0
+        x = prepared.scaled(CONFIG.preprocess)
+        yield Scene(name, case.subject, case.contrast, prepared, x, truth, read_scan(case.scan))
+    shapes = sorted((data / "lesion_shapes").glob("*.nii.gz"))
+    healthy = [c for c in found if c.part == "val" and c.contrast == "T1w"]
+    for i, case in enumerate(healthy[:count]):
+        prepared, pasted, number = prepare_cached(case.scan, CONFIG.preprocess, cache), None, i
+        while pasted is None:
+            pasted = synthetic(prepared, prepared.scaled(CONFIG.preprocess), shapes[number % len(shapes)], number)
+            number += 20
+        yield Scene(SYNTHETIC, case.subject, "T1w", prepared, pasted[0], pasted[1], None)
+
+
+def trained(arguments: argparse.Namespace, methods: list[str], shipped: Weights) -> dict[str, Weights]:
+    """A network for each method, trained for the steps asked for or taken from its checkpoint."""
+    reporter, found, result = Reporter(), cases(arguments.data), dict[str, Weights]()
+    slices = load_slices([c for c in found if c.part == "train"], arguments.cache, CONFIG.preprocess)
+    validation = load_slices([c for c in found if c.part == "val"][:8], arguments.cache, CONFIG.preprocess)
+    for name in dict.fromkeys("cddpm" if m == "diffuse" else m for m in methods):
+        reporter.info(f"training {name}")
+        folder = arguments.run / name
+        if (folder / "checkpoint.pt").exists():
+            trainer = Trainer.load(folder / "checkpoint.pt", steps=arguments.steps)
+        else:
+            trainer = Trainer(for_method(preset("small"), name), TrainConfig(steps=arguments.steps))
+        fit(trainer, slices, validation, folder, reporter)
+        card = dataclasses.replace(
+            shipped.card, name=name, levels=BY_NAME[name].levels, siamese=None, thresholds={}, steps=trainer.done
+        )
+        result[name] = Weights(trainer.average, card, folder, "")
+    return result
+
+
+def figures(scene: Scene, values: np.ndarray) -> tuple[float, float]:
+    """AUPRC and best Dice (an oracle) of a map on the model's grid."""
+    on_grid = values if scene.scan is None else to_native(values, scene.scan, scene.prepared, 1)
+    return average_precision(on_grid, scene.truth), best_dice(on_grid, scene.truth)[0]
+
+
+def rows_of(scene: Scene, label: str, loaded: Weights, method: str, kinds: list[str]) -> Iterator[Row]:
+    """A row for each score of one method on one scan."""
+    config = dataclasses.replace(CONFIG, reconstruction=dataclasses.replace(CONFIG.reconstruction, method=method))
+    start = time.perf_counter()
+    recon = reconstruct(loaded, scene.x, scene.prepared.mask, config.reconstruction)
+    rebuilt = time.perf_counter() - start
+    for kind in kinds:
+        if kind == "mahalanobis" and not BY_NAME[method].draws:
+            continue
+        start = time.perf_counter()
+        values = score(loaded, scene.x, recon, scene.prepared.mask, kind, config)
+        seconds = rebuilt + time.perf_counter() - start
+        yield Row(label, kind, scene.set, scene.subject, *figures(scene, values), seconds)
+
+
+def compare(
+    scene: Scene, networks: dict[str, Weights], shipped: Weights, methods: list[str], kinds: list[str]
+) -> list[Row]:
+    """Every row of one scan."""
+    rows: list[Row] = []
+    for method in methods:
+        rows += rows_of(scene, method, networks["cddpm" if method == "diffuse" else method], method, kinds)
+    own = dict.fromkeys([*kinds, *(k for k, v in shipped.card.thresholds.items() if scene.contrast in v)])
+    rows += rows_of(scene, "shipped", shipped, shipped.model.config.method, list(own))
+    values = baseline_map(scene.prepared, baseline_kind(scene.contrast), CONFIG, scene.x)
+    rows.append(Row("plain", "intensity", scene.set, scene.subject, *figures(scene, values), float("nan")))
+    return rows
+
+
+def table(rows: list[Row]) -> str:
+    """The table in Markdown: a line for each pair, a column for each set, their mean, the gain, seconds."""
+    sets, pairs = list(dict.fromkeys(r.set for r in rows)), list(dict.fromkeys((r.method, r.score) for r in rows))
+    means = {
+        p: [np.mean([r.auprc for r in rows if (r.method, r.score, r.set) == (*p, s)]) for s in sets] for p in pairs
+    }
+    reference = np.mean(means[REFERENCE]) if REFERENCE in means else np.nan
+    lines = [
+        f"| method | score | {' | '.join(sets)} | mean | gain | seconds |",
+        "|---" * (len(sets) + 5) + "|",
+    ]
+    for pair in sorted(pairs, key=lambda p: -float(np.mean(means[p]))):
+        mean, seconds = np.mean(means[pair]), np.mean([r.seconds for r in rows if (r.method, r.score) == pair])
+        gain = f"{100 * (mean / reference - 1):+.0f} %" if np.isfinite(reference) else "n/a"
+        cost = f"{seconds:.1f}" if np.isfinite(seconds) else "n/a"
+        cells = " | ".join(f"{v:.3f}" for v in means[pair])
+        lines.append(f"| {pair[0]} | {pair[1]} | {cells} | {mean:.3f} | {gain} | {cost} |")
+    return "\n".join(lines)
+
+
+def chosen(text: str, known: tuple[str, ...]) -> list[str]:
+    """The names of a comma list. Raises `UsageError` for an unknown one."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            raise UsageError(f"there is no {name!r}", hint=f"Choose from {', '.join(known)}.")
+    return names
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--steps", type=int, default=1000, help="of the training of each method")
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--scores", default=",".join(SCORES))
+    parser.add_argument("--cases", type=int, default=1000, help="scans of each set at most")
+    parser.add_argument("--weights", help="the model to show as shipped; else the bundled one")
+    parser.add_argument("--run", type=Path, default=Path("runs/table"))
+    parser.add_argument("--cache", type=Path, default=Path(".cache"))
+    parser.add_argument("--tsv", type=Path)
+    parser.add_argument("--threads", type=int)
+    arguments = parser.parse_args()
+    threads = device.bound_threads(arguments.threads)
+    methods, kinds = chosen(arguments.methods, METHODS), chosen(arguments.scores, SCORES)
+    shipped = weights.load(*weights.find(arguments.weights))
+    networks, rows = trained(arguments, methods, shipped), list[Row]()
+    for scene in scenes(arguments.data, arguments.cache, arguments.cases):
+        rows += compare(scene, networks, shipped, methods, kinds)
+        print(f"{scene.set}\t{scene.subject}", file=sys.stderr, flush=True)
+    print(table(rows))
+    counts = {s: len({r.subject for r in rows if r.set == s}) for s in dict.fromkeys(r.set for r in rows)}
+    scans = ", ".join(f"{n} {s}" for s, n in counts.items())
+    print(f"\n{arguments.steps} steps each, {threads} threads; shipped: {shipped.card.name}; scans: {scans}")
+    if arguments.tsv:
+        with arguments.tsv.open("w", newline="") as stream:
+            writer = csv.writer(stream, delimiter="\t")
+            writer.writerow(asdict(rows[0]))
+            writer.writerows(list(asdict(r).values()) for r in rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""Synthetic volumes: physical order of the tissues, place in the world, lesions and their truth, seeds, bad sources."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from tests.phantoms import orientations
+from uadcli.cli.app import main
+from uadcli.console import Reporter
+from uadcli.errors import OutputError, UsageError
+from uadcli.imaging.volume import Volume
+from uadcli.run.synth import SynthOptions, is_label_map, synth
+
+SHAPE, CENTRE = (84, 96, 76), np.array([42.0, 47, 39])
+
+
+def labels() -> np.ndarray:
+    """A head of ellipsoids at 1 mm: skull, fluid, cortex, white matter of two sides, ventricle."""
+    grid = np.stack(np.indices(SHAPE)).astype(float)
+    offset = (grid - CENTRE[:, None, None, None]) / np.array([34.0, 40, 32])[:, None, None, None]
+    radius = np.sqrt((offset**2).sum(axis=0))
+    right = offset[0] > 0
+    result = np.where(radius < 1.05, 517, 0)
+    for limit, left_label, right_label in ((0.98, 24, 24), (0.9, 3, 42), (0.72, 2, 41), (0.25, 4, 43)):
+        result = np.where(radius < limit, np.where(right, right_label, left_label), result)
+    return result.astype(np.int16)
+
+
+def save(path: Path, data: np.ndarray, affine: np.ndarray) -> Path:
+    nib.Nifti1Image(data, affine).to_filename(path)
+    return path
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return save(tmp_path / "head_dseg.nii.gz", labels(), np.eye(4))
+
+
+def make(source: Path, name: str = "out.nii.gz", **options: object) -> Path:
+    with Reporter(silent=True) as reporter:
+        return synth(source, source.with_name(name), SynthOptions(**{"contrast": "T1w", **options}), reporter)  # type: ignore[arg-type]
+
+
+def at_2mm(mask: np.ndarray) -> np.ndarray:
+    x, y, z = (n // 2 for n in mask.shape)
+    return mask.reshape(x, 2, y, 2, z, 2).mean(axis=(1, 3, 5)) == 1
+
+
+@pytest.mark.parametrize(
+    ("contrast", "order"),
+    [("T1w", ("csf", "grey", "white")), ("T2w", ("white", "grey", "csf")), ("FLAIR", ("csf", "white", "grey"))],
+)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_tissues_are_in_their_physical_order(source: Path, contrast: str, order: tuple[str, ...], seed: int) -> None:
+    data = nib.load(make(source, contrast=contrast, seed=seed, clean=True)).get_fdata()
+    numbers = {"csf": (4, 43), "grey": (3, 42), "white": (2, 41)}
+    medians = [np.median(data[at_2mm(np.isin(labels(), numbers[t]))]) for t in order]
+    assert medians[0] < medians[1] + 0.02  # FLAIR may have grey and white matter alike
+    assert medians[1] < medians[2] + 0.02
+    assert medians[0] < medians[2]
+
+
+@pytest.mark.parametrize("turn", range(3))
+def test_the_volume_lies_where_the_label_map_does(tmp_path: Path, turn: int) -> None:
+    affine = np.diag([1.2, 0.9, 1.1, 1.0])
+    affine[:3, 3] = -30, 12, 5
+    image = nib.Nifti1Image(labels(), affine).as_reoriented(orientations()[17 * turn])
+    source = tmp_path / "turned_dseg.nii.gz"
+    image.to_filename(source)
+    made = nib.load(make(source, clean=True))
+    brain = np.argwhere(made.get_fdata() > 0).mean(axis=0)
+    white = np.argwhere(np.isin(labels(), (24, 3, 42, 2, 41, 4, 43))).mean(axis=0)
+    assert np.abs(nib.affines.apply_affine(made.affine, brain) - nib.affines.apply_affine(affine, white)).max() < 1.0
+    assert np.allclose(nib.affines.voxel_sizes(made.affine), 2)
+
+
+def test_the_same_seed_gives_the_same_volume_and_another_one_does_not(source: Path) -> None:
+    first, again, other = (nib.load(make(source, f"{i}.nii.gz", seed=s)).get_fdata() for i, s in enumerate((4, 4, 5)))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_lesions_are_where_their_mask_says(source: Path) -> None:
+    healthy = nib.load(make(source, "healthy.nii.gz", contrast="FLAIR", seed=1, clean=True)).get_fdata()
+    path = make(source, "ill.nii.gz", contrast="FLAIR", seed=1, clean=True, lesions=True)
+    ill = nib.load(path).get_fdata()
+    truth = nib.load(path.with_name("ill_lesions.nii.gz"))
+    mask = np.asarray(truth.dataobj) > 0
+    assert truth.get_data_dtype() == np.uint8
+    assert mask.any()
+    assert (healthy[mask] > 0).mean() > 0.95
+    around = (healthy > 0) & ~mask
+    slope, level = np.polyfit(healthy[around], ill[around], 1)  # a lesion moves the percentiles of the scaling
+    change = np.abs(ill - np.clip(slope * healthy + level, 0, 1))
+    assert np.median(change[mask]) > 3 * np.median(change[around])
+    content = json.loads(path.with_name("ill.json").read_text())
+    assert content["lesion_volume_ml"] == pytest.approx(mask.sum() * 8e-3)
+    assert content["synthetic"] is True
+    assert "Research use only" in content["research_use_only"]
+    assert json.loads(source.with_name("healthy.json").read_text())["lesion_volume_ml"] is None
+
+
+def test_a_scan_that_holds_the_numbers_of_a_label_map_is_none() -> None:
+    noise = np.random.default_rng(0).integers(0, 200, SHAPE).astype(np.float32)
+    assert not is_label_map(Volume(noise, np.eye(4)))
+    assert is_label_map(Volume(labels().astype(np.float32), np.eye(4)))
+
+
+def test_nothing_is_overwritten_and_names_are_checked(source: Path) -> None:
+    make(source)
+    with pytest.raises(OutputError, match="exists"):
+        make(source)
+    make(source, overwrite=True)
+    for changes in ({"name": "out.png"}, {"contrast": "PD", "name": "b.nii.gz"}):
+        with pytest.raises(UsageError):
+            make(source, **changes)
+
+
+def test_the_command_prints_the_path_alone(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = source.with_name("made.nii.gz")
+    assert main(["synth", str(source), "-o", str(out), "--contrast", "T2w", "--lesions", "--seed", "2"]) == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    assert sorted(p.name for p in source.parent.glob("made*")) == ["made.json", "made.nii.gz", "made_lesions.nii.gz"]
