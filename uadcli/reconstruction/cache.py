@@ -65,7 +65,7 @@ def models() -> list[Model]:
     root = folder()
     if root is None:
         return []
-    found = [(p, None) for p in glob.glob(f"{IMPORTED}/*/{registry.FILE}", root_dir=root)]
+    found: list[tuple[str, str | None]] = [(p, None) for p in glob.glob(f"{IMPORTED}/*/{registry.FILE}", root_dir=root)]
     for path in glob.glob(f"{HUB}/*/*/*/{registry.FILE}", root_dir=root):
         _, owner, name, commit, _ = Path(path).parts
         found.append((path, f"hf://{owner}/{name}@{commit}"))
