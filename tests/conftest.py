@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hub import Hub, running
+from models import export
 from stand import Stand
 
 from uadcli.config import EncoderConfig, ModelConfig, UNetConfig
 
+os.environ["HF_HUB_DISABLE_XET"] = "1"  # read when the client is imported; the tests' Hub is a plain server
 EXAMPLE = Path(__file__).parents[1] / "packaging" / "example" / "sub-FG6692_FLAIR.nii.gz"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of each test's own; `--offline`, which sets a variable, ends with the test."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("UAD_CACHE", str(folder))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    return folder
 
 
 @pytest.fixture
@@ -35,6 +48,32 @@ def tiny() -> ModelConfig:
         unet=UNetConfig(channels=8, multipliers=(1, 2), blocks=1, unshuffle=2, head_channels=8, embedding=16),
         encoder=EncoderConfig(blocks=(1, 1), width=4, condition=16, norm="group", unshuffle=2),
     )
+
+
+@pytest.fixture
+def exported(tmp_path: Path, tiny: ModelConfig) -> Path:
+    """A folder as `uad export` makes it, with a tiny model called `tiny 1`."""
+    return export(tmp_path / "tiny 1", tiny)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """A Hub on loopback that writes ask a token of, and a home of the client's own."""
+    with running("secret") as made:
+        monkeypatch.setenv("HF_ENDPOINT", made.url)
+        monkeypatch.setenv("HF_TOKEN", "secret")
+        monkeypatch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hf")))
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        yield made
+
+
+@pytest.fixture
+def published(hub: Hub, exported: Path) -> str:
+    """The model of `exported` on the Hub, as `--weights` takes it."""
+    from uadcli.console import Reporter
+    from uadcli.run import models
+
+    return models.push(exported, "lab/tiny", False, None, Reporter(silent=True))
 
 
 @pytest.fixture

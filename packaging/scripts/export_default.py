@@ -15,8 +15,8 @@ from pathlib import Path
 
 from uadcli import __version__, device
 from uadcli.config import DetectConfig, to_dict
-from uadcli.reconstruction import weights
-from uadcli.reconstruction.weights import Entry, ModelCard
+from uadcli.reconstruction import registry, weights
+from uadcli.reconstruction.weights import ModelCard
 from uadcli.run.calibrate import CALIBRATED, calibrate
 from uadcli.run.development import cases
 from uadcli.run.siamese import SiameseTrainer
@@ -76,7 +76,7 @@ def main() -> None:
         of_score["T2w"] = of_score["FLAIR"]
     card = dataclasses.replace(card, thresholds=found.thresholds, strengths=found.strengths)
     digest = weights.save(file, loaded.model, card, loaded.score_state)
-    weights.write_registry(arguments.out, Entry(NAME, file.name, digest, card.contrasts), COMMENT)
+    registry.write(arguments.out, registry.Entry(NAME, file.name, digest, card.contrasts), COMMENT)
     print(found.thresholds, file.stat().st_size, digest)
 
 

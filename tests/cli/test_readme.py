@@ -19,10 +19,12 @@ FLAG = re.compile(r"--[a-z][a-z0-9-]*")
 @cache
 def flags(command=""):
     """The long options in the help of a command, or of `uad` itself."""
-    arguments = [command, "--help"] if command else ["--help"]
+    group = getattr(typer.main.get_command(app).commands.get(command), "commands", {})
+    below = [flags(f"{command} {name}") for name in group]  # of `uad weights`, the options of all its commands
+    arguments = [*command.split(), "--help"]
     shown = CliRunner().invoke(app, arguments, env={"COLUMNS": "200", "TERMINAL_WIDTH": "200", "NO_COLOR": "1"})
     assert shown.exit_code == 0
-    return frozenset(FLAG.findall(shown.output))
+    return frozenset(FLAG.findall(shown.output)).union(*below)
 
 
 def readme():

@@ -315,5 +315,18 @@ def test_doctor_says_whether_a_detect_could_run(capsys, monkeypatch, tmp_path):
     assert report["versions"]["torch"]
     assert str(tmp_path) in err
     assert err.count("\n") == 1
+    assert report["cache_folder"]
     assert main(["doctor"]) == 4
     assert "network needed" in capsys.readouterr().out
+
+
+def test_doctor_says_that_weights_are_still_on_the_hub(capsys, monkeypatch, tmp_path):
+    (tmp_path / "registry.toml").write_text(
+        f'[[model]]\nname = "m"\nfile = "m.safetensors"\nsha256 = "{"a" * 64}"\ncontrasts = ["T1w"]\n'
+        f'repo = "lab/m"\ncommit = "{"0" * 40}"\n'
+    )
+    monkeypatch.setenv("UAD_WEIGHTS_DIR", str(tmp_path))
+    assert main(["doctor", "--json"]) == 4
+    out, err = capsys.readouterr()
+    assert json.loads(out)["network_needed"] is True
+    assert f"uad weights download hf://lab/m@{'0' * 40}" in err

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hub import Hub
 from stand import OPTIONS, Stand, counts, files_below, rows, run
 
 from uadcli.config import DetectConfig
 from uadcli.errors import BatchError, InputError, OutputError, UsageError, WeightsError
+from uadcli.reconstruction import hub as hubs
+from uadcli.reconstruction import weights
 from uadcli.report import sidecar
 from uadcli.run import batch, plan, stages, tables
 from uadcli.run.inputs import Found
@@ -200,3 +203,19 @@ def test_the_index_leads_to_every_scan_and_names_the_failed(scans: Path, stand: 
     assert page.index("a</") < page.index("deep er/b")
     assert "research use only" in page.lower()
     assert not run(scans, output=scans.parent / "plain").summary.with_suffix(".html").exists()
+
+
+def test_weights_of_the_hub_are_looked_up_once(
+    scans: Path, published: str, stand: Stand, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    fetch = hubs.fetch
+    monkeypatch.setattr(hubs, "fetch", lambda *arguments: asked.append(arguments[0]) or fetch(*arguments))
+    options = dataclasses.replace(OPTIONS, weights=published)
+    assert counts(run(scans, options=options)) == (3, 0, 0)
+    assert list(map(str, asked)) == [published]
+    assert stand.loads == 1
+    assert hub.fetched("tiny 1.safetensors") == 1
+    assert counts(run(scans, options=options)) == (0, 3, 0)
+    told = json.loads(next(scans.parent.rglob("*_map.json")).read_text())
+    assert told["weights"]["sha256"] == weights.find(published)[1]

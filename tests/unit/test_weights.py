@@ -24,7 +24,7 @@ from uadcli.config import (
 )
 from uadcli.errors import UsageError, WeightsError
 from uadcli.imaging.slices import GRID_SHAPE
-from uadcli.reconstruction import weights
+from uadcli.reconstruction import registry, weights
 from uadcli.reconstruction.model import ConditionedDiffusion
 from uadcli.reconstruction.reconstructors import BY_NAME, build
 from uadcli.reconstruction.weights import ModelCard
@@ -83,7 +83,7 @@ def test_safetensors_of_others_are_refused(tmp_path: Path) -> None:
 def test_finding(saved: tuple[Path, str], tmp_path: Path) -> None:
     assert weights.find(None, "FLAIR") == saved
     assert weights.find("m") == saved
-    assert weights.find(str(tmp_path)) == (saved[0], None)
+    assert weights.find(str(tmp_path)) == saved
     with pytest.raises(WeightsError, match="no model covers T2w") as caught:
         weights.find(None, "T2w")
     assert "FLAIR" in caught.value.hint
@@ -94,16 +94,16 @@ def test_finding(saved: tuple[Path, str], tmp_path: Path) -> None:
 
 def test_what_comes_along_is_sound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("UAD_WEIGHTS_DIR", raising=False)
-    entries = weights.registry()
+    entries = registry.bundled()
     assert {c for e in entries for c in e.contrasts} == {"T1w", "T2w", "FLAIR"}
     for entry in entries:
-        card = weights.load(weights.folder() / entry.file, entry.sha256).card
+        card = weights.load(registry.folder() / entry.file, entry.sha256).card
         assert set(card.scores) == set(entry.contrasts)
         assert all(contrast in card.thresholds[kind] for contrast, kind in card.scores.items())
         assert all(0 < value < 1 for of_score in card.thresholds.values() for value in of_score.values())
         assert card.licence
         assert card.training_data
-        assert (weights.folder() / f"{entry.name}.md").exists()
+        assert (registry.folder() / f"{entry.name}.md").exists()
 
 
 def test_the_score_network_travels_in_the_same_file(tmp_path: Path, tiny: ModelConfig) -> None:
@@ -204,10 +204,9 @@ def test_files_of_before_and_of_later_versions(saved: tuple[Path, str], tiny: Mo
     assert weights.trained_method(tmp_path / "old.safetensors") == "cddpm"
     text["model"]["method"] = "of-tomorrow"
     save_file(tensors, tmp_path / "new.safetensors", {"uad": json.dumps(text)})
-    with pytest.raises(WeightsError, match="does not fit"):
-        weights.load(tmp_path / "new.safetensors")
-    with pytest.raises(WeightsError, match="does not say"):
-        weights.trained_method(tmp_path / "new.safetensors")
+    for read in (weights.load, weights.trained_method):
+        with pytest.raises(WeightsError, match="does not fit"):
+            read(tmp_path / "new.safetensors")
 
 
 def test_another_method_needs_its_weights_and_its_threshold(saved: tuple[Path, str]) -> None:

@@ -20,6 +20,7 @@ from uadcli.cli.info import cite, config, doctor
 from uadcli.cli.synth import synth
 from uadcli.cli.train import calibrate, export, train
 from uadcli.cli.view import view
+from uadcli.cli.weights import app as weights
 from uadcli.errors import DeviceError, UadError, UsageError
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -53,6 +54,7 @@ def uad(
 
 for command in (detect, batch, train, calibrate, export, evaluate, synth, view, doctor, config, cite):
     app.command()(command)
+app.add_typer(weights, name="weights")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -136,6 +136,7 @@ def batch(
     device: o.Device = "auto",
     threads: o.Threads = None,
     batch_size: o.BatchSize = None,
+    offline: o.Offline = False,
     verbose: o.Verbose = False,
     quiet: o.Quiet = False,
     debug: o.Debug = False,

@@ -36,6 +36,7 @@ def detect(
     device: o.Device = "auto",
     threads: o.Threads = None,
     batch_size: o.BatchSize = None,
+    offline: o.Offline = False,
     verbose: o.Verbose = False,
     quiet: o.Quiet = False,
     debug: o.Debug = False,

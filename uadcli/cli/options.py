@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -147,6 +148,12 @@ def _note_debug(ctx: typer.Context, value: bool) -> bool:
     return value
 
 
+def _note_offline(value: bool) -> bool:
+    if value:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # worker processes inherit it, and so would any client of the Hub
+    return value
+
+
 def _option(*names: str, panel: str | None = None, **more: Any) -> Any:
     return typer.Option(*names, rich_help_panel=panel, **more)
 
@@ -197,7 +204,13 @@ Strip = Annotated[
     ),
 ]
 Weights = Annotated[
-    str | None, _option("--weights", panel=METHOD, metavar="NAME|PATH", help="Weights other than the bundled ones.")
+    str | None,
+    _option(
+        "--weights",
+        panel=METHOD,
+        metavar="NAME|PATH|HF",
+        help="Weights other than the bundled ones; hf://owner/repo@commit.",
+    ),
 ]
 Method = Annotated[
     str | None,
@@ -298,6 +311,11 @@ BatchSize = Annotated[
         help="Slices at once; changes only time and memory.",
         show_default="32",
     ),
+]
+
+Offline = Annotated[
+    bool,
+    _option("--offline", panel=RUNNING, callback=_note_offline, help="Use no network, as with HF_HUB_OFFLINE=1."),
 ]
 
 Verbose = Annotated[bool, _option("--verbose", "-v", panel=TALK, help="Say more.")]

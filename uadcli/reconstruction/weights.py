@@ -6,22 +6,26 @@ import hashlib
 import json
 import os
 import secrets
-import tomllib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uadcli.config import CONTRASTS, ModelConfig, from_dict, to_dict
 from uadcli.errors import UsageError, WeightsError
-from uadcli.reconstruction.model import Network
-from uadcli.reconstruction.reconstructors import build
+from uadcli.reconstruction import cache, hub, registry
+from uadcli.reconstruction.cache import Tell
+from uadcli.reconstruction.hub import Reference
+from uadcli.reconstruction.registry import Entry
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from uadcli.reconstruction.model import Network
+
 KEY = "uad"  # of the one metadata entry
 SCORE_PREFIX = "score."  # of the tensors of a score network, which lie in the same file
 FLOAT16_MAX = 65504.0
+OTHER_VERSION = "does not fit this version of uad"
 
 
 @dataclass(frozen=True)
@@ -62,126 +66,142 @@ class Weights:
     score_state: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A line of `registry.toml`: a file of the weights folder, its digest, and the contrasts it covers."""
+def find(
+    name_or_path: str | None, contrast: str | None = None, *, download: bool = True, tell: Tell | None = None
+) -> tuple[Path, str | None]:
+    """The weight file for a name, a path, `hf://owner/repo@commit` or, with None, a contrast; and the digest it must
+    have, None if that is not known.
 
-    name: str
-    file: str
-    sha256: str
-    contrasts: tuple[str, ...]
-
-
-def folder() -> Path:
-    """The weights folder: `UAD_WEIGHTS_DIR`, else the one in the installed package, else the repository's."""
-    if "UAD_WEIGHTS_DIR" in os.environ:
-        return Path(os.environ["UAD_WEIGHTS_DIR"])
-    package = Path(__file__).parents[1]
-    installed = package / "_weights"
-    return installed if installed.is_dir() else package.parent / "weights"
-
-
-def registry() -> list[Entry]:
-    """The entries of the folder's registry, the default first. Raises `WeightsError` if it is missing or damaged."""
-    file = folder() / "registry.toml"
-    try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
-        return [Entry(m["name"], m["file"], m["sha256"], tuple(m["contrasts"])) for m in table["model"]]
-    except OSError as error:
-        raise WeightsError(
-            "cannot be read", path=file, hint="Install the package again, or set UAD_WEIGHTS_DIR."
-        ) from error
-    except (tomllib.TOMLDecodeError, KeyError) as error:
-        raise WeightsError("is damaged", path=file, hint="Install the package again.") from error
-
-
-def write_registry(place: Path, entry: Entry, comment: str = "") -> None:
-    """Write the `registry.toml` of a folder with one model."""
-    covered = json.dumps(entry.contrasts)
-    (place / "registry.toml").write_text(
-        f'{comment}[[model]]\nname = "{entry.name}"\nfile = "{entry.file}"\nsha256 = "{entry.sha256}"\n'
-        f"contrasts = {covered}\n",
-        encoding="utf-8",
-    )
-
-
-def find(name_or_path: str | None, contrast: str | None = None) -> tuple[Path, str | None]:
-    """The weight file for a name, a path or, with None, a contrast; and the digest it must have, if that is known.
-
+    A path comes first, then the cache, then what comes along, then the Hub, which only `download` allows; `tell` is
+    told of it. What comes along is taken by its digest, wherever it lies: no model of the cache can pass for it.
     Raises `WeightsError` if there is none; a contrast that no model covers is said so.
     """
     if name_or_path is None:
-        for entry in registry():
-            if contrast is None or contrast in entry.contrasts:
-                return folder() / entry.file, entry.sha256
-        covered = sorted({c for e in registry() for c in e.contrasts}, key=CONTRASTS.index)
-        raise WeightsError(f"no model covers {contrast}", hint=f"Covered: {', '.join(covered)}. Or give --weights.")
+        return _of_entry(_default(contrast), download, tell)
+    if name_or_path.startswith(hub.SCHEME):
+        return _of_hub(hub.parse(name_or_path), None, download, tell)
     path = Path(name_or_path)
-    if path.is_dir():
-        files = sorted(path.glob("*.safetensors"))
-        if len(files) != 1:
-            raise WeightsError(f"holds {len(files)} .safetensors files, not one", path=path, hint="Name the file.")
-        return files[0], None
     if path.exists():
-        return path, None
-    for entry in registry():
+        return _on_disk(path)
+    known = registry.bundled()
+    for entry in known:
         if entry.name == name_or_path:
-            return folder() / entry.file, entry.sha256
-    known = ", ".join(e.name for e in registry())
-    raise WeightsError(f"there are no weights {name_or_path!r}", hint=f"Known: {known}. Or give a path.")
+            return _of_entry(entry, download, tell)
+    cached = [(m.folder, m.entry) for m in cache.models() if m.entry and m.entry.name == name_or_path]
+    if len({entry.sha256 for _, entry in cached}) > 1:
+        hint = "Give the path or the hf:// of one (see `uad weights list`)."
+        raise WeightsError(f"{len(cached)} models of the cache are called {name_or_path!r}", hint=hint)
+    for place, entry in cached[:1]:
+        return place / entry.file, entry.sha256
+    names = sorted({entry.name for entry in known} | {m.entry.name for m in cache.models() if m.entry})
+    raise WeightsError(f"there are no weights {name_or_path!r}", hint=f"Known: {', '.join(names)}. Or give a path.")
+
+
+def _default(contrast: str | None) -> Entry:
+    """The first model that comes along and covers a contrast."""
+    known = registry.bundled()
+    for entry in known:
+        if contrast is None or contrast in entry.contrasts:
+            return entry
+    covered = sorted({c for e in known for c in e.contrasts}, key=CONTRASTS.index)
+    raise WeightsError(f"no model covers {contrast}", hint=f"Covered: {', '.join(covered)}. Or give --weights.")
+
+
+def _of_entry(entry: Entry, download: bool, tell: Tell | None) -> tuple[Path, str]:
+    """A registered model: from the cache by its digest, from the weights folder, or from the Hub."""
+    for model in cache.models():
+        if model.entry and model.entry.sha256 == entry.sha256 and (model.folder / model.entry.file).exists():
+            return model.folder / model.entry.file, entry.sha256
+    path = registry.folder() / entry.file
+    if entry.repo and entry.commit and not path.exists():
+        return _of_hub(Reference(entry.repo, entry.commit), entry.sha256, download, tell)
+    return path, entry.sha256
+
+
+def _of_hub(reference: Reference, sha256: str | None, download: bool, tell: Tell | None) -> tuple[Path, str]:
+    if not download and cache.holds(reference.place, sha256) is None:
+        raise WeightsError(f"{reference} is not in the cache", hint=f"Get it: uad weights download {reference}")
+    return hub.fetch(reference, sha256, tell)
+
+
+def _on_disk(path: Path) -> tuple[Path, str | None]:
+    """The one weight file of a folder, or the file itself; its digest if the registry beside it names it."""
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    if len(files) != 1:
+        raise WeightsError(f"holds {len(files)} .safetensors files, not one", path=path, hint="Name the file.")
+    file = files[0]
+    if file.suffix != ".safetensors":
+        hint = "Only .safetensors files are read: other formats can run code when they are opened."
+        raise WeightsError("is no .safetensors file", path=file, hint=hint)
+    beside = registry.read(file.parent, "Remove or mend it.") if (file.parent / registry.FILE).exists() else []
+    return file, next((entry.sha256 for entry in beside if entry.file == file.name), None)
 
 
 def load(path: Path, sha256: str | None = None) -> Weights:
     """Read a weight file and build its model, in evaluation mode and float32.
 
-    Raises `WeightsError` if it is missing, differs from the digest, is damaged, or is not one of ours.
+    Raises `WeightsError` if it is missing, differs from the digest (a file of the cache is then removed), is damaged,
+    or is not one of ours.
     """
     from safetensors import SafetensorError, safe_open
 
-    try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise WeightsError(f"cannot be read: {error.strerror}", path=path, hint="Check the path.") from error
+    from uadcli.reconstruction.reconstructors import build
+
+    digest = cache.file_sha256(path)
     if sha256 is not None and digest != sha256:
-        raise WeightsError(
-            "the file is not the one in the registry (sha256 differs)", path=path, hint="Install it again."
-        )
+        raise cache.refuse(path, sha256)
     try:
         with safe_open(path, framework="pt") as stream:
             text = (stream.metadata() or {}).get(KEY)
             stored = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise WeightsError("is damaged or no safetensors file", path=path, hint="Copy it again.") from error
-    if text is None:
-        raise WeightsError("does not say what model it holds", path=path, hint="Use weights made by `uad`.")
+    card, config = _described(text, path)
     tensors = {name: value.float() if value.is_floating_point() else value for name, value in stored.items()}
     of_score = {n.removeprefix(SCORE_PREFIX): tensors.pop(n) for n in list(tensors) if n.startswith(SCORE_PREFIX)}
     try:
-        values = json.loads(text)
-        model = build(from_dict(ModelConfig, values.pop("model")))
+        model = build(config)
         model.load_state_dict(tensors)
-        for key in ("contrasts", "levels"):
-            values[key] = tuple(values[key])
-        card = ModelCard(**values)
-    except (KeyError, TypeError, ValueError, RuntimeError, UsageError) as error:
-        raise WeightsError(
-            "does not fit this version of uad", path=path, hint="Use weights of this version."
-        ) from error
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise WeightsError(OTHER_VERSION, path=path, hint="Use weights of this version.") from error
     return Weights(model.eval(), card, path, digest, of_score)
+
+
+def read_card(path: Path) -> ModelCard:
+    """What a weight file says of itself, without its tensors. Raises `WeightsError` as `load` does."""
+    return _described(_header(path), path)[0]
 
 
 def trained_method(path: Path) -> str:
     """The method that a weight file was trained for, from its header alone. Raises `WeightsError` as `load`."""
+    return _described(_header(path), path)[1].method
+
+
+def _header(path: Path) -> str | None:
+    """The metadata entry of a weight file, without its tensors."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="np") as stream:
-            text = (stream.metadata() or {})[KEY]
-        return from_dict(ModelConfig, json.loads(text)["model"]).method
+            return (stream.metadata() or {}).get(KEY)
+    except SafetensorError as error:
+        raise WeightsError("is damaged or no safetensors file", path=path, hint="Copy it again.") from error
     except OSError as error:
-        raise WeightsError(f"cannot be read: {error.strerror}", path=path, hint="Check the path.") from error
-    except (SafetensorError, KeyError, TypeError, ValueError, UsageError) as error:
-        raise WeightsError("does not say what model it holds", path=path, hint="Use weights made by `uad`.") from error
+        raise WeightsError(f"cannot be read: {error.strerror or error}", path=path, hint="Check the path.") from error
+
+
+def _described(text: str | None, path: Path) -> tuple[ModelCard, ModelConfig]:
+    """Card and configuration from a file's metadata entry."""
+    if text is None:
+        raise WeightsError("does not say what model it holds", path=path, hint="Use weights made by `uad`.")
+    try:
+        values = json.loads(text)
+        config = from_dict(ModelConfig, values.pop("model"))
+        for key in ("contrasts", "levels"):
+            values[key] = tuple(values[key])
+        return ModelCard(**values), config
+    except (KeyError, TypeError, ValueError, UsageError) as error:
+        raise WeightsError(OTHER_VERSION, path=path, hint="Use weights of this version.") from error
 
 
 def save(path: Path, model: Network, card: ModelCard, score_state: dict[str, Any] | None = None) -> str:

@@ -121,6 +121,8 @@ def find_scans(request: Request, reporter: Reporter) -> Scans:
 
     Raises `UsageError` for inputs without scans, for two that map to one file, and for a part that does not exist.
     """
+    from uadcli.reconstruction import weights
+
     paths, output, options, more = request.paths, request.output, request.options, request.batch
     if len(options.command) > LONGEST_COMMAND:
         options = replace(options, command=options.command[:LONGEST_COMMAND] + " ...")
@@ -137,6 +139,8 @@ def find_scans(request: Request, reporter: Reporter) -> Scans:
     if search.left_out:
         names = f"{len(search.left_out)} files named as masks or maps are left out"
         reporter.info(f"{names}, the first is {search.left_out[0]}")
+    if options.weights:  # found, and if need be downloaded, once for all scans and processes
+        options = replace(options, weights=str(weights.find(options.weights, tell=reporter.info)[0]))
     jobs = [job for job in plan.jobs(search.found, output, options) if plan.in_shard(job, part)]
     return Scans(jobs, part, search.bids_root)
 
@@ -170,8 +174,9 @@ def _work(run: _Run, jobs: list[Job], request: Request, reporter: Reporter) -> N
     name, why = device.choose(options.device)
     settings = Settings(request.config, name, device.bound_threads(options.threads))
     load = functools.cache(weights.load)
-    if options.weights:  # weights that are damaged are better known before an hour of preparation
-        load(*weights.find(options.weights))
+    found = jobs[0].options.weights
+    if found:  # weights that are damaged are better known before an hour of preparation
+        load(*weights.find(found))
     count = min(len(jobs), worker_count(request.batch.workers))
     reporter.info(f"device {name} ({why}), {settings.threads} threads; {count} worker processes, as many threads each")
     with reporter.stage("scans"):

@@ -13,6 +13,7 @@ from uadcli.console import Reporter
 from uadcli.imaging import geometry
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.imaging.volume import Scan
+from uadcli.reconstruction import cache
 from uadcli.report import sidecar
 from uadcli.run.contrast import FoundContrast
 from uadcli.run.outputs import Outputs
@@ -59,6 +60,7 @@ def sidecar_of(
             "version": card.version,
             "sha256": loaded.sha256,
             "licence": card.licence,
+            "origin": cache.origin(loaded.path),
             "method": findings.method,
         },
         device=device,

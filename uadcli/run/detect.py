@@ -141,7 +141,7 @@ def ready_scan(path: Path, config: DetectConfig, options: DetectOptions, name: s
         reporter.warn(text)
     known = contrast.known_before(path, options.contrast)
     if known or options.weights:  # a missing model is better known now than in a minute
-        found, _ = weights.find(options.weights, known.contrast if known else None)
+        found, _ = weights.find(options.weights, known.contrast if known else None, tell=reporter.info)
         if config.reconstruction.method:
             choose(config.reconstruction.method, weights.trained_method(found), found)
     prepared, brain = prepare(scan, config.preprocess, brain_mask=options.brain_mask, device=name, stage=reporter.stage)

