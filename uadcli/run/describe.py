@@ -10,7 +10,7 @@ import numpy as np
 from uadcli import __version__
 from uadcli.config import DetectConfig, to_dict
 from uadcli.console import Reporter
-from uadcli.imaging import geometry
+from uadcli.imaging import geometry, template
 from uadcli.imaging.volume import Scan
 from uadcli.report import sidecar
 from uadcli.run.contrast import FoundContrast
@@ -96,7 +96,10 @@ def requested(options: DetectOptions) -> dict[str, Any]:
 
 
 def row(component: Component, prepared: Prepared) -> dict[str, Any]:
-    """A component in the sidecar: its volume in the patient's space, its places in both."""
+    """A component in the sidecar: its volume in the patient's space, its places in both, its parts by region.
+
+    `regions` is None where no part of it lies in a region.
+    """
     centre, top = np.array(component.centroid_mm), np.array(component.peak_mm)
     return {
         "index": component.index,
@@ -107,6 +110,7 @@ def row(component: Component, prepared: Prepared) -> dict[str, Any]:
         "peak_native_mm": geometry.apply(prepared.world_map, top).tolist(),
         "centroid_mni_mm": centre.tolist(),
         "peak_mni_mm": top.tolist(),
+        "regions": [{"name": template.region_names()[i], "share": share} for i, share in component.regions] or None,
     }
 
 
