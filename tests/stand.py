@@ -48,7 +48,7 @@ class Stand:
                 raise ZeroDivisionError("by nothing")
         return SimpleNamespace(path=path, sha256=file_sha256(path))
 
-    def finish(self, ready, files, config, options, threshold, name, reporter, load) -> DetectResult:  # type: ignore[no-untyped-def]
+    def finish(self, ready, files, config, options, name, reporter, load) -> DetectResult:  # type: ignore[no-untyped-def]
         from uadcli.reconstruction import weights
 
         text = ready.path.read_text()

@@ -6,7 +6,9 @@ For each dev case and score: AUPRC, Dice at the stored threshold (after the comp
 it uses the labels), on the scan's own grid. Baseline: intensity inside the brain (FLAIR, T2w) or darkness (T1w), mask
 eroded, median 5x5x5, thresholded at its own 99.5th healthy percentile; all thresholds come from the healthy validation
 scans only. For each healthy scan: the flagged volume; for the IXI scans, which set the T1w threshold, at a threshold
-from the other four fifths of them (cross-fitted). Synthetic lesions: real stroke shapes, on which nothing was trained,
+from the other four fifths of them (cross-fitted). Where the weights know whole healthy scans (T1w), also Dice, and in
+how many scans a lesion is touched, at the conformal threshold, above which at most 5 % of healthy scans have any; a
+healthy scan of IXI is held against the other ones. Synthetic lesions: real stroke shapes, on which nothing was trained,
 pasted into the IXI validation scans with a change of intensity of 20 to 60 %.
 """
 
@@ -16,7 +18,7 @@ import argparse
 import csv
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import nibabel as nib
@@ -33,8 +35,9 @@ from uadcli.run.calibrate import baseline_kind, baseline_map, calibrate_baseline
 from uadcli.run.detect import to_native
 from uadcli.run.development import Case, cases
 from uadcli.run.prepare import Prepared, prepare_cached
-from uadcli.run.score import find, flagged_ml, reconstruct, scores
-from uadcli.scoring.calibration import healthy_quantile
+from uadcli.run.score import find, flagged_ml, reconstruct, scores, strength_of
+from uadcli.run.threshold import SHARE
+from uadcli.scoring.calibration import conformal_threshold, healthy_quantile
 from uadcli.scoring.metrics import average_precision, best_dice, dice
 
 PLAIN = "plain"
@@ -52,6 +55,16 @@ class Row:
     auprc: float
     dice: float
     best_dice: float
+    conformal_dice: float  # NaN where there is no conformal threshold
+    touched: bool  # whether any finding at that threshold touches a lesion
+
+
+@dataclass
+class Healthy:
+    """Flagged ml of healthy scans at the calibrated threshold, and whether any finding is above the conformal one."""
+
+    volumes: list[float] = field(default_factory=list)
+    marked: list[bool] = field(default_factory=list)
 
 
 class Evaluation:
@@ -71,6 +84,11 @@ class Evaluation:
         if kind == PLAIN:
             return self.plain.get(contrast, self.plain["FLAIR"])
         return self.loaded.card.thresholds[kind][contrast]
+
+    def conformal(self, kind: str, contrast: str) -> float:
+        """The threshold that at most 5 % of healthy scans exceed; NaN where the weights know none."""
+        strengths = self.loaded.card.strengths.get(kind, {}).get(contrast)
+        return conformal_threshold(strengths, SHARE) if strengths else float("nan")
 
     def prepared(self, case: Case) -> Prepared:
         return prepare_cached(case.scan, CONFIG.preprocess, self.cache)
@@ -94,7 +112,12 @@ class Evaluation:
                 labels, _ = find(values, self.threshold(kind, case.contrast), prepared, CONFIG)
                 marked = to_native((labels > 0).astype(np.float32), scan, prepared, 1) >= 0.5
                 figures = average_precision(native, truth), dice(marked, truth), best_dice(native, truth)[0]
-                rows.append(Row(name, case.subject, kind, *figures))
+                strict, touched = float("nan"), False
+                if np.isfinite(limit := self.conformal(kind, case.contrast)):
+                    labels, _ = find(values, limit, prepared, CONFIG)
+                    marked = to_native((labels > 0).astype(np.float32), scan, prepared, 1) >= 0.5
+                    strict, touched = dice(marked, truth), bool((marked & truth).any())
+                rows.append(Row(name, case.subject, kind, *figures, strict, touched))
                 show(rows[-1])
         return rows
 
@@ -110,13 +133,17 @@ class Evaluation:
             for kind, values in self.maps(prepared, "T1w", x).items():
                 labels, _ = find(values, self.threshold(kind, "T1w"), prepared, CONFIG)
                 figures = average_precision(values, truth), dice(labels > 0, truth), best_dice(values, truth)[0]
-                rows.append(Row("T1w synthetic in IXI val", case.subject, kind, *figures))
+                strict, touched = float("nan"), False
+                if np.isfinite(limit := self.conformal(kind, "T1w")):
+                    labels, _ = find(values, limit, prepared, CONFIG)
+                    strict, touched = dice(labels > 0, truth), bool((truth & (labels > 0)).any())
+                rows.append(Row("T1w synthetic in IXI val", case.subject, kind, *figures, strict, touched))
                 show(rows[-1])
         return rows
 
-    def healthy_volumes(self) -> dict[tuple[str, str], list[float]]:
-        """Flagged ml by (set, score); the IXI scans at a threshold that they had no part in."""
-        volumes: dict[tuple[str, str], list[float]] = {}
+    def healthy(self) -> dict[tuple[str, str], Healthy]:
+        """Healthy scans by (set, score); the IXI scans at thresholds that they had no part in."""
+        result: dict[tuple[str, str], Healthy] = {}
         calibrating: dict[str, list[tuple[Prepared, np.ndarray, np.ndarray]]] = {}
         for case in (c for c in self.cases if c.part == "healthy" or (c.part == "val" and c.contrast == "T1w")):
             prepared = self.prepared(case)
@@ -125,14 +152,19 @@ class Evaluation:
                     calibrating.setdefault(kind, []).append((prepared, values, healthy_part(case, prepared)))
                     continue
                 _, table = find(values, self.threshold(kind, case.contrast), prepared, CONFIG)
-                name = f"{case.source} {case.contrast}"
-                volumes.setdefault((name, kind), []).append(flagged_ml(table, prepared))
+                one = result.setdefault((f"{case.source} {case.contrast}", kind), Healthy())
+                one.volumes.append(flagged_ml(table, prepared))
+                if np.isfinite(limit := self.conformal(kind, case.contrast)):
+                    one.marked.append(strength_of(values, prepared, CONFIG) > limit)
         for kind, scans in calibrating.items():
+            strengths = [strength_of(values, prepared, CONFIG) for prepared, values, _ in scans]
+            one = result.setdefault(("ixi_t1 T1w, cross-fitted", kind), Healthy())
             for i, (prepared, values, _) in enumerate(scans):
                 others = [(v, part) for j, (_, v, part) in enumerate(scans) if j % FOLDS != i % FOLDS]
                 _, table = find(values, healthy_quantile(others), prepared, CONFIG)
-                volumes.setdefault(("ixi_t1 T1w, cross-fitted", kind), []).append(flagged_ml(table, prepared))
-        return volumes
+                one.volumes.append(flagged_ml(table, prepared))
+                one.marked.append(strengths[i] > conformal_threshold(strengths[:i] + strengths[i + 1 :], SHARE))
+        return result
 
 
 def show(row: Row) -> None:
@@ -168,11 +200,24 @@ def lesion_table(rows: list[Row], loaded: Weights) -> None:
         print(f"| {name} | {len(chosen)} | {f'**{kind}**' if default else kind} | " + " | ".join(cells) + " |")
 
 
-def healthy_table(volumes: dict[tuple[str, str], list[float]]) -> None:
-    print("\n| healthy set | scans | score | median flagged ml | mean | above 10 ml |\n|---|---|---|---|---|---|")
-    for (name, kind), values in sorted(volumes.items()):
-        above = sum(v > 10 for v in values)
-        print(f"| {name} | {len(values)} | {kind} | {np.median(values):.2f} | {np.mean(values):.2f} | {above} |")
+def conformal_table(rows: list[Row]) -> None:
+    print("\n| set | scans | score | Dice mean | median | scans with a lesion touched |")
+    print("|---" * 6 + "|")
+    for name, kind in dict.fromkeys((r.set, r.score) for r in rows):
+        chosen = [r for r in rows if (r.set, r.score) == (name, kind) and np.isfinite(r.conformal_dice)]
+        if chosen:
+            values = [r.conformal_dice for r in chosen]
+            touched = sum(r.touched for r in chosen)
+            print(f"| {name} | {len(chosen)} | {kind} | {np.mean(values):.3f} | {np.median(values):.3f} | {touched} |")
+
+
+def healthy_table(healthy: dict[tuple[str, str], Healthy]) -> None:
+    print("\n| healthy set | scans | score | median flagged ml | mean | above 10 ml | any finding, conformal |")
+    print("|---" * 7 + "|")
+    for (name, kind), one in sorted(healthy.items()):
+        above, marked = sum(v > 10 for v in one.volumes), sum(one.marked) if one.marked else "n/a"
+        middle, mean = np.median(one.volumes), np.mean(one.volumes)
+        print(f"| {name} | {len(one.volumes)} | {kind} | {middle:.2f} | {mean:.2f} | {above} | {marked} |")
 
 
 def main() -> None:
@@ -188,7 +233,9 @@ def main() -> None:
     evaluation = Evaluation(arguments.data, arguments.cache, loaded)
     rows = evaluation.lesion_rows() + evaluation.synthetic_rows()
     lesion_table(rows, loaded)
-    healthy_table(evaluation.healthy_volumes())
+    print(f"\nAt the conformal threshold (at most {SHARE:.0%} of healthy scans with any finding):")
+    conformal_table(rows)
+    healthy_table(evaluation.healthy())
     print(f"\n{time.perf_counter() - start:.0f} s, {loaded.card.name} sha256 {loaded.sha256[:12]}")
     if arguments.tsv:
         with arguments.tsv.open("w", newline="") as stream:

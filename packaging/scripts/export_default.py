@@ -71,13 +71,13 @@ def main() -> None:
     weights.save(file, model, card, siamese.average.state_dict())
     loaded = weights.load(file)  # calibrate what ships: the float16 weights
     validation = [c for c in cases(arguments.data) if c.part == "val"]
-    thresholds = calibrate(loaded, validation, arguments.cache, DetectConfig(), CALIBRATED)
-    for of_score in thresholds.values():
+    found = calibrate(loaded, validation, arguments.cache, DetectConfig(), CALIBRATED)
+    for of_score in found.thresholds.values():
         of_score["T2w"] = of_score["FLAIR"]
-    card = dataclasses.replace(card, thresholds=thresholds)
+    card = dataclasses.replace(card, thresholds=found.thresholds, strengths=found.strengths)
     digest = weights.save(file, loaded.model, card, loaded.score_state)
     weights.write_registry(arguments.out, Entry(NAME, file.name, digest, card.contrasts), COMMENT)
-    print(thresholds, file.stat().st_size, digest)
+    print(found.thresholds, file.stat().st_size, digest)
 
 
 if __name__ == "__main__":

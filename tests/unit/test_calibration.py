@@ -9,7 +9,14 @@ import pytest
 
 from uadcli.errors import InputError
 from uadcli.scoring import calibration
-from uadcli.scoring.calibration import false_positive_volumes, healthy_quantile
+from uadcli.scoring.calibration import (
+    as_strong,
+    component_strengths,
+    conformal_threshold,
+    healthy_quantile,
+    strength,
+)
+from uadcli.scoring.components import components
 
 
 def scans(count=3):
@@ -43,15 +50,61 @@ def test_no_voxel_is_an_input_error():
 
 
 def test_no_function_takes_labels():
-    for name in ("healthy_quantile", "false_positive_volumes"):
+    for name in ("healthy_quantile", "strength", "conformal_threshold"):
         parameters = inspect.signature(getattr(calibration, name)).parameters
         assert not {"labels", "truth", "lesions"} & set(parameters)
 
 
-def test_false_positive_volumes_are_one_number_per_scan():
-    clean = np.zeros((20, 20, 20), dtype=np.float32)
-    marked = clean.copy()
-    marked[2:7, 2:7, 2:7] = 1  # 125 voxels of 8 mm3
-    marked[15, 15, 15] = 1  # too small
-    affine = np.diag([2.0, 2, 2, 1])
-    assert false_positive_volumes(iter([clean, marked]), 0.5, 64, affine) == [0, pytest.approx(1.0)]
+AFFINE = np.diag([2.0, 2, 2, 1])
+
+
+def marked(score_map, threshold, smallest=64.0):
+    return components(score_map, threshold, smallest, AFFINE)[1]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_strength_is_the_lowest_threshold_without_findings(seed):
+    from scipy import ndimage
+
+    noise = np.random.default_rng(seed).random((20, 21, 22)).astype(np.float32)
+    score_map = ndimage.gaussian_filter(noise, 1.5).astype(np.float32)
+    found = strength(score_map, 64.0, AFFINE)
+    assert not marked(score_map, found)
+    below = score_map[score_map < found].max()
+    assert marked(score_map, float(below))
+
+
+def test_a_map_without_a_component_large_enough_has_no_strength():
+    one = np.zeros((9, 9, 9), dtype=np.float32)
+    assert strength(one, 64.0, AFFINE) == 0
+    one[4, 4, 4] = 1
+    assert strength(one, 64.0, AFFINE) == 0
+    assert strength(one, 0.0, AFFINE) == 1
+
+
+def test_each_component_has_the_strength_it_would_have_alone():
+    score_map = np.zeros((30, 12, 12), dtype=np.float32)
+    score_map[2:6, 2:6, 2:6], score_map[12:15, 4:7, 4:7], score_map[13, 5, 5] = 0.4, 0.6, 0.9
+    labels, table = components(score_map, 0.1, 64.0, AFFINE)
+    assert component_strengths(score_map, labels, len(table), 64.0, AFFINE) == pytest.approx([0.4, 0.6])
+    assert strength(score_map, 64.0, AFFINE) == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.3])
+def test_a_new_healthy_scan_is_marked_no_more_often_than_promised(share):
+    rng = np.random.default_rng(1)
+    draws = rng.gamma(2, 0.1, (4000, 40))
+    marked_share = np.mean([row[-1] > conformal_threshold(list(row[:-1]), share) for row in draws])
+    assert marked_share <= share + 0.015
+    assert marked_share >= share - 1 / 40 - 0.015  # nor much less often
+
+
+def test_few_scans_cannot_vouch_for_a_small_share():
+    assert conformal_threshold(list(range(19)), 0.05) == 18
+    with pytest.raises(InputError, match="18 healthy scans") as error:
+        conformal_threshold(list(range(18)), 0.05)
+    assert "19" in error.value.hint
+
+
+def test_as_strong_counts_ties():
+    assert as_strong([0.1, 0.2, 0.2, 0.5], 0.2) == 3

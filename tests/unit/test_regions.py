@@ -39,7 +39,7 @@ def found(marked: np.ndarray) -> list[dict]:
     """The component table of the sidecar for what is marked on the model's grid."""
     one = prepared()
     _, table = score.find(marked.astype(np.float32), 0.5, one, DetectConfig())
-    return [describe.row(c, one) for c in table]
+    return [describe.row(c, one, None) for c in table]
 
 
 def ball(centre: tuple[float, float, float], radius: float) -> np.ndarray:

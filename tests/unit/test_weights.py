@@ -24,7 +24,7 @@ from uadcli.imaging.slices import GRID_SHAPE
 from uadcli.reconstruction import weights
 from uadcli.reconstruction.model import ConditionedDiffusion
 from uadcli.reconstruction.weights import ModelCard
-from uadcli.run import score
+from uadcli.run import score, threshold
 from uadcli.scoring.siamese import SiameseUNet
 
 CARD = ModelCard(
@@ -119,10 +119,10 @@ def test_the_score_network_travels_in_the_same_file(tmp_path: Path, tiny: ModelC
 
 def test_the_threshold_belongs_to_score_and_contrast(saved: tuple[Path, str]) -> None:
     loaded = weights.load(*saved)
-    assert score.threshold_of(loaded, "bright", "FLAIR") == 0.2
+    assert threshold.resolve("calibrated", loaded.card, "bright", "FLAIR").value == 0.2
     for kind, contrast in (("bright", "T1w"), ("absolute", "FLAIR")):
         with pytest.raises(UsageError, match="threshold"):
-            score.threshold_of(loaded, kind, contrast)
+            threshold.resolve("calibrated", loaded.card, kind, contrast)
 
 
 def test_float16_keeps_counters_and_large_values(tmp_path: Path) -> None:

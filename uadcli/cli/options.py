@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,16 +64,11 @@ def check_saved(value: str) -> str:
 
 
 def check_threshold(value: str) -> str:
-    """`calibrated` or a number above 0. Raises `UsageError` otherwise."""
-    try:
-        number = float(value)
-    except ValueError:
-        if value.lower() == "calibrated":
-            return "calibrated"
-        raise UsageError(f"--threshold cannot be {value!r}", hint="Give `calibrated` or a number above 0.") from None
-    if not math.isfinite(number) or number <= 0:
-        raise UsageError(f"--threshold cannot be {value}", hint="Give `calibrated` or a number above 0.")
-    return value
+    """A Typer callback for `--threshold`: what `run.threshold.parse` takes, in lower case."""
+    from uadcli.run import threshold
+
+    threshold.parse(value)
+    return value.lower()
 
 
 def cubic_millimetres(text: str) -> float:
@@ -216,8 +210,8 @@ Threshold = Annotated[
         "--threshold",
         panel=METHOD,
         callback=check_threshold,
-        metavar="calibrated|VALUE",
-        help="Score above which a voxel is marked; calibrated on healthy scans.",
+        metavar="calibrated|conformal|VALUE",
+        help="Score above which a voxel is marked; by healthy voxels, by healthy scans (conformal:0.1), or a value.",
     ),
 ]
 MinVolume = Annotated[

@@ -28,6 +28,7 @@ class ModelCard:
     """What a weight file says of itself. `scores` names the default score of each contrast, `thresholds` are by score
     and contrast.
 
+    `strengths` are those of whole healthy scans (`scoring.calibration.strength`), by score and contrast.
     `siamese` holds the settings of the score network, if one is in the file.
     """
 
@@ -43,6 +44,7 @@ class ModelCard:
     licence: str
     steps: int = 0
     siamese: dict[str, Any] | None = None
+    strengths: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

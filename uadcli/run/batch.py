@@ -15,7 +15,7 @@ from uadcli.console import Reporter
 from uadcli.errors import BatchError, OutputError, UsageError
 from uadcli.imaging.volume import file_sha256
 from uadcli.report.sidecar import RESEARCH_USE
-from uadcli.run import bids, detect, inputs, plan, stages, tables
+from uadcli.run import bids, inputs, plan, stages, tables, threshold
 from uadcli.run.bids import Selection
 from uadcli.run.detect import DetectOptions
 from uadcli.run.plan import Job, Step
@@ -98,7 +98,7 @@ def make_plan(request: Request, reporter: Reporter) -> Plan:
     if len(options.command) > LONGEST_COMMAND:
         options = replace(options, command=options.command[:LONGEST_COMMAND] + " ...")
     part = plan.shard(more.shard, os.environ)
-    detect.threshold_option(options.threshold)
+    threshold.parse(options.threshold)
     if output.exists() and not output.is_dir():
         raise OutputError("is no folder", path=output, hint="Choose another one with -o.")
     bids.check_output(output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,20 @@ from uadcli.imaging.geometry import Array
 from uadcli.reconstruction.weights import Weights
 from uadcli.run.dataset import Case
 from uadcli.run.prepare import Prepared, prepare_cached
-from uadcli.run.score import reconstruct, scores
+from uadcli.run.score import reconstruct, scores, strength_of
 from uadcli.run.training_data import healthy_slices
 from uadcli.scoring.calibration import healthy_quantile
 from uadcli.scoring.residual import postprocess
 
 CALIBRATED = ("fusion-absolute", "fusion-bright", "siamese", "absolute", "bright-weighted", "ssim")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """By score and contrast: the 99.5th percentile of healthy voxels, and the strengths of whole healthy scans."""
+
+    thresholds: dict[str, dict[str, float]]
+    strengths: dict[str, dict[str, list[float]]]
 
 
 def baseline_kind(contrast: str) -> str:
@@ -44,9 +53,10 @@ def healthy_part(case: Case, prepared: Prepared) -> NDArray[np.bool_]:
 
 def calibrate(
     loaded: Weights, validation: list[Case], cache: Path, config: DetectConfig, kinds: tuple[str, ...]
-) -> dict[str, dict[str, float]]:
-    """Thresholds by score and contrast: the 99.5th percentile in healthy brain of the validation scans."""
-    result: dict[str, dict[str, float]] = {kind: {} for kind in kinds}
+) -> Calibration:
+    """Thresholds and strengths by score and contrast, from the healthy brain of the validation scans."""
+    thresholds: dict[str, dict[str, float]] = {kind: {} for kind in kinds}
+    strengths: dict[str, dict[str, list[float]]] = {kind: {} for kind in kinds}
     for contrast in sorted({c.contrast for c in validation}):
         maps: dict[str, list[tuple[Array, NDArray[np.bool_]]]] = {kind: [] for kind in kinds}
         for case in (c for c in validation if c.contrast == contrast):
@@ -55,9 +65,11 @@ def calibrate(
             recon = reconstruct(loaded, x, prepared.mask, config.reconstruction)
             for kind, values in scores(loaded, x, recon, prepared.mask, kinds, config).items():
                 maps[kind].append((values, part))
+                if case.lesions is None:  # some slices of a patient are no healthy scan
+                    strengths[kind].setdefault(contrast, []).append(strength_of(values, prepared, config))
         for kind in kinds:
-            result[kind][contrast] = healthy_quantile(maps[kind])
-    return result
+            thresholds[kind][contrast] = healthy_quantile(maps[kind])
+    return Calibration(thresholds, strengths)
 
 
 def calibrate_baseline(validation: list[Case], cache: Path, config: DetectConfig) -> dict[str, float]:

@@ -12,11 +12,12 @@ from uadcli.config import DetectConfig, to_dict
 from uadcli.console import Reporter
 from uadcli.imaging import geometry, template
 from uadcli.imaging.volume import Scan
-from uadcli.report import sidecar
+from uadcli.report import sidecar, words
 from uadcli.run.contrast import FoundContrast
 from uadcli.run.outputs import Outputs
 from uadcli.run.prepare import Prepared
 from uadcli.run.score import flagged_ml
+from uadcli.run.threshold import BesideHealthy
 from uadcli.scoring.components import Component
 from uadcli.scoring.quality import Quality
 
@@ -39,7 +40,7 @@ def sidecar_of(
     reporter: Reporter,
 ) -> dict[str, Any]:
     """The content of `map.json`; numbers that were not computed are None."""
-    card = loaded.card
+    card, beside = loaded.card, findings.beside
     return sidecar.Sidecar(
         tool={"name": "uad", "version": __version__},
         command=options.command or None,
@@ -56,10 +57,7 @@ def sidecar_of(
         device=device,
         seed=config.reconstruction.seed,
         score=findings.score,
-        threshold={
-            "value": findings.threshold,
-            "rule": card.threshold_rule if options.threshold == "calibrated" else "given by the user",
-        },
+        threshold=dataclasses.asdict(findings.threshold),
         settings=to_dict(config),
         strip=prepared.strip,
         brain_volume_ml=prepared.brain_volume_ml,
@@ -70,7 +68,9 @@ def sidecar_of(
         },
         anomaly={
             "volume_ml": flagged_ml(findings.components, prepared),
-            "components": [row(c, prepared) for c in findings.components],
+            "components": [row(c, prepared, findings.beside) for c in findings.components],
+            "healthy_scans": beside
+            and {"scans": beside.scans, "as_strong": beside.as_strong, "p_value": beside.p_value},
         },
         qc={"verdict": verdict.verdict, "checks": [dataclasses.asdict(c) for c in verdict.checks]},
         warnings=reporter.warnings,
@@ -80,6 +80,17 @@ def sidecar_of(
         requested=requested(options),
         seconds={k: round(v, 2) for k, v in reporter.seconds.items()},
     ).to_dict()
+
+
+def summary(findings: Findings, prepared: Prepared) -> str:
+    """The findings in one line for the terminal."""
+    count, beside = len(findings.components), findings.beside
+    text = f"{count} {'finding' if count == 1 else 'findings'}, {flagged_ml(findings.components, prepared):.1f} ml"
+    if findings.components:
+        text += f", the largest: {words.regions_phrase(regions(findings.components[0]))}"
+    if beside:
+        text += f"; {beside.as_strong} of {beside.scans} healthy scans have one as strong as the strongest here"
+    return text
 
 
 def requested(options: DetectOptions) -> dict[str, Any]:
@@ -95,23 +106,31 @@ def requested(options: DetectOptions) -> dict[str, Any]:
     }
 
 
-def row(component: Component, prepared: Prepared) -> dict[str, Any]:
-    """A component in the sidecar: its volume in the patient's space, its places in both, its parts by region.
+def row(component: Component, prepared: Prepared, beside: BesideHealthy | None) -> dict[str, Any]:
+    """A component in the sidecar: its volume in the patient's space, its places in both, healthy scans as strong.
 
-    `regions` is None where no part of it lies in a region.
+    `regions` are its parts by region, None where no part of it lies in one.
     """
+    counts = beside.components if beside else []
     centre, top = np.array(component.centroid_mm), np.array(component.peak_mm)
     return {
         "index": component.index,
         "volume_ml": flagged_ml([component], prepared),
         "peak": component.peak,
         "mean": component.mean,
+        "healthy_scans_as_strong": counts[component.index - 1] if component.index <= len(counts) else None,
         "centroid_native_mm": geometry.apply(prepared.world_map, centre).tolist(),
         "peak_native_mm": geometry.apply(prepared.world_map, top).tolist(),
         "centroid_mni_mm": centre.tolist(),
         "peak_mni_mm": top.tolist(),
-        "regions": [{"name": template.region_names()[i], "share": share} for i, share in component.regions] or None,
+        "regions": regions(component),
     }
+
+
+def regions(component: Component) -> list[dict[str, Any]] | None:
+    """The parts of a component by region, the largest first; None where no part of it lies in one."""
+    names = template.region_names()
+    return [{"name": names[index], "share": share} for index, share in component.regions] or None
 
 
 def transform(prepared: Prepared) -> dict[str, Any]:

@@ -19,10 +19,11 @@ from uadcli.imaging.geometry import Array
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.imaging.volume import Scan, Volume
 from uadcli.report import preview, sidecar
-from uadcli.run import contrast, describe, outputs, score
+from uadcli.run import contrast, describe, outputs, score, threshold
 from uadcli.run.contrast import FoundContrast
 from uadcli.run.outputs import Outputs
 from uadcli.run.prepare import Prepared, prepare
+from uadcli.run.threshold import BesideHealthy, Threshold, beside_healthy
 from uadcli.scoring import quality
 from uadcli.scoring.components import Component
 
@@ -80,8 +81,9 @@ class Findings:
     labels: NDArray[np.uint8]
     recon: Array
     score: str
-    threshold: float
+    threshold: Threshold
     components: list[Component]
+    beside: BesideHealthy | None  # None where the weights know no healthy scans, or not with these settings
 
 
 def detect(
@@ -100,9 +102,9 @@ def detect(
     path, target = Path(scan), Path(output) if output is not None else None
     if not path.exists():
         volume.read_scan(path)  # says what is wrong
-    threshold = threshold_option(options.threshold)
+    threshold.parse(options.threshold)
     files = outputs.plan(path, target, options.space, options.save, options.only_map, options.overwrite, options.html)
-    result = _run(path, files, config, options, threshold, reporter)
+    result = _run(path, files, config, options, reporter)
     if options.strict:
         sidecar.refuse_failed(path, result.sidecar)
     return result
@@ -113,7 +115,6 @@ def _run(
     files: Outputs,
     config: DetectConfig,
     options: DetectOptions,
-    threshold: float | None,
     reporter: Reporter,
 ) -> DetectResult:
     name, why = device.choose(options.device)
@@ -121,7 +122,7 @@ def _run(
     reporter.info(f"{sidecar.RESEARCH_USE}")
     reporter.info(f"device {name} ({why}), {threads} threads")
     ready = ready_scan(path, config, options, name, reporter)
-    return finish(ready, files, config, options, threshold, name, reporter)
+    return finish(ready, files, config, options, name, reporter)
 
 
 def ready_scan(path: Path, config: DetectConfig, options: DetectOptions, name: str, reporter: Reporter) -> ReadyScan:
@@ -147,14 +148,13 @@ def finish(
     files: Outputs,
     config: DetectConfig,
     options: DetectOptions,
-    threshold: float | None,
     name: str,
     reporter: Reporter,
     load: Callable[[Path, str | None], Weights] | None = None,
 ) -> DetectResult:
     """The second half: reconstruct on the device `name`, score, write; the sidecar, which vouches for all, comes last.
 
-    `load` takes the place of `weights.load`. `threshold` is None for the calibrated one. Raises `UadError`s.
+    `load` takes the place of `weights.load`. Raises `UadError`s.
     """
     from uadcli.reconstruction import weights
 
@@ -165,14 +165,17 @@ def finish(
             covered = ", ".join(loaded.card.contrasts)
             raise UsageError(f"{loaded.card.name} does not cover {found.contrast}", hint=f"It covers {covered}.")
         kind = options.score or loaded.card.scores[found.contrast]
-        used = score.threshold_of(loaded, kind, found.contrast) if threshold is None else threshold
+        used = threshold.resolve(options.threshold, loaded.card, kind, found.contrast)
     with reporter.stage("reconstruction"):
         x = prepared.scaled(config.preprocess)
         recon = score.reconstruct(loaded, x, prepared.mask, config.reconstruction, name, reporter.progress)
     with reporter.stage("score"):
         anomaly_map = score.score(loaded, x, recon, prepared.mask, kind, config, name)
-        labels, table = score.find(anomaly_map, used, prepared, config)
-        findings = Findings(anomaly_map, labels, recon, kind, used, table)
+        labels, table = score.find(anomaly_map, used.value, prepared, config)
+        healthy = threshold.healthy_scans(loaded.card, kind, found.contrast, config)
+        beside = beside_healthy(anomaly_map, labels, len(table), healthy, prepared, config) if healthy else None
+        findings = Findings(anomaly_map, labels, recon, kind, used, table, beside)
+    reporter.info(describe.summary(findings, prepared))
     verdict = quality.assess(
         prepared.brain_volume_ml, prepared.mask_overlap, prepared.border_fraction, stretch=prepared.stretch
     )
@@ -193,19 +196,6 @@ def finish(
     if "sidecar" in files.paths:
         sidecar.write_json(files.paths["sidecar"], content)
     return DetectResult(files.map, content)
-
-
-def threshold_option(text: str) -> float | None:
-    """None for `calibrated`, else the number. Raises `UsageError`."""
-    if text == "calibrated":
-        return None
-    try:
-        value = float(text)
-    except ValueError as error:
-        raise UsageError(f"--threshold {text!r} is neither 'calibrated' nor a number") from error
-    if not value > 0:
-        raise UsageError("--threshold must be above 0")
-    return value
 
 
 def _contrast(known: FoundContrast | None, prepared: Prepared, reporter: Reporter) -> FoundContrast:
@@ -252,7 +242,7 @@ def _write(
         elif kind == "transform":
             sidecar.write_json(path, describe.transform(prepared))
         elif kind == "overlay":
-            _picture(path, scan, brain, native_map, native_mask, findings.threshold)
+            _picture(path, scan, brain, native_map, native_mask, findings.threshold.value)
 
 
 def _write_one(path: Path, space: str, scan: Scan, native: Any, mni: Any, dtype: type, name: str) -> None:

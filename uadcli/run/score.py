@@ -16,6 +16,7 @@ from uadcli.imaging.geometry import Array
 from uadcli.imaging.slices import GRID_AFFINE, from_slices, occupied, to_slices
 from uadcli.run.prepare import Prepared
 from uadcli.scoring import fusion
+from uadcli.scoring.calibration import strength
 from uadcli.scoring.components import Component, components
 from uadcli.scoring.mahalanobis import mahalanobis_score
 from uadcli.scoring.residual import anomaly_score, postprocess
@@ -128,18 +129,6 @@ def _score(
     return anomaly_score(x, recon, mask, kind, config.scoring)
 
 
-def threshold_of(loaded: Weights, kind: str, contrast: str) -> float:
-    """The threshold that healthy scans gave a score of these weights. Raises `UsageError` if there is none."""
-    try:
-        return loaded.card.thresholds[kind][contrast]
-    except KeyError as error:
-        known = ", ".join(k for k in loaded.card.thresholds if contrast in loaded.card.thresholds[k])
-        raise UsageError(
-            f"{loaded.card.name} has no threshold for the score {kind!r} in {contrast}",
-            hint=f"It has one for {known}. Or give --threshold.",
-        ) from error
-
-
 def find(
     anomaly_map: Array, threshold: float, prepared: Prepared, config: DetectConfig
 ) -> tuple[NDArray[np.uint8], list[Component]]:
@@ -151,3 +140,8 @@ def find(
 def flagged_ml(table: list[Component], prepared: Prepared) -> float:
     """The volume of all components in the patient's space."""
     return sum(c.volume_mm3 for c in table) * prepared.size_factor / 1e3
+
+
+def strength_of(anomaly_map: Array, prepared: Prepared, config: DetectConfig) -> float:
+    """The strength of a map (`scoring.calibration.strength`), with the component filter of `find`."""
+    return strength(anomaly_map, config.scoring.min_volume_mm3 / prepared.size_factor, GRID_AFFINE)

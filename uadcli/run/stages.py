@@ -75,15 +75,12 @@ def complete(job: Job, ready: Ready, settings: Settings, load: Load) -> dict[str
     reporter = Reporter(silent=True)
     reporter.seconds.update(ready.seconds)
     reporter.warnings.extend(ready.warnings)
-    threshold = detect.threshold_option(job.options.threshold)
     try:
         clear(job)
         scratch = Outputs({key: scratch_folder(job) / path.name for key, path in job.files.paths.items()})
         try:
             _make_folder(scratch_folder(job))
-            result = detect.finish(
-                ready.scan, scratch, settings.config, job.options, threshold, settings.device, reporter, load
-            )
+            result = detect.finish(ready.scan, scratch, settings.config, job.options, settings.device, reporter, load)
             with reporter.stage("write"):
                 publish(job, scratch)
         finally:

@@ -86,7 +86,7 @@ def calibrate(run: Path, healthy: Path, *, workers: int, reporter: Reporter) -> 
     Raises `InputError` if a scan was trained on, or if nothing usable is left.
     """
     from uadcli.run.calibrate import CALIBRATED
-    from uadcli.run.calibrate import calibrate as thresholds_of
+    from uadcli.run.calibrate import calibrate as calibration_of
 
     config = read_run(run)
     cases = find(healthy, 0)
@@ -105,9 +105,9 @@ def calibrate(run: Path, healthy: Path, *, workers: int, reporter: Reporter) -> 
     loaded = _loaded(run)
     with reporter.stage("calibration"):
         detect = DetectConfig(preprocess=config.preprocess)
-        thresholds = thresholds_of(loaded, list(usable.values()), run / "cache", detect, CALIBRATED)
+        found = calibration_of(loaded, list(usable.values()), run / "cache", detect, CALIBRATED)
     counts = Counter(c.contrast for c in usable.values())
-    content = {"thresholds": thresholds, "scans": dict(counts), "research_use_only": sidecar.RESEARCH_USE}
+    content = {**dataclasses.asdict(found), "scans": dict(counts), "research_use_only": sidecar.RESEARCH_USE}
     sidecar.write_json(run / "thresholds.json", content)
     for contrast, count in counts.items():
         if count < 20:
@@ -136,6 +136,7 @@ def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path
     thresholds, scans = calibrated["thresholds"], calibrated["scans"]
     rule = RULE.format(sum(scans.values()), ", ".join(f"{n} {c}" for c, n in scans.items()))
     card = dataclasses.replace(loaded.card, name=name, thresholds=thresholds, threshold_rule=rule)
+    card = dataclasses.replace(card, strengths=calibrated["strengths"])
     card = dataclasses.replace(card, contrasts=tuple(scans), scores={c: loaded.card.scores[c] for c in scans})
     out.mkdir(parents=True, exist_ok=True)
     digest = weights.save(file, loaded.model, card, loaded.score_state)

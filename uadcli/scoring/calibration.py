@@ -1,14 +1,21 @@
-"""Thresholds from healthy scans only; a lesion label serves at most to leave a slice out."""
+"""Thresholds from healthy scans only; a lesion label serves at most to leave a slice out.
+
+Two rules: a quantile of the scores of healthy voxels, and a conformal one over whole scans. The second sums up each
+scan by its strength, the highest threshold at which anything of it would still be marked. If a new healthy scan is
+exchangeable with the n healthy ones, the chance that its strength exceeds the k-th smallest of theirs is at most
+1 - k / (n + 1), whatever the distribution (split conformal prediction: Vovk et al. 2005; Lei et al. 2018).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from uadcli.errors import InputError
-from uadcli.scoring.components import components
+from uadcli.scoring.components import label_components
 
 QUANTILE = 0.995
 
@@ -26,8 +33,56 @@ def healthy_quantile(
     return float(np.quantile(np.concatenate(pooled), quantile))
 
 
-def false_positive_volumes(
-    maps: Iterable[NDArray[np.float32]], threshold: float, min_volume_mm3: float, affine: NDArray[np.float64]
+def strength(anomaly_map: NDArray[np.float32], min_volume_mm3: float, affine: NDArray[np.float64]) -> float:
+    """The lowest threshold at which no component of a map (X, Y, Z) survives the filter of method 7, step 4.
+
+    It is the score of a voxel; 0 if nothing survives even there. Components only shrink as the threshold rises, so the
+    search halves the sorted scores.
+    """
+    levels = np.unique(anomaly_map[anomaly_map > 0])
+    low, high = -1, len(levels) - 1  # nothing is above the highest score; below the lowest lies 0
+    while high - low > 1:
+        middle = (low + high) // 2
+        survives = label_components(anomaly_map > levels[middle], min_volume_mm3, affine)[1]
+        low, high = (middle, high) if survives else (low, middle)
+    if low < 0 and not label_components(anomaly_map > 0, min_volume_mm3, affine)[1]:
+        return 0.0
+    return float(levels[high])
+
+
+def component_strengths(
+    anomaly_map: NDArray[np.float32],
+    labels: NDArray[np.uint8],
+    count: int,
+    min_volume_mm3: float,
+    affine: NDArray[np.float64],
 ) -> list[float]:
-    """Volume in ml that is marked in each healthy map (X, Y, Z): all of it is false."""
-    return [sum(c.volume_ml for c in components(m, threshold, min_volume_mm3, affine)[1]) for m in maps]
+    """The strength of each of the components 1 ... `count` of `labels` by itself."""
+    from scipy import ndimage
+
+    boxes = ndimage.find_objects(labels, max_label=count)
+    return [
+        strength(np.where(labels[box] == i, anomaly_map[box], np.float32(0)), min_volume_mm3, affine)
+        for i, box in enumerate(boxes, start=1)
+    ]
+
+
+def conformal_threshold(strengths: Sequence[float], share: float) -> float:
+    """The threshold above which at most a `share` of healthy scans has any finding, in expectation over the scans.
+
+    The ceil((n + 1) (1 - share))-th smallest strength. Raises `InputError` if n scans cannot vouch for so small a
+    share: it takes 1 / share - 1 of them.
+    """
+    n = len(strengths)
+    rank = math.ceil((n + 1) * (1 - share) - 1e-9)
+    if rank > n:
+        raise InputError(
+            f"{n} healthy scans cannot vouch for a share of {share:g}",
+            hint=f"It takes {math.ceil(1 / share - 1 - 1e-9)}; or allow a larger share.",
+        )
+    return sorted(strengths)[rank - 1]
+
+
+def as_strong(strengths: Sequence[float], value: float) -> int:
+    """How many healthy scans have a finding at least as strong; (that + 1) / (n + 1) is the conformal p-value."""
+    return sum(s >= value for s in strengths)

@@ -1,0 +1,93 @@
+"""What `--threshold` means, and findings beside those of healthy scans."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from uadcli.config import DetectConfig, ScoringConfig
+from uadcli.errors import UsageError
+from uadcli.reconstruction.weights import ModelCard
+from uadcli.run import threshold
+from uadcli.run.threshold import ThresholdRule, beside_healthy
+
+CARD = ModelCard(
+    name="m",
+    version="0",
+    contrasts=("T1w",),
+    scores={"T1w": "siamese"},
+    thresholds={"siamese": {"T1w": 0.2}},
+    threshold_rule="by healthy voxels",
+    levels=(250,),
+    intensity_range="",
+    training_data="",
+    licence="",
+    strengths={"siamese": {"T1w": [i / 20 for i in range(20)]}},
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("calibrated", ThresholdRule("calibrated")),
+        ("Conformal", ThresholdRule("conformal", 0.05)),
+        ("conformal:0.2", ThresholdRule("conformal", 0.2)),
+        ("0.5", ThresholdRule("value", 0.5)),
+    ],
+)
+def test_what_is_understood(text: str, rule: ThresholdRule) -> None:
+    assert threshold.parse(text) == rule
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "nan", "inf", "conformal:", "conformal:0", "conformal:1", "best"])
+def test_what_is_not(text: str) -> None:
+    with pytest.raises(UsageError, match="--threshold"):
+        threshold.parse(text)
+
+
+def test_each_rule_gives_its_value_and_says_so() -> None:
+    by = {text: threshold.resolve(text, CARD, "siamese", "T1w") for text in ("calibrated", "conformal:0.1", "0.3")}
+    assert by["calibrated"] == threshold.Threshold(0.2, "by healthy voxels")
+    assert by["conformal:0.1"].value == 18 / 20  # rank 19 of 20
+    assert "0.1" in by["conformal:0.1"].rule
+    assert "20" in by["conformal:0.1"].rule
+    assert by["0.3"] == threshold.Threshold(0.3, "given by the user")
+
+
+@pytest.mark.parametrize(
+    ("text", "contrast", "says"),
+    [
+        ("conformal", "FLAIR", "no whole healthy FLAIR scans"),
+        ("conformal:0.04", "T1w", "20 healthy scans cannot vouch"),
+        ("calibrated", "FLAIR", "no threshold"),
+    ],
+)
+def test_what_the_healthy_scans_do_not_give_is_an_error(text: str, contrast: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        threshold.resolve(text, CARD, "siamese", contrast)
+
+
+def test_scans_are_set_beside_healthy_ones_only_under_the_settings_of_calibration() -> None:
+    assert threshold.healthy_scans(CARD, "siamese", "T1w", DetectConfig()) == CARD.strengths["siamese"]["T1w"]
+    assert threshold.healthy_scans(CARD, "siamese", "FLAIR", DetectConfig()) is None
+    other = dataclasses.replace(DetectConfig(), scoring=ScoringConfig(min_volume_mm3=8))
+    assert threshold.healthy_scans(CARD, "siamese", "T1w", other) is None
+
+
+class Prepared:
+    size_factor = 1.0
+
+
+def test_scan_and_components_are_counted_against_healthy_scans() -> None:
+    score_map = np.zeros((30, 12, 12), dtype=np.float32)
+    score_map[2:6, 2:6, 2:6], score_map[12:15, 4:7, 4:7] = 0.42, 0.81
+    labels = np.zeros(score_map.shape, dtype=np.uint8)
+    labels[score_map == np.float32(0.42)], labels[score_map == np.float32(0.81)] = 1, 2
+    healthy = CARD.strengths["siamese"]["T1w"]
+    beside = beside_healthy(score_map, labels, 2, healthy, Prepared(), DetectConfig())  # type: ignore[arg-type]
+    assert (beside.scans, beside.as_strong, beside.components) == (20, 3, [11, 3])
+    assert beside.p_value == pytest.approx(4 / 21)
+    nothing = beside_healthy(0 * score_map, 0 * labels, 0, healthy, Prepared(), DetectConfig())  # type: ignore[arg-type]
+    assert (nothing.as_strong, nothing.components, nothing.p_value) == (20, [], 1.0)
