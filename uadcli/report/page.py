@@ -152,7 +152,19 @@ def _parameters(sidecar: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield "axes", about["axes"]
     weights = sidecar["weights"]
     yield "weights", f"{weights['name']} {weights['version']}, licence {weights['licence']}, sha256 {weights['sha256']}"
-    for key in ("score", "threshold", "strip", "registration", "seed", "device", "settings", "seconds", "versions"):
+    for key in (
+        "score",
+        "threshold",
+        "strip",
+        "registration",
+        "gate",
+        "stability",
+        "seed",
+        "device",
+        "settings",
+        "seconds",
+        "versions",
+    ):
         yield from _flat(key, sidecar.get(key))
 
 

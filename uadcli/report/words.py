@@ -34,6 +34,10 @@ CHECKS = {
         "warn": "The brain had to be stretched to fit: check the header's voxel sizes and the brain mask",
         "fail": "The brain had to be stretched beyond belief: a part of it is missing, or the voxel sizes are wrong",
     },
+    "distance": {
+        "pass": "The scan looks like those that the model was trained on",
+        "warn": "The scan is unlike all that the model was trained on: is it a brain, this contrast, the right way up?",
+    },
     "similarity": {
         "pass": "The registered scan looks like the template",
         "warn": "The registered scan looks only roughly like the template",

@@ -72,6 +72,8 @@ def sidecar_of(
             "healthy_scans": beside
             and {"scans": beside.scans, "as_strong": beside.as_strong, "p_value": beside.p_value},
         },
+        gate={**dataclasses.asdict(findings.distance), "beyond": findings.distance.beyond},
+        stability=findings.repeats.stability,
         qc={"verdict": verdict.verdict, "checks": [dataclasses.asdict(c) for c in verdict.checks]},
         warnings=reporter.warnings,
         peak_memory_mb=round(sidecar.peak_memory_mb()),
@@ -99,6 +101,7 @@ def requested(options: DetectOptions) -> dict[str, Any]:
         "contrast": options.contrast,
         "score": options.score,
         "threshold": options.threshold,
+        "stability": options.stability,
         "volume": options.volume,
         "geometry": options.geometry,
         "space": options.space,
