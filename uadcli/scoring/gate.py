@@ -60,7 +60,8 @@ def fit_cloud(training: Sequence[Part], slices: int) -> tuple[Floats, Floats]:
 def slice_distances(mean: Floats, whitening: Floats, part: Part) -> Floats:
     """Mahalanobis distances (N,) of slices from the cloud, per root of the dimension, without unit.
 
-    The shrinkage keeps them below 1 inside the cloud, so only the limit gives them a meaning. NaN for slices where no training scan had one.
+    The shrinkage keeps them below 1 inside the cloud, so only the limit gives them a meaning. NaN for slices where no
+    training scan had one.
     """
     vectors, index = part
     white = (vectors - mean[index]) @ whitening
