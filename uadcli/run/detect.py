@@ -254,8 +254,7 @@ def _write(
             _write_one(
                 path, space, scan, to_native(findings.recon, scan, prepared, 1), findings.recon, np.float32, "recon"
             )
-        elif kind == "uncertainty":
-            spread = findings.repeats.uncertainty
+        elif kind == "uncertainty" and (spread := findings.repeats.uncertainty) is not None:
             _write_one(path, space, scan, to_native(spread, scan, prepared, 1), spread, np.float32, "score deviation")
         elif kind == "brain":
             _write_one(path, space, scan, brain, prepared.mask, np.uint8, "brain mask")

@@ -87,7 +87,9 @@ def describe(
     order = np.lexsort((-scores, which))  # by component, the highest score first
     top = order[np.cumsum(sizes) - sizes]
     volumes = sizes * abs(float(np.linalg.det(affine[:3, :3])))
-    places = [()] * count if atlas is None else _shares(which, atlas.ravel()[flat], sizes)
+    places: list[tuple[tuple[int, float], ...]] = [()] * count
+    if atlas is not None:
+        places = _shares(which, atlas.ravel()[flat], sizes)
     return [
         Component(
             i + 1,
