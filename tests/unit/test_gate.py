@@ -43,7 +43,8 @@ def healthy(seed: int) -> np.ndarray:
     x, y, z = (np.linspace(-1, 1, n) for n in GRID_SHAPE)
     bias = 1 + rng.normal(0, 0.04) * x[:, None, None] + rng.normal(0, 0.04) * y[:, None] + rng.normal(0, 0.04) * z
     image = np.clip(HEAD, 0, 1) ** rng.uniform(0.85, 1.15) * bias + rng.normal(0, 0.02, GRID_SHAPE)
-    return np.where(MASK, np.clip(image, 0.01, 1), 0).astype(np.float32)
+    whole = np.where(MASK, np.clip(image, 0.01, 1), 0).astype(np.float32)
+    return prepared(whole).scaled(DetectConfig().preprocess)  # scaling once more changes nothing
 
 
 def prepared(x: np.ndarray) -> Prepared:
