@@ -13,6 +13,11 @@ from uadcli.report.sidecar import RESEARCH_USE
 # centre in mm (RAS+) and radius in voxels; the first is on the patient's left
 FINDINGS = (((-31.0, 21.0, 25.0), 6), ((39.0, -33.0, 3.0), 4))
 
+REGIONS = (
+    [{"name": "left cerebral white matter", "share": 0.62}, {"name": "left cerebral cortex", "share": 0.28}],
+    None,
+)
+
 
 def world() -> np.ndarray:
     """Places of all voxels of the model's grid in mm, shape (96, 96, 80, 3)."""
@@ -55,6 +60,7 @@ def sidecar(name: str = "sub-01_FLAIR.nii.gz", **changed: Any) -> dict[str, Any]
             "centroid_native_mm": list(centre),
             "centroid_mni_mm": list(centre),
             "peak_mni_mm": list(centre),
+            "regions": REGIONS[index - 1],
         }
         for index, (centre, _) in enumerate(FINDINGS, start=1)
     ]

@@ -4,7 +4,7 @@
 
 `--model` is a checkpoint, or a weight file whose network stays as it is. Thresholds come from the healthy validation
 scans alone (IXI val; tumour-free slices of TCGA-LGG train patients that were held out of training); T2w has no healthy
-cohort and takes the threshold of FLAIR, which the card says.
+cohort and takes the threshold of FLAIR, which the card says; for the same reason it gets no out-of-distribution gate.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from uadcli.reconstruction import registry, weights
 from uadcli.reconstruction.weights import ModelCard
 from uadcli.run.calibrate import CALIBRATED, calibrate
 from uadcli.run.development import cases
+from uadcli.run.gate import fit_gates, state_of
 from uadcli.run.siamese import SiameseTrainer
 from uadcli.run.train import Trainer
 
@@ -75,8 +76,11 @@ def main() -> None:
     for of_score in found.thresholds.values():
         of_score["T2w"] = of_score["FLAIR"]
     card = dataclasses.replace(card, thresholds=found.thresholds, strengths=found.strengths)
-    digest = weights.save(file, loaded.model, card, loaded.score_state)
+    training = [c for c in cases(arguments.data) if c.part == "train"]
+    gates = fit_gates(loaded.model, training, validation, arguments.cache, DetectConfig().preprocess)
+    digest = weights.save(file, loaded.model, card, loaded.score_state, state_of(gates))
     registry.write(arguments.out, registry.Entry(NAME, file.name, digest, card.contrasts), COMMENT)
+    print({contrast: one.limit for contrast, one in gates.items()})
     print(found.thresholds, file.stat().st_size, digest)
 
 

@@ -49,6 +49,7 @@ def test_the_example(example: Path, tmp_path: Path) -> None:
     # the tumour, in the right frontal lobe, is the largest finding
     first = report["anomaly"]["components"][0]
     assert np.linalg.norm(np.array(first["centroid_mni_mm"]) - np.array([46, 36, 24])) < 25
+    assert first["regions"][0]["name"].startswith("right cerebral")
     assert set(report["seconds"]) >= {"read", "brain mask", "registration", "bias field", "reconstruction", "write"}
     again = _run("detect", example, "-o", out)
     assert again.returncode == 6

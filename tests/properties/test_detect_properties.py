@@ -84,6 +84,11 @@ def test_a_dark_ball_on_the_left_is_found_on_the_left(tmp_path: Path) -> None:
     assert saved["strip"] == "already stripped"
     assert saved["qc"]["verdict"] in {"pass", "warn"}  # the template brain is a large one
     assert sum(c["volume_ml"] for c in saved["anomaly"]["components"]) > 0.5 * 9.2
+    ball = min(
+        saved["anomaly"]["components"],
+        key=lambda c: np.linalg.norm(np.array(c["centroid_native_mm"]) - np.array(LESION)),
+    )
+    assert ball["regions"][0]["name"] == "left cerebral white matter"
     transform = json.loads(written["transform"].read_text())
     product = np.array(transform["mni_to_native"]) @ np.array(transform["native_to_mni"])
     assert np.allclose(product, np.eye(4), atol=1e-9)

@@ -117,6 +117,7 @@ def batch(
     threshold: o.Threshold = "calibrated",
     min_volume: o.MinVolume = None,
     seed: o.Seed = None,
+    stability: o.Stability = None,
     config: o.ConfigFile = None,
     space: o.Space = "native",
     save: o.Save = "",

@@ -25,6 +25,7 @@ def detect(
     threshold: o.Threshold = "calibrated",
     min_volume: o.MinVolume = None,
     seed: o.Seed = None,
+    stability: o.Stability = None,
     config: o.ConfigFile = None,
     space: o.Space = "native",
     save: o.Save = "",

@@ -19,7 +19,8 @@ from uadcli.errors import UsageError
 
 T = TypeVar("T")
 GEOMETRIES = ("auto", "sform", "qform")
-SAVES = ("recon", "brain", "transform")
+SAVES = ("recon", "brain", "transform")  # of `all`
+COSTLY = ("uncertainty",)  # only by name
 
 
 @dataclass
@@ -54,8 +55,10 @@ def one_of(option: str, known: Sequence[str]) -> Callable[[str | None], str | No
 
 def saved(value: str) -> tuple[str, ...]:
     """The files named by `--save`: a comma list, `all` spelt out. Raises `UsageError` for an unknown one."""
-    names = [nearest(name.strip(), (*SAVES, "all"), "--save") for name in value.split(",") if name.strip()]
-    return SAVES if "all" in names else tuple(name for name in SAVES if name in names)
+    known = (*SAVES, *COSTLY, "all")
+    names = [nearest(name.strip(), known, "--save") for name in value.split(",") if name.strip()]
+    names += SAVES if "all" in names else ()
+    return tuple(name for name in (*SAVES, *COSTLY) if name in names)
 
 
 def check_saved(value: str) -> str:
@@ -285,7 +288,17 @@ Save = Annotated[
         callback=check_saved,
         metavar="LIST",
         show_default=False,
-        help="More files: recon, brain, transform or all, with commas between.",
+        help="More files: recon, brain, transform or all of these; uncertainty (slow). Commas between.",
+    ),
+]
+Stability = Annotated[
+    int | None,
+    _option(
+        "--stability",
+        panel=METHOD,
+        min=1,
+        metavar="N",
+        help="Repeat with N other seeds and report how much the map moves (N times the work).",
     ),
 ]
 OnlyMap = Annotated[bool, _option("--only-map", panel=OUTPUT, help="Write the map alone: no mask, picture or sidecar.")]

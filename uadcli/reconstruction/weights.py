@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 KEY = "uad"  # of the one metadata entry
 SCORE_PREFIX = "score."  # of the tensors of a score network, which lie in the same file
+GATE_PREFIX = "gate."  # of the tensors of the out-of-distribution gate
 FLOAT16_MAX = 65504.0
 OTHER_VERSION = "does not fit this version of uad"
 
@@ -56,7 +57,9 @@ class ModelCard:
 class Weights:
     """A model ready to use, with its card and the digest of the file it came from.
 
-    `score_state` are the parameters of the score network that belongs to it; empty if there is none.
+    `score_state` are the parameters of the score network that belongs to it; empty if there is none. `gate_state` are
+    the tensors of the out-of-distribution gate, `CONTRAST.mean`, `CONTRAST.whitening` and `CONTRAST.limit`; empty in
+    weights that are older than the gate.
     """
 
     model: Network
@@ -64,6 +67,7 @@ class Weights:
     path: Path
     sha256: str
     score_state: dict[str, Any] = field(default_factory=dict, repr=False)
+    gate_state: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 def find(
@@ -158,13 +162,13 @@ def load(path: Path, sha256: str | None = None) -> Weights:
         raise WeightsError("is damaged or no safetensors file", path=path, hint="Copy it again.") from error
     card, config = _described(text, path)
     tensors = {name: value.float() if value.is_floating_point() else value for name, value in stored.items()}
-    of_score = {n.removeprefix(SCORE_PREFIX): tensors.pop(n) for n in list(tensors) if n.startswith(SCORE_PREFIX)}
+    of_score, of_gate = (_taken(tensors, prefix) for prefix in (SCORE_PREFIX, GATE_PREFIX))
     try:
         model = build(config)
         model.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(OTHER_VERSION, path=path, hint="Use weights of this version.") from error
-    return Weights(model.eval(), card, path, digest, of_score)
+    return Weights(model.eval(), card, path, digest, of_score, of_gate)
 
 
 def read_card(path: Path) -> ModelCard:
@@ -204,16 +208,28 @@ def _described(text: str | None, path: Path) -> tuple[ModelCard, ModelConfig]:
         raise WeightsError(OTHER_VERSION, path=path, hint="Use weights of this version.") from error
 
 
-def save(path: Path, model: Network, card: ModelCard, score_state: dict[str, Any] | None = None) -> str:
+def _taken(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Take the tensors with a prefix out of all; their names without it."""
+    return {name.removeprefix(prefix): tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
+
+
+def save(
+    path: Path,
+    model: Network,
+    card: ModelCard,
+    score_state: dict[str, Any] | None = None,
+    gate_state: dict[str, Any] | None = None,
+) -> str:
     """Write a model, and the network of its score, as float16 safetensors with configuration and card.
 
-    Atomic; counters and values beyond float16 keep their type. Returns the file's sha256.
+    Atomic; counters and values beyond float16 keep their type, the gate is written as it is. Returns the sha256.
     """
     from safetensors.torch import save as to_bytes
 
     state = dict(model.state_dict())
     state |= {SCORE_PREFIX + name: value for name, value in (score_state or {}).items()}
     tensors = {name: _compact(value.detach()).contiguous() for name, value in state.items()}
+    tensors |= {GATE_PREFIX + name: value.contiguous() for name, value in (gate_state or {}).items()}
     content = to_bytes(tensors, {KEY: json.dumps({**asdict(card), "model": to_dict(model.config)})})
     temporary = path.with_name(f".{secrets.token_hex(6)}.tmp")
     try:

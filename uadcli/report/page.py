@@ -15,7 +15,10 @@ from uadcli.errors import InputError
 from uadcli.report import checks, words
 from uadcli.report.markup import data_uri, document, fill, number, text
 
-COMPONENT_HEADS = ("finding", "volume (ml)", "highest score", "mean score", "side", "centre in MNI, x y z (mm)", "")
+COMPONENT_HEADS = (
+    *("finding", "volume (ml)", "highest score", "mean score", "side", "probable place"),
+    *("centre in MNI, x y z (mm)", ""),
+)
 
 
 @dataclass(frozen=True)
@@ -115,14 +118,17 @@ def _components(found: list[dict[str, Any]], affine: NDArray[np.float64], shape:
         side = "left" if x < -2 else "right" if x > 2 else "midline"
         rows.append(
             f'<tr data-index="{int(one["index"])}" data-voxel="{",".join(map(str, voxel))}">'
-            f'<td>{int(one["index"])}</td>{cells}<td>{side}</td><td class="n">{x:+.0f} {y:+.0f} {z:+.0f}</td>'
+            f"<td>{int(one['index'])}</td>{cells}<td>{side}</td><td>{text(words.regions_phrase(one['regions']))}</td>"
+            f'<td class="n">{x:+.0f} {y:+.0f} {z:+.0f}</td>'
             f'<td><button type="button">show</button></td></tr>'
         )
     heads = "".join(f"<th>{text(head)}</th>" for head in COMPONENT_HEADS)
     return (
         f'<div class="scroll"><table id="components"><thead><tr>{heads}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
-        '<p class="note">Volumes are in the patient\'s own space. A row jumps to the highest score of its finding.</p>'
+        '<p class="note">Volumes are in the patient\'s own space. A row jumps to the highest score of its finding. '
+        "Places are those that most of 20 healthy heads have there after an affine registration, with the part of the "
+        "finding in each: a probability, not the anatomy of this patient, above all where disease has moved it.</p>"
     )
 
 
@@ -146,7 +152,19 @@ def _parameters(sidecar: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield "axes", about["axes"]
     weights = sidecar["weights"]
     yield "weights", f"{weights['name']} {weights['version']}, licence {weights['licence']}, sha256 {weights['sha256']}"
-    for key in ("score", "threshold", "strip", "registration", "seed", "device", "settings", "seconds", "versions"):
+    for key in (
+        "score",
+        "threshold",
+        "strip",
+        "registration",
+        "gate",
+        "stability",
+        "seed",
+        "device",
+        "settings",
+        "seconds",
+        "versions",
+    ):
         yield from _flat(key, sidecar.get(key))
 
 

@@ -28,6 +28,7 @@ NEEDED: dict[str, set[str]] = {  # below the keys of a sidecar
     "threshold": {"value"},
     "registration": {"mask_overlap", "similarity"},
     "anomaly": {"volume_ml", "components"},
+    "gate": {"value", "limit", "beyond"},
     "qc": {"verdict", "checks"},
     "settings": {"reconstruction"},
     "requested": set(),
@@ -54,6 +55,8 @@ class Sidecar:
     brain_volume_ml: float
     registration: dict[str, Any]
     anomaly: dict[str, Any]
+    gate: dict[str, Any]
+    stability: dict[str, Any] | None
     qc: dict[str, Any]
     warnings: list[str]
     peak_memory_mb: float
@@ -84,11 +87,19 @@ def is_complete(content: Any) -> bool:
 
 
 def refuse_failed(scan: Path, content: dict[str, Any]) -> None:
-    """Raises `QualityError` if the sidecar `content` of a scan says that quality control failed."""
+    """Raises `QualityError` if the sidecar `content` of a scan says that quality control failed, or that the scan is
+    unlike all that the model was trained on."""
     if content["qc"]["verdict"] == "fail":
         failed = ", ".join(c["name"] for c in content["qc"]["checks"] if c["verdict"] == "fail")
         raise QualityError(
             f"quality control failed ({failed})", path=scan, hint="Look at the overlay; try --brain-mask."
+        )
+    if content["gate"]["beyond"]:
+        raise QualityError(
+            f"the scan is unlike those that the model was trained on ({content['gate']['value']:.2f} over the limit "
+            f"{content['gate']['limit']:.2f})",
+            path=scan,
+            hint="Check that it is a brain, the contrast and the orientation.",
         )
 
 

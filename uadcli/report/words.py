@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from uadcli.report.markup import NOT_COMPUTED, number
@@ -34,12 +34,19 @@ CHECKS = {
         "warn": "The brain had to be stretched to fit: check the header's voxel sizes and the brain mask",
         "fail": "The brain had to be stretched beyond belief: a part of it is missing, or the voxel sizes are wrong",
     },
+    "distance": {
+        "pass": "The scan looks like those that the model was trained on",
+        "warn": "The scan is unlike all that the model was trained on: is it a brain, this contrast, the right way up?",
+    },
     "similarity": {
         "pass": "The registered scan looks like the template",
         "warn": "The registered scan looks only roughly like the template",
         "fail": "The registered scan does not look like the template",
     },
 }
+
+OUTSIDE = "outside the regions of the atlas"
+PARTS, SMALL = 3, 0.05  # how many parts of a finding are named, and from which share on
 
 
 def verdict_word(verdict: str | None) -> str:
@@ -65,6 +72,21 @@ def check_sentence(check: Mapping[str, Any]) -> str:
     digits, unit = UNIT.get(name, (2, ""))
     sentence = CHECKS.get(name, {}).get(verdict, str(check["text"]))
     return f"{sentence} ({name.removesuffix('_ml').replace('_', ' ')} {number(value, digits)}{unit})."
+
+
+def regions_phrase(regions: Sequence[Mapping[str, Any]] | None) -> str:
+    """Where a finding probably lies: its parts by region in per cent, the largest three; the rest in a word.
+
+    `regions` as in the sidecar; None and none at all are `outside the regions of the atlas`.
+    """
+    if not regions:
+        return OUTSIDE
+    shown = [part for part in regions if part["share"] >= SMALL][:PARTS] or [regions[0]]
+    words = [f"{part['name']} {100 * part['share']:.0f} %" for part in shown]
+    outside = 1 - sum(part["share"] for part in regions)
+    if outside >= SMALL:
+        words.append(f"outside {100 * outside:.0f} %")
+    return ", ".join(words)
 
 
 def marked_sentence(count: int, volume_ml: float | None) -> str:

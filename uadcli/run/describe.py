@@ -10,11 +10,11 @@ import numpy as np
 from uadcli import __version__
 from uadcli.config import DetectConfig, to_dict
 from uadcli.console import Reporter
-from uadcli.imaging import geometry
+from uadcli.imaging import geometry, template
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.imaging.volume import Scan
 from uadcli.reconstruction import cache
-from uadcli.report import sidecar
+from uadcli.report import sidecar, words
 from uadcli.run.contrast import FoundContrast
 from uadcli.run.outputs import Outputs
 from uadcli.run.prepare import Prepared
@@ -82,6 +82,8 @@ def sidecar_of(
             and {"scans": beside.scans, "as_strong": beside.as_strong, "p_value": beside.p_value},
             "latent_dissimilarity": slice_rows(findings.slice_scores),
         },
+        gate={**dataclasses.asdict(findings.distance), "beyond": findings.distance.beyond},
+        stability=findings.repeats.stability,
         qc={"verdict": verdict.verdict, "checks": [dataclasses.asdict(c) for c in verdict.checks]},
         warnings=reporter.warnings,
         peak_memory_mb=round(sidecar.peak_memory_mb()),
@@ -96,6 +98,8 @@ def summary(findings: Findings, prepared: Prepared) -> str:
     """The findings in one line for the terminal."""
     count, beside = len(findings.components), findings.beside
     text = f"{count} {'finding' if count == 1 else 'findings'}, {flagged_ml(findings.components, prepared):.1f} ml"
+    if findings.components:
+        text += f", the largest: {words.regions_phrase(regions(findings.components[0]))}"
     if beside:
         text += f"; {beside.as_strong} of {beside.scans} healthy scans have one as strong as the strongest here"
     return text
@@ -107,6 +111,7 @@ def requested(options: DetectOptions) -> dict[str, Any]:
         "contrast": options.contrast,
         "score": options.score,
         "threshold": options.threshold,
+        "stability": options.stability,
         "volume": options.volume,
         "geometry": options.geometry,
         "space": options.space,
@@ -115,7 +120,10 @@ def requested(options: DetectOptions) -> dict[str, Any]:
 
 
 def row(component: Component, prepared: Prepared, beside: BesideHealthy | None) -> dict[str, Any]:
-    """A component in the sidecar: its volume in the patient's space, its places in both, healthy scans as strong."""
+    """A component in the sidecar: its volume in the patient's space, its places in both, healthy scans as strong.
+
+    `regions` are its parts by region, None where no part of it lies in one.
+    """
     counts = beside.components if beside else []
     centre, top = np.array(component.centroid_mm), np.array(component.peak_mm)
     return {
@@ -128,6 +136,7 @@ def row(component: Component, prepared: Prepared, beside: BesideHealthy | None) 
         "peak_native_mm": geometry.apply(prepared.world_map, top).tolist(),
         "centroid_mni_mm": centre.tolist(),
         "peak_mni_mm": top.tolist(),
+        "regions": regions(component),
     }
 
 
@@ -136,6 +145,12 @@ def slice_rows(scores: dict[int, float] | None) -> list[dict[str, float]] | None
     if scores is None:
         return None
     return [{"z_mni_mm": float(GRID_AFFINE[2, 2] * z + GRID_AFFINE[2, 3]), "value": v} for z, v in scores.items()]
+
+
+def regions(component: Component) -> list[dict[str, Any]] | None:
+    """The parts of a component by region, the largest first; None where no part of it lies in one."""
+    names = template.region_names()
+    return [{"name": names[index], "share": share} for index, share in component.regions] or None
 
 
 def transform(prepared: Prepared) -> dict[str, Any]:

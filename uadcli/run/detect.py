@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,12 @@ from uadcli.imaging.geometry import Array
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.imaging.volume import Scan, Volume
 from uadcli.report import preview, sidecar
-from uadcli.run import contrast, describe, outputs, score, threshold
+from uadcli.run import contrast, describe, gate, outputs, score, threshold
 from uadcli.run.contrast import FoundContrast
+from uadcli.run.gate import Distance
 from uadcli.run.outputs import Outputs
 from uadcli.run.prepare import Prepared, prepare
+from uadcli.run.repeat import Repeats, repeat
 from uadcli.run.threshold import BesideHealthy, Threshold, beside_healthy
 from uadcli.scoring import quality
 from uadcli.scoring.components import Component
@@ -48,6 +51,7 @@ class DetectOptions:
     device: str = "auto"
     threads: int | None = None
     threshold: str = "calibrated"
+    stability: int | None = None  # repeats with other seeds
     volume: int | None = None
     geometry: str = "auto"
     overwrite: bool = False
@@ -84,6 +88,8 @@ class Findings:
     threshold: Threshold
     components: list[Component]
     beside: BesideHealthy | None  # None where the weights know no healthy scans, or not with these settings
+    distance: Distance
+    repeats: Repeats
     method: str = "cddpm"
     slice_scores: dict[int, float] | None = None  # by axial slice of the model's grid
 
@@ -175,6 +181,7 @@ def finish(
         used = threshold.resolve(options.threshold, card, kind, found.contrast)
     with reporter.stage("reconstruction"):
         x = prepared.scaled(config.preprocess)
+        distance = gate.measure(loaded, x, prepared.mask, found.contrast, name)
         recon = score.reconstruct(loaded, x, prepared.mask, config.reconstruction, name, reporter.progress)
     with reporter.stage("score"):
         anomaly_map = score.score(loaded, x, recon, prepared.mask, kind, config, name)
@@ -182,13 +189,23 @@ def finish(
         healthy = threshold.healthy_scans(card, kind, found.contrast, config)
         beside = beside_healthy(anomaly_map, labels, len(table), healthy, prepared, config) if healthy else None
         by_slice = score.slice_scores(loaded, x, recon, prepared.mask)
-        findings = Findings(anomaly_map, labels, recon, kind, used, table, beside, method, by_slice)
+    uncertain, asked = "uncertainty" in files.paths, options.stability
+    with reporter.stage("repeats") if uncertain or asked else nullcontext():
+        repeats = repeat(
+            loaded, x, prepared, anomaly_map, kind, used.value, config, asked, uncertain, name, reporter.progress
+        )
+    findings = Findings(anomaly_map, labels, recon, kind, used, table, beside, distance, repeats, method, by_slice)
     reporter.info(describe.summary(findings, prepared))
     verdict = quality.assess(
-        prepared.brain_volume_ml, prepared.mask_overlap, prepared.border_fraction, stretch=prepared.stretch
+        prepared.brain_volume_ml,
+        prepared.mask_overlap,
+        prepared.border_fraction,
+        stretch=prepared.stretch,
+        distance=distance.value,
+        distance_limit=distance.limit,
     )
     for check in verdict.checks:
-        if check.verdict != "pass":
+        if check.verdict in ("warn", "fail"):
             reporter.warn(f"quality control, {check.verdict}: {check.name} is {check.value:.2f} ({check.text})")
     with reporter.stage("write"):
         if "sidecar" in files.paths:  # an old one must not vouch for new files
@@ -245,6 +262,8 @@ def _write(
             _write_one(
                 path, space, scan, to_native(findings.recon, scan, prepared, 1), findings.recon, np.float32, "recon"
             )
+        elif kind == "uncertainty" and (spread := findings.repeats.uncertainty) is not None:
+            _write_one(path, space, scan, to_native(spread, scan, prepared, 1), spread, np.float32, "score deviation")
         elif kind == "brain":
             _write_one(path, space, scan, brain, prepared.mask, np.uint8, "brain mask")
         elif kind == "transform":

@@ -9,7 +9,8 @@ from pathlib import Path
 from uadcli.errors import OutputError, UsageError
 from uadcli.imaging.volume import stem
 
-EXTRAS = ("recon", "brain", "transform")
+EXTRAS = ("recon", "brain", "transform")  # of `all`
+COSTLY = ("uncertainty",)  # only by name: it needs more reconstructions
 MNI = "space-MNI152NLin2009cAsym"
 
 
@@ -58,8 +59,8 @@ def name(
         names["mni_map"] = f"{base}_{MNI}{suffix}"
         if not only_map:
             names["mni_mask"] = f"{base}_{MNI}_mask{suffix}"
-    wanted = EXTRAS if "all" in save else save
-    extras = {"recon": f"{base}_recon{suffix}", "brain": f"{base}_brain{suffix}", "transform": f"{base}_transform.json"}
+    wanted = [key for key in (*EXTRAS, *COSTLY) if key in save or ("all" in save and key in EXTRAS)]
+    extras = {key: f"{base}_{key}{suffix}" for key in wanted} | {"transform": f"{base}_transform.json"}
     names |= {key: extras[key] for key in wanted}
     if html:
         names["page"] = f"{base}.html"

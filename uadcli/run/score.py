@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from uadcli.config import SCORES, DetectConfig, ReconstructionConfig, SiameseConfig, from_dict
 from uadcli.errors import UsageError, WeightsError
+from uadcli.imaging import template
 from uadcli.imaging.geometry import Array
 from uadcli.imaging.slices import GRID_AFFINE, from_slices, occupied, to_slices
 from uadcli.run.prepare import Prepared
@@ -170,7 +171,8 @@ def find(
     anomaly_map: Array, threshold: float, prepared: Prepared, config: DetectConfig
 ) -> tuple[NDArray[np.uint8], list[Component]]:
     """Labels and table of the components above the threshold; the smallest volume counts in the patient's space."""
-    return components(anomaly_map, threshold, config.scoring.min_volume_mm3 / prepared.size_factor, GRID_AFFINE)
+    smallest = config.scoring.min_volume_mm3 / prepared.size_factor
+    return components(anomaly_map, threshold, smallest, GRID_AFFINE, template.regions())
 
 
 def flagged_ml(table: list[Component], prepared: Prepared) -> float:

@@ -121,7 +121,7 @@ def publish(job: Job, scratch: Outputs) -> None:
     An old sidecar goes first: whenever a sidecar is there, the files beside it are those it describes.
     Raises `OutputError`.
     """
-    every = outputs.name(job.scan, job.files.map, "both", ("all",), False, html=True).paths
+    every = outputs.name(job.scan, job.files.map, "both", ("all", *outputs.COSTLY), False, html=True).paths
     old = [path for key, path in every.items() if key not in job.files.paths]
     try:
         for path in (job.files.paths["sidecar"], *old):

@@ -11,13 +11,13 @@ import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from uadcli import __version__
 from uadcli.config import CONTRASTS, DetectConfig, PreprocessConfig, TrainingConfig, read_toml, to_dict, to_toml
 from uadcli.console import Reporter
 from uadcli.errors import InputError, OutputError
-from uadcli.imaging.volume import file_sha256
+from uadcli.imaging.volume import file_sha256, with_temporary
 from uadcli.report import sidecar
 from uadcli.run.dataset import Case, find, prepare_all
 from uadcli.run.prepare import prepare_cached
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from uadcli.reconstruction.weights import ModelCard, Weights
     from uadcli.run.siamese import SiameseTrainer
     from uadcli.run.train import Trainer
+    from uadcli.scoring.gate import Gate
 
+GATE_FILE = "gate.safetensors"
 COLUMNS = ("subject", "part", "contrast", "scan", "sha256", "fault")
 RULE = "99.5th percentile of the scores inside the brain of {} healthy scans ({})"
 
@@ -87,6 +89,7 @@ def calibrate(run: Path, healthy: Path, *, workers: int, reporter: Reporter) -> 
     """
     from uadcli.run.calibrate import CALIBRATED
     from uadcli.run.calibrate import calibrate as calibration_of
+    from uadcli.run.gate import fit_gates
 
     config = read_run(run)
     cases = find(healthy, 0)
@@ -106,6 +109,10 @@ def calibrate(run: Path, healthy: Path, *, workers: int, reporter: Reporter) -> 
     with reporter.stage("calibration"):
         detect = DetectConfig(preprocess=config.preprocess)
         found = calibration_of(loaded, list(usable.values()), run / "cache", detect, CALIBRATED)
+    with reporter.stage("gate"):
+        training = [c for c in _usable(run) if c.part == "train"]
+        gates = fit_gates(loaded.model, training, list(usable.values()), run / "cache", config.preprocess)
+        _write_gates(run / GATE_FILE, gates, reporter)
     counts = Counter(c.contrast for c in usable.values())
     content = {**dataclasses.asdict(found), "scans": dict(counts), "research_use_only": sidecar.RESEARCH_USE}
     sidecar.write_json(run / "thresholds.json", content)
@@ -139,11 +146,31 @@ def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path
     card = dataclasses.replace(card, strengths=calibrated["strengths"])
     card = dataclasses.replace(card, contrasts=tuple(scans), scores={c: loaded.card.scores[c] for c in scans})
     out.mkdir(parents=True, exist_ok=True)
-    digest = weights.save(file, loaded.model, card, loaded.score_state)
+    digest = weights.save(file, loaded.model, card, loaded.score_state, _read_gates(run / GATE_FILE))
     registry.write(out, registry.Entry(name, file.name, digest, card.contrasts))
     (out / f"{name}.md").write_text(_card_text(card, digest, config), encoding="utf-8")
     reporter.info(f"sha256 {digest}")
     return file
+
+
+def _write_gates(path: Path, gates: dict[str, Gate], reporter: Reporter) -> None:
+    """Keep the gates of a run, also where there is none: an old file must not outlive its calibration."""
+    from safetensors.torch import save
+
+    from uadcli.run.gate import MIN_HELD_OUT, MIN_TRAINING, state_of
+
+    content = save(state_of(gates))
+    with_temporary(path, lambda temporary: temporary.write_bytes(content))
+    if not gates:
+        needed = f"{MIN_TRAINING} training and {MIN_HELD_OUT} healthy scans of a contrast"
+        reporter.warn(f"no out-of-distribution gate: it needs at least {needed}")
+
+
+def _read_gates(path: Path) -> dict[str, Any]:
+    """The gates of a run as tensors; none of a run that was calibrated before there were gates."""
+    from safetensors.torch import load
+
+    return load(path.read_bytes()) if path.exists() else {}
 
 
 def read_run(run: Path) -> TrainingConfig:

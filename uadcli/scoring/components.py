@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Component:
-    """One finding: volume, highest and mean score, and the places of centre and peak in mm of the map's world space."""
+    """One finding: volume, highest and mean score, and the places of centre and peak in mm of the map's world space.
+
+    `regions` are pairs of a number of the atlas and the part (0..1) of the finding in it, the largest first; they do
+    not add up to 1 where a part lies outside all regions, and are empty without an atlas.
+    """
 
     index: int
     volume_mm3: float
@@ -18,6 +22,7 @@ class Component:
     mean: float
     centroid_mm: tuple[float, float, float]
     peak_mm: tuple[float, float, float]
+    regions: tuple[tuple[int, float], ...] = ()
 
     @property
     def volume_ml(self) -> float:
@@ -25,16 +30,20 @@ class Component:
 
 
 def components(
-    anomaly_map: NDArray[np.float32], threshold: float, min_volume_mm3: float, affine: NDArray[np.float64]
+    anomaly_map: NDArray[np.float32],
+    threshold: float,
+    min_volume_mm3: float,
+    affine: NDArray[np.float64],
+    atlas: NDArray[np.uint8] | None = None,
 ) -> tuple[NDArray[np.uint8], list[Component]]:
     """Threshold a map (X, Y, Z) and drop 26-connected components smaller than `min_volume_mm3` (method 7, step 4).
 
     Components are counted with their cavities against the minimum; `min_volume_mm3` <= 0 keeps all. Returns the
     components' labels, 1 for the largest and so on downwards, 0 for none, and one `Component` for each, whose volume
-    is without cavities; labels beyond 255 share 255.
+    is without cavities; labels beyond 255 share 255. `atlas` (X, Y, Z) numbers regions from 1, 0 is none.
     """
     labels, found = label_components(anomaly_map > threshold, min_volume_mm3, affine)
-    table = describe(labels, len(found), anomaly_map, affine)
+    table = describe(labels, len(found), anomaly_map, affine, atlas)
     return np.minimum(labels, 255).astype(np.uint8), table
 
 
@@ -60,7 +69,11 @@ def label_components(
 
 
 def describe(
-    labels: NDArray[np.int32], count: int, anomaly_map: NDArray[np.float32], affine: NDArray[np.float64]
+    labels: NDArray[np.int32],
+    count: int,
+    anomaly_map: NDArray[np.float32],
+    affine: NDArray[np.float64],
+    atlas: NDArray[np.uint8] | None = None,
 ) -> list[Component]:
     """The table of the components 1 ... count of `labels`, in one pass for all of them."""
     if count == 0:
@@ -74,9 +87,33 @@ def describe(
     order = np.lexsort((-scores, which))  # by component, the highest score first
     top = order[np.cumsum(sizes) - sizes]
     volumes = sizes * abs(float(np.linalg.det(affine[:3, :3])))
+    places: list[tuple[tuple[int, float], ...]] = [()] * count
+    if atlas is not None:
+        places = _shares(which, atlas.ravel()[flat], sizes)
     return [
-        Component(i + 1, float(volumes[i]), float(scores[top[i]]), float(mean[i]), _point(centre[i]), _point(world[t]))
+        Component(
+            i + 1,
+            float(volumes[i]),
+            float(scores[t]),
+            float(mean[i]),
+            _point(centre[i]),
+            _point(world[t]),
+            places[i],
+        )
         for i, t in enumerate(top)
+    ]
+
+
+def _shares(
+    which: NDArray[np.integer], region: NDArray[np.uint8], sizes: NDArray[np.int64]
+) -> list[tuple[tuple[int, float], ...]]:
+    """For each component the regions that its voxels lie in and the part of them in each, the largest first."""
+    count = np.zeros((len(sizes), 256), dtype=np.int64)
+    np.add.at(count, (which, region), 1)
+    order = np.argsort(-count[:, 1:], axis=1, kind="stable") + 1
+    return [
+        tuple((int(r), float(here[r] / size)) for r in ranked if here[r])
+        for here, ranked, size in zip(count, order, sizes, strict=True)
     ]
 
 

@@ -56,12 +56,15 @@ def assess(
     *,
     stretch: float | None = None,
     similarity: float | None = None,
+    distance: float | None = None,
+    distance_limit: float | None = None,
 ) -> Quality:
     """Judge brain volume (ml), Dice of the registered brain mask with the template's, and how much the border cuts.
 
     `stretch` is the ratio of the largest to the smallest scaling of the registration. `similarity` with the template
-    (0..1) is judged where the limits say how. None and NaN are `not computed`; so is the scan's verdict if nothing was
-    computed.
+    (0..1) is judged where the limits say how; `distance` from the training scans of the model is at most a warning,
+    beyond the limit that held-out healthy scans gave it. None and NaN are `not computed`; so is the scan's verdict if
+    nothing was computed.
     """
     limits = limits or Limits()
     overlap, fair_overlap = (limits.overlap_pass, NO_LIMIT), (limits.overlap_warn, NO_LIMIT)
@@ -82,6 +85,9 @@ def assess(
         good, fair = limits.similarity
         text = "similarity of the registered scan to the template"
         checks.append(_check("similarity", similarity, (good, NO_LIMIT), (fair, NO_LIMIT), text))
+    if distance_limit is not None:
+        text = "distance of the scan from those that the model was trained on"
+        checks.append(_check("distance", distance, (0.0, distance_limit), (0.0, NO_LIMIT), text))
     counted = [c.verdict for c in checks if c.verdict in VERDICTS]
     return Quality(max(counted, key=VERDICTS.index, default=NOT_COMPUTED), tuple(checks))
 

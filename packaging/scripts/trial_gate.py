@@ -1,0 +1,99 @@
+"""Which scans lie beyond the out-of-distribution gate: healthy ones, patients, and inputs that are wrong.
+
+    python packaging/scripts/trial_gate.py DATA [--cache .cache] [--weights FILE]
+
+The gate is fitted here, as the export does it: training scans give the cloud, held-out healthy scans (IXI val; the
+tumour-free slices of 6 TCGA-LGG patients) the limit. The held-out row is set beside limits that it had a part in, so
+that none of it can lie beyond. Wrong inputs are made from the whole held-out scans.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from uadcli import device
+from uadcli.config import DetectConfig
+from uadcli.reconstruction import weights
+from uadcli.run.development import Case, cases
+from uadcli.run.gate import brain_slices, fit_gates, vectors
+from uadcli.run.prepare import prepare_cached
+from uadcli.scoring.gate import MARGIN, Gate, distance
+
+CONFIG = DetectConfig().preprocess
+
+
+def wrong(x: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray]]:
+    """A scaled scan (96, 96, 80) turned into what it should not be."""
+    shuffled = np.zeros_like(x)
+    shuffled[mask] = rng.permutation(x[mask])
+    rim = mask & ~ndimage.binary_erosion(mask, iterations=2)
+    ct = np.where(x < 0.2, 0.25, 0.55 - 0.1 * x) + rng.normal(0, 0.03, x.shape)  # flat brain, dark fluid, bright bone
+    yield "noise in the brain mask", np.where(mask, rng.random(x.shape), 0)
+    yield "voxels shuffled", shuffled
+    yield "contrast inverted", np.where(mask, 1 - x, 0)
+    yield "CT-like", np.where(mask, np.clip(np.where(rim, 1, ct), 0, 1), 0)
+    yield "constant", np.where(mask, 0.6, 0)
+    yield "upside down", x[:, :, ::-1]
+    yield "front to back", x[:, ::-1]
+    yield "turned by 90 degrees", np.rot90(x, axes=(0, 1))
+    yield "blurred, 14 mm", np.where(mask, ndimage.gaussian_filter(x, 3), 0)
+    yield "left to right (not wrong in itself)", x[::-1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--cache", type=Path, default=Path(".cache"))
+    parser.add_argument("--weights")
+    arguments = parser.parse_args()
+    device.bound_threads(None)
+    model = weights.load(*weights.find(arguments.weights)).model
+    every = cases(arguments.data)
+    training, held_out = ([c for c in every if c.part == part] for part in ("train", "val"))
+    gates = fit_gates(model, training, held_out, arguments.cache, CONFIG)
+    found: dict[tuple[str, str], list[float]] = {}
+
+    def note(contrast: str, name: str, x: np.ndarray) -> None:
+        x = np.ascontiguousarray(x, dtype=np.float32)
+        slices = brain_slices(x > 0)
+        one: Gate = gates[contrast]
+        value = distance(one.mean, one.whitening, (vectors(model, x, slices), slices)) if len(slices) else None
+        found.setdefault((contrast, name), []).append(np.inf if value is None else value)
+
+    for case in (c for c in every if c.part != "train"):
+        prepared = prepare_cached(case.scan, CONFIG, arguments.cache)
+        x = prepared.scaled(CONFIG)
+        for contrast in gates:
+            if contrast == case.contrast:
+                note(contrast, kind(case), x)
+            else:
+                note(contrast, f"{case.contrast} taken for {contrast}", x)
+        if case.part == "val":
+            rng = np.random.default_rng(int(case.scan.stat().st_size))
+            for name, other in wrong(x, prepared.mask, rng):
+                note(case.contrast, name, other)
+    print("| gate | input | scans | distance / limit, median | range | beyond |\n|---|---|---|---|---|---|")
+    for contrast, one in gates.items():
+        for (of, name), values in found.items():
+            if of == contrast:
+                ratio = np.array(values) / one.limit
+                spread = f"{np.median(ratio):.2f} | {ratio.min():.2f} to {ratio.max():.2f}"
+                print(f"| {contrast} | {name} | {len(ratio)} | {spread} | {(ratio > 1).sum()} of {len(ratio)} |")
+    print({contrast: round(one.limit, 3) for contrast, one in gates.items()}, f"margin {MARGIN}")
+
+
+def kind(case: Case) -> str:
+    """The row of a scan that is what it should be."""
+    sick = {"tcga_lgg": "glioma patients", "mslub_mni": "multiple sclerosis"}
+    if case.part == "val":
+        return "healthy, held out" if case.lesions is None else "glioma patients, held out (whole scans)"
+    return sick.get(case.source, f"healthy, other scanner ({case.source})")
+
+
+if __name__ == "__main__":
+    main()

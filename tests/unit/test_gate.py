@@ -1,0 +1,241 @@
+"""The out-of-distribution gate: what is like the training scans passes, also with a lesion; what is not lies beyond."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import scenes
+import torch
+
+from uadcli.config import DetectConfig, ModelConfig
+from uadcli.console import Reporter
+from uadcli.errors import InputError, QualityError
+from uadcli.imaging import template
+from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
+from uadcli.imaging.volume import read_scan
+from uadcli.reconstruction import weights
+from uadcli.reconstruction.model import ConditionedDiffusion
+from uadcli.reconstruction.weights import ModelCard
+from uadcli.report import sidecar
+from uadcli.run import detect, gate, outputs, stages
+from uadcli.run.contrast import FoundContrast
+from uadcli.run.dataset import Case
+from uadcli.run.detect import DetectOptions, ReadyScan
+from uadcli.run.prepare import Prepared
+from uadcli.scoring import gate as cloud
+
+CARD = ModelCard(
+    "m", "1", ("T1w", "FLAIR"), {"T1w": "absolute", "FLAIR": "absolute"}, {"absolute": {"T1w": 0.2, "FLAIR": 0.2}},
+    "rule", (500,), "[0, 1]", "none", "CC0", 3,
+)  # fmt: skip
+MASK = template.on_grid("mni_brain_mask") > 0
+HEAD = np.where(MASK, template.on_grid("mni_head_T1w", 1) / 255, 0).astype(np.float32)
+
+
+def healthy(seed: int) -> np.ndarray:
+    """A brain (96, 96, 80) in [0, 1] with a contrast, bias and noise of its own."""
+    rng = np.random.default_rng(seed)
+    x, y, z = (np.linspace(-1, 1, n) for n in GRID_SHAPE)
+    bias = 1 + rng.normal(0, 0.04) * x[:, None, None] + rng.normal(0, 0.04) * y[:, None] + rng.normal(0, 0.04) * z
+    image = np.clip(HEAD, 0, 1) ** rng.uniform(0.85, 1.15) * bias + rng.normal(0, 0.02, GRID_SHAPE)
+    whole = np.where(MASK, np.clip(image, 0.01, 1), 0).astype(np.float32)
+    return prepared(whole).scaled(DetectConfig().preprocess)  # scaling once more changes nothing
+
+
+def prepared(x: np.ndarray) -> Prepared:
+    return Prepared((x * 900).astype(np.float32), MASK, np.eye(4), "none", 1400.0, 0.0, 0.95, 0.5)
+
+
+def wrong(x: np.ndarray) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(7)
+    shuffled = x.copy()
+    shuffled[MASK] = rng.permutation(x[MASK])
+    return {
+        "noise": np.where(MASK, rng.random(GRID_SHAPE), 0).astype(np.float32),
+        "shuffled": shuffled,
+        "inverted": np.where(MASK, 1 - x, 0).astype(np.float32),
+    }
+
+
+@pytest.fixture(scope="module")
+def model() -> ConditionedDiffusion:
+    from uadcli.config import EncoderConfig, UNetConfig
+
+    torch.manual_seed(3)
+    encoder = EncoderConfig(blocks=(1, 1), width=8, condition=16, norm="group", unshuffle=2)
+    unet = UNetConfig(channels=8, multipliers=(1, 2), blocks=1, unshuffle=2, head_channels=8, embedding=16)
+    return ConditionedDiffusion(ModelConfig(unet=unet, encoder=encoder)).eval()
+
+
+@pytest.fixture(scope="module")
+def fitted(model: ConditionedDiffusion) -> cloud.Gate:
+    slices = gate.brain_slices(MASK)
+    parts = [(gate.vectors(model, healthy(seed), slices), slices) for seed in range(16)]
+    return cloud.fit(parts[:10], parts[10:], GRID_SHAPE[2])
+
+
+@pytest.fixture
+def loaded(model: ConditionedDiffusion, fitted: cloud.Gate, tmp_path: Path) -> weights.Weights:
+    weights.save(tmp_path / "m.safetensors", model, CARD, None, gate.state_of({"T1w": fitted}))
+    return weights.load(tmp_path / "m.safetensors")
+
+
+def test_healthy_scans_pass_and_so_do_those_with_a_lesion(loaded: weights.Weights) -> None:
+    for seed in range(30, 34):
+        x = healthy(seed)
+        assert gate.measure(loaded, x, MASK, "T1w").beyond is False
+        lesion = (np.linalg.norm(scenes.world() - (-30.0, -10.0, 28.0), axis=-1) < 20) & MASK
+        sick = gate.measure(loaded, np.where(lesion, 0.1, x).astype(np.float32), MASK, "T1w")
+        assert sick.beyond is False
+
+
+@pytest.mark.parametrize("kind", ["noise", "shuffled", "inverted"])
+def test_wrong_inputs_lie_beyond(kind: str, loaded: weights.Weights) -> None:
+    found = gate.measure(loaded, wrong(healthy(40))[kind], MASK, "T1w")
+    assert found.beyond is True
+    assert found.note == ""
+
+
+def test_it_survives_the_weight_file_and_old_weights_have_none(
+    loaded: weights.Weights, fitted: cloud.Gate, model: ConditionedDiffusion, tmp_path: Path
+) -> None:
+    again = gate.gate_of(loaded.gate_state, "T1w")
+    assert again is not None
+    assert np.array_equal(again.mean, fitted.mean, equal_nan=True)
+    assert np.array_equal(again.whitening, fitted.whitening)
+    assert again.limit == pytest.approx(fitted.limit)
+    weights.save(tmp_path / "old.safetensors", model, CARD)
+    old = weights.load(tmp_path / "old.safetensors")
+    assert old.gate_state == {}
+    for found in (gate.measure(old, healthy(0), MASK, "T1w"), gate.measure(loaded, healthy(0), MASK, "FLAIR")):
+        assert (found.value, found.limit, found.beyond) == (None, None, None)
+        assert "no cloud" in found.note
+
+
+def test_a_model_without_encoder_has_no_gate(model: ConditionedDiffusion) -> None:
+    plain = ConditionedDiffusion(dataclasses.replace(model.config, conditioned=False))
+    one = weights.Weights(plain, CARD, Path("x"), "")
+    assert gate.measure(one, healthy(0), MASK, "T1w").note == gate.NO_ENCODER
+    assert gate.fit_gates(plain, [], [], Path("x"), DetectConfig().preprocess) == {}
+
+
+def test_too_little_brain_is_not_measured(loaded: weights.Weights) -> None:
+    found = gate.measure(loaded, healthy(0), np.zeros_like(MASK), "T1w")
+    assert (found.value, found.beyond, found.note) == (None, None, gate.FEW)
+    assert found.limit is not None
+
+
+def test_the_whitening_is_the_inverse_of_the_shrunk_covariance() -> None:
+    rng = np.random.default_rng(0)
+    mix = rng.normal(size=(4, 4))
+    parts = [(rng.normal(size=(30, 4)) @ mix, np.full(30, 5)) for _ in range(8)]
+    mean, whitening = cloud.fit_cloud(parts, 20)
+    rest = np.concatenate([v for v, _ in parts]) - mean[5]
+    covariance = rest.T @ rest / len(rest)
+    shrunk = 0.9 * covariance + 0.1 * np.trace(covariance) / 4 * np.eye(4)
+    assert whitening @ whitening.T @ shrunk == pytest.approx(np.eye(4), abs=0.02)
+    assert mean[5] == pytest.approx(np.concatenate([v for v, _ in parts]).mean(axis=0), abs=2e-3)
+    assert np.isnan(mean[15]).all()  # nothing was there to learn from
+    vectors = rng.normal(size=(3, 4))
+    dense = [np.sqrt((v - mean[5]) @ np.linalg.inv(shrunk) @ (v - mean[5]) / 4) for v in vectors]
+    assert cloud.slice_distances(mean, whitening, (vectors, np.full(3, 5))) == pytest.approx(dense, rel=0.02)
+
+
+def test_a_cloud_needs_scans() -> None:
+    part = (np.random.default_rng(0).normal(size=(5, 3)), np.arange(5))
+    with pytest.raises(InputError, match="two training"):
+        cloud.fit([part], [part], 10)
+    with pytest.raises(InputError, match="held-out"):
+        cloud.fit([part, part], [], 10)
+    with pytest.raises(InputError, match="do not differ"):
+        cloud.fit_cloud([(np.ones((5, 3)), np.arange(5))] * 2, 10)
+
+
+def test_gates_are_made_where_there_are_scans_enough(
+    model: ConditionedDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "prepare_cached", lambda scan, config, cache: prepared(healthy(int(scan.name))))
+    monkeypatch.setattr(gate, "healthy_slices", lambda case, prepared: np.arange(30, 40))
+    training = [Case(str(i), "s", "train", "T1w", Path(str(i))) for i in range(10)]
+    held = [Case(str(i), "s", "val", "T1w", Path(str(i))) for i in range(10, 15)]
+    held += [Case("f", "s", "val", "FLAIR", Path("99"))]
+    assert set(gate.fit_gates(model, training, held, Path("x"), DetectConfig().preprocess)) == {"T1w"}
+    assert gate.fit_gates(model, training[:9], held, Path("x"), DetectConfig().preprocess) == {}
+
+
+# whole second halves of a detection, on scans that lie on the template already
+
+
+def ready(x: np.ndarray, folder: Path) -> ReadyScan:
+    image = nib.Nifti1Image((x * 900).astype(np.int16), GRID_AFFINE)
+    image.set_sform(GRID_AFFINE, 1)
+    image.to_filename(folder / "scan.nii.gz")
+    return ReadyScan(read_scan(folder / "scan.nii.gz"), prepared(x), MASK, FoundContrast("T1w", "option"))
+
+
+def finish(loaded: weights.Weights, x: np.ndarray, folder: Path, **more: object) -> dict:
+    options = DetectOptions(weights=str(loaded.path), threshold="0.2", device="cpu", **more)
+    files = outputs.plan(folder / "scan.nii.gz", folder / "map.nii.gz", "native", options.save, False, True)
+    reporter = Reporter(silent=True)
+    return detect.finish(ready(x, folder), files, DetectConfig(), options, "cpu", reporter).sidecar
+
+
+def test_the_sidecar_says_so_and_strict_refuses(loaded: weights.Weights, tmp_path: Path) -> None:
+    good = finish(loaded, healthy(30), tmp_path)
+    assert good["gate"]["beyond"] is False
+    assert 0 < good["gate"]["value"] <= good["gate"]["limit"]
+    assert not [w for w in good["warnings"] if "distance" in w]
+    sidecar.refuse_failed(tmp_path / "scan.nii.gz", good)
+    bad = finish(loaded, wrong(healthy(30))["inverted"], tmp_path)
+    assert bad["gate"]["beyond"] is True
+    assert bad["qc"]["verdict"] == "warn"
+    assert [w for w in bad["warnings"] if "distance" in w and "trained on" in w]
+    assert sidecar.is_complete(json.loads((tmp_path / "map.json").read_text()))
+    with pytest.raises(QualityError, match="unlike those") as caught:
+        sidecar.refuse_failed(tmp_path / "scan.nii.gz", bad)
+    assert caught.value.exit_code == 7
+
+
+def test_old_weights_say_null_and_why(loaded: weights.Weights, model: ConditionedDiffusion, tmp_path: Path) -> None:
+    weights.save(tmp_path / "m.safetensors", model, CARD)
+    found = finish(loaded, healthy(30), tmp_path)
+    assert found["gate"] == {"value": None, "limit": None, "note": gate.ABSENT, "beyond": None}
+    assert found["stability"] is None
+    assert "distance" not in {check["name"] for check in found["qc"]["checks"]}
+    sidecar.refuse_failed(tmp_path / "scan.nii.gz", found)
+
+
+def test_uncertainty_and_stability_of_a_detection(loaded: weights.Weights, tmp_path: Path) -> None:
+    plain = finish(loaded, healthy(31), tmp_path)
+    before = (tmp_path / "map.nii.gz").read_bytes()
+    assert not (tmp_path / "map_uncertainty.nii.gz").exists()
+    found = finish(loaded, healthy(31), tmp_path, save=("uncertainty",), stability=2)
+    assert (tmp_path / "map.nii.gz").read_bytes() == before  # repeats do not change the map
+    assert found["anomaly"] == plain["anomaly"]
+    image = nib.load(tmp_path / "map_uncertainty.nii.gz")
+    assert image.shape == GRID_SHAPE
+    assert image.get_data_dtype() == np.float32
+    spread = np.asarray(image.dataobj)
+    assert spread.min() >= 0
+    assert spread[MASK].max() > 0
+    assert spread[~MASK].max() == 0
+    assert found["stability"]["draws"] == 3
+    assert found["stability"]["seeds"] == [0, 1000, 2000]
+    assert 0 < found["stability"]["correlation_min"] <= found["stability"]["correlation_mean"] <= 1
+    low, high = found["stability"]["volume_ml"]
+    assert low <= plain["anomaly"]["volume_ml"] <= high
+    assert found["requested"]["stability"] == 2
+    again = finish(loaded, healthy(31), tmp_path, save=("uncertainty",), stability=2)
+    assert again["stability"] == found["stability"]
+
+
+def test_old_files_of_every_kind_are_cleared_by_a_batch() -> None:
+    every = outputs.name(Path("a.nii.gz"), None, "both", ("all", *outputs.COSTLY), False, html=True).paths
+    assert {"recon", "brain", "transform", "uncertainty", "page"} <= set(every)
+    assert "uncertainty" not in outputs.name(Path("a.nii.gz"), None, "both", ("all",), False).paths
+    assert stages.publish.__doc__

@@ -1,0 +1,70 @@
+"""A detection repeated with other noise: the uncertainty of each voxel, and how much the findings move."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from uadcli.config import DetectConfig
+from uadcli.imaging.geometry import Array
+from uadcli.run import score
+from uadcli.run.prepare import Prepared
+from uadcli.scoring import stability
+
+if TYPE_CHECKING:
+    from uadcli.reconstruction.reconstructors import Progress
+    from uadcli.reconstruction.weights import Weights
+
+UNCERTAINTY_REPEATS = 4  # beside the map itself, where only the uncertainty is asked for
+STRIDE = 1000  # between the seeds, since the Mahalanobis score takes the ten that follow each
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """The `uncertainty` (96, 96, 80), and the `stability` as the sidecar has it; None where it was not asked for."""
+
+    uncertainty: Array | None = None
+    stability: dict[str, Any] | None = None
+
+
+def repeat(
+    loaded: Weights,
+    x: Array,
+    prepared: Prepared,
+    first: Array,
+    kind: str,
+    threshold: float,
+    config: DetectConfig,
+    asked: int | None,
+    uncertain: bool,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Repeats:
+    """Repeat reconstruction and score with other seeds and compare with the `first` map of the scaled scan x.
+
+    `asked` is the number of repeats for the stability; None is none. Without either request nothing is done.
+    """
+    if asked is None and not uncertain:
+        return Repeats()
+    count = asked or UNCERTAINTY_REPEATS
+    seeds = [config.reconstruction.seed + STRIDE * i for i in range(count + 1)]
+    maps = [first]
+    for done, seed in enumerate(seeds[1:], start=1):
+        again = dataclasses.replace(config, reconstruction=dataclasses.replace(config.reconstruction, seed=seed))
+        recon = score.reconstruct(loaded, x, prepared.mask, again.reconstruction, device)
+        maps.append(score.score(loaded, x, recon, prepared.mask, kind, again, device))
+        if progress:
+            progress(done, count)
+    spread = stability.uncertainty(maps) if uncertain else None
+    if asked is None:
+        return Repeats(spread)
+    found = [score.find(m, threshold, prepared, config) for m in maps]
+    moved = stability.compare(
+        maps,
+        [labels > 0 for labels, _ in found],
+        prepared.mask,
+        [score.flagged_ml(table, prepared) for _, table in found],
+        [len(table) for _, table in found],
+    )
+    return Repeats(spread, {"seeds": seeds, **dataclasses.asdict(moved)})
