@@ -98,7 +98,7 @@ def fit_gates(
         return {}
 
     def parts(cases: Sequence[Case], contrast: str) -> list[Part]:
-        found = []
+        found: list[Part] = []
         for case in (c for c in cases if c.contrast == contrast):
             prepared = prepare_cached(case.scan, config, cache)
             slices = healthy_slices(case, prepared)
