@@ -17,6 +17,9 @@ from uadcli.config import TrainingConfig, preset, read_toml, to_toml
         ["train", "data"],
         ["train", "--out", "run"],
         ["train", "d", "--out", "r", "--resume", "r"],
+        ["train", "--smoke", "d"],
+        ["train", "--smoke", "--resume", "r"],
+        ["train", "--smoke", "--out", "r"],
         ["export", "r"],
     ],
 )

@@ -19,6 +19,7 @@ Healthy = Annotated[Path, typer.Argument(metavar="HEALTHY", help="Folder of heal
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the run.")]
 Resume = Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a run.")]
 Check = Annotated[bool, typer.Option("--check", help="Only read every file once and say what is wrong.")]
+Smoke = Annotated[bool, typer.Option("--smoke", help="Try every step once on made-up scans, in under 2 minutes.")]
 PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the settings as TOML.")]
 Profile = Annotated[
     str, typer.Option("--profile", metavar="small|reference", help="Sizes of the model; reference: as published.")
@@ -34,6 +35,7 @@ def train(
     out: Out = None,
     resume: Resume = None,
     check: Check = False,
+    smoke: Smoke = False,
     print_config: PrintConfig = False,
     profile: Profile = "small",
     config: o.ConfigFile = None,
@@ -51,7 +53,7 @@ def train(
     if print_config:
         return typer.echo(to_toml(settings), nl=False)
     with o.reporter(given) as reporter:
-        typer.echo(_work(data, out, resume, check, settings, workers, threads, reporter))
+        typer.echo(_work(data, out, resume, check, smoke, settings, workers, threads, reporter))
 
 
 def _work(
@@ -59,19 +61,24 @@ def _work(
     out: Path | None,
     resume: Path | None,
     check: bool,
+    smoke: bool,
     settings: TrainingConfig,
     workers: int,
     threads: int | None,
     reporter: Reporter,
 ) -> object:
-    """What `uad train` prints, after the one of its three kinds of work that was asked for."""
+    """What `uad train` prints, after the one of its kinds of work that was asked for."""
+    if smoke and data is None and resume is None and not check:
+        return _tried(out, workers, threads, reporter)
+    if smoke:
+        raise UsageError("--smoke makes its own scans", hint="Give it without DATA, --resume and --check.")
     if data is not None and check:
         return _checked(data, settings)
     if data is not None and out is not None and resume is None:
         return _begin(data, out, settings, workers, threads, reporter)
     if resume is not None and data is None and out is None:
         return _go_on(resume, settings, threads, reporter)
-    raise UsageError("neither DATA --out RUN, --resume RUN nor --check DATA", hint="See `uad train --help`.")
+    raise UsageError("neither DATA --out RUN, --resume RUN, --check DATA nor --smoke", hint="See `uad train --help`.")
 
 
 def _settings(profile: str, config: Path | None, resume: Path | None, assignments: list[str]) -> TrainingConfig:
@@ -86,6 +93,19 @@ def _checked(data: Path, settings: TrainingConfig) -> str:
     from uadcli.run import dataset
 
     return dataset.in_words(dataset.check(dataset.find(data, settings.validation_share)))
+
+
+def _tried(out: Path | None, workers: int, threads: int | None, reporter: Reporter) -> str:
+    from tempfile import TemporaryDirectory
+
+    from uadcli import device
+    from uadcli.run.smoke import smoke
+
+    device.bound_threads(threads)
+    if out is not None and out.exists() and any(out.iterdir()):
+        raise UsageError(f"{out} is not empty", hint="Give an empty folder, or none.")
+    with TemporaryDirectory(prefix="uad-smoke-") as temporary:
+        return smoke(out or Path(temporary), workers=workers, reporter=reporter)
 
 
 def _begin(

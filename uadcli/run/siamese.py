@@ -246,7 +246,7 @@ def fit(trainer: SiameseTrainer, maker: ExampleMaker, folder: Path, reporter: Re
     credit = 0.0
     try:
         while trainer.done < config.steps:
-            while len(pool) < 12:  # enough to begin with; the pool grows to its size as it goes
+            while len(pool) < min(12, config.pool):  # enough to begin with; the pool grows to its size as it goes
                 pool.append(maker.draw())
             losses.append(trainer.step(pool, rng))
             credit += config.batch_size / (config.draws * 60)  # a volume has about 60 usable slices
