@@ -48,7 +48,7 @@ bench: $(READY)  ## seconds per stage, peak memory, and the network's share of t
 eval-dev: $(READY)  ## the development cases beside the plain baseline
 	$(BIN)/python packaging/scripts/eval_dev.py $(DATA)
 
-train-default: $(READY)  ## train the model that comes along; goes on from runs/default/checkpoint.pt
+train-default: $(READY)  ## train the model that comes along; goes on from runs/default/last.pt
 	$(BIN)/python packaging/scripts/train_default.py $(DATA)
 
 clean:  ## remove what the targets made, but neither caches of scans nor runs

@@ -7,7 +7,7 @@ triangles; every lattice point within reach adds (2 - d^2)^4 <g, d>, with a grad
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -75,6 +75,12 @@ def slice_noise(
     return np.stack(maps)[:, None]
 
 
+@lru_cache(maxsize=2)
+def _bank(count: int, size: int, seed: int) -> Tensor:
+    maps = [simplex_noise((size, size), np.random.SeedSequence([seed, i])) for i in range(count)]
+    return torch.from_numpy(np.stack(maps))
+
+
 class NoiseBank:
     """Precomputed simplex maps for training: a random window of a random map, turned, flipped and of random sign.
 
@@ -84,11 +90,10 @@ class NoiseBank:
     def __init__(self, count: int = 256, size: int = 144, seed: int = 0) -> None:
         self.count, self.size, self.seed = count, size, seed
 
-    @cached_property
+    @property
     def maps(self) -> Tensor:
-        """The maps (count, size, size); some seconds of work, which a trainer that is only read does not need."""
-        sequences = (np.random.SeedSequence([self.seed, i]) for i in range(self.count))
-        return torch.from_numpy(np.stack([simplex_noise((self.size, self.size), one) for one in sequences]))
+        """The maps (count, size, size); some seconds of work, done when they are first needed."""
+        return _bank(self.count, self.size, self.seed)
 
     def draw(self, batch: int, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
         """Noise (batch, 1, H, W) from the generator's state alone."""

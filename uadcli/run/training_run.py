@@ -1,7 +1,7 @@
 """`uad train`, `uad calibrate` and `uad export`: from a folder of healthy scans to weights that `uad detect` uses.
 
 A run is a folder: `config.toml`, `data.tsv` (which scan is on which side of the split, which failed), `cache/`,
-`checkpoint.pt` and `log.csv` of the reconstruction, `siamese/` with those of the score, `thresholds.json`.
+`last.pt`, its tensors and `log.csv` of the reconstruction, `siamese/` with those of the score, `thresholds.json`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def resume(out: Path, config: TrainingConfig, *, reporter: Reporter) -> None:
     """Go on with a run from its checkpoints; of the settings, only the numbers of steps may have changed.
 
     Raises `InputError` if there is no run, or it has too few scans."""
-    from uadcli.run import siamese
+    from uadcli.run import checkpoint, siamese
     from uadcli.run import train as reconstruction
     from uadcli.run.training_data import load_slices
 
@@ -61,16 +61,16 @@ def resume(out: Path, config: TrainingConfig, *, reporter: Reporter) -> None:
             raise InputError(f"no usable scan in {part}", path=out / "data.tsv", hint="Give more healthy scans.")
     slices = {part: load_slices(chosen, out / "cache", config.preprocess) for part, chosen in parts.items()}
     reporter.info(f"{len(slices['train'].slices)} slices to train on, {len(slices['val'].slices)} for validation")
-    checkpoint = out / "checkpoint.pt"
-    if checkpoint.exists():
-        trainer = reconstruction.Trainer.load(checkpoint, steps=config.train.steps)
+    found = checkpoint.find(out)
+    if found:
+        trainer = reconstruction.Trainer.load(found, steps=config.train.steps)
     else:
         trainer = reconstruction.Trainer(config.model, config.train)
     with reporter.stage("reconstruction"):
         reconstruction.fit(trainer, slices["train"], slices["val"], out, reporter)
-    checkpoint = out / "siamese" / "checkpoint.pt"
-    if checkpoint.exists():
-        scorer = siamese.SiameseTrainer.load(checkpoint, steps=config.siamese.steps)
+    found = checkpoint.find(out / "siamese")
+    if found:
+        scorer = siamese.SiameseTrainer.load(found, steps=config.siamese.steps)
     else:
         scorer = siamese.SiameseTrainer(config.siamese)
     healthy = siamese.load_healthy(parts["train"], out / "cache", config.preprocess)
@@ -156,13 +156,14 @@ def read_run(run: Path) -> TrainingConfig:
 
 def _loaded(run: Path) -> Weights:
     """Model and score of a finished run. Raises `InputError` if one of them is not there yet."""
+    from uadcli.run import checkpoint
     from uadcli.run.siamese import SiameseTrainer
     from uadcli.run.train import Trainer
 
-    checkpoint, of_score = run / "checkpoint.pt", run / "siamese" / "checkpoint.pt"
-    if not checkpoint.exists() or not of_score.exists():
+    found, of_score = checkpoint.find(run), checkpoint.find(run / "siamese")
+    if not found or not of_score:
         raise InputError("is not trained to its end", path=run, hint=f"Go on: uad train --resume {run}.")
-    return _weights(run, Trainer.load(checkpoint), SiameseTrainer.load(of_score))
+    return _weights(run, Trainer.load(found), SiameseTrainer.load(of_score))
 
 
 def _weights(run: Path, trainer: Trainer, scorer: SiameseTrainer) -> Weights:

@@ -1,0 +1,109 @@
+"""What the trainings of reconstruction and score share: one careful step, the moving average, and checkpoints."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from uadcli.config import SiameseConfig, TrainConfig, to_dict
+from uadcli.errors import UadError
+from uadcli.run import checkpoint
+
+MAX_BAD_STEPS = 10
+
+
+class NotFiniteError(UadError):
+    """Too many losses in a row were not finite."""
+
+
+class Learner:
+    """A network in training, its moving average and its optimiser.
+
+    `done` counts all steps, `skipped` those whose loss or gradient was not finite, `bad_steps` such ones in a row.
+    """
+
+    config: TrainConfig | SiameseConfig
+    model: nn.Module
+    average: nn.Module
+    optimiser: torch.optim.Optimizer
+    done: int = 0
+    bad_steps: int = 0
+    skipped: int = 0
+    clip: float = 1.0
+
+    def descend(self, loss: Tensor) -> float:
+        """One update by a loss; returns it. A loss or gradient that is not finite changes no parameter: then NaN.
+
+        Raises `NotFiniteError` after ten such steps in a row.
+        """
+        config = self.config
+        for group in self.optimiser.param_groups:
+            group["lr"] = config.learning_rate * learning_rate(self.done, config.steps, config.warmup)
+        self.optimiser.zero_grad(set_to_none=True)
+        self.done += 1
+        if not torch.isfinite(loss):
+            return self._skip()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        if not torch.isfinite(norm):
+            return self._skip()
+        self.bad_steps = 0
+        self.optimiser.step()
+        move_average(self.average, self.model, config.ema, self.done)
+        return float(loss.detach())
+
+    def _skip(self) -> float:
+        self.bad_steps += 1
+        self.skipped += 1
+        if self.bad_steps >= MAX_BAD_STEPS:
+            raise NotFiniteError(
+                f"the loss was not finite in {MAX_BAD_STEPS} steps in a row", hint="Lower learning_rate and go on."
+            )
+        return math.nan
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds beside the networks; more in the classes below this one."""
+        return {
+            "train_config": to_dict(self.config),
+            "optimiser": self.optimiser.state_dict(),
+            "done": self.done,
+            "bad_steps": self.bad_steps,
+            "skipped": self.skipped,
+        }
+
+    def save(self, path: Path) -> None:
+        """Write all that decides the next step; see `checkpoint.write`."""
+        networks = {"model": self.model.state_dict(), "average": self.average.state_dict()}
+        checkpoint.write(path, self.state(), networks)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `save` wrote."""
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.done = state["done"]
+        self.bad_steps, self.skipped = state.get("bad_steps", 0), state.get("skipped", 0)
+
+
+def learning_rate(done: int, steps: int, warmup: int) -> float:
+    """The factor of the learning rate: warm-up, then half a cosine down to 2 % at the last step."""
+    if done < warmup:
+        return (done + 1) / warmup
+    part = min((done - warmup) / max(steps - warmup, 1), 1.0)
+    return 0.02 + 0.98 * (1 + math.cos(math.pi * part)) / 2
+
+
+@torch.no_grad()
+def move_average(average: nn.Module, model: nn.Module, ema: float, done: int) -> None:
+    """Move the parameters of `average` towards those of `model` after `done` steps, faster in the first ones.
+
+    Buffers, such as the statistics of a batch norm, are averages already and are taken over.
+    """
+    decay = min(ema, (1 + done) / (10 + done))
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+    for mine, its in zip(average.buffers(), model.buffers(), strict=True):
+        mine.copy_(its)
