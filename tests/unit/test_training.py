@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -16,7 +17,7 @@ from uadcli.config import ModelConfig, TrainConfig
 from uadcli.console import Reporter
 from uadcli.errors import InputError, UadError
 from uadcli.reconstruction.augment import augment, synthetic_lesions
-from uadcli.reconstruction.noise import NoiseBank
+from uadcli.reconstruction.noise import NoiseBank, simplex_noise
 from uadcli.run import checkpoint
 from uadcli.run.train import Trainer, fit
 from uadcli.run.training_data import SliceSet, from_t1
@@ -219,3 +220,21 @@ def test_made_contrasts_keep_the_physical_order_of_tissues(kind: str) -> None:
     assert none == 0
     assert grey > white
     assert (csf > grey) if kind == "T2w" else (csf < white)
+
+
+def test_noise_for_training_is_a_window_of_a_map_turned_flipped_and_signed() -> None:
+    """Each drawn map is found in the bank, by the sixteen ways of laying it."""
+    bank = NoiseBank(2, 8, 0)
+    maps = [simplex_noise((8, 8), np.random.SeedSequence([0, i])) for i in range(2)]
+    ways = []
+    for one in maps:
+        for top in range(3):
+            for left in range(3):
+                window = one[top : top + 6, left : left + 6]
+                for k in range(4):
+                    turned = np.rot90(window, k)
+                    ways += [turned, -turned, turned[:, ::-1], -turned[:, ::-1]]
+    drawn = bank.draw(40, (6, 6), torch.Generator().manual_seed(0))[:, 0].numpy()
+    found = [min(range(len(ways)), key=lambda i: np.abs(ways[i] - one).max()) for one in drawn]
+    assert all(np.array_equal(ways[i], one) for i, one in zip(found, drawn, strict=True))
+    assert len(set(found)) > 20

@@ -26,6 +26,9 @@ Profile = Annotated[
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a setting; may be repeated.")]
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Scans that are prepared at the same time.")]
+Gpus = Annotated[
+    int | None, typer.Option("--gpus", min=0, metavar="N", help="GPUs to train on; 0: the CPU.", show_default="1 or 0")
+]
 Folder = Annotated[Path, typer.Option("--output", "-o", help="Folder for the weights; its name is the model's.")]
 
 
@@ -41,6 +44,7 @@ def train(
     config: o.ConfigFile = None,
     assignments: Set = None,
     workers: Workers = 2,
+    gpus: Gpus = None,
     threads: o.Threads = None,
     verbose: o.Verbose = False,
     quiet: o.Quiet = False,
@@ -53,7 +57,7 @@ def train(
     if print_config:
         return typer.echo(to_toml(settings), nl=False)
     with o.reporter(given) as reporter:
-        typer.echo(_work(data, out, resume, check, smoke, settings, workers, threads, reporter))
+        typer.echo(_work(data, out, resume, check, smoke, settings, workers, gpus, threads, reporter))
 
 
 def _work(
@@ -64,6 +68,7 @@ def _work(
     smoke: bool,
     settings: TrainingConfig,
     workers: int,
+    gpus: int | None,
     threads: int | None,
     reporter: Reporter,
 ) -> object:
@@ -75,9 +80,9 @@ def _work(
     if data is not None and check:
         return _checked(data, settings)
     if data is not None and out is not None and resume is None:
-        return _begin(data, out, settings, workers, threads, reporter)
+        return _begin(data, out, settings, workers, gpus, threads, reporter)
     if resume is not None and data is None and out is None:
-        return _go_on(resume, settings, threads, reporter)
+        return _go_on(resume, settings, gpus, threads, reporter)
     raise UsageError("neither DATA --out RUN, --resume RUN, --check DATA nor --smoke", hint="See `uad train --help`.")
 
 
@@ -109,22 +114,28 @@ def _tried(out: Path | None, workers: int, threads: int | None, reporter: Report
 
 
 def _begin(
-    data: Path, out: Path, settings: TrainingConfig, workers: int, threads: int | None, reporter: Reporter
+    data: Path,
+    out: Path,
+    settings: TrainingConfig,
+    workers: int,
+    gpus: int | None,
+    threads: int | None,
+    reporter: Reporter,
 ) -> Path:
     from uadcli import device
     from uadcli.run import training_run
 
     device.bound_threads(threads)
-    training_run.train(data, out, settings, workers=workers, reporter=reporter)
+    training_run.train(data, out, settings, workers=workers, reporter=reporter, gpus=gpus)
     return out
 
 
-def _go_on(run: Path, settings: TrainingConfig, threads: int | None, reporter: Reporter) -> Path:
+def _go_on(run: Path, settings: TrainingConfig, gpus: int | None, threads: int | None, reporter: Reporter) -> Path:
     from uadcli import device
     from uadcli.run import training_run
 
     device.bound_threads(threads)
-    training_run.resume(run, settings, reporter=reporter)
+    training_run.resume(run, settings, reporter=reporter, gpus=gpus)
     return run
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from uadcli.config import SiameseConfig, TrainConfig, to_dict
-from uadcli.errors import UadError
+from uadcli.errors import UadError, UsageError
 from uadcli.run import checkpoint
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 MAX_BAD_STEPS = 10
 
@@ -34,6 +37,46 @@ class Learner:
     bad_steps: int = 0
     skipped: int = 0
     clip: float = 1.0
+    fabric: Fabric | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is, and where its batches are made."""
+        return torch.device("cpu") if self.fabric is None else self.fabric.device
+
+    @property
+    def processes(self) -> int:
+        """How many processes share each step."""
+        return 1 if self.fabric is None else self.fabric.world_size
+
+    @property
+    def rank(self) -> int:
+        """Which of the processes this one is; 0 writes and reports."""
+        return 0 if self.fabric is None else self.fabric.global_rank
+
+    def place(self, fabric: Fabric) -> None:
+        """Move to the fabric's device and share the steps among its processes; before `restore`."""
+        if self.config.batch_size % fabric.world_size:
+            raise UsageError(
+                f"batch_size {self.config.batch_size} is no multiple of {fabric.world_size} processes",
+                hint="Change it with --set.",
+            )
+        self.fabric = fabric
+        self.model, self.optimiser = fabric.setup(self.model, self.optimiser)
+        self.average.to(fabric.device)
+
+    def somewhere(self, fact: bool) -> bool:
+        """Whether something is so in any of the processes, which all ask at the same time."""
+        if self.fabric is None or self.processes == 1:
+            return fact
+        total = self.fabric.all_reduce(torch.tensor(float(fact), device=self.device), reduce_op="sum")
+        return bool(total > 0)  # type: ignore[operator]
+
+    def over_all(self, value: float) -> float:
+        """The mean of a number over the processes, which all ask at the same time."""
+        if self.fabric is None or self.processes == 1:
+            return value
+        return float(self.fabric.all_reduce(torch.tensor(value, device=self.device)))  # type: ignore[arg-type]
 
     def descend(self, loss: Tensor) -> float:
         """One update by a loss; returns it. A loss or gradient that is not finite changes no parameter: then NaN.
@@ -45,16 +88,19 @@ class Learner:
             group["lr"] = config.learning_rate * learning_rate(self.done, config.steps, config.warmup)
         self.optimiser.zero_grad(set_to_none=True)
         self.done += 1
-        if not torch.isfinite(loss):
+        if self.somewhere(not torch.isfinite(loss)):
             return self._skip()
-        loss.backward()
+        if self.fabric is None:
+            loss.backward()
+        else:
+            self.fabric.backward(loss)  # the mean of the processes' gradients
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
         if not torch.isfinite(norm):
             return self._skip()
         self.bad_steps = 0
         self.optimiser.step()
         move_average(self.average, self.model, config.ema, self.done)
-        return float(loss.detach())
+        return self.over_all(float(loss.detach()))
 
     def _skip(self) -> float:
         self.bad_steps += 1
@@ -76,9 +122,11 @@ class Learner:
         }
 
     def save(self, path: Path) -> None:
-        """Write all that decides the next step; see `checkpoint.write`."""
+        """Write all that decides the next step, in the first of the processes; see `checkpoint.write`."""
         networks = {"model": self.model.state_dict(), "average": self.average.state_dict()}
-        checkpoint.write(path, self.state(), networks)
+        state = self.state()  # gathered from all
+        if self.rank == 0:
+            checkpoint.write(path, state, networks)
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `save` wrote."""

@@ -11,11 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from uadcli.console import Reporter
+import numpy as np
+from numpy.typing import NDArray
+
+from uadcli.console import Reporter, duration
+from uadcli.report.training import Row
 from uadcli.run import checkpoint
 from uadcli.run.learner import Learner, NotFiniteError
-
-COLUMNS = ("step", "loss", "validation", "slices_per_s", "seconds_left", "skipped")
+from uadcli.run.progress import Log
 
 
 class Interruption:
@@ -60,18 +63,22 @@ def run(
     validate: Callable[[], float | None],
     folder: Path,
     reporter: Reporter,
+    *,
+    name: str,
+    sheet: Callable[[], NDArray[np.uint8]] | None = None,
 ) -> None:
     """Take steps up to `steps`; every `checkpoint_every` of them, and at the end, save, validate and write the log.
 
-    `step` returns the loss, or None if it was interrupted before it began. After Ctrl-C or SIGTERM the step at hand
-    ends, a checkpoint is written, and the signal takes its course. Ten bad steps in a row end the run with a
-    checkpoint of the network before them. Raises `UadError`.
+    `step` returns the loss, or None if it was interrupted before it began; `sheet` draws the same slices each time;
+    `name` is what the page calls the training. After Ctrl-C or SIGTERM the step at hand ends, a checkpoint is written,
+    and the signal takes its course. Ten bad steps in a row end the run with a checkpoint of the network before them.
+    Raises `UadError`.
     """
-    config, log = trainer.config, Log(folder / "log.csv")
+    config, log = trainer.config, Log(folder, name) if trainer.rank == 0 else None
     with interruptible() as stop:
         losses: list[float] = []
-        start = time.perf_counter()
-        while trainer.done < config.steps and not stop:
+        start, first, validation = time.perf_counter(), trainer.done, None
+        while trainer.done < config.steps and not trainer.somewhere(bool(stop)):
             try:
                 loss = step(stop)
             except NotFiniteError:
@@ -81,19 +88,36 @@ def run(
             if loss is None:
                 continue
             losses.append(loss)
-            if trainer.done % config.checkpoint_every == 0 or trainer.done == config.steps:
+            due = trainer.done % config.checkpoint_every == 0 or trainer.done == config.steps
+            if due:
                 trainer.save(folder / checkpoint.LAST)
-                pace = (time.perf_counter() - start) / len(losses)
-                left = (config.steps - trainer.done) * pace
-                row = (trainer.done, mean(losses), validate(), config.batch_size / pace, left, trainer.skipped)
-                log.write(row)
-                reporter.info(in_words(row))
+                validation = validate()
+            row = _row(trainer, losses, validation, time.perf_counter() - start)
+            reporter.progress(trainer.done - first, config.steps - first)
+            reporter.note(in_words(row))
+            if due:
+                if log:
+                    log.write(row, sheet() if sheet else None)
+                    reporter.info(in_words(row))
                 losses, start = [], time.perf_counter()
-        if stop:
+        if trainer.somewhere(bool(stop)):
             trainer.save(folder / checkpoint.LAST)
             reporter.info(f"stopped after step {trainer.done}; a checkpoint is written")
     if stop.received is not None:
         signal.raise_signal(stop.received)
+
+
+def _row(trainer: Learner, losses: Sequence[float], validation: float | None, seconds: float) -> Row:
+    """Where a training is, `seconds` after the losses began; the time of validation counts with the steps."""
+    config, pace = trainer.config, seconds / len(losses)
+    return {
+        "step": trainer.done,
+        "loss": mean(losses),
+        "validation": validation,
+        "slices_per_s": config.batch_size / pace,
+        "seconds_left": (config.steps - trainer.done) * pace,
+        "skipped": trainer.skipped,
+    }
 
 
 def mean(losses: Sequence[float]) -> float | None:
@@ -102,36 +126,11 @@ def mean(losses: Sequence[float]) -> float | None:
     return sum(finite) / len(finite) if finite else None
 
 
-def in_words(row: Sequence[float | None]) -> str:
+def in_words(row: Row) -> str:
     """A row of the log for people."""
-    from uadcli.console import duration
-
-    step, loss, validation, pace, left, skipped = row
-    parts = [f"step {step}: loss {_number(loss)}"]
-    parts += [f"validation {_number(validation)}"] if validation is not None else []
-    parts += [f"{pace:.1f} slices/s", f"{duration(left or 0)} left"]
-    parts += [f"{skipped} steps skipped"] if skipped else []
+    loss, validation = row["loss"], row["validation"]
+    parts = [f"step {row['step']}: loss " + ("not finite" if loss is None else f"{loss:.4f}")]
+    parts += [f"validation {validation:.4f}"] if validation is not None else []
+    parts += [f"{row['slices_per_s']:.1f} slices/s", f"{duration(row['seconds_left'] or 0)} left"]
+    parts += [f"{row['skipped']} steps skipped"] if row["skipped"] else []
     return ", ".join(parts)
-
-
-def _number(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.4f}"
-
-
-class Log:
-    """`log.csv`: a line for each stop on the way; a number that is not known is empty."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        head = ",".join(COLUMNS)
-        if path.exists() and path.read_text(encoding="utf-8").split("\n", 1)[0] != head:
-            path.replace(path.with_name("log-before.csv"))  # of an earlier version, with other columns
-        if not path.exists():
-            path.write_text(head + "\n", encoding="utf-8")
-
-    def write(self, row: Sequence[float | None]) -> None:
-        """Add a line; floats with five digits."""
-        cells = ("" if v is None else f"{v:.5g}" if isinstance(v, float) else str(v) for v in row)
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(",".join(cells) + "\n")

@@ -6,7 +6,7 @@ import copy
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
@@ -31,6 +31,9 @@ from uadcli.run.prepare import prepare_cached
 from uadcli.run.score import reconstruct
 from uadcli.run.training_data import from_t1, healthy_slices
 from uadcli.scoring.siamese import SiameseUNet, places, with_neighbours
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 # shares of the volumes by where they come from
 SHARES = {"T1w": 0.34, "T1w as FLAIR": 0.10, "T1w as T2w": 0.12, "FLAIR": 0.22, "T2w": 0.22, "labels": 0.22}
@@ -99,7 +102,10 @@ def load_labels(files: list[Path], cache: Path) -> list[NDArray[np.int16]]:
 class ExampleMaker:
     """Makes numbered cases: a healthy volume of some origin, lesions, the scanner's ways, scaling, reconstruction."""
 
-    def __init__(self, healthy: list[Healthy], labels: list[NDArray[np.int16]], model: Weights, seed: int) -> None:
+    def __init__(
+        self, healthy: list[Healthy], labels: list[NDArray[np.int16]], model: Weights, seed: int, device: str = "cpu"
+    ) -> None:
+        self.device = device
         self.real = {kind: [h for h in healthy if h.kind == kind] for kind in CONTRASTS}
         self.labels, self.model, self.seed = labels, model, seed
 
@@ -135,7 +141,7 @@ class ExampleMaker:
         x, mask = degrade(x, mask, rng)
         x = intensity.scale(x, mask, PreprocessConfig())
         settings = ReconstructionConfig(seed=int(rng.integers(2**31)))
-        recon = reconstruct(self.model, x, mask, settings)
+        recon = reconstruct(self.model, x, mask, settings, self.device)
         image, healthy = (np.round(to_slices(v) * 255).astype(np.uint8) for v in (x, recon))
         keep = one.usable[mask[:, :, one.usable].any(axis=(0, 1))]
         return Example(image, healthy, to_slices(truth & mask), to_slices(mask), keep)
@@ -179,7 +185,7 @@ class SiameseTrainer(Learner):
     def step(self, pool: list[Example], rng: np.random.Generator) -> float:
         """One update; returns the loss: cross-entropy inside the brain and soft Dice over the batch."""
         config = self.config
-        image, residual, place, truth, brain = self.batch(pool, rng)
+        image, residual, place, truth, brain = (part.to(self.device) for part in self.batch(pool, rng))
         self.model.train()
         logits = self.model(*(p.contiguous(memory_format=torch.channels_last) for p in (image, residual, place)))
         entropy = F.binary_cross_entropy_with_logits(logits, truth, weight=brain, reduction="sum") / brain.sum()
@@ -198,12 +204,14 @@ class SiameseTrainer(Learner):
         self.average.load_state_dict(state)
 
     @classmethod
-    def load(cls, path: Path, **changes: Any) -> SiameseTrainer:
+    def load(cls, path: Path, fabric: Fabric | None = None, **changes: Any) -> SiameseTrainer:
         """Continue from a checkpoint; `changes` override settings."""
         state = checkpoint.read(path)
         if "network" in state:  # of an earlier version
             state |= {"model": state.pop("network"), "train_config": state.pop("config")}
         trainer = cls(replace(from_dict(SiameseConfig, state["train_config"]), **changes))
+        if fabric is not None:
+            trainer.place(fabric)
         trainer.restore(state)
         return trainer
 
@@ -272,5 +280,5 @@ def fit(trainer: SiameseTrainer, maker: ExampleMaker, folder: Path, reporter: Re
             return None
         return trainer.step(examples, np.random.default_rng([config.seed, trainer.done]))
 
-    loop.run(trainer, step, lambda: None, folder, reporter)
+    loop.run(trainer, step, lambda: None, folder, reporter, name="score")
     shutil.rmtree(pool.folder)

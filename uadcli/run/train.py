@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from uadcli.config import ModelConfig, TrainConfig, from_dict, to_dict
@@ -15,9 +18,12 @@ from uadcli.console import Reporter
 from uadcli.reconstruction.augment import augment, synthetic_lesions
 from uadcli.reconstruction.model import ConditionedDiffusion
 from uadcli.reconstruction.noise import NoiseBank
-from uadcli.run import checkpoint, loop
+from uadcli.run import checkpoint, loop, progress
 from uadcli.run.learner import Learner
 from uadcli.run.training_data import SliceSet
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 VALIDATION_LEVELS = (250, 500, 750)
 
@@ -39,13 +45,29 @@ class Trainer(Learner):
         self.bank = NoiseBank(seed=config.seed)
         self.clip = config.clip
 
+    def place(self, fabric: Fabric) -> None:
+        """As `Learner.place`; each process draws batches of its own, on its device."""
+        super().place(fabric)
+        if self.device.type != "cpu" or self.rank:
+            seed = self.config.seed + 7919 * self.rank
+            self.generator = torch.Generator(device=self.device).manual_seed(seed)
+
     def step(self, data: SliceSet) -> float:
-        """One update on a random batch; returns the loss. A loss that is not finite changes nothing."""
-        index = data.draw(self.config.batch_size, self.generator)
-        clean = data.batch(index, self.generator)
-        if self.config.augment:
-            clean = augment(clean, self.generator)
-        return self.descend(self._loss(clean))
+        """One update on a random batch, shared by the processes; returns the loss.
+
+        A loss that is not finite changes nothing. `data` lies on the trainer's device, where batches and noise are
+        made.
+        """
+        with self._here():
+            index = data.draw(self.config.batch_size // self.processes, self.generator)
+            clean = data.batch(index, self.generator)
+            if self.config.augment:
+                clean = augment(clean, self.generator)
+            return self.descend(self._loss(clean))
+
+    def _here(self) -> AbstractContextManager[object]:
+        """Within it new tensors are made on the trainer's device."""
+        return nullcontext() if self.device.type == "cpu" else self.device
 
     def _loss(self, clean: Tensor) -> Tensor:
         """L1 between the one-step prediction and the clean slice (method 2.5), heavier inside synthetic anomalies."""
@@ -63,15 +85,26 @@ class Trainer(Learner):
     @torch.inference_mode()
     def validate(self, data: SliceSet, count: int = 48) -> float:
         """Mean L1 of the averaged model on fixed slices, levels and noise, without augmentation or anomalies."""
-        generator = torch.Generator().manual_seed(1)
-        index = torch.linspace(0, len(data.slices) - 1, count).long()
+        generator = torch.Generator().manual_seed(1)  # on the CPU: the same noise everywhere
+        index = torch.linspace(0, len(data.slices) - 1, count, device=self.device).long()
         clean = data.slices[index].float().div(255)[:, None].contiguous(memory_format=torch.channels_last)
         total = 0.0
         for level in VALIDATION_LEVELS:
-            noise = self.bank.draw(count, (clean.shape[2], clean.shape[3]), generator)
-            t = torch.full((count,), level - 1)
+            noise = self.bank.draw(count, (clean.shape[2], clean.shape[3]), generator).to(self.device)
+            t = torch.full((count,), level - 1, device=self.device)
             total += float((self.average(clean, t, noise) - clean).abs().mean())
         return total / len(VALIDATION_LEVELS)
+
+    @torch.inference_mode()
+    def sheet(self, data: SliceSet, count: int = 6) -> NDArray[np.uint8]:
+        """Input, reconstruction and residual of fixed slices, one below the other, with the same noise each time."""
+        at = torch.linspace(0, len(data.slices) - 1, count + 2, device=self.device)[1:-1].long()
+        clean = data.slices[at].float().div(255)[:, None].contiguous(memory_format=torch.channels_last)
+        noise = self.bank.draw(count, (clean.shape[2], clean.shape[3]), torch.Generator().manual_seed(2))
+        t = torch.full((count,), progress.SHEET_LEVEL - 1, device=self.device)
+        recon = self.average(clean, t, noise.to(self.device))
+        rows = [part[:, 0].float().cpu().numpy() for part in (clean, recon, 0.5 + clean - recon)]
+        return progress.contact_sheet(rows)
 
     def start_from(self, model: ConditionedDiffusion) -> None:
         """Take over the parameters of another model of the same sizes; optimiser and step count begin anew."""
@@ -83,20 +116,71 @@ class Trainer(Learner):
         return {
             **super().state(),
             "model_config": to_dict(self.model.config),
-            "generator": self.generator.get_state(),
+            "generator": self._generators(),
         }
 
+    def _generators(self) -> Tensor:
+        """The random states of all processes: (bytes,) of one, (processes, bytes) of several."""
+        mine = self.generator.get_state()
+        if self.fabric is None or self.processes == 1:
+            return mine
+        return self.fabric.all_gather(mine.to(self.device)).cpu()  # type: ignore[union-attr]
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `save` wrote; on other devices or another number of processes with new random states."""
+        super().restore(state)
+        kept = state["generator"].reshape(-1, state["generator"].shape[-1])
+        if len(kept) == self.processes and kept.shape[1] == len(self.generator.get_state()):
+            self.generator.set_state(kept[self.rank].clone())
+        else:
+            self.generator.manual_seed(self.config.seed + self.done + 7919 * (self.rank + 1))
+
     @classmethod
-    def load(cls, path: Path, **changes: Any) -> Trainer:
+    def load(cls, path: Path, fabric: Fabric | None = None, **changes: Any) -> Trainer:
         """Continue from a checkpoint; `changes` override settings, for example a higher `steps`."""
         state = checkpoint.read(path)
         config = dataclasses.replace(from_dict(TrainConfig, state["train_config"]), **changes)
         trainer = cls(from_dict(ModelConfig, state["model_config"]), config)
+        if fabric is not None:
+            trainer.place(fabric)
         trainer.restore(state)
-        trainer.generator.set_state(state["generator"])
         return trainer
 
 
 def fit(trainer: Trainer, data: SliceSet, validation: SliceSet, folder: Path, reporter: Reporter) -> None:
     """Train up to `steps` with checkpoints and a log in the run's folder; see `loop.run`."""
-    loop.run(trainer, lambda _: trainer.step(data), lambda: trainer.validate(validation), folder, reporter)
+    data, validation = data.to(trainer.device), validation.to(trainer.device)
+    loop.run(
+        trainer,
+        lambda _: trainer.step(data),
+        lambda: trainer.validate(validation),
+        folder,
+        reporter,
+        name="reconstruction",
+        sheet=lambda: trainer.sheet(validation),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A training that several processes share: its settings, its slices and its folder."""
+
+    model: ModelConfig
+    config: TrainConfig
+    data: SliceSet
+    validation: SliceSet
+    folder: Path
+    verbosity: int = 0
+
+
+def work(fabric: Fabric, job: Job, reporter: Reporter | None = None) -> None:
+    """Begin or go on with a training on a fabric; each of its processes calls this."""
+    if reporter is None:
+        reporter = Reporter(silent=fabric.global_rank > 0, verbosity=job.verbosity)
+    found = checkpoint.find(job.folder)
+    if found:
+        trainer = Trainer.load(found, fabric, steps=job.config.steps)
+    else:
+        trainer = Trainer(job.model, job.config)
+        trainer.place(fabric)
+    fit(trainer, job.data, job.validation, job.folder, reporter)

@@ -1,7 +1,8 @@
 """`uad train`, `uad calibrate` and `uad export`: from a folder of healthy scans to weights that `uad detect` uses.
 
 A run is a folder: `config.toml`, `data.tsv` (which scan is on which side of the split, which failed), `cache/`,
-`last.pt`, its tensors and `log.csv` of the reconstruction, `siamese/` with those of the score, `thresholds.json`.
+`last.pt`, its tensors, `log.csv` and `report.html` of the reconstruction, `siamese/` with those of the score,
+`thresholds.json`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ COLUMNS = ("subject", "part", "contrast", "scan", "sha256", "fault")
 RULE = "99.5th percentile of the scores inside the brain of {} healthy scans ({})"
 
 
-def train(data: Path, out: Path, config: TrainingConfig, *, workers: int, reporter: Reporter) -> None:
+def train(
+    data: Path, out: Path, config: TrainingConfig, *, workers: int, reporter: Reporter, gpus: int | None = None
+) -> None:
     """Begin a run: prepare the scans of a folder, split them by subject, train reconstruction and score.
 
     Raises `OutputError` if the run exists, `InputError` if no scan is left on a side of the split.
@@ -43,14 +46,17 @@ def train(data: Path, out: Path, config: TrainingConfig, *, workers: int, report
     usable = _prepare(cases, out, config.preprocess, workers, reporter)
     _write_rows(out / "data.tsv", cases, usable)
     (out / "config.toml").write_text(to_toml(config), encoding="utf-8")  # last: from here on the run can be resumed
-    resume(out, config, reporter=reporter)
+    resume(out, config, reporter=reporter, gpus=gpus)
 
 
-def resume(out: Path, config: TrainingConfig, *, reporter: Reporter) -> None:
+def resume(
+    out: Path, config: TrainingConfig, *, reporter: Reporter, gpus: int | None = None, cpu_processes: int = 1
+) -> None:
     """Go on with a run from its checkpoints; of the settings, only the numbers of steps may have changed.
 
+    The reconstruction is trained on `gpus` GPUs or in `cpu_processes`, the score in one process, see `processes`.
     Raises `InputError` if there is no run, or it has too few scans."""
-    from uadcli.run import checkpoint, siamese
+    from uadcli.run import checkpoint, processes, progress, siamese
     from uadcli.run import train as reconstruction
     from uadcli.run.training_data import load_slices
 
@@ -61,22 +67,25 @@ def resume(out: Path, config: TrainingConfig, *, reporter: Reporter) -> None:
             raise InputError(f"no usable scan in {part}", path=out / "data.tsv", hint="Give more healthy scans.")
     slices = {part: load_slices(chosen, out / "cache", config.preprocess) for part, chosen in parts.items()}
     reporter.info(f"{len(slices['train'].slices)} slices to train on, {len(slices['val'].slices)} for validation")
-    found = checkpoint.find(out)
-    if found:
-        trainer = reconstruction.Trainer.load(found, steps=config.train.steps)
-    else:
-        trainer = reconstruction.Trainer(config.model, config.train)
+    where = processes.fabric(gpus, cpu_processes)
+    reporter.info(f"{where.world_size} x {where.device.type}, {where.strategy.precision.precision}")
+    job = reconstruction.Job(config.model, config.train, slices["train"], slices["val"], out, reporter.verbosity)
     with reporter.stage("reconstruction"):
-        reconstruction.fit(trainer, slices["train"], slices["val"], out, reporter)
+        processes.launch(where, reconstruction.work, job, *([reporter] if where.world_size == 1 else []))
+    trainer = reconstruction.Trainer.load(checkpoint.find(out) or out)
+    one = where if where.world_size == 1 else processes.fabric(min(gpus, 1) if gpus else gpus)
     found = checkpoint.find(out / "siamese")
     if found:
-        scorer = siamese.SiameseTrainer.load(found, steps=config.siamese.steps)
+        scorer = siamese.SiameseTrainer.load(found, one, steps=config.siamese.steps)
     else:
         scorer = siamese.SiameseTrainer(config.siamese)
+        scorer.place(one)
     healthy = siamese.load_healthy(parts["train"], out / "cache", config.preprocess)
     with reporter.stage("score"):
-        maker = siamese.ExampleMaker(healthy, [], _weights(out, trainer, scorer), config.siamese.seed)
+        weights = _weights(out, trainer, scorer)
+        maker = siamese.ExampleMaker(healthy, [], weights, config.siamese.seed, str(one.device))
         siamese.fit(scorer, maker, out / "siamese", reporter)
+    progress.write_page(out, {"reconstruction": out, "score": out / "siamese"})
     reporter.info(f"trained; next: uad calibrate {out} HEALTHY")
 
 
