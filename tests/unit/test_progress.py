@@ -21,14 +21,14 @@ from uadcli.run.progress import COLUMNS, SHEETS, Log, contact_sheet, read_log, w
 
 def row(step: int, loss: float | None = 0.5, validation: float | None = None) -> dict[str, float | None]:
     numbers = {"slices_per_s": 12.5, "seconds_left": 65.0, "skipped": 0}
-    return {"step": step, "loss": loss, "validation": validation, **numbers}
+    return {"step": step, "loss": loss, "validation": validation, "auprc": None, **numbers}
 
 
 def test_a_number_that_is_not_known_is_empty_and_read_back_as_none(tmp_path: Path) -> None:
     log = Log(tmp_path, "reconstruction")
     log.write(row(5, None))
     log.write(row(10, 0.25, 0.125))
-    assert (tmp_path / "log.csv").read_text().splitlines()[:2] == [",".join(COLUMNS), "5,,,12.5,65,0"]
+    assert (tmp_path / "log.csv").read_text().splitlines()[:2] == [",".join(COLUMNS), "5,,,,12.5,65,0"]
     first, second = read_log(tmp_path / "log.csv")
     assert first["loss"] is None
     assert (second["step"], second["loss"], second["validation"]) == (10, 0.25, 0.125)

@@ -13,12 +13,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from uadcli.config import ModelConfig, TrainConfig
+from uadcli.config import ModelConfig, PreprocessConfig, TrainConfig
 from uadcli.console import Reporter
 from uadcli.errors import InputError, UadError
 from uadcli.reconstruction.augment import augment, synthetic_lesions
 from uadcli.reconstruction.noise import NoiseBank, simplex_noise
 from uadcli.run import checkpoint
+from uadcli.run.lesion_set import lesion_set
+from uadcli.run.loop import Judgement
+from uadcli.run.siamese import Healthy
 from uadcli.run.train import Trainer, fit
 from uadcli.run.training_data import SliceSet, from_t1
 
@@ -67,9 +70,10 @@ def test_ten_steps_are_five_and_five(slices: SliceSet, tiny: ModelConfig, tmp_pa
 def test_fit_writes_log_and_checkpoint_and_goes_on(slices: SliceSet, tiny: ModelConfig, tmp_path: Path) -> None:
     fit(Trainer(tiny, SETTINGS), slices, slices, tmp_path, Reporter(silent=True))
     rows = [line.split(",") for line in (tmp_path / "log.csv").read_text().splitlines()]
-    assert rows[0] == ["step", "loss", "validation", "slices_per_s", "seconds_left", "skipped"]
+    assert rows[0] == ["step", "loss", "validation", "auprc", "slices_per_s", "seconds_left", "skipped"]
     assert [row[0] for row in rows[1:]] == ["5", "10"]
-    assert all(float(cell) >= 0 for row in rows[1:] for cell in row)
+    assert all(float(cell) >= 0 for row in rows[1:] for cell in row if cell)
+    assert [row[3] for row in rows[1:]] == ["", ""]  # no lesions, no number
     more = Trainer.load(tmp_path / "last.pt", steps=15)
     fit(more, slices, slices, tmp_path, Reporter(silent=True))
     assert more.done == 15
@@ -238,3 +242,70 @@ def test_noise_for_training_is_a_window_of_a_map_turned_flipped_and_signed() -> 
     found = [min(range(len(ways)), key=lambda i: np.abs(ways[i] - one).max()) for one in drawn]
     assert all(np.array_equal(ways[i], one) for i, one in zip(found, drawn, strict=True))
     assert len(set(found)) > 20
+
+
+def test_the_best_checkpoint_is_the_one_that_found_the_lesions_best(
+    slices: SliceSet, tiny: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(tiny, replace(SETTINGS, steps=4, checkpoint_every=1))
+    monkeypatch.setattr(trainer, "step", lambda _: trainer.descend(next(trainer.model.parameters()).square().mean()))
+    values = iter([0.2, 0.5, 0.4, 0.5])
+    monkeypatch.setattr(trainer, "judge", lambda *_: Judgement(0.1, next(values)))
+    fit(trainer, slices, slices, tmp_path, Reporter(silent=True))
+    best, last = (checkpoint.read(tmp_path / name) for name in ("best.pt", "last.pt"))
+    assert (best["done"], best["best"]) == (2, 0.5)
+    assert (last["done"], last["best"]) == (4, 0.5)
+    assert checkpoint.find(tmp_path, checkpoint.BEST) == tmp_path / "best.pt"
+
+
+def head(seed: int) -> Healthy:
+    """A ball of two tissues on the model's grid."""
+    x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in (96, 96, 80)), indexing="ij")
+    distance = np.sqrt(x**2 + y**2 + z**2)
+    data = np.where(distance < 0.5, 0.8, np.where(distance < 0.8, 0.5, 0)).astype(np.float32)
+    data += np.random.default_rng(seed).normal(0, 0.02, data.shape).astype(np.float32) * (data > 0)
+    return Healthy(data, data > 0, np.arange(20, 60), "FLAIR")
+
+
+def test_the_set_of_lesions_is_fixed_and_known_and_in_the_brain() -> None:
+    volumes = [head(0), head(1)]
+    one, two = lesion_set(volumes, PreprocessConfig()), lesion_set(volumes, PreprocessConfig())
+    assert one is not None
+    assert two is not None
+    for name in ("slices", "truth", "brain"):
+        assert np.array_equal(getattr(one, name), getattr(two, name))
+    assert one.slices.shape == (12, 96, 96)
+    assert not (one.truth & ~one.brain).any()
+    ill = one.truth.any(axis=(1, 2))
+    assert 4 <= ill.sum() <= 8
+    assert lesion_set([replace(volumes[0], usable=np.array([0, 1]))], PreprocessConfig()) is None
+
+
+def test_what_removes_lesions_is_judged_better_than_what_copies_them(
+    tiny: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lesions = lesion_set([head(0)], PreprocessConfig())
+    assert lesions is not None
+    trainer = Trainer(tiny, SETTINGS)
+    mean = torch.from_numpy(lesions.slices).float().div(255)[:, None].flatten(1).median(1).values.view(-1, 1, 1, 1)
+    removes = torch.where(torch.from_numpy(lesions.truth)[:, None], mean, -1.0)
+    trainer.bank = NoiseBank(2, 100, 0)
+
+    class Stands(torch.nn.Module):
+        """Gives back what it is shown, but for lesions where it is told to remove them."""
+
+        def __init__(self, remove: bool) -> None:
+            super().__init__()
+            self.remove = remove
+
+        def encode(self, x: torch.Tensor) -> None:
+            return None
+
+        def forward(self, x: torch.Tensor, *_: object) -> torch.Tensor:
+            return torch.where(removes >= 0, removes, x) if self.remove else x * 0.99
+
+    def judged(remove: bool) -> float:
+        monkeypatch.setattr(trainer, "average", Stands(remove))
+        return trainer.auprc(lesions)
+
+    assert judged(True) > 0.9 > 0.5 > judged(False)

@@ -36,6 +36,7 @@ class Learner:
     done: int = 0
     bad_steps: int = 0
     skipped: int = 0
+    best: float | None = None  # AUPRC on synthetic lesions so far
     clip: float = 1.0
     fabric: Fabric | None = None
 
@@ -119,6 +120,7 @@ class Learner:
             "done": self.done,
             "bad_steps": self.bad_steps,
             "skipped": self.skipped,
+            "best": self.best,
         }
 
     def save(self, path: Path) -> None:
@@ -135,6 +137,7 @@ class Learner:
         self.optimiser.load_state_dict(state["optimiser"])
         self.done = state["done"]
         self.bad_steps, self.skipped = state.get("bad_steps", 0), state.get("skipped", 0)
+        self.best = state.get("best")
 
 
 def learning_rate(done: int, steps: int, warmup: int) -> float:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,14 @@ from uadcli.report.training import Row
 from uadcli.run import checkpoint
 from uadcli.run.learner import Learner, NotFiniteError
 from uadcli.run.progress import Log
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What held-out scans say of a network: the error on healthy slices, and the AUPRC on synthetic lesions."""
+
+    error: float | None = None
+    auprc: float | None = None
 
 
 class Interruption:
@@ -60,14 +69,14 @@ def interruptible() -> Iterator[Interruption]:
 def run(
     trainer: Learner,
     step: Callable[[Interruption], float | None],
-    validate: Callable[[], float | None],
+    validate: Callable[[], Judgement],
     folder: Path,
     reporter: Reporter,
     *,
     name: str,
     sheet: Callable[[], NDArray[np.uint8]] | None = None,
 ) -> None:
-    """Take steps up to `steps`; every `checkpoint_every` of them, and at the end, save, validate and write the log.
+    """Take steps up to `steps`; every `checkpoint_every` of them, and at the end, validate, save and write the log.
 
     `step` returns the loss, or None if it was interrupted before it began; `sheet` draws the same slices each time;
     `name` is what the page calls the training. After Ctrl-C or SIGTERM the step at hand ends, a checkpoint is written,
@@ -77,7 +86,7 @@ def run(
     config, log = trainer.config, Log(folder, name) if trainer.rank == 0 else None
     with interruptible() as stop:
         losses: list[float] = []
-        start, first, validation = time.perf_counter(), trainer.done, None
+        start, first, judged = time.perf_counter(), trainer.done, Judgement()
         while trainer.done < config.steps and not trainer.somewhere(bool(stop)):
             try:
                 loss = step(stop)
@@ -90,9 +99,9 @@ def run(
             losses.append(loss)
             due = trainer.done % config.checkpoint_every == 0 or trainer.done == config.steps
             if due:
-                trainer.save(folder / checkpoint.LAST)
-                validation = validate()
-            row = _row(trainer, losses, validation, time.perf_counter() - start)
+                judged = validate()
+                _keep(trainer, judged, folder)
+            row = _row(trainer, losses, judged, time.perf_counter() - start)
             reporter.progress(trainer.done - first, config.steps - first)
             reporter.note(in_words(row))
             if due:
@@ -107,13 +116,24 @@ def run(
         signal.raise_signal(stop.received)
 
 
-def _row(trainer: Learner, losses: Sequence[float], validation: float | None, seconds: float) -> Row:
+def _keep(trainer: Learner, judged: Judgement, folder: Path) -> None:
+    """Save as `last`, and as `best` if no checkpoint before found the synthetic lesions better."""
+    auprc = None if judged.auprc is None else trainer.over_all(judged.auprc)  # so that the processes agree
+    better = auprc is not None and (trainer.best is None or auprc > trainer.best)
+    if better:
+        trainer.best = auprc
+    for name in (checkpoint.LAST, checkpoint.BEST) if better else (checkpoint.LAST,):
+        trainer.save(folder / name)
+
+
+def _row(trainer: Learner, losses: Sequence[float], judged: Judgement, seconds: float) -> Row:
     """Where a training is, `seconds` after the losses began; the time of validation counts with the steps."""
     config, pace = trainer.config, seconds / len(losses)
     return {
         "step": trainer.done,
         "loss": mean(losses),
-        "validation": validation,
+        "validation": judged.error,
+        "auprc": judged.auprc,
         "slices_per_s": config.batch_size / pace,
         "seconds_left": (config.steps - trainer.done) * pace,
         "skipped": trainer.skipped,
@@ -131,6 +151,7 @@ def in_words(row: Row) -> str:
     loss, validation = row["loss"], row["validation"]
     parts = [f"step {row['step']}: loss " + ("not finite" if loss is None else f"{loss:.4f}")]
     parts += [f"validation {validation:.4f}"] if validation is not None else []
+    parts += [f"AUPRC {row['auprc']:.3f}"] if row["auprc"] is not None else []
     parts += [f"{row['slices_per_s']:.1f} slices/s", f"{duration(row['seconds_left'] or 0)} left"]
     parts += [f"{row['skipped']} steps skipped"] if row["skipped"] else []
     return ", ".join(parts)

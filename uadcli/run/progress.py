@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from uadcli import __version__
 from uadcli.report.training import Row, training_page
 
-COLUMNS = ("step", "loss", "validation", "slices_per_s", "seconds_left", "skipped")
+COLUMNS = ("step", "loss", "validation", "auprc", "slices_per_s", "seconds_left", "skipped")
 SHEETS = 8  # at most, on the page
 SHEET_LEVEL = 500
 

@@ -30,13 +30,15 @@ from uadcli.run.learner import Learner
 from uadcli.run.prepare import prepare_cached
 from uadcli.run.score import reconstruct
 from uadcli.run.training_data import from_t1, healthy_slices
-from uadcli.scoring.siamese import SiameseUNet, places, with_neighbours
+from uadcli.scoring.metrics import average_precision
+from uadcli.scoring.siamese import SiameseUNet, places, siamese_score, with_neighbours
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 # shares of the volumes by where they come from
 SHARES = {"T1w": 0.34, "T1w as FLAIR": 0.10, "T1w as T2w": 0.12, "FLAIR": 0.22, "T2w": 0.22, "labels": 0.22}
+HELD_OUT = 6  # examples that a checkpoint is chosen on
 LABEL_KINDS = ("T1w", "FLAIR", "T2w")
 
 
@@ -193,6 +195,20 @@ class SiameseTrainer(Learner):
         dice = 1 - (2 * (p * truth).sum() + 1) / (p.sum() + truth.sum() + 1)
         return self.descend(entropy + config.dice_weight * dice)
 
+    def auprc(self, examples: list[Example]) -> float | None:
+        """Average precision of the averaged network in the brain, all examples pooled; None without a lesion."""
+        scores, truths = [], []
+        for one in examples:
+            image, recon = one.image / np.float32(255), one.recon / np.float32(255)
+            found = siamese_score(self.average, image, recon, one.usable, str(self.device))
+            brain = one.brain.copy()
+            brain[np.setdiff1d(np.arange(len(brain)), one.usable)] = False
+            scores.append(found[brain])
+            truths.append(one.truth[brain])
+        if not any(truth.any() for truth in truths):
+            return None
+        return average_precision(np.concatenate(scores), np.concatenate(truths))
+
     def start_from(self, network: SiameseUNet) -> None:
         """Take over the parameters of another network of the same sizes; optimiser and count begin anew.
 
@@ -269,8 +285,19 @@ class ExamplePool:
         return one
 
 
-def fit(trainer: SiameseTrainer, maker: ExampleMaker, folder: Path, reporter: Reporter) -> None:
-    """Train up to `steps` with checkpoints, a log and the pool of examples in the run's folder; see `loop.run`."""
+def fit(
+    trainer: SiameseTrainer,
+    maker: ExampleMaker,
+    folder: Path,
+    reporter: Reporter,
+    held_out: ExampleMaker | None = None,
+) -> None:
+    """Train up to `steps` with checkpoints, a log and the pool of examples in the run's folder; see `loop.run`.
+
+    With `held_out`, made of scans that take no part in the training, the checkpoint that found the lesions of its
+    first examples best is kept beside the last one.
+    """
+    judged_on = [held_out.draw(number) for number in range(HELD_OUT)] if held_out else []
     config = trainer.config
     pool = ExamplePool(maker, config, folder / "pool")
 
@@ -280,5 +307,5 @@ def fit(trainer: SiameseTrainer, maker: ExampleMaker, folder: Path, reporter: Re
             return None
         return trainer.step(examples, np.random.default_rng([config.seed, trainer.done]))
 
-    loop.run(trainer, step, lambda: None, folder, reporter, name="score")
+    loop.run(trainer, step, lambda: loop.Judgement(auprc=trainer.auprc(judged_on)), folder, reporter, name="score")
     shutil.rmtree(pool.folder)

@@ -20,7 +20,9 @@ from uadcli.reconstruction.model import ConditionedDiffusion
 from uadcli.reconstruction.noise import NoiseBank
 from uadcli.run import checkpoint, loop, progress
 from uadcli.run.learner import Learner
+from uadcli.run.lesion_set import LesionSet
 from uadcli.run.training_data import SliceSet
+from uadcli.scoring.metrics import average_precision
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -96,6 +98,27 @@ class Trainer(Learner):
         return total / len(VALIDATION_LEVELS)
 
     @torch.inference_mode()
+    def auprc(self, lesions: LesionSet) -> float:
+        """Average precision of the absolute residual (mean of three levels) in the brain, all slices pooled.
+
+        Noise is always the same; there is no median filter, since these are single slices.
+        """
+        generator, recon = torch.Generator().manual_seed(3), []
+        for part in torch.from_numpy(lesions.slices).split(48):
+            x = part.to(self.device).float().div(255)[:, None].contiguous(memory_format=torch.channels_last)
+            condition, total = self.average.encode(x), torch.zeros_like(x)
+            for level in VALIDATION_LEVELS:
+                noise = self.bank.draw(len(x), (x.shape[2], x.shape[3]), generator).to(self.device)
+                t = torch.full((len(x),), level - 1, device=self.device)
+                total += self.average(x, t, noise, condition)
+            recon.append((x - total / len(VALIDATION_LEVELS)).abs()[:, 0].cpu())
+        return average_precision(torch.cat(recon).numpy()[lesions.brain], lesions.truth[lesions.brain])
+
+    def judge(self, validation: SliceSet, lesions: LesionSet | None) -> loop.Judgement:
+        """What the held-out scans say of the averaged model."""
+        return loop.Judgement(self.validate(validation), None if lesions is None else self.auprc(lesions))
+
+    @torch.inference_mode()
     def sheet(self, data: SliceSet, count: int = 6) -> NDArray[np.uint8]:
         """Input, reconstruction and residual of fixed slices, one below the other, with the same noise each time."""
         at = torch.linspace(0, len(data.slices) - 1, count + 2, device=self.device)[1:-1].long()
@@ -147,13 +170,23 @@ class Trainer(Learner):
         return trainer
 
 
-def fit(trainer: Trainer, data: SliceSet, validation: SliceSet, folder: Path, reporter: Reporter) -> None:
-    """Train up to `steps` with checkpoints and a log in the run's folder; see `loop.run`."""
+def fit(
+    trainer: Trainer,
+    data: SliceSet,
+    validation: SliceSet,
+    folder: Path,
+    reporter: Reporter,
+    lesions: LesionSet | None = None,
+) -> None:
+    """Train up to `steps` with checkpoints and a log in the run's folder; see `loop.run`.
+
+    With `lesions`, the checkpoint that found them best is kept beside the last one.
+    """
     data, validation = data.to(trainer.device), validation.to(trainer.device)
     loop.run(
         trainer,
         lambda _: trainer.step(data),
-        lambda: trainer.validate(validation),
+        lambda: trainer.judge(validation, lesions),
         folder,
         reporter,
         name="reconstruction",
@@ -171,6 +204,7 @@ class Job:
     validation: SliceSet
     folder: Path
     verbosity: int = 0
+    lesions: LesionSet | None = None
 
 
 def work(fabric: Fabric, job: Job, reporter: Reporter | None = None) -> None:
@@ -183,4 +217,4 @@ def work(fabric: Fabric, job: Job, reporter: Reporter | None = None) -> None:
     else:
         trainer = Trainer(job.model, job.config)
         trainer.place(fabric)
-    fit(trainer, job.data, job.validation, job.folder, reporter)
+    fit(trainer, job.data, job.validation, job.folder, reporter, job.lesions)

@@ -1,8 +1,8 @@
 """`uad train`, `uad calibrate` and `uad export`: from a folder of healthy scans to weights that `uad detect` uses.
 
 A run is a folder: `config.toml`, `data.tsv` (which scan is on which side of the split, which failed), `cache/`,
-`last.pt`, its tensors, `log.csv` and `report.html` of the reconstruction, `siamese/` with those of the score,
-`thresholds.json`.
+`last.pt` and `best.pt` with their tensors, `log.csv` and `report.html` of the reconstruction, `siamese/` with those of
+the score, `thresholds.json`.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ def resume(
     Raises `InputError` if there is no run, or it has too few scans."""
     from uadcli.run import checkpoint, processes, progress, siamese
     from uadcli.run import train as reconstruction
+    from uadcli.run.lesion_set import lesion_set
     from uadcli.run.training_data import load_slices
 
     cases = _usable(out)
@@ -67,12 +68,18 @@ def resume(
             raise InputError(f"no usable scan in {part}", path=out / "data.tsv", hint="Give more healthy scans.")
     slices = {part: load_slices(chosen, out / "cache", config.preprocess) for part, chosen in parts.items()}
     reporter.info(f"{len(slices['train'].slices)} slices to train on, {len(slices['val'].slices)} for validation")
+    held_out = siamese.load_healthy(parts["val"], out / "cache", config.preprocess)
+    lesions = lesion_set(held_out, config.preprocess)
+    if lesions is None:
+        reporter.warn("no validation scan has room for a synthetic lesion: the last checkpoint is taken, not the best")
     where = processes.fabric(gpus, cpu_processes)
     reporter.info(f"{where.world_size} x {where.device.type}, {where.strategy.precision.precision}")
-    job = reconstruction.Job(config.model, config.train, slices["train"], slices["val"], out, reporter.verbosity)
+    job = reconstruction.Job(
+        config.model, config.train, slices["train"], slices["val"], out, reporter.verbosity, lesions
+    )
     with reporter.stage("reconstruction"):
         processes.launch(where, reconstruction.work, job, *([reporter] if where.world_size == 1 else []))
-    trainer = reconstruction.Trainer.load(checkpoint.find(out) or out)
+    trainer = reconstruction.Trainer.load(checkpoint.find(out, checkpoint.BEST) or out)
     one = where if where.world_size == 1 else processes.fabric(min(gpus, 1) if gpus else gpus)
     found = checkpoint.find(out / "siamese")
     if found:
@@ -84,7 +91,8 @@ def resume(
     with reporter.stage("score"):
         weights = _weights(out, trainer, scorer)
         maker = siamese.ExampleMaker(healthy, [], weights, config.siamese.seed, str(one.device))
-        siamese.fit(scorer, maker, out / "siamese", reporter)
+        judge = siamese.ExampleMaker(held_out, [], weights, config.siamese.seed + 1, str(one.device))
+        siamese.fit(scorer, maker, out / "siamese", reporter, judge)
     progress.write_page(out, {"reconstruction": out, "score": out / "siamese"})
     reporter.info(f"trained; next: uad calibrate {out} HEALTHY")
 
@@ -169,7 +177,8 @@ def _loaded(run: Path) -> Weights:
     from uadcli.run.siamese import SiameseTrainer
     from uadcli.run.train import Trainer
 
-    found, of_score = checkpoint.find(run), checkpoint.find(run / "siamese")
+    found = checkpoint.find(run, checkpoint.BEST)
+    of_score = checkpoint.find(run / "siamese", checkpoint.BEST)
     if not found or not of_score:
         raise InputError("is not trained to its end", path=run, hint=f"Go on: uad train --resume {run}.")
     return _weights(run, Trainer.load(found), SiameseTrainer.load(of_score))
