@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from uadcli.cli import options as o
-from uadcli.config import TrainingConfig, preset, to_toml, with_settings
+from uadcli.config import TrainingConfig, to_toml, training_preset, with_settings
 from uadcli.console import Reporter
 from uadcli.errors import UsageError
 
@@ -90,7 +89,7 @@ def _settings(profile: str, config: Path | None, resume: Path | None, assignment
     """The settings of the run to resume, of a file, or of a profile, with `--set` laid over them."""
     if resume is not None:
         config = resume / "config.toml"
-    base = replace(TrainingConfig(), model=preset(profile))
+    base = training_preset(profile)
     return with_settings(o.read_config(config, type(base)) if config else base, assignments)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from uadcli.config import SiameseConfig, TrainConfig, to_dict
+from uadcli.config import PretrainConfig, SiameseConfig, TrainConfig, to_dict
 from uadcli.errors import UadError, UsageError
 from uadcli.run import checkpoint
 
@@ -29,7 +29,7 @@ class Learner:
     `done` counts all steps, `skipped` those whose loss or gradient was not finite, `bad_steps` such ones in a row.
     """
 
-    config: TrainConfig | SiameseConfig
+    config: TrainConfig | SiameseConfig | PretrainConfig
     model: nn.Module
     average: nn.Module
     optimiser: torch.optim.Optimizer
@@ -78,6 +78,27 @@ class Learner:
         if self.fabric is None or self.processes == 1:
             return value
         return float(self.fabric.all_reduce(torch.tensor(value, device=self.device)))  # type: ignore[arg-type]
+
+    def own_generator(self, generator: torch.Generator) -> torch.Generator:
+        """The random generator of this process, on its device; the first process on the CPU keeps `generator`."""
+        if self.device.type == "cpu" and not self.rank:
+            return generator
+        return torch.Generator(device=self.device).manual_seed(self.config.seed + 7919 * self.rank)
+
+    def gathered(self, generator: torch.Generator) -> Tensor:
+        """The random states of all processes: (bytes,) of one, (processes, bytes) of several."""
+        mine = generator.get_state()
+        if self.fabric is None or self.processes == 1:
+            return mine
+        return self.fabric.all_gather(mine.to(self.device)).cpu()  # type: ignore[union-attr]
+
+    def restore_generator(self, generator: torch.Generator, kept: Tensor) -> None:
+        """Take over a random state that `gathered` gave; on other devices or processes, a new one."""
+        states = kept.reshape(-1, kept.shape[-1])
+        if len(states) == self.processes and states.shape[1] == len(generator.get_state()):
+            generator.set_state(states[self.rank].clone())
+        else:
+            generator.manual_seed(self.config.seed + self.done + 7919 * (self.rank + 1))
 
     def descend(self, loss: Tensor) -> float:
         """One update by a loss; returns it. A loss or gradient that is not finite changes no parameter: then NaN.

@@ -12,6 +12,7 @@ from uadcli.config import (
     EncoderConfig,
     ModelConfig,
     PreprocessConfig,
+    PretrainConfig,
     ReconstructionConfig,
     SiameseConfig,
     TrainConfig,
@@ -34,6 +35,7 @@ def settings() -> TrainingConfig:
             unet=UNetConfig(channels=8, multipliers=(1, 1), blocks=1, unshuffle=2, head_channels=8, embedding=16),
             encoder=EncoderConfig(blocks=(1, 1), width=8, condition=16, norm="group", unshuffle=2),
         ),
+        pretrain=PretrainConfig(steps=2, batch_size=4, checkpoint_every=2),
         train=TrainConfig(steps=STEPS, batch_size=4, warmup=2, checkpoint_every=2),
         siamese=SiameseConfig(channels=(8, 16), steps=STEPS, batch_size=4, warmup=2, pool=2, checkpoint_every=2),
     )

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from uadcli.config import ModelConfig, TrainConfig, from_dict, to_dict
+from uadcli.config import ModelConfig, PretrainConfig, TrainConfig, from_dict, to_dict
 from uadcli.console import Reporter
 from uadcli.reconstruction.augment import augment, synthetic_lesions
 from uadcli.reconstruction.model import ConditionedDiffusion
@@ -21,6 +21,7 @@ from uadcli.reconstruction.noise import NoiseBank
 from uadcli.run import checkpoint, loop, progress
 from uadcli.run.learner import Learner
 from uadcli.run.lesion_set import LesionSet
+from uadcli.run.pretrain import pretrain
 from uadcli.run.training_data import SliceSet
 from uadcli.scoring.metrics import average_precision
 
@@ -50,9 +51,7 @@ class Trainer(Learner):
     def place(self, fabric: Fabric) -> None:
         """As `Learner.place`; each process draws batches of its own, on its device."""
         super().place(fabric)
-        if self.device.type != "cpu" or self.rank:
-            seed = self.config.seed + 7919 * self.rank
-            self.generator = torch.Generator(device=self.device).manual_seed(seed)
+        self.generator = self.own_generator(self.generator)
 
     def step(self, data: SliceSet) -> float:
         """One update on a random batch, shared by the processes; returns the loss.
@@ -129,6 +128,12 @@ class Trainer(Learner):
         rows = [part[:, 0].float().cpu().numpy() for part in (clean, recon, 0.5 + clean - recon)]
         return progress.contact_sheet(rows)
 
+    def start_encoder(self, body: dict[str, Tensor]) -> None:
+        """Take over the body of a pretrained encoder; its linear layer stays new. The plain DDPM has no encoder."""
+        for model in (self.model, self.average):
+            if model.encoder is not None:
+                model.encoder.body.load_state_dict(body)
+
     def start_from(self, model: ConditionedDiffusion) -> None:
         """Take over the parameters of another model of the same sizes; optimiser and step count begin anew."""
         self.model.load_state_dict(model.state_dict())
@@ -139,24 +144,13 @@ class Trainer(Learner):
         return {
             **super().state(),
             "model_config": to_dict(self.model.config),
-            "generator": self._generators(),
+            "generator": self.gathered(self.generator),
         }
-
-    def _generators(self) -> Tensor:
-        """The random states of all processes: (bytes,) of one, (processes, bytes) of several."""
-        mine = self.generator.get_state()
-        if self.fabric is None or self.processes == 1:
-            return mine
-        return self.fabric.all_gather(mine.to(self.device)).cpu()  # type: ignore[union-attr]
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `save` wrote; on other devices or another number of processes with new random states."""
         super().restore(state)
-        kept = state["generator"].reshape(-1, state["generator"].shape[-1])
-        if len(kept) == self.processes and kept.shape[1] == len(self.generator.get_state()):
-            self.generator.set_state(kept[self.rank].clone())
-        else:
-            self.generator.manual_seed(self.config.seed + self.done + 7919 * (self.rank + 1))
+        self.restore_generator(self.generator, state["generator"])
 
     @classmethod
     def load(cls, path: Path, fabric: Fabric | None = None, **changes: Any) -> Trainer:
@@ -205,6 +199,7 @@ class Job:
     folder: Path
     verbosity: int = 0
     lesions: LesionSet | None = None
+    pretrain: PretrainConfig = dataclasses.field(default_factory=PretrainConfig)
 
 
 def work(fabric: Fabric, job: Job, reporter: Reporter | None = None) -> None:
@@ -216,5 +211,9 @@ def work(fabric: Fabric, job: Job, reporter: Reporter | None = None) -> None:
         trainer = Trainer.load(found, fabric, steps=job.config.steps)
     else:
         trainer = Trainer(job.model, job.config)
+        if job.pretrain.steps and job.model.conditioned:
+            where = job.folder / "encoder"
+            body = pretrain(job.model.encoder, job.pretrain, job.data, job.validation, where, reporter, fabric)
+            trainer.start_encoder(body)
         trainer.place(fabric)
     fit(trainer, job.data, job.validation, job.folder, reporter, job.lesions)

@@ -2,7 +2,7 @@
 
 A run is a folder: `config.toml`, `data.tsv` (which scan is on which side of the split, which failed), `cache/`,
 `last.pt` and `best.pt` with their tensors, `log.csv` and `report.html` of the reconstruction, `siamese/` with those of
-the score, `thresholds.json`.
+the score, `encoder/` with those of the encoder's pretraining, `thresholds.json`.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def resume(
     where = processes.fabric(gpus, cpu_processes)
     reporter.info(f"{where.world_size} x {where.device.type}, {where.strategy.precision.precision}")
     job = reconstruction.Job(
-        config.model, config.train, slices["train"], slices["val"], out, reporter.verbosity, lesions
+        config.model, config.train, slices["train"], slices["val"], out, reporter.verbosity, lesions, config.pretrain
     )
     with reporter.stage("reconstruction"):
         processes.launch(where, reconstruction.work, job, *([reporter] if where.world_size == 1 else []))
@@ -93,7 +93,7 @@ def resume(
         maker = siamese.ExampleMaker(healthy, [], weights, config.siamese.seed, str(one.device))
         judge = siamese.ExampleMaker(held_out, [], weights, config.siamese.seed + 1, str(one.device))
         siamese.fit(scorer, maker, out / "siamese", reporter, judge)
-    progress.write_page(out, {"reconstruction": out, "score": out / "siamese"})
+    progress.write_page(out, {"encoder": out / "encoder", "reconstruction": out, "score": out / "siamese"})
     reporter.info(f"trained; next: uad calibrate {out} HEALTHY")
 
 
