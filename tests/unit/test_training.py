@@ -13,17 +13,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from uadcli.config import ModelConfig, PreprocessConfig, TrainConfig
+from uadcli.config import ModelConfig, PreprocessConfig, TrainConfig, TrainingConfig, training_preset
 from uadcli.console import Reporter
 from uadcli.errors import InputError, UadError
-from uadcli.reconstruction.augment import augment, synthetic_lesions
-from uadcli.reconstruction.noise import NoiseBank, simplex_noise
+from uadcli.reconstruction.augment import augment, blur, ghost, synthetic_lesions
+from uadcli.reconstruction.noise import NoiseBank, SharedNoise, simplex_noise
 from uadcli.run import checkpoint
 from uadcli.run.lesion_set import lesion_set
 from uadcli.run.loop import Judgement
 from uadcli.run.siamese import Healthy
 from uadcli.run.train import Trainer, fit
 from uadcli.run.training_data import SliceSet, from_t1
+from uadcli.run.training_run import bounded
 
 SETTINGS = TrainConfig(steps=10, batch_size=4, checkpoint_every=5, warmup=2)
 
@@ -309,3 +310,55 @@ def test_what_removes_lesions_is_judged_better_than_what_copies_them(
         return trainer.auprc(lesions)
 
     assert judged(True) > 0.9 > 0.5 > judged(False)
+
+
+def test_blur_spreads_and_keeps_the_sum() -> None:
+    x = torch.zeros(4, 1, 33, 33)
+    x[..., 16, 16] = 1
+    y = blur(x, torch.Generator().manual_seed(0))
+    assert torch.allclose(y.sum(dim=(1, 2, 3)), torch.ones(4), atol=1e-4)
+    assert len({round(float(v), 4) for v in y[..., 16, 16].flatten()}) > 1  # each slice has its own
+    assert torch.allclose(y, y.transpose(2, 3), atol=1e-6)
+
+
+def test_ghosts_lie_along_one_axis_and_keep_the_mean() -> None:
+    x = torch.full((8, 1, 96, 96), 0.5)
+    x[:, :, 44:52, 44:52] = 0.6
+    y = ghost(x, torch.Generator().manual_seed(0))
+    assert torch.allclose(y.mean(dim=(1, 2, 3)), x.mean(dim=(1, 2, 3)), atol=1e-5)
+    change = (y - x).abs()
+    beside = change[:, 0, :40, :40].amax(dim=(1, 2))  # neither above nor beside the square
+    along = change.amax(dim=(1, 2, 3))
+    assert float(beside.max()) < 1e-5
+    assert float(along.min()) > 1e-3
+
+
+def test_shared_noise_is_one_true_map_for_the_batch() -> None:
+    generator = torch.Generator().manual_seed(0)
+    one, two = (SharedNoise().draw(3, (24, 24), generator) for _ in range(2))
+    assert torch.equal(one[0], one[2])
+    assert not torch.equal(one[0], two[0])
+
+
+def test_the_reference_profile_is_the_published_one() -> None:
+    train = training_preset("reference").train
+    assert (train.steps, train.batch_size, train.learning_rate, train.ema) == (13200, 32, 1e-4, 0.0)
+    assert (train.lesion_probability, train.clip, train.shared_noise) == (0.0, 0.0, True)
+
+
+def test_without_average_schedule_and_clipping_the_average_is_the_network(slices: SliceSet, tiny: ModelConfig) -> None:
+    config = replace(training_preset("reference").train, batch_size=2)
+    model = replace(tiny, encoder=replace(tiny.encoder, norm="batch"))
+    trainer = Trainer(model, config)
+    trainer.step(slices)
+    trainer.step(slices)
+    assert trainer.optimiser.param_groups[0]["lr"] == 1e-4
+    assert same(trainer.model.state_dict(), trainer.average.state_dict())
+
+
+def test_epochs_and_the_largest_number_of_steps() -> None:
+    config = TrainingConfig(train=TrainConfig(epochs=2.5, batch_size=16))
+    assert bounded(config, 1000).train.steps == 157
+    capped = bounded(replace(config, max_steps=50), 1000)
+    assert (capped.train.steps, capped.siamese.steps, capped.pretrain.steps) == (50, 50, 0)
+    assert bounded(TrainingConfig(), 1000) == TrainingConfig()

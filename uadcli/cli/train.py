@@ -25,6 +25,9 @@ Profile = Annotated[
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a setting; may be repeated.")]
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Scans that are prepared at the same time.")]
+MaxSteps = Annotated[
+    int | None, typer.Option("--max-steps", min=1, metavar="N", help="Steps at most, of each training.")
+]
 Gpus = Annotated[
     int | None, typer.Option("--gpus", min=0, metavar="N", help="GPUs to train on; 0: the CPU.", show_default="1 or 0")
 ]
@@ -42,6 +45,7 @@ def train(
     profile: Profile = "small",
     config: o.ConfigFile = None,
     assignments: Set = None,
+    max_steps: MaxSteps = None,
     workers: Workers = 2,
     gpus: Gpus = None,
     threads: o.Threads = None,
@@ -52,7 +56,8 @@ def train(
 ) -> None:
     """Train a model on a folder of healthy scans, or go on with a run."""
     given = locals()
-    settings = _settings(profile, config, resume, assignments or [])
+    capped = [f"max_steps={max_steps}"] if max_steps else []
+    settings = _settings(profile, config, resume, [*(assignments or []), *capped])
     if print_config:
         return typer.echo(to_toml(settings), nl=False)
     with o.reporter(given) as reporter:

@@ -115,3 +115,13 @@ class NoiseBank:
             more = (turn & 3) >= quarter
             y, x = torch.where(more, x, y), torch.where(more, side - 1 - y, x)
         return torch.where((turn & 8) > 0, -1.0, 1.0)[:, None] * maps[pick, top + y, left + x][:, None]
+
+
+class SharedNoise(NoiseBank):
+    """True OpenSimplex noise, one new map for each call and the same for all slices of the batch, as published."""
+
+    def draw(self, batch: int, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+        """Noise (batch, 1, H, W) from the generator's state alone and on its device; made on the CPU."""
+        seed = int(torch.randint(2**31, (1,), generator=generator, device=generator.device))
+        one = torch.from_numpy(simplex_noise(shape, seed)).to(generator.device)
+        return one.expand(batch, 1, *shape)

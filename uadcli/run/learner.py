@@ -79,6 +79,10 @@ class Learner:
             return value
         return float(self.fabric.all_reduce(torch.tensor(value, device=self.device)))  # type: ignore[arg-type]
 
+    def rate(self) -> float:
+        """The factor of the learning rate for the coming step."""
+        return learning_rate(self.done, self.config.steps, self.config.warmup)
+
     def own_generator(self, generator: torch.Generator) -> torch.Generator:
         """The random generator of this process, on its device; the first process on the CPU keeps `generator`."""
         if self.device.type == "cpu" and not self.rank:
@@ -107,7 +111,7 @@ class Learner:
         """
         config = self.config
         for group in self.optimiser.param_groups:
-            group["lr"] = config.learning_rate * learning_rate(self.done, config.steps, config.warmup)
+            group["lr"] = config.learning_rate * self.rate()
         self.optimiser.zero_grad(set_to_none=True)
         self.done += 1
         if self.somewhere(not torch.isfinite(loss)):
@@ -116,7 +120,7 @@ class Learner:
             loss.backward()
         else:
             self.fabric.backward(loss)  # the mean of the processes' gradients
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip or math.inf)
         if not torch.isfinite(norm):
             return self._skip()
         self.bad_steps = 0

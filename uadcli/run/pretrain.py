@@ -50,6 +50,10 @@ class Pretrainer(Learner):
             self.model.train()
             return self.descend(masked_loss(self.model(x, visible), x, visible))
 
+    def rate(self) -> float:
+        """Constant, as published."""
+        return 1.0
+
     @torch.inference_mode()
     def validate(self, data: SliceSet) -> float:
         """The loss on fixed slices with fixed masks."""

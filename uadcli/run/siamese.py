@@ -297,8 +297,8 @@ def fit(
     With `held_out`, made of scans that take no part in the training, the checkpoint that found the lesions of its
     first examples best is kept beside the last one.
     """
-    judged_on = [held_out.draw(number) for number in range(HELD_OUT)] if held_out else []
     config = trainer.config
+    judged_on = [held_out.draw(number) for number in range(min(HELD_OUT, config.pool))] if held_out else []
     pool = ExamplePool(maker, config, folder / "pool")
 
     def step(stop: loop.Interruption) -> float | None:

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from uadcli.config import ModelConfig, PretrainConfig, TrainConfig, from_dict, to_dict
 from uadcli.console import Reporter
-from uadcli.reconstruction.augment import augment, synthetic_lesions
+from uadcli.reconstruction.augment import augment, augment_as_published, synthetic_lesions
 from uadcli.reconstruction.model import ConditionedDiffusion
-from uadcli.reconstruction.noise import NoiseBank
+from uadcli.reconstruction.noise import NoiseBank, SharedNoise
 from uadcli.run import checkpoint, loop, progress
 from uadcli.run.learner import Learner
 from uadcli.run.lesion_set import LesionSet
@@ -45,7 +45,7 @@ class Trainer(Learner):
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimiser = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate, fused=True)
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.bank = NoiseBank(seed=config.seed)
+        self.bank = SharedNoise() if config.shared_noise else NoiseBank(seed=config.seed)
         self.clip = config.clip
 
     def place(self, fabric: Fabric) -> None:
@@ -62,9 +62,21 @@ class Trainer(Learner):
         with self._here():
             index = data.draw(self.config.batch_size // self.processes, self.generator)
             clean = data.batch(index, self.generator)
-            if self.config.augment:
-                clean = augment(clean, self.generator)
-            return self.descend(self._loss(clean))
+            return self.descend(self._loss(self._augmented(clean)))
+
+    def _augmented(self, clean: Tensor) -> Tensor:
+        config = self.config
+        if not config.augment:
+            return clean
+        if config.published_augmentation:
+            return augment_as_published(clean, self.generator)
+        return augment(clean, self.generator, config.blur, config.ghosting)
+
+    def rate(self) -> float:
+        """The factor of the learning rate for the coming step: with a cosine, or constant after the warm-up."""
+        if self.config.schedule == "constant":
+            return min((self.done + 1) / max(self.config.warmup, 1), 1.0)
+        return super().rate()
 
     def _here(self) -> AbstractContextManager[object]:
         """Within it new tensors are made on the trainer's device."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,6 +73,7 @@ def resume(
     lesions = lesion_set(held_out, config.preprocess)
     if lesions is None:
         reporter.warn("no validation scan has room for a synthetic lesion: the last checkpoint is taken, not the best")
+    config = bounded(config, len(slices["train"].slices))
     where = processes.fabric(gpus, cpu_processes)
     reporter.info(f"{where.world_size} x {where.device.type}, {where.strategy.precision.precision}")
     job = reconstruction.Job(
@@ -95,6 +97,20 @@ def resume(
         siamese.fit(scorer, maker, out / "siamese", reporter, judge)
     progress.write_page(out, {"encoder": out / "encoder", "reconstruction": out, "score": out / "siamese"})
     reporter.info(f"trained; next: uad calibrate {out} HEALTHY")
+
+
+def bounded(config: TrainingConfig, slices: int) -> TrainingConfig:
+    """The settings with the numbers of steps that `train.epochs` over so many slices, and `max_steps`, come to."""
+    train = config.train
+    if train.epochs > 0:
+        train = dataclasses.replace(train, steps=max(1, math.ceil(train.epochs * slices / train.batch_size)))
+    most = config.max_steps or max(config.pretrain.steps, train.steps, config.siamese.steps)
+    return dataclasses.replace(
+        config,
+        pretrain=dataclasses.replace(config.pretrain, steps=min(config.pretrain.steps, most)),
+        train=dataclasses.replace(train, steps=min(train.steps, most)),
+        siamese=dataclasses.replace(config.siamese, steps=min(config.siamese.steps, most)),
+    )
 
 
 def calibrate(run: Path, healthy: Path, *, workers: int, reporter: Reporter) -> Path:
