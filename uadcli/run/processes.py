@@ -59,7 +59,7 @@ def launch(where: Fabric, work: Callable[..., Any], *arguments: Any) -> Any:
     if where.world_size == 1:
         return where.launch(work, *arguments)
     try:
-        result = where.launch(_caught, work, *arguments)
+        result = where.launch(_caught, _Call(work, arguments))
     except (KeyboardInterrupt, SystemExit):
         children = multiprocessing.active_children()
         for child in children:
@@ -73,10 +73,17 @@ def launch(where: Fabric, work: Callable[..., Any], *arguments: Any) -> Any:
     return result
 
 
-def _caught(where: Fabric, work: Callable[..., Any], *arguments: Any) -> Any:
+class _Call:
+    """A function and its arguments as one thing: Fabric would look into dataclasses, and refuses frozen ones."""
+
+    def __init__(self, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self.work, self.arguments = work, arguments
+
+
+def _caught(where: Fabric, call: _Call) -> Any:
     """In a process of several: its Ctrl-C is the first process's affair, and a `UadError` is a result."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        return work(where, *arguments)
+        return call.work(where, *call.arguments)
     except UadError as error:  # all processes meet it in the same step
         return error
