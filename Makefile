@@ -56,7 +56,7 @@ eval-dev: $(READY)  ## the development cases beside the plain baseline
 table: $(READY)  ## methods x scores on the development cases; STEPS=1000 trains each method for so long
 	$(BIN)/python packaging/scripts/table.py $(DATA) --steps $(or $(STEPS),1000)
 
-train-default: $(READY)  ## train the model that comes along; goes on from runs/default/checkpoint.pt
+train-default: $(READY)  ## train the model that comes along; goes on from runs/default/last.pt
 	$(BIN)/python packaging/scripts/train_default.py $(DATA)
 
 clean:  ## remove what the targets made, but neither caches of scans nor runs

@@ -31,6 +31,7 @@ class Stage:
         self.name, self.expected = name, expected
         self.started = time.monotonic()
         self.done, self.total = 0, 0
+        self.note = ""
 
     def update(self, done: int, total: int) -> None:
         """`done` of `total` steps are behind us."""
@@ -111,6 +112,11 @@ class Reporter:
         """`done` of `total` steps of the stage at work are behind us."""
         if self._current is not None:
             self._current.update(done, total)
+
+    def note(self, text: str) -> None:
+        """What is to be read behind the moving line of the stage at work; elsewhere it is not shown."""
+        if self._current is not None:
+            self._current.note = text
 
     def seconds_left(self) -> float | None:
         """Seconds until the last planned stage ends, at the pace of those behind us; None if nothing is known."""
@@ -207,7 +213,7 @@ class Reporter:
             self._spinner = Spinner("dots")
         line = Table.grid(padding=(0, 1))
         bar = ProgressBar(stage.total, stage.done, width=24) if stage.total else ""
-        about = "" if left is None else f"about {duration(left)} left"
+        about = stage.note or ("" if left is None else f"about {duration(left)} left")
         line.add_row(self._spinner, stage.name, bar, duration(stage.elapsed), about)
         return line
 

@@ -1,6 +1,6 @@
 """Make the weight file that comes along out of a training checkpoint: thresholds, card and registry.
 
-    python packaging/scripts/export_default.py DATA --model FILE --siamese runs/siamese/checkpoint.pt
+    python packaging/scripts/export_default.py DATA --model FILE --siamese runs/siamese/last.pt
 
 `--model` is a checkpoint, or a weight file whose network stays as it is. Thresholds come from the healthy validation
 scans alone (IXI val; tumour-free slices of TCGA-LGG train patients that were held out of training); T2w has no healthy

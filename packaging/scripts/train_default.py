@@ -18,6 +18,7 @@ import torch
 from uadcli.config import PreprocessConfig, TrainConfig, preset
 from uadcli.console import Reporter
 from uadcli.reconstruction import weights
+from uadcli.run import checkpoint
 from uadcli.run.development import cases
 from uadcli.run.train import Trainer, fit
 from uadcli.run.training_data import load_slices
@@ -39,9 +40,9 @@ def main() -> None:
     validation = load_slices([c for c in found if c.part == "val"][:8], arguments.cache, PreprocessConfig())
     flair = int((train.contrast == 1).sum())
     reporter.info(f"{len(train.slices)} training slices ({flair} FLAIR), {len(validation.slices)} for validation")
-    checkpoint = arguments.run / "checkpoint.pt"
-    if checkpoint.exists():
-        trainer = Trainer.load(checkpoint, steps=arguments.steps)
+    found_before = checkpoint.find(arguments.run)
+    if found_before:
+        trainer = Trainer.load(found_before, steps=arguments.steps)
         reporter.info(f"goes on from step {trainer.done}")
     else:
         trainer = Trainer(preset("small"), TrainConfig(steps=arguments.steps))

@@ -17,6 +17,7 @@ import torch
 from uadcli.config import PreprocessConfig, SiameseConfig
 from uadcli.console import Reporter
 from uadcli.reconstruction import weights
+from uadcli.run import checkpoint
 from uadcli.run.development import cases
 from uadcli.run.score import siamese_network
 from uadcli.run.siamese import ExampleMaker, SiameseTrainer, fit, load_healthy, load_labels
@@ -38,9 +39,9 @@ def main() -> None:
     healthy = load_healthy(train, arguments.cache, PreprocessConfig())
     labels = load_labels(sorted((arguments.data / "labelmaps").glob("*_dseg.nii.gz")), arguments.cache)
     reporter.info(f"{len(healthy)} healthy volumes, {len(labels)} label maps")
-    checkpoint = arguments.run / "checkpoint.pt"
-    if checkpoint.exists():
-        trainer = SiameseTrainer.load(checkpoint, steps=arguments.steps)
+    found_before = checkpoint.find(arguments.run)
+    if found_before:
+        trainer = SiameseTrainer.load(found_before, steps=arguments.steps)
         reporter.info(f"goes on from step {trainer.done}")
     else:
         trainer = SiameseTrainer(SiameseConfig(steps=arguments.steps))

@@ -19,6 +19,9 @@ from uadcli.config import CONDITIONED, METHODS, TrainingConfig, preset, read_tom
         ["train", "d", "--out", "r", "--resume", "r"],
         ["train", "--resume", "r", "--method", "dae"],
         ["train", "d", "--out", "r", "--method", "gan"],
+        ["train", "--smoke", "d"],
+        ["train", "--smoke", "--resume", "r"],
+        ["train", "--smoke", "--out", "r"],
         ["export", "r"],
     ],
 )

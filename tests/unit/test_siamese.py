@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from uadcli.config import SiameseConfig
-from uadcli.run.siamese import Example, SiameseTrainer
+from uadcli.config import SiameseConfig, to_dict
+from uadcli.console import Reporter
+from uadcli.errors import UadError
+from uadcli.run import checkpoint
+from uadcli.run.siamese import Example, ExampleMaker, SiameseTrainer, fit
 from uadcli.scoring.siamese import SiameseUNet, places, siamese_score, with_neighbours
 
 SMALL = SiameseConfig(channels=(8, 16), batch_size=4, steps=60, warmup=5, learning_rate=3e-3)
@@ -108,22 +112,94 @@ def test_training_learns_to_find_what_was_pasted() -> None:
     for _ in range(60):
         trainer.step(pool, rng)
     one = pool[0]
-    result = siamese_score(trainer.network, one.image / np.float32(255), one.recon / np.float32(255), np.arange(5))
+    result = siamese_score(trainer.model, one.image / np.float32(255), one.recon / np.float32(255), np.arange(5))
     assert result[one.truth].mean() > 3 * result[one.brain & ~one.truth].mean()
 
 
-def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    pool = bright_spots()
-    whole = SiameseTrainer(SMALL)
-    for i in range(10):
-        whole.step(pool, np.random.default_rng(i))
-    first = SiameseTrainer(SMALL)
-    for i in range(5):
-        first.step(pool, np.random.default_rng(i))
-    first.save(tmp_path / "checkpoint.pt")
-    second = SiameseTrainer.load(tmp_path / "checkpoint.pt")
-    for i in range(5, 10):
-        second.step(pool, np.random.default_rng(i))
-    assert second.done == 10
-    for a, b in zip(whole.average.parameters(), second.average.parameters(), strict=True):
-        assert torch.equal(a, b)
+class Spots(ExampleMaker):
+    """Stands for the maker of examples: the spots above, and which numbers were asked for."""
+
+    def __init__(self) -> None:
+        self.spots, self.made = bright_spots(), list[int]()
+
+    def draw(self, number: int) -> Example:
+        self.made.append(number)
+        return self.spots[number % len(self.spots)]
+
+
+GOES_ON = replace(SMALL, steps=10, checkpoint_every=5, pool=4, draws=0.05)
+
+
+def test_ten_steps_are_five_and_five(tmp_path: Path) -> None:
+    """Examples come and go on the way: 0.05 draws of 60 slices are used up by a batch of 4 in less than a step."""
+    whole = SiameseTrainer(GOES_ON)
+    fit(whole, Spots(), tmp_path / "whole", Reporter(silent=True))
+    first, second = Spots(), Spots()
+    with pytest.raises(KeyboardInterrupt):
+        fit(Stops(GOES_ON, 5), first, tmp_path / "parts", Reporter(silent=True))
+    parts = SiameseTrainer.load(tmp_path / "parts" / "last.pt")
+    assert parts.done == 5
+    fit(parts, second, tmp_path / "parts", Reporter(silent=True))
+    assert max(first.made) > 4
+    assert not set(first.made) & set(second.made)  # what was made before is read again
+    assert same(whole.state(), parts.state())
+    assert same(whole.model.state_dict(), parts.model.state_dict())
+    assert same(whole.average.state_dict(), parts.average.state_dict())
+    assert not (tmp_path / "parts" / "pool").exists()
+
+
+class Stops(SiameseTrainer):
+    """Is told to stop, as by Ctrl-C, in its n-th step."""
+
+    def __init__(self, config: SiameseConfig, at: int) -> None:
+        super().__init__(config)
+        self.at = at
+
+    def step(self, pool: list[Example], rng: np.random.Generator) -> float:
+        if self.done == self.at - 1:
+            signal.raise_signal(signal.SIGINT)
+        return super().step(pool, rng)
+
+
+def same(a: object, b: object) -> bool:
+    """Whether two nested states are equal bit for bit."""
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def test_a_loss_that_is_not_finite_changes_nothing_and_ends_after_ten(tmp_path: Path) -> None:
+    maker = Spots()
+    maker.spots = [replace(one, truth=one.truth * np.float32("nan")) for one in maker.spots]
+    trainer = SiameseTrainer(GOES_ON)
+    before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+    with pytest.raises(UadError, match="not finite"):
+        fit(trainer, maker, tmp_path, Reporter(silent=True))
+    kept = SiameseTrainer.load(tmp_path / "last.pt")
+    assert same(before, kept.model.state_dict())
+    assert (kept.done, kept.skipped, kept.bad_steps) == (10, 10, 0)
+
+
+def test_a_checkpoint_of_the_earlier_form_is_read(tmp_path: Path) -> None:
+    trainer = SiameseTrainer(SMALL)
+    trainer.step(bright_spots(), np.random.default_rng(0))
+    state = {
+        "config": to_dict(SMALL),
+        "network": trainer.model.state_dict(),
+        "average": trainer.average.state_dict(),
+        "optimiser": trainer.optimiser.state_dict(),
+        "done": 1,
+    }
+    torch.save(state, tmp_path / "checkpoint.pt")
+    found = checkpoint.find(tmp_path)
+    assert found == tmp_path / "checkpoint.pt"
+    again = SiameseTrainer.load(found, steps=70)
+    assert again.config.steps == 70
+    assert same(again.model.state_dict(), trainer.model.state_dict())
+    assert same(again.optimiser.state_dict(), trainer.optimiser.state_dict())
+    again.save(tmp_path / "last.pt")
+    assert checkpoint.find(tmp_path) == tmp_path / "last.pt"

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import math
+import signal
+import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from uadcli.config import ModelConfig, TrainConfig
+from uadcli.config import ModelConfig, PreprocessConfig, TrainConfig, TrainingConfig, training_preset
 from uadcli.console import Reporter
-from uadcli.errors import UadError
-from uadcli.reconstruction.augment import augment, synthetic_lesions
-from uadcli.reconstruction.noise import NoiseBank
+from uadcli.errors import InputError, UadError
+from uadcli.reconstruction.augment import augment, blur, ghost, synthetic_lesions
+from uadcli.reconstruction.noise import NoiseBank, SharedNoise, simplex_noise
+from uadcli.run import checkpoint
+from uadcli.run.lesion_set import lesion_set
+from uadcli.run.loop import Judgement
+from uadcli.run.siamese import Healthy
 from uadcli.run.train import Trainer, fit
 from uadcli.run.training_data import SliceSet, from_t1
+from uadcli.run.training_run import bounded
 
 SETTINGS = TrainConfig(steps=10, batch_size=4, checkpoint_every=5, warmup=2)
 
@@ -29,26 +40,105 @@ def slices() -> SliceSet:
     return SliceSet(image, torch.arange(40) % 2)
 
 
-def test_ten_steps_are_five_and_five(slices: SliceSet, tiny: ModelConfig, tmp_path: Path) -> None:
-    whole = Trainer(tiny, SETTINGS)
+def same(a: object, b: object) -> bool:
+    """Whether two nested states are equal bit for bit."""
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+@pytest.mark.parametrize("norm", ["group", "batch"])
+def test_ten_steps_are_five_and_five(slices: SliceSet, tiny: ModelConfig, tmp_path: Path, norm: str) -> None:
+    """Weights, average, optimiser, schedule, sampler and random state, bit for bit."""
+    model = replace(tiny, encoder=replace(tiny.encoder, norm=norm))
+    whole = Trainer(model, SETTINGS)
     losses = [whole.step(slices) for _ in range(10)]
-    half = Trainer(tiny, SETTINGS)
+    half = Trainer(model, SETTINGS)
     first = [half.step(slices) for _ in range(5)]
     half.save(tmp_path / "c.pt")
     again = Trainer.load(tmp_path / "c.pt")
     assert first + [again.step(slices) for _ in range(5)] == losses
-    for a, b in zip(whole.model.parameters(), again.model.parameters(), strict=True):
-        assert torch.equal(a, b)
-    for a, b in zip(whole.average.parameters(), again.average.parameters(), strict=True):
-        assert torch.equal(a, b)
+    assert same(whole.model.state_dict(), again.model.state_dict())
+    assert same(whole.average.state_dict(), again.average.state_dict())
+    assert same(whole.state(), again.state())
+    assert torch.equal(slices.draw(9, whole.generator), slices.draw(9, again.generator))
 
 
 def test_fit_writes_log_and_checkpoint_and_goes_on(slices: SliceSet, tiny: ModelConfig, tmp_path: Path) -> None:
     fit(Trainer(tiny, SETTINGS), slices, slices, tmp_path, Reporter(silent=True))
-    assert [line.split(",")[0] for line in (tmp_path / "log.csv").read_text().splitlines()] == ["step", "5", "10"]
-    more = Trainer.load(tmp_path / "checkpoint.pt", steps=15)
+    rows = [line.split(",") for line in (tmp_path / "log.csv").read_text().splitlines()]
+    assert rows[0] == ["step", "loss", "validation", "auprc", "slices_per_s", "seconds_left", "skipped"]
+    assert [row[0] for row in rows[1:]] == ["5", "10"]
+    assert all(float(cell) >= 0 for row in rows[1:] for cell in row if cell)
+    assert [row[3] for row in rows[1:]] == ["", ""]  # no lesions, no number
+    more = Trainer.load(tmp_path / "last.pt", steps=15)
     fit(more, slices, slices, tmp_path, Reporter(silent=True))
     assert more.done == 15
+    assert [p.name for p in tmp_path.glob("*.safetensors")] == ["last-0000015.safetensors"]
+
+
+def test_the_tensors_are_safetensors_and_the_state_holds_no_code(
+    slices: SliceSet, tiny: ModelConfig, tmp_path: Path
+) -> None:
+    trainer = Trainer(tiny, SETTINGS)
+    trainer.step(slices)
+    trainer.save(tmp_path / "last.pt")
+    state = torch.load(tmp_path / "last.pt", weights_only=True)
+    tensors = load_file(tmp_path / state["tensors"])
+    assert {name.split("/")[0] for name in tensors} == {"model", "average"}
+    assert "model" not in state
+
+
+def test_a_checkpoint_of_the_earlier_form_is_read(slices: SliceSet, tiny: ModelConfig, tmp_path: Path) -> None:
+    trainer = Trainer(tiny, SETTINGS)
+    trainer.step(slices)
+    networks = {"model": trainer.model.state_dict(), "average": trainer.average.state_dict()}
+    torch.save(trainer.state() | networks, tmp_path / "checkpoint.pt")
+    again = Trainer.load(checkpoint.find(tmp_path) or tmp_path)
+    assert again.step(slices) == trainer.step(slices)
+
+
+def test_half_a_checkpoint_is_an_error_of_one_line(tiny: ModelConfig, tmp_path: Path) -> None:
+    Trainer(tiny, SETTINGS).save(tmp_path / "last.pt")
+    next(tmp_path.glob("*.safetensors")).write_bytes(b"cut")
+    with pytest.raises(InputError, match="no whole checkpoint"):
+        Trainer.load(tmp_path / "last.pt")
+
+
+@pytest.mark.parametrize(("sent", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_writes_a_checkpoint_after_the_step_at_hand(
+    slices: SliceSet,
+    tiny: ModelConfig,
+    tmp_path: Path,
+    sent: signal.Signals,
+    error: type[BaseException],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole, trainer = Trainer(tiny, SETTINGS), Trainer(tiny, SETTINGS)
+    fit(whole, slices, slices, tmp_path / "whole", Reporter(silent=True))
+    step = trainer.step
+
+    def interrupted(data: SliceSet) -> float:
+        if trainer.done == 6:
+            signal.raise_signal(sent)
+        return step(data)
+
+    monkeypatch.setattr(trainer, "step", interrupted)
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        with pytest.raises(error):
+            fit(trainer, slices, slices, tmp_path / "parts", Reporter(silent=True))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    again = Trainer.load(tmp_path / "parts" / "last.pt")
+    assert again.done == 7
+    fit(again, slices, slices, tmp_path / "parts", Reporter(silent=True))
+    assert same(whole.model.state_dict(), again.model.state_dict())
+    assert same(whole.state(), again.state())
 
 
 def test_a_loss_that_is_not_finite_changes_nothing_and_ends_after_ten(
@@ -63,6 +153,31 @@ def test_a_loss_that_is_not_finite_changes_nothing_and_ends_after_ten(
         trainer.step(slices)
     assert trainer.bad_steps == 10
     assert all(torch.equal(a, b) for a, b in zip(before, trainer.model.parameters(), strict=True))
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing(
+    slices: SliceSet, tiny: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """sqrt at 0: the loss is finite, its gradient is not."""
+    trainer = Trainer(tiny, SETTINGS)
+    before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+    monkeypatch.setattr(trainer, "_loss", lambda _: sum((0 * p).sum() for p in trainer.model.parameters()).sqrt())
+    assert math.isnan(trainer.step(slices))
+    assert (trainer.skipped, trainer.done) == (1, 1)
+    assert same(before, trainer.model.state_dict())
+
+
+def test_ten_bad_losses_end_the_run_with_the_network_before_them(
+    slices: SliceSet, tiny: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(tiny, replace(SETTINGS, steps=50))
+    loss = trainer._loss
+    monkeypatch.setattr(trainer, "_loss", lambda x: loss(x) * (math.nan if trainer.done in {1, *range(6, 99)} else 1))
+    with pytest.raises(UadError, match="not finite"):
+        fit(trainer, slices, slices, tmp_path, Reporter(silent=True))
+    kept = Trainer.load(tmp_path / "last.pt")
+    assert (kept.done, kept.skipped, kept.bad_steps) == (16, 11, 0)
+    assert all(bool(p.isfinite().all()) for p in kept.model.parameters())
 
 
 def test_a_new_run_begins_with_another_model(tiny: ModelConfig) -> None:
@@ -110,3 +225,140 @@ def test_made_contrasts_keep_the_physical_order_of_tissues(kind: str) -> None:
     assert none == 0
     assert grey > white
     assert (csf > grey) if kind == "T2w" else (csf < white)
+
+
+def test_noise_for_training_is_a_window_of_a_map_turned_flipped_and_signed() -> None:
+    """Each drawn map is found in the bank, by the sixteen ways of laying it."""
+    bank = NoiseBank(2, 8, 0)
+    maps = [simplex_noise((8, 8), np.random.SeedSequence([0, i])) for i in range(2)]
+    ways = []
+    for one in maps:
+        for top in range(3):
+            for left in range(3):
+                window = one[top : top + 6, left : left + 6]
+                for k in range(4):
+                    turned = np.rot90(window, k)
+                    ways += [turned, -turned, turned[:, ::-1], -turned[:, ::-1]]
+    drawn = bank.draw(40, (6, 6), torch.Generator().manual_seed(0))[:, 0].numpy()
+    found = [min(range(len(ways)), key=lambda i: np.abs(ways[i] - one).max()) for one in drawn]
+    assert all(np.array_equal(ways[i], one) for i, one in zip(found, drawn, strict=True))
+    assert len(set(found)) > 20
+
+
+def test_the_best_checkpoint_is_the_one_that_found_the_lesions_best(
+    slices: SliceSet, tiny: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(tiny, replace(SETTINGS, steps=4, checkpoint_every=1))
+    monkeypatch.setattr(trainer, "step", lambda _: trainer.descend(next(trainer.model.parameters()).square().mean()))
+    values = iter([0.2, 0.5, 0.4, 0.5])
+    monkeypatch.setattr(trainer, "judge", lambda *_: Judgement(0.1, next(values)))
+    fit(trainer, slices, slices, tmp_path, Reporter(silent=True))
+    best, last = (checkpoint.read(tmp_path / name) for name in ("best.pt", "last.pt"))
+    assert (best["done"], best["best"]) == (2, 0.5)
+    assert (last["done"], last["best"]) == (4, 0.5)
+    assert checkpoint.find(tmp_path, checkpoint.BEST) == tmp_path / "best.pt"
+
+
+def head(seed: int) -> Healthy:
+    """A ball of two tissues on the model's grid."""
+    x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in (96, 96, 80)), indexing="ij")
+    distance = np.sqrt(x**2 + y**2 + z**2)
+    data = np.where(distance < 0.5, 0.8, np.where(distance < 0.8, 0.5, 0)).astype(np.float32)
+    data += np.random.default_rng(seed).normal(0, 0.02, data.shape).astype(np.float32) * (data > 0)
+    return Healthy(data, data > 0, np.arange(20, 60), "FLAIR")
+
+
+def test_the_set_of_lesions_is_fixed_and_known_and_in_the_brain() -> None:
+    volumes = [head(0), head(1)]
+    one, two = lesion_set(volumes, PreprocessConfig()), lesion_set(volumes, PreprocessConfig())
+    assert one is not None
+    assert two is not None
+    for name in ("slices", "truth", "brain"):
+        assert np.array_equal(getattr(one, name), getattr(two, name))
+    assert one.slices.shape == (12, 96, 96)
+    assert not (one.truth & ~one.brain).any()
+    ill = one.truth.any(axis=(1, 2))
+    assert 4 <= ill.sum() <= 8
+    assert lesion_set([replace(volumes[0], usable=np.array([0, 1]))], PreprocessConfig()) is None
+
+
+def test_what_removes_lesions_is_judged_better_than_what_copies_them(
+    tiny: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lesions = lesion_set([head(0)], PreprocessConfig())
+    assert lesions is not None
+    trainer = Trainer(tiny, SETTINGS)
+    mean = torch.from_numpy(lesions.slices).float().div(255)[:, None].flatten(1).median(1).values.view(-1, 1, 1, 1)
+    removes = torch.where(torch.from_numpy(lesions.truth)[:, None], mean, -1.0)
+    trainer.bank = NoiseBank(2, 100, 0)
+
+    class Stands(torch.nn.Module):
+        """Gives back what it is shown, but for lesions where it is told to remove them."""
+
+        def __init__(self, remove: bool) -> None:
+            super().__init__()
+            self.remove = remove
+
+        def encode(self, x: torch.Tensor) -> None:
+            return None
+
+        def forward(self, x: torch.Tensor, *_: object) -> torch.Tensor:
+            return torch.where(removes >= 0, removes, x) if self.remove else x * 0.99
+
+    def judged(remove: bool) -> float:
+        monkeypatch.setattr(trainer, "average", Stands(remove))
+        return trainer.auprc(lesions)
+
+    assert judged(True) > 0.9 > 0.5 > judged(False)
+
+
+def test_blur_spreads_and_keeps_the_sum() -> None:
+    x = torch.zeros(4, 1, 33, 33)
+    x[..., 16, 16] = 1
+    y = blur(x, torch.Generator().manual_seed(0))
+    assert torch.allclose(y.sum(dim=(1, 2, 3)), torch.ones(4), atol=1e-4)
+    assert len({round(float(v), 4) for v in y[..., 16, 16].flatten()}) > 1  # each slice has its own
+    assert torch.allclose(y, y.transpose(2, 3), atol=1e-6)
+
+
+def test_ghosts_lie_along_one_axis_and_keep_the_mean() -> None:
+    x = torch.full((8, 1, 96, 96), 0.5)
+    x[:, :, 44:52, 44:52] = 0.6
+    y = ghost(x, torch.Generator().manual_seed(0))
+    assert torch.allclose(y.mean(dim=(1, 2, 3)), x.mean(dim=(1, 2, 3)), atol=1e-5)
+    change = (y - x).abs()
+    beside = change[:, 0, :40, :40].amax(dim=(1, 2))  # neither above nor beside the square
+    along = change.amax(dim=(1, 2, 3))
+    assert float(beside.max()) < 1e-5
+    assert float(along.min()) > 1e-3
+
+
+def test_shared_noise_is_one_true_map_for_the_batch() -> None:
+    generator = torch.Generator().manual_seed(0)
+    one, two = (SharedNoise().draw(3, (24, 24), generator) for _ in range(2))
+    assert torch.equal(one[0], one[2])
+    assert not torch.equal(one[0], two[0])
+
+
+def test_the_reference_profile_is_the_published_one() -> None:
+    train = training_preset("reference").train
+    assert (train.steps, train.batch_size, train.learning_rate, train.ema) == (13200, 32, 1e-4, 0.0)
+    assert (train.lesion_probability, train.clip, train.shared_noise) == (0.0, 0.0, True)
+
+
+def test_without_average_schedule_and_clipping_the_average_is_the_network(slices: SliceSet, tiny: ModelConfig) -> None:
+    config = replace(training_preset("reference").train, batch_size=2)
+    model = replace(tiny, encoder=replace(tiny.encoder, norm="batch"))
+    trainer = Trainer(model, config)
+    trainer.step(slices)
+    trainer.step(slices)
+    assert trainer.optimiser.param_groups[0]["lr"] == 1e-4
+    assert same(trainer.model.state_dict(), trainer.average.state_dict())
+
+
+def test_epochs_and_the_largest_number_of_steps() -> None:
+    config = TrainingConfig(train=TrainConfig(epochs=2.5, batch_size=16))
+    assert bounded(config, 1000).train.steps == 157
+    capped = bounded(replace(config, max_steps=50), 1000)
+    assert (capped.train.steps, capped.siamese.steps, capped.pretrain.steps) == (50, 50, 0)
+    assert bounded(TrainingConfig(), 1000) == TrainingConfig()

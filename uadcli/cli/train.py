@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from uadcli.cli import options as o
-from uadcli.config import METHODS, TrainingConfig, for_method, preset, to_toml, with_settings
+from uadcli.config import METHODS, TrainingConfig, for_method, to_toml, training_preset, with_settings
 from uadcli.console import Reporter
 from uadcli.errors import UsageError
 
@@ -19,6 +19,7 @@ Healthy = Annotated[Path, typer.Argument(metavar="HEALTHY", help="Folder of heal
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the run.")]
 Resume = Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a run.")]
 Check = Annotated[bool, typer.Option("--check", help="Only read every file once and say what is wrong.")]
+Smoke = Annotated[bool, typer.Option("--smoke", help="Try every step once on made-up scans, in under 2 minutes.")]
 PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the settings as TOML.")]
 Profile = Annotated[
     str, typer.Option("--profile", metavar="small|reference", help="Sizes of the model; reference: as published.")
@@ -35,6 +36,12 @@ Method = Annotated[
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a setting; may be repeated.")]
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Scans that are prepared at the same time.")]
+MaxSteps = Annotated[
+    int | None, typer.Option("--max-steps", min=1, metavar="N", help="Steps at most, of each training.")
+]
+Gpus = Annotated[
+    int | None, typer.Option("--gpus", min=0, metavar="N", help="GPUs to train on; 0: the CPU.", show_default="1 or 0")
+]
 Folder = Annotated[Path, typer.Option("--output", "-o", help="Folder for the weights; its name is the model's.")]
 
 
@@ -44,12 +51,15 @@ def train(
     out: Out = None,
     resume: Resume = None,
     check: Check = False,
+    smoke: Smoke = False,
     print_config: PrintConfig = False,
     profile: Profile = "small",
     method: Method = None,
     config: o.ConfigFile = None,
     assignments: Set = None,
+    max_steps: MaxSteps = None,
     workers: Workers = 2,
+    gpus: Gpus = None,
     threads: o.Threads = None,
     verbose: o.Verbose = False,
     quiet: o.Quiet = False,
@@ -58,11 +68,12 @@ def train(
 ) -> None:
     """Train a model on a folder of healthy scans, or go on with a run."""
     given = locals()
-    settings = _settings(profile, method, config, resume, assignments or [])
+    capped = [f"max_steps={max_steps}"] if max_steps else []
+    settings = _settings(profile, method, config, resume, [*(assignments or []), *capped])
     if print_config:
         return typer.echo(to_toml(settings), nl=False)
     with o.reporter(given) as reporter:
-        typer.echo(_work(data, out, resume, check, settings, workers, threads, reporter))
+        typer.echo(_work(data, out, resume, check, smoke, settings, workers, gpus, threads, reporter))
 
 
 def _work(
@@ -70,19 +81,25 @@ def _work(
     out: Path | None,
     resume: Path | None,
     check: bool,
+    smoke: bool,
     settings: TrainingConfig,
     workers: int,
+    gpus: int | None,
     threads: int | None,
     reporter: Reporter,
 ) -> object:
-    """What `uad train` prints, after the one of its three kinds of work that was asked for."""
+    """What `uad train` prints, after the one of its kinds of work that was asked for."""
+    if smoke and data is None and resume is None and not check:
+        return _tried(out, workers, threads, reporter)
+    if smoke:
+        raise UsageError("--smoke makes its own scans", hint="Give it without DATA, --resume and --check.")
     if data is not None and check:
         return _checked(data, settings)
     if data is not None and out is not None and resume is None:
-        return _begin(data, out, settings, workers, threads, reporter)
+        return _begin(data, out, settings, workers, gpus, threads, reporter)
     if resume is not None and data is None and out is None:
-        return _go_on(resume, settings, threads, reporter)
-    raise UsageError("neither DATA --out RUN, --resume RUN nor --check DATA", hint="See `uad train --help`.")
+        return _go_on(resume, settings, gpus, threads, reporter)
+    raise UsageError("neither DATA --out RUN, --resume RUN, --check DATA nor --smoke", hint="See `uad train --help`.")
 
 
 def _settings(
@@ -93,7 +110,7 @@ def _settings(
         if method is not None:
             raise UsageError("--method and --resume cannot go together", hint="A run keeps its method.")
         config = resume / "config.toml"
-    base = replace(TrainingConfig(), model=preset(profile))
+    base = training_preset(profile)
     chosen = o.read_config(config, type(base)) if config else base
     if method is not None:
         chosen = replace(chosen, model=for_method(chosen.model, method))
@@ -106,23 +123,42 @@ def _checked(data: Path, settings: TrainingConfig) -> str:
     return dataset.in_words(dataset.check(dataset.find(data, settings.validation_share)))
 
 
+def _tried(out: Path | None, workers: int, threads: int | None, reporter: Reporter) -> str:
+    from tempfile import TemporaryDirectory
+
+    from uadcli import device
+    from uadcli.run.smoke import smoke
+
+    device.bound_threads(threads)
+    if out is not None and out.exists() and any(out.iterdir()):
+        raise UsageError(f"{out} is not empty", hint="Give an empty folder, or none.")
+    with TemporaryDirectory(prefix="uad-smoke-") as temporary:
+        return smoke(out or Path(temporary), workers=workers, reporter=reporter)
+
+
 def _begin(
-    data: Path, out: Path, settings: TrainingConfig, workers: int, threads: int | None, reporter: Reporter
+    data: Path,
+    out: Path,
+    settings: TrainingConfig,
+    workers: int,
+    gpus: int | None,
+    threads: int | None,
+    reporter: Reporter,
 ) -> Path:
     from uadcli import device
     from uadcli.run import training_run
 
     device.bound_threads(threads)
-    training_run.train(data, out, settings, workers=workers, reporter=reporter)
+    training_run.train(data, out, settings, workers=workers, reporter=reporter, gpus=gpus)
     return out
 
 
-def _go_on(run: Path, settings: TrainingConfig, threads: int | None, reporter: Reporter) -> Path:
+def _go_on(run: Path, settings: TrainingConfig, gpus: int | None, threads: int | None, reporter: Reporter) -> Path:
     from uadcli import device
     from uadcli.run import training_run
 
     device.bound_threads(threads)
-    training_run.resume(run, settings, reporter=reporter)
+    training_run.resume(run, settings, reporter=reporter, gpus=gpus)
     return run
 
 

@@ -25,8 +25,11 @@ def smooth_field(batch: int, shape: tuple[int, int], generator: torch.Generator,
     return F.interpolate(coarse, size=shape, mode="bicubic", align_corners=True)
 
 
-def augment(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Left-right flip, small affine, gamma, bias field, scale and noise on slices (B, 1, H, W) in [0, 1]."""
+def augment(x: Tensor, generator: torch.Generator, blurred: float = 0.0, ghosted: float = 0.0) -> Tensor:
+    """Left-right flip, small affine, gamma, bias field, scale and noise on slices (B, 1, H, W) in [0, 1].
+
+    The shares `blurred` and `ghosted` of the slices are blurred and get ghosts.
+    """
     batch, _, height, width = x.shape
     flip = torch.where(torch.rand(batch, generator=generator) < 0.5, -1.0, 1.0)
     angle = (torch.rand(batch, generator=generator) - 0.5) * 0.25
@@ -41,7 +44,55 @@ def augment(x: Tensor, generator: torch.Generator) -> Tensor:
     x = x.clamp(1e-4, 1) ** _uniform(-0.3, 0.3, batch, generator).exp()
     x = x * (0.08 * smooth_field(batch, (height, width), generator)).exp() * _uniform(0.92, 1.05, batch, generator)
     x = x + 0.02 * torch.rand(batch, 1, 1, 1, generator=generator) * torch.randn(x.shape, generator=generator)
+    x = _some(x, blur(x, generator), blurred, generator)
+    x = _some(x, ghost(x, generator), ghosted, generator)
     return (x * inside).clamp(0, 1)
+
+
+def augment_as_published(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Gamma (half the slices), bias field (a quarter), blur (a quarter) and ghosting (half) (method 1.2, step 11)."""
+    batch, _, height, width = x.shape
+    inside = (x > 0.02).float()
+    x = _some(x, x.clamp(1e-4, 1) ** _uniform(-0.3, 0.3, batch, generator).exp(), 0.5, generator)
+    x = _some(x, x * (0.25 * smooth_field(batch, (height, width), generator)).exp(), 0.25, generator)
+    x = _some(x, blur(x, generator), 0.25, generator)
+    x = _some(x, ghost(x, generator), 0.5, generator)
+    return (x * inside).clamp(0, 1)
+
+
+def _some(x: Tensor, changed: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """`changed` for a random share of the slices, else x."""
+    chosen = torch.rand(len(x), 1, 1, 1, generator=generator) < share
+    return torch.where(chosen, changed, x)
+
+
+def blur(x: Tensor, generator: torch.Generator, largest: float = 1.0) -> Tensor:
+    """Slices (B, 1, H, W), each under a Gaussian of its own deviation, 0 to `largest` pixels (2 mm)."""
+    batch, reach = len(x), math.ceil(3 * largest)
+    sigma = _uniform(0.05, largest, batch, generator)
+    offset = torch.arange(-reach, reach + 1, device=x.device).float().view(1, 1, 1, -1)
+    kernel = torch.exp(-((offset / sigma) ** 2) / 2)
+    kernel = kernel / kernel.sum(dim=3, keepdim=True)
+    h = x.transpose(0, 1)  # slices as channels, so that each has its own kernel
+    h = F.conv2d(h, kernel, padding=(0, reach), groups=batch)
+    return F.conv2d(h, kernel.transpose(2, 3), padding=(reach, 0), groups=batch).transpose(0, 1)
+
+
+def ghost(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Slices (B, 1, H, W) with fainter copies of themselves along one axis, as of a head that moves periodically.
+
+    Of the lines of k-space every n-th, n from 4 to 10, is weakened by half to all; the middle, which holds the mean
+    intensity, stays.
+    """
+    batch, _, height, width = x.shape
+    every = torch.randint(4, 11, (batch, 1, 1, 1), generator=generator)
+    weaken = _uniform(0.5, 1.0, batch, generator)
+    along_rows = torch.rand(batch, 1, 1, 1, generator=generator) < 0.5
+    rows = torch.fft.fftfreq(height, 1 / height, device=x.device).round().view(1, 1, -1, 1)
+    columns = torch.fft.fftfreq(width, 1 / width, device=x.device).round().view(1, 1, 1, -1)
+    line = torch.where(along_rows, rows, columns)
+    hit = (line.remainder(every) == 0) & (line.abs() > 1)
+    return torch.fft.ifft2(torch.fft.fft2(x) * (1 - weaken * hit)).real.clamp(0, 1)
 
 
 def synthetic_lesions(x: Tensor, bank: NoiseBank, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ triangles; every lattice point within reach adds (2 - d^2)^4 <g, d>, with a grad
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -74,27 +75,53 @@ def slice_noise(
     return np.stack(maps)[:, None]
 
 
+@lru_cache(maxsize=2)
+def _bank(count: int, size: int, seed: int, device: torch.device) -> Tensor:
+    maps = [simplex_noise((size, size), np.random.SeedSequence([seed, i])) for i in range(count)]
+    return torch.from_numpy(np.stack(maps)).to(device)
+
+
 class NoiseBank:
     """Precomputed simplex maps for training: a random window of a random map, turned, flipped and of random sign.
 
-    Windows, because simplex noise is not periodic and a roll would leave seams.
+    Windows, because simplex noise is not periodic and a roll would leave seams. The maps cost some seconds when they
+    are first needed.
     """
 
     def __init__(self, count: int = 256, size: int = 144, seed: int = 0) -> None:
-        maps = [simplex_noise((size, size), np.random.SeedSequence([seed, i])) for i in range(count)]
-        self.maps = torch.from_numpy(np.stack(maps))
+        self.count, self.size, self.seed = count, size, seed
 
     def draw(self, batch: int, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
-        """Noise (batch, 1, H, W) from the generator's state alone."""
-        count, size, _ = self.maps.shape
-        pick = torch.randint(count, (batch,), generator=generator).tolist()
-        tops = torch.randint(size - shape[0] + 1, (batch,), generator=generator).tolist()
-        lefts = torch.randint(size - shape[1] + 1, (batch,), generator=generator).tolist()
-        turns = torch.randint(16, (batch,), generator=generator).tolist()
-        maps = []
-        for i, top, left, turn in zip(pick, tops, lefts, turns, strict=True):
-            window = self.maps[i, top : top + shape[0], left : left + shape[1]]
-            window = torch.rot90(window, turn & 3) if shape[0] == shape[1] else window
-            window = window.flip(-1) if turn & 4 else window
-            maps.append(-window if turn & 8 else window)
-        return torch.stack(maps)[:, None]
+        """Noise (batch, 1, H, W), H = W, from the generator's state alone and on its device, in one gather."""
+        side, device = shape[0], generator.device
+        if shape[1] != side:
+            raise ValueError(f"noise for training is square, not {shape}")
+        maps = _bank(self.count, self.size, self.seed, device)
+
+        def random(high: int) -> Tensor:
+            return torch.randint(high, (batch, 1, 1), generator=generator, device=device)
+
+        pick, top, left, turn = (
+            random(self.count),
+            random(self.size - side + 1),
+            random(self.size - side + 1),
+            random(16),
+        )
+        y = torch.arange(side, device=device).view(1, -1, 1)
+        x = torch.arange(side, device=device).view(1, 1, -1)
+        x = torch.where((turn & 4) > 0, side - 1 - x, x)  # flipped last, so looked up first
+        y, x = torch.broadcast_tensors(y, x)
+        for quarter in (1, 2, 3):  # pixel (y, x) of a map turned once anticlockwise is (x, side - 1 - y) of the map
+            more = (turn & 3) >= quarter
+            y, x = torch.where(more, x, y), torch.where(more, side - 1 - y, x)
+        return torch.where((turn & 8) > 0, -1.0, 1.0)[:, None] * maps[pick, top + y, left + x][:, None]
+
+
+class SharedNoise(NoiseBank):
+    """True OpenSimplex noise, one new map for each call and the same for all slices of the batch, as published."""
+
+    def draw(self, batch: int, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+        """Noise (batch, 1, H, W) from the generator's state alone and on its device; made on the CPU."""
+        seed = int(torch.randint(2**31, (1,), generator=generator, device=generator.device))
+        one = torch.from_numpy(simplex_noise(shape, seed)).to(generator.device)
+        return one.expand(batch, 1, *shape)

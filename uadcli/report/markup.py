@@ -53,13 +53,13 @@ def data_uri(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
-def document(title: str, body: str, script: str, data: Any = None, images: str = "data:") -> str:
-    """A whole page: `body` is HTML, `script` a file of `templates/`, `data` what it reads (JSON), `title` plain text.
+def document(title: str, body: str, script: str | None, data: Any = None, images: str = "data:") -> str:
+    """A whole page: `body` is HTML, `title` plain text, `script` a file of `templates/` or None, `data` what it reads.
 
     The policy in its head forbids every request, and every script and style but the two whose hashes it names;
     `images` says where pictures may come from.
     """
-    style, code = asset("style.css"), asset(script)
+    style, code = asset("style.css"), asset(script) if script else ""
     policy = (
         f"default-src 'none'; base-uri 'none'; form-action 'none'; img-src {images}; "
         f"style-src '{_hash(style)}'; script-src '{_hash(code)}'"

@@ -1,32 +1,65 @@
-"""What the trainings of reconstruction and score share: learning rate, moving average, and whole files."""
+"""Checkpoints of a training: the networks as safetensors, and beside them the state that decides the next step.
+
+A checkpoint is called by its state file, `last.pt`, which torch reads with `weights_only=True` and which names its
+tensors' file, `last-0000100.safetensors`. The state file is replaced last, so that a machine that stops in between
+leaves the checkpoint before. A `checkpoint.pt` of an earlier version, all in one file, can still be read.
+"""
 
 from __future__ import annotations
 
-import math
+import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
+
+from uadcli.errors import InputError
+
+LAST, BEST, OLD = "last.pt", "best.pt", "checkpoint.pt"
+FORMAT = 1
 
 
-def learning_rate(done: int, steps: int, warmup: int) -> float:
-    """The factor of the learning rate: warm-up, then half a cosine down to 2 % at the last step."""
-    if done < warmup:
-        return (done + 1) / warmup
-    part = min((done - warmup) / max(steps - warmup, 1), 1.0)
-    return 0.02 + 0.98 * (1 + math.cos(math.pi * part)) / 2
+def write(path: Path, state: dict[str, Any], networks: dict[str, dict[str, Tensor]]) -> None:
+    """Write the checkpoint `path`: `networks` are state dicts by name, `state["done"]` is the number of steps."""
+    from safetensors.torch import save_file
 
-
-@torch.no_grad()
-def move_average(average: nn.Module, model: nn.Module, ema: float, done: int) -> None:
-    """Move the parameters of `average` towards those of `model` after `done` steps, faster in the first ones."""
-    decay = min(ema, (1 + done) / (10 + done))
-    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
-
-
-def write(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint to a temporary name first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.with_name(f"{path.stem}-{state['done']:07d}.safetensors")
+    flat = {f"{name}/{key}": value for name, network in networks.items() for key, value in network.items()}
+    fresh = file.with_suffix(".tmp")
+    save_file({key: value.detach().cpu().contiguous() for key, value in flat.items()}, fresh)
+    fresh.replace(file)
     temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
+    torch.save({**state, "format": FORMAT, "tensors": file.name}, temporary)
     temporary.replace(path)
+    for other in path.parent.glob(f"{path.stem}-*.safetensors"):
+        if other != file:
+            other.unlink()
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The state of a checkpoint and its networks by name, in one dictionary, on the CPU.
+
+    Raises `InputError` if the checkpoint is missing or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if "tensors" not in state:  # of an earlier version: all in one file
+            return state
+        flat = load_file(path.with_name(state["tensors"]))
+    except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise InputError("is no whole checkpoint", path=path, hint="Begin the run anew.") from error
+    networks: dict[str, dict[str, Tensor]] = {}
+    for key, value in flat.items():
+        name, _, inner = key.partition("/")
+        networks.setdefault(name, {})[inner] = value
+    return {**state, **networks}
+
+
+def find(folder: Path, name: str = LAST) -> Path | None:
+    """The checkpoint of a run's folder: the one called `name`, else that of an earlier version, else None."""
+    return next((folder / n for n in (name, LAST, OLD) if (folder / n).exists()), None)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-import time
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from uadcli.config import CONTRASTS, PreprocessConfig, ReconstructionConfig, SiameseConfig, from_dict, to_dict
+from uadcli.config import CONTRASTS, PreprocessConfig, ReconstructionConfig, SiameseConfig, from_dict
 from uadcli.console import Reporter
 from uadcli.imaging import geometry, intensity, registration, template
 from uadcli.imaging.geometry import Array
@@ -24,15 +24,21 @@ from uadcli.imaging.volume import Volume
 from uadcli.reconstruction.lesions import degrade, paste_lesions
 from uadcli.reconstruction.synthesis import brain_of, from_labels
 from uadcli.reconstruction.weights import Weights
-from uadcli.run import checkpoint
+from uadcli.run import checkpoint, loop
 from uadcli.run.dataset import Case
+from uadcli.run.learner import Learner
 from uadcli.run.prepare import prepare_cached
 from uadcli.run.score import reconstruct
 from uadcli.run.training_data import from_t1, healthy_slices
-from uadcli.scoring.siamese import SiameseUNet, places, with_neighbours
+from uadcli.scoring.metrics import average_precision
+from uadcli.scoring.siamese import SiameseUNet, places, siamese_score, with_neighbours
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 # shares of the volumes by where they come from
 SHARES = {"T1w": 0.34, "T1w as FLAIR": 0.10, "T1w as T2w": 0.12, "FLAIR": 0.22, "T2w": 0.22, "labels": 0.22}
+HELD_OUT = 6  # examples that a checkpoint is chosen on
 LABEL_KINDS = ("T1w", "FLAIR", "T2w")
 
 
@@ -96,15 +102,16 @@ def load_labels(files: list[Path], cache: Path) -> list[NDArray[np.int16]]:
 
 
 class ExampleMaker:
-    """Draws synthetic cases: a healthy volume of some origin, lesions, the scanner's ways, scaling, reconstruction."""
+    """Makes numbered cases: a healthy volume of some origin, lesions, the scanner's ways, scaling, reconstruction."""
 
-    def __init__(self, healthy: list[Healthy], labels: list[NDArray[np.int16]], model: Weights, seed: int) -> None:
+    def __init__(
+        self, healthy: list[Healthy], labels: list[NDArray[np.int16]], model: Weights, seed: int, device: str = "cpu"
+    ) -> None:
+        self.device = device
         self.real = {kind: [h for h in healthy if h.kind == kind] for kind in CONTRASTS}
-        self.labels, self.model = labels, model
-        self.rng = np.random.default_rng(seed)
+        self.labels, self.model, self.seed = labels, model, seed
 
-    def _healthy(self) -> Healthy:
-        rng = self.rng
+    def _healthy(self, rng: np.random.Generator) -> Healthy:
         have = {kind: bool(scans) for kind, scans in self.real.items()} | {"labels": bool(self.labels)}
         kinds = [k for k in SHARES if have[k.split()[0]]]
         share = np.array([SHARES[k] for k in kinds])
@@ -123,9 +130,10 @@ class ExampleMaker:
             return replace(one, data=from_t1(flat, kind, generator).numpy().reshape(GRID_SHAPE), kind=kind)
         return one
 
-    def draw(self) -> Example:
-        """One synthetic case."""
-        rng, one = self.rng, self._healthy()
+    def draw(self, number: int) -> Example:
+        """The synthetic case with this number, from it and the seed alone."""
+        rng = np.random.default_rng([self.seed, number])
+        one = self._healthy(rng)
         data, mask = one.data, one.mask
         if rng.random() < 0.5:
             data, mask = data[::-1], mask[::-1]
@@ -135,22 +143,25 @@ class ExampleMaker:
         x, mask = degrade(x, mask, rng)
         x = intensity.scale(x, mask, PreprocessConfig())
         settings = ReconstructionConfig(seed=int(rng.integers(2**31)))
-        recon = reconstruct(self.model, x, mask, settings)
+        recon = reconstruct(self.model, x, mask, settings, self.device)
         image, healthy = (np.round(to_slices(v) * 255).astype(np.uint8) for v in (x, recon))
         keep = one.usable[mask[:, :, one.usable].any(axis=(0, 1))]
         return Example(image, healthy, to_slices(truth & mask), to_slices(mask), keep)
 
 
-class SiameseTrainer:
-    """One run: network, moving average, optimiser; examples are drawn anew after a restart, weights go on."""
+class SiameseTrainer(Learner):
+    """One run: network, moving average and optimiser. Seed and step decide what it sees, see `ExamplePool`."""
+
+    config: SiameseConfig
+    model: SiameseUNet
+    average: SiameseUNet
 
     def __init__(self, config: SiameseConfig) -> None:
         torch.manual_seed(config.seed)
         self.config = config
-        self.network = SiameseUNet(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=config.learning_rate, weight_decay=0.01)
-        self.done = 0
+        self.model = SiameseUNet(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=config.learning_rate, weight_decay=0.01)
 
     def batch(self, pool: list[Example], rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Image, residual, place, truth and brain of random slices of the pool, some mirrored and retoned."""
@@ -176,22 +187,27 @@ class SiameseTrainer:
     def step(self, pool: list[Example], rng: np.random.Generator) -> float:
         """One update; returns the loss: cross-entropy inside the brain and soft Dice over the batch."""
         config = self.config
-        image, residual, place, truth, brain = self.batch(pool, rng)
-        self.network.train()
-        logits = self.network(*(p.contiguous(memory_format=torch.channels_last) for p in (image, residual, place)))
+        image, residual, place, truth, brain = (part.to(self.device) for part in self.batch(pool, rng))
+        self.model.train()
+        logits = self.model(*(p.contiguous(memory_format=torch.channels_last) for p in (image, residual, place)))
         entropy = F.binary_cross_entropy_with_logits(logits, truth, weight=brain, reduction="sum") / brain.sum()
         p = logits.sigmoid() * brain
         dice = 1 - (2 * (p * truth).sum() + 1) / (p.sum() + truth.sum() + 1)
-        loss = entropy + config.dice_weight * dice
-        for group in self.optimiser.param_groups:
-            group["lr"] = config.learning_rate * checkpoint.learning_rate(self.done, config.steps, config.warmup)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self.optimiser.step()
-        self.done += 1
-        checkpoint.move_average(self.average, self.network, config.ema, self.done)
-        return float(loss.detach())
+        return self.descend(entropy + config.dice_weight * dice)
+
+    def auprc(self, examples: list[Example]) -> float | None:
+        """Average precision of the averaged network in the brain, all examples pooled; None without a lesion."""
+        scores, truths = [], []
+        for one in examples:
+            image, recon = ((part / 255).astype(np.float32) for part in (one.image, one.recon))
+            found = siamese_score(self.average, image, recon, one.usable, str(self.device))
+            brain = one.brain.copy()
+            brain[np.setdiff1d(np.arange(len(brain)), one.usable)] = False
+            scores.append(found[brain])
+            truths.append(one.truth[brain])
+        if not any(truth.any() for truth in truths):
+            return None
+        return average_precision(np.concatenate(scores), np.concatenate(truths))
 
     def start_from(self, network: SiameseUNet) -> None:
         """Take over the parameters of another network of the same sizes; optimiser and count begin anew.
@@ -200,29 +216,19 @@ class SiameseTrainer:
         state = network.state_dict()
         if self.config.mirror and not network.config.mirror:
             state |= {name: _with_mirror(state[name]) for name in ("down.0.conv1.weight", "down.0.around.weight")}
-        self.network.load_state_dict(state)
+        self.model.load_state_dict(state)
         self.average.load_state_dict(state)
 
-    def save(self, path: Path) -> None:
-        """Write network, average, optimiser and count, to a temporary name first."""
-        state = {
-            "config": to_dict(self.config),
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "done": self.done,
-        }
-        checkpoint.write(path, state)
-
     @classmethod
-    def load(cls, path: Path, **changes: Any) -> SiameseTrainer:
+    def load(cls, path: Path, fabric: Fabric | None = None, **changes: Any) -> SiameseTrainer:
         """Continue from a checkpoint; `changes` override settings."""
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        trainer = cls(replace(from_dict(SiameseConfig, state["config"]), **changes))
-        trainer.network.load_state_dict(state["network"])
-        trainer.average.load_state_dict(state["average"])
-        trainer.optimiser.load_state_dict(state["optimiser"])
-        trainer.done = state["done"]
+        state = checkpoint.read(path)
+        if "network" in state:  # of an earlier version
+            state |= {"model": state.pop("network"), "train_config": state.pop("config")}
+        trainer = cls(replace(from_dict(SiameseConfig, state["train_config"]), **changes))
+        if fabric is not None:
+            trainer.place(fabric)
+        trainer.restore(state)
         return trainer
 
 
@@ -232,37 +238,74 @@ def _with_mirror(weight: Tensor) -> Tensor:
     return torch.cat([own, torch.zeros_like(own), place], dim=1)
 
 
-def fit(trainer: SiameseTrainer, maker: ExampleMaker, folder: Path, reporter: Reporter) -> None:
-    """Train up to `steps` on a pool of examples that is renewed one by one; a checkpoint and a log line at times."""
+class ExamplePool:
+    """The examples that a step chooses from: a window, moving with the steps, of the maker's numbered examples.
+
+    It begins with a few and grows to its size. Since number and step decide everything, a run that goes on sees the
+    same examples as one that never stopped; `folder` keeps those of the window, so that they need not be made again.
+    """
+
+    def __init__(self, maker: ExampleMaker, config: SiameseConfig, folder: Path) -> None:
+        self.maker, self.config, self.folder = maker, config, folder
+        self.held: dict[int, Example] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def window(self, done: int) -> range:
+        """The numbers of the examples for the step after `done` steps; a volume has about 60 usable slices."""
+        config = self.config
+        drawn = min(12, config.pool) + int(done * config.batch_size / (config.draws * 60))
+        return range(max(0, drawn - config.pool), drawn)
+
+    def at(self, done: int, stop: loop.Interruption) -> list[Example] | None:
+        """The examples for the step after `done` steps, in order; None if `stop` came while they were being made."""
+        window = self.window(done)
+        for number in window:
+            if number not in self.held:
+                if stop:
+                    return None
+                self.held[number] = self._kept(number)
+        for number in [n for n in self.held if n < window.start]:
+            del self.held[number]
+            self._file(number).unlink(missing_ok=True)
+        return [self.held[number] for number in window]
+
+    def _file(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.npz"
+
+    def _kept(self, number: int) -> Example:
+        """The example with this number, from its file if there is one."""
+        file = self._file(number)
+        if file.exists():
+            with np.load(file, allow_pickle=False) as stored:
+                return Example(**{name: stored[name] for name in Example.__dataclass_fields__})
+        one = self.maker.draw(number)
+        temporary = file.with_suffix(".tmp.npz")
+        np.savez_compressed(temporary, **vars(one))
+        temporary.replace(file)
+        return one
+
+
+def fit(
+    trainer: SiameseTrainer,
+    maker: ExampleMaker,
+    folder: Path,
+    reporter: Reporter,
+    held_out: ExampleMaker | None = None,
+) -> None:
+    """Train up to `steps` with checkpoints, a log and the pool of examples in the run's folder; see `loop.run`.
+
+    With `held_out`, made of scans that take no part in the training, the checkpoint that found the lesions of its
+    first examples best is kept beside the last one.
+    """
     config = trainer.config
-    folder.mkdir(parents=True, exist_ok=True)
-    log = folder / "log.csv"
-    if not log.exists():
-        log.write_text("step,loss,seconds_per_step\n")
-    rng = np.random.default_rng([config.seed, trainer.done])
-    maker.rng = np.random.default_rng([config.seed, trainer.done, 1])
-    pool: list[Example] = []
-    start, losses = time.perf_counter(), []
-    credit = 0.0
-    try:
-        while trainer.done < config.steps:
-            while len(pool) < 12:  # enough to begin with; the pool grows to its size as it goes
-                pool.append(maker.draw())
-            losses.append(trainer.step(pool, rng))
-            credit += config.batch_size / (config.draws * 60)  # a volume has about 60 usable slices
-            while credit >= 1:
-                credit -= 1
-                pool.append(maker.draw())
-                if len(pool) > config.pool:
-                    pool.pop(0)
-            if trainer.done % config.checkpoint_every == 0 or trainer.done == config.steps:
-                trainer.save(folder / "checkpoint.pt")
-                pace = (time.perf_counter() - start) / len(losses)
-                loss = sum(losses) / len(losses)
-                with log.open("a") as stream:
-                    stream.write(f"{trainer.done},{loss:.5f},{pace:.3f}\n")
-                left = (config.steps - trainer.done) * pace / 60
-                reporter.info(f"step {trainer.done}: loss {loss:.4f}, {pace:.2f} s a step, {left:.0f} min left")
-                start, losses = time.perf_counter(), []
-    finally:  # an interruption, too, keeps what was learned
-        trainer.save(folder / "checkpoint.pt")
+    judged_on = [held_out.draw(number) for number in range(min(HELD_OUT, config.pool))] if held_out else []
+    pool = ExamplePool(maker, config, folder / "pool")
+
+    def step(stop: loop.Interruption) -> float | None:
+        examples = pool.at(trainer.done, stop)
+        if examples is None:
+            return None
+        return trainer.step(examples, np.random.default_rng([config.seed, trainer.done]))
+
+    loop.run(trainer, step, lambda: loop.Judgement(auprc=trainer.auprc(judged_on)), folder, reporter, name="score")
+    shutil.rmtree(pool.folder)

@@ -31,6 +31,10 @@ class SliceSet:
     slices: Tensor
     contrast: Tensor
 
+    def to(self, device: torch.device) -> SliceSet:
+        """The same on a device: all slices, one byte a pixel."""
+        return SliceSet(self.slices.to(device), self.contrast.to(device))
+
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Indices of a random batch, in which each real contrast beside the first has the share `REAL_OTHER`."""
         by_contrast = [torch.nonzero(self.contrast == code).squeeze(1) for code in self.contrast.unique().tolist()]

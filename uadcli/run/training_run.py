@@ -1,7 +1,8 @@
 """`uad train`, `uad calibrate` and `uad export`: from a folder of healthy scans to weights that `uad detect` uses.
 
 A run is a folder: `config.toml`, `data.tsv` (which scan is on which side of the split, which failed), `cache/`,
-`checkpoint.pt` and `log.csv` of the reconstruction, `siamese/` with those of the score, `thresholds.json`.
+`last.pt` and `best.pt` with their tensors, `log.csv` and `report.html` of the reconstruction, `siamese/` with those of
+the score, `encoder/` with those of the encoder's pretraining, `thresholds.json`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +35,9 @@ COLUMNS = ("subject", "part", "contrast", "scan", "sha256", "fault")
 RULE = "99.5th percentile of the scores inside the brain of {} healthy scans ({})"
 
 
-def train(data: Path, out: Path, config: TrainingConfig, *, workers: int, reporter: Reporter) -> None:
+def train(
+    data: Path, out: Path, config: TrainingConfig, *, workers: int, reporter: Reporter, gpus: int | None = None
+) -> None:
     """Begin a run: prepare the scans of a folder, split them by subject, train reconstruction and score.
 
     Raises `OutputError` if the run exists, `InputError` if no scan is left on a side of the split.
@@ -45,15 +49,19 @@ def train(data: Path, out: Path, config: TrainingConfig, *, workers: int, report
     usable = _prepare(cases, out, config.preprocess, workers, reporter)
     _write_rows(out / "data.tsv", cases, usable)
     (out / "config.toml").write_text(to_toml(config), encoding="utf-8")  # last: from here on the run can be resumed
-    resume(out, config, reporter=reporter)
+    resume(out, config, reporter=reporter, gpus=gpus)
 
 
-def resume(out: Path, config: TrainingConfig, *, reporter: Reporter) -> None:
+def resume(
+    out: Path, config: TrainingConfig, *, reporter: Reporter, gpus: int | None = None, cpu_processes: int = 1
+) -> None:
     """Go on with a run from its checkpoints; of the settings, only the numbers of steps may have changed.
 
+    The reconstruction is trained on `gpus` GPUs or in `cpu_processes`, the score in one process, see `processes`.
     Raises `InputError` if there is no run, or it has too few scans."""
-    from uadcli.run import siamese
+    from uadcli.run import checkpoint, processes, progress, siamese
     from uadcli.run import train as reconstruction
+    from uadcli.run.lesion_set import lesion_set
     from uadcli.run.training_data import load_slices
 
     cases = _usable(out)
@@ -63,23 +71,48 @@ def resume(out: Path, config: TrainingConfig, *, reporter: Reporter) -> None:
             raise InputError(f"no usable scan in {part}", path=out / "data.tsv", hint="Give more healthy scans.")
     slices = {part: load_slices(chosen, out / "cache", config.preprocess) for part, chosen in parts.items()}
     reporter.info(f"{len(slices['train'].slices)} slices to train on, {len(slices['val'].slices)} for validation")
-    checkpoint = out / "checkpoint.pt"
-    if checkpoint.exists():
-        trainer = reconstruction.Trainer.load(checkpoint, steps=config.train.steps)
-    else:
-        trainer = reconstruction.Trainer(config.model, config.train)
+    held_out = siamese.load_healthy(parts["val"], out / "cache", config.preprocess)
+    lesions = lesion_set(held_out, config.preprocess)
+    if lesions is None:
+        reporter.warn("no validation scan has room for a synthetic lesion: the last checkpoint is taken, not the best")
+    config = bounded(config, len(slices["train"].slices))
+    where = processes.fabric(gpus, cpu_processes)
+    reporter.info(f"{where.world_size} x {where.device.type}, {where.strategy.precision.precision}")
+    job = reconstruction.Job(
+        config.model, config.train, slices["train"], slices["val"], out, reporter.verbosity, lesions, config.pretrain
+    )
     with reporter.stage("reconstruction"):
-        reconstruction.fit(trainer, slices["train"], slices["val"], out, reporter)
-    checkpoint = out / "siamese" / "checkpoint.pt"
-    if checkpoint.exists():
-        scorer = siamese.SiameseTrainer.load(checkpoint, steps=config.siamese.steps)
+        processes.launch(where, reconstruction.work, job, *([reporter] if where.world_size == 1 else []))
+    trainer = reconstruction.Trainer.load(checkpoint.find(out, checkpoint.BEST) or out)
+    one = where if where.world_size == 1 else processes.fabric(min(gpus, 1) if gpus else gpus)
+    found = checkpoint.find(out / "siamese")
+    if found:
+        scorer = siamese.SiameseTrainer.load(found, one, steps=config.siamese.steps)
     else:
         scorer = siamese.SiameseTrainer(config.siamese)
+        scorer.place(one)
     healthy = siamese.load_healthy(parts["train"], out / "cache", config.preprocess)
     with reporter.stage("score"):
-        maker = siamese.ExampleMaker(healthy, [], _weights(out, trainer, scorer), config.siamese.seed)
-        siamese.fit(scorer, maker, out / "siamese", reporter)
+        weights = _weights(out, trainer, scorer)
+        maker = siamese.ExampleMaker(healthy, [], weights, config.siamese.seed, str(one.device))
+        judge = siamese.ExampleMaker(held_out, [], weights, config.siamese.seed + 1, str(one.device))
+        siamese.fit(scorer, maker, out / "siamese", reporter, judge)
+    progress.write_page(out, {"encoder": out / "encoder", "reconstruction": out, "score": out / "siamese"})
     reporter.info(f"trained; next: uad calibrate {out} HEALTHY")
+
+
+def bounded(config: TrainingConfig, slices: int) -> TrainingConfig:
+    """The settings with the numbers of steps that `train.epochs` over so many slices, and `max_steps`, come to."""
+    train = config.train
+    if train.epochs > 0:
+        train = dataclasses.replace(train, steps=max(1, math.ceil(train.epochs * slices / train.batch_size)))
+    most = config.max_steps or max(config.pretrain.steps, train.steps, config.siamese.steps)
+    return dataclasses.replace(
+        config,
+        pretrain=dataclasses.replace(config.pretrain, steps=min(config.pretrain.steps, most)),
+        train=dataclasses.replace(train, steps=min(train.steps, most)),
+        siamese=dataclasses.replace(config.siamese, steps=min(config.siamese.steps, most)),
+    )
 
 
 def calibrate(run: Path, healthy: Path, *, workers: int, reporter: Reporter) -> Path:
@@ -184,13 +217,15 @@ def read_run(run: Path) -> TrainingConfig:
 
 def _loaded(run: Path) -> Weights:
     """Model and score of a finished run. Raises `InputError` if one of them is not there yet."""
+    from uadcli.run import checkpoint
     from uadcli.run.siamese import SiameseTrainer
     from uadcli.run.train import Trainer
 
-    checkpoint, of_score = run / "checkpoint.pt", run / "siamese" / "checkpoint.pt"
-    if not checkpoint.exists() or not of_score.exists():
+    found = checkpoint.find(run, checkpoint.BEST)
+    of_score = checkpoint.find(run / "siamese", checkpoint.BEST)
+    if not found or not of_score:
         raise InputError("is not trained to its end", path=run, hint=f"Go on: uad train --resume {run}.")
-    return _weights(run, Trainer.load(checkpoint), SiameseTrainer.load(of_score))
+    return _weights(run, Trainer.load(found), SiameseTrainer.load(of_score))
 
 
 def _weights(run: Path, trainer: Trainer, scorer: SiameseTrainer) -> Weights:

@@ -1,0 +1,89 @@
+"""Where a training runs: one CPU, several CPU processes over gloo, one GPU or several, by Lightning Fabric.
+
+The same code in each case, and no launcher: further processes are started here. bf16 where a GPU has it, else float32.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import warnings
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from uadcli.errors import DeviceError, UadError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+def fabric(gpus: int | None = None, processes: int = 1) -> Fabric:
+    """The fabric for `gpus` GPUs (None: one if there is one, else the CPU; 0: the CPU) or for CPU `processes`.
+
+    Raises `DeviceError` if there are not so many GPUs, and `UadError` if Lightning Fabric is not installed.
+    """
+    if find_spec("lightning_fabric") is None:
+        raise UadError("training needs the package lightning-fabric", hint="pip install 'uadcli[train]'")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of packages it could use and of clusters it could ask
+        from lightning_fabric import Fabric
+        from lightning_fabric.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
+        from lightning_fabric.strategies import DDPStrategy  # type: ignore[attr-defined]
+
+        present = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        wanted = min(present, 1) if gpus is None else gpus
+        if wanted > present:
+            raise DeviceError(f"{wanted} GPUs are asked for, {present} are there", hint="Give a smaller --gpus.")
+        count = wanted or processes
+        precision = "bf16-mixed" if wanted and torch.cuda.is_bf16_supported() else "32-true"
+        strategy: Any = DDPStrategy(start_method="spawn") if count > 1 else "auto"
+        return Fabric(
+            accelerator="cuda" if wanted else "cpu",
+            devices=count,
+            strategy=strategy,
+            precision=precision,  # type: ignore[arg-type]
+            plugins=[LightningEnvironment()],
+        )
+
+
+def launch(where: Fabric, work: Callable[..., Any], *arguments: Any) -> Any:
+    """Call `work(fabric, *arguments)` in every process and return what the first one returns.
+
+    `work` is a function of a module and the arguments can be pickled. Ctrl-C and SIGTERM are passed on to the
+    processes, which are waited for. Raises the `UadError` that ended the work.
+    """
+    if where.world_size == 1:
+        return where.launch(work, *arguments)
+    try:
+        result = where.launch(_caught, _Call(work, arguments))  # type: ignore[arg-type]
+    except (KeyboardInterrupt, SystemExit):
+        children = multiprocessing.active_children()
+        for child in children:
+            if child.pid is not None:
+                os.kill(child.pid, signal.SIGTERM)
+        for child in children:
+            child.join()
+        raise
+    if isinstance(result, UadError):
+        raise result
+    return result
+
+
+class _Call:
+    """A function and its arguments as one thing: Fabric would look into dataclasses, and refuses frozen ones."""
+
+    def __init__(self, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self.work, self.arguments = work, arguments
+
+
+def _caught(where: Fabric, call: _Call) -> Any:
+    """In a process of several: its Ctrl-C is the first process's affair, and a `UadError` is a result."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return call.work(where, *call.arguments)
+    except UadError as error:  # all processes meet it in the same step
+        return error
