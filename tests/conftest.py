@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,12 @@ from uadcli.config import EncoderConfig, ModelConfig, UNetConfig
 
 os.environ["HF_HUB_DISABLE_XET"] = "1"  # read when the client is imported; the tests' Hub is a plain server
 EXAMPLE = Path(__file__).parents[1] / "packaging" / "example" / "sub-FG6692_FLAIR.nii.gz"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _hear_ctrl_c() -> None:
+    """A shell starts what runs in its background deaf to Ctrl-C; the tests of it, and what they start, must hear it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ from uadcli.run.gate import fit_gates, state_of
 from uadcli.run.siamese import SiameseTrainer
 from uadcli.run.train import Trainer
 
-NAME = "small-2"
+NAME = "small-3"
 SCORES = {"T1w": "siamese", "FLAIR": "fusion-bright", "T2w": "fusion-bright"}
 COMMENT = "# Models that come along, the default first; sha256 of each file.\n\n"
 RULE = (

@@ -34,6 +34,7 @@ class Options:
     device: str = "auto"
     threads: int | None = None
     threshold: str = "calibrated"
+    stability: int | None = None
     volume: int | None = None
     geometry: str = "auto"
     overwrite: bool = False

@@ -22,7 +22,8 @@ def test_exit_codes_are_those_documented(name, code):
 
 
 def test_no_kind_of_error_is_undocumented():
-    assert {kind.__name__ for kind in errors.UadError.__subclasses__()} == set(CODES)
+    kinds = {kind.__name__ for kind in errors.UadError.__subclasses__() if kind.__module__ == errors.__name__}
+    assert kinds == set(CODES)
 
 
 def test_the_line_names_file_fault_and_remedy():

@@ -69,7 +69,11 @@ def model() -> ConditionedDiffusion:
     torch.manual_seed(3)
     encoder = EncoderConfig(blocks=(1, 1), width=8, condition=16, norm="group", unshuffle=2)
     unet = UNetConfig(channels=8, multipliers=(1, 2), blocks=1, unshuffle=2, head_channels=8, embedding=16)
-    return ConditionedDiffusion(ModelConfig(unet=unet, encoder=encoder)).eval()
+    model = ConditionedDiffusion(ModelConfig(unet=unet, encoder=encoder)).eval()
+    with torch.no_grad():  # a new UNet ends in zeros, and would not notice its noise
+        for parameter in model.unet.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
 
 
 @pytest.fixture(scope="module")

@@ -87,6 +87,7 @@ class Scans:
     jobs: list[Job]
     part: tuple[int, int]
     bids_root: bool
+    weights: str | None = None  # where the weights that were asked for lie
 
 
 def refuse_failed(result: BatchResult | None) -> None:
@@ -112,7 +113,7 @@ def make_plan(request: Request, reporter: Reporter) -> Plan:
         failed = tables.read_all_failed(request.output)
         chosen = [job for job in scans.jobs if job.name in failed]
         reporter.info(f"{len(chosen)} of {len(scans.jobs)} scans failed before")
-    steps = plan.decide(chosen, request.config, weights_of(request.options.weights))
+    steps = plan.decide(chosen, request.config, weights_of(scans.weights))
     return Plan(scans.jobs, steps, scans.part, scans.bids_root)
 
 
@@ -142,7 +143,7 @@ def find_scans(request: Request, reporter: Reporter) -> Scans:
     if options.weights:  # found, and if need be downloaded, once for all scans and processes
         options = replace(options, weights=str(weights.find(options.weights, tell=reporter.info)[0]))
     jobs = [job for job in plan.jobs(search.found, output, options) if plan.in_shard(job, part)]
-    return Scans(jobs, part, search.bids_root)
+    return Scans(jobs, part, search.bids_root, options.weights)
 
 
 def batch(request: Request, todo: Plan, reporter: Reporter) -> BatchResult:
