@@ -26,6 +26,7 @@ from uadcli.run.training_data import lesions_on_grid
 from uadcli.scoring import fusion
 from uadcli.scoring.calibration import healthy_quantile
 from uadcli.scoring.metrics import average_precision
+from uadcli.scoring.siamese import smooth_along_slices
 
 POWERS = (0.0, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
 KINDS = {"T1w": "fusion-absolute", "FLAIR": "fusion-bright"}
@@ -53,7 +54,7 @@ def main() -> None:
                 inputs += [pasted] if pasted else []
             for i, (image, part) in enumerate(inputs):
                 recon = reconstruct(loaded, image, prepared.mask, config.reconstruction)
-                p = probability(loaded, image, recon, prepared.mask, config)
+                p = smooth_along_slices(probability(loaded, image, recon, prepared.mask, config), prepared.mask)
                 name = "synthetic" if i else "glioma"
                 entry = (name, image, recon, p, prepared.mask, part)
                 (healthy if case.part == "val" and not i else lesioned).append(entry)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +33,11 @@ from uadcli.scoring import fusion
 from uadcli.scoring.calibration import healthy_quantile
 from uadcli.scoring.metrics import average_precision, dice
 from uadcli.scoring.residual import anomaly_score, median_filter
+from uadcli.scoring.siamese import smooth_along_slices
 
 CONFIG = DetectConfig()
 FOLDS = 5
+POWERS = (0.1, 0.2, 0.4, 0.7)
 Map = np.ndarray
 
 
@@ -66,33 +69,29 @@ def load(case: Case, loaded: Weights, cache: Path, store: Path | None) -> Scan:
     return Scan(case, prepared, part, x, recon, p)
 
 
-def logit(p: Map) -> Map:
-    return np.log(np.clip(p, 1e-6, 1 - 1e-6) / (1 - np.clip(p, 1e-6, 1 - 1e-6)))
-
-
-def along_slices(p: Map, mask: Map, sigma: float) -> Map:
-    """Gaussian over neighbouring axial slices, of the logit, inside the mask."""
-    weight = ndimage.gaussian_filter1d(mask.astype(np.float32), sigma, axis=2)
-    smooth = ndimage.gaussian_filter1d(np.where(mask, logit(p), 0), sigma, axis=2) / np.maximum(weight, 1e-3)
-    return np.where(mask, 1 / (1 + np.exp(-smooth)), 0).astype(np.float32)
+def fused(scan: Scan, kind: str, power: float, smooth: bool) -> Map:
+    p = smooth_along_slices(scan.p, scan.prepared.mask) if smooth else scan.p
+    fusion.POWER = power
+    return fusion.fused_score(scan.x, scan.recon, p, scan.prepared.mask, kind)
 
 
 def ways(contrast: str) -> dict[str, Callable[[Scan], Map]]:
     """The maps to compare, by name."""
-    fused = "fusion-absolute" if contrast == "T1w" else "fusion-bright"
+    fusing = "fusion-absolute" if contrast == "T1w" else "fusion-bright"
     kind = "absolute" if contrast == "T1w" else "bright-weighted"
-    return {
+    result: dict[str, Callable[[Scan], Map]] = {
         kind: lambda s: anomaly_score(s.x, s.recon, s.prepared.mask, kind, CONFIG.scoring),
         "siamese": lambda s: s.p,
         "siamese, median 3": lambda s: median_filter(s.p, 3),
         "siamese, median 5": lambda s: median_filter(s.p, 5),
-        "siamese, slices 1": lambda s: along_slices(s.p, s.prepared.mask, 1.0),
-        "siamese, slices 2": lambda s: along_slices(s.p, s.prepared.mask, 2.0),
-        fused: lambda s: fusion.fused_score(s.x, s.recon, s.p, s.prepared.mask, fused),
-        f"{fused}, slices 1": lambda s: fusion.fused_score(
-            s.x, s.recon, along_slices(s.p, s.prepared.mask, 1.0), s.prepared.mask, fused
-        ),
+        "siamese, slices 1": lambda s: smooth_along_slices(s.p, s.prepared.mask, 1.0),
+        "siamese, slices 2": lambda s: smooth_along_slices(s.p, s.prepared.mask, 2.0),
     }
+    for power in POWERS:
+        for smooth in (False, True):
+            name = f"{fusing}, power {power}{', slices 2' if smooth else ''}"
+            result[name] = partial(fused, kind=fusing, power=power, smooth=smooth)
+    return result
 
 
 def reference(maps: list[tuple[Map, Map]], sigma: float = 2.0) -> tuple[Map, Map]:
@@ -103,8 +102,8 @@ def reference(maps: list[tuple[Map, Map]], sigma: float = 2.0) -> tuple[Map, Map
     return mean, np.sqrt(square)
 
 
-def against(own: Map, healthy: list[tuple[Map, Map]], mask: Map) -> Map:
-    mean, deviation = reference(healthy)
+def against(own: Map, known: tuple[Map, Map], mask: Map) -> Map:
+    mean, deviation = known
     floor = np.median(deviation[mask])
     return np.where(mask, np.maximum((own - mean) / np.maximum(deviation, floor), 0), 0).astype(np.float32)
 
@@ -127,6 +126,7 @@ def main() -> None:
     parser.add_argument("--contrast", default="T1w")
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     parser.add_argument("--store", type=Path)
+    parser.add_argument("--only", default="", help="ways whose name has this in it")
     arguments = parser.parse_args()
     loaded = weights.load(*weights.find(arguments.weights))
     chosen = [c for c in cases(arguments.data) if c.contrast == arguments.contrast]
@@ -137,15 +137,14 @@ def main() -> None:
     }
     print(f"| {arguments.contrast}, {len(scans['dev'])} dev, {len(scans['val'])} val | AUPRC | Dice | healthy ml |")
     print("|---|---|---|---|")
-    for name, way in ways(arguments.contrast).items():
+    for name, way in ((n, w) for n, w in ways(arguments.contrast).items() if arguments.only in n):
         maps = {part: [(s, way(s)) for s in group] for part, group in scans.items()}
         print(f"| {name} | {figures(maps['dev'], maps['val'])}", flush=True)
         healthy = [(m, s.part) for s, m in maps["val"]]
-        z_dev = [(s, against(m, healthy, s.prepared.mask)) for s, m in maps["dev"]]
-        z_val = []
-        for i, (s, m) in enumerate(maps["val"]):
-            others = [pair for j, pair in enumerate(healthy) if j % FOLDS != i % FOLDS]
-            z_val.append((s, against(m, others, s.prepared.mask)))
+        known = reference(healthy)
+        z_dev = [(s, against(m, known, s.prepared.mask)) for s, m in maps["dev"]]
+        folds = [reference([pair for j, pair in enumerate(healthy) if j % FOLDS != k]) for k in range(FOLDS)]
+        z_val = [(s, against(m, folds[i % FOLDS], s.prepared.mask)) for i, (s, m) in enumerate(maps["val"])]
         print(f"| {name}, z | {figures(z_dev, z_val)}", flush=True)
 
 

@@ -15,7 +15,7 @@ from uadcli.console import Reporter
 from uadcli.errors import UadError
 from uadcli.run import checkpoint
 from uadcli.run.siamese import Example, ExampleMaker, SiameseTrainer, fit
-from uadcli.scoring.siamese import SiameseUNet, places, siamese_score, with_neighbours
+from uadcli.scoring.siamese import SiameseUNet, places, siamese_score, smooth_along_slices, with_neighbours
 
 SMALL = SiameseConfig(channels=(8, 16), batch_size=4, steps=60, warmup=5, learning_rate=3e-3)
 
@@ -52,6 +52,23 @@ def test_the_batch_size_does_not_matter(network: SiameseUNet, batch: int) -> Non
     slices, recon = stacks()
     one = siamese_score(network, slices, recon, np.arange(7), batch=1)
     assert np.abs(one - siamese_score(network, slices, recon, np.arange(7), batch=batch)).max() < 1e-5
+
+
+def test_smoothing_along_slices_keeps_what_is_even_and_presses_down_what_is_alone() -> None:
+    mask = np.zeros((6, 6, 30), dtype=bool)
+    mask[1:5, 1:5, 3:27] = True
+    even = np.where(mask, np.float32(0.2), 0)
+    assert np.abs(smooth_along_slices(even, mask) - even).max() < 1e-5  # also at the ends of the brain
+    alone = np.where(mask, np.float32(0.01), 0)
+    alone[2, 2, 15] = 0.9
+    smooth = smooth_along_slices(alone, mask)
+    assert smooth[2, 2, 15] < 0.1
+    assert smooth[2, 2, 15] > smooth[2, 2, 8]
+    assert not smooth[~mask].any()
+    assert np.array_equal(smooth[3, 3], smooth_along_slices(np.where(mask, np.float32(0.01), 0), mask)[3, 3])
+    long = np.where(mask, np.float32(0.01), 0)
+    long[2, 2, 8:22] = 0.9
+    assert smooth_along_slices(long, mask)[2, 2, 15] > 0.85
 
 
 def test_both_inputs_count(network: SiameseUNet) -> None:

@@ -140,7 +140,9 @@ def scores(
     """The anomaly maps of several scores; the score network runs once for all. Raises as `score`."""
     learned = None
     if SIAMESE in kinds or any(kind in fusion.RESIDUALS for kind in kinds):
-        learned = probability(loaded, x, recon, mask, config, device)
+        from uadcli.scoring.siamese import smooth_along_slices
+
+        learned = smooth_along_slices(probability(loaded, x, recon, mask, config, device), mask)
     return {kind: _score(loaded, x, recon, mask, kind, config, device, learned) for kind in kinds}
 
 

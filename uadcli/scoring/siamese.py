@@ -20,6 +20,8 @@ from uadcli.config import SiameseConfig
 Array = NDArray[np.float32]
 UNSHUFFLE = 2
 NEIGHBOURS = (-1, 0, 1)
+ALONG = 2.0  # slices of 2 mm; `packaging/scripts/trial_post.py` prints what others do
+CERTAIN = 1e-6  # the logit of a probability beyond it says no more
 
 
 class Block(nn.Module):
@@ -113,3 +115,18 @@ def siamese_score(
         mirrored = network(image.flip(3), difference.flip(3), place).sigmoid().flip(3)
         result[part] = ((straight + mirrored) / 2).float().cpu().numpy()[:, 0]
     return result
+
+
+def smooth_along_slices(probability: Array, mask: NDArray[np.bool_], sigma: float = ALONG) -> Array:
+    """Probabilities (X, Y, Z) after a Gaussian over axial slices of their logits inside the mask; 0 outside.
+
+    The network sees three slices at a time and judges each triple by itself; a lesion seldom begins and ends so soon.
+    """
+    from scipy import ndimage
+
+    p = np.clip(probability, CERTAIN, 1 - CERTAIN)
+    logit = np.where(mask, np.log(p / (1 - p)), 0).astype(np.float32)
+    inside = ndimage.gaussian_filter1d(mask.astype(np.float32), sigma, axis=2, mode="constant")
+    total = ndimage.gaussian_filter1d(logit, sigma, axis=2, mode="constant")
+    mean = total / np.maximum(inside, 1e-3)
+    return np.where(mask, 1 / (1 + np.exp(-mean)), 0).astype(np.float32)
