@@ -31,6 +31,8 @@ from uadcli.scoring import quality
 from uadcli.scoring.components import Component
 
 if TYPE_CHECKING:
+    import nibabel as nib
+
     from uadcli.reconstruction.weights import Weights
 
 NATIVE_PICTURE_MM = 1.0
@@ -65,6 +67,18 @@ class DetectResult:
 
     map_path: Path
     sidecar: dict[str, Any]
+
+    @property
+    def image(self) -> nib.Nifti1Image | nib.Nifti2Image:
+        """The map as a nibabel image, on the scan's own grid (with `space="mni"` on the template's), read when used."""
+        import nibabel
+
+        return nibabel.load(self.map_path)  # type: ignore[return-value]
+
+    @property
+    def findings(self) -> list[dict[str, Any]]:
+        """The components of the map, largest first: volume in ml, peak and mean score, places in mm, regions."""
+        return list(self.sidecar["anomaly"]["components"])
 
 
 @dataclass(frozen=True)
