@@ -61,6 +61,7 @@ def sidecar(name: str = "sub-01_FLAIR.nii.gz", **changed: Any) -> dict[str, Any]
             "centroid_mni_mm": list(centre),
             "peak_mni_mm": list(centre),
             "regions": REGIONS[index - 1],
+            "healthy_scans_as_strong": (3, None)[index - 1],
         }
         for index, (centre, _) in enumerate(FINDINGS, start=1)
     ]
@@ -91,7 +92,11 @@ def sidecar(name: str = "sub-01_FLAIR.nii.gz", **changed: Any) -> dict[str, Any]
         "settings": {"preprocess": {"strip": "atlas"}, "reconstruction": {"levels": []}},
         "strip": "atlas",
         "registration": {"mask_overlap": 0.71, "similarity": None},
-        "anomaly": {"volume_ml": 10.8, "components": components},
+        "anomaly": {
+            "volume_ml": 10.8,
+            "components": components,
+            "healthy_scans": {"scans": 20, "as_strong": 3, "p_value": 4 / 21},
+        },
         "qc": {"verdict": "fail", "checks": checks},
         "warnings": [],
         "seconds": {"read": 0.1},

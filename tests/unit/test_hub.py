@@ -332,8 +332,9 @@ def test_list_show_path_and_verify(
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     assert "sha256 differs" in printed("verify", code=4)
     assert not path.exists()
-    assert json.loads(printed("verify", "small-2", "--json")) == [
-        {"name": "small-2", "path": models.listing()[0]["path"], "fault": None}
+    name = registry.bundled()[0].name
+    assert json.loads(printed("verify", name, "--json")) == [
+        {"name": name, "path": models.listing()[0]["path"], "fault": None}
     ]
     assert hub.requests == []
 

@@ -80,7 +80,9 @@ def test_it_says_what_was_found_and_what_it_is_not(html: str) -> None:
     for part in (
         "Research use only, not a medical device.",
         "sub-01_FLAIR.nii.gz",
-        "2 regions are marked, 10.80 ml in all.",
+        "2 regions are marked, 10.80 ml in all. Of 20 healthy scans, 3 have a finding as strong as the strongest here.",
+        "3 of 20",
+        "healthy scans with one as strong",
         "quality control: failed",
         "the registration has failed (mask overlap 0.71 of 1)",
         "a measure of tomorrow (new measure 1.50)",
@@ -141,7 +143,7 @@ def test_rows_of_the_table_know_their_voxels(html: str) -> None:
 
 def test_a_page_without_findings() -> None:
     empty = dataclasses.replace(scenes.volumes(), labels=np.zeros_like(scenes.volumes().labels))
-    html = page(empty, scenes.sidecar(anomaly={"volume_ml": 0.0, "components": []}))
+    html = page(empty, scenes.sidecar(anomaly={"volume_ml": 0.0, "components": [], "healthy_scans": None}))
     assert "This does not mean that the brain is healthy" in html
     assert 'id="components"' not in html
 
@@ -244,3 +246,9 @@ def test_a_thumbnail_of_its_own_wins() -> None:
     assert [i["src"] for i in parsed.all("img")] == ["t.png"]
     assert [a["href"] for a in parsed.all("a")] == ["o.png"]
     assert row["links"] == {"overlay": "o.png", "thumbnail": "t.png"}
+
+
+def test_what_healthy_scans_have_is_said_to_be_unknown_where_it_is() -> None:
+    assert "not known" in words.healthy_sentence(None)
+    assert words.healthy_cell(None, {"scans": 20, "as_strong": 0, "p_value": 1 / 21}) == "n/a"
+    assert words.healthy_cell(2, None) == "n/a"

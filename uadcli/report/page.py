@@ -16,7 +16,15 @@ from uadcli.report import checks, words
 from uadcli.report.markup import data_uri, document, fill, number, text
 
 COMPONENT_HEADS = (
-    *("finding", "volume (ml)", "highest score", "mean score", "side", "probable place"),
+    *(
+        "finding",
+        "volume (ml)",
+        "highest score",
+        "mean score",
+        "healthy scans with one as strong",
+        "side",
+        "probable place",
+    ),
     *("centre in MNI, x y z (mm)", ""),
 )
 
@@ -63,8 +71,11 @@ def page(volumes: Volumes, sidecar: Mapping[str, Any]) -> str:
         score_max=number(score_max, 3),
         threshold=number(threshold, 3),
         spacing=f"{spacing[0]:g}",
-        findings=text(words.marked_sentence(len(found), sidecar["anomaly"]["volume_ml"])),
-        components=_components(found, v.affine, v.scan.shape),
+        findings=text(
+            f"{words.marked_sentence(len(found), sidecar['anomaly']['volume_ml'])} "
+            f"{words.healthy_sentence(sidecar['anomaly']['healthy_scans'])}"
+        ),
+        components=_components(found, sidecar["anomaly"]["healthy_scans"], v.affine, v.scan.shape),
         checks="".join(_check(check) for check in sidecar["qc"]["checks"]),
         warnings=_warnings(sidecar["warnings"]),
         mask_picture=data_uri(checks.mask_picture(v.scan, v.brain, v.template_brain, v.affine)),
@@ -103,7 +114,9 @@ def _packed(volume: NDArray[Any]) -> str:
     return base64.b64encode(zlib.compress(whole.tobytes(), 9)).decode()
 
 
-def _components(found: list[dict[str, Any]], affine: NDArray[np.float64], shape: tuple[int, ...]) -> str:
+def _components(
+    found: list[dict[str, Any]], beside: dict[str, Any] | None, affine: NDArray[np.float64], shape: tuple[int, ...]
+) -> str:
     """The table of findings; each row knows the voxel of its highest score, to which it jumps."""
     if not found:
         return ""
@@ -113,7 +126,10 @@ def _components(found: list[dict[str, Any]], affine: NDArray[np.float64], shape:
         place = to_voxel[:3, :3] @ np.array(one["peak_mni_mm"]) + to_voxel[:3, 3]
         voxel = np.clip(np.round(place), 0, np.array(shape) - 1).astype(int)
         x, y, z = one["centroid_mni_mm"]
-        numbers = (number(one["volume_ml"]), number(one["peak"], 3), number(one["mean"], 3))
+        numbers = (
+            *(number(one["volume_ml"]), number(one["peak"], 3), number(one["mean"], 3)),
+            words.healthy_cell(one["healthy_scans_as_strong"], beside),
+        )
         cells = "".join(f'<td class="n">{value}</td>' for value in numbers)
         side = "left" if x < -2 else "right" if x > 2 else "midline"
         rows.append(

@@ -95,3 +95,16 @@ def marked_sentence(count: int, volume_ml: float | None) -> str:
         return "Nothing is marked. This does not mean that the brain is healthy."
     regions = "1 region is marked" if count == 1 else f"{count} regions are marked"
     return f"{regions}, {number(volume_ml)} ml in all."
+
+
+def healthy_sentence(beside: Mapping[str, Any] | None) -> str:
+    """How the scan compares with healthy ones; `beside` as `anomaly.healthy_scans` of the sidecar, None: not known."""
+    if beside is None:
+        return "How strong the findings of healthy scans are is not known for this score, contrast or these settings."
+    scans, as_strong = beside["scans"], beside["as_strong"]
+    return f"Of {scans} healthy scans, {as_strong} have a finding as strong as the strongest here."
+
+
+def healthy_cell(as_strong: int | None, beside: Mapping[str, Any] | None) -> str:
+    """The same for one finding."""
+    return "n/a" if as_strong is None or beside is None else f"{as_strong} of {beside['scans']}"
