@@ -169,7 +169,9 @@ class Evaluation:
 
 def show(row: Row) -> None:
     print(
-        "\t".join(f"{v:.3f}" if isinstance(v, float) else str(v) for v in asdict(row).values()), file=sys.stderr, flush=True
+        "\t".join(f"{v:.3f}" if isinstance(v, float) else str(v) for v in asdict(row).values()),
+        file=sys.stderr,
+        flush=True,
     )
 
 

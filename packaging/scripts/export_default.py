@@ -22,6 +22,8 @@ from uadcli.run.development import cases
 from uadcli.run.gate import fit_gates, state_of
 from uadcli.run.siamese import SiameseTrainer
 from uadcli.run.train import Trainer
+from uadcli.scoring.fusion import POWER
+from uadcli.scoring.siamese import ALONG
 
 NAME = "small-3"
 SCORES = {"T1w": "siamese", "FLAIR": "fusion-bright", "T2w": "fusion-bright"}
@@ -61,6 +63,8 @@ def main() -> None:
         thresholds={},
         threshold_rule=RULE,
         levels=(250, 500, 750),
+        along_slices=ALONG,
+        fusion_power=POWER,
         intensity_range="[0, 1]: percentiles 1 and 99 inside the brain mask",
         training_data=TRAINING,
         licence="CC BY-SA 3.0 (weights)",

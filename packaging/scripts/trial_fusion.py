@@ -59,10 +59,9 @@ def main() -> None:
                 entry = (name, image, recon, p, prepared.mask, part)
                 (healthy if case.part == "val" and not i else lesioned).append(entry)
         for power in POWERS:
-            fusion.POWER = power
-            level = healthy_quantile([(fusion.fused_score(*e[1:5], kind), e[5]) for e in healthy])
+            level = healthy_quantile([(fusion.fused_score(*e[1:5], kind, power), e[5]) for e in healthy])
             for name in dict.fromkeys(e[0] for e in lesioned):
-                maps = [(fusion.fused_score(*e[1:5], kind), e[5]) for e in lesioned if e[0] == name]
+                maps = [(fusion.fused_score(*e[1:5], kind, power), e[5]) for e in lesioned if e[0] == name]
                 auprc = np.mean([average_precision(m, t) for m, t in maps])
                 cost = np.median([level / max(float(np.median(m[t])), 1e-6) for m, t in maps])
                 print(

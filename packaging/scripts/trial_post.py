@@ -71,8 +71,7 @@ def load(case: Case, loaded: Weights, cache: Path, store: Path | None) -> Scan:
 
 def fused(scan: Scan, kind: str, power: float, smooth: bool) -> Map:
     p = smooth_along_slices(scan.p, scan.prepared.mask) if smooth else scan.p
-    fusion.POWER = power
-    return fusion.fused_score(scan.x, scan.recon, p, scan.prepared.mask, kind)
+    return fusion.fused_score(scan.x, scan.recon, p, scan.prepared.mask, kind, power)
 
 
 def ways(contrast: str) -> dict[str, Callable[[Scan], Map]]:

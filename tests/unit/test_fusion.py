@@ -42,3 +42,12 @@ def test_the_sign_counts_in_one_of_them() -> None:
     probability = mask.astype(np.float32)
     assert fused_score(darker, recon, probability, mask, "fusion-absolute").any()
     assert not fused_score(darker, recon, probability, mask, "fusion-bright").any()
+
+
+def test_without_power_the_learned_score_has_no_say() -> None:
+    rng = np.random.default_rng(5)
+    x, recon, p = (rng.random((12, 12, 12), dtype=np.float32) for _ in range(3))
+    mask = np.ones(x.shape, dtype=bool)
+    plain = fused_score(x, recon, p, mask, "fusion-absolute", 0.0)
+    assert np.array_equal(plain, fused_score(x, recon, 1 - p, mask, "fusion-absolute", 0.0))
+    assert not np.array_equal(plain, fused_score(x, recon, p, mask, "fusion-absolute", 0.5))

@@ -69,6 +69,7 @@ def test_smoothing_along_slices_keeps_what_is_even_and_presses_down_what_is_alon
     long = np.where(mask, np.float32(0.01), 0)
     long[2, 2, 8:22] = 0.9
     assert smooth_along_slices(long, mask)[2, 2, 15] > 0.85
+    assert smooth_along_slices(long, mask, 0.0) is long  # weights of old were calibrated so
 
 
 def test_both_inputs_count(network: SiameseUNet) -> None:

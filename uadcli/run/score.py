@@ -142,7 +142,8 @@ def scores(
     if SIAMESE in kinds or any(kind in fusion.RESIDUALS for kind in kinds):
         from uadcli.scoring.siamese import smooth_along_slices
 
-        learned = smooth_along_slices(probability(loaded, x, recon, mask, config, device), mask)
+        learned = probability(loaded, x, recon, mask, config, device)
+        learned = smooth_along_slices(learned, mask, loaded.card.along_slices)
     return {kind: _score(loaded, x, recon, mask, kind, config, device, learned) for kind in kinds}
 
 
@@ -159,7 +160,7 @@ def _score(
     if kind == SIAMESE and learned is not None:
         return learned
     if kind in fusion.RESIDUALS and learned is not None:
-        return fusion.fused_score(x, recon, learned, mask, kind)
+        return fusion.fused_score(x, recon, learned, mask, kind, loaded.card.fusion_power)
     if kind == "ssim":
         return postprocess(ssim_score(x, recon, mask), mask, config.scoring)
     if kind == "mahalanobis":

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from uadcli.reconstruction.weights import ModelCard, Weights
     from uadcli.run.siamese import SiameseTrainer
     from uadcli.run.train import Trainer
+    from uadcli.scoring.fusion import POWER
     from uadcli.scoring.gate import Gate
+    from uadcli.scoring.siamese import ALONG
 
 GATE_FILE = "gate.safetensors"
 COLUMNS = ("subject", "part", "contrast", "scan", "sha256", "fault")
@@ -243,6 +245,8 @@ def _weights(run: Path, trainer: Trainer, scorer: SiameseTrainer) -> Weights:
         thresholds={},
         threshold_rule="",
         levels=method.levels,
+        along_slices=ALONG,
+        fusion_power=POWER,
         intensity_range="[0, 1]: percentiles 1 and 99 inside the brain mask",
         training_data=", ".join(f"{n} {c} scans of the user" for c, n in sorted(counts.items())),
         licence="that of the training scans",

@@ -15,13 +15,13 @@ POWER = 0.1  # of the learned score; `packaging/scripts/trial_post.py` prints wh
 FLOOR = 1e-6
 
 
-def fused_score(x: Array, x0_hat: Array, probability: Array, mask: Mask, kind: str) -> Array:
+def fused_score(x: Array, x0_hat: Array, probability: Array, mask: Mask, kind: str, power: float = POWER) -> Array:
     """r p^a inside the mask (X, Y, Z): residual r after light post-processing, learned probability p (median 3).
 
-    `kind` is a key of `RESIDUALS`. With a small power a, p orders voxels of like residual and presses down what never
+    `kind` is a key of `RESIDUALS`. With a small `power` a, p orders voxels of like residual and presses down what never
     looks like a lesion, at most by `FLOOR`^a, so that a lesion that p does not know can still be seen.
     """
     residual = anomaly_score(x, x0_hat, mask, RESIDUALS[kind], LIGHT)
     likely = np.maximum(median_filter(probability, LIGHT.median), FLOOR)
-    weighted = residual * likely ** np.float32(POWER)
+    weighted = residual * likely ** np.float32(power)
     return np.where(mask, weighted, 0).astype(np.float32)

@@ -121,7 +121,10 @@ def smooth_along_slices(probability: Array, mask: NDArray[np.bool_], sigma: floa
     """Probabilities (X, Y, Z) after a Gaussian over axial slices of their logits inside the mask; 0 outside.
 
     The network sees three slices at a time and judges each triple by itself; a lesion seldom begins and ends so soon.
+    `sigma` is in slices; with 0 the probabilities stay as they are.
     """
+    if sigma <= 0:
+        return probability
     from scipy import ndimage
 
     p = np.clip(probability, CERTAIN, 1 - CERTAIN)
