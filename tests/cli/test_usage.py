@@ -33,7 +33,7 @@ class Options:
     score: str | None = None
     device: str = "auto"
     threads: int | None = None
-    threshold: str = "calibrated"
+    threshold: str = "auto"
     stability: int | None = None
     volume: int | None = None
     geometry: str = "auto"

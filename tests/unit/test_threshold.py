@@ -31,6 +31,7 @@ CARD = ModelCard(
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
+        ("auto", ThresholdRule("auto", 0.05)),
         ("calibrated", ThresholdRule("calibrated")),
         ("Conformal", ThresholdRule("conformal", 0.05)),
         ("conformal:0.2", ThresholdRule("conformal", 0.2)),
@@ -45,6 +46,14 @@ def test_what_is_understood(text: str, rule: ThresholdRule) -> None:
 def test_what_is_not(text: str) -> None:
     with pytest.raises(UsageError, match="--threshold"):
         threshold.parse(text)
+
+
+def test_auto_is_conformal_where_the_healthy_scans_suffice() -> None:
+    assert threshold.resolve("auto", CARD, "siamese", "T1w") == threshold.resolve("conformal", CARD, "siamese", "T1w")
+    few = dataclasses.replace(CARD, strengths={"siamese": {"T1w": [0.1] * 18}})
+    none = dataclasses.replace(CARD, strengths={})
+    for card in (few, none):
+        assert threshold.resolve("auto", card, "siamese", "T1w") == threshold.Threshold(0.2, "by healthy voxels")
 
 
 def test_each_rule_gives_its_value_and_says_so() -> None:

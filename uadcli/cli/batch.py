@@ -114,7 +114,7 @@ def batch(
     weights: o.Weights = None,
     method: o.Method = None,
     score: o.Score = None,
-    threshold: o.Threshold = "calibrated",
+    threshold: o.Threshold = "auto",
     min_volume: o.MinVolume = None,
     seed: o.Seed = None,
     stability: o.Stability = None,

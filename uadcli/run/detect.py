@@ -52,7 +52,7 @@ class DetectOptions:
     score: str | None = None
     device: str = "auto"
     threads: int | None = None
-    threshold: str = "calibrated"
+    threshold: str = "auto"
     stability: int | None = None  # repeats with other seeds
     volume: int | None = None
     geometry: str = "auto"

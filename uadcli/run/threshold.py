@@ -19,14 +19,15 @@ if TYPE_CHECKING:
     from uadcli.run.prepare import Prepared
 
 SHARE = 0.05  # of healthy scans with any finding, of `conformal` without a number
-HINT = "Give `calibrated`, `conformal`, `conformal:SHARE` or a number above 0."
+HINT = "Give `auto`, `calibrated`, `conformal`, `conformal:SHARE` or a number above 0."
 
 
 @dataclass(frozen=True)
 class ThresholdRule:
-    """`calibrated` (a quantile of healthy voxels), `conformal` (a share of healthy scans) or a `value`."""
+    """`calibrated` (a quantile of healthy voxels), `conformal` (a share of healthy scans), a `value`, or `auto`:
+    conformal where the weights know enough whole healthy scans, else calibrated."""
 
-    kind: Literal["calibrated", "conformal", "value"]
+    kind: Literal["auto", "calibrated", "conformal", "value"]
     number: float = 0.0
 
 
@@ -53,10 +54,10 @@ class BesideHealthy:
 
 
 def parse(text: str) -> ThresholdRule:
-    """`calibrated`, `conformal`, `conformal:0.1` or a score above 0. Raises `UsageError` for anything else."""
+    """`auto`, `calibrated`, `conformal`, `conformal:0.1` or a score above 0. Raises `UsageError` for anything else."""
     name, colon, rest = text.strip().lower().partition(":")
-    if name == "calibrated" and not colon:
-        return ThresholdRule("calibrated")
+    if name in ("auto", "calibrated") and not colon:
+        return ThresholdRule("auto", SHARE) if name == "auto" else ThresholdRule("calibrated")
     if name == "conformal":
         share = _number(rest) if colon else SHARE
         if share is None or not 0 < share < 1:
@@ -84,7 +85,8 @@ def resolve(text: str, card: ModelCard, kind: str, contrast: str) -> Threshold:
     rule = parse(text)
     if rule.kind == "value":
         return Threshold(rule.number, "given by the user")
-    if rule.kind == "conformal":
+    enough = len(card.strengths.get(kind, {}).get(contrast, ())) + 1 >= 1 / SHARE
+    if rule.kind == "conformal" or (rule.kind == "auto" and enough):
         return _conformal(rule.number, card, kind, contrast)
     try:
         return Threshold(card.thresholds[kind][contrast], card.threshold_rule)
