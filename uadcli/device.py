@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +19,22 @@ if TYPE_CHECKING:
     import torch
 
 CGROUP = Path("/sys/fs/cgroup")  # the limits of a container or a cluster job
+
+
+def offline() -> bool:
+    """Whether `HF_HUB_OFFLINE` (set by `--offline` too) forbids the network."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+@contextmanager
+def no_socket_probe() -> Iterator[None]:
+    """Where the network is forbidden, keep urllib3, which ANTs imports, from opening a socket to try out IPv6."""
+    before = socket.has_ipv6
+    socket.has_ipv6 = before and not offline()
+    try:
+        yield
+    finally:
+        socket.has_ipv6 = before
 
 
 def choose(name: str = "auto") -> tuple[str, str]:

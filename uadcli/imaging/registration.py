@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from uadcli import device
 from uadcli.errors import InputError
 from uadcli.imaging.geometry import RAS_TO_LPS, Affine, Array, resample, spacing
 from uadcli.imaging.volume import Volume
@@ -25,7 +26,8 @@ def register_affine(moving: Volume, fixed: Volume, *, step_mm: float = 3.0) -> A
     """
     fixed, moving = (Volume(v.data, steady(v.affine)) for v in (fixed, moving))
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"  # ANTs repeats itself only on one thread
-    import ants
+    with device.no_socket_probe():
+        import ants
 
     ants.config.set_ants_deterministic(True, SEED)
     with tempfile.TemporaryDirectory(prefix="uad-") as folder:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from uadcli import __version__
+from uadcli.device import offline
 from uadcli.errors import UsageError, WeightsError
 from uadcli.reconstruction import cache, registry
 from uadcli.reconstruction.cache import Tell
@@ -39,11 +40,6 @@ class Reference:
     def place(self) -> Path:
         """Its folder in the cache."""
         return cache.place(cache.HUB, *self.repo.split("/"), self.commit)
-
-
-def offline() -> bool:
-    """Whether `HF_HUB_OFFLINE` (set by `--offline` too) forbids the network."""
-    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
 def parse(text: str) -> Reference:
