@@ -23,12 +23,12 @@ SCRIPT = """
 set -eu
 mount --make-rprivate /
 mkdir -p {root} && mount -t tmpfs -o mode=755 tmpfs {root}
+mkdir -p {root}/tmp {root}/data {root}/dev {root}/proc
+mount -t tmpfs -o mode=1777 tmpfs {root}/tmp
 for place in {places}; do
     [ -e "$place" ] || continue
     mkdir -p "{root}$place" && mount --rbind "$place" "{root}$place" && mount -o remount,bind,ro "{root}$place"
 done
-mkdir -p {root}/tmp {root}/data {root}/dev {root}/proc
-mount -t tmpfs -o mode=1777 tmpfs {root}/tmp
 mount --bind {data} {root}/data
 mount --rbind /dev {root}/dev
 mount -t proc proc {root}/proc

@@ -28,9 +28,7 @@ if TYPE_CHECKING:
     from uadcli.reconstruction.weights import ModelCard, Weights
     from uadcli.run.siamese import SiameseTrainer
     from uadcli.run.train import Trainer
-    from uadcli.scoring.fusion import POWER
     from uadcli.scoring.gate import Gate
-    from uadcli.scoring.siamese import ALONG
 
 GATE_FILE = "gate.safetensors"
 COLUMNS = ("subject", "part", "contrast", "scan", "sha256", "fault")
@@ -233,6 +231,8 @@ def _loaded(run: Path) -> Weights:
 def _weights(run: Path, trainer: Trainer, scorer: SiameseTrainer) -> Weights:
     """The averaged networks of a run as weights, with what is known of them so far."""
     from uadcli.reconstruction.weights import ModelCard, Weights
+    from uadcli.scoring.fusion import POWER
+    from uadcli.scoring.siamese import ALONG
 
     method = trainer.method
     rows = [row for row in _rows(run / "data.tsv") if row["part"] == "train" and not row["fault"]]
