@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from uadcli.reconstruction.lesions import Array, Mask, Random, smooth_noise
 
+EMPTY = 0.02  # below it a made volume has no brain
 CSF, CORTEX, DEEP, WHITE, OTHER = 1, 2, 3, 4, 5
 # FreeSurfer numbers by tissue; numbers from 500 up are outside the brain, all that is not named here is `OTHER`
 TISSUE = {
@@ -61,3 +62,10 @@ def from_labels(labels: NDArray[np.integer], kind: str, rng: Random) -> Array:
     image = ndimage.gaussian_filter(image, rng.uniform(0.3, 0.9))
     x, y, z = (n // 2 for n in labels.shape)
     return np.asarray(image.reshape(x, 2, y, 2, z, 2).mean(axis=(1, 3, 5)), dtype=np.float32)
+
+
+def halved(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The affine (4, 4) of a grid of half the resolution, each voxel the mean of 2 x 2 x 2, as `from_labels` has it."""
+    result = affine @ np.diag([2.0, 2.0, 2.0, 1.0])
+    result[:3, 3] = (affine @ np.array([0.5, 0.5, 0.5, 1.0]))[:3]
+    return result

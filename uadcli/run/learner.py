@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -83,27 +84,6 @@ class Learner:
         """The factor of the learning rate for the coming step."""
         return learning_rate(self.done, self.config.steps, self.config.warmup)
 
-    def own_generator(self, generator: torch.Generator) -> torch.Generator:
-        """The random generator of this process, on its device; the first process on the CPU keeps `generator`."""
-        if self.device.type == "cpu" and not self.rank:
-            return generator
-        return torch.Generator(device=self.device).manual_seed(self.config.seed + 7919 * self.rank)
-
-    def gathered(self, generator: torch.Generator) -> Tensor:
-        """The random states of all processes: (bytes,) of one, (processes, bytes) of several."""
-        mine = generator.get_state()
-        if self.fabric is None or self.processes == 1:
-            return mine
-        return self.fabric.all_gather(mine.to(self.device)).cpu()  # type: ignore[union-attr]
-
-    def restore_generator(self, generator: torch.Generator, kept: Tensor) -> None:
-        """Take over a random state that `gathered` gave; on other devices or processes, a new one."""
-        states = kept.reshape(-1, kept.shape[-1])
-        if len(states) == self.processes and states.shape[1] == len(generator.get_state()):
-            generator.set_state(states[self.rank].clone())
-        else:
-            generator.manual_seed(self.config.seed + self.done + 7919 * (self.rank + 1))
-
     def descend(self, loss: Tensor) -> float:
         """One update by a loss; returns it. A loss or gradient that is not finite changes no parameter: then NaN.
 
@@ -163,6 +143,49 @@ class Learner:
         self.done = state["done"]
         self.bad_steps, self.skipped = state.get("bad_steps", 0), state.get("skipped", 0)
         self.best = state.get("best")
+
+    def goes_on(self, state: dict[str, Any], fabric: Fabric | None) -> Self:
+        """Itself, where the checkpoint left off: on the fabric's device if there is one."""
+        if fabric is not None:
+            self.place(fabric)
+        self.restore(state)
+        return self
+
+
+class DrawingLearner(Learner):
+    """A learner whose batches come from a random generator of its own, one in each process, on its device."""
+
+    generator: torch.Generator
+
+    def here(self) -> AbstractContextManager[object]:
+        """Within it new tensors are made on the learner's device."""
+        return nullcontext() if self.device.type == "cpu" else self.device
+
+    def place(self, fabric: Fabric) -> None:
+        """As `Learner.place`; each process draws batches of its own. The first one on a CPU keeps its generator."""
+        super().place(fabric)
+        if self.device.type != "cpu" or self.rank:
+            self.generator = torch.Generator(device=self.device).manual_seed(self.config.seed + 7919 * self.rank)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds beside the networks: also the random states of all processes.
+
+        They are (bytes,) of one process, (processes, bytes) of several.
+        """
+        mine = self.generator.get_state()
+        if self.fabric is not None and self.processes > 1:
+            mine = self.fabric.all_gather(mine.to(self.device)).cpu()  # type: ignore[union-attr]
+        return {**super().state(), "generator": mine}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `save` wrote; on other devices or another number of processes with new random states."""
+        super().restore(state)
+        kept: Tensor = state["generator"]
+        states = kept.reshape(-1, kept.shape[-1])
+        if len(states) == self.processes and states.shape[1] == len(self.generator.get_state()):
+            self.generator.set_state(states[self.rank].clone())
+        else:
+            self.generator.manual_seed(self.config.seed + self.done + 7919 * (self.rank + 1))
 
 
 def learning_rate(done: int, steps: int, warmup: int) -> float:

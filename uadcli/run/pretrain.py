@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from uadcli.config import EncoderConfig, PretrainConfig, from_dict, to_dict
 from uadcli.console import Reporter
 from uadcli.reconstruction.pretraining import MaskedAutoencoder, draw_visible, masked_loss, patches
 from uadcli.run import checkpoint, loop
-from uadcli.run.learner import Learner
+from uadcli.run.learner import DrawingLearner
 from uadcli.run.training_data import SliceSet
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 VALIDATED = 48  # slices
 
 
-class Pretrainer(Learner):
+class Pretrainer(DrawingLearner):
     """Body of the encoder, decoder, optimiser and random state; without augmentation, as published."""
 
     config: PretrainConfig
@@ -42,7 +41,7 @@ class Pretrainer(Learner):
 
     def step(self, data: SliceSet) -> float:
         """One update on a random batch, shared by the processes; returns the loss."""
-        with nullcontext() if self.device.type == "cpu" else self.device:
+        with self.here():
             index = data.draw(self.config.batch_size // self.processes, self.generator)
             x = data.batch(index, self.generator)
             side = patches(x.shape[-1], self.average.patch)
@@ -57,40 +56,21 @@ class Pretrainer(Learner):
     @torch.inference_mode()
     def validate(self, data: SliceSet) -> float:
         """The loss on fixed slices with fixed masks."""
-        index = torch.linspace(0, len(data.slices) - 1, VALIDATED, device=self.device).long()
-        x = data.slices[index].float().div(255)[:, None]
+        x = data.at(data.spread(VALIDATED))
         side = patches(x.shape[-1], self.average.patch)
         visible = draw_visible(len(x), side, self.config.ratio, torch.Generator().manual_seed(1)).to(self.device)
         return float(masked_loss(self.average(x, visible), x, visible))
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds beside the networks."""
-        return {
-            **super().state(),
-            "encoder_config": to_dict(self.encoder_config),
-            "generator": self.gathered(self.generator),
-        }
-
-    def place(self, fabric: Fabric) -> None:
-        """As `Learner.place`; each process draws batches of its own, on its device."""
-        super().place(fabric)
-        self.generator = self.own_generator(self.generator)
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `save` wrote."""
-        super().restore(state)
-        self.restore_generator(self.generator, state["generator"])
+        return {**super().state(), "encoder_config": to_dict(self.encoder_config)}
 
     @classmethod
     def load(cls, path: Path, fabric: Fabric | None = None, **changes: Any) -> Pretrainer:
         """Continue from a checkpoint; `changes` override settings."""
         state = checkpoint.read(path)
         config = dataclasses.replace(from_dict(PretrainConfig, state["train_config"]), **changes)
-        trainer = cls(from_dict(EncoderConfig, state["encoder_config"]), config)
-        if fabric is not None:
-            trainer.place(fabric)
-        trainer.restore(state)
-        return trainer
+        return cls(from_dict(EncoderConfig, state["encoder_config"]), config).goes_on(state, fabric)
 
 
 def pretrain(

@@ -22,14 +22,14 @@ from uadcli.imaging.geometry import Array
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE, to_slices
 from uadcli.imaging.volume import Volume
 from uadcli.reconstruction.lesions import degrade, paste_lesions
-from uadcli.reconstruction.synthesis import brain_of, from_labels
+from uadcli.reconstruction.synthesis import EMPTY, brain_of, from_labels, halved
 from uadcli.reconstruction.weights import Weights
 from uadcli.run import checkpoint, loop
 from uadcli.run.dataset import Case
 from uadcli.run.learner import Learner
 from uadcli.run.prepare import prepare_cached
 from uadcli.run.score import reconstruct
-from uadcli.run.training_data import from_t1, healthy_slices
+from uadcli.run.training_data import MIN_BRAIN_PIXELS, healthy_slices, volume_from_t1
 from uadcli.scoring.metrics import average_precision
 from uadcli.scoring.siamese import SiameseUNet, places, siamese_score, with_neighbours
 
@@ -88,9 +88,7 @@ def load_labels(files: list[Path], cache: Path) -> list[NDArray[np.int16]]:
             brain = brain_of(labels)
             padded = np.pad(labels, [(0, n % 2) for n in labels.shape])
             half = from_labels(padded, "T1w", np.random.default_rng(0))
-            affine = image.affine @ np.diag([2.0, 2.0, 2.0, 1.0])
-            affine[:3, 3] = (image.affine @ np.array([0.5, 0.5, 0.5, 1.0]))[:3]
-            world_map = registration.register_affine(Volume(half, affine), template.brain())
+            world_map = registration.register_affine(Volume(half, halved(image.affine)), template.brain())
             on_grid = geometry.resample(
                 np.where(brain, labels, 0).astype(np.float32), image.affine, shape, fine, world_map, order=0
             )
@@ -119,15 +117,13 @@ class ExampleMaker:
         if origin == "labels":
             kind = str(rng.choice(LABEL_KINDS))
             data = from_labels(self.labels[rng.integers(len(self.labels))], kind, rng)
-            mask = data > 0.02
-            return Healthy(data, mask, np.flatnonzero(mask.sum(axis=(0, 1)) >= 200), kind)
+            mask = data > EMPTY
+            return Healthy(data, mask, np.flatnonzero(mask.sum(axis=(0, 1)) >= MIN_BRAIN_PIXELS), kind)
         pool = self.real[origin.split()[0]]
         one = pool[rng.integers(len(pool))]
         if " as " in origin:
             kind = origin.split(" as ")[1]
-            generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
-            flat = torch.from_numpy(one.data.reshape(1, 1, GRID_SHAPE[0], -1))
-            return replace(one, data=from_t1(flat, kind, generator).numpy().reshape(GRID_SHAPE), kind=kind)
+            return replace(one, data=volume_from_t1(one.data, kind, rng), kind=kind)
         return one
 
     def draw(self, number: int) -> Example:
@@ -225,11 +221,7 @@ class SiameseTrainer(Learner):
         state = checkpoint.read(path)
         if "network" in state:  # of an earlier version
             state |= {"model": state.pop("network"), "train_config": state.pop("config")}
-        trainer = cls(replace(from_dict(SiameseConfig, state["train_config"]), **changes))
-        if fabric is not None:
-            trainer.place(fabric)
-        trainer.restore(state)
-        return trainer
+        return cls(replace(from_dict(SiameseConfig, state["train_config"]), **changes)).goes_on(state, fabric)
 
 
 def _with_mirror(weight: Tensor) -> Tensor:

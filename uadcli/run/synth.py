@@ -15,7 +15,7 @@ from uadcli.console import Reporter
 from uadcli.errors import InputError, OutputError, UsageError
 from uadcli.imaging import intensity, volume
 from uadcli.imaging.geometry import Affine, Array, resample, spacing
-from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
+from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.imaging.volume import Scan, Volume, read_scan
 from uadcli.report import sidecar
 
@@ -95,7 +95,7 @@ def _files(output: Path, options: SynthOptions) -> dict[str, Path]:
 
 def _from_labels(scan: Scan, options: SynthOptions, rng: np.random.Generator) -> _Healthy:
     """A volume of 2 mm in the space of a label map, which is first brought to 1 mm by nearest neighbour."""
-    from uadcli.reconstruction.synthesis import brain_of, from_labels
+    from uadcli.reconstruction.synthesis import EMPTY, brain_of, from_labels, halved
 
     grid = scan.volume
     factor = 1.0 / spacing(grid.affine)
@@ -104,18 +104,14 @@ def _from_labels(scan: Scan, options: SynthOptions, rng: np.random.Generator) ->
     x, y, z = (int(np.ceil(n / f / 2)) * 2 for n, f in zip(grid.shape, factor, strict=True))
     labels = np.round(resample(grid.data, grid.affine, (x, y, z), fine, order=0)).astype(np.int32)
     labels[~brain_of(labels)] = 0
-    coarse = fine @ np.diag([2.0, 2.0, 2.0, 1.0])
-    coarse[:3, 3] = (fine @ np.array([0.5, 0.5, 0.5, 1.0]))[:3]
     data = from_labels(labels, options.contrast, rng)
-    return _Healthy(data, data > 0.02, coarse, "label map")
+    return _Healthy(data, data > EMPTY, halved(fine), "label map")
 
 
 def _from_t1(scan: Scan, options: SynthOptions, rng: np.random.Generator, reporter: Reporter) -> _Healthy:
     """A T1w scan on the model's grid, its tissues given the intensities of another contrast."""
-    import torch
-
     from uadcli.run.prepare import prepare
-    from uadcli.run.training_data import from_t1
+    from uadcli.run.training_data import volume_from_t1
 
     config = PreprocessConfig()
     prepared, _ = prepare(scan, config, stage=reporter.stage)
@@ -128,9 +124,7 @@ def _from_t1(scan: Scan, options: SynthOptions, rng: np.random.Generator, report
         )
     data = prepared.scaled(config)
     if options.contrast != "T1w":
-        generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
-        flat = torch.from_numpy(data.reshape(1, 1, GRID_SHAPE[0], -1))
-        data = from_t1(flat, options.contrast, generator).numpy().reshape(GRID_SHAPE)
+        data = volume_from_t1(data, options.contrast, rng)
     return _Healthy(data, prepared.mask, GRID_AFFINE, "T1w scan")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from uadcli.reconstruction.model import ConditionedDiffusion, Network
 from uadcli.reconstruction.noise import NoiseBank, SharedNoise
 from uadcli.reconstruction.reconstructors import BY_NAME, build
 from uadcli.run import checkpoint, loop, progress
-from uadcli.run.learner import Learner
+from uadcli.run.learner import DrawingLearner
 from uadcli.run.lesion_set import LesionSet
 from uadcli.run.pretrain import pretrain
 from uadcli.run.training_data import SliceSet
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 VALIDATION_LEVELS = (250, 500, 750)
 
 
-class Trainer(Learner):
+class Trainer(DrawingLearner):
     """One run: model, its moving average, optimiser and random state; `step` goes on from any of its checkpoints."""
 
     config: TrainConfig
@@ -50,18 +49,13 @@ class Trainer(Learner):
         self.bank = SharedNoise() if config.shared_noise else NoiseBank(seed=config.seed)
         self.clip = config.clip
 
-    def place(self, fabric: Fabric) -> None:
-        """As `Learner.place`; each process draws batches of its own, on its device."""
-        super().place(fabric)
-        self.generator = self.own_generator(self.generator)
-
     def step(self, data: SliceSet) -> float:
         """One update on a random batch, shared by the processes; returns the loss.
 
         A loss that is not finite changes nothing. `data` lies on the trainer's device, where batches and noise are
         made.
         """
-        with self._here():
+        with self.here():
             index = data.draw(self.config.batch_size // self.processes, self.generator)
             clean = data.batch(index, self.generator)
             return self.descend(self._loss(self._augmented(clean)))
@@ -80,57 +74,47 @@ class Trainer(Learner):
             return min((self.done + 1) / max(self.config.warmup, 1), 1.0)
         return super().rate()
 
-    def _here(self) -> AbstractContextManager[object]:
-        """Within it new tensors are made on the trainer's device."""
-        return nullcontext() if self.device.type == "cpu" else self.device
-
     def _loss(self, clean: Tensor) -> Tensor:
         """The loss of the method at hand on clean slices (B, 1, H, W)."""
         self.model.train()
         return self.method.loss(self.model, clean, self.bank, self.generator, self.config)
 
     @torch.inference_mode()
+    def rebuilt(self, clean: Tensor, level: int, generator: torch.Generator) -> Tensor:
+        """Slices (B, 1, H, W) in [0, 1] rebuilt by the averaged model from a level, 1 to T.
+
+        The generator is the CPU's, so that the noise is the same on every device.
+        """
+        noise = self.bank.draw(len(clean), (clean.shape[2], clean.shape[3]), generator).to(self.device)
+        x = clean.contiguous(memory_format=torch.channels_last)
+        return self.average(x, torch.full((len(x),), level - 1, device=self.device), noise)
+
     def validate(self, data: SliceSet, count: int = 48) -> float:
         """Mean L1 of the averaged model on fixed slices, levels and noise, without augmentation or anomalies."""
-        generator = torch.Generator().manual_seed(1)  # on the CPU: the same noise everywhere
-        index = torch.linspace(0, len(data.slices) - 1, count, device=self.device).long()
-        clean = data.slices[index].float().div(255)[:, None].contiguous(memory_format=torch.channels_last)
-        total = 0.0
-        for level in VALIDATION_LEVELS:
-            noise = self.bank.draw(count, (clean.shape[2], clean.shape[3]), generator).to(self.device)
-            t = torch.full((count,), level - 1, device=self.device)
-            total += float((self.average(clean, t, noise) - clean).abs().mean())
-        return total / len(VALIDATION_LEVELS)
+        generator, clean = torch.Generator().manual_seed(1), data.at(data.spread(count))
+        errors = [float((self.rebuilt(clean, level, generator) - clean).abs().mean()) for level in VALIDATION_LEVELS]
+        return sum(errors) / len(errors)
 
-    @torch.inference_mode()
     def auprc(self, lesions: LesionSet) -> float:
         """Average precision of the absolute residual (mean of three levels) in the brain, all slices pooled.
 
         Noise is always the same; there is no median filter, since these are single slices.
         """
-        generator, recon = torch.Generator().manual_seed(3), []
+        generator, residuals = torch.Generator().manual_seed(3), []
         for part in torch.from_numpy(lesions.slices).split(48):
-            x = part.to(self.device).float().div(255)[:, None].contiguous(memory_format=torch.channels_last)
-            condition, total = self.average.encode(x), torch.zeros_like(x)
-            for level in VALIDATION_LEVELS:
-                noise = self.bank.draw(len(x), (x.shape[2], x.shape[3]), generator).to(self.device)
-                t = torch.full((len(x),), level - 1, device=self.device)
-                total += self.average(x, t, noise, condition)
-            recon.append((x - total / len(VALIDATION_LEVELS)).abs()[:, 0].cpu())
-        return average_precision(torch.cat(recon).numpy()[lesions.brain], lesions.truth[lesions.brain])
+            x = part.to(self.device).float().div(255)[:, None]
+            mean = torch.stack([self.rebuilt(x, level, generator) for level in VALIDATION_LEVELS]).mean(0)
+            residuals.append((x - mean).abs()[:, 0].cpu())
+        return average_precision(torch.cat(residuals).numpy()[lesions.brain], lesions.truth[lesions.brain])
 
     def judge(self, validation: SliceSet, lesions: LesionSet | None) -> loop.Judgement:
         """What the held-out scans say of the averaged model."""
         return loop.Judgement(self.validate(validation), None if lesions is None else self.auprc(lesions))
 
-    @torch.inference_mode()
     def sheet(self, data: SliceSet, count: int = 6) -> NDArray[np.uint8]:
         """Input, reconstruction and residual of fixed slices, one below the other, with the same noise each time."""
-        at = torch.linspace(0, len(data.slices) - 1, count + 2, device=self.device)[1:-1].long()
-        clean = data.slices[at].float().div(255)[:, None].contiguous(memory_format=torch.channels_last)
-        noise = self.bank.draw(count, (clean.shape[2], clean.shape[3]), torch.Generator().manual_seed(2))
-        t = torch.full((count,), progress.SHEET_LEVEL - 1, device=self.device)
-        recon = self.average(clean, t, noise.to(self.device))
+        clean = data.at(data.spread(count + 2)[1:-1])
+        recon = self.rebuilt(clean, progress.SHEET_LEVEL, torch.Generator().manual_seed(2))
         rows = [part[:, 0].float().cpu().numpy() for part in (clean, recon, 0.5 + clean - recon)]
         return progress.contact_sheet(rows)
 
@@ -146,28 +130,15 @@ class Trainer(Learner):
         self.average.load_state_dict(model.state_dict())
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds beside the networks: sizes, the random state that draws batches, and the rest."""
-        return {
-            **super().state(),
-            "model_config": to_dict(self.model.config),
-            "generator": self.gathered(self.generator),
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `save` wrote; on other devices or another number of processes with new random states."""
-        super().restore(state)
-        self.restore_generator(self.generator, state["generator"])
+        """What a checkpoint holds beside the networks."""
+        return {**super().state(), "model_config": to_dict(self.model.config)}
 
     @classmethod
     def load(cls, path: Path, fabric: Fabric | None = None, **changes: Any) -> Trainer:
         """Continue from a checkpoint; `changes` override settings, for example a higher `steps`."""
         state = checkpoint.read(path)
         config = dataclasses.replace(from_dict(TrainConfig, state["train_config"]), **changes)
-        trainer = cls(from_dict(ModelConfig, state["model_config"]), config)
-        if fabric is not None:
-            trainer.place(fabric)
-        trainer.restore(state)
-        return trainer
+        return cls(from_dict(ModelConfig, state["model_config"]), config).goes_on(state, fabric)
 
 
 def fit(

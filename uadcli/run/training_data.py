@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from uadcli.config import PreprocessConfig
-from uadcli.imaging.geometry import resample
+from uadcli.imaging.geometry import Array, resample
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE, to_slices
 from uadcli.imaging.volume import read_scan
 from uadcli.run.dataset import Case
@@ -35,6 +35,14 @@ class SliceSet:
         """The same on a device: all slices, one byte a pixel."""
         return SliceSet(self.slices.to(device), self.contrast.to(device))
 
+    def at(self, index: Tensor) -> Tensor:
+        """Slices (B, 1, 96, 96) in [0, 1], as they are."""
+        return self.slices[index].float().div(255)[:, None]
+
+    def spread(self, count: int) -> Tensor:
+        """The same `count` indices each time, evenly over all slices."""
+        return torch.linspace(0, len(self.slices) - 1, count, device=self.slices.device).long()
+
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Indices of a random batch, in which each real contrast beside the first has the share `REAL_OTHER`."""
         by_contrast = [torch.nonzero(self.contrast == code).squeeze(1) for code in self.contrast.unique().tolist()]
@@ -50,7 +58,7 @@ class SliceSet:
 
     def batch(self, index: Tensor, generator: torch.Generator) -> Tensor:
         """Slices (B, 1, 96, 96) in [0, 1]; parts of the T1w ones are turned into T2w and FLAIR."""
-        x = self.slices[index].float().div_(255)[:, None]
+        x = self.at(index)
         pick = torch.rand(len(index), generator=generator)
         real_t1 = self.contrast[index] == 0
         for kind, low, high in (("T2w", 0.0, MADE_T2), ("FLAIR", MADE_T2, MADE_T2 + MADE_FLAIR)):
@@ -82,6 +90,14 @@ def from_t1(x: Tensor, kind: str, generator: torch.Generator) -> Tensor:
     low, high = torch.minimum(y[:, 0], y[:, 1]), torch.maximum(y[:, 0], y[:, 1])
     value = torch.where(x < at[:, 1], lower.clamp(low, high), torch.maximum(upper, y[:, 2] - 0.1))
     return torch.where(x > 0, value, torch.zeros_like(x)).clamp(0, 1)
+
+
+def volume_from_t1(data: Array, kind: str, rng: np.random.Generator) -> Array:
+    """A T1w volume (X, Y, Z) in [0, 1] with the intensities of another contrast, see `from_t1`."""
+    generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+    flat = torch.from_numpy(data.reshape(1, 1, len(data), -1))
+    made: Array = from_t1(flat, kind, generator).numpy().reshape(data.shape)
+    return made
 
 
 def lesions_on_grid(case: Case, prepared: Prepared) -> NDArray[np.bool_]:
