@@ -15,24 +15,18 @@ pasted into the IXI validation scans with a change of intensity of 20 to 60 %.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
+from scenes import CONFIG, scenes, write_tsv
 
 from uadcli import device
-from uadcli.config import DetectConfig
-from uadcli.imaging import geometry
-from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
-from uadcli.imaging.volume import read_scan
 from uadcli.reconstruction import weights
 from uadcli.reconstruction.weights import Weights
 from uadcli.run.calibrate import baseline_kind, baseline_map, calibrate_baseline, healthy_part
-from uadcli.run.detect import to_native
 from uadcli.run.development import Case, cases
 from uadcli.run.prepare import Prepared, prepare_cached
 from uadcli.run.score import find, flagged_ml, reconstruct, scores, strength_of
@@ -41,7 +35,6 @@ from uadcli.scoring.calibration import conformal_threshold, healthy_quantile
 from uadcli.scoring.metrics import average_precision, best_dice, dice
 
 PLAIN = "plain"
-CONFIG = DetectConfig()
 FOLDS = 5
 
 
@@ -102,42 +95,18 @@ class Evaluation:
 
     def lesion_rows(self) -> list[Row]:
         rows = []
-        for case in (c for c in self.cases if c.part == "dev" and c.lesions):
-            prepared, scan = self.prepared(case), read_scan(case.scan)
-            assert case.lesions is not None
-            truth = read_scan(case.lesions, allow_empty=True).volume.data > 0
-            name = f"{case.contrast} {'glioma' if case.source == 'tcga_lgg' else 'MSLUB 07'}"
-            for kind, values in self.maps(prepared, case.contrast).items():
-                native = to_native(values, scan, prepared, 1)
-                labels, _ = find(values, self.threshold(kind, case.contrast), prepared, CONFIG)
-                marked = to_native((labels > 0).astype(np.float32), scan, prepared, 1) >= 0.5
-                figures = average_precision(native, truth), dice(marked, truth), best_dice(native, truth)[0]
+        for scene in scenes(self.data, self.cache):
+            for kind, values in self.maps(scene.prepared, scene.contrast, scene.x).items():
+                native, truth = scene.on_grid(values), scene.truth
+                labels, _ = find(values, self.threshold(kind, scene.contrast), scene.prepared, CONFIG)
+                overlap = dice(scene.marked(labels), truth)
+                figures = average_precision(native, truth), overlap, best_dice(native, truth)[0]
                 strict, touched = float("nan"), False
-                if np.isfinite(limit := self.conformal(kind, case.contrast)):
-                    labels, _ = find(values, limit, prepared, CONFIG)
-                    marked = to_native((labels > 0).astype(np.float32), scan, prepared, 1) >= 0.5
+                if np.isfinite(limit := self.conformal(kind, scene.contrast)):
+                    labels, _ = find(values, limit, scene.prepared, CONFIG)
+                    marked = scene.marked(labels)
                     strict, touched = dice(marked, truth), bool((marked & truth).any())
-                rows.append(Row(name, case.subject, kind, *figures, strict, touched))
-                show(rows[-1])
-        return rows
-
-    def synthetic_rows(self) -> list[Row]:
-        shapes = sorted((self.data / "lesion_shapes").glob("*.nii.gz"))
-        rows = []
-        for i, case in enumerate(c for c in self.cases if c.part == "val" and c.contrast == "T1w"):
-            prepared, pasted, number = self.prepared(case), None, i
-            while pasted is None:
-                pasted = synthetic(prepared, prepared.scaled(CONFIG.preprocess), shapes[number % len(shapes)], number)
-                number += 20
-            x, truth = pasted
-            for kind, values in self.maps(prepared, "T1w", x).items():
-                labels, _ = find(values, self.threshold(kind, "T1w"), prepared, CONFIG)
-                figures = average_precision(values, truth), dice(labels > 0, truth), best_dice(values, truth)[0]
-                strict, touched = float("nan"), False
-                if np.isfinite(limit := self.conformal(kind, "T1w")):
-                    labels, _ = find(values, limit, prepared, CONFIG)
-                    strict, touched = dice(labels > 0, truth), bool((truth & (labels > 0)).any())
-                rows.append(Row("T1w synthetic in IXI val", case.subject, kind, *figures, strict, touched))
+                rows.append(Row(scene.set, scene.subject, kind, *figures, strict, touched))
                 show(rows[-1])
         return rows
 
@@ -173,20 +142,6 @@ def show(row: Row) -> None:
         file=sys.stderr,
         flush=True,
     )
-
-
-def synthetic(prepared: Prepared, x: np.ndarray, shape_file: Path, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Paste a stroke shape (MNI space) into a scaled scan, brighter or darker by 20 to 60 %; None if too small."""
-    image = nib.load(shape_file)
-    shape = geometry.resample(
-        (np.asarray(image.dataobj) > 0).astype(np.float32), image.affine, GRID_SHAPE, GRID_AFFINE, antialias=True
-    )
-    truth = (shape >= 0.5) & prepared.mask
-    if truth.sum() < 20:
-        return None
-    rng = np.random.default_rng(seed)
-    change = rng.uniform(0.2, 0.6) * rng.choice([-1, 1])
-    return np.clip(x * (1 + change * shape * prepared.mask), 0, 1).astype(np.float32), truth
 
 
 def lesion_table(rows: list[Row], loaded: Weights) -> None:
@@ -233,17 +188,14 @@ def main() -> None:
     loaded = weights.load(*weights.find(arguments.weights))
     start = time.perf_counter()
     evaluation = Evaluation(arguments.data, arguments.cache, loaded)
-    rows = evaluation.lesion_rows() + evaluation.synthetic_rows()
+    rows = evaluation.lesion_rows()
     lesion_table(rows, loaded)
     print(f"\nAt the conformal threshold (at most {SHARE:.0%} of healthy scans with any finding):")
     conformal_table(rows)
     healthy_table(evaluation.healthy())
     print(f"\n{time.perf_counter() - start:.0f} s, {loaded.card.name} sha256 {loaded.sha256[:12]}")
     if arguments.tsv:
-        with arguments.tsv.open("w", newline="") as stream:
-            writer = csv.writer(stream, delimiter="\t")
-            writer.writerow(asdict(rows[0]))
-            writer.writerows(list(asdict(r).values()) for r in rows)
+        write_tsv(arguments.tsv, rows)
 
 
 if __name__ == "__main__":

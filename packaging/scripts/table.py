@@ -14,51 +14,33 @@ scan. Nothing is chosen by the labels: AUPRC needs no threshold.
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from eval_dev import synthetic
+from scenes import CONFIG, Scene, scenes, write_tsv
 
 from uadcli import device
-from uadcli.config import METHODS, DetectConfig, TrainConfig, for_method, preset
+from uadcli.config import METHODS, TrainConfig, for_method, preset
 from uadcli.console import Reporter
 from uadcli.errors import UsageError
-from uadcli.imaging.volume import Scan, read_scan
 from uadcli.reconstruction import weights
 from uadcli.reconstruction.reconstructors import BY_NAME
 from uadcli.reconstruction.weights import Weights
+from uadcli.run import checkpoint
 from uadcli.run.calibrate import baseline_kind, baseline_map
-from uadcli.run.detect import to_native
 from uadcli.run.development import cases
-from uadcli.run.prepare import Prepared, prepare_cached
 from uadcli.run.score import reconstruct, score
 from uadcli.run.train import Trainer, fit
 from uadcli.run.training_data import load_slices
 from uadcli.scoring.metrics import average_precision, best_dice
 
-CONFIG = DetectConfig()
 SCORES = ("absolute", "bright-weighted", "ssim", "mahalanobis")  # those that need no training of their own
 REFERENCE = ("cddpm", "absolute")
-SYNTHETIC = "T1w synthetic"
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A scan with lesions: its scaled intensities, the truth, and, for the scan's own grid, the scan."""
-
-    set: str
-    subject: str
-    contrast: str
-    prepared: Prepared
-    x: np.ndarray
-    truth: np.ndarray
-    scan: Scan | None
 
 
 @dataclass(frozen=True)
@@ -74,28 +56,6 @@ class Row:
     seconds: float
 
 
-def scenes(data: Path, cache: Path, count: int) -> Iterator[Scene]:
-    """The dev cases with lesions and synthetic lesions in healthy validation scans, at most `count` of each set."""
-    found, seen = cases(data), dict[str, int]()
-    for case in (c for c in found if c.part == "dev" and c.lesions):
-        name = f"{case.contrast} {'glioma' if case.source == 'tcga_lgg' else 'MSLUB 07'}"
-        seen[name] = seen.get(name, 0) + 1
-        if seen[name] > count or case.lesions is None:
-            continue
-        prepared = prepare_cached(case.scan, CONFIG.preprocess, cache)
-        truth = read_scan(case.lesions, allow_empty=True).volume.data > 0
-        x = prepared.scaled(CONFIG.preprocess)
-        yield Scene(name, case.subject, case.contrast, prepared, x, truth, read_scan(case.scan))
-    shapes = sorted((data / "lesion_shapes").glob("*.nii.gz"))
-    healthy = [c for c in found if c.part == "val" and c.contrast == "T1w"]
-    for i, case in enumerate(healthy[:count]):
-        prepared, pasted, number = prepare_cached(case.scan, CONFIG.preprocess, cache), None, i
-        while pasted is None:
-            pasted = synthetic(prepared, prepared.scaled(CONFIG.preprocess), shapes[number % len(shapes)], number)
-            number += 20
-        yield Scene(SYNTHETIC, case.subject, "T1w", prepared, pasted[0], pasted[1], None)
-
-
 def trained(arguments: argparse.Namespace, methods: list[str], shipped: Weights) -> dict[str, Weights]:
     """A network for each method, trained for the steps asked for or taken from its checkpoint."""
     reporter, found, result = Reporter(), cases(arguments.data), dict[str, Weights]()
@@ -104,8 +64,8 @@ def trained(arguments: argparse.Namespace, methods: list[str], shipped: Weights)
     for name in dict.fromkeys("cddpm" if m == "diffuse" else m for m in methods):
         reporter.info(f"training {name}")
         folder = arguments.run / name
-        if (folder / "checkpoint.pt").exists():
-            trainer = Trainer.load(folder / "checkpoint.pt", steps=arguments.steps)
+        if kept := checkpoint.find(folder):
+            trainer = Trainer.load(kept, steps=arguments.steps)
         else:
             trainer = Trainer(for_method(preset("small"), name), TrainConfig(steps=arguments.steps))
         fit(trainer, slices, validation, folder, reporter)
@@ -118,7 +78,7 @@ def trained(arguments: argparse.Namespace, methods: list[str], shipped: Weights)
 
 def figures(scene: Scene, values: np.ndarray) -> tuple[float, float]:
     """AUPRC and best Dice (an oracle) of a map on the model's grid."""
-    on_grid = values if scene.scan is None else to_native(values, scene.scan, scene.prepared, 1)
+    on_grid = scene.on_grid(values)
     return average_precision(on_grid, scene.truth), best_dice(on_grid, scene.truth)[0]
 
 
@@ -205,10 +165,7 @@ def main() -> None:
     scans = ", ".join(f"{n} {s}" for s, n in counts.items())
     print(f"\n{arguments.steps} steps each, {threads} threads; shipped: {shipped.card.name}; scans: {scans}")
     if arguments.tsv:
-        with arguments.tsv.open("w", newline="") as stream:
-            writer = csv.writer(stream, delimiter="\t")
-            writer.writerow(asdict(rows[0]))
-            writer.writerows(list(asdict(r).values()) for r in rows)
+        write_tsv(arguments.tsv, rows)
 
 
 if __name__ == "__main__":

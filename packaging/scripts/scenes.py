@@ -1,0 +1,89 @@
+"""What the development scripts share: scans with lesions and their truth, real and synthetic, and rows as TSV."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from uadcli.config import DetectConfig
+from uadcli.imaging import geometry
+from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
+from uadcli.imaging.volume import Scan, read_scan
+from uadcli.run.detect import to_native
+from uadcli.run.development import cases
+from uadcli.run.prepare import Prepared, prepare_cached
+
+CONFIG = DetectConfig()
+SYNTHETIC = "T1w synthetic in IXI val"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A scan with lesions: scaled intensities on the model's grid, the truth, and the scan where that is on its own."""
+
+    set: str
+    subject: str
+    contrast: str
+    prepared: Prepared
+    x: np.ndarray
+    truth: np.ndarray
+    scan: Scan | None
+
+    def on_grid(self, values: np.ndarray) -> np.ndarray:
+        """A map of the model's grid on the grid of the truth."""
+        return values if self.scan is None else to_native(values, self.scan, self.prepared, 1)
+
+    def marked(self, labels: np.ndarray) -> np.ndarray:
+        """What labels of the model's grid mark on the grid of the truth."""
+        return self.on_grid((labels > 0).astype(np.float32)) >= 0.5
+
+
+def scenes(data: Path, cache: Path, count: int | None = None) -> Iterator[Scene]:
+    """The dev cases with lesions, on their own grids, then synthetic lesions in healthy validation scans, on the
+    model's; at most `count` of each set."""
+    found, seen = cases(data), dict[str, int]()
+    for case in (c for c in found if c.part == "dev" and c.lesions):
+        name = f"{case.contrast} {'glioma' if case.source == 'tcga_lgg' else 'MSLUB 07'}"
+        seen[name] = seen.get(name, 0) + 1
+        if case.lesions is None or (count is not None and seen[name] > count):
+            continue
+        prepared = prepare_cached(case.scan, CONFIG.preprocess, cache)
+        truth = read_scan(case.lesions, allow_empty=True).volume.data > 0
+        x = prepared.scaled(CONFIG.preprocess)
+        yield Scene(name, case.subject, case.contrast, prepared, x, truth, read_scan(case.scan))
+    shapes = sorted((data / "lesion_shapes").glob("*.nii.gz"))
+    healthy = [c for c in found if c.part == "val" and c.contrast == "T1w"]
+    for i, case in enumerate(healthy[:count]):
+        prepared, pasted, number = prepare_cached(case.scan, CONFIG.preprocess, cache), None, i
+        while pasted is None:
+            pasted = synthetic(prepared, prepared.scaled(CONFIG.preprocess), shapes[number % len(shapes)], number)
+            number += 20
+        yield Scene(SYNTHETIC, case.subject, "T1w", prepared, *pasted, None)
+
+
+def synthetic(prepared: Prepared, x: np.ndarray, shape_file: Path, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Paste a stroke shape (MNI space) into a scaled scan, brighter or darker by 20 to 60 %; None if too small."""
+    image = nib.load(shape_file)
+    shape = geometry.resample(
+        (np.asarray(image.dataobj) > 0).astype(np.float32), image.affine, GRID_SHAPE, GRID_AFFINE, antialias=True
+    )
+    truth = (shape >= 0.5) & prepared.mask
+    if truth.sum() < 20:
+        return None
+    rng = np.random.default_rng(seed)
+    change = rng.uniform(0.2, 0.6) * rng.choice([-1, 1])
+    return np.clip(x * (1 + change * shape * prepared.mask), 0, 1).astype(np.float32), truth
+
+
+def write_tsv(path: Path, rows: Sequence[Any]) -> None:
+    """Rows, all of one dataclass, as a table with a header."""
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream, delimiter="\t")
+        writer.writerow(asdict(rows[0]))
+        writer.writerows(list(asdict(r).values()) for r in rows)
