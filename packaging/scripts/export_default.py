@@ -77,9 +77,8 @@ def main() -> None:
     loaded = weights.load(file)  # calibrate what ships: the float16 weights
     validation = [c for c in cases(arguments.data) if c.part == "val"]
     found = calibrate(loaded, validation, arguments.cache, DetectConfig(), CALIBRATED)
-    for of_score in found.thresholds.values():
-        of_score["T2w"] = of_score["FLAIR"]
-    card = dataclasses.replace(card, thresholds=found.thresholds, strengths=found.strengths)
+    found.lend("FLAIR", "T2w")
+    card = dataclasses.replace(card, thresholds=found.thresholds, strengths=found.strengths, tails=found.tails)
     training = [c for c in cases(arguments.data) if c.part == "train"]
     gates = fit_gates(loaded.model, training, validation, arguments.cache, DetectConfig().preprocess)
     digest = weights.save(file, loaded.model, card, loaded.score_state, state_of(gates))

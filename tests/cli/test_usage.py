@@ -177,7 +177,7 @@ def test_a_bad_config_file(run, capsys, tmp_path, text, part):
         ("detect scan.nii --geometry s-form", "Did you mean sform?"),
         ("detect scan.nii --save brian", "Did you mean brain?"),
         ("detect scan.nii --save recon,x", "--save cannot be 'x'"),
-        ("detect scan.nii --threshold high", "`calibrated`, `conformal`"),
+        ("detect scan.nii --threshold high", "`calibrated`, `rate`"),
         ("detect scan.nii --threshold nan", "--threshold cannot be 'nan'"),
         ("detect scan.nii --threshold 0", "a number above 0"),
         ("detect scan.nii --min-volume 3cm", "--min-volume cannot be '3cm'"),

@@ -14,6 +14,8 @@ from uadcli.scoring.calibration import (
     component_strengths,
     conformal_threshold,
     healthy_quantile,
+    healthy_tail,
+    rate_threshold,
     strength,
 )
 from uadcli.scoring.components import components
@@ -50,7 +52,7 @@ def test_no_voxel_is_an_input_error():
 
 
 def test_no_function_takes_labels():
-    for name in ("healthy_quantile", "strength", "conformal_threshold"):
+    for name in ("healthy_quantile", "healthy_tail", "strength", "conformal_threshold", "rate_threshold"):
         parameters = inspect.signature(getattr(calibration, name)).parameters
         assert not {"labels", "truth", "lesions"} & set(parameters)
 
@@ -108,3 +110,19 @@ def test_few_scans_cannot_vouch_for_a_small_share():
 
 def test_as_strong_counts_ties():
     assert as_strong([0.1, 0.2, 0.2, 0.5], 0.2) == 3
+
+
+def test_a_tail_gives_back_the_rate_that_was_asked_for():
+    tail = healthy_tail(scans(20))
+    pooled = np.concatenate([score[mask] for score, mask in scans(20)])
+    for rate in (0.05, 0.005, 0.0005):
+        assert (pooled > rate_threshold(tail, rate)).mean() == pytest.approx(rate, abs=2 / pooled.size)
+    between = rate_threshold(tail, 0.003)
+    assert (pooled > between).mean() == pytest.approx(0.003, rel=0.2)
+    assert rate_threshold(tail, 0.005) < between < rate_threshold(tail, 0.002)
+
+
+@pytest.mark.parametrize("rate", [0.1, 1e-5])
+def test_a_rate_beyond_what_the_voxels_tell_is_an_error(rate):
+    with pytest.raises(InputError, match="do not tell the threshold"):
+        rate_threshold(healthy_tail(scans()), rate)

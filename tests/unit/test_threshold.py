@@ -25,13 +25,16 @@ CARD = ModelCard(
     training_data="",
     licence="",
     strengths={"siamese": {"T1w": [i / 20 for i in range(20)]}},
+    tails={"siamese": {"T1w": [(0.01, 0.1), (0.001, 0.4), (0.0001, 0.9)]}},
 )
 
 
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
-        ("auto", ThresholdRule("auto", 0.05)),
+        ("auto", ThresholdRule("auto")),
+        ("rate", ThresholdRule("rate", 0.0005)),
+        ("rate:0.01", ThresholdRule("rate", 0.01)),
         ("calibrated", ThresholdRule("calibrated")),
         ("Conformal", ThresholdRule("conformal", 0.05)),
         ("conformal:0.2", ThresholdRule("conformal", 0.2)),
@@ -42,7 +45,9 @@ def test_what_is_understood(text: str, rule: ThresholdRule) -> None:
     assert threshold.parse(text) == rule
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "nan", "inf", "conformal:", "conformal:0", "conformal:1", "best"])
+@pytest.mark.parametrize(
+    "text", ["", "0", "-1", "nan", "inf", "conformal:", "conformal:0", "conformal:1", "best", "rate:", "rate:1"]
+)
 def test_what_is_not(text: str) -> None:
     with pytest.raises(UsageError, match="--threshold"):
         threshold.parse(text)
@@ -50,18 +55,25 @@ def test_what_is_not(text: str) -> None:
 
 def test_auto_is_conformal_where_the_healthy_scans_suffice() -> None:
     assert threshold.resolve("auto", CARD, "siamese", "T1w") == threshold.resolve("conformal", CARD, "siamese", "T1w")
-    few = dataclasses.replace(CARD, strengths={"siamese": {"T1w": [0.1] * 18}})
-    none = dataclasses.replace(CARD, strengths={})
-    for card in (few, none):
-        assert threshold.resolve("auto", card, "siamese", "T1w") == threshold.Threshold(0.2, "by healthy voxels")
+
+
+def test_auto_is_by_rate_where_they_do_not_and_calibrated_where_the_weights_know_no_rates() -> None:
+    for strengths in ({"siamese": {"T1w": [0.1] * 18}}, {}):
+        few = dataclasses.replace(CARD, strengths=strengths)
+        assert threshold.resolve("auto", few, "siamese", "T1w") == threshold.resolve("rate", few, "siamese", "T1w")
+        old = dataclasses.replace(few, tails={})
+        assert threshold.resolve("auto", old, "siamese", "T1w") == threshold.Threshold(0.2, "by healthy voxels")
 
 
 def test_each_rule_gives_its_value_and_says_so() -> None:
-    by = {text: threshold.resolve(text, CARD, "siamese", "T1w") for text in ("calibrated", "conformal:0.1", "0.3")}
+    texts = ("calibrated", "conformal:0.1", "rate:0.001", "0.3")
+    by = {text: threshold.resolve(text, CARD, "siamese", "T1w") for text in texts}
     assert by["calibrated"] == threshold.Threshold(0.2, "by healthy voxels")
     assert by["conformal:0.1"].value == 18 / 20  # rank 19 of 20
     assert "0.1" in by["conformal:0.1"].rule
     assert "20" in by["conformal:0.1"].rule
+    assert by["rate:0.001"].value == pytest.approx(0.4)
+    assert by["rate:0.001"].rule.startswith("rate: 0.1 % of the healthy voxels")
     assert by["0.3"] == threshold.Threshold(0.3, "given by the user")
 
 
@@ -71,6 +83,9 @@ def test_each_rule_gives_its_value_and_says_so() -> None:
         ("conformal", "FLAIR", "no whole healthy FLAIR scans"),
         ("conformal:0.04", "T1w", "20 healthy scans cannot vouch"),
         ("calibrated", "FLAIR", "no threshold"),
+        ("rate", "FLAIR", "does not know the rates"),
+        ("rate:0.00001", "T1w", "do not tell the threshold"),
+        ("rate:0.2", "T1w", "do not tell the threshold"),
     ],
 )
 def test_what_the_healthy_scans_do_not_give_is_an_error(text: str, contrast: str, says: str) -> None:

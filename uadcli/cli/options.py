@@ -241,8 +241,8 @@ Threshold = Annotated[
         "--threshold",
         panel=METHOD,
         callback=check_threshold,
-        metavar="auto|calibrated|conformal|VALUE",
-        help="Score above which a voxel is marked: by healthy voxels, by healthy scans (conformal:0.1), or a value.",
+        metavar="auto|calibrated|rate|conformal|VALUE",
+        help="Score above which a voxel is marked: by healthy voxels (rate:0.001) or scans (conformal:0.1), or a value.",
     ),
 ]
 MinVolume = Annotated[

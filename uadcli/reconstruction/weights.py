@@ -34,7 +34,8 @@ class ModelCard:
     """What a weight file says of itself. `scores` names the default score of each contrast, `thresholds` are by score
     and contrast.
 
-    `strengths` are those of whole healthy scans (`scoring.calibration.strength`), by score and contrast.
+    `strengths` are those of whole healthy scans (`scoring.calibration.strength`), `tails` the thresholds for rates of
+    false positives among healthy voxels (`scoring.calibration.healthy_tail`), both by score and contrast.
     `along_slices` is the smoothing of the learned score, `fusion_power` its weight in the fusion: the thresholds hold
     for these, and cards that do not name them are older than both and had the defaults.
     `siamese` holds the settings of the score network, if one is in the file.
@@ -53,6 +54,7 @@ class ModelCard:
     steps: int = 0
     siamese: dict[str, Any] | None = None
     strengths: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    tails: dict[str, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
     along_slices: float = 0.0
     fusion_power: float = 0.2
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +16,50 @@ from uadcli.run.dataset import Case
 from uadcli.run.prepare import Prepared, prepare_cached
 from uadcli.run.score import reconstruct, scores, strength_of
 from uadcli.run.training_data import healthy_slices
-from uadcli.scoring.calibration import healthy_quantile
+from uadcli.scoring.calibration import healthy_quantile, healthy_tail
 from uadcli.scoring.residual import postprocess
 
+PLAIN = "plain"
 CALIBRATED = ("fusion-absolute", "fusion-bright", "siamese", "absolute", "bright-weighted", "ssim")
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """By score and contrast: the 99.5th percentile of healthy voxels, and the strengths of whole healthy scans."""
+    """What healthy scans say of scores, by score and contrast.
 
-    thresholds: dict[str, dict[str, float]]
-    strengths: dict[str, dict[str, list[float]]]
+    The 99.5th percentile of healthy voxels, thresholds for other rates of false positives among them, and the
+    strengths of whole healthy scans. The field names are those of `ModelCard`.
+    """
+
+    thresholds: dict[str, dict[str, float]] = field(default_factory=dict)
+    tails: dict[str, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
+    strengths: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+
+    def add(self, kind: str, contrast: str, scans: Sequence[Scored], config: DetectConfig) -> None:
+        """Take in the healthy scans of a contrast under a score."""
+        maps = [(one.values, one.part) for one in scans]
+        self.thresholds.setdefault(kind, {})[contrast] = healthy_quantile(maps)
+        self.tails.setdefault(kind, {})[contrast] = list(healthy_tail(maps))
+        whole = [strength_of(one.values, one.prepared, config) for one in scans if one.whole]
+        if whole:
+            self.strengths.setdefault(kind, {})[contrast] = whole
+
+    def lend(self, giver: str, taker: str) -> None:
+        """Give the thresholds of one contrast to another, which has no healthy scans."""
+        for values in self.thresholds.values():
+            values[taker] = values[giver]
+        for tails in self.tails.values():
+            tails[taker] = tails[giver]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The map of a validation scan, and which of its voxels count as healthy: of a `whole` scan, the whole brain."""
+
+    prepared: Prepared
+    values: Array
+    part: NDArray[np.bool_]
+    whole: bool
 
 
 def baseline_kind(contrast: str) -> str:
@@ -54,29 +87,35 @@ def healthy_part(case: Case, prepared: Prepared) -> NDArray[np.bool_]:
 def calibrate(
     loaded: Weights, validation: list[Case], cache: Path, config: DetectConfig, kinds: tuple[str, ...]
 ) -> Calibration:
-    """Thresholds and strengths by score and contrast, from the healthy brain of the validation scans."""
-    thresholds: dict[str, dict[str, float]] = {kind: {} for kind in kinds}
-    strengths: dict[str, dict[str, list[float]]] = {kind: {} for kind in kinds}
+    """The calibration of several scores of a model, from the healthy brain of the validation scans."""
+
+    def maps(prepared: Prepared, x: Array, _: str) -> dict[str, Array]:
+        recon = reconstruct(loaded, x, prepared.mask, config.reconstruction)
+        return scores(loaded, x, recon, prepared.mask, kinds, config)
+
+    return _calibrated(maps, validation, cache, config)
+
+
+def calibrate_baseline(validation: list[Case], cache: Path, config: DetectConfig) -> Calibration:
+    """The same for the plain baseline, under the name `PLAIN`."""
+
+    def maps(prepared: Prepared, x: Array, contrast: str) -> dict[str, Array]:
+        return {PLAIN: baseline_map(prepared, baseline_kind(contrast), config, x)}
+
+    return _calibrated(maps, validation, cache, config)
+
+
+def _calibrated(
+    maps: Callable[[Prepared, Array, str], dict[str, Array]], validation: list[Case], cache: Path, config: DetectConfig
+) -> Calibration:
+    result = Calibration()
     for contrast in sorted({c.contrast for c in validation}):
-        maps: dict[str, list[tuple[Array, NDArray[np.bool_]]]] = {kind: [] for kind in kinds}
+        scans: dict[str, list[Scored]] = {}
         for case in (c for c in validation if c.contrast == contrast):
             prepared = prepare_cached(case.scan, config.preprocess, cache)
-            x, part = prepared.scaled(config.preprocess), healthy_part(case, prepared)
-            recon = reconstruct(loaded, x, prepared.mask, config.reconstruction)
-            for kind, values in scores(loaded, x, recon, prepared.mask, kinds, config).items():
-                maps[kind].append((values, part))
-                if case.lesions is None:  # some slices of a patient are no healthy scan
-                    strengths[kind].setdefault(contrast, []).append(strength_of(values, prepared, config))
-        for kind in kinds:
-            thresholds[kind][contrast] = healthy_quantile(maps[kind])
-    return Calibration(thresholds, strengths)
-
-
-def calibrate_baseline(validation: list[Case], cache: Path, config: DetectConfig) -> dict[str, float]:
-    """The same thresholds for the plain baseline."""
-    result = {}
-    for contrast in sorted({c.contrast for c in validation}):
-        chosen = [(c, prepare_cached(c.scan, config.preprocess, cache)) for c in validation if c.contrast == contrast]
-        maps = [(baseline_map(p, baseline_kind(contrast), config), healthy_part(c, p)) for c, p in chosen]
-        result[contrast] = healthy_quantile(maps)
+            part, whole = healthy_part(case, prepared), case.lesions is None  # a patient is no whole healthy scan
+            for kind, values in maps(prepared, prepared.scaled(config.preprocess), contrast).items():
+                scans.setdefault(kind, []).append(Scored(prepared, values, part, whole))
+        for kind, found in scans.items():
+            result.add(kind, contrast, found, config)
     return result

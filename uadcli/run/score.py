@@ -64,7 +64,8 @@ def card_for(loaded: Weights, method: str) -> ModelCard:
     """What the weights say of themselves for a method: without calibration if they were trained for another one."""
     if method == loaded.model.config.method:
         return loaded.card
-    return dataclasses.replace(loaded.card, name=f"{loaded.card.name} by {method}", thresholds={}, strengths={})
+    name = f"{loaded.card.name} by {method}"
+    return dataclasses.replace(loaded.card, name=name, thresholds={}, strengths={}, tails={})
 
 
 def slice_scores(loaded: Weights, x: Array, recon: Array, mask: Mask) -> dict[int, float] | None:

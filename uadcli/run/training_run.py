@@ -175,9 +175,16 @@ def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path
     loaded = _loaded(run)
     thresholds, scans = calibrated["thresholds"], calibrated["scans"]
     rule = RULE.format(sum(scans.values()), ", ".join(f"{n} {c}" for c, n in scans.items()))
-    card = dataclasses.replace(loaded.card, name=name, thresholds=thresholds, threshold_rule=rule)
-    card = dataclasses.replace(card, strengths=calibrated["strengths"])
-    card = dataclasses.replace(card, contrasts=tuple(scans), scores={c: loaded.card.scores[c] for c in scans})
+    card = dataclasses.replace(
+        loaded.card,
+        name=name,
+        contrasts=tuple(scans),
+        scores={c: loaded.card.scores[c] for c in scans},
+        thresholds=thresholds,
+        threshold_rule=rule,
+        strengths=calibrated["strengths"],
+        tails=calibrated.get("tails", {}),  # of a run that was calibrated before there were rates
+    )
     out.mkdir(parents=True, exist_ok=True)
     digest = weights.save(file, loaded.model, card, loaded.score_state, _read_gates(run / GATE_FILE))
     registry.write(out, registry.Entry(name, file.name, digest, card.contrasts))

@@ -1,6 +1,7 @@
 """Thresholds from healthy scans only; a lesion label serves at most to leave a slice out.
 
-Two rules: a quantile of the scores of healthy voxels, and a conformal one over whole scans. The second sums up each
+Two rules: a quantile of the scores of healthy voxels, that is, the rate of false positives among them, and a conformal
+one over whole scans. The second sums up each
 scan by its strength, the highest threshold at which anything of it would still be marked. If a new healthy scan is
 exchangeable with the n healthy ones, the chance that its strength exceeds the k-th smallest of theirs is at most
 1 - k / (n + 1), whatever the distribution (split conformal prediction: Vovk et al. 2005; Lei et al. 2018).
@@ -18,19 +19,49 @@ from uadcli.errors import InputError
 from uadcli.scoring.components import label_components
 
 QUANTILE = 0.995
+RATES = (0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0002, 0.0001)  # of false positives, kept with the weights
+
+Maps = Iterable[tuple[NDArray[np.float32], NDArray[np.bool_]]]
+Tail = Sequence[tuple[float, float]]
 
 
-def healthy_quantile(
-    maps: Iterable[tuple[NDArray[np.float32], NDArray[np.bool_]]], quantile: float = QUANTILE
-) -> float:
+def healthy_quantile(maps: Maps, quantile: float = QUANTILE) -> float:
     """The quantile of the scores of all voxels inside the brain masks of healthy scans, pooled.
 
     `maps` yields (score, mask) pairs of equal shape. Raises `InputError` if there is no voxel.
     """
+    return float(np.quantile(_pooled(maps), quantile))
+
+
+def healthy_tail(maps: Maps) -> Tail:
+    """Pairs (rate, threshold): above the threshold lies that share of the healthy voxels, pooled as `healthy_quantile`.
+
+    Raises `InputError` if there is no voxel.
+    """
+    quantiles = np.quantile(_pooled(maps), [1 - rate for rate in RATES])
+    return [(rate, float(value)) for rate, value in zip(RATES, quantiles, strict=True)]
+
+
+def rate_threshold(tail: Tail, rate: float) -> float:
+    """The threshold for a rate of false positives among healthy voxels, between the known ones linear in log(rate).
+
+    Raises `InputError` for a rate beyond them.
+    """
+    known = sorted((math.log(one), value) for one, value in tail)
+    low, high = math.exp(known[0][0]), math.exp(known[-1][0])
+    if not low * (1 - 1e-9) <= rate <= high * (1 + 1e-9):
+        raise InputError(
+            f"the healthy voxels do not tell the threshold for a rate of {rate:g}",
+            hint=f"Give one from {low:g} to {high:g}.",
+        )
+    return float(np.interp(math.log(rate), [at for at, _ in known], [value for _, value in known]))
+
+
+def _pooled(maps: Maps) -> NDArray[np.float32]:
     pooled = [score[mask] for score, mask in maps]
     if not sum(len(values) for values in pooled):
         raise InputError("there is no healthy voxel to set a threshold from", hint="Give healthy scans.")
-    return float(np.quantile(np.concatenate(pooled), quantile))
+    return np.concatenate(pooled)
 
 
 def strength(anomaly_map: NDArray[np.float32], min_volume_mm3: float, affine: NDArray[np.float64]) -> float:
