@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=Path("runs/siamese"))
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     parser.add_argument("--steps", type=int, default=SiameseConfig().steps)
+    parser.add_argument("--seed", type=int, default=SiameseConfig().seed, help="another one shows it other examples")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -44,7 +45,7 @@ def main() -> None:
         trainer = SiameseTrainer.load(found_before, steps=arguments.steps)
         reporter.info(f"goes on from step {trainer.done}")
     else:
-        trainer = SiameseTrainer(SiameseConfig(steps=arguments.steps))
+        trainer = SiameseTrainer(SiameseConfig(steps=arguments.steps, seed=arguments.seed))
         if arguments.start_from:
             trainer.start_from(siamese_network(weights.load(arguments.start_from)))
     model = weights.load(*weights.find(arguments.weights))
