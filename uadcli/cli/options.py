@@ -242,7 +242,7 @@ Threshold = Annotated[
         panel=METHOD,
         callback=check_threshold,
         metavar="auto|calibrated|rate|conformal|VALUE",
-        help="Score above which voxels are marked: by healthy voxels (rate:0.001) or scans (conformal:0.1), or a value.",
+        help="Score above which voxels are marked: by healthy voxels (rate:0.001), scans (conformal:0.1) or a value.",
     ),
 ]
 MinVolume = Annotated[
