@@ -19,8 +19,9 @@ from uadcli.console import Reporter
 from uadcli.reconstruction import weights
 from uadcli.run import checkpoint
 from uadcli.run.development import cases
+from uadcli.run.examples import ExampleMaker, load_healthy, load_labels
 from uadcli.run.score import siamese_network
-from uadcli.run.siamese import ExampleMaker, SiameseTrainer, fit, load_healthy, load_labels
+from uadcli.run.siamese import SiameseTrainer, fit
 
 
 def main() -> None:

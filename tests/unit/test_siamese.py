@@ -14,7 +14,8 @@ from uadcli.config import SiameseConfig, to_dict
 from uadcli.console import Reporter
 from uadcli.errors import UadError
 from uadcli.run import checkpoint
-from uadcli.run.siamese import Example, ExampleMaker, SiameseTrainer, fit
+from uadcli.run.examples import Example, ExampleMaker
+from uadcli.run.siamese import SiameseTrainer, fit
 from uadcli.scoring.siamese import SiameseUNet, places, siamese_score, smooth_along_slices, with_neighbours
 
 SMALL = SiameseConfig(channels=(8, 16), batch_size=4, steps=60, warmup=5, learning_rate=3e-3)

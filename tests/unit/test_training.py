@@ -19,9 +19,9 @@ from uadcli.errors import InputError, UadError
 from uadcli.reconstruction.augment import augment, blur, ghost, synthetic_lesions
 from uadcli.reconstruction.noise import NoiseBank, SharedNoise, simplex_noise
 from uadcli.run import checkpoint
+from uadcli.run.examples import Healthy
 from uadcli.run.lesion_set import lesion_set
 from uadcli.run.loop import Judgement
-from uadcli.run.siamese import Healthy
 from uadcli.run.train import Trainer, fit
 from uadcli.run.training_data import SliceSet, from_t1
 from uadcli.run.training_run import bounded

@@ -19,7 +19,7 @@ from uadcli.imaging.slices import to_slices
 from uadcli.reconstruction.lesions import paste_lesions
 
 if TYPE_CHECKING:
-    from uadcli.run.siamese import Healthy
+    from uadcli.run.examples import Healthy
 
 SEED, TRIES = 20, 8
 VOLUMES, SLICES = 8, 6  # at most: scans, and slices of each

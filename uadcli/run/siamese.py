@@ -1,148 +1,30 @@
-"""Training of the Siamese score: healthy volumes, synthetic lesions in them, reconstructions, and the network."""
+"""Training of the Siamese score on synthetic cases."""
 
 from __future__ import annotations
 
 import copy
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import nibabel as nib
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
-from uadcli.config import CONTRASTS, PreprocessConfig, ReconstructionConfig, SiameseConfig, from_dict
+from uadcli.config import SiameseConfig, from_dict
 from uadcli.console import Reporter
-from uadcli.imaging import geometry, intensity, registration, template
-from uadcli.imaging.geometry import Array
-from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE, to_slices
-from uadcli.imaging.volume import Volume
-from uadcli.reconstruction.lesions import degrade, paste_lesions
-from uadcli.reconstruction.synthesis import EMPTY, brain_of, from_labels, halved
-from uadcli.reconstruction.weights import Weights
 from uadcli.run import checkpoint, loop
-from uadcli.run.dataset import Case
+from uadcli.run.examples import Example, ExampleMaker, ExamplePool
 from uadcli.run.learner import Learner
-from uadcli.run.prepare import prepare_cached
-from uadcli.run.score import reconstruct
-from uadcli.run.training_data import MIN_BRAIN_PIXELS, healthy_slices, volume_from_t1
 from uadcli.scoring.metrics import average_precision
 from uadcli.scoring.siamese import SiameseUNet, places, siamese_score, with_neighbours
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-# shares of the volumes by where they come from
-SHARES = {"T1w": 0.34, "T1w as FLAIR": 0.10, "T1w as T2w": 0.12, "FLAIR": 0.22, "T2w": 0.22, "labels": 0.22}
 HELD_OUT = 6  # examples that a checkpoint is chosen on
-LABEL_KINDS = ("T1w", "FLAIR", "T2w")
-
-
-@dataclass(frozen=True)
-class Healthy:
-    """A healthy volume on the model's grid, not yet scaled, and the slices of it that may be used."""
-
-    data: Array
-    mask: NDArray[np.bool_]
-    usable: NDArray[np.int64]
-    kind: str
-
-
-@dataclass(frozen=True)
-class Example:
-    """A synthetic case as stacks (Z, H, W): scan and reconstruction as uint8 (0..255 for 0..1), truth, brain."""
-
-    image: NDArray[np.uint8]
-    recon: NDArray[np.uint8]
-    truth: NDArray[np.bool_]
-    brain: NDArray[np.bool_]
-    usable: NDArray[np.int64]
-
-
-def load_healthy(chosen: list[Case], cache: Path, config: PreprocessConfig) -> list[Healthy]:
-    """The healthy part of each case: of patients, the slices without tumour (chosen by mask, with a margin)."""
-    result = []
-    for case in chosen:
-        prepared = prepare_cached(case.scan, config, cache)
-        usable = healthy_slices(case, prepared)
-        kind = case.contrast or prepared.contrast().contrast
-        result.append(Healthy(prepared.scaled(config), prepared.mask, usable, kind))
-    return result
-
-
-def load_labels(files: list[Path], cache: Path) -> list[NDArray[np.int16]]:
-    """Head label maps in template space, 1 mm, twice the model's grid (192, 192, 160); registered once and cached."""
-    result = []
-    fine = GRID_AFFINE @ np.diag([0.5, 0.5, 0.5, 1.0])
-    fine[:3, 3] = GRID_AFFINE[:3, 3] - 0.5
-    shape = (2 * GRID_SHAPE[0], 2 * GRID_SHAPE[1], 2 * GRID_SHAPE[2])
-    for file in files:
-        kept = cache / f"labels-{file.name.split('.')[0]}.npz"
-        if not kept.exists():
-            image: Any = nib.load(file)
-            labels = np.asarray(image.dataobj).astype(np.int16)
-            brain = brain_of(labels)
-            padded = np.pad(labels, [(0, n % 2) for n in labels.shape])
-            half = from_labels(padded, "T1w", np.random.default_rng(0))
-            world_map = registration.register_affine(Volume(half, halved(image.affine)), template.brain())
-            on_grid = geometry.resample(
-                np.where(brain, labels, 0).astype(np.float32), image.affine, shape, fine, world_map, order=0
-            )
-            cache.mkdir(parents=True, exist_ok=True)
-            np.savez_compressed(kept, labels=np.round(on_grid).astype(np.int16))
-        with np.load(kept) as stored:
-            result.append(stored["labels"])
-    return result
-
-
-class ExampleMaker:
-    """Makes numbered cases: a healthy volume of some origin, lesions, the scanner's ways, scaling, reconstruction."""
-
-    def __init__(
-        self, healthy: list[Healthy], labels: list[NDArray[np.int16]], model: Weights, seed: int, device: str = "cpu"
-    ) -> None:
-        self.device = device
-        self.real = {kind: [h for h in healthy if h.kind == kind] for kind in CONTRASTS}
-        self.labels, self.model, self.seed = labels, model, seed
-
-    def _healthy(self, rng: np.random.Generator) -> Healthy:
-        have = {kind: bool(scans) for kind, scans in self.real.items()} | {"labels": bool(self.labels)}
-        kinds = [k for k in SHARES if have[k.split()[0]]]
-        share = np.array([SHARES[k] for k in kinds])
-        origin = str(rng.choice(kinds, p=share / share.sum()))
-        if origin == "labels":
-            kind = str(rng.choice(LABEL_KINDS))
-            data = from_labels(self.labels[rng.integers(len(self.labels))], kind, rng)
-            mask = data > EMPTY
-            return Healthy(data, mask, np.flatnonzero(mask.sum(axis=(0, 1)) >= MIN_BRAIN_PIXELS), kind)
-        pool = self.real[origin.split()[0]]
-        one = pool[rng.integers(len(pool))]
-        if " as " in origin:
-            kind = origin.split(" as ")[1]
-            return replace(one, data=volume_from_t1(one.data, kind, rng), kind=kind)
-        return one
-
-    def draw(self, number: int) -> Example:
-        """The synthetic case with this number, from it and the seed alone."""
-        rng = np.random.default_rng([self.seed, number])
-        one = self._healthy(rng)
-        data, mask = one.data, one.mask
-        if rng.random() < 0.5:
-            data, mask = data[::-1], mask[::-1]
-        allowed = np.zeros_like(mask)
-        allowed[:, :, one.usable] = True
-        x, truth = paste_lesions(np.ascontiguousarray(data), mask, one.kind, rng, allowed)
-        x, mask = degrade(x, mask, rng)
-        x = intensity.scale(x, mask, PreprocessConfig())
-        settings = ReconstructionConfig(seed=int(rng.integers(2**31)))
-        recon = reconstruct(self.model, x, mask, settings, self.device)
-        image, healthy = (np.round(to_slices(v) * 255).astype(np.uint8) for v in (x, recon))
-        keep = one.usable[mask[:, :, one.usable].any(axis=(0, 1))]
-        return Example(image, healthy, to_slices(truth & mask), to_slices(mask), keep)
 
 
 class SiameseTrainer(Learner):
@@ -228,53 +110,6 @@ def _with_mirror(weight: Tensor) -> Tensor:
     """The first layer's kernels (O, C + 3, k, k) with C more input channels, of zeros, before the coordinates."""
     own, place = weight[:, :-3], weight[:, -3:]
     return torch.cat([own, torch.zeros_like(own), place], dim=1)
-
-
-class ExamplePool:
-    """The examples that a step chooses from: a window, moving with the steps, of the maker's numbered examples.
-
-    It begins with a few and grows to its size. Since number and step decide everything, a run that goes on sees the
-    same examples as one that never stopped; `folder` keeps those of the window, so that they need not be made again.
-    """
-
-    def __init__(self, maker: ExampleMaker, config: SiameseConfig, folder: Path) -> None:
-        self.maker, self.config, self.folder = maker, config, folder
-        self.held: dict[int, Example] = {}
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def window(self, done: int) -> range:
-        """The numbers of the examples for the step after `done` steps; a volume has about 60 usable slices."""
-        config = self.config
-        drawn = min(12, config.pool) + int(done * config.batch_size / (config.draws * 60))
-        return range(max(0, drawn - config.pool), drawn)
-
-    def at(self, done: int, stop: loop.Interruption) -> list[Example] | None:
-        """The examples for the step after `done` steps, in order; None if `stop` came while they were being made."""
-        window = self.window(done)
-        for number in window:
-            if number not in self.held:
-                if stop:
-                    return None
-                self.held[number] = self._kept(number)
-        for number in [n for n in self.held if n < window.start]:
-            del self.held[number]
-            self._file(number).unlink(missing_ok=True)
-        return [self.held[number] for number in window]
-
-    def _file(self, number: int) -> Path:
-        return self.folder / f"{number:06d}.npz"
-
-    def _kept(self, number: int) -> Example:
-        """The example with this number, from its file if there is one."""
-        file = self._file(number)
-        if file.exists():
-            with np.load(file, allow_pickle=False) as stored:
-                return Example(**{name: stored[name] for name in Example.__dataclass_fields__})
-        one = self.maker.draw(number)
-        temporary = file.with_suffix(".tmp.npz")
-        np.savez_compressed(temporary, **vars(one))
-        temporary.replace(file)
-        return one
 
 
 def fit(

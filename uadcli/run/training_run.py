@@ -59,7 +59,7 @@ def resume(
 
     The reconstruction is trained on `gpus` GPUs or in `cpu_processes`, the score in one process, see `processes`.
     Raises `InputError` if there is no run, or it has too few scans."""
-    from uadcli.run import checkpoint, processes, progress, siamese
+    from uadcli.run import checkpoint, examples, processes, progress, siamese
     from uadcli.run import train as reconstruction
     from uadcli.run.lesion_set import lesion_set
     from uadcli.run.training_data import load_slices
@@ -71,7 +71,7 @@ def resume(
             raise InputError(f"no usable scan in {part}", path=out / "data.tsv", hint="Give more healthy scans.")
     slices = {part: load_slices(chosen, out / "cache", config.preprocess) for part, chosen in parts.items()}
     reporter.info(f"{len(slices['train'].slices)} slices to train on, {len(slices['val'].slices)} for validation")
-    held_out = siamese.load_healthy(parts["val"], out / "cache", config.preprocess)
+    held_out = examples.load_healthy(parts["val"], out / "cache", config.preprocess)
     lesions = lesion_set(held_out, config.preprocess)
     if lesions is None:
         reporter.warn("no validation scan has room for a synthetic lesion: the last checkpoint is taken, not the best")
@@ -91,11 +91,11 @@ def resume(
     else:
         scorer = siamese.SiameseTrainer(config.siamese)
         scorer.place(one)
-    healthy = siamese.load_healthy(parts["train"], out / "cache", config.preprocess)
+    healthy = examples.load_healthy(parts["train"], out / "cache", config.preprocess)
     with reporter.stage("score"):
         weights = _weights(out, trainer, scorer)
-        maker = siamese.ExampleMaker(healthy, [], weights, config.siamese.seed, str(one.device))
-        judge = siamese.ExampleMaker(held_out, [], weights, config.siamese.seed + 1, str(one.device))
+        maker = examples.ExampleMaker(healthy, [], weights, config.siamese.seed, str(one.device))
+        judge = examples.ExampleMaker(held_out, [], weights, config.siamese.seed + 1, str(one.device))
         siamese.fit(scorer, maker, out / "siamese", reporter, judge)
     progress.write_page(out, {"encoder": out / "encoder", "reconstruction": out, "score": out / "siamese"})
     reporter.info(f"trained; next: uad calibrate {out} HEALTHY")
