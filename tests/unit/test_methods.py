@@ -385,7 +385,7 @@ def test_a_patched_model_may_have_a_condition_as_well(tiny: ModelConfig) -> None
 def test_slice_scores_and_cards_say_what_was_done() -> None:
     from uadcli.config import TrainingConfig, preset
     from uadcli.reconstruction.weights import ModelCard
-    from uadcli.run import describe, training_run
+    from uadcli.run import describe, release
 
     assert describe.slice_rows(None) is None
     assert describe.slice_rows({0: 0.5, 40: 1.0}) == [
@@ -394,4 +394,4 @@ def test_slice_scores_and_cards_say_what_was_done() -> None:
     ]
     card = ModelCard("m", "1", ("T1w",), {"T1w": "absolute"}, {}, "rule", (), "[0, 1]", "none", "CC0", 3)
     config = dataclasses.replace(TrainingConfig(), model=for_method(preset("small"), "dae"))
-    assert "reconstruction: denoising autoencoder (DAE), 3 steps" in training_run._card_text(card, "d", config)
+    assert "reconstruction: denoising autoencoder (DAE), 3 steps" in release._card_text(card, "d", config)

@@ -177,10 +177,10 @@ def calibrate(
     given = locals()
     with o.reporter(given) as reporter:
         from uadcli import device
-        from uadcli.run import training_run
+        from uadcli.run import release
 
         device.bound_threads(threads)
-        typer.echo(training_run.calibrate(run, healthy, workers=workers, reporter=reporter))
+        typer.echo(release.calibrate(run, healthy, workers=workers, reporter=reporter))
 
 
 def export(
@@ -196,6 +196,6 @@ def export(
     """Make weights of a calibrated run, for `uad detect --weights`."""
     given = locals()
     with o.reporter(given) as reporter:
-        from uadcli.run import training_run
+        from uadcli.run import release
 
-        typer.echo(training_run.export(run, output, overwrite=overwrite, reporter=reporter))
+        typer.echo(release.export(run, output, overwrite=overwrite, reporter=reporter))

@@ -21,7 +21,7 @@ from uadcli.config import (
 )
 from uadcli.console import Reporter
 from uadcli.imaging import template
-from uadcli.run import training_run
+from uadcli.run import release, training_run
 
 SCANS, HEALTHY = 3, 1  # to train and validate on, and to calibrate with
 STEPS = 4
@@ -52,8 +52,8 @@ def smoke(folder: Path, *, workers: int, reporter: Reporter) -> str:
     data, healthy = _heads(folder / "scans", SCANS, 1), _heads(folder / "healthy", HEALTHY, 2)
     run, exported = folder / "run", folder / "smoke"
     training_run.train(data, run, settings(), workers=workers, reporter=reporter)
-    training_run.calibrate(run, healthy, workers=workers, reporter=reporter)
-    file = training_run.export(run, exported, overwrite=False, reporter=reporter)
+    release.calibrate(run, healthy, workers=workers, reporter=reporter)
+    file = release.export(run, exported, overwrite=False, reporter=reporter)
     loaded = weights.load(*weights.find(str(exported)))
     highest, score_steps = _use(loaded), (loaded.card.siamese or {}).get("steps")
     lines = [

@@ -1,0 +1,159 @@
+"""`uad calibrate` and `uad export`: from a trained run to weights that `uad detect` uses."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from uadcli.config import DetectConfig, TrainingConfig
+from uadcli.console import Reporter
+from uadcli.errors import InputError, OutputError
+from uadcli.imaging.volume import file_sha256, with_temporary
+from uadcli.report import sidecar
+from uadcli.run.dataset import find
+from uadcli.run.run_folder import prepare_usable, read_run, rows_of, usable_cases
+from uadcli.run.training_run import weights_of
+
+if TYPE_CHECKING:
+    from uadcli.reconstruction.weights import ModelCard, Weights
+    from uadcli.scoring.gate import Gate
+
+GATE_FILE = "gate.safetensors"
+RULE = "99.5th percentile of the scores inside the brain of {} healthy scans ({})"
+
+
+def calibrate(run: Path, healthy: Path, *, workers: int, reporter: Reporter) -> Path:
+    """Thresholds of a trained run from healthy scans that it was not trained on; returns `thresholds.json`.
+
+    Raises `InputError` if a scan was trained on, or if nothing usable is left.
+    """
+    from uadcli.run.calibrate import CALIBRATED
+    from uadcli.run.calibrate import calibrate as calibration_of
+    from uadcli.run.gate import fit_gates
+
+    config = read_run(run)
+    cases = find(healthy, 0)
+    trained = {row["sha256"]: row["subject"] for row in rows_of(run / "data.tsv") if row["part"] == "train"}
+    for case in cases:
+        subject = trained.get(file_sha256(case.scan))
+        if subject is not None:
+            raise InputError(
+                f"this scan trained the model (as {subject}); its score says nothing of others",
+                path=case.scan,
+                hint="Calibrate on other healthy scans.",
+            )
+    usable = prepare_usable(cases, run, config.preprocess, workers, reporter)
+    if not usable:
+        raise InputError("holds no usable scan", path=healthy, hint="See the warnings above.")
+    loaded = _loaded(run)
+    with reporter.stage("calibration"):
+        detect = DetectConfig(preprocess=config.preprocess)
+        found = calibration_of(loaded, list(usable.values()), run / "cache", detect, CALIBRATED)
+    with reporter.stage("gate"):
+        training = [c for c in usable_cases(run) if c.part == "train"]
+        gates = fit_gates(loaded.model, training, list(usable.values()), run / "cache", config.preprocess)
+        _write_gates(run / GATE_FILE, gates, reporter)
+    counts = Counter(c.contrast for c in usable.values())
+    content = {**dataclasses.asdict(found), "scans": dict(counts), "research_use_only": sidecar.RESEARCH_USE}
+    sidecar.write_json(run / "thresholds.json", content)
+    for contrast, count in counts.items():
+        if count < 20:
+            reporter.warn(
+                f"{count} {contrast} scans: a 99.5th percentile of so few is uncertain; 20 or more are better"
+            )
+    return run / "thresholds.json"
+
+
+def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path:
+    """Weights, registry and card of a calibrated run in a folder that `uad detect --weights` takes.
+
+    Raises `InputError` if the run is not calibrated, `OutputError` if the folder has weights already.
+    """
+    from uadcli.reconstruction import registry, weights
+
+    config, name = read_run(run), out.resolve().name
+    file = out / f"{name}.safetensors"
+    if out.is_dir() and any(out.glob("*.safetensors")) and not overwrite:
+        raise OutputError("holds weights already", path=out, hint="Choose another folder, or give --overwrite.")
+    try:
+        calibrated = json.loads((run / "thresholds.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError("is not calibrated", path=run, hint=f"First: uad calibrate {run} HEALTHY.") from error
+    loaded = _loaded(run)
+    thresholds, scans = calibrated["thresholds"], calibrated["scans"]
+    rule = RULE.format(sum(scans.values()), ", ".join(f"{n} {c}" for c, n in scans.items()))
+    card = dataclasses.replace(
+        loaded.card,
+        name=name,
+        contrasts=tuple(scans),
+        scores={c: loaded.card.scores[c] for c in scans},
+        thresholds=thresholds,
+        threshold_rule=rule,
+        strengths=calibrated["strengths"],
+        tails=calibrated.get("tails", {}),  # of a run that was calibrated before there were rates
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    digest = weights.save(file, loaded.model, card, loaded.score_state, _read_gates(run / GATE_FILE))
+    registry.write(out, registry.Entry(name, file.name, digest, card.contrasts))
+    (out / f"{name}.md").write_text(_card_text(card, digest, config), encoding="utf-8")
+    reporter.info(f"sha256 {digest}")
+    return file
+
+
+def _write_gates(path: Path, gates: dict[str, Gate], reporter: Reporter) -> None:
+    """Keep the gates of a run, also where there is none: an old file must not outlive its calibration."""
+    from safetensors.torch import save
+
+    from uadcli.run.gate import MIN_HELD_OUT, MIN_TRAINING, state_of
+
+    content = save(state_of(gates))
+    with_temporary(path, lambda temporary: temporary.write_bytes(content))
+    if not gates:
+        needed = f"{MIN_TRAINING} training and {MIN_HELD_OUT} healthy scans of a contrast"
+        reporter.warn(f"no out-of-distribution gate: it needs at least {needed}")
+
+
+def _read_gates(path: Path) -> dict[str, Any]:
+    """The gates of a run as tensors; none of a run that was calibrated before there were gates."""
+    from safetensors.torch import load
+
+    return load(path.read_bytes()) if path.exists() else {}
+
+
+def _loaded(run: Path) -> Weights:
+    """Model and score of a finished run. Raises `InputError` if one of them is not there yet."""
+    from uadcli.run import checkpoint
+    from uadcli.run.siamese import SiameseTrainer
+    from uadcli.run.train import Trainer
+
+    found = checkpoint.find(run, checkpoint.BEST)
+    of_score = checkpoint.find(run / "siamese", checkpoint.BEST)
+    if not found or not of_score:
+        raise InputError("is not trained to its end", path=run, hint=f"Go on: uad train --resume {run}.")
+    return weights_of(run, Trainer.load(found), SiameseTrainer.load(of_score))
+
+
+def _card_text(card: ModelCard, digest: str, config: TrainingConfig) -> str:
+    """The model card: what went in, what is known, and what is not."""
+    from uadcli.reconstruction.reconstructors import BY_NAME
+
+    score_steps = (card.siamese or {}).get("steps")
+    lines = [
+        f"# {card.name}",
+        "",
+        f"**{sidecar.RESEARCH_USE}**",
+        "",
+        f"- contrasts: {', '.join(card.contrasts)}",
+        f"- training data: {card.training_data}; validation share {config.validation_share} of the subjects",
+        f"- reconstruction: {BY_NAME[config.model.method].title}, {card.steps} steps; "
+        f"score: Siamese network, {score_steps} steps",
+        f"- thresholds: {card.threshold_rule}",
+        *(f"  - {k}: " + ", ".join(f"{c} {v:.4f}" for c, v in t.items()) for k, t in card.thresholds.items()),
+        f"- sha256: {digest}",
+        "",
+        "Not known: how it does on lesions; nothing here was tested on any. Evaluate it before you rely on it.",
+    ]
+    return "\n".join(lines) + "\n"

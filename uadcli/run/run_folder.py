@@ -1,0 +1,73 @@
+"""The folder of a training run: its settings, and which scan is on which side of the split and can be used.
+
+`config.toml`, `data.tsv` (scans, split, faults), `cache/`, `last.pt` and `best.pt` with their tensors, `log.csv` and
+`report.html` of the reconstruction, `siamese/` with those of the score, `encoder/` with those of the encoder's
+pretraining, `thresholds.json`.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from pathlib import Path
+
+from uadcli.config import PreprocessConfig, TrainingConfig, read_toml
+from uadcli.console import Reporter
+from uadcli.errors import InputError
+from uadcli.imaging.volume import file_sha256
+from uadcli.run.dataset import Case, prepare_all
+from uadcli.run.prepare import prepare_cached
+
+COLUMNS = ("subject", "part", "contrast", "scan", "sha256", "fault")
+
+
+def read_run(run: Path) -> TrainingConfig:
+    """The settings of a run. Raises `InputError` if there is none."""
+    try:
+        config: TrainingConfig = read_toml(TrainingConfig, (run / "config.toml").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError("is no run of uad train", path=run, hint="Begin one: uad train DATA --out RUN.") from error
+    return config
+
+
+def prepare_usable(
+    cases: list[Case], run: Path, config: PreprocessConfig, workers: int, reporter: Reporter
+) -> dict[Path, Case]:
+    """Prepare cases into the run's cache; a scan that fails is reported and left out. Usable cases by path."""
+    with reporter.stage("preparation"):
+        failed = prepare_all(cases, run / "cache", config, workers)
+    for case, fault in failed.items():
+        reporter.warn(f"{case.scan}: left out: {fault}")
+    usable = {}
+    for case in (c for c in cases if c not in failed):
+        contrast = case.contrast or prepare_cached(case.scan, config, run / "cache").contrast().contrast
+        usable[case.scan] = dataclasses.replace(case, contrast=contrast)
+    return usable
+
+
+def write_rows(path: Path, cases: list[Case], usable: dict[Path, Case]) -> None:
+    """Write `data.tsv`: every case, and what is wrong with those that are not usable."""
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, delimiter="\t")
+        writer.writerow(COLUMNS)
+        for case in cases:
+            good = usable.get(case.scan)
+            fault = "" if good else "could not be prepared"
+            contrast = good.contrast if good else case.contrast
+            digest = file_sha256(case.scan)
+            writer.writerow([case.subject, case.part, contrast, case.scan.resolve(), digest, fault])
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """The rows of `data.tsv`. Raises `InputError` if there is none."""
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            return list(csv.DictReader(stream, delimiter="\t"))
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", path=path, hint="Begin the run anew.") from error
+
+
+def usable_cases(run: Path) -> list[Case]:
+    """The cases of a run that could be prepared."""
+    rows = [row for row in rows_of(run / "data.tsv") if not row["fault"]]
+    return [Case(r["subject"], "", r["part"], r["contrast"], Path(r["scan"])) for r in rows]
