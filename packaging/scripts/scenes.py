@@ -15,9 +15,9 @@ from uadcli.config import DetectConfig
 from uadcli.imaging import geometry
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
 from uadcli.imaging.volume import Scan, read_scan
-from uadcli.run.detect import to_native
 from uadcli.run.development import cases
 from uadcli.run.prepare import Prepared, prepare_cached
+from uadcli.run.write import to_native
 
 CONFIG = DetectConfig()
 SYNTHETIC = "T1w synthetic in IXI val"

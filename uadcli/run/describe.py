@@ -25,7 +25,8 @@ from uadcli.scoring.quality import Quality
 
 if TYPE_CHECKING:
     from uadcli.reconstruction.weights import Weights
-    from uadcli.run.detect import DetectOptions, Findings
+    from uadcli.run.detect import DetectOptions
+    from uadcli.run.findings import Findings
 
 
 def sidecar_of(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,27 +14,23 @@ from uadcli import device
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
 from uadcli.errors import UsageError
-from uadcli.imaging import geometry, volume
-from uadcli.imaging.geometry import Array
-from uadcli.imaging.slices import GRID_AFFINE
-from uadcli.imaging.volume import Scan, Volume
-from uadcli.report import preview, sidecar
-from uadcli.run import contrast, describe, gate, outputs, score, threshold
+from uadcli.imaging import volume
+from uadcli.imaging.volume import Scan
+from uadcli.report import sidecar
+from uadcli.run import contrast, describe, outputs, score, threshold
 from uadcli.run.contrast import FoundContrast
-from uadcli.run.gate import Distance
+from uadcli.run.findings import Findings, Question, examine
 from uadcli.run.outputs import Outputs
 from uadcli.run.prepare import Prepared, prepare
-from uadcli.run.repeat import Repeats, repeat
-from uadcli.run.threshold import BesideHealthy, Threshold, beside_healthy
+from uadcli.run.write import write_files
 from uadcli.scoring import quality
-from uadcli.scoring.components import Component
 
 if TYPE_CHECKING:
     import nibabel as nib
 
     from uadcli.reconstruction.weights import Weights
 
-NATIVE_PICTURE_MM = 1.0
+    Load = Callable[[Path, str | None], Weights]
 
 
 @dataclass(frozen=True)
@@ -89,23 +84,6 @@ class ReadyScan:
     prepared: Prepared
     brain: NDArray[np.bool_]
     found: FoundContrast
-
-
-@dataclass(frozen=True)
-class Findings:
-    """The result on the model's grid (96, 96, 80): map, component labels, pseudo-healthy volume, and the table."""
-
-    anomaly_map: Array
-    labels: NDArray[np.uint8]
-    recon: Array
-    score: str
-    threshold: Threshold
-    components: list[Component]
-    beside: BesideHealthy | None  # None where the weights know no healthy scans, or not with these settings
-    distance: Distance
-    repeats: Repeats
-    method: str = "cddpm"
-    slice_scores: dict[int, float] | None = None  # by axial slice of the model's grid
 
 
 def detect(
@@ -175,7 +153,7 @@ def finish(
     options: DetectOptions,
     name: str,
     reporter: Reporter,
-    load: Callable[[Path, str | None], Weights] | None = None,
+    load: Load | None = None,
 ) -> DetectResult:
     """The second half: reconstruct on the device `name`, score, write; the sidecar, which vouches for all, comes last.
 
@@ -183,58 +161,56 @@ def finish(
     """
     from uadcli.reconstruction import weights
 
-    scan, prepared, brain, found = ready.scan, ready.prepared, ready.brain, ready.found
+    scan, prepared, found = ready.scan, ready.prepared, ready.found
     with reporter.stage("weights"):
-        loaded = (load or weights.load)(*weights.find(options.weights, found.contrast))
-        if found.contrast not in loaded.card.contrasts:
-            covered = ", ".join(loaded.card.contrasts)
-            raise UsageError(f"{loaded.card.name} does not cover {found.contrast}", hint=f"It covers {covered}.")
-        kind = options.score or loaded.card.scores[found.contrast]
-        method = score.method_of(loaded, config.reconstruction).name
-        card = score.card_for(loaded, method)
-        used = threshold.resolve(options.threshold, card, kind, found.contrast)
-    with reporter.stage("reconstruction"):
-        x = prepared.scaled(config.preprocess)
-        distance = gate.measure(loaded, x, prepared.mask, found.contrast, name)
-        recon = score.reconstruct(loaded, x, prepared.mask, config.reconstruction, name, reporter.progress)
-    with reporter.stage("score"):
-        anomaly_map = score.score(loaded, x, recon, prepared.mask, kind, config, name)
-        labels, table = score.find(anomaly_map, used.value, prepared, config)
-        healthy = threshold.healthy_scans(card, kind, found.contrast, config)
-        beside = beside_healthy(anomaly_map, labels, len(table), healthy, prepared, config) if healthy else None
-        by_slice = score.slice_scores(loaded, x, recon, prepared.mask)
-    uncertain, asked = "uncertainty" in files.paths, options.stability
-    with reporter.stage("repeats") if uncertain or asked else nullcontext():
-        repeats = repeat(
-            loaded, x, prepared, anomaly_map, kind, used.value, config, asked, uncertain, name, reporter.progress
-        )
-    findings = Findings(anomaly_map, labels, recon, kind, used, table, beside, distance, repeats, method, by_slice)
+        asked = _question(found.contrast, files, config, options, load or weights.load)
+    findings = examine(asked, prepared, config, name, reporter)
     reporter.info(describe.summary(findings, prepared))
+    verdict = _quality(prepared, findings, reporter)
+    with reporter.stage("write"):
+        if "sidecar" in files.paths:  # an old one must not vouch for new files
+            files.paths["sidecar"].unlink(missing_ok=True)
+        write_files(files, scan, ready.brain, prepared, findings, options.space)
+    content = describe.sidecar_of(
+        scan, files, prepared, asked.loaded, found, findings, verdict, config, options, name, reporter
+    )
+    if "page" in files.paths:
+        from uadcli.run.page import write_page
+
+        x = prepared.scaled(config.preprocess)
+        write_page(files.paths["page"], x, findings.recon, findings.anomaly_map, findings.labels, prepared, content)
+    if "sidecar" in files.paths:
+        sidecar.write_json(files.paths["sidecar"], content)
+    return DetectResult(files.map, content)
+
+
+def _question(contrast: str, files: Outputs, config: DetectConfig, options: DetectOptions, load: Load) -> Question:
+    """Load the model for a contrast, and say what is asked of it. Raises `UsageError` and `WeightsError`."""
+    from uadcli.reconstruction import weights
+
+    loaded = load(*weights.find(options.weights, contrast))
+    if contrast not in loaded.card.contrasts:
+        covered = ", ".join(loaded.card.contrasts)
+        raise UsageError(f"{loaded.card.name} does not cover {contrast}", hint=f"It covers {covered}.")
+    kind = options.score or loaded.card.scores[contrast]
+    method = score.method_of(loaded, config.reconstruction).name
+    used = threshold.resolve(options.threshold, score.card_for(loaded, method), kind, contrast)
+    return Question(loaded, contrast, kind, used, method, options.stability, "uncertainty" in files.paths)
+
+
+def _quality(prepared: Prepared, findings: Findings, reporter: Reporter) -> quality.Quality:
     verdict = quality.assess(
         prepared.brain_volume_ml,
         prepared.mask_overlap,
         prepared.border_fraction,
         stretch=prepared.stretch,
-        distance=distance.value,
-        distance_limit=distance.limit,
+        distance=findings.distance.value,
+        distance_limit=findings.distance.limit,
     )
     for check in verdict.checks:
         if check.verdict in ("warn", "fail"):
             reporter.warn(f"quality control, {check.verdict}: {check.name} is {check.value:.2f} ({check.text})")
-    with reporter.stage("write"):
-        if "sidecar" in files.paths:  # an old one must not vouch for new files
-            files.paths["sidecar"].unlink(missing_ok=True)
-        _write(files, scan, brain, prepared, findings, options)
-    content = describe.sidecar_of(
-        scan, files, prepared, loaded, found, findings, verdict, config, options, name, reporter
-    )
-    if "page" in files.paths:
-        from uadcli.run.page import write_page
-
-        write_page(files.paths["page"], x, findings.recon, findings.anomaly_map, findings.labels, prepared, content)
-    if "sidecar" in files.paths:
-        sidecar.write_json(files.paths["sidecar"], content)
-    return DetectResult(files.map, content)
+    return verdict
 
 
 def _contrast(known: FoundContrast | None, prepared: Prepared, reporter: Reporter) -> FoundContrast:
@@ -251,72 +227,3 @@ def _contrast(known: FoundContrast | None, prepared: Prepared, reporter: Reporte
             reporter.warn(f"the file name says {known.contrast}, the image looks like {seen.contrast} (--contrast)")
     reporter.info(f"contrast {found.contrast} (by {found.source})")
     return found
-
-
-def to_native(data: Array, scan: Scan, prepared: Prepared, order: int) -> Array:
-    """Bring a volume of the model's grid back to the scan's canonical grid by the inverse of the registration."""
-    back = np.linalg.inv(prepared.world_map)
-    return geometry.resample(data, GRID_AFFINE, scan.volume.shape, scan.volume.affine, back, order=order)
-
-
-def _write(
-    files: Outputs, scan: Scan, brain: NDArray[np.bool_], prepared: Prepared, findings: Findings, options: DetectOptions
-) -> None:
-    native_map = to_native(findings.anomaly_map, scan, prepared, 1)
-    native_mask = to_native((findings.labels > 0).astype(np.float32), scan, prepared, 1) >= 0.5
-    grid = "native" if options.space != "mni" else "mni"
-    for key, path in files.paths.items():
-        space = "mni" if key.startswith("mni_") else grid
-        kind = key.removeprefix("mni_")
-        if kind == "map":
-            _write_one(path, space, scan, native_map, findings.anomaly_map, np.float32, "anomaly score")
-        elif kind == "mask":
-            _write_one(path, space, scan, native_mask, findings.labels > 0, np.uint8, "anomaly mask")
-        elif kind == "recon":
-            _write_one(
-                path, space, scan, to_native(findings.recon, scan, prepared, 1), findings.recon, np.float32, "recon"
-            )
-        elif kind == "uncertainty" and (spread := findings.repeats.uncertainty) is not None:
-            _write_one(path, space, scan, to_native(spread, scan, prepared, 1), spread, np.float32, "score deviation")
-        elif kind == "brain":
-            _write_one(path, space, scan, brain, prepared.mask, np.uint8, "brain mask")
-        elif kind == "transform":
-            sidecar.write_json(path, describe.transform(prepared))
-        elif kind == "overlay":
-            _picture(path, scan, brain, native_map, native_mask, findings.threshold.value)
-
-
-def _write_one(path: Path, space: str, scan: Scan, native: Any, mni: Any, dtype: type, name: str) -> None:
-    if space == "mni":
-        volume.write_mni(path, Volume(mni, GRID_AFFINE), dtype=dtype, name=name)
-    else:
-        volume.write_native(path, native, scan, dtype=dtype, name=name)
-
-
-def _picture(
-    path: Path,
-    scan: Scan,
-    brain: NDArray[np.bool_],
-    native_map: Array,
-    native_mask: NDArray[np.bool_],
-    threshold: float,
-) -> None:
-    """The overlay, on an isotropic grid with the scan's own directions and field of view."""
-    size = geometry.spacing(scan.volume.affine)
-    factor = NATIVE_PICTURE_MM / size
-    affine = scan.volume.affine @ np.diag([*factor, 1.0])
-    x, y, z = (int(n) for n in np.maximum(np.round(np.array(scan.volume.shape) / factor), 1))
-
-    def fine(data: Any, order: int = 1) -> Array:
-        return geometry.resample(data.astype(np.float32), scan.volume.affine, (x, y, z), affine, order=order)
-
-    preview.render_overlay(
-        path,
-        fine(np.where(brain, scan.volume.data, 0)),
-        fine(native_map),
-        fine(native_mask) >= 0.5,
-        fine(brain) >= 0.5,
-        affine,
-        threshold,
-        scan.path.name,
-    )

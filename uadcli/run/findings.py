@@ -1,0 +1,95 @@
+"""What a model finds in a scan that is ready: its map, its components, and how sure all of it is."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadcli.config import DetectConfig
+from uadcli.console import Reporter
+from uadcli.imaging.geometry import Array
+from uadcli.run import gate, score, threshold
+from uadcli.run.gate import Distance
+from uadcli.run.prepare import Prepared
+from uadcli.run.repeat import Repeats, repeat
+from uadcli.run.threshold import BesideHealthy, Threshold, beside_healthy
+from uadcli.scoring.components import Component
+
+if TYPE_CHECKING:
+    from uadcli.reconstruction.weights import Weights
+
+
+@dataclass(frozen=True)
+class Question:
+    """A model, and what is asked of it: contrast, score, threshold, method, repeats, deviation over noise draws."""
+
+    loaded: Weights
+    contrast: str
+    score: str
+    threshold: Threshold
+    method: str
+    stability: int | None = None
+    uncertainty: bool = False
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The result on the model's grid (96, 96, 80): map, component labels, pseudo-healthy volume, and the table."""
+
+    anomaly_map: Array
+    labels: NDArray[np.uint8]
+    recon: Array
+    score: str
+    threshold: Threshold
+    components: list[Component]
+    beside: BesideHealthy | None  # None where the weights know no healthy scans, or not with these settings
+    distance: Distance
+    repeats: Repeats
+    method: str = "cddpm"
+    slice_scores: dict[int, float] | None = None  # by axial slice of the model's grid
+
+
+def examine(asked: Question, prepared: Prepared, config: DetectConfig, device: str, reporter: Reporter) -> Findings:
+    """Reconstruct and score a scan on a torch device. Raises `UadError`s."""
+    loaded, mask = asked.loaded, prepared.mask
+    with reporter.stage("reconstruction"):
+        x = prepared.scaled(config.preprocess)
+        distance = gate.measure(loaded, x, mask, asked.contrast, device)
+        recon = score.reconstruct(loaded, x, mask, config.reconstruction, device, reporter.progress)
+    with reporter.stage("score"):
+        anomaly_map = score.score(loaded, x, recon, mask, asked.score, config, device)
+        labels, table = score.find(anomaly_map, asked.threshold.value, prepared, config)
+        healthy = threshold.healthy_scans(score.card_for(loaded, asked.method), asked.score, asked.contrast, config)
+        beside = beside_healthy(anomaly_map, labels, len(table), healthy, prepared, config) if healthy else None
+        by_slice = score.slice_scores(loaded, x, recon, mask)
+    with reporter.stage("repeats") if asked.uncertainty or asked.stability else nullcontext():
+        repeats = repeat(
+            loaded,
+            x,
+            prepared,
+            anomaly_map,
+            asked.score,
+            asked.threshold.value,
+            config,
+            asked.stability,
+            asked.uncertainty,
+            device,
+            reporter.progress,
+        )
+    return Findings(
+        anomaly_map,
+        labels,
+        recon,
+        asked.score,
+        asked.threshold,
+        table,
+        beside,
+        distance,
+        repeats,
+        asked.method,
+        by_slice,
+    )
