@@ -1,4 +1,4 @@
-"""`uad batch --cluster`: the parts of a batch as jobs of a cluster, and what has become of them, from files alone.
+"""`uad batch --cluster`: the parts of a batch as jobs of a cluster.
 
 Each job is one part, `--shard i/n`. A job that is pre-empted or reaches its time is queued again and runs its part
 again; the sidecars say what is done already, as in every resume. (The only importer of submitit.)
@@ -6,19 +6,18 @@ again; the sidecars say what is done already, as in every resume. (The only impo
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
 import tomllib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uadcli.console import Reporter
 from uadcli.errors import OutputError, UadError, UsageError
-from uadcli.run import batch, bids, inputs, plan, stages, tables
+from uadcli.run import batch, inputs, plan, standing
 from uadcli.run.batch import BatchResult, Request
 from uadcli.run.plan import Job, Step
 
@@ -45,20 +44,6 @@ class ClusterOptions:
     collect: bool = False
 
 
-@dataclass(frozen=True)
-class Status:
-    """How many scans a batch has, and how many of them are done, failed, and neither."""
-
-    scans: int
-    done: int
-    failed: int
-    left: int
-
-    def as_json(self) -> str:
-        """One line."""
-        return json.dumps(asdict(self)) + "\n"
-
-
 def carry_out(
     request: Request, chosen: ClusterOptions, reporter: Reporter, dry_run: bool = False
 ) -> tuple[bytes, BatchResult | None]:
@@ -68,7 +53,7 @@ def carry_out(
     """
     check(chosen, request, dry_run)
     if chosen.status:
-        return status(request, reporter).as_json().encode(), None
+        return standing.status(request, reporter).as_json().encode(), None
     if dry_run:
         return batch.make_plan(request, reporter).as_json().encode(), None
     if chosen.cluster and not chosen.collect:
@@ -76,7 +61,11 @@ def carry_out(
         if chosen.cluster == "slurm":
             return "".join(f"{number}\n" for number in numbers).encode(), None
     here = not (chosen.cluster or chosen.collect)
-    result = batch.batch(request, batch.make_plan(request, reporter), reporter) if here else collect(request, reporter)
+    result = (
+        batch.batch(request, batch.make_plan(request, reporter), reporter)
+        if here
+        else standing.collect(request, reporter)
+    )
     return os.fsencode(result.summary) + b"\n", result
 
 
@@ -270,58 +259,3 @@ def _pause(*_: object) -> None:
 
 def _leave(*_: object) -> None:
     raise SystemExit(128 + signal.SIGTERM)
-
-
-def status(request: Request, reporter: Reporter) -> Status:
-    """How far a batch is, whoever works on it: from the sidecars and the tables of failures."""
-    found = _look(request, reporter)
-    total, failed, left = len(found.scans.jobs), len(found.failed), len(found.left)
-    return Status(total, total - failed - left, failed, left)
-
-
-def collect(request: Request, reporter: Reporter) -> BatchResult:
-    """Write the tables of the whole batch, and with `html` its index, as if one process had done it; at any time."""
-    found = _look(request, reporter)
-    output, jobs, part = request.output, found.scans.jobs, found.scans.part
-    batch.make_folder(output)
-    if found.scans.bids_root:
-        bids.describe(output)
-    summary, failed = (output / tables.file_name(kind, part) for kind in ("summary", "failed"))
-    names = {job.name for job in jobs}
-    others = {name: row for name, row in tables.read_failed(failed).items() if name not in names}
-    tables.write_failed(failed, others | found.failed)
-    tables.write_summary(summary, jobs, found.failed, found.left)
-    if request.options.html:
-        tables.write_index(summary.with_suffix(".html"), jobs, found.failed, found.left)
-    left = len(found.left)
-    return BatchResult(summary, failed, len(jobs) - len(found.failed) - left, 0, len(found.failed), left)
-
-
-@dataclass(frozen=True)
-class _Found:
-    """The scans of a batch, the rows of those that failed, and the maps of those that are neither failed nor done."""
-
-    scans: batch.Scans
-    failed: dict[str, dict[str, str]]
-    left: set[str]
-
-
-def _look(request: Request, reporter: Reporter) -> _Found:
-    """Done is what resume would skip. Only of scans that once failed is the content compared, not of all."""
-    request = replace(request, options=replace(request.options, overwrite=False))
-    scans = batch.find_scans(request, reporter)
-    rows = tables.read_all_failed(request.output)
-    weights_of = batch.weights_of(scans.weights)
-    failed: dict[str, dict[str, str]] = {}
-    left = set()
-    for once_failed in (True, False):
-        jobs = [job for job in scans.jobs if (job.name in rows) == once_failed]
-        for step in plan.decide(jobs, request.config, weights_of, read_scans=once_failed):
-            job = step.job
-            if step.action == "run" and once_failed:
-                failed[job.name] = rows[job.name]
-            elif step.action == "run":
-                left.add(job.name)
-            elif job.options.strict and (verdict := stages.judge(job, plan.read_sidecar(job) or {})):
-                failed[job.name] = tables.failure_row(job, verdict)
-    return _Found(scans, failed, left)
