@@ -25,6 +25,7 @@ class Options:
 
     contrast: str | None = None
     brain_mask: Path | None = None
+    labels: Path | None = None
     space: str = "native"
     save: tuple[str, ...] = ()
     only_map: bool = False
@@ -178,6 +179,8 @@ def test_a_bad_config_file(run, capsys, tmp_path, text, part):
         ("detect scan.nii --save brian", "Did you mean brain?"),
         ("detect scan.nii --save recon,x", "--save cannot be 'x'"),
         ("detect scan.nii --threshold high", "`calibrated`, `rate`"),
+        ("detect scan.nii --threshold best-dice", "--labels go together"),
+        ("detect scan.nii --labels lesion.nii", "best-dice and --labels"),
         ("detect scan.nii --threshold nan", "--threshold cannot be 'nan'"),
         ("detect scan.nii --threshold 0", "a number above 0"),
         ("detect scan.nii --min-volume 3cm", "--min-volume cannot be '3cm'"),

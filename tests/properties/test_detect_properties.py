@@ -15,6 +15,7 @@ from uadcli.config import DetectConfig, PreprocessConfig, ReconstructionConfig
 from uadcli.errors import QualityError
 from uadcli.imaging import geometry
 from uadcli.run.detect import DetectOptions, detect
+from uadcli.scoring.metrics import dice
 
 pytestmark = pytest.mark.slow
 LESION = (-32.0, -10.0, 28.0)  # left, in the white matter
@@ -94,6 +95,22 @@ def test_a_dark_ball_on_the_left_is_found_on_the_left(tmp_path: Path) -> None:
     assert np.allclose(product, np.eye(4), atol=1e-9)
     assert np.array_equal(_map(written["mask"]) > 0, _map(written["mask"]) == 1)
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_threshold_chosen_by_labels_says_so_and_marks_as_it_says(tmp_path: Path) -> None:
+    volume = _thick_scan()
+    scan = phantoms.save(tmp_path / "a.nii.gz", volume.data, volume.affine)
+    ball = phantoms.ball(volume, LESION, 13)
+    labels = phantoms.save(tmp_path / "lesion.nii.gz", ball.astype(np.float32), volume.affine)
+    options = dataclasses.replace(OPTIONS, only_map=False, threshold="best-dice", labels=labels)
+    result = detect(scan, options=options).sidecar
+    rule = result["threshold"]["rule"]
+    assert "oracle" in rule
+    assert any("lesion labels" in text for text in result["warnings"])
+    told = float(rule.split("Dice ")[1].split(")")[0])
+    marked = _map(tmp_path / result["outputs"]["mask"]) > 0
+    assert dice(marked, ball) == pytest.approx(told, abs=0.05)  # the mask's rim is interpolated by itself
+    assert told > 0.4
 
 
 def test_a_brain_that_cannot_be_placed_fails_quality_control(tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from uadcli.config import DetectConfig, ScoringConfig
-from uadcli.errors import UsageError
+from uadcli.errors import InputError, UsageError
 from uadcli.reconstruction.weights import ModelCard
 from uadcli.run import threshold
 from uadcli.run.threshold import ThresholdRule, beside_healthy
+from uadcli.scoring.metrics import dice
 
 CARD = ModelCard(
     name="m",
@@ -38,6 +39,7 @@ CARD = ModelCard(
         ("calibrated", ThresholdRule("calibrated")),
         ("Conformal", ThresholdRule("conformal", 0.05)),
         ("conformal:0.2", ThresholdRule("conformal", 0.2)),
+        ("best-dice", ThresholdRule("best-dice")),
         ("0.5", ThresholdRule("value", 0.5)),
     ],
 )
@@ -98,6 +100,27 @@ def test_scans_are_set_beside_healthy_ones_only_under_the_settings_of_calibratio
     assert threshold.healthy_scans(CARD, "siamese", "FLAIR", DetectConfig()) is None
     other = dataclasses.replace(DetectConfig(), scoring=ScoringConfig(min_volume_mm3=8))
     assert threshold.healthy_scans(CARD, "siamese", "T1w", other) is None
+
+
+@pytest.mark.parametrize(("text", "labelled"), [("best-dice", False), ("auto", True), ("0.3", True)])
+def test_labels_and_the_threshold_that_takes_them_go_together(text: str, labelled: bool) -> None:
+    threshold.check(text, not labelled)
+    with pytest.raises(UsageError, match="go together"):
+        threshold.check(text, labelled)
+
+
+def test_best_dice_is_reached_at_its_threshold_and_says_that_it_is_an_oracle() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.zeros((12, 13, 14), dtype=bool)
+    truth[3:8, 3:8, 3:8] = True
+    scores = (rng.random(truth.shape) + truth).astype(np.float32)
+    used = threshold.best_dice(scores, truth)
+    by_hand = max(dice(scores >= value, truth) for value in np.unique(scores))
+    assert dice(scores > used.value, truth) == by_hand
+    assert f"{by_hand:.3f}" in used.rule
+    assert "oracle" in used.rule
+    with pytest.raises(InputError, match="empty"):
+        threshold.best_dice(scores, truth & False)
 
 
 class Prepared:

@@ -23,6 +23,7 @@ def detect(
     method: o.Method = None,
     score: o.Score = None,
     threshold: o.Threshold = "auto",
+    labels: o.Labels = None,
     min_volume: o.MinVolume = None,
     seed: o.Seed = None,
     stability: o.Stability = None,

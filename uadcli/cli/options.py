@@ -87,6 +87,10 @@ def exclusive(given: Mapping[str, Any]) -> None:
     """Raises `UsageError` for options that contradict one another."""
     if given.get("brain_mask") and given.get("strip") not in (None, "none"):
         raise UsageError("--brain-mask and --strip cannot go together", hint="The mask makes stripping needless.")
+    if "labels" in given:
+        from uadcli.run import threshold
+
+        threshold.check(given["threshold"], given["labels"] is not None)
     if given.get("only_map") and given.get("save"):
         raise UsageError("--only-map and --save cannot go together", hint="Leave one of them out.")
     if given.get("only_map") and given.get("html"):
@@ -241,9 +245,13 @@ Threshold = Annotated[
         "--threshold",
         panel=METHOD,
         callback=check_threshold,
-        metavar="auto|calibrated|rate|conformal|VALUE",
+        metavar="auto|calibrated|rate|conformal|best-dice|VALUE",
         help="Score above which voxels are marked: by healthy voxels (rate:0.001), scans (conformal:0.1) or a value.",
     ),
+]
+Labels = Annotated[
+    Path | None,
+    _option("--labels", panel=METHOD, metavar="FILE", help="Lesion mask on the scan's grid, for best-dice."),
 ]
 MinVolume = Annotated[
     float | None,

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from uadcli.errors import InputError
 from uadcli.imaging import registration, template
-from uadcli.imaging.geometry import Affine, Array, apply, corners, resample, same_grid, spacing
-from uadcli.imaging.volume import Scan, Volume, read_scan
+from uadcli.imaging.geometry import Affine, Array, apply, corners, resample, spacing
+from uadcli.imaging.volume import Scan, Volume, read_labels
 
 Mask = NDArray[np.bool_]
 # The network was trained at 1.5 mm; at 2 mm, the model grid's spacing, its masks were close to those at 1.5 mm
@@ -87,10 +87,7 @@ def extract(volume: Volume, method: str, device: str = "cpu") -> BrainMask:
 
 def read_mask(path: Path, scan: Scan) -> BrainMask:
     """Read a brain mask that the user gives; it must lie on the scan's grid. Raises `InputError`."""
-    other = read_scan(path)
-    if not same_grid(other.volume.shape, other.volume.affine, scan.volume.shape, scan.volume.affine, 1.0):
-        raise InputError("the brain mask is on another grid than the scan", path=path, hint="Resample it to the scan.")
-    return BrainMask(other.volume.data > 0, f"given: {path.name}")
+    return BrainMask(read_labels(path, scan, "the brain mask"), f"given: {path.name}")
 
 
 def _atlas(volume: Volume) -> Mask:

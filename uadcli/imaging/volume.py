@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 
 from uadcli import __version__
 from uadcli.errors import InputError, OutputError
-from uadcli.imaging.geometry import Affine, Array, apply, corners, from_canonical, nearest_orthonormal, to_canonical
+from uadcli.imaging.geometry import (
+    Affine,
+    Array,
+    apply,
+    corners,
+    from_canonical,
+    nearest_orthonormal,
+    same_grid,
+    to_canonical,
+)
 
 SUFFIXES = (".nii.gz", ".nii", ".img.gz", ".img", ".hdr.gz", ".hdr", ".mgz", ".mgh")
 MIN_VOXELS = 16  # per axis; fewer slices cannot be placed in an atlas
@@ -97,6 +106,14 @@ def read_scan(path: Path, *, volume: int | None = None, geometry: str = "auto", 
         nonfinite_voxels=nonfinite,
         warnings=tuple(warnings),
     )
+
+
+def read_labels(path: Path, scan: Scan, what: str = "the label mask") -> NDArray[np.bool_]:
+    """A mask on the canonical grid of a scan, within 1 mm. Raises `InputError` if it is empty or on another grid."""
+    own, of_scan = read_scan(path).volume, scan.volume
+    if not same_grid(own.shape, own.affine, of_scan.shape, of_scan.affine, 1.0):
+        raise InputError(f"{what} is on another grid than the scan", path=path, hint="Resample it to the scan.")
+    return np.asarray(own.data > 0)
 
 
 def file_sha256(path: Path) -> str:

@@ -128,7 +128,7 @@ def find_scans(request: Request, reporter: Reporter) -> Scans:
     if len(options.command) > LONGEST_COMMAND:
         options = replace(options, command=options.command[:LONGEST_COMMAND] + " ...")
     part = plan.shard(more.shard, os.environ)
-    threshold.parse(options.threshold)
+    threshold.check(options.threshold, labelled=False)
     if output.exists() and not output.is_dir():
         raise OutputError("is no folder", path=output, hint="Choose another one with -o.")
     bids.check_output(output)

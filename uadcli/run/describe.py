@@ -116,6 +116,7 @@ def requested(options: DetectOptions) -> dict[str, Any]:
         "volume": options.volume,
         "geometry": options.geometry,
         "space": options.space,
+        "labels": options.labels.name if options.labels else None,
         "brain_mask": options.brain_mask.name if options.brain_mask else None,
     }
 

@@ -39,6 +39,7 @@ class DetectOptions:
 
     contrast: str | None = None
     brain_mask: Path | None = None
+    labels: Path | None = None  # of lesions, for the threshold `best-dice` alone
     space: str = "native"
     save: tuple[str, ...] = ()
     only_map: bool = False
@@ -84,6 +85,7 @@ class ReadyScan:
     prepared: Prepared
     brain: NDArray[np.bool_]
     found: FoundContrast
+    labels: NDArray[np.bool_] | None = None
 
 
 def detect(
@@ -102,7 +104,7 @@ def detect(
     path, target = Path(scan), Path(output) if output is not None else None
     if not path.exists():
         volume.read_scan(path)  # says what is wrong
-    threshold.parse(options.threshold)
+    threshold.check(options.threshold, options.labels is not None)
     files = outputs.plan(path, target, options.space, options.save, options.only_map, options.overwrite, options.html)
     result = _run(path, files, config, options, reporter)
     if options.strict:
@@ -137,13 +139,14 @@ def ready_scan(path: Path, config: DetectConfig, options: DetectOptions, name: s
         scan = volume.read_scan(path, volume=options.volume, geometry=options.geometry)
     for text in scan.warnings:
         reporter.warn(text)
+    labels = volume.read_labels(options.labels, scan) if options.labels else None
     known = contrast.known_before(path, options.contrast)
     if known or options.weights:  # a missing model is better known now than in a minute
         found, _ = weights.find(options.weights, known.contrast if known else None, tell=reporter.info)
         if config.reconstruction.method:
             choose(config.reconstruction.method, weights.trained_method(found), found)
     prepared, brain = prepare(scan, config.preprocess, brain_mask=options.brain_mask, device=name, stage=reporter.stage)
-    return ReadyScan(scan, prepared, brain, _contrast(known, prepared, reporter))
+    return ReadyScan(scan, prepared, brain, _contrast(known, prepared, reporter), labels)
 
 
 def finish(
@@ -163,8 +166,8 @@ def finish(
 
     scan, prepared, found = ready.scan, ready.prepared, ready.found
     with reporter.stage("weights"):
-        asked = _question(found.contrast, files, config, options, load or weights.load)
-    findings = examine(asked, prepared, config, name, reporter)
+        asked = _question(found.contrast, ready.labels, files, config, options, load or weights.load)
+    findings = examine(asked, scan, prepared, config, name, reporter)
     reporter.info(describe.summary(findings, prepared))
     verdict = _quality(prepared, findings, reporter)
     with reporter.stage("write"):
@@ -184,7 +187,14 @@ def finish(
     return DetectResult(files.map, content)
 
 
-def _question(contrast: str, files: Outputs, config: DetectConfig, options: DetectOptions, load: Load) -> Question:
+def _question(
+    contrast: str,
+    labels: NDArray[np.bool_] | None,
+    files: Outputs,
+    config: DetectConfig,
+    options: DetectOptions,
+    load: Load,
+) -> Question:
     """Load the model for a contrast, and say what is asked of it. Raises `UsageError` and `WeightsError`."""
     from uadcli.reconstruction import weights
 
@@ -194,7 +204,8 @@ def _question(contrast: str, files: Outputs, config: DetectConfig, options: Dete
         raise UsageError(f"{loaded.card.name} does not cover {contrast}", hint=f"It covers {covered}.")
     kind = options.score or loaded.card.scores[contrast]
     method = score.method_of(loaded, config.reconstruction).name
-    used = threshold.resolve(options.threshold, score.card_for(loaded, method), kind, contrast)
+    card = score.card_for(loaded, method)
+    used = threshold.resolve(options.threshold, card, kind, contrast) if labels is None else labels
     return Question(loaded, contrast, kind, used, method, options.stability, "uncertainty" in files.paths)
 
 

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
 from uadcli.imaging.geometry import Array
+from uadcli.imaging.volume import Scan
 from uadcli.run import gate, score, threshold
 from uadcli.run.gate import Distance
 from uadcli.run.prepare import Prepared
 from uadcli.run.repeat import Repeats, repeat
 from uadcli.run.threshold import BesideHealthy, Threshold, beside_healthy
+from uadcli.run.write import to_native
 from uadcli.scoring.components import Component
 
 if TYPE_CHECKING:
@@ -25,12 +27,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Question:
-    """A model, and what is asked of it: contrast, score, threshold, method, repeats, deviation over noise draws."""
+    """A model, and what is asked of it: contrast, score, threshold, method, repeats, deviation over noise draws.
+
+    In place of a threshold, lesion labels on the scan's canonical grid: it is then the one with the best Dice.
+    """
 
     loaded: Weights
     contrast: str
     score: str
-    threshold: Threshold
+    threshold: Threshold | NDArray[np.bool_]
     method: str
     stability: int | None = None
     uncertainty: bool = False
@@ -53,7 +58,14 @@ class Findings:
     slice_scores: dict[int, float] | None = None  # by axial slice of the model's grid
 
 
-def examine(asked: Question, prepared: Prepared, config: DetectConfig, device: str, reporter: Reporter) -> Findings:
+def examine(
+    asked: Question,
+    scan: Scan,
+    prepared: Prepared,
+    config: DetectConfig,
+    device: str,
+    reporter: Reporter,
+) -> Findings:
     """Reconstruct and score a scan on a torch device. Raises `UadError`s."""
     loaded, mask = asked.loaded, prepared.mask
     with reporter.stage("reconstruction"):
@@ -62,9 +74,13 @@ def examine(asked: Question, prepared: Prepared, config: DetectConfig, device: s
         recon = score.reconstruct(loaded, x, mask, config.reconstruction, device, reporter.progress)
     with reporter.stage("score"):
         anomaly_map = score.score(loaded, x, recon, mask, asked.score, config, device)
-        labels, table = score.find(anomaly_map, asked.threshold.value, prepared, config)
+        used = asked.threshold
+        if not isinstance(used, Threshold):
+            used = threshold.best_dice(to_native(anomaly_map, scan, prepared, 1), used)
+            reporter.warn("the threshold was chosen by lesion labels: for comparison with papers only")
+        marked, table = score.find(anomaly_map, used.value, prepared, config)
         healthy = threshold.healthy_scans(score.card_for(loaded, asked.method), asked.score, asked.contrast, config)
-        beside = beside_healthy(anomaly_map, labels, len(table), healthy, prepared, config) if healthy else None
+        beside = beside_healthy(anomaly_map, marked, len(table), healthy, prepared, config) if healthy else None
         by_slice = score.slice_scores(loaded, x, recon, mask)
     with reporter.stage("repeats") if asked.uncertainty or asked.stability else nullcontext():
         repeats = repeat(
@@ -73,7 +89,7 @@ def examine(asked: Question, prepared: Prepared, config: DetectConfig, device: s
             prepared,
             anomaly_map,
             asked.score,
-            asked.threshold.value,
+            used.value,
             config,
             asked.stability,
             asked.uncertainty,
@@ -82,10 +98,10 @@ def examine(asked: Question, prepared: Prepared, config: DetectConfig, device: s
         )
     return Findings(
         anomaly_map,
-        labels,
+        marked,
         recon,
         asked.score,
-        asked.threshold,
+        used,
         table,
         beside,
         distance,

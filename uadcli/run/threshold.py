@@ -23,15 +23,16 @@ SHARE = 0.05  # of healthy scans with any finding, of `conformal` without a numb
 # scans set it.
 RATE = 0.0005
 HINT = "Give `auto`, `calibrated`, `rate`, `rate:SHARE`, `conformal`, `conformal:SHARE` or a number above 0."
+BEST_DICE = "best-dice"
 
 
 @dataclass(frozen=True)
 class ThresholdRule:
     """`calibrated` (the 99.5th percentile of healthy voxels), `rate` (another share of them), `conformal` (a share of
     healthy scans), a `value`, or `auto`: conformal where the weights know enough whole healthy scans, else by rate, of
-    weights older than rates calibrated."""
+    weights older than rates calibrated. `best-dice` takes lesion labels, for comparison with papers that do."""
 
-    kind: Literal["auto", "calibrated", "rate", "conformal", "value"]
+    kind: Literal["auto", "calibrated", "rate", "conformal", "best-dice", "value"]
     number: float = 0.0
 
 
@@ -58,13 +59,14 @@ class BesideHealthy:
 
 
 def parse(text: str) -> ThresholdRule:
-    """`auto`, `calibrated`, `rate:0.001`, `conformal`, `conformal:0.1` or a score above 0.
+    """`auto`, `calibrated`, `rate:0.001`, `conformal`, `conformal:0.1`, `best-dice` or a score above 0.
 
     Raises `UsageError` for anything else.
     """
     name, colon, rest = text.strip().lower().partition(":")
-    if name in ("auto", "calibrated") and not colon:
-        return ThresholdRule("auto") if name == "auto" else ThresholdRule("calibrated")
+    for kind in ("auto", "calibrated", "best-dice"):
+        if name == kind and not colon:
+            return ThresholdRule(kind)
     if name in ("rate", "conformal"):
         usual = SHARE if name == "conformal" else RATE
         share = _number(rest) if colon else usual
@@ -75,6 +77,31 @@ def parse(text: str) -> ThresholdRule:
     if value is None or value <= 0:
         raise UsageError(f"--threshold cannot be {text!r}", hint=HINT)
     return ThresholdRule("value", value)
+
+
+def check(text: str, labelled: bool) -> None:
+    """Raises `UsageError` if the rule in `text` does not go with lesion labels, or with their absence."""
+    if (parse(text).kind == BEST_DICE) != labelled:
+        raise UsageError(
+            "--threshold best-dice and --labels go together only",
+            hint="That threshold is chosen by lesion labels, for comparison with papers that do so.",
+        )
+
+
+def best_dice(native_map: Array, labels: NDArray[np.bool_]) -> Threshold:
+    """The threshold with the highest Dice against the lesion labels, both on the scan's grid: an oracle.
+
+    Raises `InputError` if there is no lesion.
+    """
+    import numpy as np
+
+    from uadcli.scoring import metrics
+
+    if not labels.any():
+        raise InputError("the labels are empty", hint="There is no best Dice without a lesion.")
+    found, value = metrics.best_dice(native_map, labels)
+    below = float(np.nextafter(np.float32(value), np.float32(0)))  # what has this very score is marked, too
+    return Threshold(below, f"best-dice: chosen by the lesion labels (Dice {found:.3f}), an oracle")
 
 
 def _number(text: str) -> float | None:
