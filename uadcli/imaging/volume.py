@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
-import secrets
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadcli import __version__
-from uadcli.errors import InputError, OutputError
+from uadcli.errors import InputError
+from uadcli.files import write_with
 from uadcli.imaging.geometry import (
     Affine,
     Array,
@@ -278,31 +277,10 @@ def write_image(path: Path, kind: Any, data: NDArray[Any], affine: Affine | None
     header["cal_min"], header["cal_max"] = 0, 0
     image = kind(data, affine, header)
     image.header["scl_slope"], image.header["scl_inter"] = 1, 0
-    with_temporary(path, lambda temporary: nib_save(image, temporary))
+    write_with(path, lambda temporary: nib_save(image, temporary))
 
 
 def nib_save(image: Any, path: Path) -> None:
     """Save with nibabel; data already have their final type, so slope 1 and intercept 0 are what gets written."""
     image.header.set_slope_inter(1, 0)
     image.to_filename(str(path))
-
-
-def with_temporary(path: Path, write: Any) -> None:
-    """Call `write(temporary)` for a file beside `path`, then move it there in one step, or leave nothing.
-
-    Raises `OutputError` where the folder cannot be written.
-    """
-    suffix = next((s for s in SUFFIXES if path.name.endswith(s)), path.suffix)
-    temporary = path.with_name(f".{secrets.token_hex(6)}.tmp{suffix}")
-    try:
-        write(temporary)
-        with temporary.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(
-            f"cannot be written: {reason}", path=path, hint="Check the folder's rights and space."
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from uadcli.config import CONTRASTS
 from uadcli.errors import WeightsError
+from uadcli.files import write_text
 
 FILE = "registry.toml"
 INSTALL = "Install the package again, or set UAD_WEIGHTS_DIR."
@@ -85,7 +86,7 @@ def read_one(place: Path, hint: str) -> Entry:
 
 def write(place: Path, entry: Entry, comment: str = "") -> None:
     """Write the registry of a folder with one model."""
-    (place / FILE).write_text(comment + as_toml(entry), encoding="utf-8")
+    write_text(place / FILE, comment + as_toml(entry))
 
 
 def as_toml(entry: Entry) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uadcli.config import CONTRASTS, ModelConfig, from_dict, to_dict
 from uadcli.errors import UsageError, WeightsError
+from uadcli.files import write_bytes
 from uadcli.reconstruction import cache, hub, registry
 from uadcli.reconstruction.cache import Tell
 from uadcli.reconstruction.hub import Reference
@@ -237,15 +236,7 @@ def save(
     tensors = {name: _compact(value.detach()).contiguous() for name, value in state.items()}
     tensors |= {GATE_PREFIX + name: value.contiguous() for name, value in (gate_state or {}).items()}
     content = to_bytes(tensors, {KEY: json.dumps({**asdict(card), "model": to_dict(model.config)})})
-    temporary = path.with_name(f".{secrets.token_hex(6)}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(path, content)
     return hashlib.sha256(content).hexdigest()
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uadcli.errors import InputError, OutputError
+from uadcli.errors import InputError
+from uadcli.files import write_with
 
 COLUMNS = 6
 WIDTH_IN, DPI = 12.0, 110
@@ -183,15 +182,7 @@ def _frame(figure: Any, scene: _Scene, title: str, height_in: float) -> None:
 
 
 def _save(figure: Any, path: Path) -> None:
-    temporary = path.with_name(f".{secrets.token_hex(6)}.tmp.png")
-    try:
-        with temporary.open("wb") as stream:
-            figure.savefig(stream, format="png", dpi=DPI, facecolor=PAPER, metadata={"Software": "uad"})
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(f"cannot be written: {reason}", path=path, hint="Check rights and space.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    def write(temporary: Path) -> None:
+        figure.savefig(temporary, format="png", dpi=DPI, facecolor=PAPER, metadata={"Software": "uad"})
+
+    write_with(path, write)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import math
 import numbers
-import os
 import resource
-import secrets
 import sys
 from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from uadcli.errors import OutputError, QualityError
+from uadcli.errors import QualityError
+from uadcli.files import write_text
 
 SCHEMA_VERSION = 1
 RESEARCH_USE = "Research use only; not a medical device. A voxel that is not marked is not thereby healthy."
@@ -136,20 +135,3 @@ def finite(value: Any) -> Any:
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a sidecar atomically. Raises `OutputError`."""
     write_text(path, json.dumps(finite(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, content: str) -> None:
-    """Write atomically: a temporary file beside `path`, then one rename. Raises `OutputError`."""
-    temporary = path.with_name(f".{secrets.token_hex(6)}.tmp")
-    try:
-        # a file name may hold bytes that are no UTF-8: in JSON this makes an escape of them that reads back
-        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(f"cannot be written: {reason}", path=path, hint="Check rights and space.") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from uadcli.errors import InputError
+from uadcli.files import write_with
 
 LAST, BEST, OLD = "last.pt", "best.pt", "checkpoint.pt"
 FORMAT = 1
@@ -27,12 +28,9 @@ def write(path: Path, state: dict[str, Any], networks: dict[str, dict[str, Tenso
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.with_name(f"{path.stem}-{state['done']:07d}.safetensors")
     flat = {f"{name}/{key}": value for name, network in networks.items() for key, value in network.items()}
-    fresh = file.with_suffix(".tmp")
-    save_file({key: value.detach().cpu().contiguous() for key, value in flat.items()}, fresh)
-    fresh.replace(file)
-    temporary = path.with_suffix(".tmp")
-    torch.save({**state, "format": FORMAT, "tensors": file.name}, temporary)
-    temporary.replace(path)
+    tensors = {key: value.detach().cpu().contiguous() for key, value in flat.items()}
+    write_with(file, lambda temporary: save_file(tensors, temporary))
+    write_with(path, lambda temporary: torch.save({**state, "format": FORMAT, "tensors": file.name}, temporary))
     for other in path.parent.glob(f"{path.stem}-*.safetensors"):
         if other != file:
             other.unlink()

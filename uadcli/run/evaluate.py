@@ -6,14 +6,13 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from uadcli import __version__
 from uadcli.console import Reporter
 from uadcli.errors import OutputError, UsageError
-from uadcli.imaging.volume import with_temporary
+from uadcli.files import write_text
 from uadcli.report import evaluation as report
 from uadcli.report import sidecar
 from uadcli.run.labelled import Reader, sidecar_settings
@@ -227,11 +226,7 @@ def _write(folder: Path, content: dict[str, Any]) -> None:
         if text is None:
             sidecar.write_json(folder / name, content)
         else:
-            with_temporary(folder / name, partial(_put, text.encode()))
-
-
-def _put(data: bytes, path: Path) -> None:
-    path.write_bytes(data)
+            write_text(folder / name, text)
 
 
 def _printable(value: Any) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadcli.config import CONTRASTS, PreprocessConfig, ReconstructionConfig, SiameseConfig
+from uadcli.files import write_with
 from uadcli.imaging import geometry, intensity, registration, template
 from uadcli.imaging.geometry import Array
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE, to_slices
@@ -173,7 +174,5 @@ class ExamplePool:
             with np.load(file, allow_pickle=False) as stored:
                 return Example(**{name: stored[name] for name in Example.__dataclass_fields__})
         one = self.maker.draw(number)
-        temporary = file.with_suffix(".tmp.npz")
-        np.savez_compressed(temporary, **vars(one))
-        temporary.replace(file)
+        write_with(file, lambda temporary: np.savez_compressed(temporary, **vars(one)))
         return one

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from uadcli.files import write_text
 from uadcli.imaging import template
 from uadcli.imaging.geometry import Array
 from uadcli.imaging.slices import GRID_AFFINE
@@ -45,4 +46,4 @@ def write_page(
         template_tissue=template.on_grid("mni_tissue_dseg").astype(np.uint8),
         affine=GRID_AFFINE,
     )
-    sidecar.write_text(path, page.page(volumes, sidecar.finite(content)))
+    write_text(path, page.page(volumes, sidecar.finite(content)))

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadcli.config import PreprocessConfig
+from uadcli.files import write_with
 from uadcli.imaging import geometry, intensity, registration, skullstrip, template
 from uadcli.imaging.geometry import Affine, Array
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
@@ -139,9 +140,7 @@ def save_prepared(file: Path, prepared: Prepared) -> None:
     peak = max(float(prepared.data.max()), 1e-6)  # float16 ends at 65504
     values["data"] = (prepared.data / peak).astype(np.float16)
     values["mask"] = np.packbits(prepared.mask)
-    temporary = file.with_suffix(".tmp.npz")
-    np.savez_compressed(temporary, peak=peak, **values)
-    temporary.replace(file)
+    write_with(file, lambda temporary: np.savez_compressed(temporary, peak=peak, **values))
 
 
 def load_prepared(file: Path) -> Prepared:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadcli import __version__
+from uadcli.files import write_text
 from uadcli.report.training import Row, training_page
 
 COLUMNS = ("step", "loss", "validation", "auprc", "slices_per_s", "seconds_left", "skipped")
@@ -61,9 +62,7 @@ def write_page(folder: Path, trainings: dict[str, Path]) -> None:
     chosen = sorted({round(i) for i in np.linspace(0, len(files) - 1, min(SHEETS, len(files)))})
     sheets = [(int(files[i].stem), files[i].read_bytes()) for i in chosen]
     page = training_page(folder.resolve().name, logs, sheets, SHEET_LEVEL, __version__)
-    temporary = folder / ".report.tmp"
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(folder / "report.html")
+    write_text(folder / "report.html", page)
 
 
 def read_log(path: Path) -> list[dict[str, float | None]]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from uadcli.config import DetectConfig, TrainingConfig
 from uadcli.console import Reporter
 from uadcli.errors import InputError, OutputError
-from uadcli.imaging.volume import file_sha256, with_temporary
+from uadcli.files import write_bytes, write_text
+from uadcli.imaging.volume import file_sha256
 from uadcli.report import sidecar
 from uadcli.run.dataset import find
 from uadcli.run.run_folder import prepare_usable, read_run, rows_of, usable_cases
@@ -98,7 +99,7 @@ def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path
     out.mkdir(parents=True, exist_ok=True)
     digest = weights.save(file, loaded.model, card, loaded.score_state, _read_gates(run / GATE_FILE))
     registry.write(out, registry.Entry(name, file.name, digest, card.contrasts))
-    (out / f"{name}.md").write_text(_card_text(card, digest, config), encoding="utf-8")
+    write_text(out / f"{name}.md", _card_text(card, digest, config))
     reporter.info(f"sha256 {digest}")
     return file
 
@@ -109,8 +110,7 @@ def _write_gates(path: Path, gates: dict[str, Gate], reporter: Reporter) -> None
 
     from uadcli.run.gate import MIN_HELD_OUT, MIN_TRAINING, state_of
 
-    content = save(state_of(gates))
-    with_temporary(path, lambda temporary: temporary.write_bytes(content))
+    write_bytes(path, save(state_of(gates)))
     if not gates:
         needed = f"{MIN_TRAINING} training and {MIN_HELD_OUT} healthy scans of a contrast"
         reporter.warn(f"no out-of-distribution gate: it needs at least {needed}")

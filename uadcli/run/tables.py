@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from uadcli.errors import InputError
-from uadcli.imaging.volume import with_temporary
+from uadcli.files import write_bytes, write_text
 from uadcli.report import sidecar
 from uadcli.report.index import index_page
 from uadcli.run.plan import Job, read_sidecar
@@ -125,14 +125,14 @@ def write_index(
                 "links": {key: file.relative_to(path.parent).as_posix() for key, file in kept.items() if file.exists()},
             }
         )
-    sidecar.write_text(path, index_page(rows))
+    write_text(path, index_page(rows))
 
 
 def _write(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     lines = ["\t".join(columns), *("\t".join(_cell(row.get(column)) for column in columns) for row in rows)]
     content = "".join(f"{line}\n" for line in lines)
     # names that are no UTF-8 keep their bytes
-    with_temporary(path, lambda temporary: temporary.write_bytes(content.encode("utf-8", "surrogateescape")))
+    write_bytes(path, content.encode("utf-8", "surrogateescape"))
 
 
 def _cell(value: Any) -> str:

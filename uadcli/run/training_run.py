@@ -12,6 +12,7 @@ from uadcli import __version__
 from uadcli.config import CONTRASTS, TrainingConfig, to_dict, to_toml
 from uadcli.console import Reporter
 from uadcli.errors import InputError, OutputError
+from uadcli.files import write_text
 from uadcli.run.dataset import find
 from uadcli.run.run_folder import prepare_usable, rows_of, usable_cases, write_rows
 
@@ -34,7 +35,7 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     usable = prepare_usable(cases, out, config.preprocess, workers, reporter)
     write_rows(out / "data.tsv", cases, usable)
-    (out / "config.toml").write_text(to_toml(config), encoding="utf-8")  # last: from here on the run can be resumed
+    write_text(out / "config.toml", to_toml(config))  # last: from here on the run can be resumed
     resume(out, config, reporter=reporter, gpus=gpus)
 
 
