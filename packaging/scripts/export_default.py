@@ -25,7 +25,7 @@ from uadcli.run.train import Trainer
 from uadcli.scoring.fusion import POWER
 from uadcli.scoring.siamese import ALONG
 
-NAME = "small-3"
+NAME = "small-4"
 SCORES = {"T1w": "siamese", "FLAIR": "fusion-bright", "T2w": "fusion-bright"}
 COMMENT = "# Models that come along, the default first; sha256 of each file.\n\n"
 RULE = (

@@ -2,7 +2,7 @@
 
     python packaging/scripts/train_default.py DATA --run runs/default --steps 2600
     python packaging/scripts/train_default.py DATA --run runs/default --steps 6000      # goes on from the checkpoint
-    python packaging/scripts/train_default.py DATA --run runs/next --start-from weights/small-3.safetensors --steps 6000
+    python packaging/scripts/train_default.py DATA --run runs/next --start-from weights/small-4.safetensors --steps 6000
 
 One network for three contrasts: IXI T1w (train part), tumour-free slices of the TCGA-LGG train patients (FLAIR), and
 T2w made from the T1w slices. Scans are prepared once and kept in --cache.

@@ -11,7 +11,7 @@ RESIDUALS = {"fusion-absolute": "absolute", "fusion-bright": "bright-weighted"}
 # Gentler than for the residual alone (3 and 5), as the learned score takes over what erosion and median are there for:
 # the rim of the brain and single voxels.
 LIGHT = ScoringConfig(erosion=1, median=3)
-POWER = 0.1  # of the learned score; `packaging/scripts/trial_post.py` prints what others do
+POWER = 0.2  # of the learned score; `packaging/scripts/trial_post.py` prints what others do
 FLOOR = 1e-6
 
 
