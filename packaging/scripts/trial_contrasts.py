@@ -2,9 +2,10 @@
 
     python packaging/scripts/trial_contrasts.py DATA --steps 300
 
-From the same weights, the reconstruction is trained on for the same number of steps with all contrasts, with T1w alone,
-and with FLAIR alone (real and made from T1w). For each: mean AUPRC of the residual over the glioma dev cases (absolute
-for T1w, bright for FLAIR; post-processed, on the model's grid).
+From the same weights, the reconstruction is trained on for the same number of steps with all contrasts, with T1w
+alone, and with FLAIR alone (real and made from T1w). For each: mean AUPRC over the glioma dev cases, on the model's
+grid, of the residual (absolute for T1w, bright for FLAIR; post-processed) and of the default score of the weights,
+whose network stays as it is.
 """
 
 from __future__ import annotations
@@ -21,11 +22,10 @@ from uadcli.reconstruction import weights
 from uadcli.run import training_data
 from uadcli.run.development import cases
 from uadcli.run.prepare import prepare_cached
-from uadcli.run.score import reconstruct
+from uadcli.run.score import reconstruct, scores
 from uadcli.run.train import Trainer
 from uadcli.run.training_data import SliceSet, lesions_on_grid, load_slices
 from uadcli.scoring.metrics import average_precision
-from uadcli.scoring.residual import anomaly_score
 
 SCORES = {"T1w": "absolute", "FLAIR": "bright"}
 
@@ -60,16 +60,17 @@ def main() -> None:
             model = trainer.average
         loaded = replace(start, model=model)
         for contrast in contrasts or SCORES:
-            values = []
+            kinds = (SCORES[contrast], start.card.scores[contrast])
+            values: dict[str, list[float]] = {kind: [] for kind in kinds}
             for case in (c for c in found if c.part == "dev" and c.source == "tcga_lgg" and c.contrast == contrast):
                 prepared = prepare_cached(case.scan, config.preprocess, arguments.cache)
-                x = prepared.scaled(config.preprocess)
+                x, truth = prepared.scaled(config.preprocess), lesions_on_grid(case, prepared)
                 recon = reconstruct(loaded, x, prepared.mask, config.reconstruction)
-                score = anomaly_score(x, recon, prepared.mask, SCORES[contrast], config.scoring)
-                values.append(average_precision(score, lesions_on_grid(case, prepared)))
-            print(
-                f"{name}\t{contrast} {SCORES[contrast]}\tAUPRC {np.mean(values):.3f}\t{len(values)} scans", flush=True
-            )
+                for kind, score in scores(loaded, x, recon, prepared.mask, kinds, config).items():
+                    values[kind].append(average_precision(score, truth))
+            for kind in kinds:
+                mean, count = np.mean(values[kind]), len(values[kind])
+                print(f"{name}\t{contrast} {kind}\tAUPRC {mean:.3f}\t{count} scans", flush=True)
 
 
 if __name__ == "__main__":
