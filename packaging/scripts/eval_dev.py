@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from scenes import CONFIG, scenes, write_tsv
+from scenes import CONFIG, flagged, scenes, write_tsv
 
 from uadcli import device
 from uadcli.reconstruction import weights
@@ -29,7 +29,7 @@ from uadcli.reconstruction.weights import Weights
 from uadcli.run.calibrate import PLAIN, Scored, baseline_kind, baseline_map, calibrate_baseline, healthy_part
 from uadcli.run.development import Case, cases
 from uadcli.run.prepare import Prepared, prepare_cached
-from uadcli.run.score import find, flagged_ml, reconstruct, scores, strength_of
+from uadcli.run.score import find, reconstruct, scores, strength_of
 from uadcli.run.threshold import SHARE, resolve
 from uadcli.scoring.calibration import conformal_threshold, healthy_quantile
 from uadcli.scoring.metrics import average_precision, best_dice, dice
@@ -136,11 +136,6 @@ class Evaluation:
                 others = [(s.values, s.part) for j, s in enumerate(scans) if j % FOLDS != i % FOLDS]
                 one.calibrated.append(flagged(scan.values, healthy_quantile(others), scan.prepared))
         return result
-
-
-def flagged(values: np.ndarray, limit: float, prepared: Prepared) -> float:
-    """The ml that a threshold marks of a map."""
-    return flagged_ml(find(values, limit, prepared, CONFIG)[1], prepared)
 
 
 def show(row: Row) -> None:

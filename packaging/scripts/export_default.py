@@ -78,7 +78,7 @@ def main() -> None:
     validation = [c for c in cases(arguments.data) if c.part == "val"]
     found = calibrate(loaded, validation, arguments.cache, DetectConfig(), CALIBRATED)
     found.lend("FLAIR", "T2w")
-    card = dataclasses.replace(card, thresholds=found.thresholds, strengths=found.strengths, tails=found.tails)
+    card = dataclasses.replace(card, **vars(found))
     training = [c for c in cases(arguments.data) if c.part == "train"]
     gates = fit_gates(loaded.model, training, validation, arguments.cache, DetectConfig().preprocess)
     digest = weights.save(file, loaded.model, card, loaded.score_state, state_of(gates))

@@ -17,6 +17,7 @@ from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
 from uadcli.imaging.volume import Scan, read_scan
 from uadcli.run.development import cases
 from uadcli.run.prepare import Prepared, prepare_cached
+from uadcli.run.score import find, flagged_ml
 from uadcli.run.write import to_native
 
 CONFIG = DetectConfig()
@@ -79,6 +80,11 @@ def synthetic(prepared: Prepared, x: np.ndarray, shape_file: Path, seed: int) ->
     rng = np.random.default_rng(seed)
     change = rng.uniform(0.2, 0.6) * rng.choice([-1, 1])
     return np.clip(x * (1 + change * shape * prepared.mask), 0, 1).astype(np.float32), truth
+
+
+def flagged(values: np.ndarray, limit: float, prepared: Prepared) -> float:
+    """The ml that a threshold marks of a map."""
+    return flagged_ml(find(values, limit, prepared, CONFIG)[1], prepared)
 
 
 def write_tsv(path: Path, rows: Sequence[Any]) -> None:

@@ -19,16 +19,16 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from scenes import CONFIG, flagged
 from scipy import ndimage
 
-from uadcli.config import DetectConfig
 from uadcli.reconstruction import weights
 from uadcli.reconstruction.weights import Weights
 from uadcli.run.calibrate import healthy_part
 from uadcli.run.dataset import Case
 from uadcli.run.development import cases
 from uadcli.run.prepare import Prepared, prepare_cached
-from uadcli.run.score import find, flagged_ml, probability, reconstruct
+from uadcli.run.score import find, probability, reconstruct
 from uadcli.run.training_data import lesions_on_grid
 from uadcli.scoring import fusion
 from uadcli.scoring.calibration import healthy_quantile
@@ -36,7 +36,6 @@ from uadcli.scoring.metrics import average_precision, dice
 from uadcli.scoring.residual import anomaly_score, median_filter
 from uadcli.scoring.siamese import smooth_along_slices
 
-CONFIG = DetectConfig()
 FOLDS = 5
 POWERS = (0.1, 0.2, 0.4, 0.7)
 RATES = (0.005, 0.001, 0.0005, 0.0002)
@@ -112,10 +111,6 @@ def against(own: Map, known: tuple[Map, Map], mask: Map) -> Map:
 Scored = list[tuple[Scan, Map]]
 
 
-def flagged(own: Map, limit: float, scan: Scan) -> float:
-    return flagged_ml(find(own, limit, scan.prepared, CONFIG)[1], scan.prepared)
-
-
 def figures(dev: Scored, val: Scored, others: Scored) -> str:
     """The cells of a row."""
     auprc = np.mean([average_precision(m, s.part) for s, m in dev])
@@ -124,8 +119,8 @@ def figures(dev: Scored, val: Scored, others: Scored) -> str:
     own = []
     for i, (scan, values) in enumerate(val):
         limit = healthy_quantile([(m, s.part) for j, (s, m) in enumerate(val) if j % FOLDS != i % FOLDS])
-        own.append(flagged(values * scan.part, limit, scan))
-    elsewhere = [np.median([flagged(m, one, s) for s, m in others]) for one in limits]
+        own.append(flagged(values * scan.part, limit, scan.prepared))
+    elsewhere = [np.median([flagged(m, one, s.prepared) for s, m in others]) for one in limits]
     dices, volumes = " / ".join(f"{v:.3f}" for v in overlaps), " / ".join(f"{v:.1f}" for v in elsewhere)
     return f"{auprc:.3f} | {dices} | {np.median(own):.1f} | {volumes} |"
 

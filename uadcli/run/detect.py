@@ -180,8 +180,8 @@ def finish(
     if "page" in files.paths:
         from uadcli.run.page import write_page
 
-        x = prepared.scaled(config.preprocess)
-        write_page(files.paths["page"], x, findings.recon, findings.anomaly_map, findings.labels, prepared, content)
+        volumes = (findings.x, findings.recon, findings.anomaly_map, findings.labels)
+        write_page(files.paths["page"], *volumes, prepared, content)
     if "sidecar" in files.paths:
         sidecar.write_json(files.paths["sidecar"], content)
     return DetectResult(files.map, content)
@@ -206,7 +206,8 @@ def _question(
     method = score.method_of(loaded, config.reconstruction).name
     card = score.card_for(loaded, method)
     used = threshold.resolve(options.threshold, card, kind, contrast) if labels is None else labels
-    return Question(loaded, contrast, kind, used, method, options.stability, "uncertainty" in files.paths)
+    healthy = threshold.healthy_scans(card, kind, contrast, config)
+    return Question(loaded, contrast, kind, used, method, healthy, options.stability, "uncertainty" in files.paths)
 
 
 def _quality(prepared: Prepared, findings: Findings, reporter: Reporter) -> quality.Quality:

@@ -37,14 +37,16 @@ class Question:
     score: str
     threshold: Threshold | NDArray[np.bool_]
     method: str
+    healthy: list[float] | None  # strengths of the healthy scans that the findings may be set beside
     stability: int | None = None
     uncertainty: bool = False
 
 
 @dataclass(frozen=True)
 class Findings:
-    """The result on the model's grid (96, 96, 80): map, component labels, pseudo-healthy volume, and the table."""
+    """The result on the model's grid (96, 96, 80): scaled scan, map, component labels, pseudo-healthy volume, table."""
 
+    x: Array
     anomaly_map: Array
     labels: NDArray[np.uint8]
     recon: Array
@@ -79,8 +81,9 @@ def examine(
             used = threshold.best_dice(to_native(anomaly_map, scan, prepared, 1), used)
             reporter.warn("the threshold was chosen by lesion labels: for comparison with papers only")
         marked, table = score.find(anomaly_map, used.value, prepared, config)
-        healthy = threshold.healthy_scans(score.card_for(loaded, asked.method), asked.score, asked.contrast, config)
-        beside = beside_healthy(anomaly_map, marked, len(table), healthy, prepared, config) if healthy else None
+        beside = None
+        if asked.healthy:
+            beside = beside_healthy(anomaly_map, marked, len(table), asked.healthy, prepared, config)
         by_slice = score.slice_scores(loaded, x, recon, mask)
     with reporter.stage("repeats") if asked.uncertainty or asked.stability else nullcontext():
         repeats = repeat(
@@ -97,6 +100,7 @@ def examine(
             reporter.progress,
         )
     return Findings(
+        x,
         anomaly_map,
         marked,
         recon,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from uadcli.config import DetectConfig
 from uadcli.errors import InputError, UsageError
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from uadcli.reconstruction.weights import ModelCard
     from uadcli.run.prepare import Prepared
 
+T = TypeVar("T")
 SHARE = 0.05  # of healthy scans with any finding, of `conformal` without a number
 # Of healthy voxels, of `rate` without a number: 0.7 ml of a brain of 1.35 l, where 2 ml is the aim, since few healthy
 # scans set it.
@@ -145,34 +146,32 @@ def _automatic(card: ModelCard, kind: str, contrast: str) -> ThresholdRule:
 def _by_rate(rate: float, card: ModelCard, kind: str, contrast: str) -> Threshold:
     from uadcli.scoring.calibration import rate_threshold
 
-    tail = card.tails.get(kind, {}).get(contrast)
-    if not tail:
-        raise UsageError(
-            f"{card.name} does not know the rates of healthy {contrast} voxels for the score {kind!r}",
-            hint="Give --threshold calibrated or a value.",
-        )
-    try:
-        value = rate_threshold(tail, rate)
-    except InputError as error:
-        raise UsageError(f"--threshold rate: {error.what}", hint=error.hint) from error
+    tail = card.tails.get(kind, {}).get(contrast, [])
+    lacking = f"{card.name} does not know the rates of healthy {contrast} voxels for the score {kind!r}"
+    value = _of_healthy("rate", rate_threshold, tail, rate, lacking)
     return Threshold(value, f"rate: {100 * rate:.3g} % of the healthy voxels that the weights know lie above")
 
 
 def _conformal(share: float, card: ModelCard, kind: str, contrast: str) -> Threshold:
     from uadcli.scoring.calibration import conformal_threshold
 
-    strengths = card.strengths.get(kind, {}).get(contrast)
-    if not strengths:
-        raise UsageError(
-            f"{card.name} knows no whole healthy {contrast} scans for the score {kind!r}",
-            hint="Give --threshold calibrated or a value.",
-        )
-    try:
-        value = conformal_threshold(strengths, share)
-    except InputError as error:
-        raise UsageError(f"--threshold conformal: {error.what}", hint=error.hint) from error
+    strengths = card.strengths.get(kind, {}).get(contrast, [])
+    lacking = f"{card.name} knows no whole healthy {contrast} scans for the score {kind!r}"
+    value = _of_healthy("conformal", conformal_threshold, strengths, share, lacking)
     scans = f"healthy scans like the {len(strengths)} of the weights"
     return Threshold(value, f"conformal: at most {share:.3g} of {scans} have any finding")
+
+
+def _of_healthy(
+    name: str, find: Callable[[Sequence[T], float], float], known: Sequence[T], share: float, lacking: str
+) -> float:
+    """What a rule finds in the healthy scans that the weights know. Raises `UsageError` if they do not tell."""
+    if not known:
+        raise UsageError(lacking, hint="Give --threshold calibrated or a value.")
+    try:
+        return find(known, share)
+    except InputError as error:
+        raise UsageError(f"--threshold {name}: {error.what}", hint=error.hint) from error
 
 
 def healthy_scans(card: ModelCard, kind: str, contrast: str, config: DetectConfig) -> list[float] | None:
