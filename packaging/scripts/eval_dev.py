@@ -2,6 +2,7 @@
 
     python packaging/scripts/eval_dev.py DATA [--weights FILE] [--tsv FILE]
 
+Each contrast has the model that comes along for it, or FILE for those that it covers.
 For each dev case and score: AUPRC, Dice (after the component filter) at the threshold that `auto` takes and at the
 calibrated one, the 99.5th percentile of healthy voxels, and best Dice (an oracle: it uses the labels), on the scan's
 own grid; and in how many scans a lesion is touched at `auto`. That is the conformal threshold where the weights know
@@ -21,10 +22,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from scenes import CONFIG, flagged, scenes, write_tsv
+from scenes import CONFIG, flagged, models, named, scenes, write_tsv
 
 from uadcli import device
-from uadcli.reconstruction import weights
 from uadcli.reconstruction.weights import Weights
 from uadcli.run.calibrate import PLAIN, Scored, baseline_kind, baseline_map, calibrate_baseline, healthy_part
 from uadcli.run.development import Case, cases
@@ -35,6 +35,7 @@ from uadcli.scoring.calibration import conformal_threshold, healthy_quantile
 from uadcli.scoring.metrics import average_precision, best_dice, dice
 
 RULES = ("auto", "calibrated")
+CALIBRATION = ("thresholds", "tails", "strengths")
 FOLDS = 5
 
 
@@ -63,21 +64,27 @@ class Healthy:
 class Evaluation:
     """Everything a table needs: model, thresholds (of the plain baseline, too), cases."""
 
-    def __init__(self, data: Path, cache: Path, loaded: Weights) -> None:
+    def __init__(self, data: Path, cache: Path, loaded: dict[str, Weights]) -> None:
         self.data, self.cache, self.loaded = data, cache, loaded
-        self.cases = cases(data)
+        self.cases = [c for c in cases(data) if c.contrast in loaded]
         plain = calibrate_baseline([c for c in self.cases if c.part == "val"], cache, CONFIG)
-        plain.lend("FLAIR", "T2w")
-        own = {name: getattr(loaded.card, name) | getattr(plain, name) for name in ("thresholds", "tails", "strengths")}
-        self.card = replace(loaded.card, **own)
+        if {"FLAIR", "T2w"} <= loaded.keys():
+            plain.lend("FLAIR", "T2w")
+        self.cards = {
+            contrast: replace(
+                one.card, **{name: getattr(one.card, name) | getattr(plain, name) for name in CALIBRATION}
+            )
+            for contrast, one in loaded.items()
+        }
 
     def kinds(self, contrast: str) -> list[str]:
         """The calibrated scores of a contrast, its default first."""
-        default = self.loaded.card.scores[contrast]
-        return sorted((k for k, v in self.loaded.card.thresholds.items() if contrast in v), key=lambda k: k != default)
+        card = self.loaded[contrast].card
+        default = card.scores[contrast]
+        return sorted((k for k, v in card.thresholds.items() if contrast in v), key=lambda k: k != default)
 
     def threshold(self, kind: str, contrast: str, rule: str) -> float:
-        return resolve(rule, self.card, kind, contrast).value
+        return resolve(rule, self.cards[contrast], kind, contrast).value
 
     def prepared(self, case: Case) -> Prepared:
         return prepare_cached(case.scan, CONFIG.preprocess, self.cache)
@@ -85,13 +92,14 @@ class Evaluation:
     def maps(self, prepared: Prepared, contrast: str, x: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """The map of every score of one scan; `x` replaces its scaled intensities."""
         x = prepared.scaled(CONFIG.preprocess) if x is None else x
-        recon = reconstruct(self.loaded, x, prepared.mask, CONFIG.reconstruction)
-        found = scores(self.loaded, x, recon, prepared.mask, self.kinds(contrast), CONFIG)
+        loaded = self.loaded[contrast]
+        recon = reconstruct(loaded, x, prepared.mask, CONFIG.reconstruction)
+        found = scores(loaded, x, recon, prepared.mask, self.kinds(contrast), CONFIG)
         return found | {PLAIN: baseline_map(prepared, baseline_kind(contrast), CONFIG, x)}
 
     def lesion_rows(self) -> list[Row]:
         rows = []
-        for scene in scenes(self.data, self.cache):
+        for scene in (s for s in scenes(self.data, self.cache) if s.contrast in self.loaded):
             for kind, values in self.maps(scene.prepared, scene.contrast, scene.x).items():
                 native, truth = scene.on_grid(values), scene.truth
                 marked = {}
@@ -146,7 +154,7 @@ def show(row: Row) -> None:
     )
 
 
-def lesion_table(rows: list[Row], loaded: Weights) -> None:
+def lesion_table(rows: list[Row], loaded: dict[str, Weights]) -> None:
     columns = {
         "auprc": "AUPRC",
         "auto_dice": "Dice, auto",
@@ -158,7 +166,8 @@ def lesion_table(rows: list[Row], loaded: Weights) -> None:
     print("|---" * (2 * len(columns) + 4) + "|")
     for name, kind in dict.fromkeys((r.set, r.score) for r in rows):
         chosen = [r for r in rows if (r.set, r.score) == (name, kind)]
-        default = kind == loaded.card.scores[name.split()[0]]
+        contrast = name.split()[0]
+        default = kind == loaded[contrast].card.scores[contrast]
         cells = []
         for column in columns:
             values = [getattr(r, column) for r in chosen]
@@ -186,13 +195,13 @@ def main() -> None:
     parser.add_argument("--tsv", type=Path)
     arguments = parser.parse_args()
     device.bound_threads(None)
-    loaded = weights.load(*weights.find(arguments.weights))
+    loaded = models(arguments.weights)
     start = time.perf_counter()
     evaluation = Evaluation(arguments.data, arguments.cache, loaded)
     rows = evaluation.lesion_rows()
     lesion_table(rows, loaded)
     healthy_table(evaluation.healthy())
-    print(f"\n{time.perf_counter() - start:.0f} s, {loaded.card.name} sha256 {loaded.sha256[:12]}")
+    print(f"\n{time.perf_counter() - start:.0f} s, {named(loaded)}")
     if arguments.tsv:
         write_tsv(arguments.tsv, rows)
 

@@ -1,8 +1,9 @@
-"""What the development scripts share: scans with lesions and their truth, real and synthetic, and rows as TSV."""
+"""What the development scripts share: the models, scans with lesions and their truth, real and synthetic, and TSV."""
 
 from __future__ import annotations
 
 import csv
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from uadcli.config import DetectConfig
+from uadcli.config import CONTRASTS, DetectConfig
 from uadcli.imaging import geometry
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
 from uadcli.imaging.volume import Scan, read_scan
+from uadcli.reconstruction import weights
+from uadcli.reconstruction.weights import Weights
 from uadcli.run.development import cases
 from uadcli.run.prepare import Prepared, prepare_cached
 from uadcli.run.score import find, flagged_ml
@@ -22,6 +25,20 @@ from uadcli.run.write import to_native
 
 CONFIG = DetectConfig()
 SYNTHETIC = "T1w synthetic in IXI val"
+
+
+def models(name_or_path: str | None) -> dict[str, Weights]:
+    """The model of each contrast: the named one for all that it covers, else those that come along."""
+    load = functools.cache(weights.load)
+    if name_or_path is None:
+        return {contrast: load(*weights.find(None, contrast)) for contrast in CONTRASTS}
+    loaded = load(*weights.find(name_or_path))
+    return dict.fromkeys(loaded.card.contrasts, loaded)
+
+
+def named(loaded: dict[str, Weights]) -> str:
+    """The models and the beginnings of their sha256."""
+    return ", ".join(dict.fromkeys(f"{one.card.name} sha256 {one.sha256[:12]}" for one in loaded.values()))
 
 
 @dataclass(frozen=True)

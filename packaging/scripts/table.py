@@ -22,15 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scenes import CONFIG, Scene, scenes, write_tsv
+from scenes import CONFIG, Scene, models, named, scenes, write_tsv
 
 from uadcli import device
 from uadcli.config import METHODS, TrainConfig, for_method, preset
 from uadcli.console import Reporter
 from uadcli.errors import UsageError
-from uadcli.reconstruction import weights
 from uadcli.reconstruction.reconstructors import BY_NAME
-from uadcli.reconstruction.weights import Weights
+from uadcli.reconstruction.weights import ModelCard, Weights
 from uadcli.run import checkpoint
 from uadcli.run.calibrate import baseline_kind, baseline_map
 from uadcli.run.development import cases
@@ -56,8 +55,8 @@ class Row:
     seconds: float
 
 
-def trained(arguments: argparse.Namespace, methods: list[str], shipped: Weights) -> dict[str, Weights]:
-    """A network for each method, trained for the steps asked for or taken from its checkpoint."""
+def trained(arguments: argparse.Namespace, methods: list[str], of: ModelCard) -> dict[str, Weights]:
+    """A network for each method, trained for the steps asked for or taken from its checkpoint; cards are after `of`."""
     reporter, found, result = Reporter(), cases(arguments.data), dict[str, Weights]()
     slices = load_slices([c for c in found if c.part == "train"], arguments.cache, CONFIG.preprocess)
     validation = load_slices([c for c in found if c.part == "val"][:8], arguments.cache, CONFIG.preprocess)
@@ -70,7 +69,7 @@ def trained(arguments: argparse.Namespace, methods: list[str], shipped: Weights)
             trainer = Trainer(for_method(preset("small"), name), TrainConfig(steps=arguments.steps))
         fit(trainer, slices, validation, folder, reporter)
         card = dataclasses.replace(
-            shipped.card, name=name, levels=BY_NAME[name].levels, siamese=None, thresholds={}, steps=trainer.done
+            of, name=name, levels=BY_NAME[name].levels, siamese=None, thresholds={}, steps=trainer.done
         )
         result[name] = Weights(trainer.average, card, folder, "")
     return result
@@ -98,14 +97,15 @@ def rows_of(scene: Scene, label: str, loaded: Weights, method: str, kinds: list[
 
 
 def compare(
-    scene: Scene, networks: dict[str, Weights], shipped: Weights, methods: list[str], kinds: list[str]
+    scene: Scene, networks: dict[str, Weights], shipped: Weights | None, methods: list[str], kinds: list[str]
 ) -> list[Row]:
     """Every row of one scan."""
     rows: list[Row] = []
     for method in methods:
         rows += rows_of(scene, method, networks["cddpm" if method == "diffuse" else method], method, kinds)
-    own = dict.fromkeys([*kinds, *(k for k, v in shipped.card.thresholds.items() if scene.contrast in v)])
-    rows += rows_of(scene, "shipped", shipped, shipped.model.config.method, list(own))
+    if shipped:
+        own = dict.fromkeys([*kinds, *(k for k, v in shipped.card.thresholds.items() if scene.contrast in v)])
+        rows += rows_of(scene, "shipped", shipped, shipped.model.config.method, list(own))
     values = baseline_map(scene.prepared, baseline_kind(scene.contrast), CONFIG, scene.x)
     rows.append(Row("plain", "intensity", scene.set, scene.subject, *figures(scene, values), float("nan")))
     return rows
@@ -155,15 +155,15 @@ def main() -> None:
     arguments = parser.parse_args()
     threads = device.bound_threads(arguments.threads)
     methods, kinds = chosen(arguments.methods, METHODS), chosen(arguments.scores, SCORES)
-    shipped = weights.load(*weights.find(arguments.weights))
-    networks, rows = trained(arguments, methods, shipped), list[Row]()
+    shipped = models(arguments.weights)
+    networks, rows = trained(arguments, methods, next(iter(shipped.values())).card), list[Row]()
     for scene in scenes(arguments.data, arguments.cache, arguments.cases):
-        rows += compare(scene, networks, shipped, methods, kinds)
+        rows += compare(scene, networks, shipped.get(scene.contrast), methods, kinds)
         print(f"{scene.set}\t{scene.subject}", file=sys.stderr, flush=True)
     print(table(rows))
     counts = {s: len({r.subject for r in rows if r.set == s}) for s in dict.fromkeys(r.set for r in rows)}
     scans = ", ".join(f"{n} {s}" for s, n in counts.items())
-    print(f"\n{arguments.steps} steps each, {threads} threads; shipped: {shipped.card.name}; scans: {scans}")
+    print(f"\n{arguments.steps} steps each, {threads} threads; shipped: {named(shipped)}; scans: {scans}")
     if arguments.tsv:
         write_tsv(arguments.tsv, rows)
 

@@ -4,8 +4,8 @@
     python packaging/scripts/train_default.py DATA --run runs/default --steps 6000      # goes on from the checkpoint
     python packaging/scripts/train_default.py DATA --run runs/next --start-from weights/small-4.safetensors --steps 6000
 
-One network for three contrasts: IXI T1w (train part), tumour-free slices of the TCGA-LGG train patients (FLAIR), and
-T2w made from the T1w slices. Scans are prepared once and kept in --cache.
+IXI T1w (train part), tumour-free slices of the TCGA-LGG train patients (FLAIR), and T2w and FLAIR made from the T1w
+slices; one network for all, or for the --contrasts alone. Scans are prepared once and kept in --cache.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from uadcli.config import PreprocessConfig, TrainConfig, preset
+from uadcli.config import CONTRASTS, PreprocessConfig, TrainConfig, preset
 from uadcli.console import Reporter
 from uadcli.reconstruction import weights
 from uadcli.run import checkpoint
@@ -31,13 +31,16 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     parser.add_argument("--steps", type=int, default=TrainConfig().steps)
     parser.add_argument("--start-from", type=Path, help="a weight file whose network a new run begins with")
+    parser.add_argument("--contrasts", nargs="+", choices=CONTRASTS, default=CONTRASTS)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     reporter = Reporter()
     found = cases(arguments.data)
     train = load_slices([c for c in found if c.part == "train"], arguments.cache, PreprocessConfig())
-    validation = load_slices([c for c in found if c.part == "val"][:8], arguments.cache, PreprocessConfig())
+    train = train.only(arguments.contrasts)
+    held_out = [c for c in found if c.part == "val" and c.contrast in arguments.contrasts]
+    validation = load_slices(held_out[:8], arguments.cache, PreprocessConfig())
     flair = int((train.contrast == 1).sum())
     reporter.info(f"{len(train.slices)} training slices ({flair} FLAIR), {len(validation.slices)} for validation")
     found_before = checkpoint.find(arguments.run)

@@ -4,7 +4,8 @@
     python packaging/scripts/train_siamese.py DATA --start-from weights/small-4.safetensors --run runs/next --steps 4000
 
 Healthy volumes: IXI T1w (train part), T2w and FLAIR made from them, tumour-free slices of the TCGA-LGG train patients,
-and all three contrasts made from head label maps. No real lesion and no real lesion shape takes part.
+and all three contrasts made from head label maps; of these the --contrasts alone. No real lesion and no real lesion
+shape takes part.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from uadcli.config import PreprocessConfig, SiameseConfig
+from uadcli.config import CONTRASTS, PreprocessConfig, SiameseConfig
 from uadcli.console import Reporter
 from uadcli.reconstruction import weights
 from uadcli.run import checkpoint
@@ -33,6 +34,8 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     parser.add_argument("--steps", type=int, default=SiameseConfig().steps)
     parser.add_argument("--seed", type=int, default=SiameseConfig().seed, help="another one shows it other examples")
+    parser.add_argument("--learning-rate", type=float, default=SiameseConfig().learning_rate)
+    parser.add_argument("--contrasts", nargs="+", choices=CONTRASTS, default=CONTRASTS)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -46,11 +49,13 @@ def main() -> None:
         trainer = SiameseTrainer.load(found_before, steps=arguments.steps)
         reporter.info(f"goes on from step {trainer.done}")
     else:
-        trainer = SiameseTrainer(SiameseConfig(steps=arguments.steps, seed=arguments.seed))
+        settings = SiameseConfig(steps=arguments.steps, seed=arguments.seed, learning_rate=arguments.learning_rate)
+        trainer = SiameseTrainer(settings)
         if arguments.start_from:
             trainer.start_from(siamese_network(weights.load(arguments.start_from)))
     model = weights.load(*weights.find(arguments.weights))
-    fit(trainer, ExampleMaker(healthy, labels, model, trainer.config.seed), arguments.run, reporter)
+    maker = ExampleMaker(healthy, labels, model, trainer.config.seed, contrasts=arguments.contrasts)
+    fit(trainer, maker, arguments.run, reporter)
 
 
 if __name__ == "__main__":

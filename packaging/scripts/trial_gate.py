@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from scenes import models
 from scipy import ndimage
 
 from uadcli import device
 from uadcli.config import DetectConfig
-from uadcli.reconstruction import weights
 from uadcli.run.development import Case, cases
 from uadcli.run.gate import brain_slices, fit_gates, vectors
 from uadcli.run.prepare import prepare_cached
@@ -52,16 +52,20 @@ def main() -> None:
     parser.add_argument("--weights")
     arguments = parser.parse_args()
     device.bound_threads(None)
-    model = weights.load(*weights.find(arguments.weights)).model
+    loaded = models(arguments.weights)
     every = cases(arguments.data)
     training, held_out = ([c for c in every if c.part == part] for part in ("train", "val"))
-    gates = fit_gates(model, training, held_out, arguments.cache, CONFIG)
+    gates: dict[str, Gate] = {}
+    for contrast, one in loaded.items():
+        own = ([c for c in part if c.contrast == contrast] for part in (training, held_out))
+        gates |= fit_gates(one.model, *own, arguments.cache, CONFIG)
     found: dict[tuple[str, str], list[float]] = {}
 
     def note(contrast: str, name: str, x: np.ndarray) -> None:
         x = np.ascontiguousarray(x, dtype=np.float32)
         slices = brain_slices(x > 0)
         one: Gate = gates[contrast]
+        model = loaded[contrast].model
         value = distance(one.mean, one.whitening, (vectors(model, x, slices), slices)) if len(slices) else None
         found.setdefault((contrast, name), []).append(np.inf if value is None else value)
 
@@ -75,7 +79,7 @@ def main() -> None:
                 note(contrast, f"{case.contrast} taken for {contrast}", x)
         if case.part == "val":
             rng = np.random.default_rng(int(case.scan.stat().st_size))
-            for name, other in wrong(x, prepared.mask, rng):
+            for name, other in wrong(x, prepared.mask, rng) if case.contrast in gates else ():
                 note(case.contrast, name, other)
     print("| gate | input | scans | distance / limit, median | range | beyond |\n|---|---|---|---|---|---|")
     for contrast, one in gates.items():

@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path)
     parser.add_argument("--only", default="", help="ways whose name has this in it")
     arguments = parser.parse_args()
-    loaded = weights.load(*weights.find(arguments.weights))
+    loaded = weights.load(*weights.find(arguments.weights, arguments.contrast))
     chosen = [c for c in cases(arguments.data) if c.contrast == arguments.contrast]
     dev = [c for c in chosen if c.part == "dev" and c.source == "tcga_lgg"]
     scans = {

@@ -14,7 +14,7 @@ from uadcli.config import SiameseConfig, to_dict
 from uadcli.console import Reporter
 from uadcli.errors import UadError
 from uadcli.run import checkpoint
-from uadcli.run.examples import Example, ExampleMaker
+from uadcli.run.examples import Example, ExampleMaker, Healthy
 from uadcli.run.siamese import SiameseTrainer, fit
 from uadcli.scoring.siamese import SiameseUNet, places, siamese_score, smooth_along_slices, with_neighbours
 
@@ -133,6 +133,20 @@ def test_training_learns_to_find_what_was_pasted() -> None:
     one = pool[0]
     result = siamese_score(trainer.model, one.image / np.float32(255), one.recon / np.float32(255), np.arange(5))
     assert result[one.truth].mean() > 3 * result[one.brain & ~one.truth].mean()
+
+
+def test_examples_are_of_the_contrasts_asked_for() -> None:
+    mask = np.ones((8, 8, 4), dtype=bool)
+    scans = [Healthy(mask.astype(np.float32), mask, np.arange(4), kind) for kind in ("T1w", "FLAIR")]
+    rng = np.random.default_rng(0)
+
+    def kinds(*contrasts: str) -> set[str]:
+        maker = ExampleMaker(scans, [], None, 0, contrasts=contrasts)  # type: ignore[arg-type]
+        return {maker._healthy(rng).kind for _ in range(60)}
+
+    assert kinds("T1w") == {"T1w"}
+    assert kinds("FLAIR", "T2w") == {"FLAIR", "T2w"}
+    assert kinds("T1w", "FLAIR", "T2w") == {"T1w", "FLAIR", "T2w"}
 
 
 class Spots(ExampleMaker):

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from uadcli.config import ModelConfig, PreprocessConfig, TrainConfig, TrainingConfig, training_preset
 from uadcli.console import Reporter
-from uadcli.errors import InputError, UadError
+from uadcli.errors import InputError, UadError, UsageError
 from uadcli.reconstruction.augment import augment, blur, ghost, synthetic_lesions
 from uadcli.reconstruction.noise import NoiseBank, SharedNoise, simplex_noise
 from uadcli.run import checkpoint
@@ -66,6 +66,22 @@ def test_ten_steps_are_five_and_five(slices: SliceSet, tiny: ModelConfig, tmp_pa
     assert same(whole.average.state_dict(), again.average.state_dict())
     assert same(whole.state(), again.state())
     assert torch.equal(slices.draw(9, whole.generator), slices.draw(9, again.generator))
+
+
+def test_slices_for_some_contrasts_alone(slices: SliceSet) -> None:
+    """T1w slices, code 0, and FLAIR ones, code 1; without T1w among the contrasts, every T1w slice is turned."""
+    index, generator = torch.arange(20), torch.Generator().manual_seed(0)
+    only_t1 = slices.only(("T1w",))
+    assert len(only_t1.slices) == 20
+    assert torch.equal(only_t1.batch(index, generator), only_t1.at(index))
+    others = slices.only(("FLAIR", "T2w"))
+    assert len(others.slices) == len(slices.slices)
+    turned = (others.batch(torch.arange(40), generator) != others.at(torch.arange(40))).flatten(1).any(1)
+    assert torch.equal(turned, others.contrast == 0)
+    assert slices.only(("T1w", "FLAIR", "T2w")).made == pytest.approx(slices.made)
+    assert slices.only(("T1w", "FLAIR")).made == pytest.approx((0, slices.made[1]))
+    with pytest.raises(UsageError, match="no slices for T1w"):
+        SliceSet(slices.slices, torch.ones(40)).only(("T1w",))
 
 
 def test_fit_writes_log_and_checkpoint_and_goes_on(slices: SliceSet, tiny: ModelConfig, tmp_path: Path) -> None:

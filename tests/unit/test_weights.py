@@ -92,6 +92,18 @@ def test_finding(saved: tuple[Path, str], tmp_path: Path) -> None:
         weights.find("q")
 
 
+def test_a_registry_keeps_the_models_that_a_contrast_gets(tmp_path: Path) -> None:
+    def entry(name: str, *contrasts: str) -> registry.Entry:
+        return registry.Entry(name, f"{name}.safetensors", "0" * 64, contrasts)
+
+    old, t1, others = entry("old", "T1w", "T2w", "FLAIR"), entry("t1", "T1w"), entry("others", "T2w", "FLAIR")
+    assert registry.needed([t1, old]) == [t1, old]
+    assert registry.needed([others, t1, old]) == [others, t1]
+    registry.write(tmp_path, others, t1, comment="# two\n\n")
+    assert registry.read(tmp_path) == [others, t1]
+    assert (tmp_path / registry.FILE).read_text().startswith("# two\n\n[[model]]")
+
+
 def test_what_comes_along_is_sound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("UAD_WEIGHTS_DIR", raising=False)
     entries = registry.bundled()

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,9 +85,18 @@ def read_one(place: Path, hint: str) -> Entry:
     return entries[0]
 
 
-def write(place: Path, entry: Entry, comment: str = "") -> None:
-    """Write the registry of a folder with one model."""
-    write_text(place / FILE, comment + as_toml(entry))
+def write(place: Path, *entries: Entry, comment: str = "") -> None:
+    """Write the registry of a folder."""
+    write_text(place / FILE, comment + "\n".join(as_toml(entry) for entry in entries))
+
+
+def needed(entries: Sequence[Entry]) -> list[Entry]:
+    """Those of the entries that some contrast gets by default: it gets the first that covers it."""
+    first: dict[str, Entry] = {}
+    for entry in entries:
+        for contrast in entry.contrasts:
+            first.setdefault(contrast, entry)
+    return [entry for entry in entries if entry in first.values()]
 
 
 def as_toml(entry: Entry) -> str:

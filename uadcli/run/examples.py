@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -88,22 +89,32 @@ def load_labels(files: list[Path], cache: Path) -> list[NDArray[np.int16]]:
 
 
 class ExampleMaker:
-    """Makes numbered cases: a healthy volume of some origin, lesions, the scanner's ways, scaling, reconstruction."""
+    """Makes numbered cases: a healthy volume of some origin, lesions, the scanner's ways, scaling, reconstruction.
+
+    They are of the given contrasts alone.
+    """
 
     def __init__(
-        self, healthy: list[Healthy], labels: list[NDArray[np.int16]], model: Weights, seed: int, device: str = "cpu"
+        self,
+        healthy: list[Healthy],
+        labels: list[NDArray[np.int16]],
+        model: Weights,
+        seed: int,
+        device: str = "cpu",
+        contrasts: Collection[str] = CONTRASTS,
     ) -> None:
-        self.device = device
+        self.device, self.contrasts = device, contrasts
         self.real = {kind: [h for h in healthy if h.kind == kind] for kind in CONTRASTS}
         self.labels, self.model, self.seed = labels, model, seed
 
     def _healthy(self, rng: np.random.Generator) -> Healthy:
         have = {kind: bool(scans) for kind, scans in self.real.items()} | {"labels": bool(self.labels)}
-        kinds = [k for k in SHARES if have[k.split()[0]]]
+        wanted = {*self.contrasts, "labels"}
+        kinds = [k for k in SHARES if have[k.split()[0]] and k.split()[-1] in wanted]
         share = np.array([SHARES[k] for k in kinds])
         origin = str(rng.choice(kinds, p=share / share.sum()))
         if origin == "labels":
-            kind = str(rng.choice(LABEL_KINDS))
+            kind = str(rng.choice([k for k in LABEL_KINDS if k in self.contrasts]))
             data = from_labels(self.labels[rng.integers(len(self.labels))], kind, rng)
             mask = data > EMPTY
             return Healthy(data, mask, np.flatnonzero(mask.sum(axis=(0, 1)) >= MIN_BRAIN_PIXELS), kind)

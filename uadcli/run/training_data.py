@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from uadcli.config import PreprocessConfig
+from uadcli.errors import UsageError
 from uadcli.imaging.geometry import Array, resample
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE, to_slices
 from uadcli.imaging.volume import read_scan
@@ -26,14 +28,34 @@ LESION_MARGIN_SLICES = 3  # 6 mm: thick slices smear a lesion into the slices be
 
 @dataclass(frozen=True)
 class SliceSet:
-    """Slices (N, 96, 96) as uint8 (0..255 for 0..1) and their contrasts (N,) as indices of `CODES`."""
+    """Slices (N, 96, 96) as uint8 (0..255 for 0..1) and their contrasts (N,) as indices of `CODES`.
+
+    `made` are the shares of the T1w slices of a batch that are turned into T2w and into FLAIR.
+    """
 
     slices: Tensor
     contrast: Tensor
+    made: tuple[float, float] = (MADE_T2, MADE_FLAIR)
 
     def to(self, device: torch.device) -> SliceSet:
         """The same on a device: all slices, one byte a pixel."""
-        return SliceSet(self.slices.to(device), self.contrast.to(device))
+        return SliceSet(self.slices.to(device), self.contrast.to(device), self.made)
+
+    def only(self, contrasts: Collection[str]) -> SliceSet:
+        """What a network for some of the contrasts trains on: without T1w among them, all T1w slices are turned.
+
+        Raises `UsageError` for contrasts that these slices cannot give.
+        """
+        made = [share * (kind in contrasts) for kind, share in (("T2w", MADE_T2), ("FLAIR", MADE_FLAIR))]
+        if "T1w" not in contrasts:
+            made = [share / (sum(made) or 1) for share in made]
+        wanted = [CODES.index(one) for one in contrasts]
+        if sum(made):
+            wanted.append(0)
+        keep = torch.isin(self.contrast, torch.tensor(wanted))
+        if not keep.any():
+            raise UsageError(f"there are no slices for {', '.join(contrasts)}")
+        return SliceSet(self.slices[keep], self.contrast[keep], (made[0], made[1]))
 
     def at(self, index: Tensor) -> Tensor:
         """Slices (B, 1, 96, 96) in [0, 1], as they are."""
@@ -61,7 +83,8 @@ class SliceSet:
         x = self.at(index)
         pick = torch.rand(len(index), generator=generator)
         real_t1 = self.contrast[index] == 0
-        for kind, low, high in (("T2w", 0.0, MADE_T2), ("FLAIR", MADE_T2, MADE_T2 + MADE_FLAIR)):
+        as_t2, as_flair = self.made
+        for kind, low, high in (("T2w", 0.0, as_t2), ("FLAIR", as_t2, as_t2 + as_flair)):
             chosen = real_t1 & (pick >= low) & (pick < high)
             if chosen.any():
                 x[chosen] = from_t1(x[chosen], kind, generator)
