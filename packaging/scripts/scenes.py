@@ -9,16 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 
 from uadcli.config import CONTRASTS, DetectConfig
-from uadcli.imaging import geometry
-from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
 from uadcli.imaging.volume import Scan, read_scan
 from uadcli.reconstruction import weights
 from uadcli.reconstruction.weights import Weights
 from uadcli.run.development import cases
+from uadcli.run.lesion_set import load_shape
 from uadcli.run.prepare import Prepared, prepare_cached
 from uadcli.run.score import find, flagged_ml
 from uadcli.run.write import to_native
@@ -87,10 +85,7 @@ def scenes(data: Path, cache: Path, count: int | None = None) -> Iterator[Scene]
 
 def synthetic(prepared: Prepared, x: np.ndarray, shape_file: Path, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
     """Paste a stroke shape (MNI space) into a scaled scan, brighter or darker by 20 to 60 %; None if too small."""
-    image = nib.load(shape_file)
-    shape = geometry.resample(
-        (np.asarray(image.dataobj) > 0).astype(np.float32), image.affine, GRID_SHAPE, GRID_AFFINE, antialias=True
-    )
+    shape = load_shape(shape_file)
     truth = (shape >= 0.5) & prepared.mask
     if truth.sum() < 20:
         return None

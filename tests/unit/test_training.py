@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -16,11 +17,12 @@ from safetensors.torch import load_file
 from uadcli.config import ModelConfig, PreprocessConfig, TrainConfig, TrainingConfig, training_preset
 from uadcli.console import Reporter
 from uadcli.errors import InputError, UadError, UsageError
+from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.reconstruction.augment import augment, blur, ghost, synthetic_lesions
 from uadcli.reconstruction.noise import NoiseBank, SharedNoise, simplex_noise
 from uadcli.run import checkpoint
 from uadcli.run.examples import Healthy
-from uadcli.run.lesion_set import lesion_set
+from uadcli.run.lesion_set import lesion_set, load_shapes
 from uadcli.run.loop import Judgement
 from uadcli.run.train import Trainer, fit
 from uadcli.run.training_data import SliceSet, from_t1
@@ -296,6 +298,25 @@ def test_the_set_of_lesions_is_fixed_and_known_and_in_the_brain() -> None:
     ill = one.truth.any(axis=(1, 2))
     assert 4 <= ill.sum() <= 8
     assert lesion_set([replace(volumes[0], usable=np.array([0, 1]))], PreprocessConfig()) is None
+
+
+def test_lesions_of_given_shapes(tmp_path: Path) -> None:
+    """A box in MNI space, as a mask of 1 mm, is where the lesions of the set are."""
+    mask = np.zeros((192, 192, 160), dtype=np.uint8)
+    mask[80:100, 90:110, 76:96] = 1
+    fine = GRID_AFFINE @ np.diag([0.5, 0.5, 0.5, 1.0])
+    fine[:3, 3] = GRID_AFFINE[:3, 3] - 0.5
+    nib.Nifti1Image(mask, fine).to_filename(tmp_path / "box.nii.gz")
+    shapes = load_shapes(tmp_path)
+    found = lesion_set([head(0), head(1)], PreprocessConfig(), shapes)
+    assert found is not None
+    assert found.truth.any()
+    where = np.argwhere(found.truth.any(axis=0))  # rows are y, columns x
+    assert (where.min(axis=0) >= (45, 40)).all()
+    assert (where.max(axis=0) < (55, 50)).all()
+    assert load_shapes(Path()) == []
+    with pytest.raises(InputError, match="no lesion masks"):
+        load_shapes(tmp_path / "nothing")
 
 
 def test_what_removes_lesions_is_judged_better_than_what_copies_them(

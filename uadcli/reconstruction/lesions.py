@@ -1,12 +1,14 @@
 """Synthetic lesions in healthy volumes, with their exact truth: what a supervised score learns from.
 
 The variety of shape, texture, sign and edge follows the idea of DISYRE (Naval Marimont et al.): none of it is fitted to
-a real lesion, and no lesion shape of any data set is used. All lengths are in voxels of 2 mm.
+a real lesion, and no lesion shape of any data set is used, unless one is given (`paste_shape`). All lengths are in
+voxels of 2 mm.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -58,10 +60,29 @@ def _foreign_texture(old: Array, inside: Mask, rng: Random) -> Array:
     return np.where(valid, turned - mean, 0).astype(np.float32)
 
 
-def _one(x: Array, mask: Mask, middle: NDArray[np.int64], axis: float, kind: str, rng: Random) -> tuple[Array, Mask]:
-    """The volume with one lesion about the voxel `middle`, and where it is; see `paste_lesions`."""
-    from scipy import ndimage
+@dataclass(frozen=True)
+class _Form:
+    """Where a lesion is: a box of the volume, its weight there (0 to 1), and how far a voxel is from its middle.
 
+    `distance` is 0 in the middle and 1 on the rim, `bend` a smooth field of the size of the lesion, `axis` its longest
+    half-axis. `tissue` (the box) is what it grows in, perhaps already pushed aside by it.
+    """
+
+    box: tuple[slice, ...]
+    tissue: Array
+    inside: Mask
+    weight: Array
+    distance: Array
+    bend: Array
+    axis: float
+
+
+def _bend(shape: tuple[int, ...], axis: float, rng: Random) -> Array:
+    return smooth_noise(shape, max(2.0, axis * 0.5), rng) + 0.5 * smooth_noise(shape, max(1.5, axis * 0.2), rng)
+
+
+def _ellipsoid(x: Array, mask: Mask, middle: NDArray[np.int64], axis: float, rng: Random) -> _Form:
+    """A bent ellipsoid about the voxel `middle`, from a clear border to none."""
     reach = math.ceil(2.2 * axis) + 2
     box = tuple(slice(max(0, int(m) - reach), int(m) + reach + 1) for m in middle)
     old, inside = x[box], mask[box]
@@ -75,11 +96,33 @@ def _one(x: Array, mask: Mask, middle: NDArray[np.int64], axis: float, kind: str
         old = np.where(inside, _pushed(old, offset, axis, rng), old)
     turned = np.tensordot(_rotation(rng), offset, 1) / axes[:, None, None, None]
     distance = np.sqrt((turned**2).sum(axis=0)).astype(np.float32)
-    bend = smooth_noise(shape, max(2.0, axis * 0.5), rng) + 0.5 * smooth_noise(shape, max(1.5, axis * 0.2), rng)
+    bend = _bend(shape, axis, rng)
     form = 1 - distance + rng.uniform(0.05, 0.4) * bend
-    edge = min(_log_uniform(0.15, 6.0, rng), 0.35 * axis)  # in voxels: from a clear border to none
+    edge = min(_log_uniform(0.15, 6.0, rng), 0.35 * axis)  # in voxels
     weight = 1 / (1 + np.exp(-np.clip(form * axis / edge, -30, 30)))
     weight = weight * inside * (distance < 2.1)
+    return _Form(box, old, inside, weight, distance, bend, axis)
+
+
+def _given(x: Array, mask: Mask, shape: Array, rng: Random) -> _Form:
+    """A lesion of a given shape (X, Y, Z), 0 to 1, where it lies."""
+    from scipy import ndimage
+
+    core = shape >= 0.5
+    box = tuple(slice(max(0, int(i.min()) - 2), int(i.max()) + 3) for i in np.nonzero(core))
+    core = core[box]
+    depth = np.where(core, ndimage.distance_transform_edt(core), -ndimage.distance_transform_edt(~core))
+    axis = float(depth.max())
+    distance = np.maximum(1 - depth / axis, 0).astype(np.float32)
+    inside = mask[box]
+    return _Form(box, x[box], inside, shape[box] * inside, distance, _bend(core.shape, axis, rng), axis)
+
+
+def _filled(x: Array, form: _Form, kind: str, rng: Random) -> tuple[Array, Mask]:
+    """The volume with a lesion of a form, and where it can be seen; see `paste_lesions`."""
+    from scipy import ndimage
+
+    old, inside, weight, distance = form.tissue, form.inside, form.weight, form.distance
     values = old[inside & (distance < 1.6)]
     if rng.random() < 0.5 and len(values):  # grows within one tissue and spares the others
         tissue, width = float(rng.choice(values)), rng.uniform(0.1, 0.3)
@@ -94,16 +137,16 @@ def _one(x: Array, mask: Mask, middle: NDArray[np.int64], axis: float, kind: str
         new = new + rng.uniform(0.3, 1.0) * _foreign_texture(old, inside, rng)
     else:
         new = new + rng.uniform(0.3, 1.0) * (old - ndimage.gaussian_filter(old, 1.0))  # its grain stays
-    if axis > 4 and rng.random() < 0.45:  # a core of another intensity: necrosis, cyst or bleeding
-        form_core = rng.uniform(0.25, 0.85) - distance + rng.uniform(0.0, 0.25) * bend
-        part = 1 / (1 + np.exp(-np.clip(form_core * axis * 2, -30, 30)))
+    if form.axis > 4 and rng.random() < 0.45:  # a core of another intensity: necrosis, cyst or bleeding
+        form_core = rng.uniform(0.25, 0.85) - distance + rng.uniform(0.0, 0.25) * form.bend
+        part = 1 / (1 + np.exp(-np.clip(form_core * form.axis * 2, -30, 30)))
         new = new + part * (rng.uniform(0.0, 1.0) - new)
-    new = new + rng.uniform(0.0, 0.2) * smooth_noise(shape, _log_uniform(1.2, 5.0, rng), rng)
+    new = new + rng.uniform(0.0, 0.2) * smooth_noise(old.shape, _log_uniform(1.2, 5.0, rng), rng)
     result, truth = x.copy(), np.zeros(x.shape, dtype=bool)
-    result[box] = old + weight * (np.clip(new, 0, 1.3) - old)
-    part = weight > 0.5
-    if part.any() and np.median(np.abs(result[box] - old)[part]) > VISIBLE:
-        truth[box] = part  # all of it, with a core that happens to look like tissue
+    result[form.box] = old + weight * (np.clip(new, 0, 1.3) - old)
+    ill = weight > 0.5
+    if ill.any() and np.median(np.abs(result[form.box] - old)[ill]) > VISIBLE:
+        truth[form.box] = ill  # all of it, with a core that happens to look like tissue
     return result, truth
 
 
@@ -128,9 +171,19 @@ def paste_lesions(x: Array, mask: Mask, kind: str, rng: Random, allowed: Mask | 
         axis = _log_uniform(*axes, rng)
         if axis > 5:  # a mass in the middle of tissue more often than on the rim
             middle = (0.75 * middle + 0.25 * places.mean(axis=0)).astype(np.int64)
-        result, new = _one(result, mask, middle, axis, kind, rng)
+        result, new = _filled(result, _ellipsoid(result, mask, middle, axis, rng), kind, rng)
         truth |= new
     return result, truth
+
+
+def paste_shape(x: Array, mask: Mask, shape: Array, kind: str, rng: Random) -> tuple[Array, Mask]:
+    """Paste one lesion of a given shape (X, Y, Z), 0 to 1, where that lies; returns as `paste_lesions`.
+
+    Its texture, sign and change are drawn as for the others. A shape with nothing of at least 0.5 changes nothing.
+    """
+    if not (shape >= 0.5).any():
+        return x, np.zeros(x.shape, dtype=bool)
+    return _filled(x, _given(x, mask, shape, rng), kind, rng)
 
 
 def degrade(x: Array, mask: Mask, rng: Random) -> tuple[Array, Mask]:

@@ -1,22 +1,25 @@
 """A fixed set of synthetic lesions in healthy scans, on which the checkpoint of a reconstruction is chosen.
 
 The error on healthy slices alone prefers a model that copies lesions, too (method 11.3). Nothing here is fitted to a
-real lesion, and the scans are those held out for validation.
+real lesion, and the scans are those held out for validation. Shapes are made up, or those of a folder of masks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from uadcli.config import PreprocessConfig
-from uadcli.imaging import intensity
-from uadcli.imaging.slices import to_slices
-from uadcli.reconstruction.lesions import paste_lesions
+from uadcli.errors import InputError
+from uadcli.imaging import geometry, intensity
+from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE, to_slices
+from uadcli.imaging.volume import read_scan
+from uadcli.reconstruction.lesions import Array, paste_lesions, paste_shape
 
 if TYPE_CHECKING:
     from uadcli.run.examples import Healthy
@@ -34,24 +37,46 @@ class LesionSet:
     brain: NDArray[np.bool_]
 
 
-def lesion_set(healthy: Sequence[Healthy], config: PreprocessConfig) -> LesionSet | None:
+def load_shape(file: Path) -> Array:
+    """A lesion mask in MNI space on the model's grid (96, 96, 80), 0 to 1. Raises `InputError`."""
+    one = read_scan(file, allow_empty=True).volume
+    binary = (one.data > 0).astype(np.float32)
+    return geometry.resample(binary, one.affine, GRID_SHAPE, GRID_AFFINE, antialias=True)
+
+
+def load_shapes(folder: Path) -> list[Array]:
+    """The lesion masks of a folder, all in MNI space; none if no folder is named.
+
+    Raises `InputError` if there is no mask, or one cannot be read.
+    """
+    files = sorted(folder.glob("*.nii*")) if folder.name else []
+    if folder.name and not files:
+        raise InputError("holds no lesion masks", path=folder, hint="Mend the setting lesion_shapes, or leave it out.")
+    return [load_shape(file) for file in files]
+
+
+def lesion_set(healthy: Sequence[Healthy], config: PreprocessConfig, shapes: Sequence[Array] = ()) -> LesionSet | None:
     """Paste lesions into up to eight volumes, evenly chosen, and take six slices of each; always the same ones.
 
+    With `shapes` on the model's grid, each volume gets one of them; else one to several made-up ones.
     Half the slices of a volume hold a lesion where that is possible. None if no volume has room for a lesion.
     """
     chosen = [healthy[i] for i in sorted({round(i) for i in np.linspace(0, len(healthy) - 1, VOLUMES)})]
-    parts = [part for number, one in enumerate(chosen) if (part := _pasted(one, number, config)) is not None]
+    parts = [part for number, one in enumerate(chosen) if (part := _pasted(one, number, config, shapes)) is not None]
     if not parts:
         return None
     return LesionSet(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("slices", "truth", "brain")))
 
 
-def _pasted(one: Healthy, number: int, config: PreprocessConfig) -> LesionSet | None:
+def _pasted(one: Healthy, number: int, config: PreprocessConfig, shapes: Sequence[Array]) -> LesionSet | None:
     rng = np.random.default_rng([SEED, number])
     allowed = np.zeros_like(one.mask)
     allowed[:, :, one.usable] = True
     for _ in range(TRIES):
-        x, truth = paste_lesions(one.data, one.mask, one.kind, rng, allowed)
+        if shapes:
+            x, truth = paste_shape(one.data, one.mask, shapes[int(rng.integers(len(shapes)))], one.kind, rng)
+        else:
+            x, truth = paste_lesions(one.data, one.mask, one.kind, rng, allowed)
         truth &= one.mask & allowed
         if truth.any():
             break

@@ -48,7 +48,7 @@ def resume(
     Raises `InputError` if there is no run, or it has too few scans."""
     from uadcli.run import checkpoint, examples, processes, progress, siamese
     from uadcli.run import train as reconstruction
-    from uadcli.run.lesion_set import lesion_set
+    from uadcli.run.lesion_set import lesion_set, load_shapes
     from uadcli.run.training_data import load_slices
 
     cases = usable_cases(out)
@@ -59,7 +59,7 @@ def resume(
     slices = {part: load_slices(chosen, out / "cache", config.preprocess) for part, chosen in parts.items()}
     reporter.info(f"{len(slices['train'].slices)} slices to train on, {len(slices['val'].slices)} for validation")
     held_out = examples.load_healthy(parts["val"], out / "cache", config.preprocess)
-    lesions = lesion_set(held_out, config.preprocess)
+    lesions = lesion_set(held_out, config.preprocess, load_shapes(Path(config.lesion_shapes)))
     if lesions is None:
         reporter.warn("no validation scan has room for a synthetic lesion: the last checkpoint is taken, not the best")
     config = bounded(config, len(slices["train"].slices))
