@@ -1,8 +1,9 @@
 """What smoothing and a healthy reference do for the scores: a trial on the dev cases and the healthy validation scans.
 
-    python packaging/scripts/trial_post.py DATA [--weights FILE] [--contrast T1w] [--store FOLDER]
+    python packaging/scripts/trial_post.py DATA [--weights FILE] [--contrast T1w] [--store FOLDER] [--synthetic]
 
-For each way to treat a score: mean AUPRC on the glioma dev cases on the model's grid; Dice there at several rates of
+For each way to treat a score: mean AUPRC on the glioma dev cases on the model's grid, or with --synthetic on stroke
+shapes pasted into the healthy part of the validation scans, six into each; Dice there at several rates of
 false positives among the healthy voxels of the validation scans; the median ml flagged in these, each at the 99.5th
 percentile of the other four fifths; and the median ml flagged in healthy scans of other scanners at the same rates.
 "z" is the deviation from the healthy mean at the same place of the template, in healthy standard deviations, both
@@ -22,11 +23,14 @@ import numpy as np
 from scenes import CONFIG, flagged
 from scipy import ndimage
 
+from uadcli.imaging import intensity
 from uadcli.reconstruction import weights
+from uadcli.reconstruction.lesions import paste_shape
 from uadcli.reconstruction.weights import Weights
 from uadcli.run.calibrate import healthy_part
 from uadcli.run.dataset import Case
 from uadcli.run.development import cases
+from uadcli.run.lesion_set import load_shape
 from uadcli.run.prepare import Prepared, prepare_cached
 from uadcli.run.score import find, probability, reconstruct
 from uadcli.run.training_data import lesions_on_grid
@@ -36,8 +40,8 @@ from uadcli.scoring.metrics import average_precision, dice
 from uadcli.scoring.residual import anomaly_score, median_filter
 from uadcli.scoring.siamese import smooth_along_slices
 
-FOLDS = 5
-POWERS = (0.1, 0.2, 0.4, 0.7)
+FOLDS, PASTED = 5, 6
+POWERS = (0.1, 0.2, 0.4, 0.7, 1.0)
 RATES = (0.005, 0.001, 0.0005, 0.0002)
 Map = np.ndarray
 
@@ -52,6 +56,7 @@ class Scan:
     x: Map
     recon: Map
     p: Map
+    counts: Map | None = None  # the voxels that are judged, else all
 
 
 def load(case: Case, loaded: Weights, cache: Path, store: Path | None) -> Scan:
@@ -68,6 +73,24 @@ def load(case: Case, loaded: Weights, cache: Path, store: Path | None) -> Scan:
         kept.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(kept, recon=recon, p=p)
     return Scan(case, prepared, part, x, recon, p)
+
+
+def with_lesions(case: Case, loaded: Weights, cache: Path, shapes: list[Path]) -> list[Scan]:
+    """A validation scan with a stroke shape in its healthy part, several times."""
+    prepared, result = prepare_cached(case.scan, CONFIG.preprocess, cache), list[Scan]()
+    counts, rng = healthy_part(case, prepared), np.random.default_rng([7, int(case.scan.stat().st_size)])
+    while len(result) < PASTED:
+        shape = load_shape(shapes[int(rng.integers(len(shapes)))])
+        healthy = prepared.scaled(CONFIG.preprocess)
+        x, truth = paste_shape(healthy, prepared.mask, shape, case.contrast, rng)
+        truth &= counts
+        if truth.sum() < 20:
+            continue
+        x = intensity.scale(x, prepared.mask, CONFIG.preprocess)
+        recon = reconstruct(loaded, x, prepared.mask, CONFIG.reconstruction)
+        p = probability(loaded, x, recon, prepared.mask, CONFIG)
+        result.append(Scan(case, prepared, truth, x, recon, p, counts))
+    return result
 
 
 def fused(scan: Scan, kind: str, power: float, smooth: bool) -> Map:
@@ -111,11 +134,16 @@ def against(own: Map, known: tuple[Map, Map], mask: Map) -> Map:
 Scored = list[tuple[Scan, Map]]
 
 
+def judged(scan: Scan, values: Map) -> tuple[Map, Map]:
+    """Map and truth where they count."""
+    return (values, scan.part) if scan.counts is None else (values[scan.counts], scan.part[scan.counts])
+
+
 def figures(dev: Scored, val: Scored, others: Scored) -> str:
     """The cells of a row."""
-    auprc = np.mean([average_precision(m, s.part) for s, m in dev])
+    auprc = np.mean([average_precision(*judged(s, m)) for s, m in dev])
     limits = [healthy_quantile([(m, s.part) for s, m in val], 1 - rate) for rate in RATES]
-    overlaps = [np.mean([dice(find(m, one, s.prepared, CONFIG)[0] > 0, s.part) for s, m in dev]) for one in limits]
+    overlaps = [np.mean([dice(*judged(s, find(m, one, s.prepared, CONFIG)[0] > 0)) for s, m in dev]) for one in limits]
     own = []
     for i, (scan, values) in enumerate(val):
         limit = healthy_quantile([(m, s.part) for j, (s, m) in enumerate(val) if j % FOLDS != i % FOLDS])
@@ -132,11 +160,12 @@ def main() -> None:
     parser.add_argument("--contrast", default="T1w")
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     parser.add_argument("--store", type=Path)
+    parser.add_argument("--synthetic", action="store_true")
     parser.add_argument("--only", default="", help="ways whose name has this in it")
     arguments = parser.parse_args()
     loaded = weights.load(*weights.find(arguments.weights, arguments.contrast))
     chosen = [c for c in cases(arguments.data) if c.contrast == arguments.contrast]
-    dev = [c for c in chosen if c.part == "dev" and c.source == "tcga_lgg"]
+    dev = [c for c in chosen if c.part == "dev" and c.source == "tcga_lgg" and not arguments.synthetic]
     scans = {
         part: [load(c, loaded, arguments.cache, arguments.store) for c in group]
         for part, group in {
@@ -145,6 +174,10 @@ def main() -> None:
             "others": [c for c in chosen if c.part == "healthy"],
         }.items()
     }
+    if arguments.synthetic:
+        shapes = sorted((arguments.data / "lesion_shapes").glob("*.nii.gz"))
+        held_out = [c for c in chosen if c.part == "val"]
+        scans["dev"] = [s for c in held_out for s in with_lesions(c, loaded, arguments.cache, shapes)]
     rates = " / ".join(f"{rate:g}" for rate in RATES)
     print(f"{arguments.contrast}: {', '.join(f'{len(group)} {part}' for part, group in scans.items())}\n")
     print(f"| score | AUPRC | Dice at {rates} | val ml | others' ml at {rates} |")
