@@ -2,9 +2,10 @@
 
     python packaging/scripts/export_default.py DATA --name NAME --contrasts T1w --model FILE --siamese RUN/last.pt
 
-`--model` is a checkpoint, or a weight file whose network stays as it is. Thresholds come from the healthy validation
-scans alone (IXI val; tumour-free slices of TCGA-LGG train patients that were held out of training); T2w has no healthy
-cohort and takes the threshold of FLAIR, which the card says; for the same reason it gets no out-of-distribution gate.
+`--model` and `--siamese` are checkpoints, or weight files whose networks stay as they are. Thresholds come from the
+healthy validation scans alone (IXI val; tumour-free slices of TCGA-LGG train patients that were held out of training);
+T2w has no healthy cohort and takes the threshold of FLAIR, which the card says; for the same reason it gets no
+out-of-distribution gate.
 The new model comes first in the registry; those that no contrast gets any more are left out there.
 """
 
@@ -34,15 +35,10 @@ HEALTHY = {
     "FLAIR": "FLAIR tumour-free slices of 6 TCGA-LGG patients held out of training",
     "T2w": "T2w has no healthy cohort and takes the FLAIR threshold",
 }
-TRAINING = {
-    "T1w": "T1w: 60 IXI scans (CC BY-SA 3.0)",
-    "FLAIR": "FLAIR: tumour-free slices of 20 TCGA-LGG patients (CC BY 3.0; chosen with masks of Buda 2019, CC BY-NC-"
-    "SA 4.0), and made from IXI T1w",
-    "T2w": "T2w: made from IXI T1w",
-}
-OF_SCORE = (
-    "The score network also on contrasts made from 20 SynthSeg head label maps (Apache-2.0); its lesions are synthetic."
-    " Both networks went on from one that was trained on T1w, T2w and FLAIR together"
+TRAINING = (
+    "T1w: 60 IXI scans (CC BY-SA 3.0). FLAIR: tumour-free slices of 20 TCGA-LGG patients (CC BY 3.0; chosen with "
+    "masks of Buda 2019, CC BY-NC-SA 4.0), and made from IXI T1w. T2w: made from IXI T1w. The score network also on "
+    "all contrasts made from 20 SynthSeg head label maps (Apache-2.0); its lesions are synthetic"
 )
 
 
@@ -52,7 +48,7 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--contrasts", nargs="+", choices=CONTRASTS, default=CONTRASTS)
     parser.add_argument("--model", type=Path, required=True, help="checkpoint or weight file of the reconstruction")
-    parser.add_argument("--siamese", type=Path, required=True, help="checkpoint of the score network")
+    parser.add_argument("--siamese", type=Path, required=True, help="checkpoint or weight file of the score network")
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     parser.add_argument("--out", type=Path, default=Path("weights"))
     arguments = parser.parse_args()
@@ -63,10 +59,18 @@ def main() -> None:
     else:
         trainer = Trainer.load(arguments.model)
         model, steps = trainer.average, trainer.done
-    siamese = SiameseTrainer.load(arguments.siamese)
+    if arguments.siamese.suffix == ".safetensors":
+        given = weights.load(arguments.siamese)
+        score_state, of_score = given.score_state, given.card.siamese
+    else:
+        siamese = SiameseTrainer.load(arguments.siamese)
+        score_state, of_score = siamese.average.state_dict(), to_dict(siamese.config) | {"steps": siamese.done}
     contrasts = tuple(c for c in CONTRASTS if c in arguments.contrasts)
     if "T2w" in contrasts and "FLAIR" not in contrasts:
         parser.error("T2w takes its thresholds from FLAIR")
+    before = registry.read(arguments.out) if (arguments.out / registry.FILE).exists() else []
+    if any(one.name == arguments.name and set(one.contrasts) - set(contrasts) for one in before):
+        parser.error(f"the {arguments.name} that is there covers more contrasts: choose another name")
     card = ModelCard(
         name=arguments.name,
         version=__version__,
@@ -78,14 +82,14 @@ def main() -> None:
         along_slices=ALONG,
         fusion_power=POWER,
         intensity_range="[0, 1]: percentiles 1 and 99 inside the brain mask",
-        training_data=". ".join([*(TRAINING[c] for c in contrasts), OF_SCORE]),
+        training_data=TRAINING + (f". At the end on {' and '.join(contrasts)} alone" if contrasts != CONTRASTS else ""),
         licence="CC BY-SA 3.0 (weights)",
         steps=steps,
-        siamese=to_dict(siamese.config) | {"steps": siamese.done},
+        siamese=of_score,
     )
     file = arguments.out / f"{card.name}.safetensors"
     arguments.out.mkdir(parents=True, exist_ok=True)
-    weights.save(file, model, card, siamese.average.state_dict())
+    weights.save(file, model, card, score_state)
     loaded = weights.load(file)  # calibrate what ships: the float16 weights
     known = [c for c in cases(arguments.data) if c.contrast in contrasts]
     training, validation = ([c for c in known if c.part == part] for part in ("train", "val"))
@@ -96,9 +100,11 @@ def main() -> None:
     gates = fit_gates(loaded.model, training, validation, arguments.cache, DetectConfig().preprocess)
     digest = weights.save(file, loaded.model, card, loaded.score_state, state_of(gates))
     entry = registry.Entry(card.name, file.name, digest, contrasts)
-    before = registry.read(arguments.out) if (arguments.out / registry.FILE).exists() else []
-    others = [one for one in before if one.name != entry.name]
-    registry.write(arguments.out, *registry.needed([entry, *others]), comment=COMMENT)
+    entries = registry.needed([entry, *(one for one in before if one.name != entry.name)])
+    registry.write(arguments.out, *entries, comment=COMMENT)
+    for one in before:
+        if one.name not in {kept.name for kept in entries}:
+            print(f"no contrast gets {one.name} any more: {one.file} and {one.card} can go")
     print({contrast: one.limit for contrast, one in gates.items()})
     print(found.thresholds, file.stat().st_size, digest)
 

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from uadcli.config import CONTRASTS, DetectConfig
+from uadcli.imaging import intensity
 from uadcli.imaging.volume import Scan, read_scan
 from uadcli.reconstruction import weights
+from uadcli.reconstruction.lesions import paste_shape
 from uadcli.reconstruction.weights import Weights
 from uadcli.run.development import cases
 from uadcli.run.lesion_set import load_shape
@@ -92,6 +94,19 @@ def synthetic(prepared: Prepared, x: np.ndarray, shape_file: Path, seed: int) ->
     rng = np.random.default_rng(seed)
     change = rng.uniform(0.2, 0.6) * rng.choice([-1, 1])
     return np.clip(x * (1 + change * shape * prepared.mask), 0, 1).astype(np.float32), truth
+
+
+def with_shape(
+    prepared: Prepared, contrast: str, counts: np.ndarray, data: Path, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """A healthy scan, scaled, with a random stroke shape of which at least 20 voxels lie where it `counts`; the truth
+    there. Sign and texture are drawn as in training, the shape took no part in it."""
+    shapes = sorted((data / "lesion_shapes").glob("*.nii.gz"))
+    while True:
+        shape = load_shape(shapes[int(rng.integers(len(shapes)))])
+        x, truth = paste_shape(prepared.scaled(CONFIG.preprocess), prepared.mask, shape, contrast, rng)
+        if (truth & counts).sum() >= 20:
+            return intensity.scale(x, prepared.mask, CONFIG.preprocess), truth & counts
 
 
 def flagged(values: np.ndarray, limit: float, prepared: Prepared) -> float:

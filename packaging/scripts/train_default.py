@@ -40,6 +40,8 @@ def main() -> None:
     train = load_slices([c for c in found if c.part == "train"], arguments.cache, PreprocessConfig())
     train = train.only(arguments.contrasts)
     held_out = [c for c in found if c.part == "val" and c.contrast in arguments.contrasts]
+    if not held_out:
+        parser.error(f"no healthy {' or '.join(arguments.contrasts)} is held out to validate on")
     validation = load_slices(held_out[:8], arguments.cache, PreprocessConfig())
     flair = int((train.contrast == 1).sum())
     reporter.info(f"{len(train.slices)} training slices ({flair} FLAIR), {len(validation.slices)} for validation")

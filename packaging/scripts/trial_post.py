@@ -3,12 +3,12 @@
     python packaging/scripts/trial_post.py DATA [--weights FILE] [--contrast T1w] [--store FOLDER] [--synthetic]
 
 For each way to treat a score: mean AUPRC on the glioma dev cases on the model's grid, or with --synthetic on stroke
-shapes pasted into the healthy part of the validation scans, six into each; Dice there at several rates of
-false positives among the healthy voxels of the validation scans; the median ml flagged in these, each at the 99.5th
-percentile of the other four fifths; and the median ml flagged in healthy scans of other scanners at the same rates.
-"z" is the deviation from the healthy mean at the same place of the template, in healthy standard deviations, both
-from validation scans smoothed by 4 mm; a validation scan is never held against itself. --store keeps reconstructions
-and probabilities for another run.
+shapes pasted into the healthy part of the validation scans, six into each; Dice there at several rates of false
+positives among the healthy voxels of the validation scans (with --synthetic these are the same scans, without the
+lesions); the median ml flagged in these, each at the 99.5th percentile of the other four fifths; and the median ml
+flagged in healthy scans of other scanners at the same rates. "z" is the deviation from the healthy mean at the same
+place of the template, in healthy standard deviations, both from validation scans smoothed by 4 mm; a validation scan
+is never held against itself. --store keeps reconstructions and probabilities for another run.
 """
 
 from __future__ import annotations
@@ -20,17 +20,14 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from scenes import CONFIG, flagged
+from scenes import CONFIG, flagged, with_shape
 from scipy import ndimage
 
-from uadcli.imaging import intensity
 from uadcli.reconstruction import weights
-from uadcli.reconstruction.lesions import paste_shape
 from uadcli.reconstruction.weights import Weights
 from uadcli.run.calibrate import healthy_part
 from uadcli.run.dataset import Case
 from uadcli.run.development import cases
-from uadcli.run.lesion_set import load_shape
 from uadcli.run.prepare import Prepared, prepare_cached
 from uadcli.run.score import find, probability, reconstruct
 from uadcli.run.training_data import lesions_on_grid
@@ -75,18 +72,12 @@ def load(case: Case, loaded: Weights, cache: Path, store: Path | None) -> Scan:
     return Scan(case, prepared, part, x, recon, p)
 
 
-def with_lesions(case: Case, loaded: Weights, cache: Path, shapes: list[Path]) -> list[Scan]:
-    """A validation scan with a stroke shape in its healthy part, several times."""
+def with_lesions(case: Case, loaded: Weights, data: Path, cache: Path) -> list[Scan]:
+    """A validation scan with a stroke shape in its healthy part, `PASTED` times."""
     prepared, result = prepare_cached(case.scan, CONFIG.preprocess, cache), list[Scan]()
     counts, rng = healthy_part(case, prepared), np.random.default_rng([7, int(case.scan.stat().st_size)])
-    while len(result) < PASTED:
-        shape = load_shape(shapes[int(rng.integers(len(shapes)))])
-        healthy = prepared.scaled(CONFIG.preprocess)
-        x, truth = paste_shape(healthy, prepared.mask, shape, case.contrast, rng)
-        truth &= counts
-        if truth.sum() < 20:
-            continue
-        x = intensity.scale(x, prepared.mask, CONFIG.preprocess)
+    for _ in range(PASTED):
+        x, truth = with_shape(prepared, case.contrast, counts, data, rng)
         recon = reconstruct(loaded, x, prepared.mask, CONFIG.reconstruction)
         p = probability(loaded, x, recon, prepared.mask, CONFIG)
         result.append(Scan(case, prepared, truth, x, recon, p, counts))
@@ -175,9 +166,8 @@ def main() -> None:
         }.items()
     }
     if arguments.synthetic:
-        shapes = sorted((arguments.data / "lesion_shapes").glob("*.nii.gz"))
         held_out = [c for c in chosen if c.part == "val"]
-        scans["dev"] = [s for c in held_out for s in with_lesions(c, loaded, arguments.cache, shapes)]
+        scans["dev"] = [s for c in held_out for s in with_lesions(c, loaded, arguments.data, arguments.cache)]
     rates = " / ".join(f"{rate:g}" for rate in RATES)
     print(f"{arguments.contrast}: {', '.join(f'{len(group)} {part}' for part, group in scans.items())}\n")
     print(f"| score | AUPRC | Dice at {rates} | val ml | others' ml at {rates} |")
@@ -187,8 +177,12 @@ def main() -> None:
         print(f"| {name} | {figures(maps['dev'], maps['val'], maps['others'])}", flush=True)
         healthy = [(m, s.part) for s, m in maps["val"]]
         known = reference(healthy)
-        z = {part: [(s, against(m, known, s.prepared.mask)) for s, m in maps[part]] for part in ("dev", "others")}
         folds = [reference([pair for j, pair in enumerate(healthy) if j % FOLDS != k]) for k in range(FOLDS)]
+        z = {part: [(s, against(m, known, s.prepared.mask)) for s, m in maps[part]] for part in ("dev", "others")}
+        if arguments.synthetic:  # the lesions are in the very scans of the reference
+            z["dev"] = [
+                (s, against(m, folds[i // PASTED % FOLDS], s.prepared.mask)) for i, (s, m) in enumerate(maps["dev"])
+            ]
         z["val"] = [(s, against(m, folds[i % FOLDS], s.prepared.mask)) for i, (s, m) in enumerate(maps["val"])]
         print(f"| {name}, z | {figures(z['dev'], z['val'], z['others'])}", flush=True)
 

@@ -139,10 +139,12 @@ def test_examples_are_of_the_contrasts_asked_for() -> None:
     mask = np.ones((8, 8, 4), dtype=bool)
     scans = [Healthy(mask.astype(np.float32), mask, np.arange(4), kind) for kind in ("T1w", "FLAIR")]
     rng = np.random.default_rng(0)
+    labels = np.zeros((192, 192, 160), dtype=np.int16)
+    labels[70:120, 70:120, 60:100] = 2  # white matter
 
     def kinds(*contrasts: str) -> set[str]:
-        maker = ExampleMaker(scans, [], None, 0, contrasts=contrasts)  # type: ignore[arg-type]
-        return {maker._healthy(rng).kind for _ in range(60)}
+        maker = ExampleMaker(scans, [labels], None, 0, contrasts=contrasts)  # type: ignore[arg-type]
+        return {maker._healthy(rng).kind for _ in range(30)}
 
     assert kinds("T1w") == {"T1w"}
     assert kinds("FLAIR", "T2w") == {"FLAIR", "T2w"}

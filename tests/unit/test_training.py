@@ -22,11 +22,11 @@ from uadcli.reconstruction.augment import augment, blur, ghost, synthetic_lesion
 from uadcli.reconstruction.noise import NoiseBank, SharedNoise, simplex_noise
 from uadcli.run import checkpoint
 from uadcli.run.examples import Healthy
-from uadcli.run.lesion_set import lesion_set, load_shapes
+from uadcli.run.lesion_set import lesion_set, shape_files
 from uadcli.run.loop import Judgement
 from uadcli.run.train import Trainer, fit
 from uadcli.run.training_data import SliceSet, from_t1
-from uadcli.run.training_run import bounded
+from uadcli.run.training_run import bounded, train
 
 SETTINGS = TrainConfig(steps=10, batch_size=4, checkpoint_every=5, warmup=2)
 
@@ -82,8 +82,9 @@ def test_slices_for_some_contrasts_alone(slices: SliceSet) -> None:
     assert torch.equal(turned, others.contrast == 0)
     assert slices.only(("T1w", "FLAIR", "T2w")).made == pytest.approx(slices.made)
     assert slices.only(("T1w", "FLAIR")).made == pytest.approx((0, slices.made[1]))
-    with pytest.raises(UsageError, match="no slices for T1w"):
-        SliceSet(slices.slices, torch.ones(40)).only(("T1w",))
+    for asked in (("T1w",), ("T1w", "FLAIR"), ("FLAIR", "T1w")):
+        with pytest.raises(UsageError, match="no slices for T1w"):
+            SliceSet(slices.slices, torch.ones(40)).only(asked)
 
 
 def test_fit_writes_log_and_checkpoint_and_goes_on(slices: SliceSet, tiny: ModelConfig, tmp_path: Path) -> None:
@@ -307,16 +308,16 @@ def test_lesions_of_given_shapes(tmp_path: Path) -> None:
     fine = GRID_AFFINE @ np.diag([0.5, 0.5, 0.5, 1.0])
     fine[:3, 3] = GRID_AFFINE[:3, 3] - 0.5
     nib.Nifti1Image(mask, fine).to_filename(tmp_path / "box.nii.gz")
-    shapes = load_shapes(tmp_path)
-    found = lesion_set([head(0), head(1)], PreprocessConfig(), shapes)
+    found = lesion_set([head(0), head(1)], PreprocessConfig(), shape_files(str(tmp_path)))
     assert found is not None
-    assert found.truth.any()
+    assert found.truth.any(axis=0).sum() > 60  # of the 100 pixels of the box
     where = np.argwhere(found.truth.any(axis=0))  # rows are y, columns x
     assert (where.min(axis=0) >= (45, 40)).all()
     assert (where.max(axis=0) < (55, 50)).all()
-    assert load_shapes(Path()) == []
+    assert shape_files("") == []
     with pytest.raises(InputError, match="no lesion masks"):
-        load_shapes(tmp_path / "nothing")
+        train(tmp_path, tmp_path / "run", TrainingConfig(lesion_shapes="nothing"), workers=1, reporter=Reporter())
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_removes_lesions_is_judged_better_than_what_copies_them(

@@ -64,8 +64,9 @@ def _foreign_texture(old: Array, inside: Mask, rng: Random) -> Array:
 class _Form:
     """Where a lesion is: a box of the volume, its weight there (0 to 1), and how far a voxel is from its middle.
 
-    `distance` is 0 in the middle and 1 on the rim, `bend` a smooth field of the size of the lesion, `axis` its longest
-    half-axis. `tissue` (the box) is what it grows in, perhaps already pushed aside by it.
+    `distance` is 0 in the middle and 1 on the rim, `bend` a smooth field of the size of the lesion, `axis` how far it
+    is from the middle to the rim (of an ellipsoid, the longest way). `tissue` (the box) is what it grows in, perhaps
+    already pushed aside by it.
     """
 
     box: tuple[slice, ...]

@@ -91,7 +91,7 @@ def load_labels(files: list[Path], cache: Path) -> list[NDArray[np.int16]]:
 class ExampleMaker:
     """Makes numbered cases: a healthy volume of some origin, lesions, the scanner's ways, scaling, reconstruction.
 
-    They are of the given contrasts alone.
+    They are of the given contrasts alone; label maps, which give any contrast, keep their share.
     """
 
     def __init__(

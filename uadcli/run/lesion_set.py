@@ -1,7 +1,7 @@
 """A fixed set of synthetic lesions in healthy scans, on which the checkpoint of a reconstruction is chosen.
 
-The error on healthy slices alone prefers a model that copies lesions, too (method 11.3). Nothing here is fitted to a
-real lesion, and the scans are those held out for validation. Shapes are made up, or those of a folder of masks.
+The error on healthy slices alone prefers a model that copies lesions, too (method 11.3). The scans are those held out
+for validation. Shapes are made up, and fitted to no real lesion, or those of a folder of masks.
 """
 
 from __future__ import annotations
@@ -44,21 +44,19 @@ def load_shape(file: Path) -> Array:
     return geometry.resample(binary, one.affine, GRID_SHAPE, GRID_AFFINE, antialias=True)
 
 
-def load_shapes(folder: Path) -> list[Array]:
-    """The lesion masks of a folder, all in MNI space; none if no folder is named.
-
-    Raises `InputError` if there is no mask, or one cannot be read.
-    """
-    files = sorted(folder.glob("*.nii*")) if folder.name else []
-    if folder.name and not files:
-        raise InputError("holds no lesion masks", path=folder, hint="Mend the setting lesion_shapes, or leave it out.")
-    return [load_shape(file) for file in files]
+def shape_files(folder: str) -> list[Path]:
+    """The lesion masks of a folder; none if no folder is named. Raises `InputError` if it holds none."""
+    files = sorted(Path(folder).glob("*.nii*")) if folder else []
+    if folder and not files:
+        hint = "Mend the setting lesion_shapes, or leave it out."
+        raise InputError("holds no lesion masks", path=Path(folder), hint=hint)
+    return files
 
 
-def lesion_set(healthy: Sequence[Healthy], config: PreprocessConfig, shapes: Sequence[Array] = ()) -> LesionSet | None:
+def lesion_set(healthy: Sequence[Healthy], config: PreprocessConfig, shapes: Sequence[Path] = ()) -> LesionSet | None:
     """Paste lesions into up to eight volumes, evenly chosen, and take six slices of each; always the same ones.
 
-    With `shapes` on the model's grid, each volume gets one of them; else one to several made-up ones.
+    With `shapes`, masks in MNI space, each volume gets one of them; else one to several made-up ones.
     Half the slices of a volume hold a lesion where that is possible. None if no volume has room for a lesion.
     """
     chosen = [healthy[i] for i in sorted({round(i) for i in np.linspace(0, len(healthy) - 1, VOLUMES)})]
@@ -68,13 +66,14 @@ def lesion_set(healthy: Sequence[Healthy], config: PreprocessConfig, shapes: Seq
     return LesionSet(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("slices", "truth", "brain")))
 
 
-def _pasted(one: Healthy, number: int, config: PreprocessConfig, shapes: Sequence[Array]) -> LesionSet | None:
+def _pasted(one: Healthy, number: int, config: PreprocessConfig, shapes: Sequence[Path]) -> LesionSet | None:
     rng = np.random.default_rng([SEED, number])
     allowed = np.zeros_like(one.mask)
     allowed[:, :, one.usable] = True
     for _ in range(TRIES):
         if shapes:
-            x, truth = paste_shape(one.data, one.mask, shapes[int(rng.integers(len(shapes)))], one.kind, rng)
+            shape = load_shape(shapes[int(rng.integers(len(shapes)))])
+            x, truth = paste_shape(one.data, one.mask, shape, one.kind, rng)
         else:
             x, truth = paste_lesions(one.data, one.mask, one.kind, rng, allowed)
         truth &= one.mask & allowed

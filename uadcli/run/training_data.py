@@ -44,17 +44,20 @@ class SliceSet:
     def only(self, contrasts: Collection[str]) -> SliceSet:
         """What a network for some of the contrasts trains on: without T1w among them, all T1w slices are turned.
 
-        Raises `UsageError` for contrasts that these slices cannot give.
+        Raises `UsageError` for a contrast that these slices cannot give.
         """
-        made = [share * (kind in contrasts) for kind, share in (("T2w", MADE_T2), ("FLAIR", MADE_FLAIR))]
+        made = [share * (kind in contrasts) for kind, share in zip(("T2w", "FLAIR"), self.made, strict=True)]
         if "T1w" not in contrasts:
             made = [share / (sum(made) or 1) for share in made]
         wanted = [CODES.index(one) for one in contrasts]
         if sum(made):
             wanted.append(0)
         keep = torch.isin(self.contrast, torch.tensor(wanted))
-        if not keep.any():
-            raise UsageError(f"there are no slices for {', '.join(contrasts)}")
+        have = {CODES[code] for code in self.contrast[keep].unique().tolist()}
+        if "T1w" in have:
+            have |= {kind for kind, share in zip(("T2w", "FLAIR"), made, strict=True) if share}
+        if missing := set(contrasts) - have:
+            raise UsageError(f"there are no slices for {', '.join(sorted(missing))}")
         return SliceSet(self.slices[keep], self.contrast[keep], (made[0], made[1]))
 
     def at(self, index: Tensor) -> Tensor:

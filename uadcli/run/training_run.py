@@ -27,10 +27,16 @@ def train(
 ) -> None:
     """Begin a run: prepare the scans of a folder, split them by subject, train reconstruction and score.
 
-    Raises `OutputError` if the run exists, `InputError` if no scan is left on a side of the split.
+    Raises `OutputError` if the run exists, `InputError` if no scan is left on a side of the split, or the folder of
+    lesion shapes holds none.
     """
     if (out / "config.toml").exists():
         raise OutputError("a run exists already", path=out, hint=f"Go on with it: uad train --resume {out}.")
+    from uadcli.run.lesion_set import shape_files
+
+    if config.lesion_shapes:  # a wrong folder is better known before the scans are prepared
+        shape_files(config.lesion_shapes)
+        config = dataclasses.replace(config, lesion_shapes=str(Path(config.lesion_shapes).resolve()))
     cases = find(data, config.validation_share)
     out.mkdir(parents=True, exist_ok=True)
     usable = prepare_usable(cases, out, config.preprocess, workers, reporter)
@@ -48,7 +54,7 @@ def resume(
     Raises `InputError` if there is no run, or it has too few scans."""
     from uadcli.run import checkpoint, examples, processes, progress, siamese
     from uadcli.run import train as reconstruction
-    from uadcli.run.lesion_set import lesion_set, load_shapes
+    from uadcli.run.lesion_set import lesion_set, shape_files
     from uadcli.run.training_data import load_slices
 
     cases = usable_cases(out)
@@ -59,7 +65,7 @@ def resume(
     slices = {part: load_slices(chosen, out / "cache", config.preprocess) for part, chosen in parts.items()}
     reporter.info(f"{len(slices['train'].slices)} slices to train on, {len(slices['val'].slices)} for validation")
     held_out = examples.load_healthy(parts["val"], out / "cache", config.preprocess)
-    lesions = lesion_set(held_out, config.preprocess, load_shapes(Path(config.lesion_shapes)))
+    lesions = lesion_set(held_out, config.preprocess, shape_files(config.lesion_shapes))
     if lesions is None:
         reporter.warn("no validation scan has room for a synthetic lesion: the last checkpoint is taken, not the best")
     config = bounded(config, len(slices["train"].slices))

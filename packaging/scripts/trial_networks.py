@@ -1,0 +1,89 @@
+"""Which reconstruction and which score network find the dev gliomas best: a trial of trained networks.
+
+    python packaging/scripts/trial_networks.py DATA --contrast T1w --reconstruction A.safetensors runs/t1/last.pt \\
+        --score A.safetensors runs/t1-score/last.pt
+
+Each reconstruction with each score network, all checkpoints or weight files: mean AUPRC and mean best Dice (an oracle)
+over the glioma dev cases, on the model's grid, of the residual (absolute for T1w, bright-weighted for FLAIR) and of the
+learned and fused scores. So one network for all contrasts is held against one each: train both on for the same number
+of steps (`train_default.py --contrasts`), and give both.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from scenes import CONFIG
+
+from uadcli import device
+from uadcli.config import to_dict
+from uadcli.reconstruction import weights
+from uadcli.reconstruction.model import Network
+from uadcli.reconstruction.weights import Weights
+from uadcli.run.development import cases
+from uadcli.run.prepare import prepare_cached
+from uadcli.run.score import reconstruct, scores
+from uadcli.run.siamese import SiameseTrainer
+from uadcli.run.train import Trainer
+from uadcli.run.training_data import lesions_on_grid
+from uadcli.scoring.metrics import average_precision, best_dice
+
+SCORES = {
+    "T1w": ("absolute", "siamese", "fusion-absolute"),
+    "FLAIR": ("bright-weighted", "siamese", "fusion-bright"),
+}
+
+
+def reconstruction(file: Path) -> Network:
+    """The averaged network of a checkpoint, or that of a weight file."""
+    return weights.load(file).model if file.suffix == ".safetensors" else Trainer.load(file).average
+
+
+def with_score(loaded: Weights, file: Path) -> Weights:
+    """The weights with the score network of a checkpoint or of another weight file."""
+    if file.suffix == ".safetensors":
+        given = weights.load(file)
+        state, settings = given.score_state, given.card.siamese
+    else:
+        trainer = SiameseTrainer.load(file)
+        state, settings = trainer.average.state_dict(), to_dict(trainer.config)
+    return replace(loaded, score_state=state, card=replace(loaded.card, siamese=settings))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--contrast", choices=SCORES, required=True)
+    parser.add_argument("--reconstruction", type=Path, nargs="+", required=True)
+    parser.add_argument("--score", type=Path, nargs="+", required=True)
+    parser.add_argument("--cache", type=Path, default=Path(".cache"))
+    arguments = parser.parse_args()
+    device.bound_threads(None)
+    kinds = SCORES[arguments.contrast]
+    base = weights.load(*weights.find(None, arguments.contrast))  # for levels, smoothing and power
+    dev = [c for c in cases(arguments.data) if c.part == "dev" and c.source == "tcga_lgg"]
+    dev = [c for c in dev if c.contrast == arguments.contrast]
+    print(f"{len(dev)} {arguments.contrast} scans; levels and fusion of {base.card.name}\n")
+    print("| reconstruction | score network | score | AUPRC | best Dice (oracle) |\n|---|---|---|---|---|")
+    for file in arguments.reconstruction:
+        model = replace(base, model=reconstruction(file))
+        judged = {one: with_score(model, one) for one in arguments.score}
+        values: dict[tuple[Path, str], list[tuple[float, float]]] = {}
+        for case in dev:
+            prepared = prepare_cached(case.scan, CONFIG.preprocess, arguments.cache)
+            x, truth = prepared.scaled(CONFIG.preprocess), lesions_on_grid(case, prepared)
+            recon = reconstruct(model, x, prepared.mask, CONFIG.reconstruction)
+            for one, loaded in judged.items():
+                for kind, score in scores(loaded, x, recon, prepared.mask, kinds, CONFIG).items():
+                    figures = average_precision(score, truth), best_dice(score, truth)[0]
+                    values.setdefault((one, kind), []).append(figures)
+        for (one, kind), pairs in values.items():
+            auprc, overlap = np.mean(pairs, axis=0)
+            print(f"| {file} | {one} | {kind} | {auprc:.3f} | {overlap:.3f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
