@@ -84,7 +84,7 @@ def test_slices_for_some_contrasts_alone(slices: SliceSet) -> None:
     assert slices.only(("T1w", "FLAIR")).made == pytest.approx((0, slices.made[1]))
     for asked in (("T1w",), ("T1w", "FLAIR"), ("FLAIR", "T1w")):
         with pytest.raises(UsageError, match="no slices for T1w"):
-            SliceSet(slices.slices, torch.ones(40)).only(asked)
+            SliceSet(slices.slices, torch.ones(40, dtype=torch.long)).only(asked)
 
 
 def test_fit_writes_log_and_checkpoint_and_goes_on(slices: SliceSet, tiny: ModelConfig, tmp_path: Path) -> None:
