@@ -108,6 +108,16 @@ def bound_threads(count: int | None = None) -> int:
     return threads
 
 
+def yield_cores() -> None:
+    """Let OpenMP threads that wait for work give their core away: where several processes share the cores, spinning
+    costs the others their time.
+
+    Call it before torch is loaded, which reads the environment once; processes begun later inherit it. A policy that
+    the user has set stays.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def cores() -> int:
     """The cores this process may use: its CPU affinity, and the quota of its container or cluster job."""
     mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

