@@ -190,9 +190,7 @@ class TrainingConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     siamese: SiameseConfig = field(default_factory=SiameseConfig)
     validation_share: float = 0.2  # of the subjects, never trained on
-    lesion_shapes: str = (
-        ""  # a folder of masks in MNI space, to choose the reconstruction's checkpoint on; empty: made-up
-    )
+    lesion_shapes: str = ""  # a folder of masks in MNI space, whose lesions judge the reconstruction; empty: made-up
     max_steps: int = 0  # of each training, if above 0
 
 

@@ -35,7 +35,6 @@ from uadcli.scoring.calibration import conformal_threshold, healthy_quantile
 from uadcli.scoring.metrics import average_precision, best_dice, dice
 
 RULES = ("auto", "calibrated")
-CALIBRATION = ("thresholds", "tails", "strengths")
 FOLDS = 5
 
 
@@ -71,9 +70,7 @@ class Evaluation:
         if {"FLAIR", "T2w"} <= loaded.keys():
             plain.lend("FLAIR", "T2w")
         self.cards = {
-            contrast: replace(
-                one.card, **{name: getattr(one.card, name) | getattr(plain, name) for name in CALIBRATION}
-            )
+            contrast: replace(one.card, **{name: getattr(one.card, name) | own for name, own in vars(plain).items()})
             for contrast, one in loaded.items()
         }
 

@@ -15,15 +15,15 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+from scenes import reconstruction_of, score_of
+
 from uadcli import __version__, device
-from uadcli.config import CONTRASTS, DetectConfig, to_dict
+from uadcli.config import CONTRASTS, DetectConfig
 from uadcli.reconstruction import registry, weights
 from uadcli.reconstruction.weights import ModelCard
 from uadcli.run.calibrate import CALIBRATED, calibrate
 from uadcli.run.development import cases
 from uadcli.run.gate import fit_gates, state_of
-from uadcli.run.siamese import SiameseTrainer
-from uadcli.run.train import Trainer
 from uadcli.scoring.fusion import POWER
 from uadcli.scoring.siamese import ALONG
 
@@ -53,18 +53,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("weights"))
     arguments = parser.parse_args()
     device.bound_threads(None)
-    if arguments.model.suffix == ".safetensors":
-        given = weights.load(arguments.model)
-        model, steps = given.model, given.card.steps
-    else:
-        trainer = Trainer.load(arguments.model)
-        model, steps = trainer.average, trainer.done
-    if arguments.siamese.suffix == ".safetensors":
-        given = weights.load(arguments.siamese)
-        score_state, of_score = given.score_state, given.card.siamese
-    else:
-        siamese = SiameseTrainer.load(arguments.siamese)
-        score_state, of_score = siamese.average.state_dict(), to_dict(siamese.config) | {"steps": siamese.done}
+    model, steps = reconstruction_of(arguments.model)
+    score_state, of_score = score_of(arguments.siamese)
     contrasts = tuple(c for c in CONTRASTS if c in arguments.contrasts)
     if "T2w" in contrasts and "FLAIR" not in contrasts:
         parser.error("T2w takes its thresholds from FLAIR")

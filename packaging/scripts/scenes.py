@@ -11,16 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from uadcli.config import CONTRASTS, DetectConfig
+from uadcli.config import CONTRASTS, DetectConfig, to_dict
 from uadcli.imaging import intensity
 from uadcli.imaging.volume import Scan, read_scan
 from uadcli.reconstruction import weights
 from uadcli.reconstruction.lesions import paste_shape
+from uadcli.reconstruction.model import Network
 from uadcli.reconstruction.weights import Weights
 from uadcli.run.development import cases
-from uadcli.run.lesion_set import load_shape
+from uadcli.run.lesion_set import load_shape, shape_files
 from uadcli.run.prepare import Prepared, prepare_cached
 from uadcli.run.score import find, flagged_ml
+from uadcli.run.siamese import SiameseTrainer
+from uadcli.run.train import Trainer
 from uadcli.run.write import to_native
 
 CONFIG = DetectConfig()
@@ -34,6 +37,24 @@ def models(name_or_path: str | None) -> dict[str, Weights]:
         return {contrast: load(*weights.find(None, contrast)) for contrast in CONTRASTS}
     loaded = load(*weights.find(name_or_path))
     return dict.fromkeys(loaded.card.contrasts, loaded)
+
+
+def reconstruction_of(file: Path) -> tuple[Network, int]:
+    """The averaged network of a checkpoint, or that of a weight file, and the steps of its training."""
+    if file.suffix == ".safetensors":
+        loaded = weights.load(file)
+        return loaded.model, loaded.card.steps
+    trainer = Trainer.load(file)
+    return trainer.average, trainer.done
+
+
+def score_of(file: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The averaged score network of a checkpoint, or that of a weight file, and its settings, as weights hold them."""
+    if file.suffix == ".safetensors":
+        loaded = weights.load(file)
+        return loaded.score_state, loaded.card.siamese
+    trainer = SiameseTrainer.load(file)
+    return trainer.average.state_dict(), to_dict(trainer.config) | {"steps": trainer.done}
 
 
 def named(loaded: dict[str, Weights]) -> str:
@@ -75,7 +96,7 @@ def scenes(data: Path, cache: Path, count: int | None = None) -> Iterator[Scene]
         truth = read_scan(case.lesions, allow_empty=True).volume.data > 0
         x = prepared.scaled(CONFIG.preprocess)
         yield Scene(name, case.subject, case.contrast, prepared, x, truth, read_scan(case.scan))
-    shapes = sorted((data / "lesion_shapes").glob("*.nii.gz"))
+    shapes = stroke_shapes(data)
     healthy = [c for c in found if c.part == "val" and c.contrast == "T1w"]
     for i, case in enumerate(healthy[:count]):
         prepared, pasted, number = prepare_cached(case.scan, CONFIG.preprocess, cache), None, i
@@ -83,6 +104,11 @@ def scenes(data: Path, cache: Path, count: int | None = None) -> Iterator[Scene]
             pasted = synthetic(prepared, prepared.scaled(CONFIG.preprocess), shapes[number % len(shapes)], number)
             number += 20
         yield Scene(SYNTHETIC, case.subject, "T1w", prepared, *pasted, None)
+
+
+def stroke_shapes(data: Path) -> list[Path]:
+    """Masks of real strokes in MNI space, on which nothing was trained."""
+    return shape_files(str(data / "lesion_shapes"))
 
 
 def synthetic(prepared: Prepared, x: np.ndarray, shape_file: Path, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
@@ -101,10 +127,10 @@ def with_shape(
 ) -> tuple[np.ndarray, np.ndarray]:
     """A healthy scan, scaled, with a random stroke shape of which at least 20 voxels lie where it `counts`; the truth
     there. Sign and texture are drawn as in training, the shape took no part in it."""
-    shapes = sorted((data / "lesion_shapes").glob("*.nii.gz"))
+    shapes, healthy = stroke_shapes(data), prepared.scaled(CONFIG.preprocess)
     while True:
         shape = load_shape(shapes[int(rng.integers(len(shapes)))])
-        x, truth = paste_shape(prepared.scaled(CONFIG.preprocess), prepared.mask, shape, contrast, rng)
+        x, truth = paste_shape(healthy, prepared.mask, shape, contrast, rng)
         if (truth & counts).sum() >= 20:
             return intensity.scale(x, prepared.mask, CONFIG.preprocess), truth & counts
 

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from scenes import reconstruction_of
 
 from uadcli.config import CONTRASTS, PreprocessConfig, SiameseConfig
 from uadcli.console import Reporter
@@ -25,14 +26,13 @@ from uadcli.run.development import cases
 from uadcli.run.examples import ExampleMaker, load_healthy, load_labels
 from uadcli.run.score import siamese_network
 from uadcli.run.siamese import SiameseTrainer, fit
-from uadcli.run.train import Trainer
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--weights", help="name or file of the reconstructing model")
-    parser.add_argument("--reconstruction", type=Path, help="checkpoint whose network reconstructs instead")
+    parser.add_argument("--reconstruction", type=Path, help="checkpoint or weight file whose network does it instead")
     parser.add_argument("--start-from", type=Path, help="a weight file whose score network a new run begins with")
     parser.add_argument("--run", type=Path, default=Path("runs/siamese"))
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
@@ -61,7 +61,7 @@ def main() -> None:
     if other := set(arguments.contrasts) - set(model.card.contrasts):
         parser.error(f"{model.card.name} does not rebuild {', '.join(sorted(other))}: name another with --weights")
     if arguments.reconstruction:
-        model = replace(model, model=Trainer.load(arguments.reconstruction).average)
+        model = replace(model, model=reconstruction_of(arguments.reconstruction)[0])
     maker = ExampleMaker(healthy, labels, model, trainer.config.seed, contrasts=arguments.contrasts)
     fit(trainer, maker, arguments.run, reporter)
 

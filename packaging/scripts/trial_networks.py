@@ -16,18 +16,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from scenes import CONFIG
+from scenes import CONFIG, reconstruction_of, score_of
 
 from uadcli import device
-from uadcli.config import to_dict
 from uadcli.reconstruction import weights
-from uadcli.reconstruction.model import Network
 from uadcli.reconstruction.weights import Weights
 from uadcli.run.development import cases
 from uadcli.run.prepare import prepare_cached
 from uadcli.run.score import reconstruct, scores
-from uadcli.run.siamese import SiameseTrainer
-from uadcli.run.train import Trainer
 from uadcli.run.training_data import lesions_on_grid
 from uadcli.scoring.metrics import average_precision, best_dice
 
@@ -35,22 +31,6 @@ SCORES = {
     "T1w": ("absolute", "siamese", "fusion-absolute"),
     "FLAIR": ("bright-weighted", "siamese", "fusion-bright"),
 }
-
-
-def reconstruction(file: Path) -> Network:
-    """The averaged network of a checkpoint, or that of a weight file."""
-    return weights.load(file).model if file.suffix == ".safetensors" else Trainer.load(file).average
-
-
-def with_score(loaded: Weights, file: Path) -> Weights:
-    """The weights with the score network of a checkpoint or of another weight file."""
-    if file.suffix == ".safetensors":
-        given = weights.load(file)
-        state, settings = given.score_state, given.card.siamese
-    else:
-        trainer = SiameseTrainer.load(file)
-        state, settings = trainer.average.state_dict(), to_dict(trainer.config)
-    return replace(loaded, score_state=state, card=replace(loaded.card, siamese=settings))
 
 
 def main() -> None:
@@ -69,8 +49,10 @@ def main() -> None:
     print(f"{len(dev)} {arguments.contrast} scans; levels and fusion of {base.card.name}\n")
     print("| reconstruction | score network | score | AUPRC | best Dice (oracle) |\n|---|---|---|---|---|")
     for file in arguments.reconstruction:
-        model = replace(base, model=reconstruction(file))
-        judged = {one: with_score(model, one) for one in arguments.score}
+        model, judged = replace(base, model=reconstruction_of(file)[0]), dict[Path, Weights]()
+        for one in arguments.score:
+            state, settings = score_of(one)
+            judged[one] = replace(model, score_state=state, card=replace(base.card, siamese=settings))
         values: dict[tuple[Path, str], list[tuple[float, float]]] = {}
         for case in dev:
             prepared = prepare_cached(case.scan, CONFIG.preprocess, arguments.cache)
