@@ -26,8 +26,9 @@ from scenes import CONFIG, flagged, models, named, scenes, write_tsv
 
 from uadcli import device
 from uadcli.reconstruction.weights import Weights
-from uadcli.run.calibrate import PLAIN, Scored, baseline_kind, baseline_map, calibrate_baseline, healthy_part
+from uadcli.run.calibrate import PLAIN, Scored, baseline_kind, baseline_map, calibrate_baseline
 from uadcli.run.development import Case, cases
+from uadcli.run.healthy import healthy_part
 from uadcli.run.prepare import Prepared, prepare_cached
 from uadcli.run.score import find, reconstruct, scores, strength_of
 from uadcli.run.threshold import SHARE, resolve

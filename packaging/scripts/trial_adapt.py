@@ -30,9 +30,9 @@ from uadcli.imaging.slices import occupied, to_slices
 from uadcli.reconstruction.noise import NoiseBank
 from uadcli.reconstruction.weights import Weights
 from uadcli.run.development import Case, cases
+from uadcli.run.healthy import lesions_on_grid
 from uadcli.run.prepare import Prepared, prepare_cached
 from uadcli.run.score import reconstruct, scores
-from uadcli.run.training_data import lesions_on_grid
 from uadcli.scoring.metrics import average_precision
 
 RESIDUAL = {"T1w": "absolute", "FLAIR": "bright-weighted", "T2w": "bright-weighted"}

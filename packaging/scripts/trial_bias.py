@@ -19,8 +19,8 @@ from uadcli.imaging import geometry, intensity, template
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
 from uadcli.imaging.volume import read_scan
 from uadcli.run.development import cases
+from uadcli.run.healthy import lesions_on_grid
 from uadcli.run.prepare import prepare_cached
-from uadcli.run.training_data import lesions_on_grid
 from uadcli.scoring.metrics import average_precision
 from uadcli.scoring.residual import postprocess
 

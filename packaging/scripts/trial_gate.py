@@ -20,7 +20,8 @@ from scipy import ndimage
 from uadcli import device
 from uadcli.config import DetectConfig
 from uadcli.run.development import Case, cases
-from uadcli.run.gate import brain_slices, fit_gates, vectors
+from uadcli.run.gate import fit_gates, vectors
+from uadcli.run.healthy import brain_slices
 from uadcli.run.prepare import prepare_cached
 from uadcli.scoring.gate import MARGIN, Gate, distance
 

@@ -22,9 +22,9 @@ from uadcli import device
 from uadcli.reconstruction import weights
 from uadcli.reconstruction.weights import Weights
 from uadcli.run.development import cases
+from uadcli.run.healthy import lesions_on_grid
 from uadcli.run.prepare import prepare_cached
 from uadcli.run.score import reconstruct, scores
-from uadcli.run.training_data import lesions_on_grid
 from uadcli.scoring.metrics import average_precision, best_dice
 
 SCORES = {

@@ -25,12 +25,11 @@ from scipy import ndimage
 
 from uadcli.reconstruction import weights
 from uadcli.reconstruction.weights import Weights
-from uadcli.run.calibrate import healthy_part
 from uadcli.run.dataset import Case
 from uadcli.run.development import cases
+from uadcli.run.healthy import healthy_part, lesions_on_grid
 from uadcli.run.prepare import Prepared, prepare_cached
 from uadcli.run.score import find, probability, reconstruct
-from uadcli.run.training_data import lesions_on_grid
 from uadcli.scoring import fusion
 from uadcli.scoring.calibration import healthy_quantile
 from uadcli.scoring.metrics import average_precision, dice

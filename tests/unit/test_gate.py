@@ -26,6 +26,7 @@ from uadcli.run import detect, gate, outputs, stages
 from uadcli.run.contrast import FoundContrast
 from uadcli.run.dataset import Case
 from uadcli.run.detect import DetectOptions, ReadyScan
+from uadcli.run.healthy import brain_slices
 from uadcli.run.prepare import Prepared
 from uadcli.scoring import gate as cloud
 
@@ -78,7 +79,7 @@ def model() -> ConditionedDiffusion:
 
 @pytest.fixture(scope="module")
 def fitted(model: ConditionedDiffusion) -> cloud.Gate:
-    slices = gate.brain_slices(MASK)
+    slices = brain_slices(MASK)
     parts = [(gate.vectors(model, healthy(seed), slices), slices) for seed in range(16)]
     return cloud.fit(parts[:10], parts[10:], GRID_SHAPE[2])
 

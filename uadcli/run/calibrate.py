@@ -13,9 +13,9 @@ from uadcli.config import DetectConfig
 from uadcli.imaging.geometry import Array
 from uadcli.reconstruction.weights import Weights
 from uadcli.run.dataset import Case
+from uadcli.run.healthy import healthy_part
 from uadcli.run.prepare import Prepared, prepare_cached
 from uadcli.run.score import reconstruct, scores, strength_of
-from uadcli.run.training_data import healthy_slices
 from uadcli.scoring.calibration import healthy_quantile, healthy_tail
 from uadcli.scoring.residual import postprocess
 
@@ -71,17 +71,6 @@ def baseline_map(prepared: Prepared, kind: str, config: DetectConfig, x: Array |
     """Intensity or darkness inside the brain, post-processed like a score: what a model has to beat."""
     x = prepared.scaled(config.preprocess) if x is None else x
     return postprocess(x if kind == "bright" else 1 - x, prepared.mask, config.scoring)
-
-
-def healthy_part(case: Case, prepared: Prepared) -> NDArray[np.bool_]:
-    """The voxels of a validation scan that count as healthy: its brain, in slices without tumour.
-
-    Of patients, the lesion masks say which slices to leave out; nothing else of them is used.
-    """
-    part = np.zeros_like(prepared.mask)
-    keep = healthy_slices(case, prepared)
-    part[:, :, keep] = prepared.mask[:, :, keep]
-    return part
 
 
 def calibrate(

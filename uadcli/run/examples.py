@@ -22,9 +22,10 @@ from uadcli.reconstruction.synthesis import EMPTY, brain_of, from_labels, halved
 from uadcli.reconstruction.weights import Weights
 from uadcli.run import loop
 from uadcli.run.dataset import Case
+from uadcli.run.healthy import brain_slices, healthy_slices
 from uadcli.run.prepare import prepare_cached
 from uadcli.run.score import reconstruct
-from uadcli.run.training_data import MIN_BRAIN_PIXELS, healthy_slices, volume_from_t1
+from uadcli.run.training_data import volume_from_t1
 
 # shares of the volumes by where they come from
 SHARES = {"T1w": 0.34, "T1w as FLAIR": 0.10, "T1w as T2w": 0.12, "FLAIR": 0.22, "T2w": 0.22, "labels": 0.22}
@@ -117,7 +118,7 @@ class ExampleMaker:
             kind = str(rng.choice([k for k in LABEL_KINDS if k in self.contrasts]))
             data = from_labels(self.labels[rng.integers(len(self.labels))], kind, rng)
             mask = data > EMPTY
-            return Healthy(data, mask, np.flatnonzero(mask.sum(axis=(0, 1)) >= MIN_BRAIN_PIXELS), kind)
+            return Healthy(data, mask, brain_slices(mask), kind)
         pool = self.real[origin.split()[0]]
         one = pool[rng.integers(len(pool))]
         if " as " in origin:

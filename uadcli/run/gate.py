@@ -14,8 +14,8 @@ from uadcli.config import PreprocessConfig
 from uadcli.imaging.geometry import Array
 from uadcli.imaging.slices import GRID_SHAPE, to_slices
 from uadcli.run.dataset import Case
+from uadcli.run.healthy import brain_slices, healthy_slices
 from uadcli.run.prepare import prepare_cached
-from uadcli.run.training_data import MIN_BRAIN_PIXELS, healthy_slices
 from uadcli.scoring import gate
 from uadcli.scoring.gate import Gate, Part
 
@@ -62,11 +62,6 @@ def vectors(model: Network, x: Array, slices: NDArray[np.integer], device: str =
 def has_encoder(model: Network) -> bool:
     """Whether the model conditions on the scan (cDDPM and its kin); a VAE's vectors are not meant for this."""
     return getattr(model, "encoder", None) is not None
-
-
-def brain_slices(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The slices of a brain mask (96, 96, 80) that count: those with as much brain as the training asks for."""
-    return np.flatnonzero(mask.sum(axis=(0, 1)) >= MIN_BRAIN_PIXELS)
 
 
 def measure(loaded: Weights, x: Array, mask: NDArray[np.bool_], contrast: str, device: str = "cpu") -> Distance:

@@ -8,22 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from uadcli.config import PreprocessConfig
 from uadcli.errors import UsageError
-from uadcli.imaging.geometry import Array, resample
-from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE, to_slices
-from uadcli.imaging.volume import read_scan
+from uadcli.imaging.geometry import Array
+from uadcli.imaging.slices import to_slices
 from uadcli.run.dataset import Case
-from uadcli.run.prepare import Prepared, prepare_cached
+from uadcli.run.healthy import healthy_slices
+from uadcli.run.prepare import prepare_cached
 
-MIN_BRAIN_PIXELS = 200  # of 9216; smaller brain sections are left out
 REAL_OTHER = 0.35  # share of a batch for each real contrast beside T1w, however few its slices are
 CODES = ("T1w", "FLAIR", "T2w")
 MADE_T2, MADE_FLAIR = 0.3, 0.2  # shares of the T1w slices that are turned into another contrast
-LESION_MARGIN_SLICES = 3  # 6 mm: thick slices smear a lesion into the slices beside it
 
 
 @dataclass(frozen=True)
@@ -124,23 +121,6 @@ def volume_from_t1(data: Array, kind: str, rng: np.random.Generator) -> Array:
     flat = torch.from_numpy(data.reshape(1, 1, len(data), -1))
     made: Array = from_t1(flat, kind, generator).numpy().reshape(data.shape)
     return made
-
-
-def lesions_on_grid(case: Case, prepared: Prepared) -> NDArray[np.bool_]:
-    """The lesion mask of a case on the model's grid, by nearest neighbour (labels never grow by interpolation)."""
-    if case.lesions is None:
-        return np.zeros(GRID_SHAPE, dtype=bool)
-    scan = read_scan(case.lesions, allow_empty=True)
-    data = (scan.volume.data > 0).astype(np.float32)
-    return resample(data, scan.volume.affine, GRID_SHAPE, GRID_AFFINE, prepared.world_map, order=0) > 0.5
-
-
-def healthy_slices(case: Case, prepared: Prepared) -> NDArray[np.int64]:
-    """Indices of the slices with enough brain and, with a margin, without lesion."""
-    enough = prepared.mask.sum(axis=(0, 1)) >= MIN_BRAIN_PIXELS
-    touched = lesions_on_grid(case, prepared).any(axis=(0, 1))
-    near = np.convolve(touched, np.ones(2 * LESION_MARGIN_SLICES + 1), mode="same") > 0
-    return np.flatnonzero(enough & ~near)
 
 
 def load_slices(chosen: list[Case], cache: Path, config: PreprocessConfig) -> SliceSet:
