@@ -15,6 +15,7 @@ import pytest
 pytestmark = pytest.mark.slow
 TINY = [
     "preprocess.strip=none",
+    "preprocess.curvature_flow=1",
     "model.unet.channels=8",
     "model.unet.multipliers=[1, 1]",
     "model.unet.embedding=16",
@@ -79,6 +80,7 @@ def test_from_a_folder_of_scans_to_a_map(tmp_path: Path) -> None:
     assert nib.load(tmp_path / "map.nii.gz").shape == nib.load(scan).shape
     report = json.loads((tmp_path / "map.json").read_text())
     assert report["weights"]["name"] == "lab"
+    assert report["weights"]["curvature_flow"] == 1
     assert report["score"] == "siamese"
     other = uad("detect", scan, "-o", tmp_path / "b.nii.gz", "--weights", tmp_path / "lab", "--contrast", "FLAIR")
     assert other.returncode == 2

@@ -37,6 +37,7 @@ class ModelCard:
     false positives among healthy voxels (`scoring.calibration.healthy_tail`), both by score and contrast.
     `along_slices` is the smoothing of the learned score, `fusion_power` its weight in the fusion: the thresholds hold
     for these, and cards that do not name them are older than both and had the defaults.
+    `curvature_flow` is the number of its iterations that the scans were smoothed with, and are in use.
     `siamese` holds the settings of the score network, if one is in the file.
     """
 
@@ -56,6 +57,7 @@ class ModelCard:
     tails: dict[str, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
     along_slices: float = 0.0
     fusion_power: float = 0.2
+    curvature_flow: int = 0
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,14 @@ def read_card(path: Path) -> ModelCard:
 def trained_method(path: Path) -> str:
     """The method that a weight file was trained for, from its header alone. Raises `WeightsError` as `load`."""
     return _described(_header(path), path)[1].method
+
+
+def curvature_flow_of(path: Path) -> int:
+    """How many iterations of curvature flow a model's scans are smoothed with, from the header of its file alone.
+
+    Raises `WeightsError` as `load`.
+    """
+    return _described(_header(path), path)[0].curvature_flow
 
 
 def _header(path: Path) -> str | None:

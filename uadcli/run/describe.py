@@ -63,6 +63,7 @@ def sidecar_of(
             "licence": card.licence,
             "origin": cache.origin(loaded.path),
             "method": findings.method,
+            "curvature_flow": card.curvature_flow,
         },
         device=device,
         seed=config.reconstruction.seed,

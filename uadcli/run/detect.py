@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from uadcli import device
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
-from uadcli.errors import UsageError
+from uadcli.errors import UsageError, WeightsError
 from uadcli.imaging import volume
 from uadcli.imaging.volume import Scan
 from uadcli.report import sidecar
@@ -86,6 +86,7 @@ class ReadyScan:
     brain: NDArray[np.bool_]
     found: FoundContrast
     labels: NDArray[np.bool_] | None = None
+    curvature_flow: int = 0  # iterations that smoothed it
 
 
 def detect(
@@ -141,12 +142,16 @@ def ready_scan(path: Path, config: DetectConfig, options: DetectOptions, name: s
         reporter.warn(text)
     labels = volume.read_labels(options.labels, scan) if options.labels else None
     known = contrast.known_before(path, options.contrast)
-    if known or options.weights:  # a missing model is better known now than in a minute
-        found, _ = weights.find(options.weights, known.contrast if known else None, tell=reporter.info)
-        if config.reconstruction.method:
-            choose(config.reconstruction.method, weights.trained_method(found), found)
-    prepared, brain = prepare(scan, config.preprocess, brain_mask=options.brain_mask, device=name, stage=reporter.stage)
-    return ReadyScan(scan, prepared, brain, _contrast(known, prepared, reporter), labels)
+    # a missing model is better known now than in a minute; before the contrast is, the first one stands for all
+    found, _ = weights.find(options.weights, known.contrast if known else None, tell=reporter.info)
+    if config.reconstruction.method and (known or options.weights):
+        choose(config.reconstruction.method, weights.trained_method(found), found)
+    smoothing = weights.curvature_flow_of(found)
+    if config.preprocess.curvature_flow not in (0, smoothing):
+        reporter.warn(f"preprocess.curvature_flow is that of the weights, {smoothing}")
+    settings = replace(config.preprocess, curvature_flow=smoothing)
+    prepared, brain = prepare(scan, settings, brain_mask=options.brain_mask, device=name, stage=reporter.stage)
+    return ReadyScan(scan, prepared, brain, _contrast(known, prepared, reporter), labels, smoothing)
 
 
 def finish(
@@ -167,6 +172,10 @@ def finish(
     scan, prepared, found = ready.scan, ready.prepared, ready.found
     with reporter.stage("weights"):
         asked = _question(found.contrast, ready.labels, files, config, options, load or weights.load)
+        needed = asked.loaded.card.curvature_flow
+        if needed != ready.curvature_flow:
+            what = f"was trained with {needed} iterations of curvature flow, this scan has {ready.curvature_flow}"
+            raise WeightsError(what, path=asked.loaded.path, hint="Give --contrast, so that it is known in time.")
     findings = examine(asked, scan, prepared, config, name, reporter)
     reporter.info(describe.summary(findings, prepared))
     verdict = _quality(prepared, findings, reporter)

@@ -89,9 +89,7 @@ def prepare(
     with stage("registration"):
         inside = np.where(brain.mask, registration.robust_range(volume.data, brain.mask), 0).astype(np.float32)
         world_map = registration.register_affine(Volume(inside, volume.affine), template.brain())
-        data = geometry.resample(
-            volume.data, volume.affine, GRID_SHAPE, GRID_AFFINE, world_map, order=3, antialias=True
-        )
+        data = _on_grid(volume, brain.mask, world_map, config)
         mask = (
             geometry.resample(brain.mask.astype(np.float32), volume.affine, GRID_SHAPE, GRID_AFFINE, world_map) >= 0.5
         )
@@ -112,6 +110,20 @@ def prepare(
     return prepared, brain.mask
 
 
+def _on_grid(volume: Volume, brain: NDArray[np.bool_], world_map: Affine, config: PreprocessConfig) -> Array:
+    """The intensities on the model's grid; if curvature flow is asked for, of the brain alone, smoothed at 1 mm."""
+    if not config.curvature_flow:
+        return geometry.resample(
+            volume.data, volume.affine, GRID_SHAPE, GRID_AFFINE, world_map, order=3, antialias=True
+        )
+    fine = GRID_AFFINE @ np.array([[0.5, 0, 0, -0.25], [0, 0.5, 0, -0.25], [0, 0, 0.5, -0.25], [0, 0, 0, 1]])
+    x, y, z = GRID_SHAPE
+    inside = np.where(brain, volume.data, 0)
+    data = geometry.resample(inside, volume.affine, (2 * x, 2 * y, 2 * z), fine, world_map, order=3, antialias=True)
+    smoothed = intensity.curvature_flow(data, 1.0, config.curvature_flow)
+    return np.asarray(smoothed.reshape(x, 2, y, 2, z, 2).mean(axis=(1, 3, 5)), dtype=np.float32)
+
+
 def border_fraction(mask: NDArray[np.bool_]) -> float:
     """The part of a mask's surface voxels that lie on the border of the field of view: a cut-off brain."""
     from scipy import ndimage
@@ -125,6 +137,8 @@ def border_fraction(mask: NDArray[np.bool_]) -> float:
 def prepare_cached(path: Path, config: PreprocessConfig, cache: Path, *, brain_mask: Path | None = None) -> Prepared:
     """`prepare` for the scan at `path`, kept in the folder `cache` by the content of scan, mask and settings."""
     relevant = {k: v for k, v in dataclasses.asdict(config).items() if not k.endswith("_percentile")}
+    if not config.curvature_flow:  # what was kept before there was a choice stays good
+        del relevant["curvature_flow"]
     key = json.dumps([VERSION, file_sha256(path), brain_mask and file_sha256(brain_mask), relevant], sort_keys=True)
     file = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
     if not file.exists():

@@ -14,7 +14,7 @@ from uadcli.console import Reporter
 from uadcli.errors import InputError, OutputError
 from uadcli.files import write_text
 from uadcli.run.dataset import find
-from uadcli.run.run_folder import prepare_usable, rows_of, usable_cases, write_rows
+from uadcli.run.run_folder import prepare_usable, read_run, rows_of, usable_cases, write_rows
 
 if TYPE_CHECKING:
     from uadcli.reconstruction.weights import Weights
@@ -127,6 +127,7 @@ def weights_of(run: Path, trainer: Trainer, scorer: SiameseTrainer) -> Weights:
         levels=method.levels,
         along_slices=ALONG,
         fusion_power=POWER,
+        curvature_flow=read_run(run).preprocess.curvature_flow,
         intensity_range="[0, 1]: percentiles 1 and 99 inside the brain mask",
         training_data=", ".join(f"{n} {c} scans of the user" for c, n in sorted(counts.items())),
         licence="that of the training scans",
