@@ -2,7 +2,8 @@
 
     python packaging/scripts/export_default.py DATA --name NAME --contrasts T1w --model FILE --siamese RUN/last.pt
 
-`--model` and `--siamese` are checkpoints, or weight files whose networks stay as they are. Thresholds come from the
+`--model` and `--siamese` are checkpoints, or weight files whose networks stay as they are. The weight of the learned
+score in the fusion is fitted on stroke shapes pasted into the healthy validation scans. Thresholds come from these
 healthy validation scans alone (IXI val; tumour-free slices of TCGA-LGG train patients that were held out of training);
 T2w has no healthy cohort and takes the threshold of FLAIR, which the card says; for the same reason it gets no
 out-of-distribution gate.
@@ -15,7 +16,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from scenes import reconstruction_of, score_of
+from scenes import reconstruction_of, score_of, stroke_shapes
 
 from uadcli import __version__, device
 from uadcli.config import CONTRASTS, DetectConfig
@@ -23,8 +24,9 @@ from uadcli.reconstruction import registry, weights
 from uadcli.reconstruction.weights import ModelCard
 from uadcli.run.calibrate import CALIBRATED, calibrate
 from uadcli.run.development import cases
+from uadcli.run.examples import load_healthy
+from uadcli.run.fit_fusion import precision_by_power, with_best_power
 from uadcli.run.gate import fit_gates, state_of
-from uadcli.scoring.fusion import POWER
 from uadcli.scoring.siamese import ALONG
 
 SCORES = {"T1w": "siamese", "FLAIR": "fusion-bright", "T2w": "fusion-bright"}
@@ -70,7 +72,6 @@ def main() -> None:
         threshold_rule=f"{RULE}: {'; '.join(HEALTHY[c] for c in contrasts)}",
         levels=(250, 500, 750),
         along_slices=ALONG,
-        fusion_power=POWER,
         intensity_range="[0, 1]: percentiles 1 and 99 inside the brain mask",
         training_data=TRAINING + (f". At the end on {' and '.join(contrasts)} alone" if contrasts != CONTRASTS else ""),
         licence="CC BY-SA 3.0 (weights)",
@@ -83,10 +84,13 @@ def main() -> None:
     loaded = weights.load(file)  # calibrate what ships: the float16 weights
     known = [c for c in cases(arguments.data) if c.contrast in contrasts]
     training, validation = ([c for c in known if c.part == part] for part in ("train", "val"))
+    held_out = load_healthy(validation, arguments.cache, DetectConfig().preprocess)
+    precisions = precision_by_power(loaded, held_out, DetectConfig(), stroke_shapes(arguments.data))
+    loaded = with_best_power(loaded, precisions)
     found = calibrate(loaded, validation, arguments.cache, DetectConfig(), CALIBRATED)
     if "T2w" in contrasts:
         found.lend("FLAIR", "T2w")
-    card = dataclasses.replace(card, **vars(found))
+    card = dataclasses.replace(loaded.card, **vars(found))
     gates = fit_gates(loaded.model, training, validation, arguments.cache, DetectConfig().preprocess)
     digest = weights.save(file, loaded.model, card, loaded.score_state, state_of(gates))
     entry = registry.Entry(card.name, file.name, digest, contrasts)
@@ -95,6 +99,7 @@ def main() -> None:
     for one in before:
         if one.name not in {kept.name for kept in entries}:
             print(f"no contrast gets {one.name} any more: {one.file} and {one.card} can go")
+    print("AUPRC of the fusion on pasted stroke shapes, by power:", {a: round(v, 4) for a, v in precisions.items()})
     print({contrast: one.limit for contrast, one in gates.items()})
     print(found.thresholds, file.stat().st_size, digest)
 

@@ -15,7 +15,7 @@ from uadcli.config import CONTRASTS, PreprocessConfig, ReconstructionConfig, Sia
 from uadcli.files import write_with
 from uadcli.imaging import geometry, intensity, registration, template
 from uadcli.imaging.geometry import Array
-from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE, to_slices
+from uadcli.imaging.slices import FINE_AFFINE, FINE_SHAPE, to_slices
 from uadcli.imaging.volume import Volume
 from uadcli.reconstruction.lesions import degrade, paste_lesions
 from uadcli.reconstruction.synthesis import EMPTY, brain_of, from_labels, halved
@@ -67,9 +67,6 @@ def load_healthy(chosen: list[Case], cache: Path, config: PreprocessConfig) -> l
 def load_labels(files: list[Path], cache: Path) -> list[NDArray[np.int16]]:
     """Head label maps in template space, 1 mm, twice the model's grid (192, 192, 160); registered once and cached."""
     result = []
-    fine = GRID_AFFINE @ np.diag([0.5, 0.5, 0.5, 1.0])
-    fine[:3, 3] = GRID_AFFINE[:3, 3] - 0.5
-    shape = (2 * GRID_SHAPE[0], 2 * GRID_SHAPE[1], 2 * GRID_SHAPE[2])
     for file in files:
         kept = cache / f"labels-{file.name.split('.')[0]}.npz"
         if not kept.exists():
@@ -80,7 +77,7 @@ def load_labels(files: list[Path], cache: Path) -> list[NDArray[np.int16]]:
             half = from_labels(padded, "T1w", np.random.default_rng(0))
             world_map = registration.register_affine(Volume(half, halved(image.affine)), template.brain())
             on_grid = geometry.resample(
-                np.where(brain, labels, 0).astype(np.float32), image.affine, shape, fine, world_map, order=0
+                np.where(brain, labels, 0).astype(np.float32), image.affine, FINE_SHAPE, FINE_AFFINE, world_map, order=0
             )
             cache.mkdir(parents=True, exist_ok=True)
             np.savez_compressed(kept, labels=np.round(on_grid).astype(np.int16))

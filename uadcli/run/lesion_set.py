@@ -66,27 +66,42 @@ def lesion_set(healthy: Sequence[Healthy], config: PreprocessConfig, shapes: Seq
     return LesionSet(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("slices", "truth", "brain")))
 
 
-def _pasted(one: Healthy, number: int, config: PreprocessConfig, shapes: Sequence[Path]) -> LesionSet | None:
-    rng = np.random.default_rng([SEED, number])
+@dataclass(frozen=True)
+class Pasted:
+    """A healthy volume (X, Y, Z) with lesions, scaled again; where they can be seen, and where they could have been."""
+
+    x: Array
+    truth: NDArray[np.bool_]
+    allowed: NDArray[np.bool_]
+
+
+def paste(one: Healthy, rng: np.random.Generator, config: PreprocessConfig, shapes: Sequence[Path]) -> Pasted | None:
+    """Paste one of the `shapes`, or with none of them one to several made-up lesions, into the usable slices.
+
+    None if no lesion that can be seen was drawn in some tries.
+    """
     allowed = np.zeros_like(one.mask)
-    allowed[:, :, one.usable] = True
+    allowed[:, :, one.usable] = one.mask[:, :, one.usable]
     for _ in range(TRIES):
         if shapes:
             shape = load_shape(shapes[int(rng.integers(len(shapes)))])
             x, truth = paste_shape(one.data, one.mask, shape, one.kind, rng)
         else:
             x, truth = paste_lesions(one.data, one.mask, one.kind, rng, allowed)
-        truth &= one.mask & allowed
-        if truth.any():
-            break
-    else:
+        if (truth & allowed).any():
+            return Pasted(intensity.scale(x, one.mask, config), truth & allowed, allowed)
+    return None
+
+
+def _pasted(one: Healthy, number: int, config: PreprocessConfig, shapes: Sequence[Path]) -> LesionSet | None:
+    found = paste(one, np.random.default_rng([SEED, number]), config, shapes)
+    if found is None:
         return None
-    x = intensity.scale(x, one.mask, config)
-    holds: NDArray[np.bool_] = np.any(truth, axis=(0, 1))
+    holds: NDArray[np.bool_] = np.any(found.truth, axis=(0, 1))
     ill, well = (one.usable[holds[one.usable]], one.usable[~holds[one.usable]])
     first = _evenly(ill, SLICES // 2)
     keep = np.sort(np.concatenate([first, _evenly(well, SLICES - len(first))]))
-    whole = LesionSet(np.round(to_slices(x) * 255).astype(np.uint8), to_slices(truth), to_slices(one.mask))
+    whole = LesionSet(np.round(to_slices(found.x) * 255).astype(np.uint8), to_slices(found.truth), to_slices(one.mask))
     return replace(whole, slices=whole.slices[keep], truth=whole.truth[keep], brain=whole.brain[keep])
 
 

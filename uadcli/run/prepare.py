@@ -21,7 +21,7 @@ from uadcli.config import PreprocessConfig
 from uadcli.files import write_with
 from uadcli.imaging import geometry, intensity, registration, skullstrip, template
 from uadcli.imaging.geometry import Affine, Array
-from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
+from uadcli.imaging.slices import FINE_AFFINE, FINE_SHAPE, GRID_AFFINE, GRID_SHAPE
 from uadcli.imaging.volume import Scan, Volume, file_sha256, read_scan
 
 VERSION = 2  # raise it whenever a stage below changes its result: old caches are then not used
@@ -116,10 +116,9 @@ def _on_grid(volume: Volume, brain: NDArray[np.bool_], world_map: Affine, config
         return geometry.resample(
             volume.data, volume.affine, GRID_SHAPE, GRID_AFFINE, world_map, order=3, antialias=True
         )
-    fine = GRID_AFFINE @ np.array([[0.5, 0, 0, -0.25], [0, 0.5, 0, -0.25], [0, 0, 0.5, -0.25], [0, 0, 0, 1]])
     x, y, z = GRID_SHAPE
     inside = np.where(brain, volume.data, 0)
-    data = geometry.resample(inside, volume.affine, (2 * x, 2 * y, 2 * z), fine, world_map, order=3, antialias=True)
+    data = geometry.resample(inside, volume.affine, FINE_SHAPE, FINE_AFFINE, world_map, order=3, antialias=True)
     smoothed = intensity.curvature_flow(data, 1.0, config.curvature_flow)
     return np.asarray(smoothed.reshape(x, 2, y, 2, z, 2).mean(axis=(1, 3, 5)), dtype=np.float32)
 

@@ -33,7 +33,10 @@ def calibrate(run: Path, healthy: Path, *, workers: int, reporter: Reporter) -> 
     """
     from uadcli.run.calibrate import CALIBRATED
     from uadcli.run.calibrate import calibrate as calibration_of
+    from uadcli.run.examples import load_healthy
+    from uadcli.run.fit_fusion import precision_by_power, with_best_power
     from uadcli.run.gate import fit_gates
+    from uadcli.run.lesion_set import shape_files
 
     config = read_run(run)
     cases = find(healthy, 0)
@@ -50,15 +53,27 @@ def calibrate(run: Path, healthy: Path, *, workers: int, reporter: Reporter) -> 
     if not usable:
         raise InputError("holds no usable scan", path=healthy, hint="See the warnings above.")
     loaded = _loaded(run)
+    detect = DetectConfig(preprocess=config.preprocess)
+    with reporter.stage("fusion"):
+        held_out = load_healthy(list(usable.values()), run / "cache", config.preprocess)
+        precisions = precision_by_power(loaded, held_out, detect, shape_files(config.lesion_shapes))
+        if not precisions:
+            reporter.warn(f"no scan has room for a synthetic lesion: the fusion keeps {loaded.card.fusion_power}")
+        loaded = with_best_power(loaded, precisions)
     with reporter.stage("calibration"):
-        detect = DetectConfig(preprocess=config.preprocess)
         found = calibration_of(loaded, list(usable.values()), run / "cache", detect, CALIBRATED)
     with reporter.stage("gate"):
         training = [c for c in usable_cases(run) if c.part == "train"]
         gates = fit_gates(loaded.model, training, list(usable.values()), run / "cache", config.preprocess)
         _write_gates(run / GATE_FILE, gates, reporter)
     counts = Counter(c.contrast for c in usable.values())
-    content = {**dataclasses.asdict(found), "scans": dict(counts), "research_use_only": sidecar.RESEARCH_USE}
+    content = {
+        **dataclasses.asdict(found),
+        "fusion_power": loaded.card.fusion_power,
+        "precision_by_power": precisions,
+        "scans": dict(counts),
+        "research_use_only": sidecar.RESEARCH_USE,
+    }
     sidecar.write_json(run / "thresholds.json", content)
     for contrast, count in counts.items():
         if count < 20:
@@ -95,6 +110,7 @@ def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path
         threshold_rule=rule,
         strengths=calibrated["strengths"],
         tails=calibrated.get("tails", {}),  # of a run that was calibrated before there were rates
+        fusion_power=calibrated.get("fusion_power", loaded.card.fusion_power),  # or before it was fitted
     )
     out.mkdir(parents=True, exist_ok=True)
     digest = weights.save(file, loaded.model, card, loaded.score_state, _read_gates(run / GATE_FILE))
@@ -150,6 +166,7 @@ def _card_text(card: ModelCard, digest: str, config: TrainingConfig) -> str:
         f"- training data: {card.training_data}; validation share {config.validation_share} of the subjects",
         f"- reconstruction: {BY_NAME[config.model.method].title}, {card.steps} steps; "
         f"score: Siamese network, {score_steps} steps",
+        f"- fusion: residual times the learned score to the power {card.fusion_power}",
         f"- thresholds: {card.threshold_rule}",
         *(f"  - {k}: " + ", ".join(f"{c} {v:.4f}" for c, v in t.items()) for k, t in card.thresholds.items()),
         f"- sha256: {digest}",

@@ -90,6 +90,16 @@ def probability(
     return np.where(mask, from_slices(stack), 0).astype(np.float32)
 
 
+def learned_score(
+    loaded: Weights, x: Array, recon: Array, mask: Mask, config: DetectConfig, device: str = "cpu"
+) -> Array:
+    """`probability`, smoothed over neighbouring slices as the weights say: the score `siamese`."""
+    from uadcli.scoring.siamese import smooth_along_slices
+
+    raw = probability(loaded, x, recon, mask, config, device)
+    return smooth_along_slices(raw, mask, loaded.card.along_slices)
+
+
 def draws(loaded: Weights, x: Array, mask: Mask, config: ReconstructionConfig, device: str = "cpu") -> Array:
     """Reconstructions (10, 96, 96, 80) at one level that differ by their noise alone (method 4).
 
@@ -141,10 +151,7 @@ def scores(
     """The anomaly maps of several scores; the score network runs once for all. Raises as `score`."""
     learned = None
     if SIAMESE in kinds or any(kind in fusion.RESIDUALS for kind in kinds):
-        from uadcli.scoring.siamese import smooth_along_slices
-
-        learned = probability(loaded, x, recon, mask, config, device)
-        learned = smooth_along_slices(learned, mask, loaded.card.along_slices)
+        learned = learned_score(loaded, x, recon, mask, config, device)
     return {kind: _score(loaded, x, recon, mask, kind, config, device, learned) for kind in kinds}
 
 
