@@ -45,7 +45,7 @@ def precision_by_power(
 
 
 def with_best_power(loaded: Weights, precisions: dict[float, float]) -> Weights:
-    """The weights with the best of the powers on their card, of like ones the smallest; as they are if there is none."""
+    """The weights with the best of the powers on their card, of like ones the smallest; unchanged if there is none."""
     if not precisions:
         return loaded
     highest = max(precisions.values())
