@@ -340,6 +340,30 @@ def test_list_show_path_and_verify(
     assert hub.requests == []
 
 
+def test_without_a_name_all_that_come_along_are_shown(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [entry.name for entry in registry.bundled()]
+    assert main(["weights", "show", "--json"]) == 0
+    assert [one["name"] for one in json.loads(capsys.readouterr().out)] == names
+    assert main(["weights", "show"]) == 0
+    told = capsys.readouterr().out
+    assert all(one in told for one in names)
+    assert main(["weights", "path"]) == 0
+    assert [Path(line).stem for line in capsys.readouterr().out.splitlines()] == names
+
+
+@pytest.mark.parametrize("look", ["--dry-run", "--status", "--collect"])
+def test_what_only_looks_at_a_batch_downloads_nothing(
+    look: str, published: str, hub: Hub, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a_FLAIR.nii").write_text("no scan")
+    asked = ["batch", f"{tmp_path}/in", "-o", f"{tmp_path}/out", "--weights", published, look]
+    before = len(hub.requests)
+    assert main(asked) == 4
+    assert f"uad weights download {published}" in capsys.readouterr().err
+    assert len(hub.requests) == before
+
+
 def test_a_damaged_model_of_the_cache_stops_no_other(published: str, cache: Path) -> None:
     (cache / "weights" / "broken").mkdir(parents=True)
     (cache / "weights" / "broken" / "registry.toml").write_text("[[model]]\n")

@@ -14,8 +14,8 @@ from uadcli.cli import options as o
 app = typer.Typer(help="List, fetch, check, import and publish models.")
 
 Name = Annotated[str, typer.Argument(metavar="NAME|HF", help="A name, or hf://owner/repo[@commit|branch|tag].")]
-OneOrDefault = Annotated[
-    str | None, typer.Argument(metavar="NAME|PATH|HF", help="Which model.", show_default="the default model")
+OneOrDefaults = Annotated[
+    str | None, typer.Argument(metavar="NAME|PATH|HF", help="Which model.", show_default="all that come along")
 ]
 Several = Annotated[
     list[str] | None, typer.Argument(metavar="NAME|PATH|HF...", help="Which models.", show_default="all that are here")
@@ -41,13 +41,16 @@ def list_models(as_json: AsJson = False, debug: o.Debug = False) -> None:
 
 @app.command()
 def show(
-    name: OneOrDefault = None, as_json: AsJson = False, offline: o.Offline = False, debug: o.Debug = False
+    name: OneOrDefaults = None, as_json: AsJson = False, offline: o.Offline = False, debug: o.Debug = False
 ) -> None:
-    """Print a model's card: contrasts, scores, thresholds, training data, licence."""
+    """Print a model's card, or with no name those of all that come along (with --json as a list)."""
     from uadcli.run import models
 
-    shown = models.show(name)
-    typer.echo(json.dumps(shown, indent=2) if as_json else models.show_in_words(shown))
+    shown = [models.show(one) for one in ([name] if name else models.defaults())]
+    if as_json:
+        typer.echo(json.dumps(shown[0] if name else shown, indent=2))
+    else:
+        typer.echo("\n\n".join(models.show_in_words(one) for one in shown))
 
 
 @app.command()
@@ -100,11 +103,12 @@ def import_model(
 
 
 @app.command()
-def path(name: OneOrDefault = None, debug: o.Debug = False) -> None:
+def path(name: OneOrDefaults = None, debug: o.Debug = False) -> None:
     """Print where a model's file lies on this machine; downloads nothing."""
     from uadcli.run import models
 
-    typer.echo(os.fsencode(models.path_of(name)))
+    for one in [name] if name else models.defaults():
+        typer.echo(os.fsencode(models.path_of(one)))
 
 
 @app.command()

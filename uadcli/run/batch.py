@@ -102,12 +102,12 @@ def refuse_failed(result: BatchResult | None) -> None:
         raise BatchError(f"{result.left} of {total} scans are not done", path=result.summary, hint=hint)
 
 
-def make_plan(request: Request, reporter: Reporter) -> Plan:
-    """Find the scans, name their results and say which are to be done. Writes nothing.
+def make_plan(request: Request, reporter: Reporter, download: bool = True) -> Plan:
+    """Find the scans, name their results and say which are to be done. Writes nothing but weights into the cache.
 
     Raises `UsageError` as `find_scans` does, and `WeightsError` for weights that are not there.
     """
-    scans = find_scans(request, reporter)
+    scans = find_scans(request, reporter, download)
     chosen = scans.jobs
     if request.batch.retry_failed:
         failed = tables.read_all_failed(request.output)
@@ -117,9 +117,10 @@ def make_plan(request: Request, reporter: Reporter) -> Plan:
     return Plan(scans.jobs, steps, scans.part, scans.bids_root)
 
 
-def find_scans(request: Request, reporter: Reporter) -> Scans:
-    """Find the scans of this part of a batch and name their results. Writes nothing.
+def find_scans(request: Request, reporter: Reporter, download: bool = True) -> Scans:
+    """Find the scans of this part of a batch and name their results.
 
+    Weights of the Hub that are not in the cache are fetched; without `download` they are a `WeightsError`.
     Raises `UsageError` for inputs without scans, for two that map to one file, and for a part that does not exist.
     """
     from uadcli.reconstruction import weights
@@ -141,7 +142,7 @@ def find_scans(request: Request, reporter: Reporter) -> Scans:
         names = f"{len(search.left_out)} files named as masks or maps are left out"
         reporter.info(f"{names}, the first is {search.left_out[0]}")
     if options.weights:  # found, and if need be downloaded, once for all scans and processes
-        options = replace(options, weights=str(weights.find(options.weights, tell=reporter.info)[0]))
+        options = replace(options, weights=str(weights.find(options.weights, download=download, tell=reporter.info)[0]))
     jobs = [job for job in plan.jobs(search.found, output, options) if plan.in_shard(job, part)]
     return Scans(jobs, part, search.bids_root, options.weights)
 

@@ -55,7 +55,7 @@ def carry_out(
     if chosen.status:
         return standing.status(request, reporter).as_json().encode(), None
     if dry_run:
-        return batch.make_plan(request, reporter).as_json().encode(), None
+        return batch.make_plan(request, reporter, download=False).as_json().encode(), None
     if chosen.cluster and not chosen.collect:
         numbers = submit(request, chosen, reporter)
         if chosen.cluster == "slurm":

@@ -61,8 +61,13 @@ def listing_in_words(rows: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def show(name: str | None) -> dict[str, Any]:
-    """The card of a model (None: the default), where it lies, and the digest it has. Raises `WeightsError`."""
+def defaults() -> list[str]:
+    """The names of the models that come along."""
+    return [entry.name for entry in registry.bundled()]
+
+
+def show(name: str) -> dict[str, Any]:
+    """The card of a model, where it lies, and the digest it has. Raises `WeightsError`."""
     path, sha256 = weights.find(name)
     digest = cache.file_sha256(path)
     if sha256 is not None and digest != sha256:
@@ -102,8 +107,8 @@ def download(name: str, output: Path | None, overwrite: bool, reporter: Reporter
     return path if output is None else _copy(_entry_of(path), path.parent, output, overwrite)
 
 
-def path_of(name: str | None) -> Path:
-    """Where a model's file lies on this machine (None: the default). Raises `WeightsError` if it is not here."""
+def path_of(name: str) -> Path:
+    """Where a model's file lies on this machine. Raises `WeightsError` if it is not here."""
     path = weights.find(name, download=False)[0]
     if not path.exists():
         raise WeightsError("is missing", path=path, hint=registry.INSTALL)

@@ -61,7 +61,7 @@ class _Found:
 def _look(request: Request, reporter: Reporter) -> _Found:
     """Done is what resume would skip. Only of scans that once failed is the content compared, not of all."""
     request = replace(request, options=replace(request.options, overwrite=False))
-    scans = batch.find_scans(request, reporter)
+    scans = batch.find_scans(request, reporter, download=False)
     rows = tables.read_all_failed(request.output)
     weights_of = batch.weights_of(scans.weights)
     failed: dict[str, dict[str, str]] = {}
