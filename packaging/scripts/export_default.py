@@ -29,7 +29,7 @@ from uadcli.run.fit_fusion import precision_by_power, with_best_power
 from uadcli.run.gate import fit_gates, state_of
 from uadcli.scoring.siamese import ALONG
 
-SCORES = {"T1w": "siamese", "FLAIR": "fusion-bright", "T2w": "fusion-bright"}
+SCORES = {"T1w": "siamese", "FLAIR": "fusion-absolute", "T2w": "fusion-absolute"}
 COMMENT = "# Models that come along; a contrast gets the first that covers it. sha256 of each file.\n\n"
 RULE = "99.5th percentile of the scores inside the brain of healthy scans"
 HEALTHY = {

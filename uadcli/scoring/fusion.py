@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 
 from uadcli.config import ScoringConfig
@@ -11,7 +13,7 @@ RESIDUALS = {"fusion-absolute": "absolute", "fusion-bright": "bright-weighted"}
 # Gentler than for the residual alone (3 and 5), as the learned score takes over what erosion and median are there for:
 # the rim of the brain and single voxels.
 LIGHT = ScoringConfig(erosion=1, median=3)
-POWER = 0.2  # of the learned score; `packaging/scripts/trial_post.py` prints what others do
+POWER = 0.2  # of the learned score, where `run/fit_fusion.py` has not fitted one to the weights
 FLOOR = 1e-6
 
 
@@ -21,7 +23,15 @@ def fused_score(x: Array, x0_hat: Array, probability: Array, mask: Mask, kind: s
     `kind` is a key of `RESIDUALS`. With a small `power` a, p orders voxels of like residual and presses down what never
     looks like a lesion, at most by `FLOOR`^a, so that a lesion that p does not know can still be seen.
     """
+    return next(fused_scores(x, x0_hat, probability, mask, kind, (power,)))
+
+
+def fused_scores(
+    x: Array, x0_hat: Array, probability: Array, mask: Mask, kind: str, powers: Iterable[float]
+) -> Iterator[Array]:
+    """`fused_score` for one power after the other; what does not depend on it is done once."""
     residual = anomaly_score(x, x0_hat, mask, RESIDUALS[kind], LIGHT)
     likely = np.maximum(median_filter(probability, LIGHT.median), FLOOR)
-    weighted = residual * likely ** np.float32(power)
-    return np.where(mask, weighted, 0).astype(np.float32)
+    for power in powers:
+        weighted = residual * likely ** np.float32(power)
+        yield np.where(mask, weighted, 0).astype(np.float32)
