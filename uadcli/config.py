@@ -39,7 +39,7 @@ SPACES: tuple[str, ...] = get_args(Space)
 
 @dataclass(frozen=True)
 class PreprocessConfig:
-    """From a scan to intensities in [0, 1] on the 2 mm MNI grid (method 1.1, 1.2)."""
+    """From a scan to intensities in [0, 1] on the 2 mm MNI grid (method 1.1, 1.2). Raises `UsageError` below 0."""
 
     strip: Strip = "hd-bet"
     bias_field: bool = True
@@ -47,6 +47,10 @@ class PreprocessConfig:
     upper_percentile: float = 99.0
     # iterations of curvature flow at 1 mm (reference code: 3); in use the weights say how many they were trained with
     curvature_flow: int = 0
+
+    def __post_init__(self) -> None:
+        if self.curvature_flow < 0:
+            raise UsageError("preprocess.curvature_flow must be 0 or above", hint="Give 3 for what was published.")
 
 
 @dataclass(frozen=True)

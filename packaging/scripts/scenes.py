@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from uadcli.config import CONTRASTS, DetectConfig, to_dict
+from uadcli.errors import UsageError
 from uadcli.imaging import intensity
 from uadcli.imaging.volume import Scan, read_scan
 from uadcli.reconstruction import weights
@@ -36,6 +37,8 @@ def models(name_or_path: str | None) -> dict[str, Weights]:
     if name_or_path is None:
         return {contrast: load(*weights.find(None, contrast)) for contrast in CONTRASTS}
     loaded = load(*weights.find(name_or_path))
+    if loaded.card.curvature_flow:  # the scans are all prepared by CONFIG
+        raise UsageError("the development scripts do not smooth scans by curvature flow, as these weights need")
     return dict.fromkeys(loaded.card.contrasts, loaded)
 
 
@@ -107,7 +110,7 @@ def scenes(data: Path, cache: Path, count: int | None = None) -> Iterator[Scene]
 
 
 def stroke_shapes(data: Path) -> list[Path]:
-    """Masks of real strokes in MNI space, on which nothing was trained."""
+    """Masks of real strokes in MNI space: no network was trained on them, the power of the fusion is fitted on them."""
     return shape_files(str(data / "lesion_shapes"))
 
 

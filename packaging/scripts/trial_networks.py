@@ -30,7 +30,7 @@ from uadcli.scoring.metrics import average_precision, best_dice
 
 SCORES = {
     "T1w": ("absolute", "siamese", "fusion-absolute"),
-    "FLAIR": ("bright-weighted", "siamese", "fusion-bright"),
+    "FLAIR": ("bright-weighted", "siamese", "fusion-absolute", "fusion-bright"),
 }
 
 

@@ -12,6 +12,8 @@ import numpy as np
 import phantoms
 import pytest
 
+from uadcli.reconstruction.weights import read_card
+
 pytestmark = pytest.mark.slow
 TINY = [
     "preprocess.strip=none",
@@ -70,10 +72,13 @@ def test_from_a_folder_of_scans_to_a_map(tmp_path: Path) -> None:
     assert "trained the model" in known.stderr
     done = uad("calibrate", run, healthy)
     assert done.returncode == 0, done.stderr
-    assert json.loads((run / "thresholds.json").read_text())["scans"] == {"T1w": 1}
+    kept = json.loads((run / "thresholds.json").read_text())
+    assert kept["scans"] == {"T1w": 1}
+    assert kept["fusion_power"] in map(float, kept["precision_by_power"])
     done = uad("export", run, "-o", tmp_path / "lab")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "lab" / "lab.md").exists()
+    assert read_card(tmp_path / "lab" / "lab.safetensors").fusion_power == kept["fusion_power"]
     scan = next(healthy.glob("*.nii.gz"))
     done = uad("detect", scan, "-o", tmp_path / "map.nii.gz", "--weights", tmp_path / "lab", "--strip", "none")
     assert done.returncode == 0, done.stderr

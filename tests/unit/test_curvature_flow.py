@@ -29,6 +29,8 @@ def test_noise_goes_and_an_edge_stays() -> None:
     clean[20:] = 100
     noisy = (clean + rng.normal(0, 5, clean.shape)).astype(np.float32)
     smoothed = curvature_flow(noisy, 1.0, 3)
+    tiny = curvature_flow(noisy * np.float32(1e-7), 1.0, 3)
+    assert np.allclose(tiny * 1e7, smoothed, atol=1e-2)
     inner = (slice(4, 16), slice(4, -4), slice(4, -4))
     assert smoothed[inner].std() < 0.7 * noisy[inner].std()
     across = smoothed[:, 10:30, 10:30].mean(axis=(1, 2))
@@ -86,7 +88,7 @@ def test_the_weights_say_how_a_scan_is_smoothed(
         return SimpleNamespace(contrast=lambda: SimpleNamespace(contrast="FLAIR", doubtful=False)), None
 
     monkeypatch.setattr(detect, "prepare", stand_in)
-    assert weights.curvature_flow_of(smoothing) == 3
+    assert weights.read_card(smoothing).curvature_flow == 3
     options = DetectOptions(weights=str(smoothing), contrast="FLAIR", device="cpu")
     ready = detect.ready_scan(scan, DetectConfig(), options, "cpu", Reporter(silent=True))
     assert asked == [3]
@@ -110,4 +112,4 @@ def test_models_that_come_along_need_none() -> None:
     """Before the contrast is known, the first of them stands for all."""
     from uadcli.reconstruction import registry
 
-    assert {weights.curvature_flow_of(registry.folder() / one.file) for one in registry.bundled()} == {0}
+    assert {weights.read_card(registry.folder() / one.file).curvature_flow for one in registry.bundled()} == {0}

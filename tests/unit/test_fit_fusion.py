@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from uadcli.config import DetectConfig
 from uadcli.imaging import template
-from uadcli.imaging.slices import GRID_SHAPE
+from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
 from uadcli.reconstruction.weights import ModelCard
 from uadcli.run import fit_fusion, lesion_set
 from uadcli.run.examples import Healthy
@@ -29,15 +31,17 @@ def healthy() -> list[Healthy]:
 @pytest.fixture
 def world(healthy: list[Healthy], monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A reconstruction that errs everywhere, and a learned score that is right, blind or wrong."""
-    state, rng = SimpleNamespace(learned="right", asked=0), np.random.default_rng(1)
-    clean = healthy[0].data
+    state = SimpleNamespace(learned="right", asked=0, outside=False)
+    clean, noise = healthy[0].data, np.random.default_rng(1).normal(0, 0.15, GRID_SHAPE)
 
     def reconstruct(loaded: Any, x: np.ndarray, *_: Any) -> np.ndarray:
         state.asked += 1
-        return np.where(healthy[0].mask, clean + rng.normal(0, 0.15, GRID_SHAPE), 0).astype(np.float32)
+        return np.where(healthy[0].mask, clean + noise, 0).astype(np.float32)
 
     def learned_score(loaded: Any, x: np.ndarray, recon: np.ndarray, mask: np.ndarray, config: Any) -> np.ndarray:
         right = np.where(state.truth, 0.9, 0.01)
+        if state.outside:
+            right[:, :, :15] = 1
         kinds = {"right": right, "blind": np.full_like(x, 0.5), "wrong": 1 - right}
         return np.where(mask, kinds[state.learned], 0).astype(np.float32)
 
@@ -90,3 +94,16 @@ def test_what_the_lesion_could_not_reach_does_not_count(healthy: list[Healthy], 
     assert not (pasted.truth & ~pasted.allowed).any()
     assert not pasted.allowed[:, :, :20].any()
     assert not pasted.allowed[:, :, 60:].any()
+    plain = precision_by_power(loaded(), healthy, DetectConfig())
+    world.outside = True  # where no lesion could lie, the learned score is sure of one
+    assert precision_by_power(loaded(), healthy, DetectConfig()) == plain
+
+
+def test_given_shapes_are_where_the_lesions_lie(healthy: list[Healthy], world: SimpleNamespace, tmp_path: Path) -> None:
+    ball = np.zeros(GRID_SHAPE, dtype=np.uint8)
+    ball[40:52, 44:56, 34:46] = 1
+    nib.Nifti1Image(ball, GRID_AFFINE).to_filename(tmp_path / "one.nii.gz")
+    found = precision_by_power(loaded(), healthy, DetectConfig(), [tmp_path / "one.nii.gz"])
+    assert tuple(found) == POWERS
+    assert world.truth.any()
+    assert not (world.truth & (ball == 0)).any()

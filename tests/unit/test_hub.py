@@ -10,7 +10,7 @@ from hub import Hub
 from models import export
 
 from uadcli.cli.app import main
-from uadcli.config import ModelConfig
+from uadcli.config import DetectConfig, ModelConfig
 from uadcli.console import Reporter
 from uadcli.errors import UsageError, WeightsError
 from uadcli.reconstruction import cache as caches
@@ -362,6 +362,21 @@ def test_what_only_looks_at_a_batch_downloads_nothing(
     assert main(asked) == 4
     assert f"uad weights download {published}" in capsys.readouterr().err
     assert len(hub.requests) == before
+
+
+def test_a_cut_off_model_of_the_cache_is_removed_before_a_scan_is_prepared(
+    published: str, cache: Path, example: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from uadcli.run import detect
+
+    path = weights.find(published)[0]
+    path.write_bytes(path.read_bytes()[:100])
+    monkeypatch.setattr(detect, "prepare", lambda *_, **__: pytest.fail("it was prepared"))
+    options = detect.DetectOptions(weights=published)
+    with pytest.raises(WeightsError, match="sha256 differs"):
+        detect.ready_scan(example, DetectConfig(), options, "cpu", Reporter(silent=True))
+    assert not path.exists()
+    weights.load(*weights.find(published))  # fetched again
 
 
 def test_a_damaged_model_of_the_cache_stops_no_other(published: str, cache: Path) -> None:

@@ -59,10 +59,11 @@ def curvature_flow(data: Array, spacing_mm: float, iterations: int) -> Array:
     """
     import SimpleITK as sitk
 
-    image = sitk.GetImageFromArray(data.astype(np.float32))
+    unit = max(float(np.abs(data).max()), 1e-30) / 1e3  # the filter takes gradients below an absolute limit for none
+    image = sitk.GetImageFromArray((data / unit).astype(np.float32))
     image.SetSpacing((spacing_mm,) * 3)
     smoothed = sitk.CurvatureFlow(image, timeStep=0.125, numberOfIterations=iterations)
-    return np.asarray(sitk.GetArrayFromImage(smoothed), dtype=np.float32)
+    return np.asarray(sitk.GetArrayFromImage(smoothed) * unit, dtype=np.float32)
 
 
 def scale(data: Array, mask: Mask, config: PreprocessConfig) -> Array:

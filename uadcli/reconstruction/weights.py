@@ -178,22 +178,22 @@ def load(path: Path, sha256: str | None = None) -> Weights:
     return Weights(model.eval(), card, path, digest, of_score, of_gate)
 
 
-def read_card(path: Path) -> ModelCard:
-    """What a weight file says of itself, without its tensors. Raises `WeightsError` as `load` does."""
-    return _described(_header(path), path)[0]
+def read_card(path: Path, sha256: str | None = None) -> ModelCard:
+    """What a weight file says of itself, without its tensors; the digest is asked only of a file that cannot be read.
+
+    Raises `WeightsError` as `load` does.
+    """
+    try:
+        return _described(_header(path), path)[0]
+    except WeightsError as error:
+        if sha256 is not None and path.exists() and cache.file_sha256(path) != sha256:
+            raise cache.refuse(path, sha256) from error
+        raise
 
 
 def trained_method(path: Path) -> str:
     """The method that a weight file was trained for, from its header alone. Raises `WeightsError` as `load`."""
     return _described(_header(path), path)[1].method
-
-
-def curvature_flow_of(path: Path) -> int:
-    """How many iterations of curvature flow a model's scans are smoothed with, from the header of its file alone.
-
-    Raises `WeightsError` as `load`.
-    """
-    return _described(_header(path), path)[0].curvature_flow
 
 
 def _header(path: Path) -> str | None:

@@ -113,7 +113,7 @@ def make_plan(request: Request, reporter: Reporter, download: bool = True) -> Pl
         failed = tables.read_all_failed(request.output)
         chosen = [job for job in scans.jobs if job.name in failed]
         reporter.info(f"{len(chosen)} of {len(scans.jobs)} scans failed before")
-    steps = plan.decide(chosen, request.config, weights_of(scans.weights))
+    steps = plan.decide(chosen, request.config, weights_of(scans.weights, download))
     return Plan(scans.jobs, steps, scans.part, scans.bids_root)
 
 
@@ -272,16 +272,16 @@ class _Run:
             tables.write_failed(self.table, self.failed)
 
 
-def weights_of(name: str | None) -> plan.WeightsOf:
-    """The sha256 of the weights that a contrast gets, each file read once. Raises `WeightsError`."""
+def weights_of(name: str | None, download: bool = True) -> plan.WeightsOf:
+    """The sha256 of the weights that a contrast gets, each file read once; raises `WeightsError` as `find_scans`."""
     from uadcli.reconstruction import weights
 
     @functools.cache
     def digest(contrast: str | None) -> str:
-        path, known = weights.find(name, contrast)
+        path, known = weights.find(name, contrast, download=download)
         return known or file_sha256(path)
 
-    weights.find(name)
+    weights.find(name, download=download)
     return digest
 
 

@@ -129,7 +129,7 @@ def _run(
 
 
 def ready_scan(path: Path, config: DetectConfig, options: DetectOptions, name: str, reporter: Reporter) -> ReadyScan:
-    """The first half of a detection, which needs no model: read, strip, register, correct, tell the contrast.
+    """The first half of a detection, which needs the model's card alone: read, strip, register, tell the contrast.
 
     `name` is the torch device of the brain mask. Raises `InputError`, and `WeightsError` where no model fits.
     """
@@ -143,10 +143,10 @@ def ready_scan(path: Path, config: DetectConfig, options: DetectOptions, name: s
     labels = volume.read_labels(options.labels, scan) if options.labels else None
     known = contrast.known_before(path, options.contrast)
     # a missing model is better known now than in a minute; before the contrast is, the first one stands for all
-    found, _ = weights.find(options.weights, known.contrast if known else None, tell=reporter.info)
+    found, digest = weights.find(options.weights, known.contrast if known else None, tell=reporter.info)
+    smoothing = weights.read_card(found, digest).curvature_flow
     if config.reconstruction.method and (known or options.weights):
         choose(config.reconstruction.method, weights.trained_method(found), found)
-    smoothing = weights.curvature_flow_of(found)
     if config.preprocess.curvature_flow not in (0, smoothing):
         reporter.warn(f"preprocess.curvature_flow is that of the weights, {smoothing}")
     settings = replace(config.preprocess, curvature_flow=smoothing)

@@ -62,8 +62,9 @@ def listing_in_words(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def defaults() -> list[str]:
-    """The names of the models that come along."""
-    return [entry.name for entry in registry.bundled()]
+    """Where the models that come along lie: their names could be those of files here, too. Raises `WeightsError`."""
+    covered = [contrast for entry in registry.bundled() for contrast in entry.contrasts]
+    return list(dict.fromkeys(str(weights.find(None, contrast, download=False)[0]) for contrast in covered))
 
 
 def show(name: str) -> dict[str, Any]:

@@ -49,6 +49,7 @@ def calibrate(run: Path, healthy: Path, *, workers: int, reporter: Reporter) -> 
                 path=case.scan,
                 hint="Calibrate on other healthy scans.",
             )
+    shapes = shape_files(config.lesion_shapes)  # a wrong folder is better known before the scans are prepared
     usable = prepare_usable(cases, run, config.preprocess, workers, reporter)
     if not usable:
         raise InputError("holds no usable scan", path=healthy, hint="See the warnings above.")
@@ -56,7 +57,7 @@ def calibrate(run: Path, healthy: Path, *, workers: int, reporter: Reporter) -> 
     detect = DetectConfig(preprocess=config.preprocess)
     with reporter.stage("fusion"):
         held_out = load_healthy(list(usable.values()), run / "cache", config.preprocess)
-        precisions = precision_by_power(loaded, held_out, detect, shape_files(config.lesion_shapes))
+        precisions = precision_by_power(loaded, held_out, detect, shapes)
         if not precisions:
             reporter.warn(f"no scan has room for a synthetic lesion: the fusion keeps {loaded.card.fusion_power}")
         loaded = with_best_power(loaded, precisions)
@@ -166,6 +167,7 @@ def _card_text(card: ModelCard, digest: str, config: TrainingConfig) -> str:
         f"- training data: {card.training_data}; validation share {config.validation_share} of the subjects",
         f"- reconstruction: {BY_NAME[config.model.method].title}, {card.steps} steps; "
         f"score: Siamese network, {score_steps} steps",
+        f"- curvature flow: {card.curvature_flow} iterations",
         f"- fusion: residual times the learned score to the power {card.fusion_power}",
         f"- thresholds: {card.threshold_rule}",
         *(f"  - {k}: " + ", ".join(f"{c} {v:.4f}" for c, v in t.items()) for k, t in card.thresholds.items()),

@@ -63,7 +63,7 @@ def _look(request: Request, reporter: Reporter) -> _Found:
     request = replace(request, options=replace(request.options, overwrite=False))
     scans = batch.find_scans(request, reporter, download=False)
     rows = tables.read_all_failed(request.output)
-    weights_of = batch.weights_of(scans.weights)
+    weights_of = batch.weights_of(scans.weights, download=False)
     failed: dict[str, dict[str, str]] = {}
     left = set()
     for once_failed in (True, False):
