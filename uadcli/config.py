@@ -39,7 +39,10 @@ SPACES: tuple[str, ...] = get_args(Space)
 
 @dataclass(frozen=True)
 class PreprocessConfig:
-    """From a scan to intensities in [0, 1] on the 2 mm MNI grid (method 1.1, 1.2). Raises `UsageError` below 0."""
+    """From a scan to intensities in [0, 1] on the 2 mm MNI grid (method 1.1, 1.2).
+
+    Raises `UsageError` for a negative number of iterations.
+    """
 
     strip: Strip = "hd-bet"
     bias_field: bool = True

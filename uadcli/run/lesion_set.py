@@ -88,8 +88,9 @@ def paste(one: Healthy, rng: np.random.Generator, config: PreprocessConfig, shap
             x, truth = paste_shape(one.data, one.mask, shape, one.kind, rng)
         else:
             x, truth = paste_lesions(one.data, one.mask, one.kind, rng, allowed)
-        if (truth & allowed).any():
-            return Pasted(intensity.scale(x, one.mask, config), truth & allowed, allowed)
+        truth &= allowed
+        if truth.any():
+            return Pasted(intensity.scale(x, one.mask, config), truth, allowed)
     return None
 
 
