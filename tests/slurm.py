@@ -16,12 +16,14 @@ import pytest
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue")
 SECONDS = 60.0
+# cred_expire is also how long a job that is queued again is held back (120 s if not set)
 CONFIGURATION = """\
 ClusterName=one
 SlurmctldHost={host}(127.0.0.1)
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/none
+AuthInfo=cred_expire=10
 CredType=cred/none
 SlurmctldPort={ports[0]}
 SlurmdPort={ports[1]}
