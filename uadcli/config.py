@@ -29,6 +29,9 @@ SCORES: tuple[str, ...] = (
     "bright-weighted",
     "ssim",
     "mahalanobis",
+    "z-absolute",
+    "z-bright-weighted",
+    "z-siamese",
 )
 Method = Literal["cddpm", "ddpm", "pddpm", "dae", "maediff", "synomaly", "diffuse", "vae"]
 METHODS: tuple[str, ...] = get_args(Method)

@@ -1,8 +1,9 @@
 """Evaluate the model that comes along on the development cases, beside the plain baseline of the same run.
 
-    python packaging/scripts/eval_dev.py DATA [--weights FILE] [--tsv FILE]
+    python packaging/scripts/eval_dev.py DATA [--weights FILE] [--tsv FILE] [--only z-]
 
-Each contrast has the model that comes along for it, or FILE for those that it covers.
+Each contrast has the model that comes along for it, or FILE for those that it covers; --only takes the scores that
+begin so. Scores that begin with `z-` are held against the healthy reference, the IXI scans against that of the others.
 For each dev case and score: AUPRC, Dice (after the component filter) at the threshold that `auto` takes and at the
 calibrated one, the 99.5th percentile of healthy voxels, and best Dice (an oracle: it uses the labels), on the scan's
 own grid; and in how many scans a lesion is touched at `auto`. That is the conformal threshold where the weights know
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -26,7 +28,7 @@ from scenes import CONFIG, flagged, models, named, scenes, write_tsv
 
 from uadcli import device
 from uadcli.reconstruction.weights import Weights
-from uadcli.run.calibrate import PLAIN, Scored, baseline_kind, baseline_map, calibrate_baseline
+from uadcli.run.calibrate import PLAIN, Scored, baseline_kind, baseline_map, calibrate_baseline, held_against_others
 from uadcli.run.development import Case, cases
 from uadcli.run.healthy import healthy_part
 from uadcli.run.prepare import Prepared, prepare_cached
@@ -34,6 +36,7 @@ from uadcli.run.score import find, reconstruct, scores, strength_of
 from uadcli.run.threshold import SHARE, resolve
 from uadcli.scoring.calibration import conformal_threshold, healthy_quantile
 from uadcli.scoring.metrics import average_precision, best_dice, dice
+from uadcli.scoring.reference import PREFIX
 
 RULES = ("auto", "calibrated")
 FOLDS = 5
@@ -64,8 +67,8 @@ class Healthy:
 class Evaluation:
     """Everything a table needs: model, thresholds (of the plain baseline, too), cases."""
 
-    def __init__(self, data: Path, cache: Path, loaded: dict[str, Weights]) -> None:
-        self.data, self.cache, self.loaded = data, cache, loaded
+    def __init__(self, data: Path, cache: Path, loaded: dict[str, Weights], only: str = "") -> None:
+        self.data, self.cache, self.loaded, self.only = data, cache, loaded, only
         self.cases = [c for c in cases(data) if c.contrast in loaded]
         plain = calibrate_baseline([c for c in self.cases if c.part == "val"], cache, CONFIG)
         if {"FLAIR", "T2w"} <= loaded.keys():
@@ -79,7 +82,8 @@ class Evaluation:
         """The calibrated scores of a contrast, its default first."""
         card = self.loaded[contrast].card
         default = card.scores[contrast]
-        return sorted((k for k, v in card.thresholds.items() if contrast in v), key=lambda k: k != default)
+        known = (k for k, v in card.thresholds.items() if contrast in v and k.startswith(self.only))
+        return sorted(known, key=lambda k: k != default)
 
     def threshold(self, kind: str, contrast: str, rule: str) -> float:
         return resolve(rule, self.cards[contrast], kind, contrast).value
@@ -87,12 +91,14 @@ class Evaluation:
     def prepared(self, case: Case) -> Prepared:
         return prepare_cached(case.scan, CONFIG.preprocess, self.cache)
 
-    def maps(self, prepared: Prepared, contrast: str, x: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """The map of every score of one scan; `x` replaces its scaled intensities."""
+    def maps(
+        self, prepared: Prepared, contrast: str, x: np.ndarray | None = None, kinds: Sequence[str] = ()
+    ) -> dict[str, np.ndarray]:
+        """The map of every score of one scan, or of the `kinds`; `x` replaces its scaled intensities."""
         x = prepared.scaled(CONFIG.preprocess) if x is None else x
         loaded = self.loaded[contrast]
         recon = reconstruct(loaded, x, prepared.mask, CONFIG.reconstruction)
-        found = scores(loaded, x, recon, prepared.mask, self.kinds(contrast), CONFIG)
+        found = scores(loaded, x, recon, prepared.mask, kinds or self.kinds(contrast), CONFIG, contrast=contrast)
         return found | {PLAIN: baseline_map(prepared, baseline_kind(contrast), CONFIG, x)}
 
     def lesion_rows(self) -> list[Row]:
@@ -123,8 +129,10 @@ class Evaluation:
         result: dict[tuple[str, str], Healthy] = {}
         calibrating: dict[str, list[Scored]] = {}
         for case in (c for c in self.cases if c.part == "healthy" or (c.part == "val" and c.contrast == "T1w")):
-            prepared = self.prepared(case)
-            for kind, values in self.maps(prepared, case.contrast).items():
+            prepared, kinds = self.prepared(case), self.kinds(case.contrast)
+            if case.part == "val":  # their deviations are not those from the stored reference, which they are part of
+                kinds = list(dict.fromkeys(kind.removeprefix(PREFIX) for kind in kinds))
+            for kind, values in self.maps(prepared, case.contrast, kinds=kinds).items():
                 if case.part == "val":
                     part = healthy_part(case, prepared)
                     calibrating.setdefault(kind, []).append(Scored(prepared, values, part, whole=True))
@@ -133,7 +141,10 @@ class Evaluation:
                 for rule in RULES:
                     limit = self.threshold(kind, case.contrast, rule)
                     getattr(one, rule).append(flagged(values, limit, prepared))
-        for kind, scans in calibrating.items():
+        wanted = [PLAIN, *self.kinds("T1w")] if calibrating else []
+        for kind in wanted:
+            scans = calibrating[kind.removeprefix(PREFIX)]
+            scans = held_against_others(scans) if kind.startswith(PREFIX) else scans
             strengths = [strength_of(s.values, s.prepared, CONFIG) for s in scans]
             one = result.setdefault(("ixi_t1 T1w, cross-fitted", kind), Healthy())
             for i, scan in enumerate(scans):
@@ -191,11 +202,12 @@ def main() -> None:
     parser.add_argument("--weights")
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     parser.add_argument("--tsv", type=Path)
+    parser.add_argument("--only", default="", help="scores that begin so")
     arguments = parser.parse_args()
     device.bound_threads(None)
     loaded = models(arguments.weights)
     start = time.perf_counter()
-    evaluation = Evaluation(arguments.data, arguments.cache, loaded)
+    evaluation = Evaluation(arguments.data, arguments.cache, loaded, arguments.only)
     rows = evaluation.lesion_rows()
     lesion_table(rows, loaded)
     healthy_table(evaluation.healthy())

@@ -3,10 +3,10 @@
     python packaging/scripts/export_default.py DATA --name NAME --contrasts T1w --model FILE --siamese RUN/last.pt
 
 `--model` and `--siamese` are checkpoints, or weight files whose networks stay as they are. The weight of the learned
-score in the fusion is fitted on stroke shapes pasted into the healthy validation scans. Thresholds come from these
-healthy validation scans alone (IXI val; tumour-free slices of TCGA-LGG train patients that were held out of training);
-T2w has no healthy cohort and takes the threshold of FLAIR, which the card says; for the same reason it gets no
-out-of-distribution gate.
+score in the fusion is fitted on stroke shapes pasted into the healthy validation scans, or given. Thresholds, and the
+healthy reference of some scores, come from these healthy validation scans alone (IXI val; tumour-free slices of
+TCGA-LGG train patients that were held out of training); T2w has no healthy cohort and takes the thresholds of FLAIR,
+which the card says; for the same reason it gets no healthy reference and no out-of-distribution gate.
 The new model comes first in the registry; those that no contrast gets any more are left out there.
 """
 
@@ -27,6 +27,7 @@ from uadcli.run.development import cases
 from uadcli.run.examples import load_healthy
 from uadcli.run.fit_fusion import precision_by_power, with_best_power
 from uadcli.run.gate import fit_gates, state_of
+from uadcli.scoring import reference
 from uadcli.scoring.siamese import ALONG
 
 SCORES = {"T1w": "siamese", "FLAIR": "fusion-absolute", "T2w": "fusion-absolute"}
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--contrasts", nargs="+", choices=CONTRASTS, default=CONTRASTS)
     parser.add_argument("--model", type=Path, required=True, help="checkpoint or weight file of the reconstruction")
     parser.add_argument("--siamese", type=Path, required=True, help="checkpoint or weight file of the score network")
+    parser.add_argument("--fusion-power", type=float, help="of the learned score, where it was fitted before")
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     parser.add_argument("--out", type=Path, default=Path("weights"))
     arguments = parser.parse_args()
@@ -84,15 +86,19 @@ def main() -> None:
     loaded = weights.load(file)  # calibrate what ships: the float16 weights
     known = [c for c in cases(arguments.data) if c.contrast in contrasts]
     training, validation = ([c for c in known if c.part == part] for part in ("train", "val"))
-    held_out = load_healthy(validation, arguments.cache, DetectConfig().preprocess)
-    precisions = precision_by_power(loaded, held_out, DetectConfig(), stroke_shapes(arguments.data))
-    loaded = with_best_power(loaded, precisions)
-    found = calibrate(loaded, validation, arguments.cache, DetectConfig(), CALIBRATED)
+    precisions = {}
+    if arguments.fusion_power is None:
+        held_out = load_healthy(validation, arguments.cache, DetectConfig().preprocess)
+        precisions = precision_by_power(loaded, held_out, DetectConfig(), stroke_shapes(arguments.data))
+        loaded = with_best_power(loaded, precisions)
+    else:
+        loaded = dataclasses.replace(loaded, card=dataclasses.replace(loaded.card, fusion_power=arguments.fusion_power))
+    found, references = calibrate(loaded, validation, arguments.cache, DetectConfig(), CALIBRATED)
     if "T2w" in contrasts:
         found.lend("FLAIR", "T2w")
     card = dataclasses.replace(loaded.card, **vars(found))
     gates = fit_gates(loaded.model, training, validation, arguments.cache, DetectConfig().preprocess)
-    digest = weights.save(file, loaded.model, card, loaded.score_state, state_of(gates))
+    digest = weights.save(file, loaded.model, card, loaded.score_state, state_of(gates), reference.state_of(references))
     entry = registry.Entry(card.name, file.name, digest, contrasts)
     entries = registry.needed([entry, *(one for one in before if one.name != entry.name)])
     registry.write(arguments.out, *entries, comment=COMMENT)

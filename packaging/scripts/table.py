@@ -5,10 +5,11 @@
 
 Every method is trained from nothing on the same slices, with the `small` sizes and the same number of steps; each
 checkpoint is kept in --run, and more steps go on from it. `diffuse` takes the network of `cddpm`. Beside them stands
-the model that comes along ("shipped"), with the scores of its card. AUPRC on each scan's own grid (synthetic lesions:
-the model's grid), mean over scans; "mean" weighs every set the same; "gain" is that mean over the one of `cddpm` with
-`absolute`, the paper's score (erosion 3, median 5), in this run. Seconds are those of reconstruction and score, per
-scan. Nothing is chosen by the labels: AUPRC needs no threshold.
+the model that comes along ("shipped"), with the scores of its card. `mahalanobis` needs ten reconstructions, of one
+level each: only methods that rebuild a slice in one pass a level are given it. AUPRC on each scan's own grid
+(synthetic lesions: the model's grid), mean over scans; "mean" weighs every set the same; "gain" is that mean over the
+one of `cddpm` with `absolute`, the paper's score (erosion 3, median 5), in this run. Seconds are those of
+reconstruction and score, per scan. Nothing is chosen by the labels: AUPRC needs no threshold.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from uadcli.scoring.metrics import average_precision, best_dice
 
 SCORES = ("absolute", "bright-weighted", "ssim", "mahalanobis")  # those that need no training of their own
 REFERENCE = ("cddpm", "absolute")
+MANY_PASSES = ("pddpm", "maediff", "diffuse")  # patches, or steps, for each level
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,10 @@ def rows_of(scene: Scene, label: str, loaded: Weights, method: str, kinds: list[
     recon = reconstruct(loaded, scene.x, scene.prepared.mask, config.reconstruction)
     rebuilt = time.perf_counter() - start
     for kind in kinds:
-        if kind == "mahalanobis" and not BY_NAME[method].draws:
+        if kind == "mahalanobis" and (method in MANY_PASSES or not BY_NAME[method].draws):
             continue
         start = time.perf_counter()
-        values = score(loaded, scene.x, recon, scene.prepared.mask, kind, config)
+        values = score(loaded, scene.x, recon, scene.prepared.mask, kind, config, contrast=scene.contrast)
         seconds = rebuilt + time.perf_counter() - start
         yield Row(label, kind, scene.set, scene.subject, *figures(scene, values), seconds)
 
@@ -105,7 +107,9 @@ def compare(
         rows += rows_of(scene, method, networks["cddpm" if method == "diffuse" else method], method, kinds)
     if shipped:
         own = dict.fromkeys([*kinds, *(k for k, v in shipped.card.thresholds.items() if scene.contrast in v)])
-        rows += rows_of(scene, "shipped", shipped, shipped.model.config.method, list(own))
+        found = list(rows_of(scene, "shipped", shipped, shipped.model.config.method, list(own)))
+        default = shipped.card.scores[scene.contrast]
+        rows += found + [dataclasses.replace(row, score="default") for row in found if row.score == default]
     values = baseline_map(scene.prepared, baseline_kind(scene.contrast), CONFIG, scene.x)
     rows.append(Row("plain", "intensity", scene.set, scene.subject, *figures(scene, values), float("nan")))
     return rows

@@ -13,7 +13,7 @@ import phantoms
 import pytest
 
 from uadcli.cli.app import main
-from uadcli.reconstruction.weights import read_card
+from uadcli.reconstruction.weights import load
 
 pytestmark = pytest.mark.slow
 TINY = [
@@ -61,7 +61,7 @@ def heads(folder: Path, count: int, seed: int) -> Path:
 
 
 def test_from_a_folder_of_scans_to_a_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data, healthy, run = heads(tmp_path / "data", 3, 1), heads(tmp_path / "healthy", 1, 2), tmp_path / "run"
+    data, healthy, run = heads(tmp_path / "data", 3, 1), heads(tmp_path / "healthy", 2, 2), tmp_path / "run"
     (data / "sub-19_T1w.nii.gz").write_bytes(b"broken")
     settings = [part for text in TINY for part in ("--set", text)]
     done = uad("train", data, "--out", run, *settings)
@@ -79,11 +79,14 @@ def test_from_a_folder_of_scans_to_a_map(tmp_path: Path, capsys: pytest.CaptureF
     done = uad("calibrate", run, healthy)
     assert done.returncode == 0, done.stderr
     kept = json.loads((run / "thresholds.json").read_text())
-    assert kept["scans"] == {"T1w": 1}
+    assert kept["scans"] == {"T1w": 2}
+    assert kept["thresholds"]["z-absolute"]["T1w"] > 0  # each scan held against the other
     assert kept["fusion_power"] in map(float, kept["precision_by_power"])
     assert main(["export", str(run), "-o", str(tmp_path / "lab")]) == 0
     assert (tmp_path / "lab" / "lab.md").exists()
-    assert read_card(tmp_path / "lab" / "lab.safetensors").fusion_power == kept["fusion_power"]
+    lab = load(tmp_path / "lab" / "lab.safetensors")
+    assert lab.card.fusion_power == kept["fusion_power"]
+    assert sorted(lab.reference_state)[0] == "absolute.T1w.deviation"
     scan = next(healthy.glob("*.nii.gz"))
     done = uad("detect", scan, "-o", tmp_path / "map.nii.gz", "--weights", tmp_path / "lab", "--strip", "none")
     assert done.returncode == 0, done.stderr
@@ -92,5 +95,5 @@ def test_from_a_folder_of_scans_to_a_map(tmp_path: Path, capsys: pytest.CaptureF
     assert report["weights"]["name"] == "lab"
     assert report["weights"]["curvature_flow"] == 1
     assert report["score"] == "siamese"
-    lab = ["--weights", tmp_path / "lab", "--contrast", "FLAIR"]
-    refused(2, "FLAIR", capsys, "detect", scan, "-o", tmp_path / "b.nii.gz", *lab)
+    other = ["--weights", tmp_path / "lab", "--contrast", "FLAIR"]
+    refused(2, "FLAIR", capsys, "detect", scan, "-o", tmp_path / "b.nii.gz", *other)

@@ -29,6 +29,7 @@ from uadcli.reconstruction.model import ConditionedDiffusion
 from uadcli.reconstruction.reconstructors import BY_NAME, build
 from uadcli.reconstruction.weights import ModelCard
 from uadcli.run import score, threshold
+from uadcli.scoring.reference import Reference, state_of
 from uadcli.scoring.siamese import SiameseUNet
 
 CARD = ModelCard(
@@ -162,7 +163,10 @@ def test_float16_keeps_counters_and_large_values(tmp_path: Path) -> None:
 def test_every_score_is_a_map_inside_the_brain(kind: str, tiny: ModelConfig, tmp_path: Path) -> None:
     settings = SiameseConfig(channels=(8, 16))
     card = dataclasses.replace(CARD, siamese=to_dict(settings))
-    weights.save(tmp_path / "m.safetensors", ConditionedDiffusion(tiny), card, SiameseUNet(settings).state_dict())
+    half = np.full([n // 2 for n in GRID_SHAPE], 1e-3, np.float32)
+    known = {(kind.removeprefix("z-"), "T1w"): Reference(half, half)}
+    network = SiameseUNet(settings).state_dict()
+    weights.save(tmp_path / "m.safetensors", ConditionedDiffusion(tiny), card, network, None, state_of(known))
     loaded = weights.load(tmp_path / "m.safetensors")
     mask = np.zeros(GRID_SHAPE, dtype=bool)
     mask[30:66, 30:66, 38:42] = True
@@ -170,7 +174,7 @@ def test_every_score_is_a_map_inside_the_brain(kind: str, tiny: ModelConfig, tmp
     x = np.where(mask, rng.uniform(0.3, 0.9, GRID_SHAPE), 0).astype(np.float32)
     recon = np.where(mask, rng.uniform(0.3, 0.9, GRID_SHAPE), 0).astype(np.float32)
     config = DetectConfig(scoring=ScoringConfig(erosion=0, median=1))
-    result = score.score(loaded, x, recon, mask, kind, config)
+    result = score.score(loaded, x, recon, mask, kind, config, contrast="T1w")
     assert result.dtype == np.float32
     assert result.shape == GRID_SHAPE
     assert not result[~mask].any()
@@ -178,6 +182,8 @@ def test_every_score_is_a_map_inside_the_brain(kind: str, tiny: ModelConfig, tmp
     assert (result >= 0).all()
     with pytest.raises(UsageError, match="no score"):
         score.score(loaded, x, recon, mask, "none", config)
+    with pytest.raises(UsageError, match="no healthy reference for the score 'z-ssim' in FLAIR"):
+        score.score(loaded, x, recon, mask, "z-ssim", config, contrast="FLAIR")
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 KEY = "uad"  # of the one metadata entry
 SCORE_PREFIX = "score."  # of the tensors of a score network, which lie in the same file
 GATE_PREFIX = "gate."  # of the tensors of the out-of-distribution gate
+REFERENCE_PREFIX = "reference."  # of those of the healthy reference
 FLOAT16_MAX = 65504.0
 OTHER_VERSION = "does not fit this version of uad"
 
@@ -38,7 +39,8 @@ class ModelCard:
     `along_slices` is the smoothing of the learned score, `fusion_power` its weight in the fusion: the thresholds hold
     for these, and cards that do not name them are older than both and had the defaults.
     `curvature_flow` is the number of its iterations that the scans were smoothed with, and are in use.
-    `siamese` holds the settings of the score network, if one is in the file.
+    `siamese` holds the settings of the score network, if one is in the file; `labelled_cases` is the number of scans
+    whose lesion masks it was trained on, 0 if it saw synthetic lesions alone.
     """
 
     name: str
@@ -58,6 +60,7 @@ class ModelCard:
     along_slices: float = 0.0
     fusion_power: float = 0.2
     curvature_flow: int = 0
+    labelled_cases: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,9 @@ class Weights:
     """A model ready to use, with its card and the digest of the file it came from.
 
     `score_state` are the parameters of the score network that belongs to it; empty if there is none. `gate_state` are
-    the tensors of the out-of-distribution gate, `CONTRAST.mean`, `CONTRAST.whitening` and `CONTRAST.limit`; empty in
-    weights that are older than the gate.
+    the tensors of the out-of-distribution gate, `CONTRAST.mean`, `CONTRAST.whitening` and `CONTRAST.limit`, and
+    `reference_state` those of the healthy reference of scores, `SCORE.CONTRAST.mean` and `SCORE.CONTRAST.deviation`;
+    each empty in weights that are older than it.
     """
 
     model: Network
@@ -75,6 +79,7 @@ class Weights:
     sha256: str
     score_state: dict[str, Any] = field(default_factory=dict, repr=False)
     gate_state: dict[str, Any] = field(default_factory=dict, repr=False)
+    reference_state: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 def find(
@@ -169,13 +174,13 @@ def load(path: Path, sha256: str | None = None) -> Weights:
         raise WeightsError("is damaged or no safetensors file", path=path, hint="Copy it again.") from error
     card, config = _described(text, path)
     tensors = {name: value.float() if value.is_floating_point() else value for name, value in stored.items()}
-    of_score, of_gate = (_taken(tensors, prefix) for prefix in (SCORE_PREFIX, GATE_PREFIX))
+    beside = [_taken(tensors, prefix) for prefix in (SCORE_PREFIX, GATE_PREFIX, REFERENCE_PREFIX)]
     try:
         model = build(config)
         model.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(OTHER_VERSION, path=path, hint="Use weights of this version.") from error
-    return Weights(model.eval(), card, path, digest, of_score, of_gate)
+    return Weights(model.eval(), card, path, digest, *beside)
 
 
 def read_card(path: Path, sha256: str | None = None) -> ModelCard:
@@ -234,17 +239,20 @@ def save(
     card: ModelCard,
     score_state: dict[str, Any] | None = None,
     gate_state: dict[str, Any] | None = None,
+    reference_state: dict[str, Any] | None = None,
 ) -> str:
     """Write a model, and the network of its score, as float16 safetensors with configuration and card.
 
-    Atomic; counters and values beyond float16 keep their type, the gate is written as it is. Returns the sha256.
+    Atomic; counters and values beyond float16 keep their type, gate and reference are written as they are. Returns the
+    sha256.
     """
     from safetensors.torch import save as to_bytes
 
     state = dict(model.state_dict())
     state |= {SCORE_PREFIX + name: value for name, value in (score_state or {}).items()}
     tensors = {name: _compact(value.detach()).contiguous() for name, value in state.items()}
-    tensors |= {GATE_PREFIX + name: value.contiguous() for name, value in (gate_state or {}).items()}
+    for prefix, given in ((GATE_PREFIX, gate_state), (REFERENCE_PREFIX, reference_state)):
+        tensors |= {prefix + name: value.contiguous() for name, value in (given or {}).items()}
     content = to_bytes(tensors, {KEY: json.dumps({**asdict(card), "model": to_dict(model.config)})})
     write_bytes(path, content)
     return hashlib.sha256(content).hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,13 @@ from uadcli.run.dataset import Case
 from uadcli.run.healthy import healthy_part
 from uadcli.run.prepare import Prepared, prepare_cached
 from uadcli.run.score import reconstruct, scores, strength_of
+from uadcli.scoring import reference
 from uadcli.scoring.calibration import healthy_quantile, healthy_tail
+from uadcli.scoring.reference import Reference
 from uadcli.scoring.residual import postprocess
 
 PLAIN = "plain"
+References = dict[tuple[str, str], Reference]  # by score and contrast
 CALIBRATED = ("fusion-absolute", "fusion-bright", "siamese", "absolute", "bright-weighted", "ssim")
 
 
@@ -45,11 +48,10 @@ class Calibration:
             self.strengths.setdefault(kind, {})[contrast] = whole
 
     def lend(self, giver: str, taker: str) -> None:
-        """Give the thresholds of one contrast to another, which has no healthy scans."""
-        for values in self.thresholds.values():
-            values[taker] = values[giver]
-        for tails in self.tails.values():
-            tails[taker] = tails[giver]
+        """Give the thresholds of one contrast to another, which has no healthy scans, and so no healthy reference."""
+        for kind in (one for one in self.thresholds if not one.startswith(reference.PREFIX)):
+            self.thresholds[kind][taker] = self.thresholds[kind][giver]
+            self.tails[kind][taker] = self.tails[kind][giver]
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,12 @@ def baseline_map(prepared: Prepared, kind: str, config: DetectConfig, x: Array |
 
 def calibrate(
     loaded: Weights, validation: list[Case], cache: Path, config: DetectConfig, kinds: tuple[str, ...]
-) -> Calibration:
-    """The calibration of several scores of a model, from the healthy brain of the validation scans."""
+) -> tuple[Calibration, References]:
+    """The calibration of several scores of a model, from the healthy brain of the validation scans.
+
+    With it the healthy references of those that get one, where a contrast has two scans; the calibration of these
+    scores holds each scan against the others.
+    """
 
     def maps(prepared: Prepared, x: Array, _: str) -> dict[str, Array]:
         recon = reconstruct(loaded, x, prepared.mask, config.reconstruction)
@@ -91,13 +97,13 @@ def calibrate_baseline(validation: list[Case], cache: Path, config: DetectConfig
     def maps(prepared: Prepared, x: Array, contrast: str) -> dict[str, Array]:
         return {PLAIN: baseline_map(prepared, baseline_kind(contrast), config, x)}
 
-    return _calibrated(maps, validation, cache, config)
+    return _calibrated(maps, validation, cache, config)[0]
 
 
 def _calibrated(
     maps: Callable[[Prepared, Array, str], dict[str, Array]], validation: list[Case], cache: Path, config: DetectConfig
-) -> Calibration:
-    result = Calibration()
+) -> tuple[Calibration, References]:
+    result, references = Calibration(), References()
     for contrast in sorted({c.contrast for c in validation}):
         scans: dict[str, list[Scored]] = {}
         for case in (c for c in validation if c.contrast == contrast):
@@ -107,4 +113,15 @@ def _calibrated(
                 scans.setdefault(kind, []).append(Scored(prepared, values, part, whole))
         for kind, found in scans.items():
             result.add(kind, contrast, found, config)
-    return result
+            if kind in reference.REFERENCED and len(found) > 1:
+                pairs = [(one.values, one.part) for one in found]
+                references[kind, contrast] = reference.fit(pairs)
+                result.add(reference.PREFIX + kind, contrast, held_against_others(found), config)
+    return result, references
+
+
+def held_against_others(scans: Sequence[Scored]) -> list[Scored]:
+    """The same scans with their deviations from the reference that the others make."""
+    pairs, masks = [(one.values, one.part) for one in scans], [one.prepared.mask for one in scans]
+    deviations = reference.cross_fitted(pairs, masks)
+    return [replace(one, values=values) for one, values in zip(scans, deviations, strict=True)]

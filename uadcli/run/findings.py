@@ -75,7 +75,7 @@ def examine(
         distance = gate.measure(loaded, x, mask, asked.contrast, device)
         recon = score.reconstruct(loaded, x, mask, config.reconstruction, device, reporter.progress)
     with reporter.stage("score"):
-        anomaly_map = score.score(loaded, x, recon, mask, asked.score, config, device)
+        anomaly_map = score.score(loaded, x, recon, mask, asked.score, config, device, asked.contrast)
         used = asked.threshold
         if not isinstance(used, Threshold):
             used = threshold.best_dice(to_native(anomaly_map, scan, prepared, 1), used)
@@ -98,6 +98,7 @@ def examine(
             asked.uncertainty,
             device,
             reporter.progress,
+            asked.contrast,
         )
     return Findings(
         x,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from uadcli.reconstruction.weights import ModelCard, Weights
     from uadcli.scoring.gate import Gate
 
-GATE_FILE = "gate.safetensors"
+GATE_FILE, REFERENCE_FILE = "gate.safetensors", "reference.safetensors"
 RULE = "99.5th percentile of the scores inside the brain of {} healthy scans ({})"
 
 
@@ -31,12 +31,15 @@ def calibrate(run: Path, healthy: Path, *, workers: int, reporter: Reporter) -> 
 
     Raises `InputError` if a scan was trained on, or if nothing usable is left.
     """
+    from safetensors.torch import save as to_bytes
+
     from uadcli.run.calibrate import CALIBRATED
     from uadcli.run.calibrate import calibrate as calibration_of
     from uadcli.run.examples import load_healthy
     from uadcli.run.fit_fusion import precision_by_power, with_best_power
     from uadcli.run.gate import fit_gates
     from uadcli.run.lesion_set import shape_files
+    from uadcli.scoring import reference
 
     config = read_run(run)
     cases = find(healthy, 0)
@@ -62,11 +65,12 @@ def calibrate(run: Path, healthy: Path, *, workers: int, reporter: Reporter) -> 
             reporter.warn(f"no scan has room for a synthetic lesion: the fusion keeps {loaded.card.fusion_power}")
         loaded = with_best_power(loaded, precisions)
     with reporter.stage("calibration"):
-        found = calibration_of(loaded, list(usable.values()), run / "cache", detect, CALIBRATED)
+        found, references = calibration_of(loaded, list(usable.values()), run / "cache", detect, CALIBRATED)
     with reporter.stage("gate"):
         training = [c for c in usable_cases(run) if c.part == "train"]
         gates = fit_gates(loaded.model, training, list(usable.values()), run / "cache", config.preprocess)
         _write_gates(run / GATE_FILE, gates, reporter)
+        write_bytes(run / REFERENCE_FILE, to_bytes(reference.state_of(references)))
     counts = Counter(c.contrast for c in usable.values())
     content = {
         **dataclasses.asdict(found),
@@ -114,7 +118,8 @@ def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path
         fusion_power=calibrated.get("fusion_power", loaded.card.fusion_power),  # or before it was fitted
     )
     out.mkdir(parents=True, exist_ok=True)
-    digest = weights.save(file, loaded.model, card, loaded.score_state, _read_gates(run / GATE_FILE))
+    beside = (_read_state(run / part) for part in (GATE_FILE, REFERENCE_FILE))
+    digest = weights.save(file, loaded.model, card, loaded.score_state, *beside)
     registry.write(out, registry.Entry(name, file.name, digest, card.contrasts))
     write_text(out / f"{name}.md", _card_text(card, digest, config))
     reporter.info(f"sha256 {digest}")
@@ -133,8 +138,8 @@ def _write_gates(path: Path, gates: dict[str, Gate], reporter: Reporter) -> None
         reporter.warn(f"no out-of-distribution gate: it needs at least {needed}")
 
 
-def _read_gates(path: Path) -> dict[str, Any]:
-    """The gates of a run as tensors; none of a run that was calibrated before there were gates."""
+def _read_state(path: Path) -> dict[str, Any]:
+    """Gates or references of a run as tensors; none of a run that was calibrated before there were any."""
     from safetensors.torch import load
 
     return load(path.read_bytes()) if path.exists() else {}

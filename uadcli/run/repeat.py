@@ -40,6 +40,7 @@ def repeat(
     uncertain: bool,
     device: str = "cpu",
     progress: Progress | None = None,
+    contrast: str = "",
 ) -> Repeats:
     """Repeat reconstruction and score with other seeds and compare with the `first` map of the scaled scan x.
 
@@ -53,7 +54,7 @@ def repeat(
     for done, seed in enumerate(seeds[1:], start=1):
         again = dataclasses.replace(config, reconstruction=dataclasses.replace(config.reconstruction, seed=seed))
         recon = score.reconstruct(loaded, x, prepared.mask, again.reconstruction, device)
-        maps.append(score.score(loaded, x, recon, prepared.mask, kind, again, device))
+        maps.append(score.score(loaded, x, recon, prepared.mask, kind, again, device, contrast))
         if progress:
             progress(done, count)
     spread = stability.uncertainty(maps) if uncertain else None

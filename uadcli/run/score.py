@@ -15,7 +15,7 @@ from uadcli.imaging import template
 from uadcli.imaging.geometry import Array
 from uadcli.imaging.slices import GRID_AFFINE, from_slices, occupied, to_slices
 from uadcli.run.prepare import Prepared
-from uadcli.scoring import fusion
+from uadcli.scoring import fusion, reference
 from uadcli.scoring.calibration import strength
 from uadcli.scoring.components import Component, components
 from uadcli.scoring.mahalanobis import mahalanobis_score
@@ -25,6 +25,7 @@ from uadcli.scoring.ssim import ssim_score
 if TYPE_CHECKING:
     from uadcli.reconstruction.reconstructors import Method, Progress
     from uadcli.reconstruction.weights import ModelCard, Weights
+    from uadcli.scoring.reference import Reference
 
 Mask = NDArray[np.bool_]
 SIAMESE = "siamese"
@@ -130,13 +131,21 @@ def siamese_network(loaded: Weights) -> Any:
 
 
 def score(
-    loaded: Weights, x: Array, recon: Array, mask: Mask, kind: str, config: DetectConfig, device: str = "cpu"
+    loaded: Weights,
+    x: Array,
+    recon: Array,
+    mask: Mask,
+    kind: str,
+    config: DetectConfig,
+    device: str = "cpu",
+    contrast: str = "",
 ) -> Array:
     """The anomaly map (96, 96, 80) of a scaled scan and its pseudo-healthy version, by the score `kind`; 0 outside.
 
-    Raises `UsageError` for an unknown kind.
+    `contrast` is asked only by scores that are held against a healthy reference. Raises `UsageError` for an unknown
+    kind, and for a reference that the weights do not have.
     """
-    return scores(loaded, x, recon, mask, (kind,), config, device)[kind]
+    return scores(loaded, x, recon, mask, (kind,), config, device, contrast)[kind]
 
 
 def scores(
@@ -147,12 +156,35 @@ def scores(
     kinds: Sequence[str],
     config: DetectConfig,
     device: str = "cpu",
+    contrast: str = "",
 ) -> dict[str, Array]:
     """The anomaly maps of several scores; the score network runs once for all. Raises as `score`."""
+    plain = dict.fromkeys(kind.removeprefix(reference.PREFIX) for kind in kinds)
+    known = {kind: reference_of(loaded, kind, contrast, config) for kind in kinds if kind.startswith(reference.PREFIX)}
     learned = None
-    if SIAMESE in kinds or any(kind in fusion.RESIDUALS for kind in kinds):
+    if SIAMESE in plain or any(kind in fusion.RESIDUALS for kind in plain):
         learned = learned_score(loaded, x, recon, mask, config, device)
-    return {kind: _score(loaded, x, recon, mask, kind, config, device, learned) for kind in kinds}
+    found = {kind: _score(loaded, x, recon, mask, kind, config, device, learned) for kind in plain}
+    deviations = {
+        kind: reference.z_score(found[kind.removeprefix(reference.PREFIX)], one, mask) for kind, one in known.items()
+    }
+    return {kind: (found | deviations)[kind] for kind in kinds}
+
+
+def reference_of(loaded: Weights, kind: str, contrast: str, config: DetectConfig) -> Reference:
+    """The healthy reference behind the score `kind`, for example `z-absolute`.
+
+    Raises `UsageError` if the weights have none for this contrast, or were not trained for the method at hand.
+    """
+    known = None
+    if method_of(loaded, config.reconstruction).name == loaded.model.config.method:
+        known = reference.from_state(loaded.reference_state, kind.removeprefix(reference.PREFIX), contrast)
+    if known is None:
+        raise UsageError(
+            f"{loaded.card.name} has no healthy reference for the score {kind!r} in {contrast or 'this contrast'}",
+            hint="Choose another --score or --weights; `uad calibrate` makes one from healthy scans.",
+        )
+    return known
 
 
 def _score(

@@ -1,0 +1,91 @@
+"""The healthy reference of a score: a deviation from health at a place, not the score alone, is what counts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from uadcli.errors import InputError
+from uadcli.scoring import reference
+
+SHAPE = (16, 20, 12)
+MASK = np.zeros(SHAPE, bool)
+MASK[2:14, 2:18, 2:10] = True
+RIM = np.zeros(SHAPE, bool)
+RIM[2:6, 2:18, 2:10] = True
+
+
+def healthy(count: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Scores that are high and vary much at the rim, in every scan."""
+    rng = np.random.default_rng(seed)
+    level = np.where(RIM, 0.5 + 0.1 * rng.standard_normal((count, 1, 1, 1)), 0.1)
+    noise = 0.02 * rng.standard_normal((count, *SHAPE))
+    return [(np.where(MASK, one, 0).astype(np.float32), MASK) for one in level + noise]
+
+
+def test_the_rim_that_is_always_high_falls_behind_a_lesion():
+    known = reference.fit(healthy(20))
+    scan = healthy(1, seed=1)[0][0].copy()
+    scan[10:12, 9:12, 5:7] = 0.3  # lower than the rim, but not of this place
+    assert scan[RIM].min() > 0.3
+    z = reference.z_score(scan, known, MASK)
+    assert z[10:12, 9:12, 5:7].min() > z[RIM].max()
+    assert (z[~MASK] == 0).all()
+    assert z.min() == 0
+    assert z.dtype == np.float32
+
+
+def test_mean_and_deviation_are_those_of_the_scans():
+    scans = [(np.full(SHAPE, value, np.float32), np.ones(SHAPE, bool)) for value in (1.0, 2.0, 3.0)]
+    known = reference.fit(scans)
+    inner = (slice(3, -3), slice(3, -3), slice(3, -3))  # a Gaussian reaches the border
+    np.testing.assert_allclose(known.mean[inner], 2.0, rtol=1e-5)
+    np.testing.assert_allclose(known.deviation[inner], np.sqrt(2 / 3), rtol=1e-5)
+    z = reference.z_score(np.full(SHAPE, 4.0, np.float32), known, MASK)
+    np.testing.assert_allclose(z[8, 10, 6], 2 / np.sqrt(2 / 3), rtol=1e-4)
+
+
+def test_a_scan_is_never_held_against_itself():
+    scans = healthy(6)
+    odd = scans[2][0].copy()
+    odd[10:14, 9:14, 5:9] = 0.9
+    scans[2] = (odd, MASK)
+    z = reference.cross_fitted(scans, [MASK] * 6)
+    alone = reference.z_score(odd, reference.fit(scans[:2] + scans[3:]), MASK)
+    np.testing.assert_allclose(z[2], alone, rtol=1e-3, atol=1e-3)
+    assert z[2][11, 11, 7] > 1.5 * reference.z_score(odd, reference.fit(scans), MASK)[11, 11, 7]
+
+
+def test_what_is_not_healthy_does_not_count():
+    scans = healthy(6)
+    lesion = scans[0][0].copy()
+    lesion[10:14, 9:14, 5:9] = 50
+    part = MASK & (lesion < 50)
+    known = reference.fit([(lesion, part), *scans[1:]])
+    assert known.mean.max() < 1
+    assert known.deviation.max() < 1
+
+
+def test_a_place_that_no_scan_has_takes_the_nearest():
+    scans = [(values, MASK & ~RIM) for values, _ in healthy(6)]
+    known = reference.fit(scans)
+    assert np.isfinite(known.mean).all()
+    assert known.mean[1, 5, 3] == pytest.approx(0.1, abs=0.03)
+    assert (known.deviation > 0).all()
+
+
+def test_too_few_scans_are_an_error():
+    one = healthy(1)
+    with pytest.raises(InputError, match="too few healthy scans"):
+        reference.cross_fitted(one, [MASK])
+
+
+def test_it_survives_the_weight_file():
+    known = reference.fit(healthy(4))
+    state = reference.state_of({("absolute", "T1w"): known})
+    back = reference.from_state(state, "absolute", "T1w")
+    assert back is not None
+    np.testing.assert_allclose(back.mean, known.mean, rtol=1e-3)
+    np.testing.assert_allclose(back.deviation, known.deviation, rtol=1e-3, atol=1e-6)
+    assert reference.from_state(state, "absolute", "FLAIR") is None
+    assert reference.from_state({}, "siamese", "T1w") is None
