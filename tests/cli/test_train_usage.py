@@ -23,6 +23,14 @@ from uadcli.config import CONDITIONED, METHODS, TrainingConfig, preset, read_tom
         ["train", "--smoke", "--resume", "r"],
         ["train", "--smoke", "--out", "r"],
         ["export", "r"],
+        ["train", "d", "--out", "n", "--labels", "l"],
+        ["train", "d", "--out", "n", "--score", "siamese"],
+        ["train", "d", "--out", "n", "--score", "ssim", "--labels", "l"],
+        ["train", "d", "--out", "n", "--weights", "small-6-flair"],
+        ["train", "d", "--out", "n", "--score", "siamese", "--labels", "l", "--method", "dae"],
+        ["train", "d", "--out", "n", "--score", "siamese", "--labels", "l", "--profile", "reference"],
+        ["train", "--resume", "r", "--score", "siamese", "--labels", "l"],
+        ["train", "--smoke", "--score", "siamese", "--labels", "l"],
     ],
 )
 def test_what_is_no_whole_command_is_a_usage_error(
@@ -35,6 +43,18 @@ def test_what_is_no_whole_command_is_a_usage_error(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("\n") == 1
+
+
+def test_what_labels_are_for_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["train", "d", "--out", "n", "--score", "siamese"]) == 2
+    assert "Plain `uad train` trains it on synthetic lesions." in capsys.readouterr().err
+    assert main(["train", "d", "--out", "n", "--labels", "l"]) == 2
+    assert "--score siamese" in capsys.readouterr().err
+    labelled = ["train", str(tmp_path / "d"), "--score", "siamese", "--labels", str(tmp_path / "l")]
+    for command in ([*labelled, "--out", str(tmp_path / "n")], [*labelled, "--check"]):
+        assert main(command) == 3  # there are no scans
+        assert "no folder" in capsys.readouterr().err
+    assert not (tmp_path / "n").exists()
 
 
 def test_print_config_prints_what_config_reads(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

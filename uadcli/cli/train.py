@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,7 +14,9 @@ from uadcli.config import METHODS, TrainingConfig, for_method, to_toml, training
 from uadcli.console import Reporter
 from uadcli.errors import UsageError
 
-Data = Annotated[Path | None, typer.Argument(metavar="DATA", help="Folder or BIDS tree of healthy scans.")]
+Data = Annotated[
+    Path | None, typer.Argument(metavar="DATA", help="Folder or BIDS tree of healthy scans, with --labels of patients.")
+]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.")]
 Healthy = Annotated[Path, typer.Argument(metavar="HEALTHY", help="Folder of healthy scans, none of them trained on.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the run.")]
@@ -32,6 +35,30 @@ Method = Annotated[
         callback=o.one_of("--method", METHODS),
         help="What is trained to rebuild scans.",
         show_default="cddpm",
+    ),
+]
+Score = Annotated[
+    str | None,
+    typer.Option(
+        "--score",
+        metavar="siamese",
+        callback=o.one_of("--score", ("siamese",)),
+        help="With --labels: train this score alone, on labelled scans.",
+    ),
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        "--labels", metavar="FOLDER", help="Lesion masks on the scans' grids, by name; an empty one: healthy."
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        metavar="NAME|PATH|HF",
+        help="With --labels: whose reconstruction it is.",
+        show_default="what comes along for the contrast",
     ),
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a setting; may be repeated.")]
@@ -55,6 +82,9 @@ def train(
     print_config: PrintConfig = False,
     profile: Profile = "small",
     method: Method = None,
+    score: Score = None,
+    labels: Labels = None,
+    weights: Weights = None,
     config: o.ConfigFile = None,
     assignments: Set = None,
     max_steps: MaxSteps = None,
@@ -66,14 +96,45 @@ def train(
     debug: o.Debug = False,
     log_file: o.LogFile = None,
 ) -> None:
-    """Train a model on a folder of healthy scans, or go on with a run."""
+    """Train a model on a folder of healthy scans, or its score on labelled ones, or go on with a run."""
     given = locals()
+    taught = _taught(given)
     capped = [f"max_steps={max_steps}"] if max_steps else []
     settings = _settings(profile, method, config, resume, [*(assignments or []), *capped])
     if print_config:
         return typer.echo(to_toml(settings), nl=False)
     with o.reporter(given) as reporter:
-        typer.echo(_work(data, out, resume, check, smoke, settings, workers, gpus, threads, reporter))
+        typer.echo(_work(data, out, resume, check, smoke, taught, settings, workers, gpus, threads, reporter))
+
+
+@dataclass(frozen=True)
+class Taught:
+    """That the score is trained on labelled scans: their masks, and the weights whose reconstruction it is for."""
+
+    labels: Path
+    weights: str | None
+
+
+def _taught(given: Mapping[str, Any]) -> Taught | None:
+    """What `--score`, `--labels` and `--weights` ask for. Raises `UsageError` where they do not go together."""
+    labels, weights = given["labels"], given["weights"]
+    if labels is None and given["score"] is not None:
+        raise UsageError("--score siamese needs --labels", hint="Plain `uad train` trains it on synthetic lesions.")
+    if labels is None and weights is not None:
+        raise UsageError("--weights goes with --score siamese --labels only", hint="Leave it out.")
+    if labels is not None:
+        _check_labels(given)
+    return None if labels is None else Taught(labels, weights)
+
+
+def _check_labels(given: Mapping[str, Any]) -> None:
+    if given["score"] is None:
+        raise UsageError("--labels goes with --score siamese only", hint="Add it, or leave --labels out.")
+    others = {"--resume": given["resume"] is not None, "--smoke": given["smoke"]}
+    others |= {"--method": given["method"] is not None, "--profile": given["profile"] != "small"}
+    for name in (name for name, there in others.items() if there):
+        hint = "A run keeps its labels, and its reconstruction is that of --weights."
+        raise UsageError(f"--labels and {name} cannot go together", hint=hint)
 
 
 def _work(
@@ -82,6 +143,7 @@ def _work(
     resume: Path | None,
     check: bool,
     smoke: bool,
+    taught: Taught | None,
     settings: TrainingConfig,
     workers: int,
     gpus: int | None,
@@ -94,9 +156,9 @@ def _work(
     if smoke:
         raise UsageError("--smoke makes its own scans", hint="Give it without DATA, --resume and --check.")
     if data is not None and check:
-        return _checked(data, settings)
+        return _checked(data, taught, settings, reporter)
     if data is not None and out is not None and resume is None:
-        return _begin(data, out, settings, workers, gpus, threads, reporter)
+        return _begin(data, out, taught, settings, workers, gpus, threads, reporter)
     if resume is not None and data is None and out is None:
         return _go_on(resume, settings, gpus, threads, reporter)
     raise UsageError("neither DATA --out RUN, --resume RUN, --check DATA nor --smoke", hint="See `uad train --help`.")
@@ -117,9 +179,12 @@ def _settings(
     return with_settings(chosen, assignments)
 
 
-def _checked(data: Path, settings: TrainingConfig) -> str:
-    from uadcli.run import dataset
+def _checked(data: Path, taught: Taught | None, settings: TrainingConfig, reporter: Reporter) -> str:
+    from uadcli.run import dataset, lesion_labels
 
+    if taught is not None:
+        cases = lesion_labels.find(data, taught.labels, settings.validation_share, reporter)
+        lesion_labels.check(cases, taught.labels)
     return dataset.in_words(dataset.check(dataset.find(data, settings.validation_share)))
 
 
@@ -139,6 +204,7 @@ def _tried(out: Path | None, workers: int, threads: int | None, reporter: Report
 def _begin(
     data: Path,
     out: Path,
+    taught: Taught | None,
     settings: TrainingConfig,
     workers: int,
     gpus: int | None,
@@ -146,19 +212,25 @@ def _begin(
     reporter: Reporter,
 ) -> Path:
     from uadcli import device
-    from uadcli.run import training_run
+    from uadcli.run import supervised, training_run
 
     device.bound_threads(threads)
-    training_run.train(data, out, settings, workers=workers, reporter=reporter, gpus=gpus)
+    if taught is None:
+        training_run.train(data, out, settings, workers=workers, reporter=reporter, gpus=gpus)
+    else:
+        supervised.train(
+            data, taught.labels, taught.weights, out, settings, workers=workers, reporter=reporter, gpus=gpus
+        )
     return out
 
 
 def _go_on(run: Path, settings: TrainingConfig, gpus: int | None, threads: int | None, reporter: Reporter) -> Path:
     from uadcli import device
-    from uadcli.run import training_run
+    from uadcli.run import supervised, training_run
 
     device.bound_threads(threads)
-    training_run.resume(run, settings, reporter=reporter, gpus=gpus)
+    work = supervised if supervised.is_supervised(run) else training_run
+    work.resume(run, settings, reporter=reporter, gpus=gpus)
     return run
 
 

@@ -107,9 +107,12 @@ def read_scan(path: Path, *, volume: int | None = None, geometry: str = "auto", 
     )
 
 
-def read_labels(path: Path, scan: Scan, what: str = "the label mask") -> NDArray[np.bool_]:
-    """A mask on the canonical grid of a scan, within 1 mm. Raises `InputError` if it is empty or on another grid."""
-    own, of_scan = read_scan(path).volume, scan.volume
+def read_labels(path: Path, scan: Scan, what: str = "the label mask", allow_empty: bool = False) -> NDArray[np.bool_]:
+    """A mask on the canonical grid of a scan, within 1 mm.
+
+    Raises `InputError` if it is on another grid or, without `allow_empty`, has no voxel.
+    """
+    own, of_scan = read_scan(path, allow_empty=allow_empty).volume, scan.volume
     if not same_grid(own.shape, own.affine, of_scan.shape, of_scan.affine, 1.0):
         raise InputError(f"{what} is on another grid than the scan", path=path, hint="Resample it to the scan.")
     return np.asarray(own.data > 0)

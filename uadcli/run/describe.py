@@ -64,6 +64,7 @@ def sidecar_of(
             "origin": cache.origin(loaded.path),
             "method": findings.method,
             "curvature_flow": card.curvature_flow,
+            "labelled_cases": card.labelled_cases,
         },
         device=device,
         seed=config.reconstruction.seed,

@@ -27,6 +27,7 @@ from uadcli.run.prepare import prepare_cached
 from uadcli.run.score import reconstruct
 from uadcli.run.training_data import volume_from_t1
 
+Mask = NDArray[np.bool_]
 # shares of the volumes by where they come from
 SHARES = {"T1w": 0.34, "T1w as FLAIR": 0.10, "T1w as T2w": 0.12, "FLAIR": 0.22, "T2w": 0.22, "labels": 0.22}
 LABEL_KINDS = ("T1w", "FLAIR", "T2w")
@@ -44,7 +45,7 @@ class Healthy:
 
 @dataclass(frozen=True)
 class Example:
-    """A synthetic case as stacks (Z, H, W): scan and reconstruction as uint8 (0..255 for 0..1), truth, brain."""
+    """A case as stacks (Z, H, W): scan and reconstruction as uint8 (0..255 for 0..1), its lesions, its brain."""
 
     image: NDArray[np.uint8]
     recon: NDArray[np.uint8]
@@ -133,12 +134,21 @@ class ExampleMaker:
         allowed = np.zeros_like(mask)
         allowed[:, :, one.usable] = True
         x, truth = paste_lesions(np.ascontiguousarray(data), mask, one.kind, rng, allowed)
+        return self.degraded(x, mask, truth, one.usable, rng)
+
+    def degraded(
+        self, x: Array, mask: Mask, truth: Mask, usable: NDArray[np.int64], rng: np.random.Generator
+    ) -> Example:
+        """The example of a volume with its lesions, after the scanner's ways and scaling."""
         x, mask = degrade(x, mask, rng)
         x = intensity.scale(x, mask, PreprocessConfig())
-        settings = ReconstructionConfig(seed=int(rng.integers(2**31)))
-        recon = reconstruct(self.model, x, mask, settings, self.device)
+        return self.example(x, mask, truth, usable, int(rng.integers(2**31)))
+
+    def example(self, x: Array, mask: Mask, truth: Mask, usable: NDArray[np.int64], seed: int = 0) -> Example:
+        """The example of a scaled volume x (96, 96, 80) with brain mask and lesions, rebuilt by the model."""
+        recon = reconstruct(self.model, x, mask, ReconstructionConfig(seed=seed), self.device)
         image, healthy = (np.round(to_slices(v) * 255).astype(np.uint8) for v in (x, recon))
-        keep = one.usable[mask[:, :, one.usable].any(axis=(0, 1))]
+        keep = usable[mask[:, :, usable].any(axis=(0, 1))]
         return Example(image, healthy, to_slices(truth & mask), to_slices(mask), keep)
 
 

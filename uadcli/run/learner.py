@@ -37,7 +37,7 @@ class Learner:
     done: int = 0
     bad_steps: int = 0
     skipped: int = 0
-    best: float | None = None  # AUPRC on synthetic lesions so far
+    best: float | None = None  # AUPRC on the lesions of held-out scans so far
     clip: float = 1.0
     fabric: Fabric | None = None
 

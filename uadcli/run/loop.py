@@ -24,7 +24,7 @@ from uadcli.run.progress import Log
 
 @dataclass(frozen=True)
 class Judgement:
-    """What held-out scans say of a network: the error on healthy slices, and the AUPRC on synthetic lesions."""
+    """What held-out scans say of a network: the error on healthy slices, the AUPRC on synthetic or labelled lesions."""
 
     error: float | None = None
     auprc: float | None = None
@@ -118,7 +118,7 @@ def run(
 
 
 def _keep(trainer: Learner, judged: Judgement, folder: Path) -> None:
-    """Save as `last`, and as `best` if no checkpoint before found the synthetic lesions better."""
+    """Save as `last`, and as `best` if no checkpoint before found the lesions better."""
     auprc = None if judged.auprc is None else trainer.over_all(judged.auprc)  # so that the processes agree
     better = auprc is not None and (trainer.best is None or auprc > trainer.best)
     if better:

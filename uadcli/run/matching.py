@@ -22,6 +22,7 @@ BESIDE = ("_mask", "_recon", "_brain", f"_{MNI}", f"_{MNI}_mask")  # what `uad d
 HEALTHY = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False, "n/a": False}
 HEALTHY_GROUPS = {"healthy", "control", "controls", "hc"}
 SHOWN = 5  # names in a message
+TABLE = "Give a table with columns map and truth."
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,24 @@ def _cases(method: str, maps: Path, truths: Known, brains: Known) -> tuple[list[
     return cases, without
 
 
-def _match(path: Path, who: Identity, candidates: Known, kind: str) -> Path | None:
+def masks_of(scans: Sequence[Path], root: Path, masks: Path) -> tuple[dict[Path, Path], list[Path]]:
+    """The lesion mask of each of the scans below `root`, and the masks that belong to none.
+
+    Raises `InputError` where a scan has no mask, or it is not certain which.
+    """
+    own = {path.resolve() for path in scans}
+    known: Known = [(identify(p, masks), p) for p in _truth_files(masks) if p.resolve() not in own]
+    hint = "Keep one, or name them as the scans."
+    found = {path: _match(path, identify(path, root), known, "mask", hint) for path in scans}
+    without = [path.name for path, mask in found.items() if mask is None]
+    if without:
+        what = f"{_count(len(without), 'scan has', 'scans have')} no mask in {masks} ({some(without)})"
+        raise InputError(what, path=root, hint="Give a healthy scan an empty mask.")
+    used = {path: mask for path, mask in found.items() if mask is not None}
+    return used, [p for _, p in known if p not in used.values()]
+
+
+def _match(path: Path, who: Identity, candidates: Known, kind: str, hint: str = TABLE) -> Path | None:
     found = [(who.closeness(other), candidate) for other, candidate in candidates if who.fits(other)]
     if not found:
         return None
@@ -154,7 +172,7 @@ def _match(path: Path, who: Identity, candidates: Known, kind: str) -> Path | No
     top = [candidate for closeness, candidate in found if closeness == best]
     if len(top) > 1:
         names = f"{top[0].name} and {top[1].name}"
-        raise InputError(f"fits two {kind}s ({names})", path=path, hint="Give a table with columns map and truth.")
+        raise InputError(f"fits two {kind}s ({names})", path=path, hint=hint)
     return top[0]
 
 

@@ -29,7 +29,8 @@ RULE = "99.5th percentile of the scores inside the brain of {} healthy scans ({}
 def calibrate(run: Path, healthy: Path, *, workers: int, reporter: Reporter) -> Path:
     """Thresholds of a trained run from healthy scans that it was not trained on; returns `thresholds.json`.
 
-    Raises `InputError` if a scan was trained on, or if nothing usable is left.
+    Raises `InputError` if a scan was trained on or has lesions by the run's labels, if the run does not cover its
+    contrast, or if nothing usable is left.
     """
     from safetensors.torch import save as to_bytes
 
@@ -37,26 +38,33 @@ def calibrate(run: Path, healthy: Path, *, workers: int, reporter: Reporter) -> 
     from uadcli.run.calibrate import calibrate as calibration_of
     from uadcli.run.examples import load_healthy
     from uadcli.run.fit_fusion import precision_by_power, with_best_power
-    from uadcli.run.gate import fit_gates
+    from uadcli.run.gate import fit_gates, gate_of
     from uadcli.run.lesion_set import shape_files
+    from uadcli.run.supervised import is_supervised
     from uadcli.scoring import reference
 
     config = read_run(run)
     cases = find(healthy, 0)
-    trained = {row["sha256"]: row["subject"] for row in rows_of(run / "data.tsv") if row["part"] == "train"}
+    rows = rows_of(run / "data.tsv")
+    trained = {row["sha256"]: row["subject"] for row in rows if row["part"] == "train"}
+    ill = {row["sha256"]: row["subject"] for row in rows if row.get("lesion_voxels") not in (None, "", "0")}
     for case in cases:
-        subject = trained.get(file_sha256(case.scan))
-        if subject is not None:
-            raise InputError(
-                f"this scan trained the model (as {subject}); its score says nothing of others",
-                path=case.scan,
-                hint="Calibrate on other healthy scans.",
-            )
+        digest = file_sha256(case.scan)
+        if digest in trained:
+            what = f"this scan trained the model (as {trained[digest]}); its score says nothing of others"
+            raise InputError(what, path=case.scan, hint="Calibrate on other healthy scans.")
+        if digest in ill:
+            what = f"this scan has lesions by the labels of the run (as {ill[digest]})"
+            raise InputError(what, path=case.scan, hint="Calibrate on healthy scans.")
     shapes = shape_files(config.lesion_shapes)  # a wrong folder is better known before the scans are prepared
     usable = prepare_usable(cases, run, config.preprocess, workers, reporter)
     if not usable:
         raise InputError("holds no usable scan", path=healthy, hint="See the warnings above.")
     loaded = _loaded(run)
+    for case in usable.values():
+        if case.contrast not in loaded.card.contrasts:
+            covered = ", ".join(loaded.card.contrasts)
+            raise InputError(f"is {case.contrast}, and the run covers {covered}", path=case.scan, hint="Leave it out.")
     detect = DetectConfig(preprocess=config.preprocess)
     with reporter.stage("fusion"):
         held_out = load_healthy(list(usable.values()), run / "cache", config.preprocess)
@@ -67,8 +75,11 @@ def calibrate(run: Path, healthy: Path, *, workers: int, reporter: Reporter) -> 
     with reporter.stage("calibration"):
         found, references = calibration_of(loaded, list(usable.values()), run / "cache", detect, CALIBRATED)
     with reporter.stage("gate"):
-        training = [c for c in usable_cases(run) if c.part == "train"]
-        gates = fit_gates(loaded.model, training, list(usable.values()), run / "cache", config.preprocess)
+        if is_supervised(run):  # the reconstruction, and so its gate, is that of the weights
+            gates = {c: one for c in loaded.card.contrasts if (one := gate_of(loaded.gate_state, c)) is not None}
+        else:
+            training = [c for c in usable_cases(run) if c.part == "train"]
+            gates = fit_gates(loaded.model, training, list(usable.values()), run / "cache", config.preprocess)
         _write_gates(run / GATE_FILE, gates, reporter)
         write_bytes(run / REFERENCE_FILE, to_bytes(reference.state_of(references)))
     counts = Counter(c.contrast for c in usable.values())
@@ -134,7 +145,7 @@ def _write_gates(path: Path, gates: dict[str, Gate], reporter: Reporter) -> None
 
     write_bytes(path, save(state_of(gates)))
     if not gates:
-        needed = f"{MIN_TRAINING} training and {MIN_HELD_OUT} healthy scans of a contrast"
+        needed = f"{MIN_TRAINING} training scans of the reconstruction and {MIN_HELD_OUT} healthy scans of a contrast"
         reporter.warn(f"no out-of-distribution gate: it needs at least {needed}")
 
 
@@ -147,12 +158,14 @@ def _read_state(path: Path) -> dict[str, Any]:
 
 def _loaded(run: Path) -> Weights:
     """Model and score of a finished run. Raises `InputError` if one of them is not there yet."""
-    from uadcli.run import checkpoint
+    from uadcli.run import checkpoint, supervised
     from uadcli.run.siamese import SiameseTrainer
     from uadcli.run.train import Trainer
 
     found = checkpoint.find(run, checkpoint.BEST)
     of_score = checkpoint.find(run / "siamese", checkpoint.BEST)
+    if of_score and supervised.is_supervised(run):
+        return supervised.weights_of(run, SiameseTrainer.load(of_score))
     if not found or not of_score:
         raise InputError("is not trained to its end", path=run, hint=f"Go on: uad train --resume {run}.")
     return weights_of(run, Trainer.load(found), SiameseTrainer.load(of_score))
@@ -172,12 +185,24 @@ def _card_text(card: ModelCard, digest: str, config: TrainingConfig) -> str:
         f"- training data: {card.training_data}; validation share {config.validation_share} of the subjects",
         f"- reconstruction: {BY_NAME[config.model.method].title}, {card.steps} steps; "
         f"score: Siamese network, {score_steps} steps",
+        *_labels_in_words(card),
         f"- curvature flow: {card.curvature_flow} iterations",
         f"- fusion: residual times the learned score to the power {card.fusion_power}",
         f"- thresholds: {card.threshold_rule}",
         *(f"  - {k}: " + ", ".join(f"{c} {v:.4f}" for c, v in t.items()) for k, t in card.thresholds.items()),
         f"- sha256: {digest}",
         "",
-        "Not known: how it does on lesions; nothing here was tested on any. Evaluate it before you rely on it.",
+        f"Not known: how it does on {'other ' if card.labelled_cases else ''}lesions; nothing here was tested on any. "
+        "Evaluate it before you rely on it.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _labels_in_words(card: ModelCard) -> list[str]:
+    """What the card says of a score network that is no longer without labels."""
+    if not card.labelled_cases:
+        return []
+    return [
+        f"- lesion labels: the score network saw those of {card.labelled_cases} cases; the scores siamese and fusion "
+        "are supervised, and no fair comparison on these cases or others like them"
+    ]

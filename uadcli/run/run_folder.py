@@ -2,23 +2,31 @@
 
 `config.toml`, `data.tsv` (scans, split, faults), `cache/`, `last.pt` and `best.pt` with their tensors, `log.csv` and
 `report.html` of the reconstruction, `siamese/` with those of the score, `encoder/` with those of the encoder's
-pretraining, `thresholds.json`.
+pretraining, `thresholds.json`; of a score trained on labelled cases, the weights `reconstruction.safetensors` instead
+of what belongs to reconstruction and encoder.
 """
 
 from __future__ import annotations
 
 import csv
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 from uadcli.config import PreprocessConfig, TrainingConfig, read_toml
 from uadcli.console import Reporter
-from uadcli.errors import InputError
+from uadcli.errors import InputError, OutputError
 from uadcli.imaging.volume import file_sha256
 from uadcli.run.dataset import Case, prepare_all
 from uadcli.run.prepare import prepare_cached
 
 COLUMNS = ("subject", "part", "contrast", "scan", "sha256", "fault")
+
+
+def refuse_begun(run: Path) -> None:
+    """Raises `OutputError` if the folder holds a run already."""
+    if (run / "config.toml").exists():
+        raise OutputError("a run exists already", path=run, hint=f"Go on with it: uad train --resume {run}.")
 
 
 def read_run(run: Path) -> TrainingConfig:
@@ -45,17 +53,22 @@ def prepare_usable(
     return usable
 
 
-def write_rows(path: Path, cases: list[Case], usable: dict[Path, Case]) -> None:
-    """Write `data.tsv`: every case, and what is wrong with those that are not usable."""
+def write_rows(
+    path: Path, cases: list[Case], usable: dict[Path, Case], more: Mapping[Path, Mapping[str, object]] | None = None
+) -> None:
+    """Write `data.tsv`: every case, and what is wrong with those that are not usable; `more` has further cells."""
+    more = more or {}
+    columns = dict.fromkeys([*COLUMNS, *(name for cells in more.values() for name in cells)])
     with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, delimiter="\t")
-        writer.writerow(COLUMNS)
+        writer = csv.DictWriter(stream, list(columns), delimiter="\t")
+        writer.writeheader()
         for case in cases:
             good = usable.get(case.scan)
             fault = "" if good else "could not be prepared"
             contrast = good.contrast if good else case.contrast
             digest = file_sha256(case.scan)
-            writer.writerow([case.subject, case.part, contrast, case.scan.resolve(), digest, fault])
+            cells = (case.subject, case.part, contrast, case.scan.resolve(), digest, fault)
+            writer.writerow({**dict(zip(COLUMNS, cells, strict=True)), **more.get(case.scan, {})})
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -68,6 +81,10 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def usable_cases(run: Path) -> list[Case]:
-    """The cases of a run that could be prepared."""
+    """The cases of a run that could be prepared, with the user's lesion masks if it was taught on such."""
     rows = [row for row in rows_of(run / "data.tsv") if not row["fault"]]
-    return [Case(r["subject"], "", r["part"], r["contrast"], Path(r["scan"])) for r in rows]
+    return [Case(r["subject"], "", r["part"], r["contrast"], Path(r["scan"]), _path(r.get("lesions"))) for r in rows]
+
+
+def _path(cell: str | None) -> Path | None:
+    return Path(cell) if cell else None

@@ -1,9 +1,10 @@
-"""Training of the Siamese score on synthetic cases."""
+"""Training of the Siamese score on synthetic cases and, if a user has some, on labelled ones."""
 
 from __future__ import annotations
 
 import copy
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from uadcli.scoring.siamese import SiameseUNet, places, siamese_score, with_neig
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-HELD_OUT = 6  # examples that a checkpoint is chosen on
+HELD_OUT = 6  # synthetic examples that a checkpoint is chosen on
 
 
 class SiameseTrainer(Learner):
@@ -73,7 +74,7 @@ class SiameseTrainer(Learner):
         dice = 1 - (2 * (p * truth).sum() + 1) / (p.sum() + truth.sum() + 1)
         return self.descend(entropy + config.dice_weight * dice)
 
-    def auprc(self, examples: list[Example]) -> float | None:
+    def auprc(self, examples: Sequence[Example]) -> float | None:
         """Average precision of the averaged network in the brain, all examples pooled; None without a lesion."""
         scores, truths = [], []
         for one in examples:
@@ -117,15 +118,14 @@ def fit(
     maker: ExampleMaker,
     folder: Path,
     reporter: Reporter,
-    held_out: ExampleMaker | None = None,
+    judged_on: Sequence[Example] = (),
 ) -> None:
     """Train up to `steps` with checkpoints, a log and the pool of examples in the run's folder; see `loop.run`.
 
-    With `held_out`, made of scans that take no part in the training, the checkpoint that found the lesions of its
-    first examples best is kept beside the last one.
+    The checkpoint that found the lesions of `judged_on` best, which are made of scans that take no part in the
+    training, is kept beside the last one; without lesions there the last one is all there is.
     """
     config = trainer.config
-    judged_on = [held_out.draw(number) for number in range(min(HELD_OUT, config.pool))] if held_out else []
     pool = ExamplePool(maker, config, folder / "pool")
 
     def step(stop: loop.Interruption) -> float | None:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from uadcli import __version__
 from uadcli.config import CONTRASTS, TrainingConfig, to_dict, to_toml
 from uadcli.console import Reporter
-from uadcli.errors import InputError, OutputError
+from uadcli.errors import InputError
 from uadcli.files import write_text
 from uadcli.run.dataset import find
-from uadcli.run.run_folder import prepare_usable, read_run, rows_of, usable_cases, write_rows
+from uadcli.run.run_folder import prepare_usable, read_run, refuse_begun, rows_of, usable_cases, write_rows
 
 if TYPE_CHECKING:
     from uadcli.reconstruction.weights import Weights
@@ -30,8 +30,7 @@ def train(
     Raises `OutputError` if the run exists, `InputError` if no scan is left on a side of the split, or the folder of
     lesion shapes holds none.
     """
-    if (out / "config.toml").exists():
-        raise OutputError("a run exists already", path=out, hint=f"Go on with it: uad train --resume {out}.")
+    refuse_begun(out)
     from uadcli.run.lesion_set import shape_files
 
     if config.lesion_shapes:  # a wrong folder is better known before the scans are prepared
@@ -89,7 +88,8 @@ def resume(
         weights = weights_of(out, trainer, scorer)
         maker = examples.ExampleMaker(healthy, [], weights, config.siamese.seed, str(one.device))
         judge = examples.ExampleMaker(held_out, [], weights, config.siamese.seed + 1, str(one.device))
-        siamese.fit(scorer, maker, out / "siamese", reporter, judge)
+        judged_on = [judge.draw(number) for number in range(min(siamese.HELD_OUT, config.siamese.pool))]
+        siamese.fit(scorer, maker, out / "siamese", reporter, judged_on)
     progress.write_page(out, {"encoder": out / "encoder", "reconstruction": out, "score": out / "siamese"})
     reporter.info(f"trained; next: uad calibrate {out} HEALTHY")
 

@@ -1,0 +1,91 @@
+"""Labelled phantoms on the model's grid, weights to rebuild them, and a preparation that only looks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import phantoms
+import pytest
+
+from uadcli.config import EncoderConfig, ModelConfig, SiameseConfig, UNetConfig, to_dict
+from uadcli.imaging import template
+from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
+from uadcli.imaging.volume import Scan, Volume
+from uadcli.run import detect, gate, prepare, run_folder
+from uadcli.run.prepare import Prepared
+from uadcli.scoring.gate import Gate
+
+TINY = ModelConfig(
+    unet=UNetConfig(channels=8, multipliers=(1, 1), blocks=1, unshuffle=2, head_channels=8, embedding=16),
+    encoder=EncoderConfig(blocks=(1, 1), width=4, condition=16, norm="group", unshuffle=2),
+)
+
+
+def head(seed: int) -> np.ndarray:
+    """A brain (96, 96, 80) in 1..300 with a tone and noise of its own, 0 outside."""
+    rng = np.random.default_rng(seed)
+    inside = template.on_grid("mni_brain_mask") > 0
+    data = np.where(inside, template.on_grid("mni_head_T1w", 1), 0)
+    data = (data / data.max()) ** rng.uniform(0.9, 1.1) * 200 + rng.normal(0, 3, data.shape)
+    return np.where(inside, np.clip(data, 1, None), 0)
+
+
+def cohort(root: Path, parts: dict[str, bool], split: dict[str, str], contrast: str = "T1w") -> tuple[Path, Path]:
+    """Scans and masks of subjects by name; where told so with a bright ball. `split` is that of participants.tsv."""
+    scans, masks = root / "scans", root / "masks"
+    for folder in (scans, masks):
+        folder.mkdir(parents=True)
+    for number, (name, ill) in enumerate(parts.items()):
+        rng, data = np.random.default_rng([7, number]), head(number)
+        place = (*rng.uniform((-35, -50, 10), (35, 20, 40)),)
+        ball = phantoms.ball(Volume(data.astype(np.float32), GRID_AFFINE), place, 20.0) & (data > 0) & ill
+        phantoms.save(scans / f"sub-{name}_{contrast}.nii.gz", np.where(ball, 300, data), GRID_AFFINE)
+        phantoms.save(masks / f"sub-{name}_label-lesion_mask.nii.gz", ball, GRID_AFFINE)
+    rows = [f"sub-{name}\t{split.get(name, 'train')}" for name in parts]
+    (scans / "participants.tsv").write_text("\n".join(["participant_id\tsplit", *rows]))
+    return scans, masks
+
+
+def base(folder: Path, model: ModelConfig, siamese: SiameseConfig | None, **card: Any) -> Path:
+    """A folder as `uad export` makes it, of random numbers, with a score network of the given sizes and a wide gate."""
+    import torch
+
+    from uadcli.reconstruction import registry, weights
+    from uadcli.reconstruction.model import ConditionedDiffusion
+    from uadcli.scoring.siamese import SiameseUNet
+
+    torch.manual_seed(1)
+    network = SiameseUNet(siamese) if siamese else None
+    values: dict[str, Any] = {
+        "contrasts": ("T1w",), "scores": {"T1w": "absolute"}, "thresholds": {"absolute": {"T1w": 0.2}},
+        "threshold_rule": "rule", "levels": (500,), "intensity_range": "[0, 1]", "training_data": "made-up scans",
+        "licence": "CC BY-SA 3.0", "steps": 3, "siamese": to_dict(siamese) if siamese else None,
+    } | card  # fmt: skip
+    made = weights.ModelCard(folder.name, "1", **values)
+    folder.mkdir(parents=True)
+    state = network.state_dict() if network else None
+    file = folder / f"{folder.name}.safetensors"
+    size = model.encoder.condition
+    wide = Gate(np.zeros((GRID_SHAPE[2], size), np.float32), np.eye(size, dtype=np.float32), 1000.0)
+    digest = weights.save(file, ConditionedDiffusion(model), made, state, gate.state_of({"T1w": wide}))
+    registry.write(folder, registry.Entry(folder.name, file.name, digest, made.contrasts))
+    return folder
+
+
+def as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let scans that lie on the model's grid already be prepared by a look: no stripping, no registration."""
+
+    def look(scan: Scan, *_: Any, **__: Any) -> tuple[Prepared, np.ndarray]:
+        data = scan.volume.data
+        return Prepared(data, data > 0, np.eye(4), "none", 1400.0, 0.0, 0.95, 0.5), data > 0
+
+    def each(cases: Any, cache: Path, config: Any, _: int) -> dict[Any, str]:
+        for case in cases:
+            prepare.prepare_cached(case.scan, config, cache)
+        return {}
+
+    monkeypatch.setattr(prepare, "prepare", look)
+    monkeypatch.setattr(detect, "prepare", look)
+    monkeypatch.setattr(run_folder, "prepare_all", each)

@@ -1,0 +1,233 @@
+"""The score network trained on labelled cases: what it is shown, what it starts from, and that it goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import cohort
+import numpy as np
+import pytest
+import torch
+
+from uadcli.config import ModelConfig, PreprocessConfig, SiameseConfig, TrainingConfig
+from uadcli.console import Reporter
+from uadcli.errors import InputError, OutputError, UsageError
+from uadcli.reconstruction import weights
+from uadcli.run import checkpoint, examples, release, supervised
+from uadcli.run.dataset import Case
+from uadcli.run.examples import Healthy
+from uadcli.run.lesion_labels import LabelledScan
+from uadcli.run.supervised import LabelledMaker
+
+SMALL = SiameseConfig(channels=(8, 16), batch_size=4, steps=4, warmup=2, pool=2, checkpoint_every=2)
+SETTINGS = TrainingConfig(preprocess=PreprocessConfig(strip="none"), siamese=SMALL)
+ALL = {"a": True, "b": True, "c": False, "d": True, "e": True, "f": True}
+HELD_OUT = dict.fromkeys("def", "val")
+
+
+def silent() -> Reporter:
+    return Reporter(silent=True)
+
+
+def blank(patch: pytest.MonkeyPatch) -> None:
+    """A reconstruction and a preparation that take no time."""
+    patch.setattr(examples, "reconstruct", lambda _, x, *rest: (0.9 * x).astype(np.float32))
+    cohort.as_they_are(patch)
+
+
+@pytest.fixture
+def _blank(monkeypatch: pytest.MonkeyPatch) -> None:
+    blank(monkeypatch)
+
+
+def labelled(ill: bool) -> LabelledScan:
+    data = np.random.default_rng(0).uniform(0.1, 0.6, (32, 32, 24)).astype(np.float32)
+    truth = np.zeros(data.shape, dtype=bool)
+    if ill:
+        truth[4:12, 10:18, 8:16] = True
+        data[truth] = 1
+    return LabelledScan(data, data > 0, truth, np.arange(20))
+
+
+def healthy(*usable: int) -> Healthy:
+    one = labelled(False)
+    return Healthy(one.data, one.mask, np.array(usable, dtype=np.int64), "T1w")
+
+
+def made(maker: LabelledMaker, number: int) -> dict[str, np.ndarray]:
+    return vars(maker.draw(number))
+
+
+@pytest.mark.usefixtures("_blank")
+def test_every_other_example_is_a_labelled_case_in_turn() -> None:
+    maker = LabelledMaker([labelled(True), labelled(False)], [healthy(*range(10))], None, 1)  # type: ignore[arg-type]
+    drawn = [maker.draw(number) for number in range(4)]
+    assert [len(one.usable) for one in drawn] == [20, 10, 20, 10]
+    assert [bool(one.truth.any()) for one in drawn[::2]] == [True, False]
+    found = drawn[0]
+    assert found.image[found.truth].mean() > 1.5 * found.image[found.brain & ~found.truth].mean()  # mirrored or not
+
+
+@pytest.mark.usefixtures("_blank")
+def test_number_and_seed_decide_an_example() -> None:
+    one, other = (LabelledMaker([labelled(True)], [], None, seed) for seed in (1, 2))  # type: ignore[arg-type]
+    assert all(np.array_equal(part, made(one, 3)[name]) for name, part in made(one, 3).items())
+    assert not np.array_equal(made(one, 3)["image"], made(one, 4)["image"])
+    assert not np.array_equal(made(one, 3)["image"], made(other, 3)["image"])
+
+
+@pytest.mark.usefixtures("_blank")
+def test_both_sides_are_shown_and_the_lesion_goes_along() -> None:
+    maker = LabelledMaker([labelled(True)], [], None, 1)  # type: ignore[arg-type]
+    left = {bool(maker.draw(number).truth[:, :, :16].any()) for number in range(6)}
+    assert left == {True, False}
+
+
+@pytest.mark.usefixtures("_blank")
+def test_without_a_slice_free_of_lesions_all_examples_are_labelled() -> None:
+    maker = LabelledMaker([labelled(True)], [healthy()], None, 1)  # type: ignore[arg-type]
+    assert all(maker.draw(number).truth.any() for number in range(3))
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on six phantoms, three of them held out."""
+    folder = tmp_path_factory.mktemp("once")
+    data, masks = cohort.cohort(folder, ALL, HELD_OUT)
+    base = str(cohort.base(folder / "base", cohort.TINY, SMALL))
+    with pytest.MonkeyPatch.context() as patch:
+        blank(patch)
+        supervised.train(data, masks, base, folder / "run", SETTINGS, workers=1, reporter=silent())
+    return folder
+
+
+@pytest.fixture
+def begun(once: Path, tmp_path: Path, _blank: None) -> Path:
+    """The same run with its scans and masks, to do with as a test likes."""
+    shutil.copytree(once, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def test_a_run_says_what_it_was_trained_on(begun: Path) -> None:
+    reporter = silent()
+    loaded = release._loaded(begun / "run")
+    before = weights.load(*weights.find(str(begun / "base")))
+    assert all(torch.equal(a, b) for a, b in zip(loaded.model.parameters(), before.model.parameters(), strict=True))
+    assert float(loaded.gate_state["T1w.limit"]) == 1000  # that of the reconstruction
+    card = loaded.card
+    assert (card.labelled_cases, card.contrasts, card.scores) == (3, ("T1w",), {"T1w": "siamese"})
+    assert "3 T1w scans of the user with lesion masks (2 with lesions)" in card.training_data
+    assert "made-up scans" in card.training_data
+    assert before.sha256[:12] in card.training_data
+    assert card.licence.startswith("CC BY-SA 3.0;")
+    assert not card.thresholds
+    assert not any(torch.equal(loaded.score_state[k], before.score_state[k]) for k in ("out.weight",))
+    with pytest.raises(InputError, match="trained the model"):
+        release.calibrate(begun / "run", begun / "scans", workers=1, reporter=reporter)
+    for name in "abc":
+        (begun / "scans" / f"sub-{name}_T1w.nii.gz").unlink()
+    with pytest.raises(InputError, match=r"sub-d_T1w.nii.gz: this scan has lesions by the labels of the run"):
+        release.calibrate(begun / "run", begun / "scans", workers=1, reporter=reporter)
+
+
+def test_the_best_checkpoint_is_that_of_the_held_out_cases(begun: Path) -> None:
+    assert (begun / "run" / "siamese" / "best.pt").exists()
+    log = (begun / "run" / "siamese" / "log.csv").read_text().splitlines()
+    assert [bool(row.split(",")[3]) for row in log[1:]] == [True, True]
+    assert not (begun / "run" / "last.pt").exists()  # there is no training of a reconstruction
+    assert (begun / "run" / "report.html").exists()
+
+
+def test_a_run_is_not_begun_twice(begun: Path) -> None:
+    with pytest.raises(OutputError, match="a run exists already"):
+        supervised.train(begun / "scans", begun / "masks", None, begun / "run", SETTINGS, workers=1, reporter=silent())
+
+
+class Stops(Reporter):
+    """Is told to stop, as by Ctrl-C, when it hears of a step."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(silent=True)
+        self.step = step
+
+    def note(self, text: str) -> None:
+        if text.startswith(f"step {self.step}:"):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_four_steps_are_two_and_two(begun: Path) -> None:
+    """A run that was stopped goes on bit for bit; a mask that has changed meanwhile is an error."""
+    whole, parts = begun / "run", begun / "parts"
+    scans, masks, base = begun / "scans", begun / "masks", str(begun / "base")
+    with pytest.raises(KeyboardInterrupt):
+        supervised.train(scans, masks, base, parts, SETTINGS, workers=1, reporter=Stops(2))
+    supervised.resume(parts, SETTINGS, reporter=silent())
+    one, other = (checkpoint.read(place / "siamese" / "last.pt") for place in (whole, parts))
+    assert one["done"] == other["done"] == 4
+    assert one["best"] == other["best"]
+    for part in ("model", "average"):
+        assert all(torch.equal(value, other[part][name]) for name, value in one[part].items())
+    mask = masks / "sub-a_label-lesion_mask.nii.gz"
+    mask.write_bytes(mask.read_bytes() + b"x")
+    with pytest.raises(InputError, match="has changed since the run began"):
+        supervised.resume(parts, SETTINGS, reporter=silent())
+
+
+@pytest.mark.parametrize(
+    ("sizes", "starts"), [(SMALL, True), (dataclasses.replace(SMALL, channels=(8, 24)), False), (None, False)]
+)
+def test_the_score_network_starts_from_one_of_the_same_sizes(
+    sizes: SiameseConfig | None, starts: bool, tmp_path: Path, tiny: ModelConfig
+) -> None:
+    loaded = weights.load(*weights.find(str(cohort.base(tmp_path / "base", tiny, sizes, labelled_cases=5))))
+    assert supervised.starts_from(loaded, SMALL) == starts
+    assert supervised.starts_from(loaded, dataclasses.replace(SMALL, mirror=False)) is False
+
+
+def case(contrast: str) -> Case:
+    return Case("s", "", "train", contrast, Path(f"s_{contrast}.nii.gz"))
+
+
+def test_weights_that_come_along_are_those_of_the_contrast() -> None:
+    assert supervised.base_for([case("FLAIR"), case("T2w")], None, silent()).card.name == "small-6-flair"
+    assert supervised.base_for([case("T1w")], None, silent()).card.name == "small-6-t1w"
+    with pytest.raises(UsageError, match="no model that comes along covers FLAIR and T1w"):
+        supervised.base_for([case("FLAIR"), case("T1w")], None, silent())
+    with pytest.raises(InputError, match="does not tell the contrast"):
+        supervised.base_for([case("FLAIR"), case("")], None, silent())
+    with pytest.raises(InputError, match=r"s_T1w.nii.gz: is T1w, and small-6-flair covers T2w, FLAIR"):
+        supervised.base_for([case("FLAIR"), case("T1w")], "small-6-flair", silent())
+    assert supervised.base_for([case("")], "small-6-flair", silent()).card.name == "small-6-flair"
+
+
+@pytest.mark.usefixtures("_blank")
+def test_a_side_without_lesions_is_an_error(tmp_path: Path, tiny: ModelConfig) -> None:
+    data, masks = cohort.cohort(tmp_path, {"a": False, "b": True}, {"b": "val"})
+    cohort.base(tmp_path / "base", tiny, SMALL)
+    with pytest.raises(InputError, match="no usable scan to train on has a lesion"):
+        supervised.train(data, masks, str(tmp_path / "base"), tmp_path / "run", SETTINGS, workers=1, reporter=silent())
+    assert not (tmp_path / "run" / "config.toml").exists()
+
+
+@pytest.mark.usefixtures("_blank")
+def test_with_few_held_out_cases_the_last_checkpoint_is_taken(tmp_path: Path, tiny: ModelConfig) -> None:
+    data, masks = cohort.cohort(tmp_path, {"a": True, "b": True}, {"b": "val"})
+    cohort.base(tmp_path / "base", tiny, None, labelled_cases=5)
+    reporter = silent()
+    supervised.train(data, masks, str(tmp_path / "base"), tmp_path / "run", SETTINGS, workers=1, reporter=reporter)
+    assert any("held-out cases with lesions: 1, fewer than 3" in text for text in reporter.warnings)
+    assert any("trained from nothing" in text for text in reporter.warnings)
+    assert not (tmp_path / "run" / "siamese" / "best.pt").exists()
+    assert release._loaded(tmp_path / "run").card.labelled_cases == 1  # the five of the weights were another network's
+
+
+def test_cards_from_before_there_were_labels_are_read(tmp_path: Path, tiny: ModelConfig) -> None:
+    folder = cohort.base(tmp_path / "base", tiny, None)
+    file = folder / "base.safetensors"
+    card = json.loads(weights._header(file) or "")
+    assert card.pop("labelled_cases") == 0
+    assert weights._described(json.dumps(card), file)[0].labelled_cases == 0
