@@ -87,3 +87,6 @@ def _caught(where: Fabric, call: _Call) -> Any:
         return call.work(where, *call.arguments)
     except UadError as error:  # all processes meet it in the same step
         return error
+    finally:
+        if torch.distributed.is_initialized():  # a process that ends while gloo's threads run may abort
+            torch.distributed.destroy_process_group()
