@@ -25,7 +25,7 @@ from uadcli.reconstruction.weights import ModelCard
 from uadcli.run.calibrate import CALIBRATED, calibrate
 from uadcli.run.development import cases
 from uadcli.run.examples import load_healthy
-from uadcli.run.fit_fusion import precision_by_power, with_best_power
+from uadcli.run.fit_fusion import precision_by_power, with_best_power, with_power
 from uadcli.run.gate import fit_gates, state_of
 from uadcli.scoring import reference
 from uadcli.scoring.siamese import ALONG
@@ -92,7 +92,7 @@ def main() -> None:
         precisions = precision_by_power(loaded, held_out, DetectConfig(), stroke_shapes(arguments.data))
         loaded = with_best_power(loaded, precisions)
     else:
-        loaded = dataclasses.replace(loaded, card=dataclasses.replace(loaded.card, fusion_power=arguments.fusion_power))
+        loaded = with_power(loaded, arguments.fusion_power)
     found, references = calibrate(loaded, validation, arguments.cache, DetectConfig(), CALIBRATED)
     if "T2w" in contrasts:
         found.lend("FLAIR", "T2w")

@@ -16,7 +16,7 @@ import copy
 import dataclasses
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,23 +26,24 @@ from scenes import CONFIG, SYNTHETIC, scenes
 from torch import Tensor, nn
 
 from uadcli import device
-from uadcli.config import ModelConfig, TrainConfig, preset
+from uadcli.config import ModelConfig, ReconstructionConfig, TrainConfig, preset
 from uadcli.console import Reporter
 from uadcli.imaging.slices import from_slices, occupied, to_slices
 from uadcli.reconstruction.augment import synthetic_lesions
 from uadcli.reconstruction.model import ConditionedDiffusion
-from uadcli.reconstruction.noise import NoiseBank, slice_noise
+from uadcli.reconstruction.noise import NoiseBank
+from uadcli.reconstruction.reconstructors import CddpmReconstructor
 from uadcli.reconstruction.schedule import add_noise
 from uadcli.run import checkpoint, loop
 from uadcli.run.dataset import Case
 from uadcli.run.development import cases
+from uadcli.run.train import VALIDATION_LEVELS as LEVELS
 from uadcli.run.train import Trainer
 from uadcli.run.training_data import SliceSet, load_slices
 from uadcli.scoring.metrics import average_precision
 from uadcli.scoring.residual import anomaly_score
 
 SCORE = {"T1w": "absolute", "FLAIR": "bright-weighted", "T2w": "bright-weighted"}
-LEVELS, BATCH = (250, 500, 750), 32
 Map = np.ndarray
 
 
@@ -163,24 +164,22 @@ def load(chosen: list[Case], cache: Path) -> Slabs:
     return Slabs(slices, contrast, around=torch.cat(around))
 
 
-@torch.inference_mode()
+class SlabReconstructor(CddpmReconstructor):
+    """As for single slices, with both neighbours and their own noise; the first and last slice are their own."""
+
+    def _noisy(self, slices: Map, indices: Sequence[int], part: list[tuple[int, int]]) -> tuple[Tensor, Tensor, Tensor]:
+        last = len(slices) - 1
+        shifted = [[(k, min(max(n + by, 0), last)) for k, n in part] for by in (-1, 0, 1)]
+        x0, t, noise = zip(*(CddpmReconstructor._noisy(self, slices, indices, one) for one in shifted), strict=True)
+        return torch.cat(x0, 1), t[1], torch.cat(noise, 1)
+
+
 def rebuilt(model: ConditionedDiffusion, x: Map, mask: Map) -> Map:
-    """The pseudo-healthy volume (96, 96, 80), as `CddpmReconstructor` does it, with neighbours where they are taken."""
+    """The pseudo-healthy volume (96, 96, 80), with neighbours where they are taken."""
     slices, indices = to_slices(x), occupied(mask)
-    slab = isinstance(model, SlabDiffusion)
-    result, kind = np.zeros_like(slices), model.config.noise
-    for start in range(0, len(indices), BATCH):
-        part = indices[start : start + BATCH]
-        near = np.stack([part - 1, part, part + 1], 1).clip(indices[0], indices[-1]) if slab else part[:, None]
-        clean = torch.from_numpy(slices[near])
-        condition = model.encode(torch.from_numpy(slices[part][:, None]))
-        for level in LEVELS:
-            maps = {
-                n: slice_noise(0, [n], level, (slices.shape[1], slices.shape[2]), kind)[0, 0] for n in set(near.flat)
-            }
-            noise = torch.from_numpy(np.stack([[maps[n] for n in row] for row in near]))
-            found = model(clean, torch.full((len(part),), level - 1), noise, condition)
-            result[part] += found.clamp(0, 1).numpy()[:, 0] / len(LEVELS)
+    kind = SlabReconstructor if isinstance(model, SlabDiffusion) else CddpmReconstructor
+    result = np.zeros_like(slices)
+    result[indices] = kind(model, ReconstructionConfig(levels=LEVELS))(slices[indices], indices.tolist())
     return np.where(mask, from_slices(result), 0).astype(np.float32)
 
 
@@ -222,7 +221,7 @@ def main() -> None:
         if scene.contrast == "T1w" or scene.set == SYNTHETIC or "glioma" in scene.set:
             for name, (trainer, _) in networks.items():
                 start = time.perf_counter()
-                recon = rebuilt(trainer.average.eval(), scene.x, scene.prepared.mask)  # type: ignore[arg-type]
+                recon = rebuilt(trainer.average, scene.x, scene.prepared.mask)  # type: ignore[arg-type]
                 seconds.setdefault(name, []).append(time.perf_counter() - start)
                 score = anomaly_score(scene.x, recon, scene.prepared.mask, SCORE[scene.contrast], CONFIG.scoring)
                 values.setdefault((name, scene.set), []).append(average_precision(scene.on_grid(score), scene.truth))

@@ -182,10 +182,12 @@ def _settings(
 def _checked(data: Path, taught: Taught | None, settings: TrainingConfig, reporter: Reporter) -> str:
     from uadcli.run import dataset, lesion_labels
 
-    if taught is not None:
+    if taught is None:
+        cases = dataset.find(data, settings.validation_share)
+    else:
         cases = lesion_labels.find(data, taught.labels, settings.validation_share, reporter)
         lesion_labels.check(cases, taught.labels)
-    return dataset.in_words(dataset.check(dataset.find(data, settings.validation_share)))
+    return dataset.in_words(dataset.check(cases))
 
 
 def _tried(out: Path | None, workers: int, threads: int | None, reporter: Reporter) -> str:

@@ -7,9 +7,11 @@ import hashlib
 import multiprocessing
 import re
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from uadcli.config import PreprocessConfig
 from uadcli.errors import InputError, UadError
@@ -19,6 +21,7 @@ SCANS = (".nii", ".nii.gz", ".mgz")
 NOT_A_SCAN = re.compile(r"(?<![a-z])(mask|dseg|label|lesion|seg|anomaly|probseg)(?![a-z])", re.I)
 NOT_RAW = {"derivatives", "sourcedata", "code"}
 VALIDATION = {"val", "valid", "validation"}
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,14 @@ def in_words(checked: list[Checked]) -> str:
     lines += [f"{n} of {shape} voxels" for shape, n in shapes.most_common(5)]
     lines += [f"{c.case.scan}: {c.problem}" for c in checked if c.problem]
     return "\n".join(lines)
+
+
+def evenly(items: Sequence[T], most: int) -> list[T]:
+    """At most so many of the items, evenly chosen and in their order, always the same ones."""
+    import numpy as np
+
+    places = np.linspace(0, len(items) - 1, min(most, len(items)))
+    return [items[i] for i in sorted({round(place) for place in places.tolist()})]
 
 
 def prepare_all(chosen: list[Case], cache: Path, config: PreprocessConfig, workers: int = 2) -> dict[Case, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from uadcli.run import contrast, describe, outputs, score, threshold
 from uadcli.run.contrast import FoundContrast
 from uadcli.run.findings import Findings, Question, examine
 from uadcli.run.outputs import Outputs
-from uadcli.run.prepare import Prepared, prepare
+from uadcli.run.prepare import Prepared, prepare, smoothed_as
 from uadcli.run.write import write_files
 from uadcli.scoring import quality
 from uadcli.scoring.reference import PREFIX
@@ -148,9 +148,7 @@ def ready_scan(path: Path, config: DetectConfig, options: DetectOptions, name: s
     smoothing = weights.read_card(found, digest).curvature_flow
     if config.reconstruction.method and (known or options.weights):
         choose(config.reconstruction.method, weights.trained_method(found), found)
-    if config.preprocess.curvature_flow not in (0, smoothing):
-        reporter.warn(f"preprocess.curvature_flow is that of the weights, {smoothing}")
-    settings = replace(config.preprocess, curvature_flow=smoothing)
+    settings = smoothed_as(config.preprocess, smoothing, reporter)
     prepared, brain = prepare(scan, settings, brain_mask=options.brain_mask, device=name, stage=reporter.stage)
     return ReadyScan(scan, prepared, brain, _contrast(known, prepared, reporter), labels, smoothing)
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from uadcli.config import DetectConfig
 from uadcli.reconstruction.weights import Weights
+from uadcli.run.dataset import evenly
 from uadcli.run.examples import Healthy
 from uadcli.run.lesion_set import paste
 from uadcli.run.score import learned_score, reconstruct
@@ -38,7 +39,7 @@ def precision_by_power(
     those that trained the learned score, which then does better than on others.
     """
     found: list[list[float]] = []
-    for number in sorted({round(i) for i in np.linspace(0, len(healthy) - 1, min(MOST, len(healthy)))}):
+    for number in evenly(range(len(healthy)), MOST):
         one = healthy[number]
         for draw in range(DRAWS):
             pasted = paste(one, np.random.default_rng([SEED, number, draw]), config.preprocess, shapes)
@@ -56,5 +57,9 @@ def with_best_power(loaded: Weights, precisions: dict[float, float]) -> Weights:
     if not precisions:
         return loaded
     highest = max(precisions.values())
-    best = min(power for power, value in precisions.items() if value >= ALIKE * highest)
-    return dataclasses.replace(loaded, card=dataclasses.replace(loaded.card, fusion_power=best))
+    return with_power(loaded, min(power for power, value in precisions.items() if value >= ALIKE * highest))
+
+
+def with_power(loaded: Weights, power: float) -> Weights:
+    """The weights with a power of the learned score on their card."""
+    return dataclasses.replace(loaded, card=dataclasses.replace(loaded.card, fusion_power=power))

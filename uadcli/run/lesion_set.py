@@ -20,6 +20,7 @@ from uadcli.imaging import geometry, intensity
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE, to_slices
 from uadcli.imaging.volume import read_scan
 from uadcli.reconstruction.lesions import Array, paste_lesions, paste_shape
+from uadcli.run.dataset import evenly
 
 if TYPE_CHECKING:
     from uadcli.run.examples import Healthy
@@ -59,7 +60,7 @@ def lesion_set(healthy: Sequence[Healthy], config: PreprocessConfig, shapes: Seq
     With `shapes`, masks in MNI space, each volume gets one of them; else one to several made-up ones.
     Half the slices of a volume hold a lesion where that is possible. None if no volume has room for a lesion.
     """
-    chosen = [healthy[i] for i in sorted({round(i) for i in np.linspace(0, len(healthy) - 1, VOLUMES)})]
+    chosen = evenly(healthy, VOLUMES)
     parts = [part for number, one in enumerate(chosen) if (part := _pasted(one, number, config, shapes)) is not None]
     if not parts:
         return None
@@ -100,13 +101,7 @@ def _pasted(one: Healthy, number: int, config: PreprocessConfig, shapes: Sequenc
         return None
     holds: NDArray[np.bool_] = np.any(found.truth, axis=(0, 1))
     ill, well = (one.usable[holds[one.usable]], one.usable[~holds[one.usable]])
-    first = _evenly(ill, SLICES // 2)
-    keep = np.sort(np.concatenate([first, _evenly(well, SLICES - len(first))]))
+    first = evenly(ill.tolist(), SLICES // 2)
+    keep = sorted([*first, *evenly(well.tolist(), SLICES - len(first))])
     whole = LesionSet(np.round(to_slices(found.x) * 255).astype(np.uint8), to_slices(found.truth), to_slices(one.mask))
     return replace(whole, slices=whole.slices[keep], truth=whole.truth[keep], brain=whole.brain[keep])
-
-
-def _evenly(indices: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    if not len(indices):
-        return indices
-    return indices[np.unique(np.linspace(0, len(indices) - 1, count).round().astype(np.int64))]

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadcli.config import PreprocessConfig
+from uadcli.console import Reporter
 from uadcli.files import write_with
 from uadcli.imaging import geometry, intensity, registration, skullstrip, template
 from uadcli.imaging.geometry import Affine, Array
@@ -131,6 +132,13 @@ def border_fraction(mask: NDArray[np.bool_]) -> float:
     border = np.ones_like(mask)
     border[1:-1, 1:-1, 1:-1] = False
     return float((surface & border).sum() / max(surface.sum(), 1))
+
+
+def smoothed_as(config: PreprocessConfig, iterations: int, reporter: Reporter) -> PreprocessConfig:
+    """The settings with the iterations of curvature flow that weights were trained with; says so if others were set."""
+    if config.curvature_flow not in (0, iterations):
+        reporter.warn(f"preprocess.curvature_flow is that of the weights, {iterations}")
+    return dataclasses.replace(config, curvature_flow=iterations)
 
 
 def prepare_cached(path: Path, config: PreprocessConfig, cache: Path, *, brain_mask: Path | None = None) -> Prepared:

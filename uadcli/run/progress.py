@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from uadcli import __version__
 from uadcli.files import write_text
 from uadcli.report.training import Row, training_page
+from uadcli.run.dataset import evenly
 
 COLUMNS = ("step", "loss", "validation", "auprc", "slices_per_s", "seconds_left", "skipped")
 SHEETS = 8  # at most, on the page
@@ -59,8 +60,7 @@ def write_page(folder: Path, trainings: dict[str, Path]) -> None:
     """Write `report.html` of a folder from the logs of `trainings`, folders by name, and the folder's own sheets."""
     logs = {name: read_log(place / "log.csv") for name, place in trainings.items() if (place / "log.csv").exists()}
     files = sorted((folder / "sheets").glob("*.png"))
-    chosen = sorted({round(i) for i in np.linspace(0, len(files) - 1, min(SHEETS, len(files)))})
-    sheets = [(int(files[i].stem), files[i].read_bytes()) for i in chosen]
+    sheets = [(int(file.stem), file.read_bytes()) for file in evenly(files, SHEETS)]
     page = training_page(folder.resolve().name, logs, sheets, SHEET_LEVEL, __version__)
     write_text(folder / "report.html", page)
 

@@ -20,9 +20,10 @@ from uadcli.console import Reporter
 from uadcli.errors import InputError, UsageError
 from uadcli.files import write_bytes, write_text
 from uadcli.run import lesion_labels
-from uadcli.run.dataset import Case
+from uadcli.run.dataset import Case, evenly
 from uadcli.run.examples import Example, ExampleMaker, Healthy, load_healthy
 from uadcli.run.lesion_labels import LabelledScan
+from uadcli.run.prepare import smoothed_as
 from uadcli.run.run_folder import prepare_usable, refuse_begun, rows_of, usable_cases, write_rows
 
 if TYPE_CHECKING:
@@ -124,10 +125,7 @@ def _refuse_uncovered(cases: Sequence[Case], base: Weights) -> None:
 
 def _as_base(config: TrainingConfig, base: Weights, reporter: Reporter) -> TrainingConfig:
     """The settings with what the weights decide: the network, and how scans are smoothed."""
-    smoothing = base.card.curvature_flow
-    if config.preprocess.curvature_flow not in (0, smoothing):
-        reporter.warn(f"preprocess.curvature_flow is that of the weights, {smoothing}")
-    preprocess = dataclasses.replace(config.preprocess, curvature_flow=smoothing)
+    preprocess = smoothed_as(config.preprocess, base.card.curvature_flow, reporter)
     return dataclasses.replace(config, preprocess=preprocess, model=base.model.config)
 
 
@@ -199,8 +197,7 @@ def _judged_on(held_out: Sequence[LabelledScan], maker: ExampleMaker, reporter: 
         few = f"held-out cases with lesions: {len(ill)}, fewer than {FEWEST}"
         reporter.warn(f"{few}: the last checkpoint is taken, not the best")
         return []
-    chosen = sorted({round(i) for i in np.linspace(0, len(ill) - 1, JUDGED)})
-    return [maker.example(ill[i].data, ill[i].mask, ill[i].truth, ill[i].usable) for i in chosen]
+    return [maker.example(one.data, one.mask, one.truth, one.usable) for one in evenly(ill, JUDGED)]
 
 
 def is_supervised(run: Path) -> bool:

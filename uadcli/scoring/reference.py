@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from uadcli.config import SCORES
 from uadcli.errors import InputError
 
 Array = NDArray[np.float32]
@@ -21,7 +22,7 @@ Mask = NDArray[np.bool_]
 Coarse = NDArray[np.float64]
 
 PREFIX = "z-"  # of the name of a score that is held against its reference
-REFERENCED = ("absolute", "bright-weighted", "siamese")  # the scores that get one
+REFERENCED = tuple(kind.removeprefix(PREFIX) for kind in SCORES if kind.startswith(PREFIX))  # what gets one
 BLOCK = 2  # side of the voxels of a reference, in those of the map: 4 mm
 SIGMA = 1.0  # of the Gaussian over them: few scans have the same fold at the same place
 SMALLEST = 1e-12  # deviation, where health has none
