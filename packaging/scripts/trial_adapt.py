@@ -21,18 +21,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from scenes import CONFIG, models, named, with_shape
-from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from uadcli import device
-from uadcli.imaging.slices import occupied, to_slices
+from uadcli.imaging.slices import GRID_SHAPE, occupied, to_slices
 from uadcli.reconstruction.noise import NoiseBank
 from uadcli.reconstruction.weights import Weights
 from uadcli.run.development import Case, cases
 from uadcli.run.healthy import lesions_on_grid
 from uadcli.run.prepare import Prepared, prepare_cached
 from uadcli.run.score import reconstruct, scores
+from uadcli.scoring.drift import drift, residual
 from uadcli.scoring.metrics import average_precision
 
 RESIDUAL = {"T1w": "absolute", "FLAIR": "bright-weighted", "T2w": "bright-weighted"}
@@ -114,13 +114,6 @@ def adapted(loaded: Weights, x: Map, normal: Map, steps: int, rank: int) -> Weig
     return replace(loaded, model=model.eval())
 
 
-def drift(others: list[tuple[Map, Map, Map]]) -> Map:
-    """The mean signed residual of healthy scans (scan, reconstruction, mask) at each place, smoothed by 8 mm."""
-    known = sum(ndimage.gaussian_filter(mask.astype(np.float32), 4) for _, _, mask in others) + 1e-3
-    mean: Map = sum(ndimage.gaussian_filter(np.where(mask, x - recon, 0), 4) for x, recon, mask in others) / known
-    return mean
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
@@ -149,7 +142,9 @@ def main() -> None:
         same = [o for o in everyone if o.set == one.set and o is not one]
         others = [(o.healthy, o.prepared.mask) for o in same if o.healthy is not None][:OTHERS]
         if len(others) == OTHERS:
-            known = drift([(h, reconstruct(weights, h, m, CONFIG.reconstruction), m) for h, m in others])
+            known = drift(
+                [residual(h, reconstruct(weights, h, m, CONFIG.reconstruction), m) for h, m in others], GRID_SHAPE
+            )
         for number, (x, _) in enumerate(one.ill):
             recon = reconstruct(weights, x, mask, CONFIG.reconstruction)
             default = judge("as it is", one, number, recon, weights)[weights.card.scores[one.case.contrast]]

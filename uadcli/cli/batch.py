@@ -114,6 +114,7 @@ def batch(
     strip: o.Strip = None,
     weights: o.Weights = None,
     method: o.Method = None,
+    adapt: o.Adapt = None,
     score: o.Score = None,
     threshold: o.Threshold = "auto",
     min_volume: o.MinVolume = None,

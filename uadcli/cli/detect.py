@@ -21,6 +21,7 @@ def detect(
     strip: o.Strip = None,
     weights: o.Weights = None,
     method: o.Method = None,
+    adapt: o.Adapt = None,
     score: o.Score = None,
     threshold: o.Threshold = "auto",
     labels: o.Labels = None,

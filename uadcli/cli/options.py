@@ -239,6 +239,15 @@ Score = Annotated[
         help="How scan and reconstruction are compared; else the default of the weights.",
     ),
 ]
+Adapt = Annotated[
+    Path | None,
+    _option(
+        "--adapt",
+        panel=METHOD,
+        metavar="FOLDER",
+        help="Healthy scans of the same scanner: what the model gets wrong in all of them is taken off.",
+    ),
+]
 Threshold = Annotated[
     str,
     _option(

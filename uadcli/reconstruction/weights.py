@@ -17,6 +17,8 @@ from uadcli.reconstruction.hub import Reference
 from uadcli.reconstruction.registry import Entry
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from uadcli.reconstruction.model import Network
@@ -64,13 +66,23 @@ class ModelCard:
 
 
 @dataclass(frozen=True)
+class Adaptation:
+    """What adapts a model to a scanner: the `drift` (96, 96, 80) to be added to its reconstructions, how many healthy
+    scans it comes from, and the digest of theirs."""
+
+    drift: NDArray[np.float32] = field(repr=False)
+    scans: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Weights:
     """A model ready to use, with its card and the digest of the file it came from.
 
     `score_state` are the parameters of the score network that belongs to it; empty if there is none. `gate_state` are
     the tensors of the out-of-distribution gate, `CONTRAST.mean`, `CONTRAST.whitening` and `CONTRAST.limit`, and
     `reference_state` those of the healthy reference of scores, `SCORE.CONTRAST.mean` and `SCORE.CONTRAST.deviation`;
-    each empty in weights that are older than it.
+    each empty in weights that are older than it. `adaptation` is never in a file: `run.adapt` puts it here.
     """
 
     model: Network
@@ -80,6 +92,7 @@ class Weights:
     score_state: dict[str, Any] = field(default_factory=dict, repr=False)
     gate_state: dict[str, Any] = field(default_factory=dict, repr=False)
     reference_state: dict[str, Any] = field(default_factory=dict, repr=False)
+    adaptation: Adaptation | None = None
 
 
 def find(
@@ -174,13 +187,13 @@ def load(path: Path, sha256: str | None = None) -> Weights:
         raise WeightsError("is damaged or no safetensors file", path=path, hint="Copy it again.") from error
     card, config = _described(text, path)
     tensors = {name: value.float() if value.is_floating_point() else value for name, value in stored.items()}
-    beside = [_taken(tensors, prefix) for prefix in (SCORE_PREFIX, GATE_PREFIX, REFERENCE_PREFIX)]
+    score, gate, reference = (_taken(tensors, prefix) for prefix in (SCORE_PREFIX, GATE_PREFIX, REFERENCE_PREFIX))
     try:
         model = build(config)
         model.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(OTHER_VERSION, path=path, hint="Use weights of this version.") from error
-    return Weights(model.eval(), card, path, digest, *beside)
+    return Weights(model.eval(), card, path, digest, score, gate, reference)
 
 
 def read_card(path: Path, sha256: str | None = None) -> ModelCard:

@@ -168,6 +168,8 @@ def _parameters(sidecar: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield "axes", about["axes"]
     weights = sidecar["weights"]
     yield "weights", f"{weights['name']} {weights['version']}, licence {weights['licence']}, sha256 {weights['sha256']}"
+    if weights.get("adapted"):
+        yield "adapted by", f"{weights['adapted']['healthy_scans']} healthy scans of the same scanner"
     for key in (
         "score",
         "threshold",

@@ -15,9 +15,10 @@ from uadcli.console import Reporter
 from uadcli.errors import BatchError, OutputError, UsageError
 from uadcli.imaging.volume import file_sha256
 from uadcli.report.sidecar import RESEARCH_USE
-from uadcli.run import bids, inputs, plan, stages, tables, threshold
+from uadcli.run import adapt, bids, inputs, plan, stages, tables, threshold
 from uadcli.run.bids import Selection
-from uadcli.run.detect import DetectOptions
+from uadcli.run.contrast import known_before
+from uadcli.run.detect import DetectOptions, with_healthy
 from uadcli.run.plan import Job, Step
 from uadcli.run.stages import MakeReady, Ready, Settings
 from uadcli.run.tables import Failure
@@ -130,6 +131,7 @@ def find_scans(request: Request, reporter: Reporter, download: bool = True) -> S
         options = replace(options, command=options.command[:LONGEST_COMMAND] + " ...")
     part = plan.shard(more.shard, os.environ)
     threshold.check(options.threshold, labelled=False)
+    options = with_healthy(options)
     if output.exists() and not output.is_dir():
         raise OutputError("is no folder", path=output, hint="Choose another one with -o.")
     bids.check_output(output)
@@ -179,6 +181,7 @@ def _work(run: _Run, jobs: list[Job], request: Request, reporter: Reporter) -> N
     found = jobs[0].options.weights
     if found:  # weights that are damaged are better known before an hour of preparation
         load(*weights.find(found))
+    _adapt(jobs, settings, load, reporter)
     count = min(len(jobs), worker_count(request.batch.workers))
     reporter.info(f"device {name} ({why}), {settings.threads} threads; {count} worker processes, as many threads each")
     with reporter.stage("scans"):
@@ -192,6 +195,20 @@ def _work(run: _Run, jobs: list[Job], request: Request, reporter: Reporter) -> N
                     break
         finally:
             ready.close()  # type: ignore[attr-defined]
+
+
+def _adapt(jobs: list[Job], settings: Settings, load: stages.Load, reporter: Reporter) -> None:
+    """Rebuild the healthy scans of `--adapt` before all others, for contrasts that names tell. Raises `UadError`s."""
+    from uadcli.reconstruction import weights
+
+    healthy = jobs[0].options.healthy
+    if healthy is None:
+        return
+    known = [known_before(job.scan, job.options.contrast) for job in jobs]
+    with reporter.stage("adaptation"):
+        for contrast in sorted({one.contrast for one in known if one}):
+            loaded = load(*weights.find(jobs[0].options.weights, contrast))
+            adapt.adapted(loaded, healthy, contrast, settings.config, settings.device, reporter)
 
 
 def _finish(

@@ -43,7 +43,7 @@ def sidecar_of(
     reporter: Reporter,
 ) -> dict[str, Any]:
     """The content of `map.json`; numbers that were not computed are None."""
-    card, beside = loaded.card, findings.beside
+    card, beside, adapted = loaded.card, findings.beside, loaded.adaptation
     return sidecar.Sidecar(
         tool={"name": "uad", "version": __version__},
         command=options.command or None,
@@ -65,6 +65,8 @@ def sidecar_of(
             "method": findings.method,
             "curvature_flow": card.curvature_flow,
             "labelled_cases": card.labelled_cases,
+            "adapted": adapted
+            and {"healthy_scans": adapted.scans, "sha256": adapted.sha256, "mean_drift": float(adapted.drift.mean())},
         },
         device=device,
         seed=config.reconstruction.seed,
@@ -113,6 +115,7 @@ def requested(options: DetectOptions) -> dict[str, Any]:
     return {
         "contrast": options.contrast,
         "score": options.score,
+        "adapt": options.healthy.sha256 if options.healthy else None,
         "threshold": options.threshold,
         "stability": options.stability,
         "volume": options.volume,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,13 @@ from uadcli.errors import UsageError, WeightsError
 from uadcli.imaging import volume
 from uadcli.imaging.volume import Scan
 from uadcli.report import sidecar
-from uadcli.run import contrast, describe, outputs, score, threshold
+from uadcli.run import adapt, contrast, describe, outputs, score, threshold
+from uadcli.run.adapt import HealthyScans
 from uadcli.run.contrast import FoundContrast
 from uadcli.run.findings import Findings, Question, examine
 from uadcli.run.outputs import Outputs
 from uadcli.run.prepare import Prepared, prepare, smoothed_as
+from uadcli.run.threshold import Threshold
 from uadcli.run.write import write_files
 from uadcli.scoring import quality
 from uadcli.scoring.reference import PREFIX
@@ -46,6 +48,8 @@ class DetectOptions:
     only_map: bool = False
     html: bool = False
     weights: str | None = None
+    adapt: Path | None = None  # a folder of healthy scans of the same scanner
+    healthy: HealthyScans | None = None  # what `adapt` holds; `with_healthy` looks
     score: str | None = None
     device: str = "auto"
     threads: int | None = None
@@ -107,11 +111,19 @@ def detect(
     if not path.exists():
         volume.read_scan(path)  # says what is wrong
     threshold.check(options.threshold, options.labels is not None)
+    options = with_healthy(options)
     files = outputs.plan(path, target, options.space, options.save, options.only_map, options.overwrite, options.html)
     result = _run(path, files, config, options, reporter)
     if options.strict:
         sidecar.refuse_failed(path, result.sidecar)
     return result
+
+
+def with_healthy(options: DetectOptions) -> DetectOptions:
+    """The options with the healthy scans that the model is to be adapted by, if any. Raises `InputError`."""
+    if options.adapt is None or options.healthy is not None:
+        return options
+    return replace(options, healthy=adapt.find(options.adapt, options.contrast, options.geometry))
 
 
 def _run(
@@ -175,6 +187,9 @@ def finish(
         if needed != ready.curvature_flow:
             what = f"was trained with {needed} iterations of curvature flow, this scan has {ready.curvature_flow}"
             raise WeightsError(what, path=asked.loaded.path, hint="Give --contrast, so that it is known in time.")
+    if options.healthy:
+        with reporter.stage("adaptation"):
+            asked = _adapted(asked, options.healthy, scan, config, options, name, reporter)
     findings = examine(asked, scan, prepared, config, name, reporter)
     reporter.info(describe.summary(findings, prepared))
     verdict = _quality(prepared, findings, reporter)
@@ -218,6 +233,23 @@ def _question(
     used = threshold.resolve(options.threshold, card, kind, contrast) if labels is None else labels
     healthy = threshold.healthy_scans(card, kind, contrast, config)
     return Question(loaded, contrast, kind, used, method, healthy, options.stability, "uncertainty" in files.paths)
+
+
+def _adapted(
+    asked: Question,
+    healthy: HealthyScans,
+    scan: Scan,
+    config: DetectConfig,
+    options: DetectOptions,
+    name: str,
+    reporter: Reporter,
+) -> Question:
+    """The same question to the model adapted to the scanner: its thresholds are from before, and say so."""
+    loaded = adapt.adapted(asked.loaded, healthy, asked.contrast, config, name, reporter, scan.sha256)
+    used = asked.threshold
+    if isinstance(used, Threshold) and threshold.parse(options.threshold).kind != "value":
+        used = replace(used, rule=f"{used.rule}; of healthy scans without --adapt")
+    return replace(asked, loaded=loaded, threshold=used, healthy=None)
 
 
 def _quality(prepared: Prepared, findings: Findings, reporter: Reporter) -> quality.Quality:

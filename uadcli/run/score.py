@@ -42,13 +42,17 @@ def reconstruct(
 ) -> Array:
     """The pseudo-healthy volume of a scaled scan x (96, 96, 80) in [0, 1]; 0 outside the brain mask.
 
-    Raises `WeightsError` if the weights do not serve the method that the settings name.
+    Weights that are adapted add the drift of the scanner. Raises `WeightsError` if they do not serve the method that
+    the settings name.
     """
     method, slices, indices = method_of(loaded, config), to_slices(x), occupied(mask)
     settings = dataclasses.replace(config, levels=config.levels or loaded.card.levels)
     recon = np.zeros_like(slices)
     recon[indices] = method.reconstructor(loaded.model, settings, device, progress)(slices[indices], indices.tolist())
-    return np.where(mask, from_slices(recon), 0).astype(np.float32)
+    rebuilt = from_slices(recon)
+    if loaded.adaptation:
+        rebuilt = np.clip(rebuilt + loaded.adaptation.drift, 0, 1)
+    return np.where(mask, rebuilt, 0).astype(np.float32)
 
 
 def method_of(loaded: Weights, config: ReconstructionConfig) -> Method:

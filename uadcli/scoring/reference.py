@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from uadcli.config import SCORES
 from uadcli.errors import InputError
+from uadcli.scoring import blocks
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -23,8 +24,7 @@ Coarse = NDArray[np.float64]
 
 PREFIX = "z-"  # of the name of a score that is held against its reference
 REFERENCED = tuple(kind.removeprefix(PREFIX) for kind in SCORES if kind.startswith(PREFIX))  # what gets one
-BLOCK = 2  # side of the voxels of a reference, in those of the map: 4 mm
-SIGMA = 1.0  # of the Gaussian over them: few scans have the same fold at the same place
+SIGMA = 1.0  # of the Gaussian over the blocks: few scans have the same fold at the same place
 SMALLEST = 1e-12  # deviation, where health has none
 KNOWN = 0.5  # scans that must have a place in their healthy part, smoothed; elsewhere the nearest such place counts
 
@@ -75,7 +75,7 @@ def z_score(values: Array, known: Reference, mask: Mask) -> Array:
 
     A deviation counts as at least the median one of the mask, so that a quiet place does not make much of little.
     """
-    mean, deviation = (_enlarged(part, values.shape) for part in (known.mean, known.deviation))
+    mean, deviation = (blocks.enlarged(part, values.shape) for part in (known.mean, known.deviation))
     floor = float(np.median(deviation[mask])) if mask.any() else 1.0
     z = (values - mean) / np.maximum(deviation, max(floor, SMALLEST))
     return np.where(mask, np.maximum(z, 0), 0).astype(np.float32)
@@ -106,18 +106,13 @@ def _sums(values: Array, part: Mask) -> _Sums:
     from scipy import ndimage
 
     kept = np.where(part, values, 0).astype(np.float64)
-    blocks = (_blocks(one) for one in (part.astype(np.float64), kept, kept**2))
-    return _Sums(*(ndimage.gaussian_filter(one, SIGMA, mode="constant") for one in blocks))
+    coarse = (blocks.means(one) for one in (part, kept, kept**2))
+    return _Sums(*(ndimage.gaussian_filter(one, SIGMA, mode="constant") for one in coarse))
 
 
 def _all(each: Sequence[_Sums]) -> _Sums:
     names = ("count", "total", "squares")
     return _Sums(*(np.asarray(np.sum([getattr(one, name) for one in each], axis=0)) for name in names))
-
-
-def _blocks(volume: Coarse) -> Coarse:
-    x, y, z = (n // BLOCK for n in volume.shape)
-    return np.asarray(volume.reshape(x, BLOCK, y, BLOCK, z, BLOCK).mean(axis=(1, 3, 5)))
 
 
 def _reference(sums: _Sums) -> Reference:
@@ -131,10 +126,3 @@ def _reference(sums: _Sums) -> Reference:
     deviation = np.sqrt(np.maximum(sums.squares / count - mean**2, 0))
     nearest = tuple(ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True))
     return Reference(mean[nearest].astype(np.float32), deviation[nearest].astype(np.float32))
-
-
-def _enlarged(coarse: Array, shape: tuple[int, ...]) -> Array:
-    from scipy import ndimage
-
-    factors = [n / m for n, m in zip(shape, coarse.shape, strict=True)]
-    return np.asarray(ndimage.zoom(coarse, factors, order=1, mode="nearest", grid_mode=True))

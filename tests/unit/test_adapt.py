@@ -1,0 +1,215 @@
+"""`--adapt`: healthy scans of the scanner are rebuilt once, never held against themselves, and the sidecar says so."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import cohort
+import numpy as np
+import phantoms
+import pytest
+
+from uadcli.config import DetectConfig, PreprocessConfig
+from uadcli.console import Reporter
+from uadcli.errors import InputError
+from uadcli.imaging.slices import GRID_AFFINE
+from uadcli.imaging.volume import file_sha256
+from uadcli.reconstruction import weights
+from uadcli.reconstruction.reconstructors import CddpmReconstructor
+from uadcli.run import adapt, batch, prepare, score
+from uadcli.run.detect import DetectOptions, detect
+
+CONFIG = DetectConfig(preprocess=PreprocessConfig(strip="none", bias_field=False))
+SILENT = Reporter(silent=True)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scans are taken as they are, and rebuilt too dark everywhere: what this model gets wrong in all of them."""
+    cohort.as_they_are(monkeypatch)
+    monkeypatch.setattr(CddpmReconstructor, "__call__", lambda _, slices, indices: 0.8 * slices)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return cohort.base(tmp_path / "model", cohort.TINY, None)
+
+
+@pytest.fixture
+def loaded(model: Path) -> weights.Weights:
+    return weights.load(*weights.find(str(model)))
+
+
+@pytest.fixture
+def scanner(tmp_path: Path) -> Path:
+    """Three healthy T1w scans of a scanner, one of them twice, and a FLAIR."""
+    folder = tmp_path / "healthy"
+    folder.mkdir()
+    for number in range(3):
+        phantoms.save(folder / f"p{number}_T1w.nii.gz", cohort.head(number), GRID_AFFINE)
+    (folder / "again_T1w.nii.gz").write_bytes((folder / "p0_T1w.nii.gz").read_bytes())
+    phantoms.save(folder / "p0_FLAIR.nii.gz", cohort.head(9), GRID_AFFINE)
+    return folder
+
+
+def test_the_same_content_counts_once_and_names_do_not(scanner: Path) -> None:
+    found = adapt.find(scanner)
+    assert len(found.files) == 4
+    (scanner / "again_T1w.nii.gz").unlink()
+    (scanner / "p1_T1w.nii.gz").rename(scanner / "other_T1w.nii.gz")
+    assert adapt.find(scanner).sha256 == found.sha256
+    (scanner / "p2_T1w.nii.gz").unlink()
+    assert adapt.find(scanner).sha256 != found.sha256
+
+
+def test_one_scan_is_too_few_and_so_are_two_of_two_contrasts(
+    scanner: Path, loaded: weights.Weights, tmp_path: Path
+) -> None:
+    for name in ("again_T1w", "p1_T1w", "p2_T1w"):
+        (scanner / f"{name}.nii.gz").unlink()
+    with pytest.raises(InputError, match="here are 1"):
+        adapt.adapted(loaded, adapt.find(scanner), "T1w", CONFIG, "cpu", SILENT)
+    (scanner / "p0_FLAIR.nii.gz").unlink()
+    with pytest.raises(InputError, match="here are 1"):
+        adapt.find(scanner)
+    with pytest.raises(InputError, match="no folder"):
+        adapt.find(tmp_path / "absent")
+
+
+def test_healthy_scans_are_rebuilt_once_and_the_scan_at_hand_is_left_out(
+    scanner: Path, loaded: weights.Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rebuilt: list[str] = []
+    real = adapt._rebuilt
+
+    def counted(*given: object) -> dict[str, object]:
+        rebuilt.append(Path(str(given[1])).name)
+        return real(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(adapt, "_rebuilt", counted)
+    healthy = adapt.find(scanner)
+    one = adapt.adapted(loaded, healthy, "T1w", CONFIG, "cpu", SILENT)
+    assert sorted(rebuilt) == sorted({path.name for path in healthy.files.values() if "T1w" in path.name})
+    own = file_sha256(scanner / "p1_T1w.nii.gz")
+    other = adapt.adapted(loaded, healthy, "T1w", CONFIG, "cpu", SILENT, own)
+    assert len(rebuilt) == 3  # remembered
+    assert one.adaptation is not None
+    assert other.adaptation is not None
+    assert (one.adaptation.scans, other.adaptation.scans) == (3, 2)
+    assert one.adaptation.sha256 != other.adaptation.sha256
+    assert not np.array_equal(one.adaptation.drift, other.adaptation.drift)
+    (scanner / "p1_T1w.nii.gz").unlink()
+    without = adapt.adapted(loaded, adapt.find(scanner), "T1w", CONFIG, "cpu", SILENT)
+    assert without.adaptation is not None
+    assert np.array_equal(without.adaptation.drift, other.adaptation.drift)  # as if it had not been there
+
+
+def test_what_is_kept_is_no_image(scanner: Path, loaded: weights.Weights, cache: Path) -> None:
+    adapt.adapted(loaded, adapt.find(scanner), "T1w", CONFIG, "cpu", SILENT)
+    files = sorted((cache / adapt.FOLDER).glob("*.npz"))
+    assert len(files) == 3
+    for file in files:
+        with np.load(file) as values:
+            assert set(values) == {"contrast", "total", "count"}
+            assert values["total"].shape == (48, 48, 40)
+            rough = np.abs(np.diff(values["total"], axis=0)).max()
+            assert rough < 0.25 * np.abs(values["total"]).max()  # nothing finer than the smoothing
+        assert not any(part in file.name for part in ("p0", "p1", "p2"))
+
+
+def test_the_drift_of_the_scanner_leaves_its_healthy_residual(scanner: Path, loaded: weights.Weights) -> None:
+    """The mean residual of a scan that the drift does not know shrinks: the model is too dark in all."""
+    own = scanner / "p1_T1w.nii.gz"
+    known = adapt.adapted(loaded, adapt.find(scanner), "T1w", CONFIG, "cpu", SILENT, file_sha256(own))
+    scan = prepare.read_scan(own)
+    prepared, _ = prepare.prepare(scan, CONFIG.preprocess)
+    x = prepared.scaled(CONFIG.preprocess)
+    before, after = (
+        np.abs(x - score.reconstruct(one, x, prepared.mask, CONFIG.reconstruction))[prepared.mask].mean()
+        for one in (loaded, known)
+    )
+    assert after < 0.8 * before
+    recon = score.reconstruct(known, x, prepared.mask, CONFIG.reconstruction)
+    assert recon.min() >= 0
+    assert recon.max() <= 1
+    assert not recon[~prepared.mask].any()
+
+
+def test_a_healthy_scan_that_cannot_be_used_is_named(scanner: Path, loaded: weights.Weights) -> None:
+    (scanner / "p1_T1w.nii.gz").write_bytes(b"no scan")
+    with pytest.raises(InputError, match="this healthy scan cannot be used") as caught:
+        adapt.adapted(loaded, adapt.find(scanner), "T1w", CONFIG, "cpu", SILENT)
+    assert "p1_T1w.nii.gz" in str(caught.value)
+
+
+def test_the_sidecar_says_by_how_many_and_that_the_threshold_is_from_before(
+    scanner: Path, model: Path, tmp_path: Path
+) -> None:
+    scan = tmp_path / "patient_T1w.nii.gz"
+    phantoms.save(scan, cohort.head(5), GRID_AFFINE)
+    options = DetectOptions(weights=str(model), threads=1)
+    plain = detect(scan, tmp_path / "plain.nii.gz", config=CONFIG, options=options)
+    adapted = dataclasses.replace(options, adapt=scanner, html=True)
+    result = detect(scan, tmp_path / "adapted.nii.gz", config=CONFIG, options=adapted)
+    given = detect(
+        scan, tmp_path / "value.nii.gz", config=CONFIG, options=dataclasses.replace(adapted, threshold="0.3")
+    )
+    assert plain.sidecar["weights"]["adapted"] is None
+    assert plain.sidecar["requested"]["adapt"] is None
+    said = json.loads((tmp_path / "adapted.json").read_text())
+    assert said["weights"]["adapted"]["healthy_scans"] == 3
+    assert said["requested"]["adapt"] == adapt.find(scanner).sha256
+    assert "without --adapt" in said["threshold"]["rule"]
+    assert "without --adapt" not in plain.sidecar["threshold"]["rule"]
+    assert "without --adapt" not in given.sidecar["threshold"]["rule"]  # the user's own
+    assert "healthy scans of the same scanner" in (tmp_path / "adapted.html").read_text()
+    assert not np.array_equal(result.image.get_fdata(), plain.image.get_fdata())
+    assert np.array_equal(result.image.get_fdata(), given.image.get_fdata())
+    for text in ((tmp_path / "adapted.json").read_text(), (tmp_path / "adapted.html").read_text()):
+        assert "p0_T1w" not in text  # names may name a patient
+
+
+def test_what_decides_a_residual_decides_the_file_it_is_kept_in(
+    scanner: Path, loaded: weights.Weights, tmp_path: Path, cache: Path
+) -> None:
+    def kept(w: weights.Weights, config: DetectConfig) -> int:
+        adapt.adapted(w, adapt.find(scanner), "T1w", config, "cpu", SILENT)
+        return len(list((cache / adapt.FOLDER).glob("*.npz")))
+
+    def drawn(**changes: int) -> DetectConfig:
+        return dataclasses.replace(CONFIG, reconstruction=dataclasses.replace(CONFIG.reconstruction, **changes))
+
+    other = cohort.base(tmp_path / "other", cohort.TINY, None, steps=4)
+    assert kept(loaded, CONFIG) == 3
+    assert kept(loaded, drawn(batch_size=5)) == 3  # changes only time and memory
+    assert kept(loaded, drawn(seed=7)) == 6
+    assert kept(weights.load(*weights.find(str(other))), CONFIG) == 9
+
+
+def test_a_batch_adapts_before_all_else_as_detect_does_and_resumes_by_the_healthy_scans(
+    scanner: Path, model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a", "b"):
+        phantoms.save(folder / f"{name}_T1w.nii.gz", cohort.head(ord(name)), GRID_AFFINE)
+    options = DetectOptions(weights=str(model), threads=1, device="cpu", adapt=scanner)
+    request = batch.Request([folder], tmp_path / "out", CONFIG, options, batch.BatchOptions(workers=0))
+
+    def actions() -> list[str]:
+        return [step.action for step in batch.make_plan(request, SILENT).steps]
+
+    result = batch.batch(request, batch.make_plan(request, SILENT), SILENT)
+    assert (result.done, result.failed) == (2, 0)
+    alone = detect(folder / "a_T1w.nii.gz", tmp_path / "alone.nii.gz", config=CONFIG, options=options)
+    assert (tmp_path / "out" / "a_T1w_desc-anomaly_map.nii.gz").read_bytes() == alone.map_path.read_bytes()
+    assert actions() == ["skip", "skip"]
+    phantoms.save(scanner / "p3_T1w.nii.gz", cohort.head(3), GRID_AFFINE)
+    assert actions() == ["run", "run"]
+    (scanner / "p3_T1w.nii.gz").write_bytes(b"no scan")
+    with pytest.raises(InputError, match="this healthy scan cannot be used"):
+        batch.batch(request, batch.make_plan(request, SILENT), SILENT)
+    (scanner / "p3_T1w.nii.gz").unlink()
+    assert actions() == ["skip", "skip"]

@@ -1,0 +1,44 @@
+"""The drift of a scanner: what a model leaves over in healthy scans of it, at each place of the template.
+
+A model that was trained on other scanners rebuilds, say, the cerebellum of this one too dark in everybody. The mean
+signed residual of a few healthy scans, smoothed so that no fold of a single brain is left in it, says where; added to
+a reconstruction it takes this constant part of the residual away. Latent Drifting (2024) shifts the latent of a
+diffusion by one constant; here it is the reconstruction, and a constant for each place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadcli.scoring import blocks
+
+Array = NDArray[np.float32]
+
+SIGMA = 2.0  # of the Gaussian over the blocks: 8 mm
+LITTLE = 1e-3  # of a scan; where no scan has brain the drift fades to 0
+
+
+@dataclass(frozen=True)
+class Residual:
+    """What is kept of one healthy scan, each (X / 2, Y / 2, Z / 2), smoothed: the sum of x - recon, and of voxels."""
+
+    total: Array
+    count: Array
+
+
+def residual(x: Array, recon: Array, mask: NDArray[np.bool_]) -> Residual:
+    """The smoothed signed residual of a healthy scan x (X, Y, Z) with even sides, inside its brain mask."""
+    from scipy import ndimage
+
+    coarse = (blocks.means(one) for one in (np.where(mask, x - recon, 0), mask))
+    return Residual(*(ndimage.gaussian_filter(one, SIGMA, mode="constant").astype(np.float32) for one in coarse))
+
+
+def drift(scans: Sequence[Residual], shape: tuple[int, ...]) -> Array:
+    """The mean signed residual of healthy scans at each place, (X, Y, Z) = `shape`, to be added to reconstructions."""
+    total, count = (np.sum([getattr(one, name) for one in scans], axis=0) for name in ("total", "count"))
+    return blocks.enlarged(total / (count + LITTLE), shape).astype(np.float32)
