@@ -1,13 +1,14 @@
-"""Does adapting to a scanner help: a trial of what `--adapt` would do, on scans of other scanners than the training's.
+"""Does adapting to a scanner help, as `--adapt` does it and in another way: on other scanners than the training's.
 
-    python packaging/scripts/trial_adapt.py DATA [--steps 10] [--rank 2] [--cases 6]
+    python packaging/scripts/trial_adapt.py DATA [--steps 10] [--rank 2] [--cases 6] [--healthy 2]
 
 "steps": the reconstruction takes a few steps on the scan at hand, with low-rank changes of the kernels of its up path
-alone, on the voxels that the first pass calls normal (nine tenths of the brain, by the default score). "drift": the
-mean signed residual of other healthy scans of the same scanner at each place of the template, smoothed by 8 mm, is
-added to the reconstruction. For each set: mean AUPRC on the model's grid, of the residual and of the default score, as
-it is and adapted, and the difference for each scan. Healthy scans carry a pasted stroke shape, three times each. The
-IXI validation scans are of the scanner of the training: what helps them as much does not adapt to a scanner.
+alone, on the voxels that the first pass calls normal (nine tenths of the brain, by the default score); with --steps 0
+this is left out. "drift": as `--adapt`, by the first --healthy other healthy scans of the set. For each set: mean AUPRC
+on the model's grid, of the residual and of the default score, as it is and adapted, and the difference for each scan.
+Healthy scans carry a pasted stroke shape, three times each. The IXI validation scans are of the scanner of the
+training: what helps them as much does not adapt to a scanner. Then what is marked in the healthy scans as they are, at
+the threshold `auto`, in ml of MNI space.
 """
 
 from __future__ import annotations
@@ -28,17 +29,18 @@ from uadcli import device
 from uadcli.imaging.slices import GRID_SHAPE, occupied, to_slices
 from uadcli.reconstruction.noise import NoiseBank
 from uadcli.reconstruction.weights import Weights
+from uadcli.run import threshold
 from uadcli.run.development import Case, cases
 from uadcli.run.healthy import lesions_on_grid
 from uadcli.run.prepare import Prepared, prepare_cached
-from uadcli.run.score import reconstruct, scores
+from uadcli.run.score import find, reconstruct, score, scores
 from uadcli.scoring.drift import drift, residual
 from uadcli.scoring.metrics import average_precision
 
 RESIDUAL = {"T1w": "absolute", "FLAIR": "bright-weighted", "T2w": "bright-weighted"}
 NORMAL = 0.9  # of the brain's voxels count as normal
 BATCH, RATE = 16, 1e-3
-PASTED, OTHERS = 3, 2  # lesions in turn in each healthy scan; healthy scans that a drift comes from
+PASTED = 3  # lesions in turn in each healthy scan
 Map = np.ndarray
 
 
@@ -114,12 +116,27 @@ def adapted(loaded: Weights, x: Map, normal: Map, steps: int, rank: int) -> Weig
     return replace(loaded, model=model.eval())
 
 
+def with_drift(recon: Map, known: Map, mask: Map) -> Map:
+    """A reconstruction as adapted weights make it."""
+    return np.where(mask, np.clip(recon + known, 0, 1), 0).astype(np.float32)
+
+
+def marked_ml(one: Subject, recon: Map, weights: Weights) -> float:
+    """What the default score marks in a healthy scan at the threshold `auto`."""
+    contrast, card = one.case.contrast, weights.card
+    kind, mask = card.scores[contrast], one.prepared.mask
+    values = score(weights, one.healthy, recon, mask, kind, CONFIG)
+    _, table = find(values, threshold.resolve("auto", card, kind, contrast).value, one.prepared, CONFIG)
+    return sum(c.volume_mm3 for c in table) / 1e3
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--rank", type=int, default=2)
     parser.add_argument("--cases", type=int, default=6)
+    parser.add_argument("--healthy", type=int, default=2, help="scans that a drift comes from")
     parser.add_argument("--weights")
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     arguments = parser.parse_args()
@@ -127,33 +144,39 @@ def main() -> None:
     loaded = models(arguments.weights)
     everyone = [s for s in subjects(arguments.data, arguments.cache, arguments.cases) if s.case.contrast in loaded]
     found: dict[tuple[str, str, str], dict[str, list[float]]] = {}
+    marked: dict[str, list[list[float]]] = {}
 
     def judge(way: str, one: Subject, number: int, recon: Map, weights: Weights) -> dict[str, Map]:
         contrast, (x, truth) = one.case.contrast, one.ill[number]
         kinds = (RESIDUAL[contrast], weights.card.scores[contrast])
         values = scores(weights, x, recon, one.prepared.mask, kinds, CONFIG)
-        for kind, score in values.items():
+        for kind, one_map in values.items():
             by_scan = found.setdefault((one.set, kind, way), {})
-            by_scan.setdefault(one.case.subject, []).append(average_precision(score, truth))
+            by_scan.setdefault(one.case.subject, []).append(average_precision(one_map, truth))
         return values
 
     for one in everyone:
         weights, mask, known = loaded[one.case.contrast], one.prepared.mask, None
         same = [o for o in everyone if o.set == one.set and o is not one]
-        others = [(o.healthy, o.prepared.mask) for o in same if o.healthy is not None][:OTHERS]
-        if len(others) == OTHERS:
+        others = [(o.healthy, o.prepared.mask) for o in same if o.healthy is not None][: arguments.healthy]
+        if len(others) == arguments.healthy:
             known = drift(
                 [residual(h, reconstruct(weights, h, m, CONFIG.reconstruction), m) for h, m in others], GRID_SHAPE
             )
         for number, (x, _) in enumerate(one.ill):
             recon = reconstruct(weights, x, mask, CONFIG.reconstruction)
             default = judge("as it is", one, number, recon, weights)[weights.card.scores[one.case.contrast]]
+            if known is not None:
+                judge("drift", one, number, with_drift(recon, known, mask), weights)
+            if not arguments.steps:
+                continue
             normal = mask & (default <= np.quantile(default[mask], NORMAL))
             after = adapted(weights, x, normal, arguments.steps, arguments.rank)
             judge("steps", one, number, reconstruct(after, x, mask, CONFIG.reconstruction), after)
-            if known is not None:
-                drifted = np.where(mask, np.clip(recon + known, 0, 1), 0).astype(np.float32)
-                judge("drift", one, number, drifted, weights)
+        if one.healthy is not None and known is not None:
+            recon = reconstruct(weights, one.healthy, mask, CONFIG.reconstruction)
+            pair = [marked_ml(one, r, weights) for r in (recon, with_drift(recon, known, mask))]
+            marked.setdefault(one.set, []).append(pair)
     print("| set | score | adapted | scans | AUPRC as it is | adapted | difference by scan |\n" + "|---" * 7 + "|")
     for (name, kind, way), by_scan in sorted(found.items()):
         if way != "as it is":
@@ -162,7 +185,13 @@ def main() -> None:
             each = ", ".join(f"{b - a:+.3f}" for a, b in zip(before, after_, strict=True))
             cells = f"{len(before)} | {np.mean(before):.3f} | {np.mean(after_):.3f} | {each}"
             print(f"| {name} | {kind} | {way} | {cells} |")
-    print(f"\n{arguments.steps} steps of {BATCH} slices, rank {arguments.rank}; {named(loaded)}")
+    print("\n| set | healthy scans | ml marked as it is | adapted | by scan |\n" + "|---" * 5 + "|")
+    for name, pairs in sorted(marked.items()):
+        each = ", ".join(f"{a:.1f} to {b:.1f}" for a, b in pairs)
+        means = " | ".join(f"{value:.1f}" for value in np.mean(pairs, axis=0))
+        print(f"| {name} | {len(pairs)} | {means} | {each} |")
+    steps = f"{arguments.steps} steps of {BATCH} slices, rank {arguments.rank}"
+    print(f"\ndrift by {arguments.healthy} scans; {steps}; {named(loaded)}")
 
 
 if __name__ == "__main__":

@@ -130,6 +130,18 @@ def test_weights_and_devices_that_are_not_there(scans: Path, stand: Stand, capsy
     assert stand.prepared == []
 
 
+def test_healthy_scans_to_adapt_by_that_are_too_few(
+    scans: Path, stand: Stand, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    healthy = tmp_path / "healthy"
+    healthy.mkdir()
+    (healthy / "a_T1w.nii").write_text("one")
+    for folder, part in ((healthy, "needs 2 healthy scans"), (tmp_path / "none", "is no folder")):
+        assert main(["batch", str(scans), "-o", str(scans.parent / "out"), "--adapt", str(folder)]) == 3
+        assert part in capsys.readouterr().err
+    assert stand.prepared == []
+
+
 def test_threads_that_wait_yield_their_core_unless_the_user_says_otherwise(
     scans: Path, stand: Stand, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

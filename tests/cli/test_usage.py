@@ -31,6 +31,7 @@ class Options:
     only_map: bool = False
     html: bool = False
     weights: str | None = None
+    adapt: Path | None = None
     score: str | None = None
     device: str = "auto"
     threads: int | None = None
@@ -97,8 +98,8 @@ def test_defaults(run, capsys):
 def test_every_option_arrives(run):
     line = (
         "detect scan.nii -o out.nii.gz --contrast flair --volume 2 --geometry qform --strip atlas --weights w "
-        "--score Bright --threshold 0.25 --min-volume 0.1ml --seed 7 --space both --save transform,recon "
-        "--html --overwrite --strict --device cpu --threads 3 --batch-size 5"
+        "--adapt healthy --score Bright --threshold 0.25 --min-volume 0.1ml --seed 7 --space both "
+        "--save transform,recon --html --overwrite --strict --device cpu --threads 3 --batch-size 5"
     )
     assert main(line.split()) == 0
     (call,) = run.calls
@@ -109,6 +110,7 @@ def test_every_option_arrives(run):
         save=("recon", "transform"),
         html=True,
         weights="w",
+        adapt=Path("healthy"),
         score="bright",
         device="cpu",
         threads=3,

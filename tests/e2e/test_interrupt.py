@@ -28,7 +28,8 @@ sys.exit(main(sys.argv[1:]))
 
 
 def arguments(scan: Path, out: Path) -> list[str]:
-    return ["detect", str(scan), "-o", str(out), "--strip", "none", "--contrast", "FLAIR"]
+    config = scan.with_name("uad.toml")
+    return ["detect", str(scan), "-o", str(out), "--strip", "none", "--contrast", "FLAIR", "--config", str(config)]
 
 
 def listen_to_ctrl_c() -> None:
@@ -37,8 +38,9 @@ def listen_to_ctrl_c() -> None:
 
 @pytest.fixture(scope="module")
 def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    volume = phantoms.brain()
-    return Path(phantoms.save(tmp_path_factory.mktemp("scan") / "a.nii.gz", volume.data, volume.affine))
+    volume, folder = phantoms.brain(), tmp_path_factory.mktemp("scan")
+    (folder / "uad.toml").write_text("[reconstruction]\nlevels = [500]\n")
+    return Path(phantoms.save(folder / "a.nii.gz", volume.data, volume.affine))
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

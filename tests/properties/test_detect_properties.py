@@ -20,6 +20,7 @@ from uadcli.scoring.metrics import dice
 pytestmark = pytest.mark.slow
 LESION = (-32.0, -10.0, 28.0)  # left, in the white matter
 OPTIONS = DetectOptions(contrast="T1w", device="cpu", only_map=True)
+ONE_LEVEL = ReconstructionConfig(levels=(500,))
 
 
 def _thick_scan() -> phantoms.Volume:
@@ -43,8 +44,9 @@ def test_axis_order_does_not_change_the_map_in_world_space(index: int, tmp_path:
     turned = phantoms.turned(volume, orientation)
     first = phantoms.save(tmp_path / "a.nii.gz", volume.data, volume.affine)
     second = phantoms.save(tmp_path / "b.nii.gz", turned.data, turned.affine)
-    one = _map(detect(first, tmp_path / "am.nii.gz", options=OPTIONS).map_path)
-    two = _map(detect(second, tmp_path / "bm.nii.gz", options=OPTIONS).map_path)
+    config = DetectConfig(reconstruction=ONE_LEVEL)
+    one = _map(detect(first, tmp_path / "am.nii.gz", config=config, options=OPTIONS).map_path)
+    two = _map(detect(second, tmp_path / "bm.nii.gz", config=config, options=OPTIONS).map_path)
     back = nib.orientations.apply_orientation(one, orientation)
     assert two.shape == back.shape
     assert np.abs(two - back).max() < 2e-3
@@ -56,11 +58,11 @@ def test_batch_size_does_not_change_the_map_and_runs_repeat(tmp_path: Path) -> N
     scan = phantoms.save(tmp_path / "a.nii.gz", volume.data, volume.affine)
     maps = {}
     for size in (1, 7, 64):
-        config = DetectConfig(reconstruction=ReconstructionConfig(batch_size=size))
+        config = DetectConfig(reconstruction=dataclasses.replace(ONE_LEVEL, batch_size=size))
         maps[size] = detect(scan, tmp_path / f"{size}.nii.gz", config=config, options=OPTIONS).map_path
     assert np.abs(_map(maps[1]) - _map(maps[7])).max() < 1e-5
     assert np.abs(_map(maps[1]) - _map(maps[64])).max() < 1e-5
-    config = DetectConfig(reconstruction=ReconstructionConfig(batch_size=64))
+    config = DetectConfig(reconstruction=dataclasses.replace(ONE_LEVEL, batch_size=64))
     again = detect(scan, tmp_path / "again.nii.gz", config=config, options=OPTIONS).map_path
     assert again.read_bytes() == maps[64].read_bytes()
 

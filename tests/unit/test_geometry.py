@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import phantoms
 import pytest
+from scipy import ndimage
 
 from uadcli.imaging import geometry
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE, from_slices, occupied, to_slices
@@ -60,6 +61,31 @@ def test_left_of_the_patient_stays_left() -> None:
     marked = phantoms.ball(volume, (-30, -20, 20), 12).astype(np.float32)
     on_grid = geometry.resample(marked, volume.affine, GRID_SHAPE, GRID_AFFINE)
     assert geometry.apply(GRID_AFFINE, np.argwhere(on_grid > 0.5).mean(axis=0))[0] < -25
+
+
+@pytest.mark.parametrize("order", [0, 1, 3])
+@pytest.mark.parametrize("seed", range(6))
+def test_resampling_leaves_nothing_out_where_the_source_is_mostly_empty(order: int, seed: int) -> None:
+    """Any two rotated grids and a small block anywhere, at the edges too: SciPy on the whole grid gives the same."""
+    rng = np.random.default_rng(seed)
+    data = np.zeros((30, 36, 22), dtype=np.float32)
+    low = rng.integers(0, 20, 3)
+    data[tuple(slice(a, a + n) for a, n in zip(low, rng.integers(1, 18, 3), strict=True))] = rng.uniform(-1, 1)
+
+    def grid(middle: list[float]) -> np.ndarray:
+        affine = phantoms.rotation(tuple(rng.uniform(-90, 90, 3))) @ np.diag([*rng.uniform(0.6, 3, 3), 1])
+        affine[:3, 3] = -affine[:3, :3] @ middle
+        return affine
+
+    source, target = grid([15, 18, 11]), grid([20, 20, 20])
+    chain = np.linalg.inv(source) @ target
+    whole = ndimage.affine_transform(data, chain[:3, :3], chain[:3, 3], output_shape=(40, 40, 40), order=order)
+    if order == 3:
+        whole = np.clip(whole, min(data.min(), 0), max(data.max(), 0))
+    found = geometry.resample(data, source, (40, 40, 40), target, order=order)
+    assert np.abs(whole).max() > 0
+    assert np.allclose(found, whole, atol=1e-6)
+    assert not geometry.resample(np.zeros_like(data), source, (40, 40, 40), target, order=order).any()
 
 
 def test_cubic_interpolation_does_not_leave_the_range() -> None:

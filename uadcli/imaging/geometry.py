@@ -99,12 +99,39 @@ def resample(
         sigma = np.sqrt(np.maximum(step**2 - 1, 0)) / 2.355
         if sigma.max() > 0.2:
             source = ndimage.gaussian_filter(source, sigma, mode="nearest", truncate=3.0)
-    result = ndimage.affine_transform(
-        source, to_source[:3, :3], to_source[:3, 3], output_shape=target_shape, order=order, mode="constant", cval=0.0
-    )
+    # most of a brain mask, a map or the findings is 0: only what they reach is computed; a cubic spline reaches all
+    box = _reached(source, to_source, target_shape) if order <= 1 else tuple(slice(0, n) for n in target_shape)
+    start, shape = [cut.start for cut in box], [cut.stop - cut.start for cut in box]
+    result = np.zeros(target_shape, dtype=np.float32)
+    if min(shape) > 0:
+        result[box] = ndimage.affine_transform(
+            source,
+            to_source[:3, :3],
+            to_source[:3, 3] + to_source[:3, :3] @ start,
+            output_shape=tuple(shape),
+            order=order,
+            mode="constant",
+            cval=0.0,
+        )
     if order > 1:
         np.clip(result, min(float(source.min()), 0.0), max(float(source.max()), 0.0), out=result)
     return result
+
+
+def _reached(source: Array, to_source: Affine, target_shape: tuple[int, int, int]) -> tuple[slice, ...]:
+    """The box of target voxels that linear interpolation may give anything but 0; empty if the source is 0."""
+    from scipy import ndimage
+
+    found = ndimage.find_objects((source != 0).view(np.uint8))
+    if not found:
+        return tuple(slice(0, 0) for _ in target_shape)
+    low = np.array([cut.start - 1 for cut in found[0]])
+    high = np.array([cut.stop for cut in found[0]])
+    back = np.asarray(np.linalg.inv(to_source), dtype=np.float64)
+    points = apply(back, low + corners((2, 2, 2)) * (high - low))
+    start = np.clip(np.floor(points.min(axis=0)), 0, target_shape).astype(int)
+    stop = np.clip(np.ceil(points.max(axis=0)) + 1, 0, target_shape).astype(int)
+    return tuple(slice(int(a), int(max(a, b))) for a, b in zip(start, stop, strict=True))
 
 
 def same_grid(

@@ -7,6 +7,7 @@ triangles; every lattice point within reach adds (2 - d^2)^4 <g, d>, with a grad
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -26,22 +27,54 @@ OCTAVES, PERSISTENCE, PERIOD = 6, 0.8, 64.0
 REACH = [(i, j) for i in (-1, 0, 1, 2) for j in (-1, 0, 1, 2) if not (i + j < 0 or i + j > 2 or abs(i - j) > 2)]
 
 
-def open_simplex(x: NDArray[np.float32], y: NDArray[np.float32], permutation: NDArray[np.int64]) -> NDArray[np.float32]:
-    """OpenSimplex noise at the points (x, y), any shape; `permutation` holds 0..255 in the seed's order."""
+@dataclass(frozen=True)
+class _Neighbour:
+    """One lattice point within reach of the points x, y: its offset, its weight, and its place on the lattice."""
+
+    dx: NDArray[np.float32]
+    dy: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    u: NDArray[np.int64]
+    v: NDArray[np.int64]
+
+
+def _neighbours(x: NDArray[np.float32], y: NDArray[np.float32]) -> list[_Neighbour]:
+    """What does not depend on the seed."""
     stretch = (x + y) * STRETCH
     u, v = np.floor(x + stretch), np.floor(y + stretch)
     squish = (u + v) * SQUISH
     dx0, dy0 = x - (u + squish), y - (v + squish)  # offset from the square's origin, in the plane
     iu, iv = u.astype(np.int64), v.astype(np.int64)
-    value = np.zeros_like(x)
+    found = []
     for i, j in REACH:
         dx = dx0 - np.float32(i + (i + j) * SQUISH)
         dy = dy0 - np.float32(j + (i + j) * SQUISH)
         fall = np.maximum(2 - dx * dx - dy * dy, 0)
-        g = permutation[(permutation[(iu + i) & 255] + iv + j) & 255] & 7
         fall *= fall
-        value += fall * fall * (GRADIENTS[g, 0] * dx + GRADIENTS[g, 1] * dy)
+        found.append(_Neighbour(dx, dy, fall * fall, (iu + i) & 255, iv + j))
+    return found
+
+
+def _summed(neighbours: list[_Neighbour], permutation: NDArray[np.int64]) -> NDArray[np.float32]:
+    value = np.zeros(neighbours[0].dx.shape, dtype=np.float32)
+    along_x, along_y = np.ascontiguousarray(GRADIENTS[permutation & 7].T)
+    for near in neighbours:
+        place = (permutation[near.u] + near.v) & 255
+        value += near.weight * (along_x[place] * near.dx + along_y[place] * near.dy)
     return value / np.float32(NORM)
+
+
+def open_simplex(x: NDArray[np.float32], y: NDArray[np.float32], permutation: NDArray[np.int64]) -> NDArray[np.float32]:
+    """OpenSimplex noise at the points (x, y), any shape; `permutation` holds 0..255 in the seed's order."""
+    return _summed(_neighbours(x, y), permutation)
+
+
+@lru_cache(maxsize=1)
+def _octaves(shape: tuple[int, int]) -> list[list[_Neighbour]]:
+    """The neighbours of every pixel of a map, by octave: the same for every seed."""
+    y, x = np.meshgrid(np.arange(shape[0], dtype=np.float32), np.arange(shape[1], dtype=np.float32), indexing="ij")
+    steps = [np.float32(2**octave / PERIOD) for octave in range(OCTAVES)]
+    return [_neighbours(x * step, y * step) for step in steps]
 
 
 def simplex_noise(shape: tuple[int, int], seed: int | np.random.SeedSequence) -> NDArray[np.float32]:
@@ -50,11 +83,9 @@ def simplex_noise(shape: tuple[int, int], seed: int | np.random.SeedSequence) ->
     Not of unit variance: its RMS over many maps is about 0.57, as in the reference.
     """
     permutation = np.random.default_rng(seed).permutation(256)
-    y, x = np.meshgrid(np.arange(shape[0], dtype=np.float32), np.arange(shape[1], dtype=np.float32), indexing="ij")
     total = np.zeros(shape, dtype=np.float32)
-    for octave in range(OCTAVES):
-        step = np.float32(2**octave / PERIOD)
-        total += np.float32(PERSISTENCE**octave) * open_simplex(x * step, y * step, permutation)
+    for octave, neighbours in enumerate(_octaves(shape)):
+        total += np.float32(PERSISTENCE**octave) * _summed(neighbours, permutation)
     return total
 
 
@@ -65,14 +96,15 @@ def slice_noise(
 
     So a slice's noise does not depend on the batch that it is in.
     """
-    maps = []
-    for index in slices:
-        sequence = np.random.SeedSequence([seed, int(index), level])
-        if kind == "simplex":
-            maps.append(simplex_noise(shape, sequence))
-        else:
-            maps.append(np.random.default_rng(sequence).standard_normal(shape, dtype=np.float32))
-    return np.stack(maps)[:, None]
+    return np.stack([_slice_map(seed, int(index), level, shape, kind) for index in slices])[:, None]
+
+
+@lru_cache(maxsize=512)  # two scans at three levels: a batch draws the maps of its first scan for all
+def _slice_map(seed: int, index: int, level: int, shape: tuple[int, int], kind: str) -> NDArray[np.float32]:
+    sequence = np.random.SeedSequence([seed, index, level])
+    if kind == "simplex":
+        return simplex_noise(shape, sequence)
+    return np.random.default_rng(sequence).standard_normal(shape, dtype=np.float32)
 
 
 @lru_cache(maxsize=2)

@@ -201,8 +201,8 @@ def _adapt(jobs: list[Job], settings: Settings, load: stages.Load, reporter: Rep
     """Rebuild the healthy scans of `--adapt` before all others, for contrasts that names tell. Raises `UadError`s."""
     from uadcli.reconstruction import weights
 
-    healthy = jobs[0].options.healthy
-    if healthy is None:
+    healthy = jobs[0].options.adapt
+    if not isinstance(healthy, adapt.HealthyScans):
         return
     known = [known_before(job.scan, job.options.contrast) for job in jobs]
     with reporter.stage("adaptation"):

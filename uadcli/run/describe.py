@@ -15,6 +15,7 @@ from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.imaging.volume import Scan
 from uadcli.reconstruction import cache
 from uadcli.report import sidecar, words
+from uadcli.run.adapt import HealthyScans
 from uadcli.run.contrast import FoundContrast
 from uadcli.run.outputs import Outputs
 from uadcli.run.prepare import Prepared
@@ -115,7 +116,7 @@ def requested(options: DetectOptions) -> dict[str, Any]:
     return {
         "contrast": options.contrast,
         "score": options.score,
-        "adapt": options.healthy.sha256 if options.healthy else None,
+        "adapt": options.adapt.sha256 if isinstance(options.adapt, HealthyScans) else None,
         "threshold": options.threshold,
         "stability": options.stability,
         "volume": options.volume,

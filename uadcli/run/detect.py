@@ -48,8 +48,7 @@ class DetectOptions:
     only_map: bool = False
     html: bool = False
     weights: str | None = None
-    adapt: Path | None = None  # a folder of healthy scans of the same scanner
-    healthy: HealthyScans | None = None  # what `adapt` holds; `with_healthy` looks
+    adapt: Path | HealthyScans | None = None  # a folder of healthy scans of the same scanner, or what is in it
     score: str | None = None
     device: str = "auto"
     threads: int | None = None
@@ -120,10 +119,10 @@ def detect(
 
 
 def with_healthy(options: DetectOptions) -> DetectOptions:
-    """The options with the healthy scans that the model is to be adapted by, if any. Raises `InputError`."""
-    if options.adapt is None or options.healthy is not None:
+    """The options with what the folder of `adapt` holds in its place. Raises `InputError`."""
+    if not isinstance(options.adapt, Path):
         return options
-    return replace(options, healthy=adapt.find(options.adapt, options.contrast, options.geometry))
+    return replace(options, adapt=adapt.find(options.adapt, options.contrast, options.geometry))
 
 
 def _run(
@@ -180,6 +179,7 @@ def finish(
     """
     from uadcli.reconstruction import weights
 
+    options = with_healthy(options)
     scan, prepared, found = ready.scan, ready.prepared, ready.found
     with reporter.stage("weights"):
         asked = _question(found.contrast, ready.labels, files, config, options, load or weights.load)
@@ -187,9 +187,9 @@ def finish(
         if needed != ready.curvature_flow:
             what = f"was trained with {needed} iterations of curvature flow, this scan has {ready.curvature_flow}"
             raise WeightsError(what, path=asked.loaded.path, hint="Give --contrast, so that it is known in time.")
-    if options.healthy:
+    if isinstance(options.adapt, HealthyScans):
         with reporter.stage("adaptation"):
-            asked = _adapted(asked, options.healthy, scan, config, options, name, reporter)
+            asked = _adapted(asked, options.adapt, scan, config, options, name, reporter)
     findings = examine(asked, scan, prepared, config, name, reporter)
     reporter.info(describe.summary(findings, prepared))
     verdict = _quality(prepared, findings, reporter)
