@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
+import phantoms
 import pytest
 
 from uadcli.config import DetectConfig, ScoringConfig
@@ -138,3 +140,21 @@ def test_scan_and_components_are_counted_against_healthy_scans() -> None:
     assert beside.p_value == pytest.approx(4 / 21)
     nothing = beside_healthy(0 * score_map, 0 * labels, 0, healthy, Prepared(), DetectConfig())  # type: ignore[arg-type]
     assert (nothing.as_strong, nothing.components, nothing.p_value) == (20, [], 1.0)
+
+
+def test_a_score_without_a_threshold_is_refused_before_the_scan_is_prepared(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from uadcli.run import detect
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("the scan was prepared")
+
+    monkeypatch.setattr(detect, "prepare", never)
+    brain = phantoms.brain()
+    scan = phantoms.save(tmp_path / "a_FLAIR.nii.gz", brain.data, brain.affine)
+    options = detect.DetectOptions(weights=str(exported), score="absolute")
+    with pytest.raises(UsageError, match="no threshold for the score 'absolute' in FLAIR"):
+        detect.detect(scan, options=options)
+    with pytest.raises(AssertionError, match="prepared"):
+        detect.detect(scan, options=detect.DetectOptions(weights=str(exported), score="absolute", threshold="0.1"))

@@ -156,9 +156,13 @@ def ready_scan(path: Path, config: DetectConfig, options: DetectOptions, name: s
     known = contrast.known_before(path, options.contrast)
     # a missing model is better known now than in a minute; before the contrast is, the first one stands for all
     found, digest = weights.find(options.weights, known.contrast if known else None, tell=reporter.info)
-    smoothing = weights.read_card(found, digest).curvature_flow
+    card = weights.read_card(found, digest)
+    smoothing = card.curvature_flow
     if config.reconstruction.method and (known or options.weights):
         choose(config.reconstruction.method, weights.trained_method(found), found)
+    elif known and known.contrast in card.contrasts and labels is None:
+        kind = options.score or card.scores[known.contrast]
+        threshold.resolve(options.threshold, card, kind, known.contrast)  # so is a score without a threshold
     settings = smoothed_as(config.preprocess, smoothing, reporter)
     prepared, brain = prepare(scan, settings, brain_mask=options.brain_mask, device=name, stage=reporter.stage)
     return ReadyScan(scan, prepared, brain, _contrast(known, prepared, reporter), labels, smoothing)
