@@ -42,7 +42,8 @@ def expected(scans: Path) -> dict[str, bytes]:
 
 
 def _options(scans: Path) -> list[object]:
-    return ["--config", scans.parent / "uad.toml", "--device", "cpu", "--threads", "1", "--quiet"]
+    quick = ["--config", scans.parent / "uad.toml", "--score", "absolute"]
+    return [*quick, "--device", "cpu", "--threads", "1", "--quiet"]
 
 
 def _files(folder: Path) -> dict[str, bytes]:

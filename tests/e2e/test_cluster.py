@@ -113,7 +113,7 @@ def test_real_scans_in_local_jobs_are_those_of_detect(tmp_path: Path) -> None:
         brain = phantoms.brain(lesion)
         phantoms.save(folder / name, brain.data, brain.affine)
     (tmp_path / "uad.toml").write_text('[preprocess]\nstrip = "none"\n[reconstruction]\nlevels = [500]\n')
-    same = ["--config", tmp_path / "uad.toml", "--device", "cpu", "--threads", 1]
+    same = ["--config", tmp_path / "uad.toml", "--score", "absolute", "--device", "cpu", "--threads", 1]
     jobs = ["batch", folder, "-o", tmp_path / "jobs", "--cluster", "local", "--jobs", 2, "--workers", 1, *same]
     done = subprocess.run([*UAD, *map(str, jobs)], capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr

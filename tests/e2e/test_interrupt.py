@@ -28,8 +28,8 @@ sys.exit(main(sys.argv[1:]))
 
 
 def arguments(scan: Path, out: Path) -> list[str]:
-    config = scan.with_name("uad.toml")
-    return ["detect", str(scan), "-o", str(out), "--strip", "none", "--contrast", "FLAIR", "--config", str(config)]
+    quick = ["--strip", "none", "--score", "absolute", "--config", str(scan.with_name("uad.toml"))]
+    return ["detect", str(scan), "-o", str(out), "--contrast", "FLAIR", *quick]
 
 
 def listen_to_ctrl_c() -> None:
