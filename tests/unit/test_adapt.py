@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import cohort
 import numpy as np
 import phantoms
 import pytest
+import torch
 
 from uadcli.config import DetectConfig, PreprocessConfig
 from uadcli.console import Reporter
@@ -106,6 +108,24 @@ def test_healthy_scans_are_rebuilt_once_and_the_scan_at_hand_is_left_out(
     assert np.array_equal(without.adaptation.drift, other.adaptation.drift)  # as if it had not been there
 
 
+def test_scans_whose_names_do_not_tell_are_known_by_their_image_whatever_was_asked_first(
+    scanner: Path, tmp_path: Path
+) -> None:
+    model = cohort.base(tmp_path / "both", cohort.TINY, None, contrasts=("T1w", "T2w"))
+    loaded = weights.load(*weights.find(str(model)))
+    for number in range(3):
+        (scanner / f"p{number}_T1w.nii.gz").rename(scanner / f"p{number}.nii.gz")
+    (scanner / "again_T1w.nii.gz").unlink()
+    with pytest.raises(InputError, match="healthy T2w scans beside the one at hand, and here are 0"):
+        adapt.adapted(loaded, adapt.find(scanner), "T2w", CONFIG, "cpu", SILENT)
+    seen = adapt.adapted(loaded, adapt.find(scanner), "T1w", CONFIG, "cpu", SILENT).adaptation
+    assert seen is not None
+    assert seen.scans == 3
+    said = adapt.adapted(loaded, adapt.find(scanner, contrast="T2w"), "T2w", CONFIG, "cpu", SILENT).adaptation
+    assert said is not None
+    assert said.scans == 3  # the user knows better than the image
+
+
 def test_what_is_kept_is_no_image(scanner: Path, loaded: weights.Weights, cache: Path) -> None:
     adapt.adapted(loaded, adapt.find(scanner), "T1w", CONFIG, "cpu", SILENT)
     files = sorted((cache / adapt.FOLDER).glob("*.npz"))
@@ -144,6 +164,56 @@ def test_a_healthy_scan_that_cannot_be_used_is_named(scanner: Path, loaded: weig
     assert "p1_T1w.nii.gz" in str(caught.value)
 
 
+def test_a_healthy_scan_that_fails_quality_control_has_another_content_or_no_clear_contrast_is_refused(
+    scanner: Path, loaded: weights.Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    healthy, look = adapt.find(scanner), prepare.prepare
+    own = scanner / "p1_T1w.nii.gz"
+
+    def small(*given: object, **more: object) -> tuple[prepare.Prepared, object]:
+        one, mask = look(*given, **more)  # type: ignore[arg-type]
+        return dataclasses.replace(one, brain_volume_ml=90.0), mask
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare, "prepare", small)
+        with pytest.raises(InputError, match=r"cannot be used: quality control failed \(brain volume\)"):
+            adapt.adapted(loaded, healthy, "T1w", CONFIG, "cpu", SILENT)
+    before = own.read_bytes()
+    phantoms.save(own, cohort.head(77), GRID_AFFINE)
+    with pytest.raises(InputError, match="changed meanwhile"):
+        adapt.adapted(loaded, healthy, "T1w", CONFIG, "cpu", SILENT)
+    own.write_bytes(before)
+    own.rename(scanner / "p1.nii.gz")
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare.Prepared, "contrast", lambda _: SimpleNamespace(contrast="T1w", doubtful=True))
+        with pytest.raises(InputError, match="hard to tell apart"):
+            adapt.adapted(loaded, adapt.find(scanner), "T1w", CONFIG, "cpu", SILENT)
+
+
+def test_a_batch_goes_on_where_one_contrast_has_healthy_scans_and_stops_where_none_has(
+    scanner: Path, tmp_path: Path
+) -> None:
+    model = cohort.base(tmp_path / "both", cohort.TINY, None, contrasts=("T1w", "T2w"),
+                        scores={"T1w": "absolute", "T2w": "absolute"},
+                        thresholds={"absolute": {"T1w": 0.2, "T2w": 0.2}})  # fmt: skip
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a_T1w", "b_T2w"):
+        phantoms.save(folder / f"{name}.nii.gz", cohort.head(len(name)), GRID_AFFINE)
+    options = DetectOptions(weights=str(model), threads=1, device="cpu", adapt=scanner)
+
+    def run() -> batch.BatchResult:
+        request = batch.Request([folder], tmp_path / "out", CONFIG, options, batch.BatchOptions(workers=0))
+        return batch.batch(request, batch.make_plan(request, SILENT), SILENT)
+
+    result = run()
+    assert (result.done, result.failed) == (1, 1)
+    assert "healthy T2w scans" in (tmp_path / "out" / "failed.tsv").read_text()
+    (folder / "a_T1w.nii.gz").unlink()
+    with pytest.raises(InputError, match="needs 2 healthy T2w scans"):
+        run()
+
+
 def test_the_sidecar_says_by_how_many_and_that_the_threshold_is_from_before(
     scanner: Path, model: Path, tmp_path: Path
 ) -> None:
@@ -161,14 +231,14 @@ def test_the_sidecar_says_by_how_many_and_that_the_threshold_is_from_before(
     said = json.loads((tmp_path / "adapted.json").read_text())
     assert said["weights"]["adapted"]["healthy_scans"] == 3
     assert said["requested"]["adapt"] == adapt.find(scanner).sha256
-    assert "without --adapt" in said["threshold"]["rule"]
-    assert "without --adapt" not in plain.sidecar["threshold"]["rule"]
-    assert "without --adapt" not in given.sidecar["threshold"]["rule"]  # the user's own
+    assert "not vouched for" in said["threshold"]["rule"]
+    assert "vouched" not in plain.sidecar["threshold"]["rule"]
+    assert "vouched" not in given.sidecar["threshold"]["rule"]  # the user's own
     assert "healthy scans of the same scanner" in (tmp_path / "adapted.html").read_text()
     assert not np.array_equal(result.image.get_fdata(), plain.image.get_fdata())
     assert np.array_equal(result.image.get_fdata(), given.image.get_fdata())
     for text in ((tmp_path / "adapted.json").read_text(), (tmp_path / "adapted.html").read_text()):
-        assert "p0_T1w" not in text  # names may name a patient
+        assert not [name for name in ("again_T1w", "p0_T1w", "p1_T1w", "p2_T1w", str(scanner)) if name in text]
 
 
 def test_what_decides_a_residual_decides_the_file_it_is_kept_in(
@@ -186,6 +256,14 @@ def test_what_decides_a_residual_decides_the_file_it_is_kept_in(
     assert kept(loaded, drawn(batch_size=5)) == 3  # changes only time and memory
     assert kept(loaded, drawn(seed=7)) == 6
     assert kept(weights.load(*weights.find(str(other))), CONFIG) == 9
+    adapt.adapted(loaded, adapt.find(scanner, geometry="sform"), "T1w", CONFIG, "cpu", SILENT)
+    assert len(list((cache / adapt.FOLDER).glob("*.npz"))) == 12
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads + 1)
+        assert kept(loaded, CONFIG) == 15
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_a_batch_adapts_before_all_else_as_detect_does_and_resumes_by_the_healthy_scans(

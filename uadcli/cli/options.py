@@ -245,7 +245,7 @@ Adapt = Annotated[
         "--adapt",
         panel=METHOD,
         metavar="FOLDER",
-        help="Healthy scans of the same scanner: what the model gets wrong in all of them is taken off.",
+        help="Healthy scans of the same scanner: what the model gets wrong in them on average is taken off.",
     ),
 ]
 Threshold = Annotated[

@@ -2,6 +2,7 @@
 
 `CACHE/hub/OWNER/REPO/COMMIT/` and `CACHE/weights/NAME/` hold what the folder of an exported model holds: the weights,
 their card, and `registry.toml`, which is written last and vouches for the others. Reading takes no lock.
+`CACHE/adapt/` is that of `run.adapt`.
 """
 
 from __future__ import annotations

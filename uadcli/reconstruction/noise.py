@@ -99,7 +99,7 @@ def slice_noise(
     return np.stack([_slice_map(seed, int(index), level, shape, kind) for index in slices])[:, None]
 
 
-@lru_cache(maxsize=512)  # two scans at three levels: a batch draws the maps of its first scan for all
+@lru_cache(maxsize=512)  # more than a scan at three levels, which are the same maps for every scan of a batch
 def _slice_map(seed: int, index: int, level: int, shape: tuple[int, int], kind: str) -> NDArray[np.float32]:
     sequence = np.random.SeedSequence([seed, index, level])
     if kind == "simplex":

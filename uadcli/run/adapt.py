@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from uadcli import __version__
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
-from uadcli.errors import InputError, UadError
+from uadcli.errors import InputError
 from uadcli.files import write_with
 from uadcli.imaging.slices import GRID_SHAPE
 from uadcli.imaging.volume import file_sha256, read_scan
 from uadcli.run import dataset, prepare, score
-from uadcli.run.contrast import known_before
+from uadcli.run.contrast import from_name
 from uadcli.scoring import drift, quality
 from uadcli.scoring.drift import Residual
 
@@ -49,14 +51,24 @@ class HealthyScans:
 
     @property
     def sha256(self) -> str:
-        """One digest for all of them, whatever they are called."""
-        return _digest_of(self.files)
+        """One digest for all of them, whatever they are called but for the contrast that a name tells."""
+        return _digest_of(f"{digest} {self.told(path)}" for digest, path in self.files.items())
+
+    def told(self, path: Path) -> str | None:
+        """The contrast of a scan, if it is known without looking at the image."""
+        return from_name(path) or self.contrast
 
 
 def find(folder: Path, contrast: str | None = None, geometry: str = "auto") -> HealthyScans:
-    """Every scan below a folder, the same content once. Raises `InputError` if it holds fewer than two."""
-    files = {file_sha256(case.scan): case.scan for case in dataset.find(folder, 0.0)}
-    _refuse_few(len(files), "", folder)
+    """Every scan below a folder, the same content once, as `uad train` finds them.
+
+    Raises `InputError` if it holds fewer than two, or one that cannot be read.
+    """
+    try:
+        files = {file_sha256(case.scan): case.scan for case in dataset.find(folder, 0.0)}
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", path=error.filename or folder, hint=MEND) from error
+    refuse_few(len(files), "", folder)
     return HealthyScans(folder, files, contrast, geometry)
 
 
@@ -72,26 +84,45 @@ def adapted(
     """The weights, with the drift of the healthy scans of a contrast added to all that they rebuild.
 
     `own` is the digest of the scan at hand: if it is among the healthy ones, it is not held against itself.
-    Raises `InputError` for a healthy scan that cannot be used and for fewer than two, `WeightsError` for a cache that
-    cannot be written.
+    Raises `InputError` for fewer than two healthy scans, and what `rebuilt` raises.
     """
     from uadcli.reconstruction.weights import Adaptation
 
-    bare, found = dataclasses.replace(loaded, adaptation=None), dict[str, Residual]()
-    for done, (digest, path) in enumerate(sorted(healthy.files.items()), start=1):
-        known = known_before(path, healthy.contrast)
-        if digest == own or (known and known.contrast != contrast):
-            continue
-        one = _remembered(bare, digest, healthy, contrast, config, device, reporter)
-        if one is not None:
-            found[digest] = one
-        reporter.progress(done, len(healthy.files))
-    _refuse_few(len(found), f"{contrast} ", healthy.folder)
+    found = rebuilt(loaded, healthy, contrast, config, device, reporter, own)
+    refuse_few(len(found), f"{contrast} ", healthy.folder)
+    reporter.info(f"adapted by {len(found)} healthy {contrast} scans")
     values = drift.drift(list(found.values()), GRID_SHAPE)
     return dataclasses.replace(loaded, adaptation=Adaptation(values, len(found), _digest_of(found)))
 
 
-def _refuse_few(count: int, kind: str, folder: Path) -> None:
+def rebuilt(
+    loaded: Weights,
+    healthy: HealthyScans,
+    contrast: str,
+    config: DetectConfig,
+    device: str,
+    reporter: Reporter,
+    own: str | None = None,
+) -> dict[str, Residual]:
+    """The residuals of the healthy scans of a contrast by digest, from the cache where they are there; not `own`.
+
+    Raises `InputError` for a healthy scan that cannot be used, and `WeightsError` or `OutputError` for a cache that
+    cannot be written.
+    """
+    smoothed = prepare.smoothed_as(config.preprocess, loaded.card.curvature_flow, reporter)
+    settings, found = dataclasses.replace(config, preprocess=smoothed), dict[str, Residual]()
+    for done, (digest, path) in enumerate(sorted(healthy.files.items()), start=1):
+        if digest == own or healthy.told(path) not in (None, contrast):
+            continue
+        one = _remembered(loaded, digest, healthy, contrast, settings, device, reporter)
+        if one is not None:
+            found[digest] = one
+        reporter.progress(done, len(healthy.files))
+    return found
+
+
+def refuse_few(count: int, kind: str, folder: Path) -> None:
+    """Raises `InputError` for fewer healthy scans than a drift takes."""
     if count < FEWEST:
         what = f"--adapt needs {FEWEST} healthy {kind}scans beside the one at hand, and here are {count}"
         raise InputError(what, path=folder, hint="Give more healthy scans of the same scanner.")
@@ -111,44 +142,66 @@ def _remembered(
     reporter: Reporter,
 ) -> Residual | None:
     """The residual of a healthy scan, from the cache if it is there; None if its image shows another contrast."""
+    import torch
+
     from uadcli.reconstruction import cache
 
-    path, smoothing = healthy.files[digest], loaded.card.curvature_flow
-    settings = dataclasses.replace(config, preprocess=dataclasses.replace(config.preprocess, curvature_flow=smoothing))
-    known = known_before(path, healthy.contrast)
-    decides = dataclasses.asdict(settings) | {"scoring": None}
+    path, threads = healthy.files[digest], torch.get_num_threads()  # a network's sums depend on them, in the last bits
+    told, decides = healthy.told(path), dataclasses.asdict(config) | {"scoring": None}
     decides["reconstruction"]["batch_size"] = None
-    told = known.contrast if known else None
-    key = json.dumps([prepare.VERSION, digest, loaded.sha256, told, healthy.geometry, device, decides])
+    versions = [__version__, prepare.VERSION, loaded.sha256]
+    key = json.dumps([versions, digest, contrast, told, healthy.geometry, device, threads, decides])
     file = cache.place(FOLDER) / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
     if not file.exists():
         with cache.filling(file.parent, reporter.info):
             if not file.exists():  # another process may have had the lock before
+                bare = dataclasses.replace(loaded, adaptation=None)
                 try:
-                    made = _rebuilt(loaded, path, told, contrast, healthy.geometry, settings, device)
-                except UadError as error:
+                    made = _rebuilt(bare, path, digest, told, contrast, healthy.geometry, config, device, reporter)
+                except InputError as error:
                     what = f"this healthy scan cannot be used: {error.what}"
-                    raise InputError(what, path=path, hint=MEND) from error
-                write_with(file, lambda temporary: np.savez_compressed(temporary, **made))
+                    raise InputError(what, path=path, hint=error.hint or MEND) from error
+                with cache.scratch(file.parent) as part:  # what a killed process leaves there, the next one removes
+                    write_with(part / file.name, lambda temporary: np.savez_compressed(temporary, **made))
+                    os.replace(part / file.name, file)
     with np.load(file, allow_pickle=False) as values:
         return Residual(values["total"], values["count"]) if str(values["contrast"]) == contrast else None
 
 
 def _rebuilt(
-    loaded: Weights, path: Path, known: str | None, contrast: str, geometry: str, config: DetectConfig, device: str
+    loaded: Weights,
+    path: Path,
+    digest: str,
+    told: str | None,
+    contrast: str,
+    geometry: str,
+    config: DetectConfig,
+    device: str,
+    reporter: Reporter,
 ) -> dict[str, Any]:
-    """What the cache keeps of a healthy scan. Raises `UadError`s, also if its registration or brain mask failed."""
-    prepared, _ = prepare.prepare(read_scan(path, geometry=geometry), config.preprocess, device=device)
+    """What the cache keeps of a healthy scan. Raises `InputError`, also where `uad detect` would only warn."""
+    scan = read_scan(path, geometry=geometry)
+    if scan.sha256 != digest:
+        raise InputError("it has changed meanwhile", hint="Give the command again.")
+    for text in scan.warnings:
+        reporter.warn(f"a healthy scan of --adapt: {text}")  # without its name, which may be a patient's
+    prepared, _ = prepare.prepare(scan, config.preprocess, device=device)
     verdict = quality.assess(
         prepared.brain_volume_ml, prepared.mask_overlap, prepared.border_fraction, stretch=prepared.stretch
     )
     if verdict.verdict == "fail":
         failed = ", ".join(check.name for check in verdict.checks if check.verdict == "fail")
         raise InputError(f"quality control failed ({failed})")
-    seen = known or prepared.contrast().contrast
-    if seen != contrast:
-        return {"contrast": np.array(seen)}
+    if told is None:
+        guess = prepared.contrast()
+        if guess.doubtful:
+            raise InputError(
+                "T1w and FLAIR are hard to tell apart in it", hint="Tell it in its name, or by --contrast."
+            )
+        told = guess.contrast
+    if told != contrast:
+        return {"contrast": np.array(told)}
     x = prepared.scaled(config.preprocess)
     recon = score.reconstruct(loaded, x, prepared.mask, config.reconstruction, device)
     one = drift.residual(x, recon, prepared.mask)
-    return {"contrast": np.array(seen), "total": one.total, "count": one.count}
+    return {"contrast": np.array(told), "total": one.total, "count": one.count}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from uadcli import device
-from uadcli.config import DetectConfig
+from uadcli.config import CONTRASTS, DetectConfig
 from uadcli.console import Reporter
 from uadcli.errors import BatchError, OutputError, UsageError
 from uadcli.imaging.volume import file_sha256
@@ -122,7 +122,8 @@ def find_scans(request: Request, reporter: Reporter, download: bool = True) -> S
     """Find the scans of this part of a batch and name their results.
 
     Weights of the Hub that are not in the cache are fetched; without `download` they are a `WeightsError`.
-    Raises `UsageError` for inputs without scans, for two that map to one file, and for a part that does not exist.
+    Raises `UsageError` for inputs without scans, for two that map to one file, and for a part that does not exist, and
+    `InputError` for too few healthy scans to adapt by.
     """
     from uadcli.reconstruction import weights
 
@@ -153,7 +154,8 @@ def batch(request: Request, todo: Plan, reporter: Reporter) -> BatchResult:
     """Carry out a plan: maps, sidecars and tables in the output folder. One scan that fails does not stop the others.
 
     Worker processes are spawned, so a script that calls this needs `if __name__ == "__main__"`.
-    Raises `DeviceError`, `WeightsError` and `OutputError` before any work if nothing could be done at all.
+    Raises `DeviceError`, `WeightsError` and `OutputError` before any work if nothing could be done at all, and what
+    `adapt.rebuilt` does.
     """
     reporter.info(RESEARCH_USE)
     run = _Run(todo, request.output, reporter)
@@ -198,17 +200,26 @@ def _work(run: _Run, jobs: list[Job], request: Request, reporter: Reporter) -> N
 
 
 def _adapt(jobs: list[Job], settings: Settings, load: stages.Load, reporter: Reporter) -> None:
-    """Rebuild the healthy scans of `--adapt` before all others, for contrasts that names tell. Raises `UadError`s."""
+    """Rebuild the healthy scans of `--adapt` before all others: one that cannot be used is better known now.
+
+    Too few of one contrast are a fault of the scans of that contrast, too few of any an `InputError` here.
+    """
     from uadcli.reconstruction import weights
 
     healthy = jobs[0].options.adapt
     if not isinstance(healthy, adapt.HealthyScans):
         return
     known = [known_before(job.scan, job.options.contrast) for job in jobs]
+    wanted = {one.contrast for one in known if one} if all(known) else CONTRASTS
+    counts = []
     with reporter.stage("adaptation"):
-        for contrast in sorted({one.contrast for one in known if one}):
+        for contrast in sorted(wanted):
             loaded = load(*weights.find(jobs[0].options.weights, contrast))
-            adapt.adapted(loaded, healthy, contrast, settings.config, settings.device, reporter)
+            if contrast in loaded.card.contrasts:
+                found = adapt.rebuilt(loaded, healthy, contrast, settings.config, settings.device, reporter)
+                counts.append(len(found))
+    if counts:
+        adapt.refuse_few(max(counts), f"{' or '.join(sorted(wanted))} ", healthy.folder)
 
 
 def _finish(

@@ -66,8 +66,7 @@ def sidecar_of(
             "method": findings.method,
             "curvature_flow": card.curvature_flow,
             "labelled_cases": card.labelled_cases,
-            "adapted": adapted
-            and {"healthy_scans": adapted.scans, "sha256": adapted.sha256, "mean_drift": float(adapted.drift.mean())},
+            "adapted": adapted and {"healthy_scans": adapted.scans, "sha256": adapted.sha256},
         },
         device=device,
         seed=config.reconstruction.seed,

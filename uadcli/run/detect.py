@@ -120,9 +120,9 @@ def detect(
 
 def with_healthy(options: DetectOptions) -> DetectOptions:
     """The options with what the folder of `adapt` holds in its place. Raises `InputError`."""
-    if not isinstance(options.adapt, Path):
+    if options.adapt is None or isinstance(options.adapt, HealthyScans):
         return options
-    return replace(options, adapt=adapt.find(options.adapt, options.contrast, options.geometry))
+    return replace(options, adapt=adapt.find(Path(options.adapt), options.contrast, options.geometry))
 
 
 def _run(
@@ -252,7 +252,7 @@ def _adapted(
     loaded = adapt.adapted(asked.loaded, healthy, asked.contrast, config, name, reporter, scan.sha256)
     used = asked.threshold
     if isinstance(used, Threshold) and threshold.parse(options.threshold).kind != "value":
-        used = replace(used, rule=f"{used.rule}; of healthy scans without --adapt")
+        used = replace(used, rule=f"{used.rule}; set without --adapt, and not vouched for with it")
     return replace(asked, loaded=loaded, threshold=used, healthy=None)
 
 

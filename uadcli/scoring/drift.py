@@ -24,7 +24,7 @@ LITTLE = 1e-3  # of a scan; where no scan has brain the drift fades to 0
 
 @dataclass(frozen=True)
 class Residual:
-    """What is kept of one healthy scan, each (X / 2, Y / 2, Z / 2), smoothed: the sum of x - recon, and of voxels."""
+    """What is kept of one healthy scan, each (X / 2, Y / 2, Z / 2), smoothed: x - recon inside the mask, the mask."""
 
     total: Array
     count: Array
