@@ -176,7 +176,7 @@ def test_a_healthy_scan_that_fails_quality_control_has_another_content_or_no_cle
 
     with monkeypatch.context() as patch:
         patch.setattr(prepare, "prepare", small)
-        with pytest.raises(InputError, match=r"cannot be used: quality control failed \(brain volume\)"):
+        with pytest.raises(InputError, match=r"cannot be used: quality control failed \(brain_volume_ml\)"):
             adapt.adapted(loaded, healthy, "T1w", CONFIG, "cpu", SILENT)
     before = own.read_bytes()
     phantoms.save(own, cohort.head(77), GRID_AFFINE)
