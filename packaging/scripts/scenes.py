@@ -29,6 +29,7 @@ from uadcli.run.write import to_native
 
 CONFIG = DetectConfig()
 SYNTHETIC = "T1w synthetic in IXI val"
+RESIDUAL = {"T1w": "absolute", "FLAIR": "bright-weighted", "T2w": "bright-weighted"}  # that suits a contrast
 
 
 def models(name_or_path: str | None) -> dict[str, Weights]:

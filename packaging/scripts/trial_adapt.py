@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scenes import CONFIG, models, named, with_shape
+from scenes import CONFIG, RESIDUAL, models, named, with_shape
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -34,10 +34,9 @@ from uadcli.run.development import Case, cases
 from uadcli.run.healthy import lesions_on_grid
 from uadcli.run.prepare import Prepared, prepare_cached
 from uadcli.run.score import find, reconstruct, score, scores
-from uadcli.scoring.drift import drift, residual
+from uadcli.scoring.drift import added, drift, residual
 from uadcli.scoring.metrics import average_precision
 
-RESIDUAL = {"T1w": "absolute", "FLAIR": "bright-weighted", "T2w": "bright-weighted"}
 NORMAL = 0.9  # of the brain's voxels count as normal
 BATCH, RATE = 16, 1e-3
 PASTED = 3  # lesions in turn in each healthy scan
@@ -116,11 +115,6 @@ def adapted(loaded: Weights, x: Map, normal: Map, steps: int, rank: int) -> Weig
     return replace(loaded, model=model.eval())
 
 
-def with_drift(recon: Map, known: Map, mask: Map) -> Map:
-    """A reconstruction as adapted weights make it."""
-    return np.where(mask, np.clip(recon + known, 0, 1), 0).astype(np.float32)
-
-
 def marked_ml(one: Subject, recon: Map, weights: Weights) -> float:
     """What the default score marks in a healthy scan at the threshold `auto`."""
     contrast, card = one.case.contrast, weights.card
@@ -167,7 +161,7 @@ def main() -> None:
             recon = reconstruct(weights, x, mask, CONFIG.reconstruction)
             default = judge("as it is", one, number, recon, weights)[weights.card.scores[one.case.contrast]]
             if known is not None:
-                judge("drift", one, number, with_drift(recon, known, mask), weights)
+                judge("drift", one, number, added(recon, known, mask), weights)
             if not arguments.steps:
                 continue
             normal = mask & (default <= np.quantile(default[mask], NORMAL))
@@ -175,7 +169,7 @@ def main() -> None:
             judge("steps", one, number, reconstruct(after, x, mask, CONFIG.reconstruction), after)
         if one.healthy is not None and known is not None:
             recon = reconstruct(weights, one.healthy, mask, CONFIG.reconstruction)
-            pair = [marked_ml(one, r, weights) for r in (recon, with_drift(recon, known, mask))]
+            pair = [marked_ml(one, r, weights) for r in (recon, added(recon, known, mask))]
             marked.setdefault(one.set, []).append(pair)
     print("| set | score | adapted | scans | AUPRC as it is | adapted | difference by scan |\n" + "|---" * 7 + "|")
     for (name, kind, way), by_scan in sorted(found.items()):

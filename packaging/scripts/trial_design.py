@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scenes import CONFIG, SYNTHETIC, scenes
+from scenes import CONFIG, RESIDUAL, SYNTHETIC, scenes
 from torch import Tensor, nn
 
 from uadcli import device
@@ -43,7 +43,6 @@ from uadcli.run.training_data import SliceSet, load_slices
 from uadcli.scoring.metrics import average_precision
 from uadcli.scoring.residual import anomaly_score
 
-SCORE = {"T1w": "absolute", "FLAIR": "bright-weighted", "T2w": "bright-weighted"}
 Map = np.ndarray
 
 
@@ -223,7 +222,7 @@ def main() -> None:
                 start = time.perf_counter()
                 recon = rebuilt(trainer.average, scene.x, scene.prepared.mask)  # type: ignore[arg-type]
                 seconds.setdefault(name, []).append(time.perf_counter() - start)
-                score = anomaly_score(scene.x, recon, scene.prepared.mask, SCORE[scene.contrast], CONFIG.scoring)
+                score = anomaly_score(scene.x, recon, scene.prepared.mask, RESIDUAL[scene.contrast], CONFIG.scoring)
                 values.setdefault((name, scene.set), []).append(average_precision(scene.on_grid(score), scene.truth))
         print(f"{scene.set}\t{scene.subject}", file=sys.stderr, flush=True)
     sets = list(dict.fromkeys(key for _, key in values))

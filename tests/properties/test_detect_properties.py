@@ -57,9 +57,10 @@ def test_batch_size_does_not_change_the_map_and_runs_repeat(tmp_path: Path) -> N
     volume = _thick_scan()
     scan = phantoms.save(tmp_path / "a.nii.gz", volume.data, volume.affine)
     maps = {}
-    for size in (1, 64):
+    for size in (1, 7, 64):
         config = DetectConfig(reconstruction=ReconstructionConfig(batch_size=size))
         maps[size] = detect(scan, tmp_path / f"{size}.nii.gz", config=config, options=OPTIONS).map_path
+    assert np.abs(_map(maps[1]) - _map(maps[7])).max() < 1e-5
     assert np.abs(_map(maps[1]) - _map(maps[64])).max() < 1e-5
     config = DetectConfig(reconstruction=ReconstructionConfig(batch_size=64))
     again = detect(scan, tmp_path / "again.nii.gz", config=config, options=OPTIONS).map_path

@@ -82,9 +82,8 @@ def test_noise_depends_on_seed_slice_and_level_alone() -> None:
     alone = slice_noise(3, [9], 500, (96, 96))
     assert np.array_equal(together[1], alone[0])
     places = [alone[0, 0, y, x] for y, x in ((0, 0), (17, 60), (95, 3))]
-    assert places == pytest.approx(
-        [0, 0.3332485, 0.9312629], abs=1e-6
-    )  # what the models that come along were made with
+    # what the models that come along were made with
+    assert places == pytest.approx([0, 0.3332485, 0.9312629], abs=1e-6)
     for other in (slice_noise(4, [9], 500, (96, 96)), slice_noise(3, [9], 250, (96, 96))):
         assert not np.allclose(other[0], alone[0])
     assert not np.allclose(together[0], together[1])

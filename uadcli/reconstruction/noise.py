@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,9 +32,9 @@ REACH = [(i, j) for i in (-1, 0, 1, 2) for j in (-1, 0, 1, 2) if not (i + j < 0 
 class _Neighbour:
     """One lattice point within reach of the points x, y: its offset, its weight, and its place on the lattice."""
 
-    dx: NDArray[np.float32]
-    dy: NDArray[np.float32]
-    weight: NDArray[np.float32]
+    dx: NDArray[np.floating[Any]]
+    dy: NDArray[np.floating[Any]]
+    weight: NDArray[np.floating[Any]]
     u: NDArray[np.int64]
     v: NDArray[np.int64]
 

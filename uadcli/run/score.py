@@ -15,7 +15,7 @@ from uadcli.imaging import template
 from uadcli.imaging.geometry import Array
 from uadcli.imaging.slices import GRID_AFFINE, from_slices, occupied, to_slices
 from uadcli.run.prepare import Prepared
-from uadcli.scoring import fusion, reference
+from uadcli.scoring import drift, fusion, reference
 from uadcli.scoring.calibration import strength
 from uadcli.scoring.components import Component, components
 from uadcli.scoring.mahalanobis import mahalanobis_score
@@ -49,10 +49,8 @@ def reconstruct(
     settings = dataclasses.replace(config, levels=config.levels or loaded.card.levels)
     recon = np.zeros_like(slices)
     recon[indices] = method.reconstructor(loaded.model, settings, device, progress)(slices[indices], indices.tolist())
-    rebuilt = from_slices(recon)
-    if loaded.adaptation:
-        rebuilt = np.clip(rebuilt + loaded.adaptation.drift, 0, 1)
-    return np.where(mask, rebuilt, 0).astype(np.float32)
+    rebuilt = np.where(mask, from_slices(recon), 0).astype(np.float32)
+    return drift.added(rebuilt, loaded.adaptation.drift, mask) if loaded.adaptation else rebuilt
 
 
 def method_of(loaded: Weights, config: ReconstructionConfig) -> Method:

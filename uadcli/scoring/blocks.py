@@ -16,6 +16,13 @@ def means(volume: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(volume.reshape(x, BLOCK, y, BLOCK, z, BLOCK).mean(axis=(1, 3, 5), dtype=np.float64))
 
 
+def smoothed(volume: NDArray[Any], sigma: float) -> NDArray[np.float64]:
+    """The means of the blocks under a Gaussian of `sigma` blocks; outside the volume is 0."""
+    from scipy import ndimage
+
+    return np.asarray(ndimage.gaussian_filter(means(volume), sigma, mode="constant"))
+
+
 def enlarged(coarse: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     """Blocks as voxels again, (X / 2, Y / 2, Z / 2) -> `shape`, linear between the centres of the blocks."""
     from scipy import ndimage

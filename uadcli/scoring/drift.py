@@ -32,13 +32,16 @@ class Residual:
 
 def residual(x: Array, recon: Array, mask: NDArray[np.bool_]) -> Residual:
     """The smoothed signed residual of a healthy scan x (X, Y, Z) with even sides, inside its brain mask."""
-    from scipy import ndimage
-
-    coarse = (blocks.means(one) for one in (np.where(mask, x - recon, 0), mask))
-    return Residual(*(ndimage.gaussian_filter(one, SIGMA, mode="constant").astype(np.float32) for one in coarse))
+    parts = (np.where(mask, x - recon, 0), mask)
+    return Residual(*(blocks.smoothed(one, SIGMA).astype(np.float32) for one in parts))
 
 
 def drift(scans: Sequence[Residual], shape: tuple[int, ...]) -> Array:
     """The mean signed residual of healthy scans at each place, (X, Y, Z) = `shape`, to be added to reconstructions."""
     total, count = (np.sum([getattr(one, name) for one in scans], axis=0) for name in ("total", "count"))
     return blocks.enlarged(total / (count + LITTLE), shape).astype(np.float32)
+
+
+def added(recon: Array, known: Array, mask: NDArray[np.bool_]) -> Array:
+    """A reconstruction (X, Y, Z) with a drift added, in [0, 1] inside the brain mask and 0 outside."""
+    return np.where(mask, np.clip(recon + known, 0, 1), 0).astype(np.float32)

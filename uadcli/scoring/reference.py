@@ -103,11 +103,8 @@ def from_state(state: dict[str, Any], kind: str, contrast: str) -> Reference | N
 
 
 def _sums(values: Array, part: Mask) -> _Sums:
-    from scipy import ndimage
-
     kept = np.where(part, values, 0).astype(np.float64)
-    coarse = (blocks.means(one) for one in (part, kept, kept**2))
-    return _Sums(*(ndimage.gaussian_filter(one, SIGMA, mode="constant") for one in coarse))
+    return _Sums(*(blocks.smoothed(one, SIGMA) for one in (part, kept, kept**2)))
 
 
 def _all(each: Sequence[_Sums]) -> _Sums:
