@@ -20,6 +20,7 @@ CONTRASTS: tuple[str, ...] = get_args(Contrast)
 Strip = Literal["hd-bet", "atlas", "none"]
 STRIPS: tuple[str, ...] = get_args(Strip)
 SCORES: tuple[str, ...] = (
+    "fisher",
     "fusion-absolute",
     "fusion-bright",
     "siamese",

@@ -3,7 +3,8 @@
     python packaging/scripts/eval_dev.py DATA [--weights FILE] [--tsv FILE] [--only z-]
 
 Each contrast has the model that comes along for it, or FILE for those that it covers; --only takes the scores that
-begin so. Scores that begin with `z-` are held against the healthy reference, the IXI scans against that of the others.
+begin so. Scores that begin with `z-`, and `fisher`, are held against the healthy reference, the IXI scans against that
+of the others, with synthetic lesions as without.
 For each dev case and score: AUPRC, Dice (after the component filter) at the threshold that `auto` takes and at the
 calibrated one, the 99.5th percentile of healthy voxels, and best Dice (an oracle: it uses the labels), on the scan's
 own grid; and in how many scans a lesion is touched at `auto`. That is the conformal threshold where the weights know
@@ -24,17 +25,26 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from scenes import CONFIG, flagged, models, named, scenes, write_tsv
+from scenes import CONFIG, Unknowing, flagged, models, named, scenes, write_tsv
 
 from uadcli import device
 from uadcli.reconstruction.weights import Weights
-from uadcli.run.calibrate import PLAIN, Scored, baseline_kind, baseline_map, calibrate_baseline, held_against_others
+from uadcli.run.calibrate import (
+    PLAIN,
+    Scored,
+    baseline_kind,
+    baseline_map,
+    calibrate_baseline,
+    held_against_others,
+    joined,
+)
 from uadcli.run.development import Case, cases
 from uadcli.run.healthy import healthy_part
 from uadcli.run.prepare import Prepared, prepare_cached
-from uadcli.run.score import find, reconstruct, scores, strength_of
+from uadcli.run.score import find, raw_scores, reconstruct, scores, strength_of
 from uadcli.run.threshold import SHARE, resolve
 from uadcli.scoring.calibration import conformal_threshold, healthy_quantile
+from uadcli.scoring.fusion import FISHER, PARTS
 from uadcli.scoring.metrics import average_precision, best_dice, dice
 from uadcli.scoring.reference import PREFIX
 
@@ -92,19 +102,21 @@ class Evaluation:
         return prepare_cached(case.scan, CONFIG.preprocess, self.cache)
 
     def maps(
-        self, prepared: Prepared, contrast: str, x: np.ndarray | None = None, kinds: Sequence[str] = ()
+        self, prepared: Prepared, contrast: str, x: np.ndarray, loaded: Weights, raw: Sequence[str] = ()
     ) -> dict[str, np.ndarray]:
-        """The map of every score of one scan, or of the `kinds`; `x` replaces its scaled intensities."""
-        x = prepared.scaled(CONFIG.preprocess) if x is None else x
-        loaded = self.loaded[contrast]
+        """The map of every score of one scan with intensities x by `loaded`, or `raw` ones without health behind."""
         recon = reconstruct(loaded, x, prepared.mask, CONFIG.reconstruction)
-        found = scores(loaded, x, recon, prepared.mask, kinds or self.kinds(contrast), CONFIG, contrast=contrast)
+        if raw:
+            found = raw_scores(loaded, x, recon, prepared.mask, raw, CONFIG)
+        else:
+            found = scores(loaded, x, recon, prepared.mask, self.kinds(contrast), CONFIG, contrast=contrast)
         return found | {PLAIN: baseline_map(prepared, baseline_kind(contrast), CONFIG, x)}
 
     def lesion_rows(self) -> list[Row]:
-        rows = []
+        rows, weights_for = [], Unknowing(self.loaded, self.data, self.cache)
         for scene in (s for s in scenes(self.data, self.cache) if s.contrast in self.loaded):
-            for kind, values in self.maps(scene.prepared, scene.contrast, scene.x).items():
+            maps = self.maps(scene.prepared, scene.contrast, scene.x, weights_for(scene))
+            for kind, values in maps.items():
                 native, truth = scene.on_grid(values), scene.truth
                 marked = {}
                 for rule in RULES:
@@ -129,10 +141,12 @@ class Evaluation:
         result: dict[tuple[str, str], Healthy] = {}
         calibrating: dict[str, list[Scored]] = {}
         for case in (c for c in self.cases if c.part == "healthy" or (c.part == "val" and c.contrast == "T1w")):
-            prepared, kinds = self.prepared(case), self.kinds(case.contrast)
+            prepared, raw = self.prepared(case), list[str]()
             if case.part == "val":  # their deviations are not those from the stored reference, which they are part of
-                kinds = list(dict.fromkeys(kind.removeprefix(PREFIX) for kind in kinds))
-            for kind, values in self.maps(prepared, case.contrast, kinds=kinds).items():
+                raw = list(dict.fromkeys([*self.kinds(case.contrast), *PARTS[case.contrast]]))
+                raw = [kind for kind in raw if kind != FISHER]
+            x = prepared.scaled(CONFIG.preprocess)
+            for kind, values in self.maps(prepared, case.contrast, x, self.loaded[case.contrast], raw).items():
                 if case.part == "val":
                     part = healthy_part(case, prepared)
                     calibrating.setdefault(kind, []).append(Scored(prepared, values, part, whole=True))
@@ -142,9 +156,10 @@ class Evaluation:
                     limit = self.threshold(kind, case.contrast, rule)
                     getattr(one, rule).append(flagged(values, limit, prepared))
         wanted = [PLAIN, *self.kinds("T1w")] if calibrating else []
+        for kind in (one for one in calibrating if one.startswith(PREFIX)):
+            calibrating[kind] = held_against_others(calibrating[kind])
         for kind in wanted:
-            scans = calibrating[kind.removeprefix(PREFIX)]
-            scans = held_against_others(scans) if kind.startswith(PREFIX) else scans
+            scans = joined(calibrating, "T1w", self.cards["T1w"].tails) if kind == FISHER else calibrating[kind]
             strengths = [strength_of(s.values, s.prepared, CONFIG) for s in scans]
             one = result.setdefault(("ixi_t1 T1w, cross-fitted", kind), Healthy())
             for i, scan in enumerate(scans):

@@ -30,7 +30,7 @@ from uadcli.run.gate import fit_gates, state_of
 from uadcli.scoring import reference
 from uadcli.scoring.siamese import ALONG
 
-SCORES = {"T1w": "siamese", "FLAIR": "fusion-absolute", "T2w": "fusion-absolute"}
+SCORES = {"T1w": "fisher", "FLAIR": "fisher", "T2w": "fusion-absolute"}
 COMMENT = "# Models that come along; a contrast gets the first that covers it. sha256 of each file.\n\n"
 RULE = "99.5th percentile of the scores inside the brain of healthy scans"
 HEALTHY = {
@@ -74,6 +74,7 @@ def main() -> None:
         threshold_rule=f"{RULE}: {'; '.join(HEALTHY[c] for c in contrasts)}",
         levels=(250, 500, 750),
         along_slices=ALONG,
+        reference_erosion=reference.EROSION,
         intensity_range="[0, 1]: percentiles 1 and 99 inside the brain mask",
         training_data=TRAINING + (f". At the end on {' and '.join(contrasts)} alone" if contrasts != CONTRASTS else ""),
         licence="CC BY-SA 3.0 (weights)",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ from uadcli.reconstruction.lesions import paste_shape
 from uadcli.reconstruction.model import Network
 from uadcli.reconstruction.weights import Weights
 from uadcli.run.development import cases
+from uadcli.run.healthy import healthy_part
 from uadcli.run.lesion_set import load_shape, shape_files
 from uadcli.run.prepare import Prepared, prepare_cached
-from uadcli.run.score import find, flagged_ml
+from uadcli.run.score import find, flagged_ml, raw_scores, reconstruct
 from uadcli.run.siamese import SiameseTrainer
 from uadcli.run.train import Trainer
 from uadcli.run.write import to_native
+from uadcli.scoring import reference
 
 CONFIG = DetectConfig()
 SYNTHETIC = "T1w synthetic in IXI val"
@@ -108,6 +110,34 @@ def scenes(data: Path, cache: Path, count: int | None = None) -> Iterator[Scene]
             pasted = synthetic(prepared, prepared.scaled(CONFIG.preprocess), shapes[number % len(shapes)], number)
             number += 20
         yield Scene(SYNTHETIC, case.subject, "T1w", prepared, *pasted, None)
+
+
+class Unknowing:
+    """Weights whose healthy reference does not know a certain scan, for lesions that were pasted into it."""
+
+    def __init__(self, loaded: dict[str, Weights], data: Path, cache: Path) -> None:
+        self.loaded, self.states = loaded, dict[str, dict[str, Any]]()
+        validation = [c for c in cases(data) if c.part == "val" and c.contrast == "T1w"]
+        if "T1w" not in loaded or not loaded["T1w"].reference_state:
+            return
+        kinds = [reference.PREFIX + kind for kind in reference.REFERENCED]
+        pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {kind: [] for kind in reference.REFERENCED}
+        for case in validation:
+            prepared = prepare_cached(case.scan, CONFIG.preprocess, cache)
+            x, part = prepared.scaled(CONFIG.preprocess), healthy_part(case, prepared)
+            recon = reconstruct(loaded["T1w"], x, prepared.mask, CONFIG.reconstruction)
+            for kind, values in raw_scores(loaded["T1w"], x, recon, prepared.mask, kinds, CONFIG).items():
+                pairs[kind.removeprefix(reference.PREFIX)].append((values, part))
+        others = {kind: reference.of_the_others(maps) for kind, maps in pairs.items()}
+        for i, case in enumerate(validation):
+            self.states[case.subject] = reference.state_of({(k, "T1w"): known[i] for k, known in others.items()})
+
+    def __call__(self, scene: Scene) -> Weights:
+        """The weights for a scene."""
+        found = self.loaded[scene.contrast]
+        if scene.set != SYNTHETIC or scene.subject not in self.states:
+            return found
+        return replace(found, reference_state=found.reference_state | self.states[scene.subject])
 
 
 def stroke_shapes(data: Path) -> list[Path]:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scenes import CONFIG, Scene, models, named, scenes, write_tsv
+from scenes import CONFIG, Scene, Unknowing, models, named, scenes, write_tsv
 
 from uadcli import device
 from uadcli.config import METHODS, TrainConfig, for_method, preset
@@ -118,21 +118,25 @@ def compare(
 def table(rows: list[Row]) -> str:
     """The table in Markdown: a line for each pair, a column for each set, their mean, the gain, seconds."""
     sets, pairs = list(dict.fromkeys(r.set for r in rows)), list(dict.fromkeys((r.method, r.score) for r in rows))
-    means = {
-        p: [np.mean([r.auprc for r in rows if (r.method, r.score, r.set) == (*p, s)]) for s in sets] for p in pairs
-    }
+    of_pair = {(p, s): [r.auprc for r in rows if (r.method, r.score, r.set) == (*p, s)] for p in pairs for s in sets}
+    # a score that a contrast does not have has no mean over the sets, and stands last
+    means = {p: [float(np.mean(of_pair[p, s])) if of_pair[p, s] else np.nan for s in sets] for p in pairs}
     reference = np.mean(means[REFERENCE]) if REFERENCE in means else np.nan
     lines = [
         f"| method | score | {' | '.join(sets)} | mean | gain | seconds |",
         "|---" * (len(sets) + 5) + "|",
     ]
-    for pair in sorted(pairs, key=lambda p: -float(np.mean(means[p]))):
+    for pair in sorted(pairs, key=lambda p: float(np.nan_to_num(-np.mean(means[p]), nan=1))):
         mean, seconds = np.mean(means[pair]), np.mean([r.seconds for r in rows if (r.method, r.score) == pair])
-        gain = f"{100 * (mean / reference - 1):+.0f} %" if np.isfinite(reference) else "n/a"
-        cost = f"{seconds:.1f}" if np.isfinite(seconds) else "n/a"
-        cells = " | ".join(f"{v:.3f}" for v in means[pair])
-        lines.append(f"| {pair[0]} | {pair[1]} | {cells} | {mean:.3f} | {gain} | {cost} |")
+        cells = " | ".join(shown(v, ".3f") for v in [*means[pair], mean])
+        gain = shown(100 * (mean / reference - 1), "+.0f", " %")
+        lines.append(f"| {pair[0]} | {pair[1]} | {cells} | {gain} | {shown(seconds, '.1f')} |")
     return "\n".join(lines)
+
+
+def shown(value: float, form: str, unit: str = "") -> str:
+    """A number as text, `n/a` for one that is not there."""
+    return f"{value:{form}}{unit}" if np.isfinite(value) else "n/a"
 
 
 def chosen(text: str, known: tuple[str, ...]) -> list[str]:
@@ -161,8 +165,10 @@ def main() -> None:
     methods, kinds = chosen(arguments.methods, METHODS), chosen(arguments.scores, SCORES)
     shipped = models(arguments.weights)
     networks, rows = trained(arguments, methods, next(iter(shipped.values())).card), list[Row]()
+    weights_for = Unknowing(shipped, arguments.data, arguments.cache)
     for scene in scenes(arguments.data, arguments.cache, arguments.cases):
-        rows += compare(scene, networks, shipped.get(scene.contrast), methods, kinds)
+        known = weights_for(scene) if scene.contrast in shipped else None
+        rows += compare(scene, networks, known, methods, kinds)
         print(f"{scene.set}\t{scene.subject}", file=sys.stderr, flush=True)
     print(table(rows))
     counts = {s: len({r.subject for r in rows if r.set == s}) for s in dict.fromkeys(r.set for r in rows)}

@@ -81,11 +81,14 @@ def test_from_a_folder_of_scans_to_a_map(tmp_path: Path, capsys: pytest.CaptureF
     kept = json.loads((run / "thresholds.json").read_text())
     assert kept["scans"] == {"T1w": 2}
     assert kept["thresholds"]["z-absolute"]["T1w"] > 0  # each scan held against the other
+    assert kept["thresholds"]["fisher"]["T1w"] > 0
+    assert kept["reference_erosion"] == 1
     assert kept["fusion_power"] in map(float, kept["precision_by_power"])
     assert main(["export", str(run), "-o", str(tmp_path / "lab")]) == 0
     assert (tmp_path / "lab" / "lab.md").exists()
     lab = load(tmp_path / "lab" / "lab.safetensors")
     assert lab.card.fusion_power == kept["fusion_power"]
+    assert lab.card.reference_erosion == 1
     assert sorted(lab.reference_state)[0] == "absolute.T1w.deviation"
     scan = next(healthy.glob("*.nii.gz"))
     done = uad("detect", scan, "-o", tmp_path / "map.nii.gz", "--weights", tmp_path / "lab", "--strip", "none")

@@ -15,6 +15,7 @@ from uadcli.scoring.calibration import (
     conformal_threshold,
     healthy_quantile,
     healthy_tail,
+    rarity,
     rate_threshold,
     strength,
 )
@@ -126,3 +127,23 @@ def test_a_tail_gives_back_the_rate_that_was_asked_for():
 def test_a_rate_beyond_what_the_voxels_tell_is_an_error(rate):
     with pytest.raises(InputError, match="do not tell the threshold"):
         rate_threshold(healthy_tail(scans()), rate)
+
+
+def test_a_score_is_as_rare_as_the_healthy_voxels_above_it_are_few():
+    tail = healthy_tail(scans(20))
+    pooled = np.concatenate([score[mask] for score, mask in scans(20)])
+    for rate in (0.05, 0.01, 0.0005):
+        value = np.quantile(pooled, 1 - rate).astype(np.float32)
+        assert rarity(np.array([value]), tail)[0] == pytest.approx(-np.log10(rate), abs=0.01)
+    values = np.linspace(0, 3 * pooled.max(), 500).astype(np.float32)
+    found = rarity(values, tail)
+    assert (np.diff(found) > 0).all()  # it orders as the score does, beyond all healthy voxels too
+    assert found[0] == 0
+    assert found[-1] > 5
+
+
+def test_beyond_a_flat_tail_nothing_is_rarer():
+    flat = [(0.05, 0.0), (0.005, 0.2), (0.0005, 0.2)]
+    assert rarity(np.array([0.0, 0.2, 9.0], np.float32), flat) == pytest.approx(
+        [0, -np.log10(0.0005), -np.log10(0.0005)]
+    )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from uadcli.scoring.fusion import FLOOR, POWER, RESIDUALS, fused_score
+from uadcli.scoring.calibration import healthy_tail
+from uadcli.scoring.fusion import FLOOR, POWER, RESIDUALS, fisher_score, fused_score
 
 
 def volumes() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -51,3 +52,32 @@ def test_without_power_the_learned_score_has_no_say() -> None:
     plain = fused_score(x, recon, p, mask, "fusion-absolute", 0.0)
     assert np.array_equal(plain, fused_score(x, recon, 1 - p, mask, "fusion-absolute", 0.0))
     assert not np.array_equal(plain, fused_score(x, recon, p, mask, "fusion-absolute", 0.5))
+
+
+def test_what_is_rare_in_two_scores_comes_before_what_is_rare_in_one() -> None:
+    rng = np.random.default_rng(0)
+    mask = np.ones((40, 40, 20), dtype=bool)
+    healthy = [rng.gamma(2, scale, mask.shape).astype(np.float32) for scale in (0.05, 3.0)]  # of quite other ranges
+    tails = [healthy_tail([(one, mask)]) for one in healthy]
+    first, second = (one.copy() for one in healthy)
+    first[5], second[5] = (np.quantile(one, 0.999) for one in healthy)
+    first[15], second[25] = first[5], second[5]
+    first[15, :, :] = np.quantile(healthy[0], 0.999)
+    second[15] = np.median(healthy[1])
+    first[25] = np.median(healthy[0])
+    mask[35] = False
+    fused = fisher_score([(first, tails[0]), (second, tails[1])], mask)
+    assert fused[5].min() == pytest.approx(3, abs=0.01)  # once in a thousand in both
+    assert 1.5 < fused[15].min() < fused[5].min()
+    assert 1.5 < fused[25].min() < fused[5].min()
+    assert not fused[35].any()
+    assert fused.dtype == np.float32
+
+
+def test_the_range_of_a_score_has_no_say_in_the_joined_one() -> None:
+    rng = np.random.default_rng(1)
+    mask = np.ones((30, 30, 10), dtype=bool)
+    a, b = (rng.gamma(2, 0.1, mask.shape).astype(np.float32) for _ in range(2))
+    plain = fisher_score([(a, healthy_tail([(a, mask)])), (b, healthy_tail([(b, mask)]))], mask)
+    wide = fisher_score([(a, healthy_tail([(a, mask)])), (64 * b, healthy_tail([(64 * b, mask)]))], mask)
+    np.testing.assert_allclose(wide, plain, atol=1e-4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from uadcli.reconstruction.model import ConditionedDiffusion
 from uadcli.reconstruction.reconstructors import BY_NAME, build
 from uadcli.reconstruction.weights import ModelCard
 from uadcli.run import score, threshold
+from uadcli.scoring.fusion import FISHER, PARTS
 from uadcli.scoring.reference import Reference, state_of
 from uadcli.scoring.siamese import SiameseUNet
 
@@ -114,8 +116,8 @@ def test_what_comes_along_is_sound(monkeypatch: pytest.MonkeyPatch) -> None:
         card = weights.load(registry.folder() / entry.file, entry.sha256).card
         assert set(card.scores) == set(entry.contrasts)
         assert all(contrast in card.thresholds[kind] for contrast, kind in card.scores.items())
-        for kind, of_score in card.thresholds.items():  # deviations have no upper bound
-            most = math.inf if kind.startswith("z-") else 1
+        for kind, of_score in card.thresholds.items():  # deviations and rarities have no upper bound
+            most = math.inf if kind.startswith("z-") or kind == FISHER else 1
             assert all(0 < value < most for value in of_score.values())
         assert card.licence
         assert card.training_data
@@ -165,9 +167,10 @@ def test_float16_keeps_counters_and_large_values(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", SCORES)
 def test_every_score_is_a_map_inside_the_brain(kind: str, tiny: ModelConfig, tmp_path: Path) -> None:
     settings = SiameseConfig(channels=(8, 16))
-    card = dataclasses.replace(CARD, siamese=to_dict(settings))
+    tails = {part: {"T1w": [(0.05, 0.1), (0.005, 0.2)]} for part in PARTS["T1w"]}
+    card = dataclasses.replace(CARD, siamese=to_dict(settings), tails=tails)
     half = np.full([n // 2 for n in GRID_SHAPE], 1e-3, np.float32)
-    known = {(kind.removeprefix("z-"), "T1w"): Reference(half, half)}
+    known = {(one.removeprefix("z-"), "T1w"): Reference(half, half) for one in (kind, "z-absolute")}
     network = SiameseUNet(settings).state_dict()
     weights.save(tmp_path / "m.safetensors", ConditionedDiffusion(tiny), card, network, None, state_of(known))
     loaded = weights.load(tmp_path / "m.safetensors")
@@ -187,6 +190,45 @@ def test_every_score_is_a_map_inside_the_brain(kind: str, tiny: ModelConfig, tmp
         score.score(loaded, x, recon, mask, "none", config)
     with pytest.raises(UsageError, match="no healthy reference for the score 'z-ssim' in FLAIR"):
         score.score(loaded, x, recon, mask, "z-ssim", config, contrast="FLAIR")
+
+
+def test_what_fisher_joins_must_be_known_of_healthy_scans(tiny: ModelConfig, tmp_path: Path) -> None:
+    settings = SiameseConfig(channels=(8, 16))
+    tails = {part: {"T1w": [(0.05, 0.1), (0.005, 0.2)]} for part in PARTS["T1w"]}
+    card = dataclasses.replace(CARD, siamese=to_dict(settings), tails=tails)
+    half = np.full([n // 2 for n in GRID_SHAPE], 1e-3, np.float32)
+    known = state_of({("absolute", "T1w"): Reference(half, half)})
+    weights.save(tmp_path / "m.safetensors", ConditionedDiffusion(tiny), card, SiameseUNet(settings).state_dict())
+    bare, config = weights.load(tmp_path / "m.safetensors"), DetectConfig()
+    whole = dataclasses.replace(bare, reference_state=known)
+    assert list(score.health_behind(whole, FISHER, "T1w", config)) == list(PARTS["T1w"])
+    other_method = dataclasses.replace(config, reconstruction=ReconstructionConfig(method="diffuse"))
+    for loaded, contrast, settings_of, words in (
+        (bare, "T1w", config, "no healthy reference for the score 'z-absolute'"),
+        (whole, "T2w", config, "how rare the score 'fisher' is in healthy T2w"),
+        (whole, "FLAIR", config, "how rare the score 'siamese' is in healthy FLAIR"),
+        (whole, "T1w", other_method, "by diffuse does not know how rare"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            score.health_behind(loaded, FISHER, contrast, settings_of)
+
+
+def test_weights_keep_the_erosion_that_their_reference_was_made_with(tiny: ModelConfig, tmp_path: Path) -> None:
+    mask = np.zeros(GRID_SHAPE, dtype=bool)
+    mask[30:66, 30:66, 30:50] = True
+    x = mask.astype(np.float32)
+    reach = {}
+    for erosion in (1, 3):
+        card = dataclasses.replace(CARD, reference_erosion=erosion)
+        weights.save(tmp_path / "m.safetensors", ConditionedDiffusion(tiny), card)
+        loaded = weights.load(tmp_path / "m.safetensors")
+        maps = score.raw_scores(loaded, x, 0 * x, mask, ("absolute", "z-absolute"), DetectConfig())
+        reach[erosion] = [int((one > 0).sum()) for one in maps.values()]
+    assert reach[1][0] == reach[3][0] == reach[3][1]
+    assert reach[1][1] > reach[1][0]
+    old = json.loads(json.dumps(dataclasses.asdict(CARD)))
+    del old["reference_erosion"]
+    assert weights.ModelCard(**old).reference_erosion == 3
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -39,7 +39,8 @@ class ModelCard:
     `strengths` are those of whole healthy scans (`scoring.calibration.strength`), `tails` the thresholds for rates of
     false positives among healthy voxels (`scoring.calibration.healthy_tail`), both by score and contrast.
     `along_slices` is the smoothing of the learned score, `fusion_power` its weight in the fusion: the thresholds hold
-    for these, and cards that do not name them are older than both and had the defaults.
+    for these, and cards that do not name them are older than both and had the defaults. So it is with
+    `reference_erosion`, that of the brain mask for residuals that are held against the healthy reference.
     `curvature_flow` is the number of its iterations that the scans were smoothed with, and are in use.
     `siamese` holds the settings of the score network, if one is in the file; `labelled_cases` is the number of scans
     whose lesion masks it was trained on, 0 if it saw synthetic lesions alone.
@@ -61,6 +62,7 @@ class ModelCard:
     tails: dict[str, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
     along_slices: float = 0.0
     fusion_power: float = 0.2
+    reference_erosion: int = 3
     curvature_flow: int = 0
     labelled_cases: int = 0
 

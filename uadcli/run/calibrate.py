@@ -15,15 +15,18 @@ from uadcli.reconstruction.weights import Weights
 from uadcli.run.dataset import Case
 from uadcli.run.healthy import healthy_part
 from uadcli.run.prepare import Prepared, prepare_cached
-from uadcli.run.score import reconstruct, scores, strength_of
-from uadcli.scoring import reference
+from uadcli.run.score import raw_scores, reconstruct, strength_of
+from uadcli.scoring import fusion, reference
 from uadcli.scoring.calibration import healthy_quantile, healthy_tail
 from uadcli.scoring.reference import Reference
 from uadcli.scoring.residual import postprocess
 
 PLAIN = "plain"
 References = dict[tuple[str, str], Reference]  # by score and contrast
-CALIBRATED = ("fusion-absolute", "fusion-bright", "siamese", "absolute", "bright-weighted", "ssim")
+CALIBRATED = (
+    *("fusion-absolute", "fusion-bright", "siamese", "absolute", "bright-weighted", "ssim"),
+    *(reference.PREFIX + kind for kind in reference.REFERENCED),
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ class Calibration:
 
     def lend(self, giver: str, taker: str) -> None:
         """Give the thresholds of one contrast to another, which has no healthy scans, and so no healthy reference."""
-        for kind in (one for one in self.thresholds if not one.startswith(reference.PREFIX)):
+        held = (fusion.FISHER, *(reference.PREFIX + kind for kind in reference.REFERENCED))
+        for kind in (one for one in self.thresholds if one not in held):
             self.thresholds[kind][taker] = self.thresholds[kind][giver]
             self.tails[kind][taker] = self.tails[kind][giver]
 
@@ -80,13 +84,14 @@ def calibrate(
 ) -> tuple[Calibration, References]:
     """The calibration of several scores of a model, from the healthy brain of the validation scans.
 
-    With it the healthy references of those that get one, where a contrast has two scans; the calibration of these
-    scores holds each scan against the others.
+    With it, where a contrast has two scans, the healthy references of the scores that are held against one; their
+    calibration holds each scan against the others. `fisher` is calibrated where all its parts are; it takes their tails
+    from all scans, the one at hand among them.
     """
 
     def maps(prepared: Prepared, x: Array, _: str) -> dict[str, Array]:
         recon = reconstruct(loaded, x, prepared.mask, config.reconstruction)
-        return scores(loaded, x, recon, prepared.mask, kinds, config)
+        return raw_scores(loaded, x, recon, prepared.mask, kinds, config)
 
     return _calibrated(maps, validation, cache, config)
 
@@ -111,13 +116,30 @@ def _calibrated(
             part, whole = healthy_part(case, prepared), case.lesions is None  # a patient is no whole healthy scan
             for kind, values in maps(prepared, prepared.scaled(config.preprocess), contrast).items():
                 scans.setdefault(kind, []).append(Scored(prepared, values, part, whole))
+        for kind in [one for one in scans if one.startswith(reference.PREFIX)]:
+            raw = scans.pop(kind)
+            if len(raw) > 1:
+                pairs = [(one.values, one.part) for one in raw]
+                references[kind.removeprefix(reference.PREFIX), contrast] = reference.fit(pairs)
+                scans[kind] = held_against_others(raw)
         for kind, found in scans.items():
             result.add(kind, contrast, found, config)
-            if kind in reference.REFERENCED and len(found) > 1:
-                pairs = [(one.values, one.part) for one in found]
-                references[kind, contrast] = reference.fit(pairs)
-                result.add(reference.PREFIX + kind, contrast, held_against_others(found), config)
+        if all(part in scans for part in fusion.PARTS.get(contrast, (fusion.FISHER,))):
+            result.add(fusion.FISHER, contrast, joined(scans, contrast, result.tails), config)
     return result, references
+
+
+def joined(
+    scans: dict[str, list[Scored]], contrast: str, tails: dict[str, dict[str, list[tuple[float, float]]]]
+) -> list[Scored]:
+    """The same scans under the score `fisher`, from their maps under its parts and the healthy tails of these."""
+    parts, result = fusion.PARTS[contrast], list[Scored]()
+    for one, *others in zip(*(scans[part] for part in parts), strict=True):
+        values = [scored.values for scored in (one, *others)]
+        known = [tails[part][contrast] for part in parts]
+        fused = fusion.fisher_score(list(zip(values, known, strict=True)), one.prepared.mask)
+        result.append(replace(one, values=fused))
+    return result
 
 
 def held_against_others(scans: Sequence[Scored]) -> list[Scored]:

@@ -26,7 +26,6 @@ from uadcli.run.prepare import Prepared, prepare, smoothed_as
 from uadcli.run.threshold import Threshold
 from uadcli.run.write import write_files
 from uadcli.scoring import quality
-from uadcli.scoring.reference import PREFIX
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -231,8 +230,7 @@ def _question(
         raise UsageError(f"{loaded.card.name} does not cover {contrast}", hint=f"It covers {covered}.")
     kind = options.score or loaded.card.scores[contrast]
     method = score.method_of(loaded, config.reconstruction).name
-    if kind.startswith(PREFIX):
-        score.reference_of(loaded, kind, contrast, config)  # one that is missing is better known now
+    score.health_behind(loaded, kind, contrast, config)  # what is missing is better known now
     card = score.card_for(loaded, method)
     used = threshold.resolve(options.threshold, card, kind, contrast) if labels is None else labels
     healthy = threshold.healthy_scans(card, kind, contrast, config)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from uadcli.scoring.gate import Gate
 
 GATE_FILE, REFERENCE_FILE = "gate.safetensors", "reference.safetensors"
+ENOUGH = 5  # healthy scans of a contrast for a default that is held against them
 RULE = "99.5th percentile of the scores inside the brain of {} healthy scans ({})"
 
 
@@ -86,6 +87,7 @@ def calibrate(run: Path, healthy: Path, *, workers: int, reporter: Reporter) -> 
     content = {
         **dataclasses.asdict(found),
         "fusion_power": loaded.card.fusion_power,
+        "reference_erosion": loaded.card.reference_erosion,
         "precision_by_power": precisions,
         "scans": dict(counts),
         "research_use_only": sidecar.RESEARCH_USE,
@@ -121,12 +123,13 @@ def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path
         loaded.card,
         name=name,
         contrasts=tuple(scans),
-        scores={c: loaded.card.scores[c] for c in scans},
+        scores={c: default_score(loaded.card, c, n, thresholds) for c, n in scans.items()},
         thresholds=thresholds,
         threshold_rule=rule,
         strengths=calibrated["strengths"],
         tails=calibrated.get("tails", {}),  # of a run that was calibrated before there were rates
         fusion_power=calibrated.get("fusion_power", loaded.card.fusion_power),  # or before it was fitted
+        reference_erosion=calibrated.get("reference_erosion", 3),  # or before it was another
     )
     out.mkdir(parents=True, exist_ok=True)
     beside = (_read_state(run / part) for part in (GATE_FILE, REFERENCE_FILE))
@@ -135,6 +138,14 @@ def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path
     write_text(out / f"{name}.md", _card_text(card, digest, config))
     reporter.info(f"sha256 {digest}")
     return file
+
+
+def default_score(card: ModelCard, contrast: str, scans: int, thresholds: dict[str, dict[str, float]]) -> str:
+    """`fisher` where enough healthy scans calibrated it; with lesion labels the score that learned from them."""
+    from uadcli.scoring.fusion import FISHER
+
+    known = not card.labelled_cases and scans >= ENOUGH and contrast in thresholds.get(FISHER, {})
+    return FISHER if known else card.scores[contrast]
 
 
 def _write_gates(path: Path, gates: dict[str, Gate], reporter: Reporter) -> None:

@@ -16,7 +16,7 @@ from uadcli.imaging.geometry import Array
 from uadcli.imaging.slices import GRID_AFFINE, from_slices, occupied, to_slices
 from uadcli.run.prepare import Prepared
 from uadcli.scoring import drift, fusion, reference
-from uadcli.scoring.calibration import strength
+from uadcli.scoring.calibration import Tail, strength
 from uadcli.scoring.components import Component, components
 from uadcli.scoring.mahalanobis import mahalanobis_score
 from uadcli.scoring.residual import anomaly_score, postprocess
@@ -161,16 +161,61 @@ def scores(
     contrast: str = "",
 ) -> dict[str, Array]:
     """The anomaly maps of several scores; the score network runs once for all. Raises as `score`."""
-    plain = dict.fromkeys(kind.removeprefix(reference.PREFIX) for kind in kinds)
-    known = {kind: reference_of(loaded, kind, contrast, config) for kind in kinds if kind.startswith(reference.PREFIX)}
+    tails = dict[str, Tail]()
+    for kind in kinds:
+        tails |= health_behind(loaded, kind, contrast, config)
+    wanted = dict.fromkeys([*(kind for kind in kinds if kind != fusion.FISHER), *tails])
+    found = raw_scores(loaded, x, recon, mask, list(wanted), config, device)
+    for kind in (one for one in wanted if one.startswith(reference.PREFIX)):
+        found[kind] = reference.z_score(found[kind], reference_of(loaded, kind, contrast, config), mask)
+    if fusion.FISHER in kinds:
+        found[fusion.FISHER] = fusion.fisher_score([(found[kind], tail) for kind, tail in tails.items()], mask)
+    return {kind: found[kind] for kind in kinds}
+
+
+def raw_scores(
+    loaded: Weights,
+    x: Array,
+    recon: Array,
+    mask: Mask,
+    kinds: Sequence[str],
+    config: DetectConfig,
+    device: str = "cpu",
+) -> dict[str, Array]:
+    """The maps of several scores as they are without the healthy scans of the weights: of `z-absolute` the residual
+    that is held against its reference. Raises `UsageError` for an unknown kind."""
+    plain = {kind: kind.removeprefix(reference.PREFIX) for kind in kinds}
     learned = None
-    if SIAMESE in plain or any(kind in fusion.RESIDUALS for kind in plain):
+    if any(kind == SIAMESE or kind in fusion.RESIDUALS for kind in plain.values()):
         learned = learned_score(loaded, x, recon, mask, config, device)
-    found = {kind: _score(loaded, x, recon, mask, kind, config, device, learned) for kind in plain}
-    deviations = {
-        kind: reference.z_score(found[kind.removeprefix(reference.PREFIX)], one, mask) for kind, one in known.items()
+    erosion = min(config.scoring.erosion, loaded.card.reference_erosion)
+    behind = dataclasses.replace(config, scoring=dataclasses.replace(config.scoring, erosion=erosion))
+    return {
+        kind: _score(loaded, x, recon, mask, name, config if kind == name else behind, device, learned)
+        for kind, name in plain.items()
     }
-    return {kind: (found | deviations)[kind] for kind in kinds}
+
+
+def health_behind(loaded: Weights, kind: str, contrast: str, config: DetectConfig) -> dict[str, Tail]:
+    """Of a score that is made of others by how rare these are in health, their healthy tails; empty for any other.
+
+    Raises `UsageError` if the score asks for healthy scans of a contrast that the weights do not know, or know only by
+    another method.
+    """
+    if kind.startswith(reference.PREFIX):
+        reference_of(loaded, kind, contrast, config)
+    if kind != fusion.FISHER:
+        return {}
+    card = card_for(loaded, method_of(loaded, config.reconstruction).name)
+    tails = {part: card.tails.get(part, {}).get(contrast) for part in fusion.PARTS.get(contrast, (kind,))}
+    for part, tail in tails.items():
+        if tail is None:
+            raise UsageError(
+                f"{card.name} does not know how rare the score {part!r} is in healthy {contrast or 'scans'}",
+                hint="Choose another --score or --weights; `uad calibrate` tells from healthy scans.",
+            )
+        health_behind(loaded, part, contrast, config)
+    return {part: tail for part, tail in tails.items() if tail}
 
 
 def reference_of(loaded: Weights, kind: str, contrast: str, config: DetectConfig) -> Reference:

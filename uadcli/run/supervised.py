@@ -209,6 +209,7 @@ def weights_of(run: Path, scorer: SiameseTrainer) -> Weights:
     """The reconstruction of a run's weights, with their gate, and its own score network; nothing is calibrated yet."""
     from uadcli.reconstruction import weights
     from uadcli.scoring.fusion import POWER
+    from uadcli.scoring.reference import EROSION
     from uadcli.scoring.siamese import ALONG
 
     base = weights.load(run / BASE)
@@ -229,6 +230,7 @@ def weights_of(run: Path, scorer: SiameseTrainer) -> Weights:
         tails={},
         along_slices=ALONG,
         fusion_power=POWER,
+        reference_erosion=EROSION,
         training_data=(
             f"Score network: {scans} of the user with lesion masks ({ill} with lesions), and synthetic lesions in "
             f"their slices without. {before}: {base.card.name}, sha256 {base.sha256[:12]} ({base.card.training_data})"

@@ -112,6 +112,7 @@ def weights_of(run: Path, trainer: Trainer, scorer: SiameseTrainer) -> Weights:
     """The averaged networks of a run as weights, with what is known of them so far."""
     from uadcli.reconstruction.weights import ModelCard, Weights
     from uadcli.scoring.fusion import POWER
+    from uadcli.scoring.reference import EROSION
     from uadcli.scoring.siamese import ALONG
 
     method = trainer.method
@@ -127,6 +128,7 @@ def weights_of(run: Path, trainer: Trainer, scorer: SiameseTrainer) -> Weights:
         levels=method.levels,
         along_slices=ALONG,
         fusion_power=POWER,
+        reference_erosion=EROSION,
         curvature_flow=read_run(run).preprocess.curvature_flow,
         intensity_range="[0, 1]: percentiles 1 and 99 inside the brain mask",
         training_data=", ".join(f"{n} {c} scans of the user" for c, n in sorted(counts.items())),

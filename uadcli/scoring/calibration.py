@@ -57,6 +57,22 @@ def rate_threshold(tail: Tail, rate: float) -> float:
     return float(np.interp(math.log(rate), [at for at, _ in known], [value for _, value in known]))
 
 
+def rarity(values: NDArray[np.float32], tail: Tail) -> NDArray[np.float32]:
+    """-log10 of the share of healthy voxels that lie above each score; 0 for a score of 0.
+
+    Between the known rates of `tail` (`healthy_tail`) it is linear in the score, as in `rate_threshold`; below the
+    first it falls to 0 with the score, and beyond the last it goes on rising as it does over the last tenfold.
+    """
+    known = sorted((-math.log10(rate), value) for rate, value in tail)
+    rates, levels = np.array([0.0, *(one for one, _ in known)]), np.array([0.0, *(value for _, value in known)])
+    earlier = int(np.searchsorted(rates, rates[-1] - 1 - 1e-9))  # the first of the last tenfold
+    rise = levels[-1] - levels[earlier]
+    beyond = (rates[-1] - rates[earlier]) / rise if rise > 0 else 0.0  # a tail that is flat says no more
+    inner = np.interp(values, levels, rates)
+    result = np.where(values > levels[-1], rates[-1] + (values - levels[-1]) * beyond, inner)
+    return np.where(values > 0, result, 0).astype(np.float32)
+
+
 def _pooled(maps: Maps) -> NDArray[np.float32]:
     pooled = [score[mask] for score, mask in maps]
     if not sum(len(values) for values in pooled):

@@ -1,12 +1,16 @@
-"""The residual and the learned score together: one says how much differs, the other whether it looks like a lesion."""
+"""The residual and the learned score together: one says how much differs, the other whether it looks like a lesion.
+
+Two ways: their product, with a fitted power, and the sum of how rare each is in health, which has nothing to fit.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from uadcli.config import ScoringConfig
+from uadcli.scoring.calibration import Tail, rarity
 from uadcli.scoring.residual import Array, Mask, anomaly_score, median_filter
 
 RESIDUALS = {"fusion-absolute": "absolute", "fusion-bright": "bright-weighted"}
@@ -15,6 +19,9 @@ RESIDUALS = {"fusion-absolute": "absolute", "fusion-bright": "bright-weighted"}
 LIGHT = ScoringConfig(erosion=1, median=3)
 POWER = 0.2  # of the learned score, where `run/fit_fusion.py` has not fitted one to the weights
 FLOOR = 1e-6
+FISHER = "fisher"
+# What `FISHER` joins in each contrast. A lesion is bright in FLAIR; T2w has no healthy scans to be held against.
+PARTS = {"T1w": ("siamese", "z-absolute"), "FLAIR": ("siamese", "z-bright-weighted")}
 
 
 def fused_score(x: Array, x0_hat: Array, probability: Array, mask: Mask, kind: str, power: float = POWER) -> Array:
@@ -35,3 +42,15 @@ def fused_scores(
     for power in powers:
         weighted = residual * likely ** np.float32(power)
         yield np.where(mask, weighted, 0).astype(np.float32)
+
+
+def fisher_score(parts: Sequence[tuple[Array, Tail]], mask: Mask) -> Array:
+    """The mean rarity of several scores (X, Y, Z), each with its healthy tail, inside the mask (`calibration.rarity`).
+
+    2.5 means that healthy voxels are as suspicious once in 10^2.5, in the geometric mean of the scores: a voxel that is
+    rare in one counts, and one that is rare in both counts more. Up to a factor it is Fisher's statistic for combining
+    p-values, here those of the voxel among healthy ones (Fisher 1932, Statistical Methods for Research Workers, 21.1);
+    as the scores are not independent, its threshold is calibrated like that of any other score.
+    """
+    mean = sum(rarity(values, tail) for values, tail in parts) / np.float32(len(parts))
+    return np.where(mask, mean, 0).astype(np.float32)

@@ -24,6 +24,9 @@ Coarse = NDArray[np.float64]
 
 PREFIX = "z-"  # of the name of a score that is held against its reference
 REFERENCED = tuple(kind.removeprefix(PREFIX) for kind in SCORES if kind.startswith(PREFIX))  # what gets one
+# Erosion of the brain mask for a residual that is held against health, where other residuals take 3: the reference
+# knows the rim of the brain, which a wider erosion would take away from the cortex.
+EROSION = 1
 SIGMA = 1.0  # of the Gaussian over the blocks: few scans have the same fold at the same place
 SMALLEST = 1e-12  # deviation, where health has none
 KNOWN = 0.5  # scans that must have a place in their healthy part, smoothed; elsewhere the nearest such place counts
@@ -57,17 +60,20 @@ def fit(maps: Sequence[tuple[Array, Mask]]) -> Reference:
     return _reference(_all([_sums(*pair) for pair in maps]))
 
 
+def of_the_others(maps: Sequence[tuple[Array, Mask]]) -> list[Reference]:
+    """For each of the pairs of `fit` the reference of all others. Raises `InputError` if there are no others."""
+    each = [_sums(*pair) for pair in maps]
+    total = _all(each)
+    return [_reference(total.less(own)) for own in each]
+
+
 def cross_fitted(maps: Sequence[tuple[Array, Mask]], masks: Sequence[Mask]) -> list[Array]:
     """`z_score` of each map inside its brain mask, against the reference of the others.
 
     Raises `InputError` if there are no others.
     """
-    each = [_sums(*pair) for pair in maps]
-    total = _all(each)
-    return [
-        z_score(values, _reference(total.less(own)), mask)
-        for (values, _), own, mask in zip(maps, each, masks, strict=True)
-    ]
+    known = of_the_others(maps)
+    return [z_score(values, one, mask) for (values, _), one, mask in zip(maps, known, masks, strict=True)]
 
 
 def z_score(values: Array, known: Reference, mask: Mask) -> Array:

@@ -1,0 +1,29 @@
+"""What `uad export` makes the default score of a model."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from uadcli.reconstruction.weights import ModelCard
+from uadcli.run.release import ENOUGH, default_score
+
+CARD = ModelCard("lab", "1", ("T1w",), {"T1w": "siamese"}, {}, "", (500,), "", "", "")
+
+
+@pytest.mark.parametrize(
+    ("scans", "labelled", "thresholds", "expected"),
+    [
+        (ENOUGH, 0, {"fisher": {"T1w": 2.5}}, "fisher"),
+        (ENOUGH - 1, 0, {"fisher": {"T1w": 2.5}}, "siamese"),
+        (ENOUGH, 0, {"fisher": {"FLAIR": 2.5}}, "siamese"),
+        (ENOUGH, 0, {}, "siamese"),
+        (ENOUGH, 7, {"fisher": {"T1w": 2.5}}, "siamese"),
+    ],
+)
+def test_the_joined_score_is_the_default_where_healthy_scans_bear_it(
+    scans: int, labelled: int, thresholds: dict[str, dict[str, float]], expected: str
+) -> None:
+    card = dataclasses.replace(CARD, labelled_cases=labelled)
+    assert default_score(card, "T1w", scans, thresholds) == expected
