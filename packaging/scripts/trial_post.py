@@ -8,14 +8,15 @@ positives among the healthy voxels of the validation scans (with --synthetic the
 lesions); the median ml flagged in these, each at the 99.5th percentile of the other four fifths; and the median ml
 flagged in healthy scans of other scanners at the same rates. "z" is the deviation from the healthy mean at the same
 place of the template, in healthy standard deviations, both from validation scans smoothed by 4 mm; a validation scan
-is never held against itself. --store keeps reconstructions and probabilities for another run.
+is never held against itself. "joined" is the score `fisher`, as the product makes it, with other shares of the learned
+score and other erosions of what is held against health. --store keeps reconstructions and probabilities.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -31,13 +32,16 @@ from uadcli.run.healthy import healthy_part, lesions_on_grid
 from uadcli.run.prepare import Prepared, prepare_cached
 from uadcli.run.score import find, probability, reconstruct
 from uadcli.scoring import fusion
-from uadcli.scoring.calibration import healthy_quantile
+from uadcli.scoring import reference as healthy
+from uadcli.scoring.calibration import healthy_quantile, healthy_tail, rarity
+from uadcli.scoring.fusion import PARTS
 from uadcli.scoring.metrics import average_precision, dice
 from uadcli.scoring.residual import anomaly_score, median_filter
 from uadcli.scoring.siamese import smooth_along_slices
 
 FOLDS, PASTED = 5, 6
 POWERS = (0.1, 0.2, 0.4, 0.7, 1.0)
+SHARES = (0.0, 0.3, 0.5, 0.7, 1.0)
 RATES = (0.005, 0.001, 0.0005, 0.0002)
 Map = np.ndarray
 
@@ -124,6 +128,40 @@ def against(own: Map, known: tuple[Map, Map], mask: Map) -> Map:
 Scored = list[tuple[Scan, Map]]
 
 
+def joined(contrast: str, scans: dict[str, list[Scan]], pasted: bool) -> Iterator[tuple[str, list[Scored]]]:
+    """The learned score and the residual in deviations, joined by rarity: name, then maps of dev, val and others."""
+    parts = ("dev", "val", "others")
+    learned = [[smooth_along_slices(s.p, s.prepared.mask) for s in scans[part]] for part in parts]
+    for erosion in (1, 3):
+        settings = replace(CONFIG.scoring, erosion=erosion)
+        kind = PARTS[contrast][1].removeprefix(healthy.PREFIX)
+        own = [[anomaly_score(s.x, s.recon, s.prepared.mask, kind, settings) for s in scans[part]] for part in parts]
+        pairs = [(values, s.part) for values, s in zip(own[1], scans["val"], strict=True)]
+        whole, others = healthy.fit(pairs), healthy.of_the_others(pairs)
+        known = [[others[i // PASTED] if pasted else whole for i in range(len(own[0]))], others, [whole] * len(own[2])]
+        z = [
+            [healthy.z_score(v, one, s.prepared.mask) for v, one, s in zip(own[k], known[k], scans[part], strict=True)]
+            for k, part in enumerate(parts)
+        ]
+        tails = [
+            healthy_tail([(m, s.part) for m, s in zip(maps[1], scans["val"], strict=True)]) for maps in (learned, z)
+        ]
+        rare = [
+            [[rarity(m, tail) for m in group] for group in maps] for maps, tail in zip((learned, z), tails, strict=True)
+        ]
+        for share in SHARES:
+            yield (
+                f"joined, learned {share}, erosion {erosion}",
+                [
+                    [
+                        (s, np.where(s.prepared.mask, share * p + (1 - share) * r, 0).astype(np.float32))
+                        for s, p, r in zip(scans[part], rare[0][k], rare[1][k], strict=True)
+                    ]
+                    for k, part in enumerate(parts)
+                ],
+            )
+
+
 def judged(scan: Scan, values: Map) -> tuple[Map, Map]:
     """Map and truth where they count."""
     return (values, scan.part) if scan.counts is None else (values[scan.counts], scan.part[scan.counts])
@@ -171,12 +209,15 @@ def main() -> None:
     print(f"{arguments.contrast}: {', '.join(f'{len(group)} {part}' for part, group in scans.items())}\n")
     print(f"| score | AUPRC | Dice at {rates} | val ml | others' ml at {rates} |")
     print("|---" * 5 + "|")
+    for name, (dev_maps, val_maps, other_maps) in joined(arguments.contrast, scans, arguments.synthetic):
+        if arguments.only in name:
+            print(f"| {name} | {figures(dev_maps, val_maps, other_maps)}", flush=True)
     for name, way in ((n, w) for n, w in ways(arguments.contrast).items() if arguments.only in n):
         maps = {part: [(s, way(s)) for s in group] for part, group in scans.items()}
         print(f"| {name} | {figures(maps['dev'], maps['val'], maps['others'])}", flush=True)
-        healthy = [(m, s.part) for s, m in maps["val"]]
-        known = reference(healthy)
-        folds = [reference([pair for j, pair in enumerate(healthy) if j % FOLDS != k]) for k in range(FOLDS)]
+        pairs = [(m, s.part) for s, m in maps["val"]]
+        known = reference(pairs)
+        folds = [reference([pair for j, pair in enumerate(pairs) if j % FOLDS != k]) for k in range(FOLDS)]
         z = {part: [(s, against(m, known, s.prepared.mask)) for s, m in maps[part]] for part in ("dev", "others")}
         if arguments.synthetic:  # the lesions are in the very scans of the reference
             z["dev"] = [

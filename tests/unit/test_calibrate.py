@@ -1,0 +1,74 @@
+"""What healthy scans say of the scores that are held against them: each scan against the others, `fisher` of both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from uadcli.config import DetectConfig
+from uadcli.run import calibrate
+from uadcli.run.calibrate import CALIBRATED, Calibration
+from uadcli.run.dataset import Case
+from uadcli.scoring import reference
+from uadcli.scoring.calibration import healthy_quantile
+from uadcli.scoring.fusion import FISHER, PARTS, fisher_score
+
+SHAPE, SCANS = (16, 20, 12), 6
+MASK = np.zeros(SHAPE, dtype=bool)
+MASK[2:14, 2:18, 2:10] = True
+
+
+@pytest.fixture
+def maps(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, np.ndarray]]:
+    """What stands for the scores of six healthy scans, by score; the networks are left out."""
+    rng = np.random.default_rng(3)
+    made = [
+        {kind: np.where(MASK, rng.gamma(2, 0.1, SHAPE), 0).astype(np.float32) for kind in CALIBRATED}
+        for _ in range(SCANS)
+    ]
+    scans = iter(made)
+    prepared = SimpleNamespace(mask=MASK, size_factor=1.0, scaled=lambda _: np.zeros(SHAPE, np.float32))
+    monkeypatch.setattr(calibrate, "prepare_cached", lambda *_: prepared)
+    monkeypatch.setattr(calibrate, "healthy_part", lambda *_: MASK)
+    monkeypatch.setattr(calibrate, "reconstruct", lambda *_: None)
+    monkeypatch.setattr(calibrate, "raw_scores", lambda *_: next(scans))
+    return made
+
+
+def calibrated(contrast: str) -> tuple[Calibration, Any]:
+    cases = [Case(str(i), "lab", "val", contrast, Path(f"{i}.nii")) for i in range(SCANS)]
+    return calibrate.calibrate(SimpleNamespace(), cases, Path(), DetectConfig(), CALIBRATED)  # type: ignore[arg-type]
+
+
+def test_fisher_joins_the_tails_of_its_parts_each_scan_held_against_the_others(
+    maps: list[dict[str, np.ndarray]],
+) -> None:
+    found, references = calibrated("T1w")
+    learned, residual = PARTS["T1w"]
+    deviations = reference.cross_fitted([(one[residual], MASK) for one in maps], [MASK] * SCANS)
+    assert found.thresholds[residual]["T1w"] == pytest.approx(healthy_quantile([(z, MASK) for z in deviations]))
+    tails = [found.tails[part]["T1w"] for part in (learned, residual)]
+    fused = [
+        fisher_score([(one[learned], tails[0]), (z, tails[1])], MASK) for one, z in zip(maps, deviations, strict=True)
+    ]
+    assert found.thresholds[FISHER]["T1w"] == pytest.approx(healthy_quantile([(one, MASK) for one in fused]))
+    assert len(found.strengths[FISHER]["T1w"]) == SCANS
+    assert {kind for kind, _ in references} == set(reference.REFERENCED)
+
+
+def test_a_contrast_without_healthy_scans_is_lent_nothing_that_is_held_against_them(
+    maps: list[dict[str, np.ndarray]],
+) -> None:
+    found, _ = calibrated("FLAIR")
+    assert "FLAIR" in found.thresholds[FISHER]
+    found.lend("FLAIR", "T2w")
+    lent = {kind for kind, of_score in found.thresholds.items() if "T2w" in of_score}
+    assert lent == {kind for kind in CALIBRATED if not kind.startswith("z-")}
+
+
+def test_where_no_contrast_is_joined_there_is_no_fisher(maps: list[dict[str, np.ndarray]]) -> None:
+    assert FISHER not in calibrated("T2w")[0].thresholds
