@@ -27,7 +27,7 @@ demo: $(READY)  ## find the lesion in a real patient's FLAIR; ends with where ma
 	@echo "findings demo/map.json"
 
 test: $(READY)  ## all tests (no GPU, no network)
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses 2 --dist worksteal --durations=15
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --durations=15
 
 check: $(READY)  ## format, lint, types and the fast tests
 	$(BIN)/ruff format --check .

@@ -1,10 +1,10 @@
 """Evaluate the model that comes along on the development cases, beside the plain baseline of the same run.
 
-    python packaging/scripts/eval_dev.py DATA [--weights FILE] [--tsv FILE] [--only z-]
+    python packaging/scripts/eval_dev.py DATA [--weights FILE] [--tsv FILE] [--only fisher,z-]
 
 Each contrast has the model that comes along for it, or FILE for those that it covers; --only takes the scores that
-begin so. Scores that begin with `z-`, and `fisher`, are held against the healthy reference, the IXI scans against that
-of the others, with synthetic lesions as without.
+begin with one of these. Scores that begin with `z-`, and `fisher`, are held against the healthy reference, the IXI
+scans against that of the others, with synthetic lesions as without.
 For each dev case and score: AUPRC, Dice (after the component filter) at the threshold that `auto` takes and at the
 calibrated one, the 99.5th percentile of healthy voxels, and best Dice (an oracle: it uses the labels), on the scan's
 own grid; and in how many scans a lesion is touched at `auto`. That is the conformal threshold where the weights know
@@ -92,7 +92,7 @@ class Evaluation:
         """The calibrated scores of a contrast, its default first."""
         card = self.loaded[contrast].card
         default = card.scores[contrast]
-        known = (k for k, v in card.thresholds.items() if contrast in v and k.startswith(self.only))
+        known = (k for k, v in card.thresholds.items() if contrast in v and k.startswith(tuple(self.only.split(","))))
         return sorted(known, key=lambda k: k != default)
 
     def threshold(self, kind: str, contrast: str, rule: str) -> float:
@@ -113,7 +113,8 @@ class Evaluation:
         return found | {PLAIN: baseline_map(prepared, baseline_kind(contrast), CONFIG, x)}
 
     def lesion_rows(self) -> list[Row]:
-        rows, weights_for = [], Unknowing(self.loaded, self.data, self.cache)
+        wanted = self.kinds("T1w") if "T1w" in self.loaded else []
+        rows, weights_for = [], Unknowing(self.loaded, self.data, self.cache, wanted)
         for scene in (s for s in scenes(self.data, self.cache) if s.contrast in self.loaded):
             maps = self.maps(scene.prepared, scene.contrast, scene.x, weights_for(scene))
             for kind, values in maps.items():
@@ -217,7 +218,7 @@ def main() -> None:
     parser.add_argument("--weights")
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     parser.add_argument("--tsv", type=Path)
-    parser.add_argument("--only", default="", help="scores that begin so")
+    parser.add_argument("--only", default="", help="scores that begin so, with commas between")
     arguments = parser.parse_args()
     device.bound_threads(None)
     loaded = models(arguments.weights)

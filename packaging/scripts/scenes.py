@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from uadcli.config import CONTRASTS, DetectConfig, to_dict
+from uadcli.config import CONTRASTS, SCORES, DetectConfig, to_dict
 from uadcli.errors import UsageError
 from uadcli.imaging import intensity
 from uadcli.imaging.volume import Scan, read_scan
@@ -28,6 +28,7 @@ from uadcli.run.siamese import SiameseTrainer
 from uadcli.run.train import Trainer
 from uadcli.run.write import to_native
 from uadcli.scoring import reference
+from uadcli.scoring.fusion import held_against_health
 
 CONFIG = DetectConfig()
 SYNTHETIC = "T1w synthetic in IXI val"
@@ -113,12 +114,17 @@ def scenes(data: Path, cache: Path, count: int | None = None) -> Iterator[Scene]
 
 
 class Unknowing:
-    """Weights whose healthy reference does not know a certain scan, for lesions that were pasted into it."""
+    """Weights whose healthy reference does not know a certain scan, for lesions that were pasted into it.
 
-    def __init__(self, loaded: dict[str, Weights], data: Path, cache: Path) -> None:
+    The weights' own reference must be of the IXI validation scans, as in those that come along. `kinds` are the scores
+    that are asked for, else all. The tails behind `fisher` stay those of all 20 scans.
+    """
+
+    def __init__(self, loaded: dict[str, Weights], data: Path, cache: Path, kinds: Sequence[str] = SCORES) -> None:
         self.loaded, self.states = loaded, dict[str, dict[str, Any]]()
         validation = [c for c in cases(data) if c.part == "val" and c.contrast == "T1w"]
-        if "T1w" not in loaded or not loaded["T1w"].reference_state:
+        asked = any(held_against_health(kind) for kind in kinds)
+        if not asked or "T1w" not in loaded or not loaded["T1w"].reference_state:
             return
         kinds = [reference.PREFIX + kind for kind in reference.REFERENCED]
         pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {kind: [] for kind in reference.REFERENCED}

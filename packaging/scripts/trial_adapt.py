@@ -115,10 +115,14 @@ def adapted(loaded: Weights, x: Map, normal: Map, steps: int, rank: int) -> Weig
     return replace(loaded, model=model.eval())
 
 
+# Not the defaults, which are held against a healthy reference: that of T1w knows the IXI scans that are judged here.
+LEARNED = {"T1w": "siamese", "FLAIR": "fusion-absolute", "T2w": "fusion-absolute"}
+
+
 def marked_ml(one: Subject, recon: Map, weights: Weights) -> float:
-    """What the default score marks in a healthy scan at the threshold `auto`."""
+    """What the learned score marks in a healthy scan at the threshold `auto`."""
     contrast, card = one.case.contrast, weights.card
-    kind, mask = card.scores[contrast], one.prepared.mask
+    kind, mask = LEARNED[contrast], one.prepared.mask
     values = score(weights, one.healthy, recon, mask, kind, CONFIG)
     _, table = find(values, threshold.resolve("auto", card, kind, contrast).value, one.prepared, CONFIG)
     return sum(c.volume_mm3 for c in table) / 1e3
@@ -142,7 +146,7 @@ def main() -> None:
 
     def judge(way: str, one: Subject, number: int, recon: Map, weights: Weights) -> dict[str, Map]:
         contrast, (x, truth) = one.case.contrast, one.ill[number]
-        kinds = (RESIDUAL[contrast], weights.card.scores[contrast])
+        kinds = (RESIDUAL[contrast], LEARNED[contrast])
         values = scores(weights, x, recon, one.prepared.mask, kinds, CONFIG)
         for kind, one_map in values.items():
             by_scan = found.setdefault((one.set, kind, way), {})
@@ -159,7 +163,7 @@ def main() -> None:
             )
         for number, (x, _) in enumerate(one.ill):
             recon = reconstruct(weights, x, mask, CONFIG.reconstruction)
-            default = judge("as it is", one, number, recon, weights)[weights.card.scores[one.case.contrast]]
+            default = judge("as it is", one, number, recon, weights)[LEARNED[one.case.contrast]]
             if known is not None:
                 judge("drift", one, number, added(recon, known, mask), weights)
             if not arguments.steps:

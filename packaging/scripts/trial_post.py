@@ -128,38 +128,42 @@ def against(own: Map, known: tuple[Map, Map], mask: Map) -> Map:
 Scored = list[tuple[Scan, Map]]
 
 
-def joined(contrast: str, scans: dict[str, list[Scan]], pasted: bool) -> Iterator[tuple[str, list[Scored]]]:
-    """The learned score and the residual in deviations, joined by rarity: name, then maps of dev, val and others."""
-    parts = ("dev", "val", "others")
-    learned = [[smooth_along_slices(s.p, s.prepared.mask) for s in scans[part]] for part in parts]
-    for erosion in (1, 3):
-        settings = replace(CONFIG.scoring, erosion=erosion)
-        kind = PARTS[contrast][1].removeprefix(healthy.PREFIX)
-        own = [[anomaly_score(s.x, s.recon, s.prepared.mask, kind, settings) for s in scans[part]] for part in parts]
-        pairs = [(values, s.part) for values, s in zip(own[1], scans["val"], strict=True)]
-        whole, others = healthy.fit(pairs), healthy.of_the_others(pairs)
-        known = [[others[i // PASTED] if pasted else whole for i in range(len(own[0]))], others, [whole] * len(own[2])]
-        z = [
-            [healthy.z_score(v, one, s.prepared.mask) for v, one, s in zip(own[k], known[k], scans[part], strict=True)]
-            for k, part in enumerate(parts)
-        ]
-        tails = [
-            healthy_tail([(m, s.part) for m, s in zip(maps[1], scans["val"], strict=True)]) for maps in (learned, z)
-        ]
-        rare = [
-            [[rarity(m, tail) for m in group] for group in maps] for maps, tail in zip((learned, z), tails, strict=True)
-        ]
-        for share in SHARES:
+def joined(contrast: str, scans: dict[str, list[Scan]], pasted: bool, only: str) -> Iterator[tuple[str, list[Scored]]]:
+    """The score `fisher` with other shares and erosions, where the name has `only` in it: name, then the maps of each
+    group of scans. With lesions `pasted` into the validation scans, these are held against the others, too."""
+    groups = list(scans.values())
+    learned = [[smooth_along_slices(s.p, s.prepared.mask) for s in group] for group in groups]
+    for erosion in (e for e in (1, 3) if any(only in name_of(share, e) for share in SHARES)):
+        deviations = against_health(contrast, groups, erosion, pasted)
+        rare = []
+        for maps in (learned, deviations):
+            tail = healthy_tail([(m, s.part) for m, s in zip(maps[1], scans["val"], strict=True)])
+            rare.append([[rarity(m, tail) for m in group] for group in maps])
+        for share in (one for one in SHARES if only in name_of(one, erosion)):
             yield (
-                f"joined, learned {share}, erosion {erosion}",
+                name_of(share, erosion),
                 [
-                    [
-                        (s, np.where(s.prepared.mask, share * p + (1 - share) * r, 0).astype(np.float32))
-                        for s, p, r in zip(scans[part], rare[0][k], rare[1][k], strict=True)
-                    ]
-                    for k, part in enumerate(parts)
+                    [(s, (share * p + (1 - share) * r).astype(np.float32)) for s, p, r in zip(*one, strict=True)]
+                    for one in zip(groups, *rare, strict=True)
                 ],
             )
+
+
+def name_of(share: float, erosion: int) -> str:
+    return f"joined, learned {share}, erosion {erosion}"
+
+
+def against_health(contrast: str, groups: list[list[Scan]], erosion: int, pasted: bool) -> list[list[Map]]:
+    """The residual in healthy deviations, as the product has it, for dev, val and others."""
+    settings, kind = replace(CONFIG.scoring, erosion=erosion), PARTS[contrast][1].removeprefix(healthy.PREFIX)
+    own = [[anomaly_score(s.x, s.recon, s.prepared.mask, kind, settings) for s in group] for group in groups]
+    pairs = [(values, s.part) for values, s in zip(own[1], groups[1], strict=True)]
+    whole, others = healthy.fit(pairs), healthy.of_the_others(pairs)
+    dev = [others[i // PASTED] if pasted else whole for i in range(len(own[0]))]
+    return [
+        [healthy.z_score(v, known, s.prepared.mask) for v, known, s in zip(*one, strict=True)]
+        for one in zip(own, (dev, others, [whole] * len(own[2])), groups, strict=True)
+    ]
 
 
 def judged(scan: Scan, values: Map) -> tuple[Map, Map]:
@@ -209,9 +213,8 @@ def main() -> None:
     print(f"{arguments.contrast}: {', '.join(f'{len(group)} {part}' for part, group in scans.items())}\n")
     print(f"| score | AUPRC | Dice at {rates} | val ml | others' ml at {rates} |")
     print("|---" * 5 + "|")
-    for name, (dev_maps, val_maps, other_maps) in joined(arguments.contrast, scans, arguments.synthetic):
-        if arguments.only in name:
-            print(f"| {name} | {figures(dev_maps, val_maps, other_maps)}", flush=True)
+    for name, maps_of in joined(arguments.contrast, scans, arguments.synthetic, arguments.only):
+        print(f"| {name} | {figures(*maps_of)}", flush=True)
     for name, way in ((n, w) for n, w in ways(arguments.contrast).items() if arguments.only in n):
         maps = {part: [(s, way(s)) for s in group] for part, group in scans.items()}
         print(f"| {name} | {figures(maps['dev'], maps['val'], maps['others'])}", flush=True)

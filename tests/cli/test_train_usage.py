@@ -26,7 +26,7 @@ from uadcli.config import CONDITIONED, METHODS, TrainingConfig, preset, read_tom
         ["train", "d", "--out", "n", "--labels", "l"],
         ["train", "d", "--out", "n", "--score", "siamese"],
         ["train", "d", "--out", "n", "--score", "ssim", "--labels", "l"],
-        ["train", "d", "--out", "n", "--weights", "small-6-flair"],
+        ["train", "d", "--out", "n", "--weights", "small-7-flair"],
         ["train", "d", "--out", "n", "--score", "siamese", "--labels", "l", "--method", "dae"],
         ["train", "d", "--out", "n", "--score", "siamese", "--labels", "l", "--profile", "reference"],
         ["train", "--resume", "r", "--score", "siamese", "--labels", "l"],

@@ -14,7 +14,7 @@ from pathlib import Path
 import phantoms
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("batch")]
 UAD = [sys.executable, "-m", "uadcli"]
 CONFIG = '[preprocess]\nstrip = "none"\n[reconstruction]\nlevels = [500]\n'
 

@@ -15,6 +15,8 @@ from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.report.index import index_page
 from uadcli.report.page import page
 
+pytestmark = pytest.mark.xdist_group("browser")  # one process for what its tests share
+
 EVIL = "<script>alert(1)<!--sub-01_FLAIR.nii.gz"
 DRAWN = "document.documentElement.dataset.drawn"
 SECONDS = 2.0

@@ -16,7 +16,7 @@ import pytest
 from slurm import one_node, told, wait_until
 from stand import files_below, rows
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
 HERE = Path(__file__).parents[1]
 UAD = [sys.executable, "-m", "uadcli"]
 ARRAY = HERE.parent / "packaging" / "slurm" / "array.sh"

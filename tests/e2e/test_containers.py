@@ -16,7 +16,7 @@ from types import ModuleType
 import phantoms
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("containers")]
 ROOT = Path(__file__).parents[2]
 NOBODY = 10001
 SCRIPT = """

@@ -12,7 +12,7 @@ import numpy as np
 import phantoms
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("interrupt")]
 DIES_AT_ITS_THIRD_FILE = """
 import os, signal, sys
 real, calls = os.replace, []

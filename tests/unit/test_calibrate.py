@@ -39,8 +39,8 @@ def maps(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, np.ndarray]]:
     return made
 
 
-def calibrated(contrast: str) -> tuple[Calibration, Any]:
-    cases = [Case(str(i), "lab", "val", contrast, Path(f"{i}.nii")) for i in range(SCANS)]
+def calibrated(contrast: str, count: int = SCANS) -> tuple[Calibration, Any]:
+    cases = [Case(str(i), "lab", "val", contrast, Path(f"{i}.nii")) for i in range(count)]
     return calibrate.calibrate(SimpleNamespace(), cases, Path(), DetectConfig(), CALIBRATED)  # type: ignore[arg-type]
 
 
@@ -70,5 +70,11 @@ def test_a_contrast_without_healthy_scans_is_lent_nothing_that_is_held_against_t
     assert lent == {kind for kind in CALIBRATED if not kind.startswith("z-")}
 
 
-def test_where_no_contrast_is_joined_there_is_no_fisher(maps: list[dict[str, np.ndarray]]) -> None:
-    assert FISHER not in calibrated("T2w")[0].thresholds
+def test_one_scan_has_no_others_to_be_held_against(maps: list[dict[str, np.ndarray]]) -> None:
+    found, references = calibrated("T2w", 1)
+    assert not references
+    assert {kind for kind in CALIBRATED if not kind.startswith("z-")} == set(found.thresholds)
+
+
+def test_a_lab_with_healthy_t2w_gets_the_joined_score_there(maps: list[dict[str, np.ndarray]]) -> None:
+    assert "T2w" in calibrated("T2w")[0].thresholds[FISHER]

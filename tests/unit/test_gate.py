@@ -30,6 +30,8 @@ from uadcli.run.healthy import brain_slices
 from uadcli.run.prepare import Prepared
 from uadcli.scoring import gate as cloud
 
+pytestmark = pytest.mark.xdist_group("gate")  # one process for what its tests share
+
 CARD = ModelCard(
     "m", "1", ("T1w", "FLAIR"), {"T1w": "absolute", "FLAIR": "absolute"}, {"absolute": {"T1w": 0.2, "FLAIR": 0.2}},
     "rule", (500,), "[0, 1]", "none", "CC0", 3,

@@ -31,7 +31,7 @@ from uadcli.reconstruction.model import ConditionedDiffusion
 from uadcli.reconstruction.reconstructors import BY_NAME, build
 from uadcli.reconstruction.weights import ModelCard
 from uadcli.run import score, threshold
-from uadcli.scoring.fusion import FISHER, PARTS
+from uadcli.scoring.fusion import FISHER, PARTS, held_against_health
 from uadcli.scoring.reference import Reference, state_of
 from uadcli.scoring.siamese import SiameseUNet
 
@@ -117,7 +117,7 @@ def test_what_comes_along_is_sound(monkeypatch: pytest.MonkeyPatch) -> None:
         assert set(card.scores) == set(entry.contrasts)
         assert all(contrast in card.thresholds[kind] for contrast, kind in card.scores.items())
         for kind, of_score in card.thresholds.items():  # deviations and rarities have no upper bound
-            most = math.inf if kind.startswith("z-") or kind == FISHER else 1
+            most = math.inf if held_against_health(kind) else 1
             assert all(0 < value < most for value in of_score.values())
         assert card.licence
         assert card.training_data
@@ -201,16 +201,19 @@ def test_what_fisher_joins_must_be_known_of_healthy_scans(tiny: ModelConfig, tmp
     weights.save(tmp_path / "m.safetensors", ConditionedDiffusion(tiny), card, SiameseUNet(settings).state_dict())
     bare, config = weights.load(tmp_path / "m.safetensors"), DetectConfig()
     whole = dataclasses.replace(bare, reference_state=known)
-    assert list(score.health_behind(whole, FISHER, "T1w", config)) == list(PARTS["T1w"])
+    assert list(score.tails_behind(whole.card, FISHER, "T1w")) == list(PARTS["T1w"])
+    score.check_health(whole, FISHER, "T1w", config)
+    emptied = dataclasses.replace(whole.card, tails={**whole.card.tails, "z-absolute": {"T1w": []}})
     other_method = dataclasses.replace(config, reconstruction=ReconstructionConfig(method="diffuse"))
     for loaded, contrast, settings_of, words in (
         (bare, "T1w", config, "no healthy reference for the score 'z-absolute'"),
-        (whole, "T2w", config, "how rare the score 'fisher' is in healthy T2w"),
-        (whole, "FLAIR", config, "how rare the score 'siamese' is in healthy FLAIR"),
+        (whole, "T2w", config, "how rare scores are in healthy T2w"),
+        (whole, "", config, "how rare scores are in healthy scans"),
         (whole, "T1w", other_method, "by diffuse does not know how rare"),
+        (dataclasses.replace(whole, card=emptied), "T1w", config, "how rare scores are in healthy T1w"),
     ):
         with pytest.raises(UsageError, match=words):
-            score.health_behind(loaded, FISHER, contrast, settings_of)
+            score.check_health(loaded, FISHER, contrast, settings_of)
 
 
 def test_weights_keep_the_erosion_that_their_reference_was_made_with(tiny: ModelConfig, tmp_path: Path) -> None:
@@ -277,8 +280,10 @@ def test_another_method_needs_its_weights_and_its_threshold(saved: tuple[Path, s
     assert score.method_of(loaded, ReconstructionConfig(method="diffuse")).name == "diffuse"
     with pytest.raises(WeightsError, match="uad train DATA --out RUN --method dae"):
         score.method_of(loaded, ReconstructionConfig(method="dae"))
-    assert threshold.resolve("calibrated", score.card_for(loaded, "cddpm"), "bright", "FLAIR").value == 0.2
-    other = score.card_for(loaded, "diffuse")
+    assert (
+        threshold.resolve("calibrated", score.card_for(loaded.card, "cddpm", "cddpm"), "bright", "FLAIR").value == 0.2
+    )
+    other = score.card_for(loaded.card, "cddpm", "diffuse")
     with pytest.raises(UsageError, match=r"m by diffuse has no threshold.*Give --threshold a value"):
         threshold.resolve("calibrated", other, "bright", "FLAIR")
     assert threshold.resolve("0.3", other, "bright", "FLAIR").value == 0.3

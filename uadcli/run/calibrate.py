@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from uadcli.run.healthy import healthy_part
 from uadcli.run.prepare import Prepared, prepare_cached
 from uadcli.run.score import raw_scores, reconstruct, strength_of
 from uadcli.scoring import fusion, reference
-from uadcli.scoring.calibration import healthy_quantile, healthy_tail
+from uadcli.scoring.calibration import Tail, healthy_quantile, healthy_tail
 from uadcli.scoring.reference import Reference
 from uadcli.scoring.residual import postprocess
 
@@ -52,8 +52,7 @@ class Calibration:
 
     def lend(self, giver: str, taker: str) -> None:
         """Give the thresholds of one contrast to another, which has no healthy scans, and so no healthy reference."""
-        held = (fusion.FISHER, *(reference.PREFIX + kind for kind in reference.REFERENCED))
-        for kind in (one for one in self.thresholds if one not in held):
+        for kind in (one for one in self.thresholds if not fusion.held_against_health(one)):
             self.thresholds[kind][taker] = self.thresholds[kind][giver]
             self.tails[kind][taker] = self.tails[kind][giver]
 
@@ -124,14 +123,12 @@ def _calibrated(
                 scans[kind] = held_against_others(raw)
         for kind, found in scans.items():
             result.add(kind, contrast, found, config)
-        if all(part in scans for part in fusion.PARTS.get(contrast, (fusion.FISHER,))):
+        if all(part in scans for part in fusion.PARTS[contrast]):
             result.add(fusion.FISHER, contrast, joined(scans, contrast, result.tails), config)
     return result, references
 
 
-def joined(
-    scans: dict[str, list[Scored]], contrast: str, tails: dict[str, dict[str, list[tuple[float, float]]]]
-) -> list[Scored]:
+def joined(scans: dict[str, list[Scored]], contrast: str, tails: Mapping[str, Mapping[str, Tail]]) -> list[Scored]:
     """The same scans under the score `fisher`, from their maps under its parts and the healthy tails of these."""
     parts, result = fusion.PARTS[contrast], list[Scored]()
     for one, *others in zip(*(scans[part] for part in parts), strict=True):

@@ -65,6 +65,7 @@ def sidecar_of(
             "origin": cache.origin(loaded.path),
             "method": findings.method,
             "curvature_flow": card.curvature_flow,
+            "reference_erosion": card.reference_erosion,
             "labelled_cases": card.labelled_cases,
             "adapted": adapted and {"healthy_scans": adapted.scans, "sha256": adapted.sha256},
         },

@@ -158,10 +158,14 @@ def ready_scan(path: Path, config: DetectConfig, options: DetectOptions, name: s
     card = weights.read_card(found, digest)
     smoothing = card.curvature_flow
     if config.reconstruction.method and (known or options.weights):
-        choose(config.reconstruction.method, weights.trained_method(found), found)
-    elif known and known.contrast in card.contrasts and labels is None:
+        trained = weights.trained_method(found)
+        choose(config.reconstruction.method, trained, found)
+        card = score.card_for(card, trained, config.reconstruction.method)
+    if known and known.contrast in card.contrasts:
         kind = options.score or card.scores[known.contrast]
-        threshold.resolve(options.threshold, card, kind, known.contrast)  # so is a score without a threshold
+        score.tails_behind(card, kind, known.contrast)  # so is a score that is not calibrated
+        if labels is None:
+            threshold.resolve(options.threshold, card, kind, known.contrast)
     settings = smoothed_as(config.preprocess, smoothing, reporter)
     prepared, brain = prepare(scan, settings, brain_mask=options.brain_mask, device=name, stage=reporter.stage)
     return ReadyScan(scan, prepared, brain, _contrast(known, prepared, reporter), labels, smoothing)
@@ -230,8 +234,8 @@ def _question(
         raise UsageError(f"{loaded.card.name} does not cover {contrast}", hint=f"It covers {covered}.")
     kind = options.score or loaded.card.scores[contrast]
     method = score.method_of(loaded, config.reconstruction).name
-    score.health_behind(loaded, kind, contrast, config)  # what is missing is better known now
-    card = score.card_for(loaded, method)
+    score.check_health(loaded, kind, contrast, config)  # what is missing is better known now
+    card = score.card_for(loaded.card, loaded.model.config.method, method)
     used = threshold.resolve(options.threshold, card, kind, contrast) if labels is None else labels
     healthy = threshold.healthy_scans(card, kind, contrast, config)
     return Question(loaded, contrast, kind, used, method, healthy, options.stability, "uncertainty" in files.paths)

@@ -214,6 +214,7 @@ def _labels_in_words(card: ModelCard) -> list[str]:
     if not card.labelled_cases:
         return []
     return [
-        f"- lesion labels: the score network saw those of {card.labelled_cases} cases; the scores siamese and fusion "
-        "are supervised, and no fair comparison on these cases or others like them"
+        f"- lesion labels: the score network saw those of {card.labelled_cases} cases; siamese, z-siamese, both "
+        "fusions and fisher, which have it in them, are supervised, and no fair comparison on these cases or others "
+        "like them"
     ]

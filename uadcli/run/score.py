@@ -63,12 +63,11 @@ def method_of(loaded: Weights, config: ReconstructionConfig) -> Method:
     return choose(config.method, loaded.model.config.method, loaded.path)
 
 
-def card_for(loaded: Weights, method: str) -> ModelCard:
-    """What the weights say of themselves for a method: without calibration if they were trained for another one."""
-    if method == loaded.model.config.method:
-        return loaded.card
-    name = f"{loaded.card.name} by {method}"
-    return dataclasses.replace(loaded.card, name=name, thresholds={}, strengths={}, tails={})
+def card_for(card: ModelCard, trained: str, method: str) -> ModelCard:
+    """What weights that were `trained` for a method say of themselves by another: nothing of healthy scans."""
+    if method == trained:
+        return card
+    return dataclasses.replace(card, name=f"{card.name} by {method}", thresholds={}, strengths={}, tails={})
 
 
 def slice_scores(loaded: Weights, x: Array, recon: Array, mask: Mask) -> dict[int, float] | None:
@@ -161,9 +160,9 @@ def scores(
     contrast: str = "",
 ) -> dict[str, Array]:
     """The anomaly maps of several scores; the score network runs once for all. Raises as `score`."""
-    tails = dict[str, Tail]()
     for kind in kinds:
-        tails |= health_behind(loaded, kind, contrast, config)
+        check_health(loaded, kind, contrast, config)
+    tails = tails_behind(loaded.card, fusion.FISHER, contrast) if fusion.FISHER in kinds else {}
     wanted = dict.fromkeys([*(kind for kind in kinds if kind != fusion.FISHER), *tails])
     found = raw_scores(loaded, x, recon, mask, list(wanted), config, device)
     for kind in (one for one in wanted if one.startswith(reference.PREFIX)):
@@ -183,39 +182,45 @@ def raw_scores(
     device: str = "cpu",
 ) -> dict[str, Array]:
     """The maps of several scores as they are without the healthy scans of the weights: of `z-absolute` the residual
-    that is held against its reference. Raises `UsageError` for an unknown kind."""
+    that is held against its reference, with the erosion that this was made with. Raises `UsageError` for an unknown
+    kind, and for `fisher`, which is made of such scores."""
     plain = {kind: kind.removeprefix(reference.PREFIX) for kind in kinds}
     learned = None
     if any(kind == SIAMESE or kind in fusion.RESIDUALS for kind in plain.values()):
         learned = learned_score(loaded, x, recon, mask, config, device)
-    erosion = min(config.scoring.erosion, loaded.card.reference_erosion)
-    behind = dataclasses.replace(config, scoring=dataclasses.replace(config.scoring, erosion=erosion))
+    eroded = dataclasses.replace(config.scoring, erosion=loaded.card.reference_erosion)
+    behind = dataclasses.replace(config, scoring=eroded)
     return {
         kind: _score(loaded, x, recon, mask, name, config if kind == name else behind, device, learned)
         for kind, name in plain.items()
     }
 
 
-def health_behind(loaded: Weights, kind: str, contrast: str, config: DetectConfig) -> dict[str, Tail]:
-    """Of a score that is made of others by how rare these are in health, their healthy tails; empty for any other.
+def tails_behind(card: ModelCard, kind: str, contrast: str) -> dict[str, Tail]:
+    """The healthy tails of the scores that `fisher` is made of, by score; of any other score none.
 
-    Raises `UsageError` if the score asks for healthy scans of a contrast that the weights do not know, or know only by
-    another method.
+    Raises `UsageError` if the card does not know them.
     """
-    if kind.startswith(reference.PREFIX):
-        reference_of(loaded, kind, contrast, config)
     if kind != fusion.FISHER:
         return {}
-    card = card_for(loaded, method_of(loaded, config.reconstruction).name)
-    tails = {part: card.tails.get(part, {}).get(contrast) for part in fusion.PARTS.get(contrast, (kind,))}
-    for part, tail in tails.items():
-        if tail is None:
-            raise UsageError(
-                f"{card.name} does not know how rare the score {part!r} is in healthy {contrast or 'scans'}",
-                hint="Choose another --score or --weights; `uad calibrate` tells from healthy scans.",
-            )
-        health_behind(loaded, part, contrast, config)
-    return {part: tail for part, tail in tails.items() if tail}
+    known = {part: card.tails.get(part, {}).get(contrast) for part in fusion.PARTS.get(contrast, ())}
+    tails: dict[str, Tail] = {part: tail for part, tail in known.items() if tail}
+    if not known or len(tails) < len(known):
+        raise UsageError(
+            f"{card.name} does not know how rare scores are in healthy {contrast or 'scans'}, for the score {kind!r}",
+            hint="Choose another --score or --weights.",
+        )
+    return tails
+
+
+def check_health(loaded: Weights, kind: str, contrast: str, config: DetectConfig) -> None:
+    """Raises `UsageError` if a score asks for healthy scans of a contrast that the weights do not know, or know only
+    by another method."""
+    if kind.startswith(reference.PREFIX):
+        reference_of(loaded, kind, contrast, config)
+    card = card_for(loaded.card, loaded.model.config.method, method_of(loaded, config.reconstruction).name)
+    for part in tails_behind(card, kind, contrast):
+        check_health(loaded, part, contrast, config)
 
 
 def reference_of(loaded: Weights, kind: str, contrast: str, config: DetectConfig) -> Reference:

@@ -11,6 +11,7 @@ import numpy as np
 
 from uadcli.config import ScoringConfig
 from uadcli.scoring.calibration import Tail, rarity
+from uadcli.scoring.reference import PREFIX
 from uadcli.scoring.residual import Array, Mask, anomaly_score, median_filter
 
 RESIDUALS = {"fusion-absolute": "absolute", "fusion-bright": "bright-weighted"}
@@ -20,8 +21,9 @@ LIGHT = ScoringConfig(erosion=1, median=3)
 POWER = 0.2  # of the learned score, where `run/fit_fusion.py` has not fitted one to the weights
 FLOOR = 1e-6
 FISHER = "fisher"
-# What `FISHER` joins in each contrast. A lesion is bright in FLAIR; T2w has no healthy scans to be held against.
-PARTS = {"T1w": ("siamese", "z-absolute"), "FLAIR": ("siamese", "z-bright-weighted")}
+# What `FISHER` joins in each contrast: in FLAIR and T2w a lesion is bright.
+BRIGHT = ("siamese", "z-bright-weighted")
+PARTS = {"T1w": ("siamese", "z-absolute"), "FLAIR": BRIGHT, "T2w": BRIGHT}
 
 
 def fused_score(x: Array, x0_hat: Array, probability: Array, mask: Mask, kind: str, power: float = POWER) -> Array:
@@ -42,6 +44,11 @@ def fused_scores(
     for power in powers:
         weighted = residual * likely ** np.float32(power)
         yield np.where(mask, weighted, 0).astype(np.float32)
+
+
+def held_against_health(kind: str) -> bool:
+    """Whether a score needs healthy scans of its contrast, not only for its threshold."""
+    return kind == FISHER or kind.startswith(PREFIX)
 
 
 def fisher_score(parts: Sequence[tuple[Array, Tail]], mask: Mask) -> Array:
