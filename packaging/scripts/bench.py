@@ -3,7 +3,8 @@
     python packaging/scripts/bench.py DATA
 
 Runs the command on one 1 mm T1w head (made from an IXI scan of DATA, resampled to 1 mm) and on the committed
-thick-slice FLAIR, with --strip hd-bet and atlas, each in a process of its own; then times the network alone.
+thick-slice FLAIR, with --strip hd-bet and atlas, each in a process of its own; then times the network alone, and steps
+of its training as `uad train` makes them: noise, augmentation, synthetic anomalies, optimiser and averaging included.
 """
 
 from __future__ import annotations
@@ -21,13 +22,18 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from uadcli.config import preset
+from uadcli.config import TrainConfig, preset
+from uadcli.imaging import template
 from uadcli.imaging.geometry import resample
+from uadcli.imaging.slices import to_slices
 from uadcli.imaging.volume import read_scan
 from uadcli.reconstruction.model import ConditionedDiffusion
+from uadcli.run.train import Trainer
+from uadcli.run.training_data import SliceSet
 
 EXAMPLE = Path(__file__).parents[1] / "example" / "sub-FG6692_FLAIR.nii.gz"
 SLICES, LEVELS, BATCH = 75, 3, 32
+STEPS = 20  # of training
 
 
 def head_at_1mm(data: Path, folder: Path) -> Path:
@@ -52,14 +58,18 @@ def detect(scan: Path, strip: str, folder: Path) -> None:
     print(f"| {scan.name} | {strip} | {seconds:.1f} | {report['peak_memory_mb']} | {stages} |", flush=True)
 
 
-def network() -> None:
-    """Seconds for one volume, and arithmetic per second beside that of a large matrix product."""
+def matrix_rate() -> float:
+    """Floating-point operations a second of a large matrix product."""
     a, b = torch.randn(2, 2048, 2048)
     torch.mm(a, b)
     start = time.perf_counter()
     for _ in range(10):
         torch.mm(a, b)
-    rate = 10 * 2 * 2048**3 / (time.perf_counter() - start)
+    return 10 * 2 * 2048**3 / (time.perf_counter() - start)
+
+
+def network(rate: float) -> None:
+    """Seconds for one volume, and arithmetic per second beside that of a large matrix product, `rate`."""
     model = ConditionedDiffusion(preset("small")).eval().to(memory_format=torch.channels_last)
     x = torch.rand(BATCH, 1, 96, 96).contiguous(memory_format=torch.channels_last)
     t, noise = torch.full((BATCH,), 499), torch.randn_like(x)
@@ -81,6 +91,27 @@ def network() -> None:
     )
 
 
+def training(rate: float) -> None:
+    """Slices a second in training on the template's slices, and arithmetic per second beside `rate`."""
+    brain = np.where(template.on_grid("mni_brain_mask") > 0, template.on_grid("mni_head_T1w", 1), 0)
+    stack = to_slices(np.clip(255 * brain / brain.max(), 0, 255).astype(np.float32))[15:65].astype(np.uint8)
+    data = SliceSet(torch.from_numpy(stack), torch.zeros(len(stack), dtype=torch.long))
+    trainer = Trainer(preset("small"), TrainConfig())
+    with FlopCounterMode(display=False) as counter:  # the first step, forwards and backwards
+        trainer.step(data)
+    for _ in range(2):
+        trainer.step(data)
+    start = time.perf_counter()
+    for _ in range(STEPS):
+        trainer.step(data)
+    seconds = (time.perf_counter() - start) / STEPS
+    flop, batch = counter.get_total_flops(), trainer.config.batch_size
+    print(
+        f"training: {batch / seconds:.1f} slices a second, {seconds:.2f} s a step of {batch}, "
+        f"{flop / batch / 1e9:.2f} GFLOP a slice; {flop / seconds / rate:.0%} of the matrix rate"
+    )
+
+
 def main() -> None:
     print(
         f"{os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads, no other load meant\n"
@@ -94,7 +125,9 @@ def main() -> None:
         for scan in scans:
             for strip in ("hd-bet", "atlas"):
                 detect(scan, strip, folder)
-    network()
+    rate = matrix_rate()
+    network(rate)
+    training(rate)
 
 
 if __name__ == "__main__":
