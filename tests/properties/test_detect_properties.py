@@ -60,8 +60,10 @@ def test_batch_size_does_not_change_the_map_and_runs_repeat(tmp_path: Path) -> N
     for size in (1, 7, 64):
         config = DetectConfig(reconstruction=ReconstructionConfig(batch_size=size))
         maps[size] = detect(scan, tmp_path / f"{size}.nii.gz", config=config, options=OPTIONS).map_path
-    assert np.abs(_map(maps[1]) - _map(maps[7])).max() < 1e-5
-    assert np.abs(_map(maps[1]) - _map(maps[64])).max() < 1e-5
+    one = _map(maps[1])
+    near = 1e-5 * one.max()  # of the highest score, which is no probability: here it is above 12
+    assert np.abs(one - _map(maps[7])).max() < near
+    assert np.abs(one - _map(maps[64])).max() < near
     config = DetectConfig(reconstruction=ReconstructionConfig(batch_size=64))
     again = detect(scan, tmp_path / "again.nii.gz", config=config, options=OPTIONS).map_path
     assert again.read_bytes() == maps[64].read_bytes()
