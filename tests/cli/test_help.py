@@ -1,9 +1,9 @@
 """`--help` and `--version` answer at once and load nothing heavy."""
 
 import json
+import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -52,13 +52,14 @@ def test_light_commands_load_nothing_heavy(arguments):
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
 def test_help_takes_less_than_four_tenths_of_a_second(arguments):
     seconds = []
-    for _ in range(5):  # the best of five: other programs may be at work
-        start = time.perf_counter()
+    for _ in range(5):  # processor time, and the best of five: the other half of the tests is at work beside it
+        before = os.times()
         assert run(*arguments).returncode == 0
-        seconds.append(time.perf_counter() - start)
+        after = os.times()
+        seconds.append(sum(after[2:4]) - sum(before[2:4]))  # of children, in user and system mode
         if seconds[-1] < 0.4:
             break
-    assert min(seconds) < 0.4
+    assert 0 < min(seconds) < 0.4
 
 
 def test_version():
