@@ -53,8 +53,8 @@ bench: $(READY)  ## seconds per stage, peak memory, and the network's share of t
 eval-dev: $(READY)  ## the development cases beside the plain baseline
 	$(BIN)/python packaging/scripts/eval_dev.py $(DATA)
 
-table: $(READY)  ## methods x scores on the development cases in half an hour; STEPS=1000 CASES=20 for longer and of more
-	$(BIN)/python packaging/scripts/table.py $(DATA) --steps $(or $(STEPS),100) --cases $(or $(CASES),2)
+table: $(READY)  ## methods x scores on the development cases in an hour; STEPS=1000 CASES=20 for longer and of more
+	$(BIN)/python packaging/scripts/table.py $(DATA) --steps $(or $(STEPS),200) --cases $(or $(CASES),3)
 
 train-default: $(READY)  ## train the model that comes along; goes on from runs/default/last.pt
 	$(BIN)/python packaging/scripts/train_default.py $(DATA)
