@@ -126,13 +126,13 @@ class Unknowing:
         asked = any(held_against_health(kind) for kind in kinds)
         if not asked or "T1w" not in loaded or not loaded["T1w"].reference_state:
             return
-        kinds = [reference.PREFIX + kind for kind in reference.REFERENCED]
+        held = [reference.PREFIX + kind for kind in reference.REFERENCED]
         pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {kind: [] for kind in reference.REFERENCED}
         for case in validation:
             prepared = prepare_cached(case.scan, CONFIG.preprocess, cache)
             x, part = prepared.scaled(CONFIG.preprocess), healthy_part(case, prepared)
             recon = reconstruct(loaded["T1w"], x, prepared.mask, CONFIG.reconstruction)
-            for kind, values in raw_scores(loaded["T1w"], x, recon, prepared.mask, kinds, CONFIG).items():
+            for kind, values in raw_scores(loaded["T1w"], x, recon, prepared.mask, held, CONFIG).items():
                 pairs[kind.removeprefix(reference.PREFIX)].append((values, part))
         others = {kind: reference.of_the_others(maps) for kind, maps in pairs.items()}
         for i, case in enumerate(validation):

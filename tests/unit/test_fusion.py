@@ -62,7 +62,6 @@ def test_what_is_rare_in_two_scores_comes_before_what_is_rare_in_one() -> None:
     first, second = (one.copy() for one in healthy)
     first[5], second[5] = (np.quantile(one, 0.999) for one in healthy)
     first[15], second[25] = first[5], second[5]
-    first[15, :, :] = np.quantile(healthy[0], 0.999)
     second[15] = np.median(healthy[1])
     first[25] = np.median(healthy[0])
     mask[35] = False

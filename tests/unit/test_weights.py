@@ -164,16 +164,20 @@ def test_float16_keeps_counters_and_large_values(tmp_path: Path) -> None:
     assert torch.equal(again.running_var, norm.running_var)
 
 
-@pytest.mark.parametrize("kind", SCORES)
-def test_every_score_is_a_map_inside_the_brain(kind: str, tiny: ModelConfig, tmp_path: Path) -> None:
+def knowing_health(file: Path, tiny: ModelConfig, kinds: tuple[str, ...]) -> weights.Weights:
+    """Weights with a score network that know the healthy T1w tails behind `fisher`, and a reference for each kind."""
     settings = SiameseConfig(channels=(8, 16))
     tails = {part: {"T1w": [(0.05, 0.1), (0.005, 0.2)]} for part in PARTS["T1w"]}
     card = dataclasses.replace(CARD, siamese=to_dict(settings), tails=tails)
     half = np.full([n // 2 for n in GRID_SHAPE], 1e-3, np.float32)
-    known = {(one.removeprefix("z-"), "T1w"): Reference(half, half) for one in (kind, "z-absolute")}
-    network = SiameseUNet(settings).state_dict()
-    weights.save(tmp_path / "m.safetensors", ConditionedDiffusion(tiny), card, network, None, state_of(known))
-    loaded = weights.load(tmp_path / "m.safetensors")
+    known = state_of({(kind.removeprefix("z-"), "T1w"): Reference(half, half) for kind in kinds})
+    weights.save(file, ConditionedDiffusion(tiny), card, SiameseUNet(settings).state_dict(), None, known)
+    return weights.load(file)
+
+
+@pytest.mark.parametrize("kind", SCORES)
+def test_every_score_is_a_map_inside_the_brain(kind: str, tiny: ModelConfig, tmp_path: Path) -> None:
+    loaded = knowing_health(tmp_path / "m.safetensors", tiny, (kind, "z-absolute"))
     mask = np.zeros(GRID_SHAPE, dtype=bool)
     mask[30:66, 30:66, 38:42] = True
     rng = np.random.default_rng(0)
@@ -193,14 +197,8 @@ def test_every_score_is_a_map_inside_the_brain(kind: str, tiny: ModelConfig, tmp
 
 
 def test_what_fisher_joins_must_be_known_of_healthy_scans(tiny: ModelConfig, tmp_path: Path) -> None:
-    settings = SiameseConfig(channels=(8, 16))
-    tails = {part: {"T1w": [(0.05, 0.1), (0.005, 0.2)]} for part in PARTS["T1w"]}
-    card = dataclasses.replace(CARD, siamese=to_dict(settings), tails=tails)
-    half = np.full([n // 2 for n in GRID_SHAPE], 1e-3, np.float32)
-    known = state_of({("absolute", "T1w"): Reference(half, half)})
-    weights.save(tmp_path / "m.safetensors", ConditionedDiffusion(tiny), card, SiameseUNet(settings).state_dict())
-    bare, config = weights.load(tmp_path / "m.safetensors"), DetectConfig()
-    whole = dataclasses.replace(bare, reference_state=known)
+    whole, config = knowing_health(tmp_path / "m.safetensors", tiny, ("z-absolute",)), DetectConfig()
+    bare = dataclasses.replace(whole, reference_state={})
     assert list(score.tails_behind(whole.card, FISHER, "T1w")) == list(PARTS["T1w"])
     score.check_health(whole, FISHER, "T1w", config)
     emptied = dataclasses.replace(whole.card, tails={**whole.card.tails, "z-absolute": {"T1w": []}})
