@@ -160,7 +160,7 @@ class Evaluation:
         for kind in (one for one in calibrating if one.startswith(PREFIX)):
             calibrating[kind] = held_against_others(calibrating[kind])
         for kind in wanted:
-            scans = joined(calibrating, "T1w", self.cards["T1w"].tails) if kind == FISHER else calibrating[kind]
+            scans = joined(calibrating, "T1w") if kind == FISHER else calibrating[kind]
             strengths = [strength_of(s.values, s.prepared, CONFIG) for s in scans]
             one = result.setdefault(("ixi_t1 T1w, cross-fitted", kind), Healthy())
             for i, scan in enumerate(scans):

@@ -33,7 +33,7 @@ from uadcli.run.prepare import Prepared, prepare_cached
 from uadcli.run.score import find, probability, reconstruct
 from uadcli.scoring import fusion
 from uadcli.scoring import reference as healthy
-from uadcli.scoring.calibration import healthy_quantile, healthy_tail, rarity
+from uadcli.scoring.calibration import healthy_quantile, healthy_tail, rarity, tails_of_the_others
 from uadcli.scoring.fusion import PARTS
 from uadcli.scoring.metrics import average_precision, dice
 from uadcli.scoring.residual import anomaly_score, median_filter
@@ -137,8 +137,11 @@ def joined(contrast: str, scans: dict[str, list[Scan]], pasted: bool, only: str)
         deviations = against_health(contrast, groups, erosion, pasted)
         rare = []
         for maps in (learned, deviations):
-            tail = healthy_tail([(m, s.part) for m, s in zip(maps[1], scans["val"], strict=True)])
-            rare.append([[rarity(m, tail) for m in group] for group in maps])
+            pairs = [(m, s.part) for m, s in zip(maps[1], scans["val"], strict=True)]
+            whole, others = healthy_tail(pairs), tails_of_the_others(pairs)
+            dev = [others[i // PASTED] if pasted else whole for i in range(len(maps[0]))]
+            tails = dev, others, [whole] * len(maps[2])
+            rare.append([list(map(rarity, group, known)) for group, known in zip(maps, tails, strict=True)])
         for share in (one for one in SHARES if only in name_of(one, erosion)):
             yield (
                 name_of(share, erosion),

@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 
 from uadcli.config import DetectConfig
+from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.run import calibrate
 from uadcli.run.calibrate import CALIBRATED, Calibration
 from uadcli.run.dataset import Case
 from uadcli.scoring import reference
-from uadcli.scoring.calibration import healthy_quantile
+from uadcli.scoring.calibration import healthy_quantile, healthy_tail, strength
 from uadcli.scoring.fusion import FISHER, PARTS, fisher_score
 
 SHAPE, SCANS = (16, 20, 12), 6
+SMALLEST = DetectConfig().scoring.min_volume_mm3
 MASK = np.zeros(SHAPE, dtype=bool)
 MASK[2:14, 2:18, 2:10] = True
 
@@ -44,19 +46,21 @@ def calibrated(contrast: str, count: int = SCANS) -> tuple[Calibration, Any]:
     return calibrate.calibrate(SimpleNamespace(), cases, Path(), DetectConfig(), CALIBRATED)  # type: ignore[arg-type]
 
 
-def test_fisher_joins_the_tails_of_its_parts_each_scan_held_against_the_others(
+def test_fisher_joins_its_parts_each_scan_by_reference_and_tails_of_the_others(
     maps: list[dict[str, np.ndarray]],
 ) -> None:
     found, references = calibrated("T1w")
     learned, residual = PARTS["T1w"]
     deviations = reference.cross_fitted([(one[residual], MASK) for one in maps], [MASK] * SCANS)
     assert found.thresholds[residual]["T1w"] == pytest.approx(healthy_quantile([(z, MASK) for z in deviations]))
-    tails = [found.tails[part]["T1w"] for part in (learned, residual)]
-    fused = [
-        fisher_score([(one[learned], tails[0]), (z, tails[1])], MASK) for one, z in zip(maps, deviations, strict=True)
-    ]
+    pairs = [[(one[learned], MASK) for one in maps], [(z, MASK) for z in deviations]]
+    fused = []
+    for i in range(SCANS):
+        others = [healthy_tail([pair for j, pair in enumerate(part) if j != i]) for part in pairs]
+        fused.append(fisher_score([(part[i][0], tail) for part, tail in zip(pairs, others, strict=True)], MASK))
+    assert [found.tails[part]["T1w"] for part in (learned, residual)] == [healthy_tail(part) for part in pairs]
     assert found.thresholds[FISHER]["T1w"] == pytest.approx(healthy_quantile([(one, MASK) for one in fused]))
-    assert len(found.strengths[FISHER]["T1w"]) == SCANS
+    assert found.strengths[FISHER]["T1w"] == [strength(one, SMALLEST, GRID_AFFINE) for one in fused]
     assert {kind for kind, _ in references} == set(reference.REFERENCED)
 
 

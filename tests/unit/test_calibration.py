@@ -18,6 +18,7 @@ from uadcli.scoring.calibration import (
     rarity,
     rate_threshold,
     strength,
+    tails_of_the_others,
 )
 from uadcli.scoring.components import components
 
@@ -121,6 +122,14 @@ def test_a_tail_gives_back_the_rate_that_was_asked_for():
     between = rate_threshold(tail, 0.003)
     assert (pooled > between).mean() == pytest.approx(0.003, rel=0.2)
     assert rate_threshold(tail, 0.005) < between < rate_threshold(tail, 0.002)
+
+
+def test_the_tail_that_judges_a_scan_does_not_know_it():
+    known = list(scans(4))
+    unlike = [(known[0][0] * 10, known[0][1]), *known[1:]]
+    before, after = tails_of_the_others(known), tails_of_the_others(unlike)
+    assert before[0] == after[0] == healthy_tail(known[1:])
+    assert all(old[-1] < new[-1] for old, new in zip(before[1:], after[1:], strict=True))
 
 
 @pytest.mark.parametrize("rate", [0.1, 1e-5])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from uadcli.run.healthy import healthy_part
 from uadcli.run.prepare import Prepared, prepare_cached
 from uadcli.run.score import raw_scores, reconstruct, strength_of
 from uadcli.scoring import fusion, reference
-from uadcli.scoring.calibration import Tail, healthy_quantile, healthy_tail
+from uadcli.scoring.calibration import healthy_quantile, healthy_tail, tails_of_the_others
 from uadcli.scoring.reference import Reference
 from uadcli.scoring.residual import postprocess
 
@@ -84,8 +84,8 @@ def calibrate(
     """The calibration of several scores of a model, from the healthy brain of the validation scans.
 
     With it, where a contrast has two scans, the healthy references of the scores that are held against one; their
-    calibration holds each scan against the others. `fisher` is calibrated where all its parts are; it takes their tails
-    from all scans, the one at hand among them.
+    calibration holds each scan against the others. `fisher` is calibrated where all its parts are, each scan by the
+    tails of the others.
     """
 
     def maps(prepared: Prepared, x: Array, _: str) -> dict[str, Array]:
@@ -124,18 +124,18 @@ def _calibrated(
         for kind, found in scans.items():
             result.add(kind, contrast, found, config)
         if all(part in scans for part in fusion.PARTS[contrast]):
-            result.add(fusion.FISHER, contrast, joined(scans, contrast, result.tails), config)
+            result.add(fusion.FISHER, contrast, joined(scans, contrast), config)
     return result, references
 
 
-def joined(scans: dict[str, list[Scored]], contrast: str, tails: Mapping[str, Mapping[str, Tail]]) -> list[Scored]:
-    """The same scans under the score `fisher`, from their maps under its parts and the healthy tails of these."""
-    parts, result = fusion.PARTS[contrast], list[Scored]()
-    for one, *others in zip(*(scans[part] for part in parts), strict=True):
-        values = [scored.values for scored in (one, *others)]
-        known = [tails[part][contrast] for part in parts]
-        fused = fusion.fisher_score(list(zip(values, known, strict=True)), one.prepared.mask)
-        result.append(replace(one, values=fused))
+def joined(scans: dict[str, list[Scored]], contrast: str) -> list[Scored]:
+    """The same scans under the score `fisher`, from their maps under its parts and the tails of the other scans."""
+    of_parts = [scans[part] for part in fusion.PARTS[contrast]]
+    tails = [tails_of_the_others([(one.values, one.part) for one in part]) for part in of_parts]
+    result = list[Scored]()
+    for i, one in enumerate(of_parts[0]):
+        parts = [(part[i].values, known[i]) for part, known in zip(of_parts, tails, strict=True)]
+        result.append(replace(one, values=fusion.fisher_score(parts, one.prepared.mask)))
     return result
 
 

@@ -42,6 +42,15 @@ def healthy_tail(maps: Maps) -> Tail:
     return [(rate, float(value)) for rate, value in zip(RATES, quantiles, strict=True)]
 
 
+def tails_of_the_others(maps: Maps) -> list[Tail]:
+    """For each of the pairs (score, mask) the `healthy_tail` of all others.
+
+    Raises `InputError` if they have no voxel.
+    """
+    each = list(maps)
+    return [healthy_tail(each[:i] + each[i + 1 :]) for i in range(len(each))]
+
+
 def rate_threshold(tail: Tail, rate: float) -> float:
     """The threshold for a rate of false positives among healthy voxels, between the known ones linear in log(rate).
 
