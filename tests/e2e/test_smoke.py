@@ -27,5 +27,6 @@ def test_every_step_is_tried_once_and_said(tmp_path: Path) -> None:
         "exported",
         "used",
     ]
+    assert "of the score fisher, on 5 scans" in done.stdout  # a lab's own default, healthy reference and all
     assert (place / "smoke" / "smoke.safetensors").exists()
     assert (place / "run" / "thresholds.json").exists()

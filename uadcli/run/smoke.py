@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,7 +23,10 @@ from uadcli.console import Reporter
 from uadcli.imaging import template
 from uadcli.run import release, training_run
 
-SCANS, HEALTHY = 3, 1  # to train and validate on, and to calibrate with
+if TYPE_CHECKING:
+    from uadcli.reconstruction.weights import Weights
+
+SCANS, HEALTHY = 3, release.ENOUGH  # to train and validate on, and to calibrate with, a healthy reference too
 STEPS = 4
 
 
@@ -55,11 +58,12 @@ def smoke(folder: Path, *, workers: int, reporter: Reporter) -> str:
     release.calibrate(run, healthy, workers=workers, reporter=reporter)
     file = release.export(run, exported, overwrite=False, reporter=reporter)
     loaded = weights.load(*weights.find(str(exported)))
-    highest, score_steps = _use(loaded), (loaded.card.siamese or {}).get("steps")
+    default, score_steps = loaded.card.scores["T1w"], (loaded.card.siamese or {}).get("steps")
+    threshold, highest = loaded.card.thresholds[default]["T1w"], _use(loaded, default)
     lines = [
         f"made {SCANS + HEALTHY} scans out of the template and prepared them",
         f"trained the reconstruction for {loaded.card.steps} steps and the score for {score_steps}",
-        f"calibrated: threshold {loaded.card.thresholds['siamese']['T1w']:.4f}",
+        f"calibrated: threshold {threshold:.4f} of the score {default}, on {HEALTHY} scans",
         f"exported {file.name}, {file.stat().st_size / 1e3:.0f} kB, and loaded it again",
         f"used it on one brain: scores up to {highest:.4f}",
     ]
@@ -82,11 +86,11 @@ def _heads(folder: Path, count: int, seed: int) -> Path:
     return folder
 
 
-def _use(loaded: Any) -> float:
-    """The highest score of the template's own brain; every voxel's is a number between 0 and 1."""
+def _use(loaded: Weights, kind: str) -> float:
+    """The highest score of the template's own brain; none is negative, and the learned score's are probabilities."""
     from uadcli.errors import WeightsError
     from uadcli.imaging import intensity
-    from uadcli.run.score import reconstruct, score
+    from uadcli.run.score import reconstruct, scores
 
     config, mask = (
         DetectConfig(reconstruction=ReconstructionConfig(levels=(500,))),
@@ -94,7 +98,8 @@ def _use(loaded: Any) -> float:
     )
     x = intensity.scale(template.on_grid("mni_head_T1w", 1), mask, config.preprocess)
     recon = reconstruct(loaded, x, mask, config.reconstruction)
-    values = score(loaded, x, recon, mask, "siamese", config)
-    if not (np.isfinite(values).all() and values.min() >= 0 and 0 < values.max() <= 1):
-        raise WeightsError("gives scores that are no probabilities", path=loaded.path, hint="Report it, please.")
-    return float(values.max())
+    found = scores(loaded, x, recon, mask, ("siamese", kind), config, contrast="T1w")
+    for name, values in found.items():
+        if not (np.isfinite(values).all() and 0 <= values.min() < values.max()) or found["siamese"].max() > 1:
+            raise WeightsError(f"gives scores by {name!r} that cannot be", path=loaded.path, hint="Report it, please.")
+    return float(found[kind].max())
