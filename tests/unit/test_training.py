@@ -186,6 +186,19 @@ def test_a_gradient_that_is_not_finite_changes_nothing(
     assert same(before, trainer.model.state_dict())
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_bad_values_leave_the_statistics_of_a_batch_norm_alone(slices: SliceSet, tiny: ModelConfig, bad: float) -> None:
+    """The network sees the batch before its loss can be refused."""
+    trainer = Trainer(replace(tiny, encoder=replace(tiny.encoder, norm="batch")), SETTINGS)
+    trainer.step(slices)
+    before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+    assert any("running_mean" in name for name in before)
+    clean = slices.at(slices.spread(4))
+    clean[0, 0, 40:50, 40:50] = bad
+    assert math.isnan(trainer.descend(trainer._loss(clean)))
+    assert same(before, trainer.model.state_dict())
+
+
 def test_ten_bad_losses_end_the_run_with_the_network_before_them(
     slices: SliceSet, tiny: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,7 +214,7 @@ def test_ten_bad_losses_end_the_run_with_the_network_before_them(
 
 def test_a_new_run_begins_with_another_model(tiny: ModelConfig) -> None:
     one, two = Trainer(tiny, SETTINGS), Trainer(tiny, TrainConfig(seed=1))
-    two.start_from(one.average)
+    two.start_from(one.average.state_dict())
     for a, b in zip(one.model.parameters(), two.average.parameters(), strict=True):
         assert torch.equal(a, b)
     assert two.done == 0

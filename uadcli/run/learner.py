@@ -85,7 +85,7 @@ class Learner:
         return learning_rate(self.done, self.config.steps, self.config.warmup)
 
     def descend(self, loss: Tensor) -> float:
-        """One update by a loss; returns it. A loss or gradient that is not finite changes no parameter: then NaN.
+        """One update by a loss; returns it, or NaN: a loss or gradient that is not finite leaves the network as it was.
 
         Raises `NotFiniteError` after ten such steps in a row.
         """
@@ -109,11 +109,16 @@ class Learner:
         return self.over_all(float(loss.detach()))
 
     def _skip(self) -> float:
+        # A batch norm has taken the statistics of the bad batch in already: the average holds those of the step before.
+        with torch.no_grad():
+            for its, mine in zip(self.model.buffers(), self.average.buffers(), strict=True):
+                its.copy_(mine)
         self.bad_steps += 1
         self.skipped += 1
         if self.bad_steps >= MAX_BAD_STEPS:
             raise NotFiniteError(
-                f"the loss was not finite in {MAX_BAD_STEPS} steps in a row", hint="Lower learning_rate and go on."
+                f"the loss was not finite in {MAX_BAD_STEPS} steps in a row",
+                hint="Go on more slowly: --resume RUN --set train.learning_rate=1e-4 (or siamese., pretrain.).",
             )
         return math.nan
 
