@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 import phantoms
 import pytest
+import workloads
 
+from uadcli.config import PreprocessConfig
 from uadcli.errors import InputError
+from uadcli.run import dataset
 from uadcli.run.dataset import check, find, in_words, subject_of
 
 
@@ -56,6 +59,26 @@ def test_participants_tsv_decides(tmp_path: Path) -> None:
     touch(tmp_path, *(f"sub-{i}_T1w.nii" for i in range(4)))
     (tmp_path / "participants.tsv").write_text("participant_id\tsplit\nsub-0\tval\nsub-1\ttrain\nsub-2\tvalidation\n")
     assert [c.part for c in find(tmp_path, 0.2)] == ["val", "train", "val", "train"]
+
+
+def test_a_subject_on_both_sides_of_the_split_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"sub-{i}_T1w.nii" for i in range(3)))
+    table = tmp_path / "participants.tsv"
+    table.write_text("participant_id\tsplit\nsub-0\tval\nsub-1\ttrain\nsub-0\ttrain\n")
+    with pytest.raises(InputError, match="sub-0: both in training and in validation"):
+        find(tmp_path, 0.2)
+    table.write_text("participant_id\tsplit\n0\tval\n0\tval\n0\t\n")  # sessions; a name may lack its prefix
+    assert [c.part for c in find(tmp_path, 0.2)] == ["val", "train", "train"]
+
+
+def test_a_scan_that_ends_its_process_ends_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "_fault", workloads.die_of_broken)
+    touch(tmp_path, "sub-1_T1w.nii", "sub-2_broken_T1w.nii", "sub-3_T1w.nii", "sub-4_odd_T1w.nii")
+    faults = dataset.prepare_all(find(tmp_path, 0.2), tmp_path / "cache", PreprocessConfig(), 2)
+    assert [case.subject for case in faults] == ["sub-2", "sub-4"]
+    died, odd = faults.values()
+    assert "ended with -9" in died
+    assert odd == "odd"
 
 
 @pytest.mark.parametrize(

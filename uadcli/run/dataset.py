@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
-import multiprocessing
 import re
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +15,7 @@ from typing import TypeVar
 from uadcli.config import PreprocessConfig
 from uadcli.errors import InputError, UadError
 from uadcli.run.contrast import from_name
+from uadcli.run.workers import Died, Workers
 
 SCANS = (".nii", ".nii.gz", ".mgz")
 NOT_A_SCAN = re.compile(r"(?<![a-z])(mask|dseg|label|lesion|seg|anomaly|probseg)(?![a-z])", re.I)
@@ -43,7 +43,8 @@ def find(root: Path, validation_share: float) -> list[Case]:
     """Every scan below a folder, in a fixed order, split by subject.
 
     The split is that of `participants.tsv` (column `split`) where there is one, else by a digest of the subject's
-    name, so that it does not change from run to run. Raises `InputError` if there is no scan.
+    name, so that it does not change from run to run. Raises `InputError` if there is no scan, or the table puts a
+    subject on both sides.
     """
     if not root.is_dir():
         raise InputError("is no folder", path=root, hint="Give a folder or BIDS tree of healthy scans.")
@@ -72,14 +73,23 @@ def subject_of(path: Path) -> str:
 
 
 def _split(subjects: list[str], participants: Path, share: float) -> dict[str, str]:
-    if participants.exists():
-        with participants.open(newline="", encoding="utf-8-sig") as stream:
-            rows = {row.get("participant_id"): row.get("split") for row in csv.DictReader(stream, delimiter="\t")}
-        if any(rows.values()):
-            return {s: "val" if (rows.get(s) or "").lower() in VALIDATION else "train" for s in subjects}
+    told = _told(participants) if participants.exists() else {}
+    if told:
+        return {s: told.get(s, told.get(s.removeprefix("sub-"), "train")) for s in subjects}
     ranked = sorted(subjects, key=lambda s: hashlib.sha256(s.encode()).hexdigest())
     count = min(max(round(share * len(subjects)), 1), len(subjects) - 1) if share > 0 else 0
     return {s: "val" if i < count else "train" for i, s in enumerate(ranked)}
+
+
+def _told(participants: Path) -> dict[str, str]:
+    """The side of each subject that a table puts on one, with or without its `sub-`. Raises `InputError` for two."""
+    with participants.open(newline="", encoding="utf-8-sig") as stream:
+        rows = [(row.get("participant_id"), row.get("split")) for row in csv.DictReader(stream, delimiter="\t")]
+    told = {(name, "val" if side.lower() in VALIDATION else "train") for name, side in rows if name and side}
+    if twice := sorted(name for name, side in told if side == "val" and (name, "train") in told):
+        what = f"{', '.join(twice)}: both in training and in validation"
+        raise InputError(what, path=participants, hint="Give each subject one side.")
+    return dict(told)
 
 
 @dataclass(frozen=True)
@@ -136,24 +146,30 @@ def evenly(items: Sequence[T], most: int) -> list[T]:
 
 
 def prepare_all(chosen: list[Case], cache: Path, config: PreprocessConfig, workers: int = 2) -> dict[Case, str]:
-    """Prepare cases in parallel single-threaded processes; returns the fault of each that failed."""
-    failed: dict[Case, str] = {}
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_one_thread) as pool:
-        jobs = [(case, pool.submit(_prepare_one, case.scan, cache, config)) for case in chosen]
-        for case, job in jobs:
-            error = job.exception()
-            if error is not None:
-                failed[case] = error.what if isinstance(error, UadError) else f"{type(error).__name__}: {error}"
-    return failed
+    """Prepare cases in parallel single-threaded processes; returns the fault of each that failed.
+
+    A scan whose process dies, for want of memory perhaps, is one that failed; another process goes on with the rest.
+    """
+    faults = dict[Case, str]()
+    for case, fault in Workers(functools.partial(_fault, cache=cache, config=config), workers).run(chosen):
+        if isinstance(fault, Died):
+            faults[case] = f"the process that prepared it ended with {fault.exit_code}: out of memory? Lower --workers"
+        elif fault:
+            faults[case] = fault
+    return {case: faults[case] for case in chosen if case in faults}
 
 
-def _one_thread() -> None:
+def _fault(case: Case, cache: Path, config: PreprocessConfig) -> str:
+    """Prepare a case into the cache, in a process of its own; returns what was wrong with it, if anything."""
     import torch
 
-    torch.set_num_threads(1)
-
-
-def _prepare_one(scan: Path, cache: Path, config: PreprocessConfig) -> None:
     from uadcli.run.prepare import prepare_cached
 
-    prepare_cached(scan, config, cache)
+    torch.set_num_threads(1)
+    try:
+        prepare_cached(case.scan, config, cache)
+    except UadError as error:
+        return error.what
+    except Exception as error:  # one bad scan never ends the run
+        return f"{type(error).__name__}: {error}"
+    return ""
