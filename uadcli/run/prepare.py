@@ -9,10 +9,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import zipfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,7 +163,15 @@ def save_prepared(file: Path, prepared: Prepared) -> None:
     peak = max(float(prepared.data.max()), 1e-6)  # float16 ends at 65504
     values["data"] = (prepared.data / peak).astype(np.float16)
     values["mask"] = np.packbits(prepared.mask)
-    write_with(file, lambda temporary: np.savez_compressed(temporary, peak=peak, **values))
+    write_with(file, lambda temporary: _savez(temporary, peak=peak, **values))
+
+
+def _savez(file: Path, **values: Any) -> None:
+    """An .npz as of NumPy, but packed by bzip2: four fifths of the bytes for these volumes, read by `np.load` alike."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_BZIP2) as archive:
+        for name, value in values.items():
+            with archive.open(f"{name}.npy", "w") as stream:
+                np.lib.format.write_array(stream, np.asanyarray(value), allow_pickle=False)
 
 
 def load_prepared(file: Path) -> Prepared:
