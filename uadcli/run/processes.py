@@ -39,7 +39,8 @@ def fabric(gpus: int | None = None, processes: int = 1) -> Fabric:
         if wanted > present:
             raise DeviceError(f"{wanted} GPUs are asked for, {present} are there", hint="Give a smaller --gpus.")
         count = wanted or processes
-        precision = "bf16-mixed" if wanted and torch.cuda.is_bf16_supported() else "32-true"
+        has_bf16 = bool(wanted) and torch.cuda.is_bf16_supported(including_emulation=False)
+        precision = "bf16-mixed" if has_bf16 else "32-true"
         strategy: Any = DDPStrategy(start_method="spawn") if count > 1 else "auto"
         return Fabric(
             accelerator="cuda" if wanted else "cpu",
