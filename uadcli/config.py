@@ -195,7 +195,10 @@ class DetectConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Everything that decides what `uad train` makes of a folder of healthy scans."""
+    """Everything that decides what `uad train` makes of a folder of healthy scans.
+
+    Raises `UsageError` for an unknown contrast.
+    """
 
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
     model: ModelConfig = field(default_factory=lambda: preset("small"))
@@ -203,8 +206,15 @@ class TrainingConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     siamese: SiameseConfig = field(default_factory=SiameseConfig)
     validation_share: float = 0.2  # of the subjects, never trained on
+    # what the model is for, T2w and FLAIR made from T1w as well; empty: the contrasts of the scans, nothing else
+    contrasts: tuple[str, ...] = ()
     lesion_shapes: str = ""  # a folder of masks in MNI space, whose lesions judge the reconstruction; empty: made-up
+    label_maps: str = ""  # a folder of head label maps with FreeSurfer's numbers, of which the score sees brains, too
     max_steps: int = 0  # of each training, if above 0
+
+    def __post_init__(self) -> None:
+        if unknown := [one for one in self.contrasts if one not in CONTRASTS]:
+            raise UsageError(f"there is no contrast {unknown[0]!r}", hint=f"They are {', '.join(CONTRASTS)}.")
 
 
 def preset(name: str) -> ModelConfig:
@@ -274,17 +284,18 @@ def from_dict(kind: type[T], values: dict[str, Any], where: str = "") -> T:
             near = difflib.get_close_matches(key, fields, n=1)
             hint = f"Did you mean {where}{near[0]}?" if near else f"Known here: {', '.join(fields)}."
             raise UsageError(f"unknown setting {name}", hint=hint)
-        chosen[key] = _coerce(getattr(default, key), value, name)
+        empty: Any = "" if fields[key].type == "tuple[str, ...]" else 0  # what an empty tuple would hold
+        chosen[key] = _coerce(getattr(default, key), value, name, empty)
     return kind(**chosen)
 
 
-def _coerce(default: Any, value: Any, name: str) -> Any:
+def _coerce(default: Any, value: Any, name: str, empty: Any = 0) -> Any:
     if dataclasses.is_dataclass(default) and not isinstance(default, type):
         if not isinstance(value, dict):
             raise UsageError(f"{name} is a table of settings, not {value!r}")
         return from_dict(type(default), value, f"{name}.")
     if isinstance(default, tuple) and isinstance(value, list | tuple):
-        return tuple(_coerce(default[0] if default else 0, item, name) for item in value)
+        return tuple(_coerce(default[0] if default else empty, item, name) for item in value)
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not type(default):

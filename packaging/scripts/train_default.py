@@ -53,7 +53,7 @@ def main() -> None:
     else:
         trainer = Trainer(preset("small"), TrainConfig(steps=arguments.steps))
         if arguments.start_from:
-            trainer.start_from(weights.load(arguments.start_from).model)
+            trainer.start_from(weights.load(arguments.start_from).model.state_dict())
     fit(trainer, train, validation, arguments.run, reporter)
 
 

@@ -57,8 +57,8 @@ Weights = Annotated[
     typer.Option(
         "--weights",
         metavar="NAME|PATH|HF",
-        help="With --labels: whose reconstruction it is.",
-        show_default="what comes along for the contrast",
+        help="Begin with these networks; with --labels: whose reconstruction it is.",
+        show_default="new ones; with --labels what comes along",
     ),
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a setting; may be repeated.")]
@@ -109,22 +109,30 @@ def train(
 
 @dataclass(frozen=True)
 class Taught:
-    """That the score is trained on labelled scans: their masks, and the weights whose reconstruction it is for."""
+    """What a training is given beside scans: lesion masks for the score, and weights to begin with."""
 
-    labels: Path
+    labels: Path | None
     weights: str | None
 
 
-def _taught(given: Mapping[str, Any]) -> Taught | None:
+def _taught(given: Mapping[str, Any]) -> Taught:
     """What `--score`, `--labels` and `--weights` ask for. Raises `UsageError` where they do not go together."""
     labels, weights = given["labels"], given["weights"]
     if labels is None and given["score"] is not None:
         raise UsageError("--score siamese needs --labels", hint="Plain `uad train` trains it on synthetic lesions.")
-    if labels is None and weights is not None:
-        raise UsageError("--weights goes with --score siamese --labels only", hint="Leave it out.")
     if labels is not None:
         _check_labels(given)
-    return None if labels is None else Taught(labels, weights)
+    elif weights is not None:
+        _check_weights(given)
+    return Taught(labels, weights)
+
+
+def _check_weights(given: Mapping[str, Any]) -> None:
+    others = {f"--{name}": bool(given[name]) for name in ("resume", "smoke", "check", "method")}
+    others |= {"--profile": given["profile"] != "small"}
+    for name in (name for name, there in others.items() if there):
+        hint = "Sizes and method are those of the weights, and a run keeps what it began with."
+        raise UsageError(f"--weights and {name} cannot go together", hint=hint)
 
 
 def _check_labels(given: Mapping[str, Any]) -> None:
@@ -143,7 +151,7 @@ def _work(
     resume: Path | None,
     check: bool,
     smoke: bool,
-    taught: Taught | None,
+    taught: Taught,
     settings: TrainingConfig,
     workers: int,
     gpus: int | None,
@@ -179,10 +187,10 @@ def _settings(
     return with_settings(chosen, assignments)
 
 
-def _checked(data: Path, taught: Taught | None, settings: TrainingConfig, reporter: Reporter) -> str:
+def _checked(data: Path, taught: Taught, settings: TrainingConfig, reporter: Reporter) -> str:
     from uadcli.run import dataset, lesion_labels
 
-    if taught is None:
+    if taught.labels is None:
         cases = dataset.find(data, settings.validation_share)
     else:
         cases = lesion_labels.find(data, taught.labels, settings.validation_share, reporter)
@@ -206,7 +214,7 @@ def _tried(out: Path | None, workers: int, threads: int | None, reporter: Report
 def _begin(
     data: Path,
     out: Path,
-    taught: Taught | None,
+    taught: Taught,
     settings: TrainingConfig,
     workers: int,
     gpus: int | None,
@@ -217,8 +225,8 @@ def _begin(
     from uadcli.run import supervised, training_run
 
     device.bound_threads(threads)
-    if taught is None:
-        training_run.train(data, out, settings, workers=workers, reporter=reporter, gpus=gpus)
+    if taught.labels is None:
+        training_run.train(data, out, settings, workers=workers, reporter=reporter, gpus=gpus, start=taught.weights)
     else:
         supervised.train(
             data, taught.labels, taught.weights, out, settings, workers=workers, reporter=reporter, gpus=gpus
@@ -228,9 +236,10 @@ def _begin(
 
 def _go_on(run: Path, settings: TrainingConfig, gpus: int | None, threads: int | None, reporter: Reporter) -> Path:
     from uadcli import device
-    from uadcli.run import supervised, training_run
+    from uadcli.run import run_folder, supervised, training_run
 
     device.bound_threads(threads)
+    run_folder.change(run, settings)
     work = supervised if supervised.is_supervised(run) else training_run
     work.resume(run, settings, reporter=reporter, gpus=gpus)
     return run

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadcli.config import CONTRASTS, PreprocessConfig, ReconstructionConfig, SiameseConfig
+from uadcli.errors import InputError
 from uadcli.files import write_with
 from uadcli.imaging import geometry, intensity, registration, template
 from uadcli.imaging.geometry import Array
@@ -63,6 +64,14 @@ def load_healthy(chosen: list[Case], cache: Path, config: PreprocessConfig) -> l
         kind = case.contrast or prepared.contrast().contrast
         result.append(Healthy(prepared.scaled(config), prepared.mask, usable, kind))
     return result
+
+
+def label_files(folder: str) -> list[Path]:
+    """The label maps of a folder; none if no folder is named. Raises `InputError` if it holds none."""
+    files = sorted(Path(folder).glob("*.nii*")) if folder else []
+    if folder and not files:
+        raise InputError("holds no label maps", path=Path(folder), hint="Mend the setting label_maps, or leave it out.")
+    return files
 
 
 def load_labels(files: list[Path], cache: Path) -> list[NDArray[np.int16]]:

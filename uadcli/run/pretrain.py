@@ -85,7 +85,7 @@ def pretrain(
     """Begin or go on with the stage, to its end; returns the parameters of the encoder's body."""
     found = checkpoint.find(folder)
     if found:
-        trainer = Pretrainer.load(found, fabric, steps=config.steps)
+        trainer = Pretrainer.load(found, fabric, steps=config.steps, learning_rate=config.learning_rate)
     else:
         trainer = Pretrainer(encoder, config)
         trainer.place(fabric)

@@ -2,24 +2,29 @@
 
 `config.toml`, `data.tsv` (scans, split, faults), `cache/`, `last.pt` and `best.pt` with their tensors, `log.csv` and
 `report.html` of the reconstruction, `siamese/` with those of the score, `encoder/` with those of the encoder's
-pretraining, `thresholds.json`; of a score trained on labelled cases, the weights `reconstruction.safetensors` instead
-of what belongs to reconstruction and encoder.
+pretraining, `thresholds.json`; `start.safetensors` of a run that began with other weights; of a score trained on
+labelled cases, the weights `reconstruction.safetensors` instead of what belongs to reconstruction and encoder.
 """
 
 from __future__ import annotations
 
 import csv
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from uadcli.config import PreprocessConfig, TrainingConfig, read_toml
+from uadcli.config import PreprocessConfig, TrainingConfig, read_toml, to_dict, to_toml
 from uadcli.console import Reporter
-from uadcli.errors import InputError, OutputError
+from uadcli.errors import InputError, OutputError, UsageError
+from uadcli.files import write_text
 from uadcli.imaging.volume import file_sha256
 from uadcli.run.dataset import Case, prepare_all
 from uadcli.run.prepare import prepare_cached
 
+STAGES = ("pretrain", "train", "siamese")
+# What a run may be told anew when it goes on: how long, and how fast it learns.
+FREE = {"max_steps", "train.epochs", *(f"{stage}.{name}" for stage in STAGES for name in ("steps", "learning_rate"))}
 COLUMNS = ("subject", "part", "contrast", "scan", "sha256", "fault")
 
 
@@ -36,6 +41,26 @@ def read_run(run: Path) -> TrainingConfig:
     except OSError as error:
         raise InputError("is no run of uad train", path=run, hint="Begin one: uad train DATA --out RUN.") from error
     return config
+
+
+def change(run: Path, config: TrainingConfig) -> None:
+    """Let a run go on with other settings, from now on. Raises `UsageError` for one that is not among `FREE`."""
+    before, after = (dict(_flat(to_dict(one))) for one in (read_run(run), config))
+    changed = [name for name, value in after.items() if value != before[name]]
+    if fixed := [name for name in changed if name not in FREE]:
+        raise UsageError(
+            f"a run keeps its {', '.join(fixed)}", hint=f"Begin another one, or change {', '.join(sorted(FREE))} alone."
+        )
+    if changed:
+        write_text(run / "config.toml", to_toml(config))
+
+
+def _flat(settings: Mapping[str, Any], table: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{table}{name}.")
+        else:
+            yield f"{table}{name}", value
 
 
 def prepare_usable(

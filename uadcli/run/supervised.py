@@ -130,7 +130,7 @@ def _as_base(config: TrainingConfig, base: Weights, reporter: Reporter) -> Train
 
 
 def resume(out: Path, config: TrainingConfig, *, reporter: Reporter, gpus: int | None = None) -> None:
-    """Go on with a run from its checkpoint; of the settings, only the number of steps may have changed.
+    """Go on with a run from its checkpoint; of the settings, only those of `run_folder.FREE` may have changed.
 
     It takes one process, on a GPU if there is one. Raises `InputError` if a mask has changed.
     """
@@ -171,7 +171,7 @@ def _scorer(out: Path, config: TrainingConfig, base: Weights, where: Fabric, rep
     steps = min(config.siamese.steps, config.max_steps or config.siamese.steps)
     found = checkpoint.find(out / "siamese")
     if found:
-        return SiameseTrainer.load(found, where, steps=steps)
+        return SiameseTrainer.load(found, where, steps=steps, learning_rate=config.siamese.learning_rate)
     scorer = SiameseTrainer(dataclasses.replace(config.siamese, steps=steps))
     if starts_from(base, config.siamese):
         scorer.start_from(siamese_network(base))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,10 +125,10 @@ class Trainer(DrawingLearner):
             if isinstance(model, ConditionedDiffusion) and model.encoder is not None:
                 model.encoder.body.load_state_dict(body)
 
-    def start_from(self, model: Network) -> None:
+    def start_from(self, state: Mapping[str, Tensor]) -> None:
         """Take over the parameters of another model of the same sizes; optimiser and step count begin anew."""
-        self.model.load_state_dict(model.state_dict())
-        self.average.load_state_dict(model.state_dict())
+        self.model.load_state_dict(state)
+        self.average.load_state_dict(state)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds beside the networks."""
@@ -167,7 +168,7 @@ def fit(
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A training that several processes share: its settings, its slices and its folder."""
+    """A training that several processes share: its settings, slices and folder, and the parameters to `start` from."""
 
     model: ModelConfig
     config: TrainConfig
@@ -177,6 +178,7 @@ class Job:
     verbosity: int = 0
     lesions: LesionSet | None = None
     pretrain: PretrainConfig = dataclasses.field(default_factory=PretrainConfig)
+    start: dict[str, Tensor] | None = None
 
 
 def work(fabric: Fabric, job: Job, reporter: Reporter | None = None) -> None:
@@ -185,9 +187,11 @@ def work(fabric: Fabric, job: Job, reporter: Reporter | None = None) -> None:
         reporter = Reporter(silent=fabric.global_rank > 0, verbosity=job.verbosity)
     found = checkpoint.find(job.folder)
     if found:
-        trainer = Trainer.load(found, fabric, steps=job.config.steps)
+        trainer = Trainer.load(found, fabric, steps=job.config.steps, learning_rate=job.config.learning_rate)
     else:
         trainer = Trainer(job.model, job.config)
+        if job.start is not None:
+            trainer.start_from(job.start)
         if job.pretrain.steps and job.model.conditioned:
             where = job.folder / "encoder"
             body = pretrain(job.model.encoder, job.pretrain, job.data, job.validation, where, reporter, fabric)

@@ -1,0 +1,151 @@
+"""`uad train` on a lab's own scans: what the model is for, which weights it begins with, what may change later."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from pathlib import Path
+
+import cohort
+import numpy as np
+import pytest
+import torch
+
+from uadcli.cli.app import main
+from uadcli.config import (
+    PreprocessConfig,
+    PretrainConfig,
+    SiameseConfig,
+    TrainConfig,
+    TrainingConfig,
+    with_settings,
+)
+from uadcli.console import Reporter
+from uadcli.errors import InputError, UsageError
+from uadcli.reconstruction import weights
+from uadcli.run import examples, run_folder, training_run
+from uadcli.run.siamese import SiameseTrainer
+from uadcli.run.train import Trainer
+
+pytestmark = pytest.mark.xdist_group("own model")  # one process for what its tests share
+
+SCORE = SiameseConfig(channels=(8, 16), mirror=False, batch_size=4, steps=2, warmup=1, pool=2, checkpoint_every=2)
+FROZEN = TrainConfig(steps=2, batch_size=4, warmup=1, learning_rate=0.0, checkpoint_every=2)
+SETTINGS = TrainingConfig(
+    preprocess=PreprocessConfig(strip="none"),
+    model=cohort.TINY,
+    pretrain=PretrainConfig(steps=5),
+    train=FROZEN,
+    siamese=dataclasses.replace(SCORE, channels=(16, 16), mirror=True, learning_rate=0.0),
+)
+OTHER = dataclasses.replace(cohort.TINY, unet=dataclasses.replace(cohort.TINY.unet, channels=16, head_channels=16))
+
+
+def silent() -> Reporter:
+    return Reporter(silent=True)
+
+
+@pytest.fixture
+def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three healthy T1w scans, one of them held out; preparing and rebuilding them takes no time."""
+    monkeypatch.setattr(examples, "reconstruct", lambda _, x, *rest: (0.9 * x).astype(np.float32))
+    cohort.as_they_are(monkeypatch)
+    return cohort.cohort(tmp_path / "own", dict.fromkeys("abc", False), {"c": "val"})[0]
+
+
+def begun(folder: Path, scans: Path, config: TrainingConfig, start: str | None = None) -> Path:
+    training_run.train(scans, folder / "run", config, workers=1, reporter=silent(), start=start)
+    return folder / "run"
+
+
+def test_a_training_begins_with_the_networks_of_weights(scans: Path, tmp_path: Path) -> None:
+    base = cohort.base(tmp_path / "base", OTHER, SCORE, labelled_cases=2)
+    run = begun(tmp_path, scans, SETTINGS, str(base))
+    config, known = run_folder.read_run(run), weights.load(*weights.find(str(base)))
+    assert (config.model, config.pretrain.steps) == (OTHER, 0)
+    assert (config.siamese.channels, config.siamese.mirror) == (SCORE.channels, False)
+    reconstruction, score = Trainer.load(run / "last.pt"), SiameseTrainer.load(run / "siamese" / "last.pt")
+    for state, mine in ((known.model.state_dict(), reconstruction), (known.score_state, score)):
+        own = mine.model.state_dict()  # the rate of learning is 0
+        assert all(torch.equal(own[name], value) for name, value in state.items())
+    card = training_run.weights_of(run, reconstruction, score).card
+    assert card.training_data.startswith("2 T1w scans of the user, after base, sha256 ")
+    assert known.card.licence in card.licence
+    assert (card.steps, card.labelled_cases) == (known.card.steps + 2, 2)
+    (base / "base.safetensors").unlink()  # the run has its own
+    training_run.resume(run, with_settings(config, ["train.steps=4"]), reporter=silent())
+    assert Trainer.load(run / "last.pt").done == 4
+
+
+@pytest.mark.parametrize(
+    ("wanted", "contrasts", "made"),
+    [((), ("T1w",), (0.0, 0.0)), (("T1w", "T2w"), ("T1w", "T2w"), (0.3, 0.0))],
+)
+def test_a_model_is_for_the_contrasts_of_its_scans_or_those_it_is_told(
+    wanted: tuple[str, ...],
+    contrasts: tuple[str, ...],
+    made: tuple[float, float],
+    scans: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turned = []
+    step = Trainer.step
+
+    def watched(self: Trainer, data: object) -> float:
+        turned.append(data.made)  # type: ignore[attr-defined]
+        return step(self, data)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Trainer, "step", watched)
+    run = begun(tmp_path, scans, dataclasses.replace(SETTINGS, contrasts=wanted, pretrain=PretrainConfig()))
+    assert set(turned) == {made}
+    reconstruction, score = Trainer.load(run / "last.pt"), SiameseTrainer.load(run / "siamese" / "last.pt")
+    assert training_run.weights_of(run, reconstruction, score).card.contrasts == contrasts
+
+
+def test_a_contrast_that_nothing_is_held_out_of_is_refused(scans: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no usable T2w scan in val"):
+        begun(tmp_path, scans, dataclasses.replace(SETTINGS, contrasts=("T2w",)))
+
+
+def test_an_unknown_contrast_is_refused() -> None:
+    assert with_settings(TrainingConfig(), ['contrasts=["FLAIR"]']).contrasts == ("FLAIR",)
+    with pytest.raises(UsageError, match="'PET'"):
+        with_settings(TrainingConfig(), ['contrasts=["PET"]'])
+
+
+def test_a_folder_without_label_maps_is_known_before_the_scans_are_prepared(scans: Path, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    with pytest.raises(InputError, match="label maps"):
+        begun(tmp_path, scans, dataclasses.replace(SETTINGS, label_maps=str(tmp_path / "none")))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_goes_on_learns_faster_or_longer_and_is_otherwise_what_it_was(
+    scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = begun(tmp_path, scans, dataclasses.replace(SETTINGS, pretrain=PretrainConfig()))
+    text = (run / "config.toml").read_text()
+    assert main(["train", "--resume", str(run), "--set", "train.batch_size=8"]) == 2
+    assert "a run keeps its train.batch_size" in capsys.readouterr().err
+    assert (run / "config.toml").read_text() == text
+    before = Trainer.load(run / "last.pt").model.state_dict()
+    assert main(["train", "--resume", str(run), "--set", "train.steps=4", "--set", "train.learning_rate=0.01"]) == 0
+    assert "newer" not in capsys.readouterr().err  # what the score was trained for is the best one still
+    after = Trainer.load(run / "last.pt")
+    assert (after.done, after.config.learning_rate) == (4, 0.01)
+    assert not all(torch.equal(before[name], value) for name, value in after.model.state_dict().items())
+    kept = run_folder.read_run(run)
+    assert (kept.train.steps, kept.train.learning_rate) == (4, 0.01)  # also the next time it goes on
+    later = time.time() + 10
+    os.utime(run / "best.pt", (later, later))
+    assert main(["train", "--resume", str(run)]) == 0
+    assert "the reconstruction is newer than the score" in capsys.readouterr().err
+
+
+def test_weights_decide_sizes_and_method(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    begin = ["train", str(tmp_path), "--out", str(tmp_path / "run"), "--weights", "small-7-flair"]
+    for more in (["--method", "dae"], ["--profile", "reference"]):
+        assert main([*begin, *more]) == 2
+        assert more[0] in capsys.readouterr().err
