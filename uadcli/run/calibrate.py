@@ -21,7 +21,7 @@ from uadcli.scoring.calibration import healthy_quantile, healthy_tail, tails_of_
 from uadcli.scoring.reference import Reference
 from uadcli.scoring.residual import postprocess
 
-PLAIN = "plain"
+PLAIN, RAW = "plain", "plain, raw"
 References = dict[tuple[str, str], Reference]  # by score and contrast
 CALIBRATED = (
     *("fusion-absolute", "fusion-bright", "siamese", "absolute", "bright-weighted", "ssim"),
@@ -78,6 +78,13 @@ def baseline_map(prepared: Prepared, kind: str, config: DetectConfig, x: Array |
     return postprocess(x if kind == "bright" else 1 - x, prepared.mask, config.scoring)
 
 
+def baselines(prepared: Prepared, contrast: str, config: DetectConfig, x: Array) -> dict[str, Array]:
+    """`baseline_map` as `PLAIN`, and as `RAW` the intensity as it is, for lesions that a median takes away."""
+    kind = baseline_kind(contrast)
+    raw = np.where(prepared.mask, x if kind == "bright" else 1 - x, 0).astype(np.float32)
+    return {PLAIN: baseline_map(prepared, kind, config, x), RAW: raw}
+
+
 def calibrate(
     loaded: Weights, validation: list[Case], cache: Path, config: DetectConfig, kinds: tuple[str, ...]
 ) -> tuple[Calibration, References]:
@@ -96,10 +103,10 @@ def calibrate(
 
 
 def calibrate_baseline(validation: list[Case], cache: Path, config: DetectConfig) -> Calibration:
-    """The same for the plain baseline, under the name `PLAIN`."""
+    """The same for the plain baselines, under the names `PLAIN` and `RAW`."""
 
     def maps(prepared: Prepared, x: Array, contrast: str) -> dict[str, Array]:
-        return {PLAIN: baseline_map(prepared, baseline_kind(contrast), config, x)}
+        return baselines(prepared, contrast, config, x)
 
     return _calibrated(maps, validation, cache, config)[0]
 
