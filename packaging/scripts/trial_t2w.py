@@ -1,0 +1,105 @@
+"""Whether T2w made from healthy T1w can stand in for the healthy T2w that there is none of: a trial.
+
+    python packaging/scripts/trial_t2w.py DATA [--cache .cache]
+
+The IXI validation scans, turned into T2w by random curves of intensity as in the training, give healthy tails, the
+healthy reference and so the score `fisher` for T2w. For each score: AUPRC, Dice at the rate of `auto` and at the
+calibrated threshold, and best Dice (an oracle) on MSLUB 07 on its own grid, and the ml marked at both in the one
+healthy T2w (Kirby 21). Beside them, as "shipped", the default of the model that comes along, whose thresholds are
+those of FLAIR. One patient and one healthy scan: no more than a hint.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from scenes import CONFIG, Scene, flagged, models, scenes
+
+from uadcli import device
+from uadcli.imaging import intensity
+from uadcli.reconstruction.weights import ModelCard, Weights
+from uadcli.run.calibrate import CALIBRATED, Calibration, Scored, held_against_others, joined
+from uadcli.run.development import Case, cases
+from uadcli.run.healthy import healthy_part
+from uadcli.run.prepare import prepare_cached
+from uadcli.run.score import find, raw_scores, reconstruct, scores
+from uadcli.run.threshold import resolve
+from uadcli.run.training_data import volume_from_t1
+from uadcli.scoring import reference
+from uadcli.scoring.fusion import FISHER
+from uadcli.scoring.metrics import average_precision, best_dice, dice
+
+CONTRAST, SEED = "T2w", 3
+
+
+def made(loaded: Weights, healthy: list[Case], cache: Path) -> Iterator[dict[str, Scored]]:
+    """The raw maps of every score, of healthy T1w scans turned into T2w."""
+    rng = np.random.default_rng(SEED)
+    for case in healthy:
+        prepared = prepare_cached(case.scan, CONFIG.preprocess, cache)
+        turned = volume_from_t1(prepared.scaled(CONFIG.preprocess), CONTRAST, rng)
+        x, part = intensity.scale(turned, prepared.mask, CONFIG.preprocess), healthy_part(case, prepared)
+        recon = reconstruct(loaded, x, prepared.mask, CONFIG.reconstruction)
+        maps = raw_scores(loaded, x, recon, prepared.mask, CALIBRATED, CONFIG)
+        yield {kind: Scored(prepared, values, part, whole=True) for kind, values in maps.items()}
+
+
+def with_made_health(loaded: Weights, healthy: list[Case], cache: Path) -> Weights:
+    """The weights with tails, thresholds and reference of T2w from what `made` gives."""
+    each = list(made(loaded, healthy, cache))
+    scans, found, known = {kind: [one[kind] for one in each] for kind in CALIBRATED}, Calibration(), {}
+    for kind in (one for one in CALIBRATED if one.startswith(reference.PREFIX)):
+        pairs = [(one.values, one.part) for one in scans[kind]]
+        known[kind.removeprefix(reference.PREFIX), CONTRAST] = reference.fit(pairs)
+        scans[kind] = held_against_others(scans[kind])
+    for kind, maps in [*scans.items(), (FISHER, joined(scans, CONTRAST))]:
+        found.add(kind, CONTRAST, maps, CONFIG)
+    card = replace(loaded.card, thresholds=found.thresholds, tails=found.tails, strengths={})
+    return replace(loaded, card=card, reference_state=reference.state_of(known))
+
+
+def row(name: str, kind: str, loaded: Weights, card: ModelCard, scene: Scene, healthy: Scene) -> str:
+    """The line of a score on the scan with lesions and on the healthy one."""
+    marks, volumes, maps = [], [], []
+    for one in (scene, healthy):
+        recon = reconstruct(loaded, one.x, one.prepared.mask, CONFIG.reconstruction)
+        mask = one.prepared.mask
+        maps.append(scores(loaded, one.x, recon, mask, (kind,), CONFIG, contrast=CONTRAST)[kind])
+    for rule in ("rate", "calibrated"):
+        limit = resolve(rule, card, kind, CONTRAST).value
+        found = scene.marked(find(maps[0], limit, scene.prepared, CONFIG)[0])
+        marks.append(f"{dice(found, scene.truth):.3f}")
+        volumes.append(f"{flagged(maps[1], limit, healthy.prepared):.2f}")
+    native = scene.on_grid(maps[0])
+    best = best_dice(native, scene.truth)[0]
+    cells = [name, kind, f"{average_precision(native, scene.truth):.4f}", *marks, f"{best:.3f}", *volumes]
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--cache", type=Path, default=Path(".cache"))
+    arguments = parser.parse_args()
+    device.bound_threads(None)
+    loaded, found = models(None)[CONTRAST], cases(arguments.data)
+    scene = next(s for s in scenes(arguments.data, arguments.cache, 1) if s.contrast == CONTRAST)
+    case = next(c for c in found if c.contrast == CONTRAST and c.part == "healthy")
+    prepared = prepare_cached(case.scan, CONFIG.preprocess, arguments.cache)
+    x = prepared.scaled(CONFIG.preprocess)
+    healthy = Scene(case.source, case.subject, CONTRAST, prepared, x, np.zeros(x.shape, dtype=bool), None)
+    whole = [c for c in found if c.part == "val" and c.contrast == "T1w"]
+    stood_in = with_made_health(loaded, whole, arguments.cache)
+    print("| health | score | AUPRC | Dice, auto | calibrated | best Dice (oracle) | healthy ml, auto | calibrated |")
+    print("|---" * 8 + "|")
+    print(row("shipped", loaded.card.scores[CONTRAST], loaded, loaded.card, scene, healthy), flush=True)
+    for kind in (*CALIBRATED, FISHER):
+        print(row("made from T1w", kind, stood_in, stood_in.card, scene, healthy), flush=True)
+
+
+if __name__ == "__main__":
+    main()
