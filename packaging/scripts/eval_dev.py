@@ -4,7 +4,7 @@
 
 Each contrast has the model that comes along for it, or FILE for those that it covers; --only takes the scores that
 begin with one of these. Scores that begin with `z-`, and `fisher`, are held against the healthy reference, the IXI
-scans against that of the others, with synthetic lesions as without.
+scans against that of the others, with synthetic lesions as without (where the tails behind `fisher` know them all).
 For each dev case and score: AUPRC, Dice (after the component filter) at the threshold that `auto` takes and at the
 calibrated one, the 99.5th percentile of healthy voxels, and best Dice (an oracle: it uses the labels), on the scan's
 own grid; and in how many scans a lesion is touched at `auto`. That is the conformal threshold where the weights know
@@ -209,9 +209,11 @@ def gain(rows: list[Row], loaded: dict[str, Weights]) -> None:
         means = []
         for wanted in ([loaded[s.split()[0]].card.scores[s.split()[0]] for s in chosen], ["absolute"] * len(chosen)):
             of_set = [[r.auprc for r in rows if (r.set, r.score) == pair] for pair in zip(chosen, wanted, strict=True)]
-            means.append(np.mean([np.mean(values) for values in of_set]) if all(of_set) else np.nan)
-        if np.isfinite(means).all():
-            ours, paper = means
+            means.append(np.mean([np.nanmean(values) for values in of_set]) if all(of_set) else np.nan)
+        ours, paper = means
+        if not np.isfinite(means).all():
+            print(f"{title}: the gain was not computed, for want of the default or `absolute`")
+        else:
             print(f"{title}: AUPRC {ours:.3f} by default, {paper:.3f} by absolute ({100 * (ours / paper - 1):+.0f} %)")
 
 

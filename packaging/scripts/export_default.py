@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--contrasts", nargs="+", choices=CONTRASTS, default=CONTRASTS)
     parser.add_argument("--model", type=Path, required=True, help="checkpoint or weight file of the reconstruction")
     parser.add_argument("--siamese", type=Path, required=True, help="checkpoint or weight file of the score network")
+    parser.add_argument("--levels", type=int, nargs="+", default=[250, 500, 750], help="of the noise at test")
     parser.add_argument("--fusion-power", type=float, help="of the learned score, where it was fitted before")
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     parser.add_argument("--out", type=Path, default=Path("weights"))
@@ -72,7 +73,7 @@ def main() -> None:
         scores={contrast: SCORES[contrast] for contrast in contrasts},
         thresholds={},
         threshold_rule=f"{RULE}: {'; '.join(HEALTHY[c] for c in contrasts)}",
-        levels=(250, 500, 750),
+        levels=tuple(arguments.levels),
         along_slices=ALONG,
         reference_erosion=reference.EROSION,
         intensity_range="[0, 1]: percentiles 1 and 99 inside the brain mask",

@@ -12,7 +12,7 @@ those of FLAIR. One patient and one healthy scan: no more than a hint.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +21,8 @@ from scenes import CONFIG, Scene, flagged, models, scenes
 
 from uadcli import device
 from uadcli.imaging import intensity
-from uadcli.reconstruction.weights import ModelCard, Weights
-from uadcli.run.calibrate import CALIBRATED, Calibration, Scored, held_against_others, joined
+from uadcli.reconstruction.weights import Weights
+from uadcli.run.calibrate import CALIBRATED, Calibration, Scored, take_in
 from uadcli.run.development import Case, cases
 from uadcli.run.healthy import healthy_part
 from uadcli.run.prepare import prepare_cached
@@ -50,34 +50,28 @@ def made(loaded: Weights, healthy: list[Case], cache: Path) -> Iterator[dict[str
 
 def with_made_health(loaded: Weights, healthy: list[Case], cache: Path) -> Weights:
     """The weights with tails, thresholds and reference of T2w from what `made` gives."""
-    each = list(made(loaded, healthy, cache))
-    scans, found, known = {kind: [one[kind] for one in each] for kind in CALIBRATED}, Calibration(), {}
-    for kind in (one for one in CALIBRATED if one.startswith(reference.PREFIX)):
-        pairs = [(one.values, one.part) for one in scans[kind]]
-        known[kind.removeprefix(reference.PREFIX), CONTRAST] = reference.fit(pairs)
-        scans[kind] = held_against_others(scans[kind])
-    for kind, maps in [*scans.items(), (FISHER, joined(scans, CONTRAST))]:
-        found.add(kind, CONTRAST, maps, CONFIG)
+    each, found = list(made(loaded, healthy, cache)), Calibration()
+    known = take_in(found, {kind: [one[kind] for one in each] for kind in CALIBRATED}, CONTRAST, CONFIG)
     card = replace(loaded.card, thresholds=found.thresholds, tails=found.tails, strengths={})
     return replace(loaded, card=card, reference_state=reference.state_of(known))
 
 
-def row(name: str, kind: str, loaded: Weights, card: ModelCard, scene: Scene, healthy: Scene) -> str:
-    """The line of a score on the scan with lesions and on the healthy one."""
-    marks, volumes, maps = [], [], []
-    for one in (scene, healthy):
-        recon = reconstruct(loaded, one.x, one.prepared.mask, CONFIG.reconstruction)
-        mask = one.prepared.mask
-        maps.append(scores(loaded, one.x, recon, mask, (kind,), CONFIG, contrast=CONTRAST)[kind])
-    for rule in ("rate", "calibrated"):
-        limit = resolve(rule, card, kind, CONTRAST).value
-        found = scene.marked(find(maps[0], limit, scene.prepared, CONFIG)[0])
-        marks.append(f"{dice(found, scene.truth):.3f}")
-        volumes.append(f"{flagged(maps[1], limit, healthy.prepared):.2f}")
-    native = scene.on_grid(maps[0])
-    best = best_dice(native, scene.truth)[0]
-    cells = [name, kind, f"{average_precision(native, scene.truth):.4f}", *marks, f"{best:.3f}", *volumes]
-    return f"| {' | '.join(cells)} |"
+def rows(name: str, kinds: Sequence[str], loaded: Weights, scene: Scene, healthy: Scene) -> Iterator[str]:
+    """The lines of scores on the scan with lesions and on the healthy one."""
+    ill, well = (
+        scores(loaded, one.x, reconstruct(loaded, one.x, one.prepared.mask, CONFIG.reconstruction), one.prepared.mask,
+               kinds, CONFIG, contrast=CONTRAST)
+        for one in (scene, healthy)
+    )  # fmt: skip
+    for kind in kinds:
+        marks, volumes = [], []
+        for rule in ("rate", "calibrated"):
+            limit = resolve(rule, loaded.card, kind, CONTRAST).value
+            marks.append(f"{dice(scene.marked(find(ill[kind], limit, scene.prepared, CONFIG)[0]), scene.truth):.3f}")
+            volumes.append(f"{flagged(well[kind], limit, healthy.prepared):.2f}")
+        native = scene.on_grid(ill[kind])
+        auprc, best = average_precision(native, scene.truth), best_dice(native, scene.truth)[0]
+        yield f"| {' | '.join([name, kind, f'{auprc:.4f}', *marks, f'{best:.3f}', *volumes])} |"
 
 
 def main() -> None:
@@ -96,9 +90,10 @@ def main() -> None:
     stood_in = with_made_health(loaded, whole, arguments.cache)
     print("| health | score | AUPRC | Dice, auto | calibrated | best Dice (oracle) | healthy ml, auto | calibrated |")
     print("|---" * 8 + "|")
-    print(row("shipped", loaded.card.scores[CONTRAST], loaded, loaded.card, scene, healthy), flush=True)
-    for kind in (*CALIBRATED, FISHER):
-        print(row("made from T1w", kind, stood_in, stood_in.card, scene, healthy), flush=True)
+    for line in rows("shipped", [loaded.card.scores[CONTRAST]], loaded, scene, healthy):
+        print(line)
+    for line in rows("made from T1w", (*CALIBRATED, FISHER), stood_in, scene, healthy):
+        print(line)
 
 
 if __name__ == "__main__":

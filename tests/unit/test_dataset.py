@@ -64,11 +64,14 @@ def test_participants_tsv_decides(tmp_path: Path) -> None:
 def test_a_subject_on_both_sides_of_the_split_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, *(f"sub-{i}_T1w.nii" for i in range(3)))
     table = tmp_path / "participants.tsv"
-    table.write_text("participant_id\tsplit\nsub-0\tval\nsub-1\ttrain\nsub-0\ttrain\n")
-    with pytest.raises(InputError, match="sub-0: both in training and in validation"):
+    table.write_text("participant_id\tsplit\nsub-0\tval\nsub-1\ttrain\n0\ttraining\n")
+    with pytest.raises(InputError, match="0 is both in val and in train"):
         find(tmp_path, 0.2)
     table.write_text("participant_id\tsplit\n0\tval\n0\tval\n0\t\n")  # sessions; a name may lack its prefix
     assert [c.part for c in find(tmp_path, 0.2)] == ["val", "train", "train"]
+    table.write_text("participant_id\tsplit\nsub-0\tval\nsub-1\tTest \n")  # which is never trained on
+    assert [c.part for c in find(tmp_path, 0.2)] == ["val", "test", "train"]
+    assert {c.part for c in find(tmp_path, None)} == {"train"}
 
 
 def test_a_scan_that_ends_its_process_ends_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

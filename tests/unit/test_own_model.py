@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import time
 from pathlib import Path
 
 import cohort
@@ -73,9 +71,42 @@ def test_a_training_begins_with_the_networks_of_weights(scans: Path, tmp_path: P
     assert card.training_data.startswith("2 T1w scans of the user, after base, sha256 ")
     assert known.card.licence in card.licence
     assert (card.steps, card.labelled_cases) == (known.card.steps + 2, 2)
-    (base / "base.safetensors").unlink()  # the run has its own
-    training_run.resume(run, with_settings(config, ["train.steps=4"]), reporter=silent())
-    assert Trainer.load(run / "last.pt").done == 4
+    (base / "base.safetensors").unlink()  # the run has its own, also if it was stopped before the first checkpoint
+    for kept in [*run.glob("*.pt"), *(run / "siamese").glob("*.pt")]:
+        kept.unlink()
+    training_run.resume(run, config, reporter=silent())
+    again = Trainer.load(run / "last.pt").model.state_dict()
+    assert all(torch.equal(again[name], value) for name, value in known.model.state_dict().items())
+
+
+def test_a_beginning_that_failed_leaves_nothing_behind_for_the_next(scans: Path, tmp_path: Path) -> None:
+    base = cohort.base(tmp_path / "base", OTHER, SCORE)
+    wrong = dataclasses.replace(SETTINGS, contrasts=("T2w",))  # of which none is held out
+    with pytest.raises(InputError, match="no usable T2w scan in val"):
+        begun(tmp_path, scans, wrong, str(base))
+    assert not (tmp_path / "run" / "config.toml").exists()
+    (tmp_path / "run" / "start.safetensors").write_bytes(b"of a run that was killed")
+    run = begun(tmp_path, scans, dataclasses.replace(SETTINGS, pretrain=PretrainConfig()))
+    assert not (run / "start.safetensors").exists()
+    assert Trainer.load(run / "last.pt").model.config == cohort.TINY
+
+
+def test_weights_without_a_score_network_are_begun_with_and_it_is_said(
+    scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = cohort.base(tmp_path / "base", OTHER, None)
+    training_run.train(scans, tmp_path / "run", SETTINGS, workers=1, reporter=Reporter(), start=str(base))
+    said = capsys.readouterr().err
+    assert "base has no score network" in said
+    assert "the settings model are those of base" in said
+
+
+def test_a_run_of_an_earlier_version_is_for_all_contrasts(scans: Path, tmp_path: Path) -> None:
+    run = begun(tmp_path, scans, dataclasses.replace(SETTINGS, pretrain=PretrainConfig()))
+    text = (run / "config.toml").read_text()
+    assert run_folder.read_run(run).contrasts == ("T1w",)
+    (run / "config.toml").write_text("".join(line for line in text.splitlines(True) if "contrasts" not in line))
+    assert run_folder.read_run(run).contrasts == ("T1w", "T2w", "FLAIR")
 
 
 @pytest.mark.parametrize(
@@ -104,9 +135,29 @@ def test_a_model_is_for_the_contrasts_of_its_scans_or_those_it_is_told(
     assert training_run.weights_of(run, reconstruction, score).card.contrasts == contrasts
 
 
-def test_a_contrast_that_nothing_is_held_out_of_is_refused(scans: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no usable T2w scan in val"):
-        begun(tmp_path, scans, dataclasses.replace(SETTINGS, contrasts=("T2w",)))
+def test_scans_of_neither_part_are_left_alone(scans: Path, tmp_path: Path) -> None:
+    (scans / "participants.tsv").write_text("participant_id\tsplit\na\ttrain\nsub-b\ttest\nsub-c\tval\n")
+    run = begun(tmp_path, scans, dataclasses.replace(SETTINGS, pretrain=PretrainConfig()))
+    assert {(row["subject"], row["part"]) for row in run_folder.rows_of(run / "data.tsv")} == {
+        ("sub-a", "train"),
+        ("sub-c", "val"),
+    }
+
+
+def test_a_contrast_that_the_scans_cannot_give_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cohort.as_they_are(monkeypatch)
+    flair = cohort.cohort(tmp_path / "flair", dict.fromkeys("ab", False), {"b": "val"}, "FLAIR")[0]
+    with pytest.raises(UsageError, match="give no T1w: they are FLAIR"):
+        begun(tmp_path, flair, dataclasses.replace(SETTINGS, contrasts=("T1w", "FLAIR")))
+    assert not (tmp_path / "run" / "config.toml").exists()
+
+
+def test_what_is_no_label_map_is_known_before_the_training(scans: Path, tmp_path: Path) -> None:
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps" / "a.nii.gz").write_bytes(b"text")
+    with pytest.raises(InputError, match="cannot be read as a label map"):
+        begun(tmp_path, scans, dataclasses.replace(SETTINGS, label_maps=str(tmp_path / "maps")))
+    assert not (tmp_path / "run" / "config.toml").exists()
 
 
 def test_an_unknown_contrast_is_refused() -> None:
@@ -132,16 +183,23 @@ def test_a_run_that_goes_on_learns_faster_or_longer_and_is_otherwise_what_it_was
     assert (run / "config.toml").read_text() == text
     before = Trainer.load(run / "last.pt").model.state_dict()
     assert main(["train", "--resume", str(run), "--set", "train.steps=4", "--set", "train.learning_rate=0.01"]) == 0
-    assert "newer" not in capsys.readouterr().err  # what the score was trained for is the best one still
+    capsys.readouterr()
     after = Trainer.load(run / "last.pt")
     assert (after.done, after.config.learning_rate) == (4, 0.01)
     assert not all(torch.equal(before[name], value) for name, value in after.model.state_dict().items())
     kept = run_folder.read_run(run)
     assert (kept.train.steps, kept.train.learning_rate) == (4, 0.01)  # also the next time it goes on
-    later = time.time() + 10
-    os.utime(run / "best.pt", (later, later))
+    assert main(["train", "--resume", str(run), "--max-steps", "3"]) == 0
+    assert run_folder.read_run(run).max_steps == 0  # that was for once
+    (run / "siamese" / "reconstruction.txt").write_text("step 1\n")
+    capsys.readouterr()
     assert main(["train", "--resume", str(run)]) == 0
-    assert "the reconstruction is newer than the score" in capsys.readouterr().err
+    assert "trained on an earlier reconstruction: let it go on too" in capsys.readouterr().err
+    assert main(["train", "--resume", str(run), "--set", "siamese.steps=3"]) == 0
+    assert "earlier reconstruction: it goes on with this one" in capsys.readouterr().err
+    assert main(["train", "--resume", str(run)]) == 0
+    assert "earlier reconstruction" not in capsys.readouterr().err
+    assert main(["train", "--resume", str(run), "--profile", "reference"]) == 2
 
 
 def test_weights_decide_sizes_and_method(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

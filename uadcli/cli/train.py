@@ -128,7 +128,7 @@ def _taught(given: Mapping[str, Any]) -> Taught:
 
 
 def _check_weights(given: Mapping[str, Any]) -> None:
-    others = {f"--{name}": bool(given[name]) for name in ("resume", "smoke", "check", "method")}
+    others = {f"--{name}": bool(given[name]) for name in ("resume", "smoke", "method")}
     others |= {"--profile": given["profile"] != "small"}
     for name in (name for name, there in others.items() if there):
         hint = "Sizes and method are those of the weights, and a run keeps what it began with."
@@ -179,7 +179,11 @@ def _settings(
     if resume is not None:
         if method is not None:
             raise UsageError("--method and --resume cannot go together", hint="A run keeps its method.")
-        config = resume / "config.toml"
+        if config is not None or profile != "small":
+            raise UsageError("--resume goes without --config and --profile", hint="A run keeps its settings.")
+        from uadcli.run.run_folder import read_run
+
+        return with_settings(read_run(resume), assignments)
     base = training_preset(profile)
     chosen = o.read_config(config, type(base)) if config else base
     if method is not None:

@@ -65,7 +65,7 @@ def find(folder: Path, contrast: str | None = None, geometry: str = "auto") -> H
     Raises `InputError` if it holds fewer than two, or one that cannot be read.
     """
     try:
-        files = {file_sha256(case.scan): case.scan for case in dataset.find(folder, 0.0)}
+        files = {file_sha256(case.scan): case.scan for case in dataset.find(folder, None)}
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", path=error.filename or folder, hint=MEND) from error
     refuse_few(len(files), "", folder)

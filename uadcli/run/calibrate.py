@@ -92,7 +92,7 @@ def calibrate(
 
     With it, where a contrast has two scans, the healthy references of the scores that are held against one; their
     calibration holds each scan against the others. `fisher` is calibrated where all its parts are, each scan by the
-    tails of the others.
+    tails of the others; these others were held against a reference that it is part of.
     """
 
     def maps(prepared: Prepared, x: Array, _: str) -> dict[str, Array]:
@@ -122,17 +122,26 @@ def _calibrated(
             part, whole = healthy_part(case, prepared), case.lesions is None  # a patient is no whole healthy scan
             for kind, values in maps(prepared, prepared.scaled(config.preprocess), contrast).items():
                 scans.setdefault(kind, []).append(Scored(prepared, values, part, whole))
-        for kind in [one for one in scans if one.startswith(reference.PREFIX)]:
-            raw = scans.pop(kind)
-            if len(raw) > 1:
-                pairs = [(one.values, one.part) for one in raw]
-                references[kind.removeprefix(reference.PREFIX), contrast] = reference.fit(pairs)
-                scans[kind] = held_against_others(raw)
-        for kind, found in scans.items():
-            result.add(kind, contrast, found, config)
-        if all(part in scans for part in fusion.PARTS[contrast]):
-            result.add(fusion.FISHER, contrast, joined(scans, contrast), config)
+        references |= take_in(result, scans, contrast, config)
     return result, references
+
+
+def take_in(result: Calibration, scans: dict[str, list[Scored]], contrast: str, config: DetectConfig) -> References:
+    """Calibrate the scores of a contrast by healthy scans, whose raw maps `scans` has, and `fisher`, if they have all
+    its parts; returns the references."""
+    scans, references = dict(scans), References()
+    for kind in [one for one in scans if one.startswith(reference.PREFIX)]:
+        raw = scans.pop(kind)
+        if len(raw) > 1:
+            references[kind.removeprefix(reference.PREFIX), contrast] = reference.fit(
+                [(one.values, one.part) for one in raw]
+            )
+            scans[kind] = held_against_others(raw)
+    for kind, found in scans.items():
+        result.add(kind, contrast, found, config)
+    if all(part in scans for part in fusion.PARTS[contrast]):
+        result.add(fusion.FISHER, contrast, joined(scans, contrast), config)
+    return references
 
 
 def joined(scans: dict[str, list[Scored]], contrast: str) -> list[Scored]:

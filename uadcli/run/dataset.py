@@ -20,7 +20,7 @@ from uadcli.run.workers import Died, Workers
 SCANS = (".nii", ".nii.gz", ".mgz")
 NOT_A_SCAN = re.compile(r"(?<![a-z])(mask|dseg|label|lesion|seg|anomaly|probseg)(?![a-z])", re.I)
 NOT_RAW = {"derivatives", "sourcedata", "code"}
-VALIDATION = {"val", "valid", "validation"}
+SIDES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
 T = TypeVar("T")
 
 
@@ -39,12 +39,12 @@ class Case:
     lesions: Path | None = None
 
 
-def find(root: Path, validation_share: float) -> list[Case]:
-    """Every scan below a folder, in a fixed order, split by subject.
+def find(root: Path, validation_share: float | None) -> list[Case]:
+    """Every scan below a folder, in a fixed order, split by subject; all are `train` with a share of None.
 
-    The split is that of `participants.tsv` (column `split`) where there is one, else by a digest of the subject's
-    name, so that it does not change from run to run. Raises `InputError` if there is no scan, or the table puts a
-    subject on both sides.
+    The split is that of `participants.tsv` (column `split`) where there is one, which may also name other parts, such
+    as `test`; else by a digest of the subject's name, so that it does not change from run to run. Raises `InputError`
+    if there is no scan, or the table puts a subject into two parts.
     """
     if not root.is_dir():
         raise InputError("is no folder", path=root, hint="Give a folder or BIDS tree of healthy scans.")
@@ -52,7 +52,11 @@ def find(root: Path, validation_share: float) -> list[Case]:
     if not files:
         raise InputError("holds no scan", path=root, hint="Scans end in .nii, .nii.gz or .mgz.")
     subjects = {p: subject_of(p.relative_to(root)) for p in files}
-    parts = _split(sorted(set(subjects.values())), root / "participants.tsv", validation_share)
+    names = sorted(set(subjects.values()))
+    if validation_share is None:
+        parts = dict.fromkeys(names, "train")
+    else:
+        parts = _split(names, root / "participants.tsv", validation_share)
     return [Case(subjects[p], root.name, parts[subjects[p]], from_name(p) or "", p) for p in files]
 
 
@@ -75,21 +79,25 @@ def subject_of(path: Path) -> str:
 def _split(subjects: list[str], participants: Path, share: float) -> dict[str, str]:
     told = _told(participants) if participants.exists() else {}
     if told:
-        return {s: told.get(s, told.get(s.removeprefix("sub-"), "train")) for s in subjects}
+        return {s: told.get(s.removeprefix("sub-"), "train") for s in subjects}
     ranked = sorted(subjects, key=lambda s: hashlib.sha256(s.encode()).hexdigest())
     count = min(max(round(share * len(subjects)), 1), len(subjects) - 1) if share > 0 else 0
     return {s: "val" if i < count else "train" for i, s in enumerate(ranked)}
 
 
 def _told(participants: Path) -> dict[str, str]:
-    """The side of each subject that a table puts on one, with or without its `sub-`. Raises `InputError` for two."""
+    """The part of each subject, without its `sub-`, that a table puts into one. Raises `InputError` for two."""
     with participants.open(newline="", encoding="utf-8-sig") as stream:
-        rows = [(row.get("participant_id"), row.get("split")) for row in csv.DictReader(stream, delimiter="\t")]
-    told = {(name, "val" if side.lower() in VALIDATION else "train") for name, side in rows if name and side}
-    if twice := sorted(name for name, side in told if side == "val" and (name, "train") in told):
-        what = f"{', '.join(twice)}: both in training and in validation"
-        raise InputError(what, path=participants, hint="Give each subject one side.")
-    return dict(told)
+        rows = [
+            (row.get("participant_id") or "", row.get("split") or "") for row in csv.DictReader(stream, delimiter="\t")
+        ]
+    told: dict[str, str] = {}
+    for name, side in ((name.strip().removeprefix("sub-"), side.strip().lower()) for name, side in rows):
+        part = SIDES.get(side, side)
+        if name and part and told.setdefault(name, part) != part:
+            what = f"{name} is both in {told[name]} and in {part}"
+            raise InputError(what, path=participants, hint="Give each subject one part of the split.")
+    return told
 
 
 @dataclass(frozen=True)

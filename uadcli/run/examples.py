@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from uadcli.files import write_with
 from uadcli.imaging import geometry, intensity, registration, template
 from uadcli.imaging.geometry import Array
 from uadcli.imaging.slices import FINE_AFFINE, FINE_SHAPE, to_slices
-from uadcli.imaging.volume import Volume
+from uadcli.imaging.volume import Volume, file_sha256
 from uadcli.reconstruction.lesions import degrade, paste_lesions
 from uadcli.reconstruction.synthesis import EMPTY, brain_of, from_labels, halved
 from uadcli.reconstruction.weights import Weights
@@ -68,20 +69,22 @@ def load_healthy(chosen: list[Case], cache: Path, config: PreprocessConfig) -> l
 
 def label_files(folder: str) -> list[Path]:
     """The label maps of a folder; none if no folder is named. Raises `InputError` if it holds none."""
-    files = sorted(Path(folder).glob("*.nii*")) if folder else []
+    files = sorted(p for p in Path(folder).glob("*") if p.name.endswith((".nii", ".nii.gz", ".mgz"))) if folder else []
     if folder and not files:
         raise InputError("holds no label maps", path=Path(folder), hint="Mend the setting label_maps, or leave it out.")
     return files
 
 
 def load_labels(files: list[Path], cache: Path) -> list[NDArray[np.int16]]:
-    """Head label maps in template space, 1 mm, twice the model's grid (192, 192, 160); registered once and cached."""
+    """Head label maps in template space, 1 mm, twice the model's grid (192, 192, 160); registered once and cached.
+
+    Raises `InputError` for a file that is none.
+    """
     result = []
     for file in files:
-        kept = cache / f"labels-{file.name.split('.')[0]}.npz"
+        kept = cache / f"labels-{file_sha256(file)[:24]}.npz"
         if not kept.exists():
-            image: Any = nib.load(file)
-            labels = np.asarray(image.dataobj).astype(np.int16)
+            image, labels = _label_map(file)
             brain = brain_of(labels)
             padded = np.pad(labels, [(0, n % 2) for n in labels.shape])
             half = from_labels(padded, "T1w", np.random.default_rng(0))
@@ -90,10 +93,23 @@ def load_labels(files: list[Path], cache: Path) -> list[NDArray[np.int16]]:
                 np.where(brain, labels, 0).astype(np.float32), image.affine, FINE_SHAPE, FINE_AFFINE, world_map, order=0
             )
             cache.mkdir(parents=True, exist_ok=True)
-            np.savez_compressed(kept, labels=np.round(on_grid).astype(np.int16))
+            found = np.round(on_grid).astype(np.int16)
+            write_with(kept, functools.partial(np.savez_compressed, labels=found))
         with np.load(kept) as stored:
             result.append(stored["labels"])
     return result
+
+
+def _label_map(file: Path) -> tuple[Any, NDArray[np.int16]]:
+    """The image of a file and its labels. Raises `InputError`."""
+    try:
+        image: Any = nib.load(file)
+        labels = np.asarray(image.dataobj).astype(np.int16)
+    except (OSError, ValueError, nib.filebasedimages.ImageFileError) as error:
+        raise InputError("cannot be read as a label map", path=file, hint="Mend the setting label_maps.") from error
+    if labels.ndim != 3 or not brain_of(labels).any():
+        raise InputError("is no map of FreeSurfer's labels in 3-D", path=file, hint="Mend the setting label_maps.")
+    return image, labels
 
 
 class ExampleMaker:

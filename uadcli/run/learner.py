@@ -118,9 +118,13 @@ class Learner:
         if self.bad_steps >= MAX_BAD_STEPS:
             raise NotFiniteError(
                 f"the loss was not finite in {MAX_BAD_STEPS} steps in a row",
-                hint="Go on more slowly: --resume RUN --set train.learning_rate=1e-4 (or siamese., pretrain.).",
+                hint=f"Go on more slowly: --resume RUN --set {self._slower()}.",
             )
         return math.nan
+
+    def _slower(self) -> str:
+        tables = {TrainConfig: "train", SiameseConfig: "siamese", PretrainConfig: "pretrain"}
+        return f"{tables[type(self.config)]}.learning_rate={self.config.learning_rate / 4:g}"
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds beside the networks; more in the classes below this one."""

@@ -45,7 +45,7 @@ def calibrate(run: Path, healthy: Path, *, workers: int, reporter: Reporter) -> 
     from uadcli.scoring import reference
 
     config = read_run(run)
-    cases = find(healthy, 0)
+    cases = find(healthy, None)
     rows = rows_of(run / "data.tsv")
     trained = {row["sha256"]: row["subject"] for row in rows if row["part"] == "train"}
     ill = {row["sha256"]: row["subject"] for row in rows if row.get("lesion_voxels") not in (None, "", "0")}
@@ -145,7 +145,7 @@ def default_score(card: ModelCard, contrast: str, scans: int, thresholds: dict[s
     from uadcli.scoring.fusion import FISHER
 
     known = not card.labelled_cases and scans >= ENOUGH and contrast in thresholds.get(FISHER, {})
-    return FISHER if known else card.scores[contrast]
+    return FISHER if known else card.scores.get(contrast, "siamese")
 
 
 def _write_gates(path: Path, gates: dict[str, Gate], reporter: Reporter) -> None:

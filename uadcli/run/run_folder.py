@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from uadcli.config import PreprocessConfig, TrainingConfig, read_toml, to_dict, to_toml
+from uadcli.config import CONTRASTS, PreprocessConfig, TrainingConfig, read_toml, to_dict, to_toml
 from uadcli.console import Reporter
 from uadcli.errors import InputError, OutputError, UsageError
 from uadcli.files import write_text
@@ -23,8 +24,11 @@ from uadcli.run.dataset import Case, prepare_all
 from uadcli.run.prepare import prepare_cached
 
 STAGES = ("pretrain", "train", "siamese")
-# What a run may be told anew when it goes on: how long, and how fast it learns.
-FREE = {"max_steps", "train.epochs", *(f"{stage}.{name}" for stage in STAGES for name in ("steps", "learning_rate"))}
+# What a run may be told anew when it goes on: how long and how fast it learns, and where folders have gone.
+FREE = {
+    *("max_steps", "train.epochs", "lesion_shapes", "label_maps"),
+    *(f"{stage}.{name}" for stage in STAGES for name in ("steps", "learning_rate")),
+}
 COLUMNS = ("subject", "part", "contrast", "scan", "sha256", "fault")
 
 
@@ -37,22 +41,28 @@ def refuse_begun(run: Path) -> None:
 def read_run(run: Path) -> TrainingConfig:
     """The settings of a run. Raises `InputError` if there is none."""
     try:
-        config: TrainingConfig = read_toml(TrainingConfig, (run / "config.toml").read_text(encoding="utf-8"))
+        text = (run / "config.toml").read_text(encoding="utf-8")
     except OSError as error:
         raise InputError("is no run of uad train", path=run, hint="Begin one: uad train DATA --out RUN.") from error
-    return config
+    config: TrainingConfig = read_toml(TrainingConfig, text)
+    known = "contrasts" in tomllib.loads(text)  # a run of an earlier version made all of them
+    return config if known else dataclasses.replace(config, contrasts=CONTRASTS)
 
 
 def change(run: Path, config: TrainingConfig) -> None:
-    """Let a run go on with other settings, from now on. Raises `UsageError` for one that is not among `FREE`."""
-    before, after = (dict(_flat(to_dict(one))) for one in (read_run(run), config))
+    """Let a run go on with other settings, from now on; `max_steps` is for this time alone.
+
+    Raises `UsageError` for one that is not among `FREE`.
+    """
+    known = read_run(run)
+    before, after = (dict(_flat(to_dict(one))) for one in (known, config))
     changed = [name for name, value in after.items() if value != before[name]]
     if fixed := [name for name in changed if name not in FREE]:
         raise UsageError(
             f"a run keeps its {', '.join(fixed)}", hint=f"Begin another one, or change {', '.join(sorted(FREE))} alone."
         )
     if changed:
-        write_text(run / "config.toml", to_toml(config))
+        write_text(run / "config.toml", to_toml(dataclasses.replace(config, max_steps=known.max_steps)))
 
 
 def _flat(settings: Mapping[str, Any], table: str = "") -> Iterator[tuple[str, Any]]:
@@ -73,7 +83,11 @@ def prepare_usable(
         reporter.warn(f"{case.scan}: left out: {fault}")
     usable = {}
     for case in (c for c in cases if c not in failed):
-        contrast = case.contrast or prepare_cached(case.scan, config, run / "cache").contrast().contrast
+        try:
+            contrast = case.contrast or prepare_cached(case.scan, config, run / "cache").contrast().contrast
+        except InputError as error:
+            reporter.warn(f"{case.scan}: left out: {error.what}; its name may tell, as sub-01_T1w.nii.gz")
+            continue
         usable[case.scan] = dataclasses.replace(case, contrast=contrast)
     return usable
 

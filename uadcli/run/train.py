@@ -192,7 +192,7 @@ def work(fabric: Fabric, job: Job, reporter: Reporter | None = None) -> None:
         trainer = Trainer(job.model, job.config)
         if job.start is not None:
             trainer.start_from(job.start)
-        if job.pretrain.steps and job.model.conditioned:
+        elif job.pretrain.steps and job.model.conditioned:
             where = job.folder / "encoder"
             body = pretrain(job.model.encoder, job.pretrain, job.data, job.validation, where, reporter, fabric)
             trainer.start_encoder(body)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uadcli import __version__
-from uadcli.config import CONTRASTS, SiameseConfig, TrainingConfig, from_dict, to_dict, to_toml
+from uadcli.config import CONTRASTS, SiameseConfig, TrainingConfig, from_dict, preset, to_dict, to_toml
 from uadcli.console import Reporter
-from uadcli.errors import InputError
+from uadcli.errors import InputError, UsageError
 from uadcli.files import write_bytes, write_text
+from uadcli.imaging.volume import file_sha256
 from uadcli.run.dataset import Case, find
 from uadcli.run.prepare import smoothed_as
-from uadcli.run.run_folder import prepare_usable, read_run, refuse_begun, rows_of, usable_cases, write_rows
+from uadcli.run.run_folder import prepare_usable, read_run, refuse_begun, usable_cases, write_rows
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -42,11 +44,13 @@ def train(
     """Begin a run: prepare the scans of a folder, split them by subject, train reconstruction and score.
 
     With the name or path of weights to `start` from, it begins with their networks, and takes over their sizes, method
-    and curvature flow. Raises `OutputError` if the run exists, `InputError` if no scan is left on a side of the split,
-    or the folder of lesion shapes or of label maps holds none, and `WeightsError`.
+    and curvature flow. Whatever fails before the training leaves no run, and what was prepared is not prepared again.
+    Raises `OutputError` if the run exists, `InputError` if no scan is left on a side of the split, or there are none of
+    the lesion shapes or label maps, `UsageError` for contrasts that the scans cannot give, and `WeightsError`.
     """
     refuse_begun(out)
-    from uadcli.run.examples import label_files
+    from uadcli.reconstruction import weights
+    from uadcli.run.examples import label_files, load_labels
     from uadcli.run.lesion_set import shape_files
 
     shape_files(config.lesion_shapes)  # a wrong folder is better known before the scans are prepared
@@ -54,11 +58,22 @@ def train(
     shapes, maps = (one and str(Path(one).resolve()) for one in (config.lesion_shapes, config.label_maps))
     config = dataclasses.replace(config, lesion_shapes=shapes, label_maps=maps)
     cases = find(data, config.validation_share)
+    if others := [case for case in cases if case.part not in ("train", "val")]:
+        reporter.info(f"{len(others)} scans are in neither part of the split and left alone")
+        cases = [case for case in cases if case not in others]
+    base = None if start is None else weights.load(*weights.find(start, tell=reporter.info))
+    if base is not None:
+        config = _sizes_of(base, config, reporter)
     out.mkdir(parents=True, exist_ok=True)
-    if start is not None:
-        config = _begun_with(start, out, config, reporter)
     usable = prepare_usable(cases, out, config.preprocess, workers, reporter)
     write_rows(out / "data.tsv", cases, usable)
+    config = dataclasses.replace(config, contrasts=_contrasts(config, list(usable.values())))
+    _parts(out, config)
+    load_labels(label_files(config.label_maps), out / "cache")
+    reporter.info(f"a model for {' and '.join(config.contrasts)}")
+    (out / START).unlink(missing_ok=True)  # of a run that never began
+    if base is not None:
+        write_bytes(out / START, base.path.read_bytes())
     write_text(out / "config.toml", to_toml(config))  # last: from here on the run can be resumed
     resume(out, config, reporter=reporter, gpus=gpus)
 
@@ -69,8 +84,7 @@ def resume(
     """Go on with a run from its checkpoints; of the settings, only those of `run_folder.FREE` may have changed.
 
     The reconstruction is trained on `gpus` GPUs or in `cpu_processes`, the score in one process, see `processes`.
-    Raises `InputError` if there is no run, or it has too few scans, and `UsageError` if these cannot give a contrast
-    that the model is to be for."""
+    Raises `InputError` if there is no run, or it has too few scans."""
     from uadcli.reconstruction import weights
     from uadcli.run import processes, progress
 
@@ -85,21 +99,28 @@ def resume(
     reporter.info(f"trained; next: uad calibrate {out} HEALTHY")
 
 
-def contrasts_of(config: TrainingConfig, training: Sequence[Case]) -> tuple[str, ...]:
-    """What the model is for: as the settings say, else the contrasts of the scans that it is trained on."""
-    return tuple(one for one in CONTRASTS if one in (config.contrasts or {case.contrast for case in training}))
+def _contrasts(config: TrainingConfig, usable: Sequence[Case]) -> tuple[str, ...]:
+    """What the model is for: as the settings say, else the contrasts of the scans that it is trained on.
+
+    Raises `UsageError` for one that these cannot give.
+    """
+    real = {case.contrast for case in usable if case.part == "train"}
+    given = real | ({"T2w", "FLAIR"} if "T1w" in real else set())  # made from T1w
+    if missing := [one for one in config.contrasts if one not in given]:
+        what = f"the scans to train on give no {' or '.join(missing)}: they are {' and '.join(sorted(real)) or 'none'}"
+        raise UsageError(what, hint="Change the setting contrasts, or give more scans.")
+    return tuple(one for one in CONTRASTS if one in (config.contrasts or real))
 
 
 def _parts(out: Path, config: TrainingConfig) -> dict[str, list[Case]]:
     """The usable scans to train on, and those of the model's contrasts that are held out. Raises `InputError`."""
     cases = usable_cases(out)
     training = [case for case in cases if case.part == "train"]
-    contrasts = contrasts_of(config, training)
-    held_out = [case for case in cases if case.part == "val" and case.contrast in contrasts]
-    for part, chosen, kind in (("train", training, ""), ("val", held_out, f"{' or '.join(contrasts)} ")):
+    held_out = [case for case in cases if case.part == "val" and case.contrast in config.contrasts]
+    for part, chosen, kind in (("train", training, ""), ("val", held_out, f"{' or '.join(config.contrasts)} ")):
         if not chosen:
             what = f"no usable {kind}scan in {part}"
-            raise InputError(what, path=out / "data.tsv", hint="Give more healthy scans.")
+            raise InputError(what, path=out / "data.tsv", hint="Give more healthy scans, or see participants.tsv.")
     return {"train": training, "val": held_out}
 
 
@@ -119,7 +140,7 @@ def _reconstruction(
     from uadcli.run.training_data import load_slices
 
     slices = {part: load_slices(chosen, out / "cache", config.preprocess) for part, chosen in parts.items()}
-    slices["train"] = slices["train"].only(contrasts_of(config, parts["train"]))
+    slices["train"] = slices["train"].only(config.contrasts)
     reporter.info(f"{len(slices['train'].slices)} slices to train on, {len(slices['val'].slices)} for validation")
     held_out = load_healthy(parts["val"], out / "cache", config.preprocess)
     lesions = lesion_set(held_out, config.preprocess, shape_files(config.lesion_shapes))
@@ -156,18 +177,18 @@ def _score(
     from uadcli.run.examples import ExampleMaker, label_files, load_healthy, load_labels
     from uadcli.run.score import siamese_network
 
-    settings = bounded(config, 1).siamese
+    settings = bounded(config).siamese
     if found := checkpoint.find(out / "siamese"):
         scorer = siamese.SiameseTrainer.load(found, where, steps=settings.steps, learning_rate=settings.learning_rate)
-        best = checkpoint.find(out, checkpoint.BEST)
-        if scorer.done >= settings.steps and best and best.stat().st_mtime > found.stat().st_mtime:
-            reporter.warn("the reconstruction is newer than the score: let that go on too, with --set siamese.steps=N")
     else:
         scorer = siamese.SiameseTrainer(settings)
         if start is not None and start.card.siamese is not None:
             scorer.start_from(siamese_network(start))
+        elif start is not None:
+            reporter.warn(f"{start.card.name} has no score network: it is trained from nothing")
         scorer.place(where)
-    contrasts, cache = contrasts_of(config, parts["train"]), out / "cache"
+    _look_at(trainer, scorer, out / "siamese", reporter)
+    contrasts, cache = config.contrasts, out / "cache"
     training, held_out = (load_healthy(parts[part], cache, config.preprocess) for part in ("train", "val"))
     labels = load_labels(label_files(config.label_maps), cache)
     with reporter.stage("score"):
@@ -178,14 +199,25 @@ def _score(
         siamese.fit(scorer, maker, out / "siamese", reporter, judged_on)
 
 
-def _begun_with(name: str, out: Path, config: TrainingConfig, reporter: Reporter) -> TrainingConfig:
-    """Put the weights called `name` into the run's folder; the settings with the sizes of their networks."""
-    from uadcli.reconstruction import weights
+def _look_at(trainer: Trainer, scorer: SiameseTrainer, folder: Path, reporter: Reporter) -> None:
+    """Whether the score still sees the reconstruction that it learned on; examples of another one are made anew."""
+    kept, now = folder / "reconstruction.txt", f"step {trainer.done}\n"
+    if kept.exists() and kept.read_text() != now:
+        shutil.rmtree(folder / "pool", ignore_errors=True)
+        ended = scorer.done >= scorer.config.steps
+        more = "let it go on too, with --set siamese.steps=N" if ended else "it goes on with this one"
+        reporter.warn(f"the score was trained on an earlier reconstruction: {more}")
+    if not kept.exists() or scorer.done < scorer.config.steps:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(kept, now)
 
-    base = weights.load(*weights.find(name, tell=reporter.info))
+
+def _sizes_of(base: Weights, config: TrainingConfig, reporter: Reporter) -> TrainingConfig:
+    """The settings with the sizes of the networks of weights, and what else these decide; says what that overrules."""
     sizes = {k: v for k, v in (base.card.siamese or {}).items() if k in ("channels", "mirror")}
     score = from_dict(SiameseConfig, to_dict(config.siamese) | ({"mirror": False} | sizes if sizes else {}))
-    write_bytes(out / START, base.path.read_bytes())
+    if config.model not in (preset("small"), base.model.config):
+        reporter.warn(f"the settings model are those of {base.card.name}")
     return dataclasses.replace(
         config,
         preprocess=smoothed_as(config.preprocess, base.card.curvature_flow, reporter),
@@ -195,10 +227,10 @@ def _begun_with(name: str, out: Path, config: TrainingConfig, reporter: Reporter
     )
 
 
-def bounded(config: TrainingConfig, slices: int) -> TrainingConfig:
+def bounded(config: TrainingConfig, slices: int | None = None) -> TrainingConfig:
     """The settings with the numbers of steps that `train.epochs` over so many slices, and `max_steps`, come to."""
     train = config.train
-    if train.epochs > 0:
+    if train.epochs > 0 and slices is not None:
         train = dataclasses.replace(train, steps=max(1, math.ceil(train.epochs * slices / train.batch_size)))
     most = config.max_steps or max(config.pretrain.steps, train.steps, config.siamese.steps)
     return dataclasses.replace(
@@ -218,16 +250,16 @@ def weights_of(run: Path, trainer: Trainer, scorer: SiameseTrainer) -> Weights:
     from uadcli.scoring.siamese import ALONG
 
     method = trainer.method
-    rows = [row for row in rows_of(run / "data.tsv") if row["part"] == "train" and not row["fault"]]
-    counts = Counter(row["contrast"] for row in rows)
-    config, own = read_run(run), ", ".join(f"{n} {c} scans of the user" for c, n in sorted(counts.items()))
-    contrasts = contrasts_of(config, [case for case in usable_cases(run) if case.part == "train"])
-    before = weights.load(run / START) if (run / START).exists() else None
+    config = read_run(run)
+    seen = {*config.contrasts, *(["T1w"] if {"T2w", "FLAIR"} & {*config.contrasts} else [])}  # these are made from T1w
+    counts = Counter(c.contrast for c in usable_cases(run) if c.part == "train" and c.contrast in seen)
+    own = ", ".join(f"{n} {contrast} scans of the user" for contrast, n in sorted(counts.items()))
+    before = weights.read_card(run / START) if (run / START).exists() else None
     card = ModelCard(
         name=run.name,
         version=__version__,
-        contrasts=contrasts,
-        scores=dict.fromkeys(contrasts, "siamese"),
+        contrasts=config.contrasts,
+        scores=dict.fromkeys(config.contrasts, "siamese"),
         thresholds={},
         threshold_rule="",
         levels=method.levels,
@@ -238,10 +270,10 @@ def weights_of(run: Path, trainer: Trainer, scorer: SiameseTrainer) -> Weights:
         intensity_range="[0, 1]: percentiles 1 and 99 inside the brain mask",
         training_data=own
         if before is None
-        else f"{own}, after {before.card.name}, sha256 {before.sha256[:12]} ({before.card.training_data})",
-        licence=f"{f'{before.card.licence}; also ' if before else ''}that of the training scans",
-        steps=trainer.done + (before.card.steps if before else 0),
+        else f"{own}, after {before.name}, sha256 {file_sha256(run / START)[:12]} ({before.training_data})",
+        licence=f"{f'{before.licence}; also ' if before else ''}that of the training scans",
+        steps=trainer.done + (before.steps if before else 0),
         siamese=to_dict(scorer.config) | {"steps": scorer.done},
-        labelled_cases=before.card.labelled_cases if before else 0,
+        labelled_cases=before.labelled_cases if before else 0,
     )
     return Weights(trainer.average, card, run, "", scorer.average.state_dict())
