@@ -3,7 +3,7 @@
     python packaging/scripts/train_default.py DATA --run runs/default --steps 2600
     python packaging/scripts/train_default.py DATA --run runs/default --steps 6000      # goes on from the checkpoint
     python packaging/scripts/train_default.py DATA --contrasts T1w --run runs/next \\
-        --start-from weights/small-7-t1w.safetensors --steps 6000
+        --start-from weights/small-8-t1w.safetensors --steps 6000
 
 IXI T1w (train part), tumour-free slices of the TCGA-LGG train patients (FLAIR), and T2w and FLAIR made from the T1w
 slices; one network for all, or for the --contrasts alone. Scans are prepared once and kept in --cache.

@@ -1,8 +1,8 @@
 """Train the Siamese score of a model that comes along, on synthetic lesions in healthy scans, and continue it.
 
     python packaging/scripts/train_siamese.py DATA --run runs/siamese --steps 4100
-    python packaging/scripts/train_siamese.py DATA --contrasts T1w --weights small-7-t1w --run runs/next \\
-        --start-from weights/small-7-t1w.safetensors --steps 4000
+    python packaging/scripts/train_siamese.py DATA --contrasts T1w --weights small-8-t1w --run runs/next \\
+        --start-from weights/small-8-t1w.safetensors --steps 4000
 
 Healthy volumes: IXI T1w (train part), T2w and FLAIR made from them, tumour-free slices of the TCGA-LGG train patients,
 and all three contrasts made from head label maps; of these the --contrasts alone. No real lesion and no real lesion

@@ -203,7 +203,7 @@ def test_a_run_that_goes_on_learns_faster_or_longer_and_is_otherwise_what_it_was
 
 
 def test_weights_decide_sizes_and_method(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    begin = ["train", str(tmp_path), "--out", str(tmp_path / "run"), "--weights", "small-7-flair"]
+    begin = ["train", str(tmp_path), "--out", str(tmp_path / "run"), "--weights", "small-8-flair"]
     for more in (["--method", "dae"], ["--profile", "reference"]):
         assert main([*begin, *more]) == 2
         assert more[0] in capsys.readouterr().err

@@ -36,7 +36,7 @@ CARD = ModelCard(
     ("text", "rule"),
     [
         ("auto", ThresholdRule("auto")),
-        ("rate", ThresholdRule("rate", 0.0005)),
+        ("rate", ThresholdRule("rate", 0.0015)),
         ("rate:0.01", ThresholdRule("rate", 0.01)),
         ("calibrated", ThresholdRule("calibrated")),
         ("Conformal", ThresholdRule("conformal", 0.05)),
