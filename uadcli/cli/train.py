@@ -177,18 +177,22 @@ def _settings(
 ) -> TrainingConfig:
     """The settings of the run to resume, of a file, or of a profile, with `--method` and `--set` laid over them."""
     if resume is not None:
-        if method is not None:
-            raise UsageError("--method and --resume cannot go together", hint="A run keeps its method.")
-        if config is not None or profile != "small":
-            raise UsageError("--resume goes without --config and --profile", hint="A run keeps its settings.")
-        from uadcli.run.run_folder import read_run
-
-        return with_settings(read_run(resume), assignments)
+        return with_settings(_settings_of(resume, profile, method, config), assignments)
     base = training_preset(profile)
     chosen = o.read_config(config, type(base)) if config else base
     if method is not None:
         chosen = replace(chosen, model=for_method(chosen.model, method))
     return with_settings(chosen, assignments)
+
+
+def _settings_of(run: Path, profile: str, method: str | None, config: Path | None) -> TrainingConfig:
+    from uadcli.run.run_folder import read_run
+
+    if method is not None:
+        raise UsageError("--method and --resume cannot go together", hint="A run keeps its method.")
+    if config is not None or profile != "small":
+        raise UsageError("--resume goes without --config and --profile", hint="A run keeps its settings.")
+    return read_run(run)
 
 
 def _checked(data: Path, taught: Taught, settings: TrainingConfig, reporter: Reporter) -> str:
