@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 @pytest.mark.timeout(600)
 def test_every_step_is_tried_once_and_said(tmp_path: Path) -> None:
     place = tmp_path / "smoke"
+    start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "uadcli", "train", "--smoke", "--out", str(place), "--threads", "1"],
         capture_output=True,
@@ -20,6 +22,7 @@ def test_every_step_is_tried_once_and_said(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    assert time.perf_counter() - start < 120  # with one thread, other tests beside it
     assert [line.split()[0] for line in done.stdout.splitlines()] == [
         "made",
         "trained",
@@ -27,6 +30,6 @@ def test_every_step_is_tried_once_and_said(tmp_path: Path) -> None:
         "exported",
         "used",
     ]
-    assert "of the score fisher, on 5 scans" in done.stdout  # a lab's own default, healthy reference and all
+    assert "of the score fisher, on 2 scans" in done.stdout  # healthy reference and all
     assert (place / "smoke" / "smoke.safetensors").exists()
     assert (place / "run" / "thresholds.json").exists()

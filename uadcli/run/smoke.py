@@ -22,11 +22,12 @@ from uadcli.config import (
 from uadcli.console import Reporter
 from uadcli.imaging import template
 from uadcli.run import release, training_run
+from uadcli.scoring.fusion import FISHER
 
 if TYPE_CHECKING:
     from uadcli.reconstruction.weights import Weights
 
-SCANS, HEALTHY = 3, release.ENOUGH  # to train and validate on, and to calibrate with, a healthy reference too
+SCANS, HEALTHY = 3, 2  # to train and validate on, and to calibrate with: each of two is held against the other
 STEPS = 4
 
 
@@ -58,12 +59,12 @@ def smoke(folder: Path, *, workers: int, reporter: Reporter) -> str:
     release.calibrate(run, healthy, workers=workers, reporter=reporter)
     file = release.export(run, exported, overwrite=False, reporter=reporter)
     loaded = weights.load(*weights.find(str(exported)))
-    default, score_steps = loaded.card.scores["T1w"], (loaded.card.siamese or {}).get("steps")
-    threshold, highest = loaded.card.thresholds[default]["T1w"], _use(loaded, default)
+    score_steps = (loaded.card.siamese or {}).get("steps")
+    threshold, highest = loaded.card.thresholds[FISHER]["T1w"], _use(loaded, FISHER)
     lines = [
         f"made {SCANS + HEALTHY} scans out of the template and prepared them",
         f"trained the reconstruction for {loaded.card.steps} steps and the score for {score_steps}",
-        f"calibrated: threshold {threshold:.4f} of the score {default}, on {HEALTHY} scans",
+        f"calibrated: threshold {threshold:.4f} of the score {FISHER}, on {HEALTHY} scans",
         f"exported {file.name}, {file.stat().st_size / 1e3:.0f} kB, and loaded it again",
         f"used it on one brain: scores up to {highest:.4f}",
     ]
