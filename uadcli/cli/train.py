@@ -130,9 +130,8 @@ def _taught(given: Mapping[str, Any]) -> Taught:
 def _check_weights(given: Mapping[str, Any]) -> None:
     others = {f"--{name}": bool(given[name]) for name in ("resume", "smoke", "method")}
     others |= {"--profile": given["profile"] != "small"}
-    for name in (name for name, there in others.items() if there):
-        hint = "Sizes and method are those of the weights, and a run keeps what it began with."
-        raise UsageError(f"--weights and {name} cannot go together", hint=hint)
+    hint = "Sizes and method are those of the weights, and a run keeps what it began with."
+    _refuse_beside("--weights", others, hint)
 
 
 def _check_labels(given: Mapping[str, Any]) -> None:
@@ -140,9 +139,13 @@ def _check_labels(given: Mapping[str, Any]) -> None:
         raise UsageError("--labels goes with --score siamese only", hint="Add it, or leave --labels out.")
     others = {"--resume": given["resume"] is not None, "--smoke": given["smoke"]}
     others |= {"--method": given["method"] is not None, "--profile": given["profile"] != "small"}
+    _refuse_beside("--labels", others, "A run keeps its labels, and its reconstruction is that of --weights.")
+
+
+def _refuse_beside(option: str, others: Mapping[str, bool], hint: str) -> None:
+    """Raises `UsageError` for the first of the other options that is there."""
     for name in (name for name, there in others.items() if there):
-        hint = "A run keeps its labels, and its reconstruction is that of --weights."
-        raise UsageError(f"--labels and {name} cannot go together", hint=hint)
+        raise UsageError(f"{option} and {name} cannot go together", hint=hint)
 
 
 def _work(

@@ -23,7 +23,7 @@ from uadcli.reconstruction.lesions import degrade, paste_lesions
 from uadcli.reconstruction.synthesis import EMPTY, brain_of, from_labels, halved
 from uadcli.reconstruction.weights import Weights
 from uadcli.run import loop
-from uadcli.run.dataset import Case
+from uadcli.run.dataset import SCANS, Case
 from uadcli.run.healthy import brain_slices, healthy_slices
 from uadcli.run.prepare import prepare_cached
 from uadcli.run.score import reconstruct
@@ -69,7 +69,7 @@ def load_healthy(chosen: list[Case], cache: Path, config: PreprocessConfig) -> l
 
 def label_files(folder: str) -> list[Path]:
     """The label maps of a folder; none if no folder is named. Raises `InputError` if it holds none."""
-    files = sorted(p for p in Path(folder).glob("*") if p.name.endswith((".nii", ".nii.gz", ".mgz"))) if folder else []
+    files = sorted(p for p in Path(folder).glob("*") if p.name.endswith(SCANS)) if folder else []
     if folder and not files:
         raise InputError("holds no label maps", path=Path(folder), hint="Mend the setting label_maps, or leave it out.")
     return files

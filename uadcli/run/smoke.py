@@ -60,7 +60,7 @@ def smoke(folder: Path, *, workers: int, reporter: Reporter) -> str:
     file = release.export(run, exported, overwrite=False, reporter=reporter)
     loaded = weights.load(*weights.find(str(exported)))
     score_steps = (loaded.card.siamese or {}).get("steps")
-    threshold, highest = loaded.card.thresholds[FISHER]["T1w"], _use(loaded, FISHER)
+    threshold, highest = loaded.card.thresholds[FISHER]["T1w"], _use(loaded)
     lines = [
         f"made {SCANS + HEALTHY} scans out of the template and prepared them",
         f"trained the reconstruction for {loaded.card.steps} steps and the score for {score_steps}",
@@ -87,7 +87,7 @@ def _heads(folder: Path, count: int, seed: int) -> Path:
     return folder
 
 
-def _use(loaded: Weights, kind: str) -> float:
+def _use(loaded: Weights) -> float:
     """The highest score of the template's own brain; none is negative, and the learned score's are probabilities."""
     from uadcli.errors import WeightsError
     from uadcli.imaging import intensity
@@ -99,8 +99,8 @@ def _use(loaded: Weights, kind: str) -> float:
     )
     x = intensity.scale(template.on_grid("mni_head_T1w", 1), mask, config.preprocess)
     recon = reconstruct(loaded, x, mask, config.reconstruction)
-    found = scores(loaded, x, recon, mask, ("siamese", kind), config, contrast="T1w")
+    found = scores(loaded, x, recon, mask, ("siamese", FISHER), config, contrast="T1w")
     for name, values in found.items():
         if not (np.isfinite(values).all() and 0 <= values.min() < values.max()) or found["siamese"].max() > 1:
             raise WeightsError(f"gives scores by {name!r} that cannot be", path=loaded.path, hint="Report it, please.")
-    return float(found[kind].max())
+    return float(found[FISHER].max())
