@@ -19,8 +19,7 @@ Contrast = Literal["T1w", "T2w", "FLAIR"]
 CONTRASTS: tuple[str, ...] = get_args(Contrast)
 Strip = Literal["hd-bet", "atlas", "none"]
 STRIPS: tuple[str, ...] = get_args(Strip)
-SCORES: tuple[str, ...] = (
-    "fisher",
+PLAIN_SCORES: tuple[str, ...] = (
     "fusion-absolute",
     "fusion-bright",
     "siamese",
@@ -30,10 +29,11 @@ SCORES: tuple[str, ...] = (
     "bright-weighted",
     "ssim",
     "mahalanobis",
-    "z-absolute",
-    "z-bright-weighted",
-    "z-siamese",
+    "intensity",
 )
+Z = "z-"  # of the name of a score that is held against its healthy reference
+SCORES: tuple[str, ...] = ("fisher", *PLAIN_SCORES, *(Z + score for score in PLAIN_SCORES))
+SCORE_ALIASES = {"residual": "absolute", "fusion": "fisher"}  # the calibrated sum is the fusion by default
 Method = Literal["cddpm", "ddpm", "pddpm", "dae", "maediff", "synomaly", "diffuse", "vae"]
 METHODS: tuple[str, ...] = get_args(Method)
 CONDITIONED: tuple[str, ...] = ("cddpm", "diffuse")  # methods whose network sees the scan's condition vector

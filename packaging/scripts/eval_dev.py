@@ -42,10 +42,10 @@ from uadcli.run.calibrate import (
 from uadcli.run.development import Case, cases
 from uadcli.run.healthy import healthy_part
 from uadcli.run.prepare import Prepared, prepare_cached
-from uadcli.run.score import find, raw_scores, reconstruct, scores, strength_of
+from uadcli.run.score import find, raw_scores, reconstruct, scores, shares_of, strength_of
 from uadcli.run.threshold import SHARE, resolve
 from uadcli.scoring.calibration import conformal_threshold, healthy_quantile
-from uadcli.scoring.fusion import FISHER, PARTS
+from uadcli.scoring.fusion import FISHER
 from uadcli.scoring.metrics import average_precision, best_dice, dice
 from uadcli.scoring.reference import PREFIX
 
@@ -145,7 +145,11 @@ class Evaluation:
         for case in (c for c in self.cases if c.part == "healthy" or (c.part == "val" and c.contrast == "T1w")):
             prepared, raw = self.prepared(case), list[str]()
             if case.part == "val":  # their deviations are not those from the stored reference, which they are part of
-                raw = list(dict.fromkeys([*self.kinds(case.contrast), *PARTS[case.contrast]]))
+                raw = list(
+                    dict.fromkeys(
+                        [*self.kinds(case.contrast), *shares_of(self.loaded[case.contrast].card, case.contrast)]
+                    )
+                )
                 raw = [kind for kind in raw if kind != FISHER]
             x = prepared.scaled(CONFIG.preprocess)
             for kind, values in self.maps(prepared, case.contrast, x, self.loaded[case.contrast], raw).items():
@@ -161,7 +165,9 @@ class Evaluation:
         for kind in (one for one in calibrating if one.startswith(PREFIX)):
             calibrating[kind] = held_against_others(calibrating[kind])
         for kind in wanted:
-            scans = joined(calibrating, "T1w") if kind == FISHER else calibrating[kind]
+            scans = (
+                joined(calibrating, shares_of(self.loaded["T1w"].card, "T1w")) if kind == FISHER else calibrating[kind]
+            )
             strengths = [strength_of(s.values, s.prepared, CONFIG) for s in scans]
             one = result.setdefault(("ixi_t1 T1w, cross-fitted", kind), Healthy())
             for i, scan in enumerate(scans):

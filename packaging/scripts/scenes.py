@@ -23,12 +23,11 @@ from uadcli.run.development import cases
 from uadcli.run.healthy import healthy_part
 from uadcli.run.lesion_set import load_shape, shape_files
 from uadcli.run.prepare import Prepared, prepare_cached
-from uadcli.run.score import find, flagged_ml, raw_scores, reconstruct
+from uadcli.run.score import find, flagged_ml, raw_scores, reconstruct, shares_of
 from uadcli.run.siamese import SiameseTrainer
 from uadcli.run.train import Trainer
 from uadcli.run.write import to_native
-from uadcli.scoring import reference
-from uadcli.scoring.fusion import held_against_health
+from uadcli.scoring import fusion, reference
 
 CONFIG = DetectConfig()
 SYNTHETIC = "T1w synthetic in IXI val"
@@ -123,17 +122,18 @@ class Unknowing:
     def __init__(self, loaded: dict[str, Weights], data: Path, cache: Path, kinds: Sequence[str] = SCORES) -> None:
         self.loaded, self.states = loaded, dict[str, dict[str, Any]]()
         validation = [c for c in cases(data) if c.part == "val" and c.contrast == "T1w"]
-        asked = any(held_against_health(kind) for kind in kinds)
+        asked = any(fusion.held_against_health(kind) for kind in kinds)
         if not asked or "T1w" not in loaded or not loaded["T1w"].reference_state:
             return
-        held = [reference.PREFIX + kind for kind in reference.REFERENCED]
-        pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {kind: [] for kind in reference.REFERENCED}
+        parts = shares_of(loaded["T1w"].card, "T1w") if fusion.FISHER in kinds else ()
+        held = list(dict.fromkeys(kind for kind in (*kinds, *parts) if kind.startswith(reference.PREFIX)))
+        pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
         for case in validation:
             prepared = prepare_cached(case.scan, CONFIG.preprocess, cache)
             x, part = prepared.scaled(CONFIG.preprocess), healthy_part(case, prepared)
             recon = reconstruct(loaded["T1w"], x, prepared.mask, CONFIG.reconstruction)
             for kind, values in raw_scores(loaded["T1w"], x, recon, prepared.mask, held, CONFIG).items():
-                pairs[kind.removeprefix(reference.PREFIX)].append((values, part))
+                pairs.setdefault(kind.removeprefix(reference.PREFIX), []).append((values, part))
         others = {kind: reference.of_the_others(maps) for kind, maps in pairs.items()}
         for i, case in enumerate(validation):
             self.states[case.subject] = reference.state_of({(k, "T1w"): known[i] for k, known in others.items()})

@@ -1,60 +1,105 @@
-"""Train a model that comes along, on the development data, and continue it.
+"""Make the models that come along, by the commands that a lab uses: `uad train`, `uad calibrate`, `uad export`.
 
-    python packaging/scripts/train_default.py DATA --run runs/default --steps 2600
-    python packaging/scripts/train_default.py DATA --run runs/default --steps 6000      # goes on from the checkpoint
-    python packaging/scripts/train_default.py DATA --contrasts T1w --run runs/next \\
-        --start-from weights/small-8-t1w.safetensors --steps 6000
+    python packaging/scripts/train_default.py DATA --names small-10-flair small-10-t1w [--ship]
 
-IXI T1w (train part), tumour-free slices of the TCGA-LGG train patients (FLAIR), and T2w and FLAIR made from the T1w
-slices; one network for all, or for the --contrasts alone. Scans are prepared once and kept in --cache.
+A model begins with the one that comes along for its contrast, or with --start, and takes the settings of
+`packaging/default`; one that was stopped goes on. RUNS/scans is the development data as a folder of healthy scans, by
+links: IXI T1w and TCGA-LGG FLAIR, these with their lesion masks beside them, so that their tumour-free slices alone
+count; no development case is in it. RUNS/healthy-T1w and RUNS/healthy-FLAIR are the scans of its validation part, from
+which thresholds come; T2w has none and takes those of FLAIR. The weights are then in RUNS/models/NAME; with --ship also
+in the folder of those that come along, where a card has to be written by hand.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 
-import torch
-
-from uadcli.config import CONTRASTS, PreprocessConfig, TrainConfig, preset
-from uadcli.console import Reporter
-from uadcli.reconstruction import weights
-from uadcli.run import checkpoint
+from uadcli.cli.app import main as uad
+from uadcli.reconstruction import registry
+from uadcli.run.dataset import Case
 from uadcli.run.development import cases
-from uadcli.run.train import Trainer, fit
-from uadcli.run.training_data import load_slices
+
+COMMENT = "# Models that come along; a contrast gets the first that covers it. sha256 of each file.\n\n"
+SETTINGS = Path(__file__).parents[1] / "default"
+BORROWED = {"flair": ["--borrow", "T2w=FLAIR"], "t1w": []}
+KINDS = {"flair": "FLAIR", "t1w": "T1w"}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--run", type=Path, default=Path("runs/default"))
-    parser.add_argument("--cache", type=Path, default=Path(".cache"))
-    parser.add_argument("--steps", type=int, default=TrainConfig().steps)
-    parser.add_argument("--start-from", type=Path, help="a weight file whose network a new run begins with")
-    parser.add_argument("--contrasts", nargs="+", choices=CONTRASTS, default=CONTRASTS)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--names", nargs="+", required=True, help="each ends in -flair or -t1w")
+    parser.add_argument("--runs", type=Path, default=Path("runs/default"))
+    parser.add_argument("--start", type=Path, help="weights to begin with, of which one name alone is made")
+    parser.add_argument("--ship", action="store_true")
+    parser.add_argument("--out", type=Path, default=Path("weights"))
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    reporter = Reporter()
-    found = cases(arguments.data)
-    train = load_slices([c for c in found if c.part == "train"], arguments.cache, PreprocessConfig())
-    train = train.only(arguments.contrasts)
-    held_out = [c for c in found if c.part == "val" and c.contrast in arguments.contrasts]
-    if not held_out:
-        parser.error(f"no healthy {' or '.join(arguments.contrasts)} is held out to validate on")
-    validation = load_slices(held_out[:8], arguments.cache, PreprocessConfig())
-    flair = int((train.contrast == 1).sum())
-    reporter.info(f"{len(train.slices)} training slices ({flair} FLAIR), {len(validation.slices)} for validation")
-    found_before = checkpoint.find(arguments.run)
-    if found_before:
-        trainer = Trainer.load(found_before, steps=arguments.steps)
-        reporter.info(f"goes on from step {trainer.done}")
+    lay_out(arguments.data, arguments.runs)
+    for name in arguments.names:
+        kind = name.rpartition("-")[2]
+        if kind not in KINDS:
+            parser.error(f"{name} ends in neither -flair nor -t1w")
+        make(arguments, name, kind)
+        if arguments.ship:
+            ship(arguments.runs / "models" / name, arguments.out)
+
+
+def lay_out(data: Path, runs: Path) -> None:
+    """The folders of healthy scans, by links."""
+    found = [c for c in cases(data) if c.part in ("train", "val")]
+    for case in found:
+        link(case, runs / "scans")
+        if case.part == "val":
+            link(case, runs / f"healthy-{case.contrast}")
+    rows = "".join(f"{case.subject}\t{case.part}\n" for case in found)
+    (runs / "scans" / "participants.tsv").write_text(f"participant_id\tsplit\n{rows}")
+
+
+def link(case: Case, root: Path) -> None:
+    """A case in a BIDS tree: its scan and, of a patient, its lesion mask, as links to the files."""
+    folder = root / case.subject / "anat"
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in (case.scan, case.lesions):
+        if file is not None and not (folder / file.name).exists():
+            (folder / file.name).symlink_to(file.resolve())
+
+
+def make(arguments: argparse.Namespace, name: str, kind: str) -> None:
+    """Train, or go on; calibrate; export."""
+    run, runs, data = arguments.runs / name, arguments.runs, arguments.data
+    if (run / "config.toml").exists():
+        call("train", "--resume", run)
     else:
-        trainer = Trainer(preset("small"), TrainConfig(steps=arguments.steps))
-        if arguments.start_from:
-            trainer.start_from(weights.load(arguments.start_from).model.state_dict())
-    fit(trainer, train, validation, arguments.run, reporter)
+        first = arguments.start or next(e.name for e in registry.bundled() if KINDS[kind] in e.contrasts)
+        folders = [f"label_maps={data / 'labelmaps'}", f"lesion_shapes={data / 'lesion_shapes'}"]
+        settings = [part for text in folders for part in ("--set", text)]
+        call(
+            "train", runs / "scans", "--out", run, "--weights", first, "--config", SETTINGS / f"{kind}.toml", *settings
+        )
+    call("calibrate", run, runs / f"healthy-{KINDS[kind]}", *BORROWED[kind])
+    call("export", run, "-o", runs / "models" / name, "--overwrite")
+
+
+def call(*command: object) -> None:
+    """A command of `uad`; one that fails ends this script."""
+    words = [str(part) for part in command]
+    print("uad", *words, flush=True)
+    if code := uad(words):
+        raise SystemExit(code)
+
+
+def ship(model: Path, out: Path) -> None:
+    """Take exported weights into a folder of models; those that no contrast gets any more go out of its registry."""
+    entry = registry.read(model)[0]
+    shutil.copyfile(model / entry.file, out / entry.file)
+    before = registry.read(out)
+    entries = registry.needed([entry, *(one for one in before if one.name != entry.name)])
+    first = sorted(entries, key=lambda one: -len(one.contrasts))  # that of FLAIR and T2w
+    registry.write(out, *first, comment=COMMENT)
+    for one in (one for one in before if one not in entries):
+        print(f"no contrast gets {one.name} any more: {one.file} and {one.card} can go")
 
 
 if __name__ == "__main__":

@@ -158,7 +158,7 @@ def name_of(share: float, erosion: int) -> str:
 
 def against_health(contrast: str, groups: list[list[Scan]], erosion: int, pasted: bool) -> list[list[Map]]:
     """The residual in healthy deviations, as the product has it, for dev, val and others."""
-    settings, kind = replace(CONFIG.scoring, erosion=erosion), PARTS[contrast][1].removeprefix(healthy.PREFIX)
+    settings, kind = replace(CONFIG.scoring, erosion=erosion), list(PARTS[contrast])[1].removeprefix(healthy.PREFIX)
     own = [[anomaly_score(s.x, s.recon, s.prepared.mask, kind, settings) for s in group] for group in groups]
     pairs = [(values, s.part) for values, s in zip(own[1], groups[1], strict=True)]
     whole, others = healthy.fit(pairs), healthy.of_the_others(pairs)

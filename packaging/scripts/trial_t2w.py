@@ -51,7 +51,7 @@ def made(loaded: Weights, healthy: list[Case], cache: Path) -> Iterator[dict[str
 def with_made_health(loaded: Weights, healthy: list[Case], cache: Path) -> Weights:
     """The weights with tails, thresholds and reference of T2w from what `made` gives."""
     each, found = list(made(loaded, healthy, cache)), Calibration()
-    known = take_in(found, {kind: [one[kind] for one in each] for kind in CALIBRATED}, CONTRAST, CONFIG)
+    known = take_in(found, lambda kind: [one[kind] for one in each], CALIBRATED, CONTRAST, CONFIG)
     card = replace(loaded.card, thresholds=found.thresholds, tails=found.tails, strengths={})
     return replace(loaded, card=card, reference_state=reference.state_of(known))
 

@@ -13,6 +13,7 @@ import phantoms
 import pytest
 
 from uadcli.cli.app import main
+from uadcli.config import PLAIN_SCORES
 from uadcli.reconstruction.weights import load
 
 pytestmark = pytest.mark.slow
@@ -32,6 +33,7 @@ TINY = [
     "siamese.steps=4",
     "siamese.batch_size=4",
     "siamese.pool=4",
+    'contrasts=["T1w", "T2w"]',
 ]
 
 
@@ -76,7 +78,9 @@ def test_from_a_folder_of_scans_to_a_map(tmp_path: Path, capsys: pytest.CaptureF
     assert (run / "log.csv").read_text().splitlines()[-1].startswith("6,")
     refused(3, "not calibrated", capsys, "export", run, "-o", tmp_path / "lab")
     refused(3, "trained the model", capsys, "calibrate", run, data)
-    done = uad("calibrate", run, healthy)
+    refused(2, "does not cover FLAIR", capsys, "calibrate", run, healthy, "--borrow", "FLAIR=T1w")
+    refused(2, "T1w has healthy scans of its own", capsys, "calibrate", run, healthy, "--borrow", "T1w=T2w")
+    done = uad("calibrate", run, healthy, "--borrow", "T2w=T1w")
     assert done.returncode == 0, done.stderr
     kept = json.loads((run / "thresholds.json").read_text())
     assert kept["scans"] == {"T1w": 2}
@@ -89,6 +93,12 @@ def test_from_a_folder_of_scans_to_a_map(tmp_path: Path, capsys: pytest.CaptureF
     lab = load(tmp_path / "lab" / "lab.safetensors")
     assert lab.card.fusion_power == kept["fusion_power"]
     assert lab.card.reference_erosion == 1
+    assert lab.card.contrasts == ("T1w", "T2w")
+    assert lab.card.scores == {"T1w": "siamese", "T2w": "fusion-absolute"}
+    assert lab.card.thresholds["absolute"]["T2w"] == lab.card.thresholds["absolute"]["T1w"]
+    assert "T2w" not in lab.card.thresholds["fisher"]
+    assert "T2w has no healthy scans and takes those of T1w" in lab.card.threshold_rule
+    assert {name.rpartition(".")[0] for name in lab.reference_state} == {f"{score}.T1w" for score in PLAIN_SCORES}
     assert sorted(lab.reference_state)[0] == "absolute.T1w.deviation"
     before = {name: value for name, value in kept.items() if name != "reference_erosion"}
     (run / "thresholds.json").write_text(json.dumps(before))  # as it was calibrated by an earlier version

@@ -32,12 +32,13 @@ def maps(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, np.ndarray]]:
         {kind: np.where(MASK, rng.gamma(2, 0.1, SHAPE), 0).astype(np.float32) for kind in CALIBRATED}
         for _ in range(SCANS)
     ]
-    scans = iter(made)
+    numbers = iter(range(SCANS))
     prepared = SimpleNamespace(mask=MASK, size_factor=1.0, scaled=lambda _: np.zeros(SHAPE, np.float32))
     monkeypatch.setattr(calibrate, "prepare_cached", lambda *_: prepared)
     monkeypatch.setattr(calibrate, "healthy_part", lambda *_: MASK)
     monkeypatch.setattr(calibrate, "reconstruct", lambda *_: None)
-    monkeypatch.setattr(calibrate, "raw_scores", lambda *_: next(scans))
+    monkeypatch.setattr(calibrate, "costly_scores", lambda *_: {"number": next(numbers)})
+    monkeypatch.setattr(calibrate, "raw_scores", lambda *_, known: made[known["number"]])
     return made
 
 
@@ -57,7 +58,8 @@ def test_fisher_joins_its_parts_each_scan_by_reference_and_tails_of_the_others(
     fused = []
     for i in range(SCANS):
         others = [healthy_tail([pair for j, pair in enumerate(part) if j != i]) for part in pairs]
-        fused.append(fisher_score([(part[i][0], tail) for part, tail in zip(pairs, others, strict=True)], MASK))
+        parts = zip(pairs, others, PARTS["T1w"].values(), strict=True)
+        fused.append(fisher_score([(part[i][0], tail, share) for part, tail, share in parts], MASK))
     assert [found.tails[part]["T1w"] for part in (learned, residual)] == [healthy_tail(part) for part in pairs]
     assert found.thresholds[FISHER]["T1w"] == pytest.approx(healthy_quantile([(one, MASK) for one in fused]))
     assert found.strengths[FISHER]["T1w"] == [strength(one, SMALLEST, GRID_AFFINE) for one in fused]
@@ -69,7 +71,9 @@ def test_a_contrast_without_healthy_scans_is_lent_nothing_that_is_held_against_t
 ) -> None:
     found, _ = calibrated("FLAIR")
     assert "FLAIR" in found.thresholds[FISHER]
+    assert found.shares == {"FLAIR": PARTS["FLAIR"]}
     found.lend("FLAIR", "T2w")
+    assert found.borrowed == {"T2w": "FLAIR"}
     lent = {kind for kind, of_score in found.thresholds.items() if "T2w" in of_score}
     assert lent == {kind for kind in CALIBRATED if not kind.startswith("z-")}
 

@@ -41,6 +41,27 @@ def test_scans_of_a_bids_tree_and_nothing_else(tmp_path: Path) -> None:
         ("sub-04", "", "sub-04_brain.mgz"),
     ]
     assert len({c.part for c in found if c.subject == "sub-01"}) == 1
+    masks = [c.lesions and c.lesions.name for c in found]
+    assert masks == ["sub-01_label-lesion_mask.nii.gz"] * 2 + [None] * 2
+
+
+def test_a_lesion_mask_beside_a_scan_is_that_scans_alone(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        "sub-1_ses-1_T1w.nii.gz",
+        "sub-1_ses-1_FLAIR.nii.gz",
+        "sub-1_ses-2_FLAIR.nii.gz",
+        "sub-1_ses-1_FLAIR_label-lesion_mask.nii",
+        "sub-1_ses-2_space-MNI_label-lesion_mask.nii.gz",  # in another space than the scan
+        "sub-2_T1w.nii.gz",
+        "sub-2_label-brain_mask.nii.gz",
+        "sub-2_desc-lesionless_mask.nii.gz",
+    )
+    found = {c.scan.name: c.lesions for c in find(tmp_path, 0.0)}
+    assert [name for name, mask in found.items() if mask] == ["sub-1_ses-1_FLAIR.nii.gz"]
+    touch(tmp_path, "sub-1_ses-1_label-lesionB_mask.nii.gz")
+    with pytest.raises(InputError, match="several lesion masks"):
+        find(tmp_path, 0.0)
 
 
 def test_the_split_is_by_subject_stable_and_never_empty(tmp_path: Path) -> None:

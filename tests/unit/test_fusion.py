@@ -65,7 +65,7 @@ def test_what_is_rare_in_two_scores_comes_before_what_is_rare_in_one() -> None:
     second[15] = np.median(healthy[1])
     first[25] = np.median(healthy[0])
     mask[35] = False
-    fused = fisher_score([(first, tails[0]), (second, tails[1])], mask)
+    fused = fisher_score([(first, tails[0], 0.5), (second, tails[1], 0.5)], mask)
     assert fused[5].min() == pytest.approx(3, abs=0.01)  # once in a thousand in both
     assert 1.5 < fused[15].min() < fused[5].min()
     assert 1.5 < fused[25].min() < fused[5].min()
@@ -77,6 +77,9 @@ def test_the_range_of_a_score_has_no_say_in_the_joined_one() -> None:
     rng = np.random.default_rng(1)
     mask = np.ones((30, 30, 10), dtype=bool)
     a, b = (rng.gamma(2, 0.1, mask.shape).astype(np.float32) for _ in range(2))
-    plain = fisher_score([(a, healthy_tail([(a, mask)])), (b, healthy_tail([(b, mask)]))], mask)
-    wide = fisher_score([(a, healthy_tail([(a, mask)])), (64 * b, healthy_tail([(64 * b, mask)]))], mask)
+    of_a, of_b = ((one, healthy_tail([(one, mask)])) for one in (a, b))
+    plain = fisher_score([(*of_a, 0.3), (*of_b, 0.7)], mask)
+    wide = fisher_score([(*of_a, 0.3), (64 * b, healthy_tail([(64 * b, mask)]), 0.7)], mask)
     np.testing.assert_allclose(wide, plain, atol=1e-4)
+    alone, other = fisher_score([(*of_a, 1.0)], mask), fisher_score([(*of_b, 1.0)], mask)
+    np.testing.assert_allclose(plain, 0.3 * alone + 0.7 * other, atol=1e-5)

@@ -6,7 +6,9 @@ import dataclasses
 from pathlib import Path
 
 import cohort
+import nibabel as nib
 import numpy as np
+import phantoms
 import pytest
 import torch
 
@@ -22,9 +24,11 @@ from uadcli.config import (
 from uadcli.console import Reporter
 from uadcli.errors import InputError, UsageError
 from uadcli.reconstruction import weights
-from uadcli.run import examples, run_folder, training_run
+from uadcli.run import examples, prepare, run_folder, training_run
+from uadcli.run.healthy import brain_slices, lesions_on_grid
 from uadcli.run.siamese import SiameseTrainer
 from uadcli.run.train import Trainer
+from uadcli.run.training_data import load_slices
 
 pytestmark = pytest.mark.xdist_group("own model")  # one process for what its tests share
 
@@ -37,6 +41,7 @@ SETTINGS = TrainingConfig(
     train=FROZEN,
     siamese=dataclasses.replace(SCORE, channels=(16, 16), mirror=True, learning_rate=0.0),
 )
+NEW = dataclasses.replace(SETTINGS, pretrain=PretrainConfig())
 OTHER = dataclasses.replace(cohort.TINY, unet=dataclasses.replace(cohort.TINY.unet, channels=16, head_channels=16))
 
 
@@ -79,6 +84,64 @@ def test_a_training_begins_with_the_networks_of_weights(scans: Path, tmp_path: P
     assert all(torch.equal(again[name], value) for name, value in known.model.state_dict().items())
 
 
+def test_a_network_to_begin_with_is_the_first_to_beat(
+    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = iter([0.5, 0.4, 0.3])  # before the first step, after two, after four
+    monkeypatch.setattr(Trainer, "auprc", lambda *_: next(found))
+    base = cohort.base(tmp_path / "base", OTHER, SCORE)
+    config = dataclasses.replace(SETTINGS, train=dataclasses.replace(FROZEN, steps=4, learning_rate=0.01))
+    run = begun(tmp_path, scans, config, str(base))
+    best, known = Trainer.load(run / "best.pt"), weights.load(*weights.find(str(base)))
+    assert (best.done, best.best) == (0, 0.5)
+    kept = best.average.state_dict()
+    assert all(torch.equal(kept[name], value) for name, value in known.model.state_dict().items())
+    assert Trainer.load(run / "last.pt").done == 4
+    assert SiameseTrainer.load(run / "siamese" / "last.pt").best is not None
+
+
+def test_a_model_begun_with_others_is_rebuilt_from_their_noise_levels(scans: Path, tmp_path: Path) -> None:
+    base = cohort.base(tmp_path / "base", OTHER, SCORE, levels=(250,))
+    run = begun(tmp_path, scans, SETTINGS, str(base))
+    loaded = training_run.weights_of(run, Trainer.load(run / "last.pt"), SiameseTrainer.load(run / "siamese/last.pt"))
+    assert loaded.card.levels == (250,)
+
+
+def test_of_a_patient_the_slices_without_lesion_are_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(examples, "reconstruct", lambda _, x, *rest: (0.9 * x).astype(np.float32))
+    cohort.as_they_are(monkeypatch)
+    scans, masks = cohort.cohort(
+        tmp_path / "own", {"a": True, "b": False, "c": False, "d": True, "e": True}, {"c": "val"}
+    )
+    for name in "ade":
+        mask = f"sub-{name}_label-lesion_mask.nii.gz"
+        (masks / mask).rename(scans / mask)
+    image = nib.load(scans / "sub-d_label-lesion_mask.nii.gz")
+    everywhere = np.ones(image.shape, np.int16)
+    phantoms.save(scans / "sub-d_label-lesion_mask.nii.gz", everywhere, image.affine)
+    phantoms.save(scans / "sub-e_label-lesion_mask.nii.gz", everywhere[:-4], image.affine)
+    training_run.train(scans, tmp_path / "run", NEW, workers=1, reporter=Reporter())
+    said = capsys.readouterr().err
+    assert "sub-d_T1w.nii.gz: left out: no slice of it is healthy" in said
+    assert "sub-e_T1w.nii.gz: left out: the lesion mask is on another grid" in said
+    assert "1 scans have a lesion mask: their slices 6 mm from any lesion" in said
+    (ill, well), run = (c for c in run_folder.usable_cases(tmp_path / "run") if c.part == "train"), tmp_path / "run"
+    assert ill.lesions == (scans / "sub-a_label-lesion_mask.nii.gz").resolve()
+    prepared = prepare.prepare_cached(ill.scan, NEW.preprocess, run / "cache")
+    own, other = (load_slices([c], run / "cache", NEW.preprocess).slices for c in (ill, well))
+    touched = lesions_on_grid(ill, prepared).any(axis=(0, 1))
+    near = [np.abs(np.flatnonzero(touched) - z).min() <= 3 for z in brain_slices(prepared.mask)]
+    assert len(own) == near.count(False) < len(other) == len(near)
+    card = training_run.weights_of(
+        run, Trainer.load(run / "last.pt"), SiameseTrainer.load(run / "siamese/last.pt")
+    ).card
+    assert card.training_data == (
+        "1 T1w scans of the user, 1 T1w scans of the user, patients by their slices without lesion"
+    )
+
+
 def test_a_beginning_that_failed_leaves_nothing_behind_for_the_next(scans: Path, tmp_path: Path) -> None:
     base = cohort.base(tmp_path / "base", OTHER, SCORE)
     wrong = dataclasses.replace(SETTINGS, contrasts=("T2w",))  # of which none is held out
@@ -86,7 +149,7 @@ def test_a_beginning_that_failed_leaves_nothing_behind_for_the_next(scans: Path,
         begun(tmp_path, scans, wrong, str(base))
     assert not (tmp_path / "run" / "config.toml").exists()
     (tmp_path / "run" / "start.safetensors").write_bytes(b"of a run that was killed")
-    run = begun(tmp_path, scans, dataclasses.replace(SETTINGS, pretrain=PretrainConfig()))
+    run = begun(tmp_path, scans, NEW)
     assert not (run / "start.safetensors").exists()
     assert Trainer.load(run / "last.pt").model.config == cohort.TINY
 
@@ -102,7 +165,7 @@ def test_weights_without_a_score_network_are_begun_with_and_it_is_said(
 
 
 def test_a_run_of_an_earlier_version_is_for_all_contrasts(scans: Path, tmp_path: Path) -> None:
-    run = begun(tmp_path, scans, dataclasses.replace(SETTINGS, pretrain=PretrainConfig()))
+    run = begun(tmp_path, scans, NEW)
     text = (run / "config.toml").read_text()
     assert run_folder.read_run(run).contrasts == ("T1w",)
     (run / "config.toml").write_text("".join(line for line in text.splitlines(True) if "contrasts" not in line))
@@ -137,7 +200,7 @@ def test_a_model_is_for_the_contrasts_of_its_scans_or_those_it_is_told(
 
 def test_scans_of_neither_part_are_left_alone(scans: Path, tmp_path: Path) -> None:
     (scans / "participants.tsv").write_text("participant_id\tsplit\na\ttrain\nsub-b\ttest\nsub-c\tval\n")
-    run = begun(tmp_path, scans, dataclasses.replace(SETTINGS, pretrain=PretrainConfig()))
+    run = begun(tmp_path, scans, NEW)
     assert {(row["subject"], row["part"]) for row in run_folder.rows_of(run / "data.tsv")} == {
         ("sub-a", "train"),
         ("sub-c", "val"),
@@ -176,7 +239,7 @@ def test_a_folder_without_label_maps_is_known_before_the_scans_are_prepared(scan
 def test_a_run_that_goes_on_learns_faster_or_longer_and_is_otherwise_what_it_was(
     scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = begun(tmp_path, scans, dataclasses.replace(SETTINGS, pretrain=PretrainConfig()))
+    run = begun(tmp_path, scans, NEW)
     text = (run / "config.toml").read_text()
     assert main(["train", "--resume", str(run), "--set", "train.batch_size=8"]) == 2
     assert "a run keeps its train.batch_size" in capsys.readouterr().err

@@ -69,6 +69,15 @@ def test_auto_is_by_rate_where_they_do_not_and_calibrated_where_the_weights_know
         assert threshold.resolve("auto", old, "siamese", "T1w") == threshold.Threshold(0.2, "by healthy voxels")
 
 
+def test_a_contrast_with_the_thresholds_of_another_takes_the_milder_one_and_says_whose_it_is() -> None:
+    lent = dataclasses.replace(CARD, borrowed={"T1w": "FLAIR"}, strengths={})
+    found = threshold.resolve("auto", lent, "siamese", "T1w")
+    assert found.value == threshold.resolve("calibrated", CARD, "siamese", "T1w").value
+    assert found.rule == "by healthy voxels; of healthy FLAIR scans, for want of healthy T1w ones"
+    assert "of healthy FLAIR scans" in threshold.resolve("rate", lent, "siamese", "T1w").rule
+    assert threshold.resolve("0.3", lent, "siamese", "T1w").rule == "given by the user"
+
+
 def test_each_rule_gives_its_value_and_says_so() -> None:
     texts = ("calibrated", "conformal:0.1", "rate:0.001", "0.3")
     by = {text: threshold.resolve(text, CARD, "siamese", "T1w") for text in texts}

@@ -31,6 +31,7 @@ from uadcli.reconstruction.model import ConditionedDiffusion
 from uadcli.reconstruction.reconstructors import BY_NAME, build
 from uadcli.reconstruction.weights import ModelCard
 from uadcli.run import score, threshold
+from uadcli.scoring.calibration import rarity
 from uadcli.scoring.fusion import FISHER, PARTS, held_against_health
 from uadcli.scoring.reference import Reference, state_of
 from uadcli.scoring.siamese import SiameseUNet
@@ -194,6 +195,22 @@ def test_every_score_is_a_map_inside_the_brain(kind: str, tiny: ModelConfig, tmp
         score.score(loaded, x, recon, mask, "none", config)
     with pytest.raises(UsageError, match="no healthy reference for the score 'z-ssim' in FLAIR"):
         score.score(loaded, x, recon, mask, "z-ssim", config, contrast="FLAIR")
+
+
+def test_weights_older_than_shares_join_two_halves(tiny: ModelConfig, tmp_path: Path) -> None:
+    old = knowing_health(tmp_path / "m.safetensors", tiny, ("z-absolute",))
+    assert score.shares_of(old.card, "FLAIR") == {"siamese": 0.5, "z-bright-weighted": 0.5}
+    shares = {"T1w": {"siamese": 0.25, "z-absolute": 0.75}}
+    other = dataclasses.replace(old, card=dataclasses.replace(old.card, shares=shares))
+    mask = np.zeros(GRID_SHAPE, dtype=bool)
+    mask[30:66, 30:66, 38:42] = True
+    x = np.where(mask, np.random.default_rng(0).uniform(0.3, 0.9, GRID_SHAPE), 0).astype(np.float32)
+    kinds, recon = ("siamese", "z-absolute", FISHER), (0.5 * x).astype(np.float32)
+    for loaded, share in ((old, 0.5), (other, 0.25)):
+        found = score.scores(loaded, x, recon, mask, kinds, DetectConfig(), contrast="T1w")
+        learned, residual = (rarity(found[kind], loaded.card.tails[kind]["T1w"]) for kind in kinds[:2])
+        expected = np.where(mask, share * learned + (1 - share) * residual, 0)
+        np.testing.assert_allclose(found[FISHER], expected, atol=1e-5)
 
 
 def test_what_fisher_joins_must_be_known_of_healthy_scans(tiny: ModelConfig, tmp_path: Path) -> None:

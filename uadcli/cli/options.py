@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from uadcli.config import CONTRASTS, METHODS, SCORES, SPACES, STRIPS, DetectConfig, read_toml
+from uadcli.config import CONTRASTS, METHODS, SCORE_ALIASES, SCORES, SPACES, STRIPS, DetectConfig, Z, read_toml
 from uadcli.console import Reporter
 from uadcli.errors import UsageError
 
@@ -51,6 +51,11 @@ def one_of(option: str, known: Sequence[str]) -> Callable[[str | None], str | No
         return None if value is None else nearest(value, known, option)
 
     return check
+
+
+def score_name(value: str | None) -> str | None:
+    """A Typer callback for the name of a score, or one of `SCORE_ALIASES`. Raises `UsageError` for another."""
+    return None if value is None else nearest(SCORE_ALIASES.get(value, value), SCORES, "--score")
 
 
 def saved(value: str) -> tuple[str, ...]:
@@ -234,9 +239,9 @@ Score = Annotated[
     _option(
         "--score",
         panel=METHOD,
-        callback=one_of("--score", SCORES),
-        metavar="|".join(SCORES),
-        help="How scan and reconstruction are compared; else the default of the weights.",
+        callback=score_name,
+        metavar="|".join(one for one in SCORES if not one.startswith(Z)),
+        help=f"How scan and reconstruction are compared ({Z}SCORE: against health); else the default of the weights.",
     ),
 ]
 Adapt = Annotated[

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from uadcli.cli import options as o
-from uadcli.config import METHODS, TrainingConfig, for_method, to_toml, training_preset, with_settings
+from uadcli.config import CONTRASTS, METHODS, TrainingConfig, for_method, to_toml, training_preset, with_settings
 from uadcli.console import Reporter
 from uadcli.errors import UsageError
 
@@ -70,6 +70,16 @@ Gpus = Annotated[
     int | None, typer.Option("--gpus", min=0, metavar="N", help="GPUs to train on; 0: the CPU.", show_default="1 or 0")
 ]
 Folder = Annotated[Path, typer.Option("--output", "-o", help="Folder for the weights; its name is the model's.")]
+
+
+Borrow = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--borrow",
+        metavar="T2w=FLAIR",
+        help="A contrast without healthy scans takes the thresholds of another; may be repeated.",
+    ),
+]
 
 
 def train(
@@ -260,6 +270,7 @@ def calibrate(
     ctx: typer.Context,
     run: Run,
     healthy: Healthy,
+    borrow: Borrow = None,
     workers: Workers = 2,
     threads: o.Threads = None,
     verbose: o.Verbose = False,
@@ -274,7 +285,18 @@ def calibrate(
         from uadcli.run import release
 
         device.bound_threads(threads)
-        typer.echo(release.calibrate(run, healthy, workers=workers, reporter=reporter))
+        typer.echo(release.calibrate(run, healthy, workers=workers, reporter=reporter, borrow=_borrowed(borrow)))
+
+
+def _borrowed(pairs: list[str] | None) -> dict[str, str]:
+    """Who takes the thresholds of whom. Raises `UsageError` for what is no pair of contrasts."""
+    result = {}
+    for text in pairs or []:
+        taker, _, giver = text.partition("=")
+        if taker not in CONTRASTS or giver not in CONTRASTS or taker == giver:
+            raise UsageError(f"--borrow cannot be {text!r}", hint="Write it as T2w=FLAIR.")
+        result[taker] = giver
+    return result
 
 
 def export(

@@ -44,6 +44,8 @@ class ModelCard:
     `curvature_flow` is the number of its iterations that the scans were smoothed with, and are in use.
     `siamese` holds the settings of the score network, if one is in the file; `labelled_cases` is the number of scans
     whose lesion masks it was trained on, 0 if it saw synthetic lesions alone.
+    `shares` says by contrast what the score `fisher` is made of; `borrowed` names the contrast whose thresholds another
+    one has, for want of healthy scans.
     """
 
     name: str
@@ -65,6 +67,8 @@ class ModelCard:
     reference_erosion: int = 3
     curvature_flow: int = 0
     labelled_cases: int = 0
+    shares: dict[str, dict[str, float]] = field(default_factory=dict)
+    borrowed: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

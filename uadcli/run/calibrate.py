@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from uadcli.config import DetectConfig
+from uadcli.config import SCORES, DetectConfig
 from uadcli.imaging.geometry import Array
 from uadcli.reconstruction.weights import Weights
 from uadcli.run.dataset import Case
 from uadcli.run.healthy import healthy_part
 from uadcli.run.prepare import Prepared, prepare_cached
-from uadcli.run.score import raw_scores, reconstruct, strength_of
+from uadcli.run.score import MAHALANOBIS, costly_scores, method_of, raw_scores, reconstruct, strength_of
 from uadcli.scoring import fusion, reference
 from uadcli.scoring.calibration import healthy_quantile, healthy_tail, tails_of_the_others
 from uadcli.scoring.reference import Reference
@@ -23,10 +23,8 @@ from uadcli.scoring.residual import postprocess
 
 PLAIN, RAW = "plain", "plain, raw"
 References = dict[tuple[str, str], Reference]  # by score and contrast
-CALIBRATED = (
-    *("fusion-absolute", "fusion-bright", "siamese", "absolute", "bright-weighted", "ssim"),
-    *(reference.PREFIX + kind for kind in reference.REFERENCED),
-)
+CALIBRATED = tuple(kind for kind in SCORES if kind != fusion.FISHER)  # which is calibrated where its parts are
+WITH_DRAWS = tuple(prefix + MAHALANOBIS for prefix in ("", reference.PREFIX))
 
 
 @dataclass(frozen=True)
@@ -34,12 +32,15 @@ class Calibration:
     """What healthy scans say of scores, by score and contrast.
 
     The 99.5th percentile of healthy voxels, thresholds for other rates of false positives among them, and the
-    strengths of whole healthy scans. The field names are those of `ModelCard`.
+    strengths of whole healthy scans; what `fisher` is made of, and who has the thresholds of whom. The field names are
+    those of `ModelCard`.
     """
 
     thresholds: dict[str, dict[str, float]] = field(default_factory=dict)
     tails: dict[str, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
     strengths: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    shares: dict[str, dict[str, float]] = field(default_factory=dict)
+    borrowed: dict[str, str] = field(default_factory=dict)
 
     def add(self, kind: str, contrast: str, scans: Sequence[Scored], config: DetectConfig) -> None:
         """Take in the healthy scans of a contrast under a score."""
@@ -52,6 +53,7 @@ class Calibration:
 
     def lend(self, giver: str, taker: str) -> None:
         """Give the thresholds of one contrast to another, which has no healthy scans, and so no healthy reference."""
+        self.borrowed[taker] = giver
         for kind in (one for one in self.thresholds if not fusion.held_against_health(one)):
             self.thresholds[kind][taker] = self.thresholds[kind][giver]
             self.tails[kind][taker] = self.tails[kind][giver]
@@ -86,71 +88,114 @@ def baselines(prepared: Prepared, contrast: str, config: DetectConfig, x: Array)
 
 
 def calibrate(
-    loaded: Weights, validation: list[Case], cache: Path, config: DetectConfig, kinds: tuple[str, ...]
+    loaded: Weights, validation: list[Case], cache: Path, config: DetectConfig, kinds: Sequence[str] | None = None
 ) -> tuple[Calibration, References]:
-    """The calibration of several scores of a model, from the healthy brain of the validation scans.
+    """The calibration of several scores of a model, or all that it has, from the healthy brain of the validation scans.
 
     With it, where a contrast has two scans, the healthy references of the scores that are held against one; their
     calibration holds each scan against the others. `fisher` is calibrated where all its parts are, each scan by the
     tails of the others; these others were held against a reference that it is part of.
     """
+    if kinds is None:
+        draws = method_of(loaded, config.reconstruction).draws
+        kinds = [kind for kind in CALIBRATED if draws or kind not in WITH_DRAWS]
+    result, references = Calibration(), References()
+    for contrast, cases in _by_contrast(validation):
+        rebuilt = [_rebuilt(loaded, case, cache, config, kinds) for case in cases]
 
-    def maps(prepared: Prepared, x: Array, _: str) -> dict[str, Array]:
-        recon = reconstruct(loaded, x, prepared.mask, config.reconstruction)
-        return raw_scores(loaded, x, recon, prepared.mask, kinds, config)
+        def under(kind: str, scans: Sequence[_Rebuilt] = rebuilt) -> list[Scored]:
+            return [
+                one.scored(
+                    raw_scores(loaded, one.x, one.recon, one.prepared.mask, [kind], config, known=one.known)[kind]
+                )
+                for one in scans
+            ]
 
-    return _calibrated(maps, validation, cache, config)
+        references |= take_in(result, under, kinds, contrast, config)
+    return result, references
+
+
+@dataclass(frozen=True)
+class _Rebuilt:
+    """A validation scan with its reconstruction, and the maps that cost most, so that they are made once."""
+
+    prepared: Prepared
+    x: Array
+    recon: Array
+    known: dict[str, Array]
+    part: NDArray[np.bool_]
+    whole: bool
+
+    def scored(self, values: Array) -> Scored:
+        return Scored(self.prepared, values, self.part, self.whole)
+
+
+def _rebuilt(loaded: Weights, case: Case, cache: Path, config: DetectConfig, kinds: Sequence[str]) -> _Rebuilt:
+    prepared = prepare_cached(case.scan, config.preprocess, cache)
+    x = prepared.scaled(config.preprocess)
+    recon = reconstruct(loaded, x, prepared.mask, config.reconstruction)
+    known = costly_scores(loaded, x, recon, prepared.mask, kinds, config)
+    return _Rebuilt(prepared, x, recon, known, healthy_part(case, prepared), _is_whole(case))
+
+
+def _is_whole(case: Case) -> bool:
+    return case.lesions is None  # a patient is no whole healthy scan
+
+
+def _by_contrast(validation: list[Case]) -> Iterator[tuple[str, list[Case]]]:
+    for contrast in sorted({c.contrast for c in validation}):
+        yield contrast, [c for c in validation if c.contrast == contrast]
 
 
 def calibrate_baseline(validation: list[Case], cache: Path, config: DetectConfig) -> Calibration:
     """The same for the plain baselines, under the names `PLAIN` and `RAW`."""
-
-    def maps(prepared: Prepared, x: Array, contrast: str) -> dict[str, Array]:
-        return baselines(prepared, contrast, config, x)
-
-    return _calibrated(maps, validation, cache, config)[0]
-
-
-def _calibrated(
-    maps: Callable[[Prepared, Array, str], dict[str, Array]], validation: list[Case], cache: Path, config: DetectConfig
-) -> tuple[Calibration, References]:
-    result, references = Calibration(), References()
-    for contrast in sorted({c.contrast for c in validation}):
+    result = Calibration()
+    for contrast, cases in _by_contrast(validation):
         scans: dict[str, list[Scored]] = {}
-        for case in (c for c in validation if c.contrast == contrast):
+        for case in cases:
             prepared = prepare_cached(case.scan, config.preprocess, cache)
-            part, whole = healthy_part(case, prepared), case.lesions is None  # a patient is no whole healthy scan
-            for kind, values in maps(prepared, prepared.scaled(config.preprocess), contrast).items():
-                scans.setdefault(kind, []).append(Scored(prepared, values, part, whole))
-        references |= take_in(result, scans, contrast, config)
-    return result, references
+            part = healthy_part(case, prepared)
+            for kind, values in baselines(prepared, contrast, config, prepared.scaled(config.preprocess)).items():
+                scans.setdefault(kind, []).append(Scored(prepared, values, part, _is_whole(case)))
+        for kind, found in scans.items():
+            result.add(kind, contrast, found, config)
+    return result
 
 
-def take_in(result: Calibration, scans: dict[str, list[Scored]], contrast: str, config: DetectConfig) -> References:
-    """Calibrate the scores of a contrast by healthy scans, whose raw maps `scans` has, and `fisher`, if they have all
-    its parts; returns the references."""
-    scans, references = dict(scans), References()
-    for kind in [one for one in scans if one.startswith(reference.PREFIX)]:
-        raw = scans.pop(kind)
-        if len(raw) > 1:
-            references[kind.removeprefix(reference.PREFIX), contrast] = reference.fit(
-                [(one.values, one.part) for one in raw]
-            )
-            scans[kind] = held_against_others(raw)
-    for kind, found in scans.items():
-        result.add(kind, contrast, found, config)
-    if all(part in scans for part in fusion.PARTS[contrast]):
-        result.add(fusion.FISHER, contrast, joined(scans, contrast), config)
+def take_in(
+    result: Calibration,
+    under: Callable[[str], list[Scored]],
+    kinds: Sequence[str],
+    contrast: str,
+    config: DetectConfig,
+) -> References:
+    """Calibrate scores of a contrast by healthy scans, and `fisher`, if all its parts are among them; `under` gives the
+    raw maps of the scans under a score, one score at a time. Returns the references."""
+    shares = fusion.PARTS[contrast]
+    references, parts = References(), dict[str, list[Scored]]()
+    for kind in kinds:
+        scans = under(kind)
+        if kind.startswith(reference.PREFIX):
+            if len(scans) < 2:
+                continue
+            pairs = [(one.values, one.part) for one in scans]
+            references[kind.removeprefix(reference.PREFIX), contrast] = reference.fit(pairs)
+            scans = held_against_others(scans)
+        result.add(kind, contrast, scans, config)
+        if kind in shares:
+            parts[kind] = scans
+    if len(parts) == len(shares):
+        result.add(fusion.FISHER, contrast, joined(parts, shares), config)
+        result.shares[contrast] = dict(shares)
     return references
 
 
-def joined(scans: dict[str, list[Scored]], contrast: str) -> list[Scored]:
+def joined(scans: Mapping[str, list[Scored]], shares: Mapping[str, float]) -> list[Scored]:
     """The same scans under the score `fisher`, from their maps under its parts and the tails of the other scans."""
-    of_parts = [scans[part] for part in fusion.PARTS[contrast]]
-    tails = [tails_of_the_others([(one.values, one.part) for one in part]) for part in of_parts]
+    tails = {part: tails_of_the_others([(one.values, one.part) for one in scans[part]]) for part in shares}
     result = list[Scored]()
-    for i, one in enumerate(of_parts[0]):
-        parts = [(part[i].values, known[i]) for part, known in zip(of_parts, tails, strict=True)]
+    for i, one in enumerate(scans[next(iter(shares))]):
+        parts = [(scans[part][i].values, tails[part][i], share) for part, share in shares.items()]
         result.append(replace(one, values=fusion.fisher_score(parts, one.prepared.mask)))
     return result
 

@@ -14,11 +14,13 @@ from typing import TypeVar
 
 from uadcli.config import PreprocessConfig
 from uadcli.errors import InputError, UadError
+from uadcli.imaging.volume import stem
 from uadcli.run.contrast import from_name
 from uadcli.run.workers import Died, Workers
 
 SCANS = (".nii", ".nii.gz", ".mgz")
 NOT_A_SCAN = re.compile(r"(?<![a-z])(mask|dseg|label|lesion|seg|anomaly|probseg)(?![a-z])", re.I)
+LESIONS = "label-lesion"  # in the name of a lesion mask in BIDS
 NOT_RAW = {"derivatives", "sourcedata", "code"}
 SIDES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
 T = TypeVar("T")
@@ -43,8 +45,9 @@ def find(root: Path, validation_share: float | None) -> list[Case]:
     """Every scan below a folder, in a fixed order, split by subject; all are `train` with a share of None.
 
     The split is that of `participants.tsv` (column `split`) where there is one, which may also name other parts, such
-    as `test`; else by a digest of the subject's name, so that it does not change from run to run. Raises `InputError`
-    if there is no scan, or the table puts a subject into two parts.
+    as `test`; else by a digest of the subject's name, so that it does not change from run to run. A patient's scan has
+    the lesion mask that lies beside it (`lesions_beside`). Raises `InputError` if there is no scan, the table puts a
+    subject into two parts, or several lesion masks lie beside a scan.
     """
     if not root.is_dir():
         raise InputError("is no folder", path=root, hint="Give a folder or BIDS tree of healthy scans.")
@@ -57,7 +60,26 @@ def find(root: Path, validation_share: float | None) -> list[Case]:
         parts = dict.fromkeys(names, "train")
     else:
         parts = _split(names, root / "participants.tsv", validation_share)
-    return [Case(subjects[p], root.name, parts[subjects[p]], from_name(p) or "", p) for p in files]
+    return [Case(subjects[p], root.name, parts[subjects[p]], from_name(p) or "", p, lesions_beside(p)) for p in files]
+
+
+def lesions_beside(scan: Path) -> Path | None:
+    """The lesion mask of a patient's scan in BIDS: `..._label-lesion_mask.nii.gz` in the scan's folder, whose name says
+    nothing that the scan's does not (`sub-1_label-lesion_mask` is for all contrasts of `sub-1`).
+
+    Raises `InputError` if there are several.
+    """
+    own = set(stem(scan).split("_"))
+    found = []
+    for path in sorted(scan.parent.glob("sub-*_mask.nii*")):
+        words = set(stem(path).split("_")) - {"mask"}
+        label = {word for word in words if word.startswith(LESIONS)}
+        if label and words - label <= own:
+            found.append(path)
+    if len(found) > 1:
+        names = " and ".join(path.name for path in found)
+        raise InputError(f"has several lesion masks: {names}", path=scan, hint="Keep one of them there.")
+    return found[0] if found else None
 
 
 def _is_scan(path: Path) -> bool:

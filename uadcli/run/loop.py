@@ -29,6 +29,11 @@ class Judgement:
     error: float | None = None
     auprc: float | None = None
 
+    def in_words(self) -> str:
+        """For people."""
+        parts = [f"validation {self.error:.4f}"] if self.error is not None else []
+        return ", ".join([*parts, f"AUPRC {self.auprc:.3f}"] if self.auprc is not None else parts) or "not judged"
+
 
 class Interruption:
     """Whether Ctrl-C or SIGTERM came; `received` is the signal's number."""
@@ -76,18 +81,25 @@ def run(
     *,
     name: str,
     sheet: Callable[[], NDArray[np.uint8]] | None = None,
+    to_beat: bool = False,
 ) -> None:
     """Take steps up to `steps`; every `checkpoint_every` of them, and at the end, validate, save and write the log.
 
     `step` returns the loss, or None if it was interrupted before it began; `sheet` draws the same slices each time;
-    `name` is what the page calls the training. After Ctrl-C or SIGTERM the step at hand ends, a checkpoint is written,
+    `name` is what the page calls the training. With `to_beat` the network that it begins with is judged as well, and
+    stays the best if none is better after it. After Ctrl-C or SIGTERM the step at hand ends, a checkpoint is written,
     and the signal takes its course. Ten bad steps in a row end the run with a checkpoint of the network before them.
     Raises `UadError`.
     """
     config, log = trainer.config, Log(folder, name) if trainer.rank == 0 else None
     with interruptible() as stop:
         losses: list[float] = []
-        start, first, judged = time.perf_counter(), trainer.done, Judgement()
+        judged = Judgement()
+        if to_beat and not trainer.done and trainer.best is None:
+            judged = validate()
+            _keep(trainer, judged, folder)
+            reporter.info(f"before the first step: {judged.in_words()}")
+        start, first = time.perf_counter(), trainer.done
         while trainer.done < config.steps and not trainer.somewhere(bool(stop)):
             try:
                 loss = step(stop)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uadcli.config import DetectConfig, TrainingConfig
+from uadcli.config import CONTRASTS, DetectConfig, TrainingConfig
 from uadcli.console import Reporter
-from uadcli.errors import InputError, OutputError
+from uadcli.errors import InputError, OutputError, UsageError
 from uadcli.files import write_bytes, write_text
 from uadcli.imaging.volume import file_sha256
 from uadcli.report import sidecar
 from uadcli.run.dataset import find
-from uadcli.run.run_folder import prepare_usable, read_run, rows_of, usable_cases
+from uadcli.run.run_folder import healthy_of, prepare_usable, read_run, rows_of, usable_cases
 from uadcli.run.training_run import weights_of
 
 if TYPE_CHECKING:
@@ -24,18 +25,21 @@ if TYPE_CHECKING:
 
 GATE_FILE, REFERENCE_FILE = "gate.safetensors", "reference.safetensors"
 ENOUGH = 5  # healthy scans of a contrast for a default that is held against them
+BORROWER = "fusion-absolute"  # of a contrast without healthy scans: both networks, and nothing held against health
 RULE = "99.5th percentile of the scores inside the brain of {} healthy scans ({})"
 
 
-def calibrate(run: Path, healthy: Path, *, workers: int, reporter: Reporter) -> Path:
+def calibrate(
+    run: Path, healthy: Path, *, workers: int, reporter: Reporter, borrow: Mapping[str, str] | None = None
+) -> Path:
     """Thresholds of a trained run from healthy scans that it was not trained on; returns `thresholds.json`.
 
-    Raises `InputError` if a scan was trained on or has lesions by the run's labels, if the run does not cover its
-    contrast, or if nothing usable is left.
+    In `borrow` a contrast of the run without healthy scans, such as T2w made from T1w, has the one whose thresholds it
+    takes. Raises `InputError` if a scan was trained on or has lesions by the run's labels, if the run does not cover
+    its contrast, or if nothing usable is left; `UsageError` for a contrast that cannot borrow so.
     """
     from safetensors.torch import save as to_bytes
 
-    from uadcli.run.calibrate import CALIBRATED
     from uadcli.run.calibrate import calibrate as calibration_of
     from uadcli.run.examples import load_healthy
     from uadcli.run.fit_fusion import precision_by_power, with_best_power
@@ -59,6 +63,7 @@ def calibrate(run: Path, healthy: Path, *, workers: int, reporter: Reporter) -> 
             raise InputError(what, path=case.scan, hint="Calibrate on healthy scans.")
     shapes = shape_files(config.lesion_shapes)  # a wrong folder is better known before the scans are prepared
     usable = prepare_usable(cases, run, config.preprocess, workers, reporter)
+    usable = healthy_of(usable, run, config.preprocess, reporter)
     if not usable:
         raise InputError("holds no usable scan", path=healthy, hint="See the warnings above.")
     loaded = _loaded(run)
@@ -66,6 +71,8 @@ def calibrate(run: Path, healthy: Path, *, workers: int, reporter: Reporter) -> 
         if case.contrast not in loaded.card.contrasts:
             covered = ", ".join(loaded.card.contrasts)
             raise InputError(f"is {case.contrast}, and the run covers {covered}", path=case.scan, hint="Leave it out.")
+    counts = Counter(c.contrast for c in usable.values())
+    _check_borrowed(borrow or {}, loaded.card, counts)
     detect = DetectConfig(preprocess=config.preprocess)
     with reporter.stage("fusion"):
         held_out = load_healthy(list(usable.values()), run / "cache", config.preprocess)
@@ -74,7 +81,7 @@ def calibrate(run: Path, healthy: Path, *, workers: int, reporter: Reporter) -> 
             reporter.warn(f"no scan has room for a synthetic lesion: the fusion keeps {loaded.card.fusion_power}")
         loaded = with_best_power(loaded, precisions)
     with reporter.stage("calibration"):
-        found, references = calibration_of(loaded, list(usable.values()), run / "cache", detect, CALIBRATED)
+        found, references = calibration_of(loaded, list(usable.values()), run / "cache", detect)
     with reporter.stage("gate"):
         if is_supervised(run):  # the reconstruction, and so its gate, is that of the weights
             gates = {c: one for c in loaded.card.contrasts if (one := gate_of(loaded.gate_state, c)) is not None}
@@ -83,7 +90,8 @@ def calibrate(run: Path, healthy: Path, *, workers: int, reporter: Reporter) -> 
             gates = fit_gates(loaded.model, training, list(usable.values()), run / "cache", config.preprocess)
         _write_gates(run / GATE_FILE, gates, reporter)
         write_bytes(run / REFERENCE_FILE, to_bytes(reference.state_of(references)))
-    counts = Counter(c.contrast for c in usable.values())
+    for taker, giver in (borrow or {}).items():
+        found.lend(giver, taker)
     content = {
         **dataclasses.asdict(found),
         "fusion_power": loaded.card.fusion_power,
@@ -117,19 +125,23 @@ def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path
     except FileNotFoundError as error:
         raise InputError("is not calibrated", path=run, hint=f"First: uad calibrate {run} HEALTHY.") from error
     loaded = _loaded(run)
-    thresholds, scans = calibrated["thresholds"], calibrated["scans"]
+    thresholds, scans, borrowed = calibrated["thresholds"], calibrated["scans"], calibrated.get("borrowed", {})
     rule = RULE.format(sum(scans.values()), ", ".join(f"{n} {c}" for c, n in scans.items()))
+    rule += "".join(f"; {taker} has no healthy scans and takes those of {giver}" for taker, giver in borrowed.items())
     card = dataclasses.replace(
         loaded.card,
         name=name,
-        contrasts=tuple(scans),
-        scores={c: default_score(loaded.card, c, n, thresholds) for c, n in scans.items()},
+        contrasts=tuple(c for c in CONTRASTS if c in {*scans, *borrowed}),
+        scores={c: default_score(loaded.card, c, n, thresholds) for c, n in scans.items()}
+        | dict.fromkeys(borrowed, BORROWER),
         thresholds=thresholds,
         threshold_rule=rule,
         strengths=calibrated["strengths"],
         tails=calibrated.get("tails", {}),  # of a run that was calibrated before there were rates
         fusion_power=calibrated.get("fusion_power", loaded.card.fusion_power),  # or before it was fitted
         reference_erosion=calibrated.get("reference_erosion", 3),  # or before it was another
+        shares=calibrated.get("shares", {}),
+        borrowed=borrowed,
     )
     out.mkdir(parents=True, exist_ok=True)
     beside = (_read_state(run / part) for part in (GATE_FILE, REFERENCE_FILE))
@@ -138,6 +150,17 @@ def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path
     write_text(out / f"{name}.md", _card_text(card, digest, config))
     reporter.info(f"sha256 {digest}")
     return file
+
+
+def _check_borrowed(borrow: Mapping[str, str], card: ModelCard, counts: Mapping[str, int]) -> None:
+    """Raises `UsageError` if a contrast cannot take the thresholds of another."""
+    for taker, giver in borrow.items():
+        if taker not in card.contrasts:
+            raise UsageError(f"the run does not cover {taker}", hint=f"It covers {', '.join(card.contrasts)}.")
+        if taker in counts:
+            raise UsageError(f"{taker} has healthy scans of its own", hint="Leave --borrow out for it.")
+        if giver not in counts:
+            raise UsageError(f"there is no healthy {giver} scan to take thresholds from", hint="See --borrow.")
 
 
 def default_score(card: ModelCard, contrast: str, scans: int, thresholds: dict[str, dict[str, float]]) -> str:

@@ -19,8 +19,10 @@ from uadcli.config import CONTRASTS, PreprocessConfig, TrainingConfig, read_toml
 from uadcli.console import Reporter
 from uadcli.errors import InputError, OutputError, UsageError
 from uadcli.files import write_text
-from uadcli.imaging.volume import file_sha256
+from uadcli.imaging.slices import GRID_AFFINE
+from uadcli.imaging.volume import file_sha256, read_labels, read_scan
 from uadcli.run.dataset import Case, prepare_all
+from uadcli.run.healthy import LESION_MARGIN_SLICES, healthy_slices
 from uadcli.run.prepare import prepare_cached
 
 STAGES = ("pretrain", "train", "siamese")
@@ -29,7 +31,7 @@ FREE = {
     *("max_steps", "train.epochs", "lesion_shapes", "label_maps"),
     *(f"{stage}.{name}" for stage in STAGES for name in ("steps", "learning_rate")),
 }
-COLUMNS = ("subject", "part", "contrast", "scan", "sha256", "fault")
+COLUMNS = ("subject", "part", "contrast", "scan", "sha256", "fault", "lesions")
 
 
 def refuse_begun(run: Path) -> None:
@@ -92,6 +94,27 @@ def prepare_usable(
     return usable
 
 
+def healthy_of(usable: dict[Path, Case], run: Path, config: PreprocessConfig, reporter: Reporter) -> dict[Path, Case]:
+    """The cases of `prepare_usable` that have slices to learn health from; of patients these are the slices without
+    lesion, with a margin. One whose mask is on another grid than its scan, or leaves no slice, is reported."""
+    kept = {}
+    for path, case in usable.items():
+        try:
+            if case.lesions is not None:
+                read_labels(case.lesions, read_scan(case.scan), "the lesion mask", allow_empty=True)
+        except InputError as error:
+            reporter.warn(f"{path}: left out: {error.what}")
+            continue
+        if not len(healthy_slices(case, prepare_cached(path, config, run / "cache"))):
+            reporter.warn(f"{path}: left out: no slice of it is healthy")
+            continue
+        kept[path] = case
+    if patients := sum(case.lesions is not None for case in kept.values()):
+        margin = f"{LESION_MARGIN_SLICES * GRID_AFFINE[2, 2]:g} mm"
+        reporter.info(f"{patients} scans have a lesion mask: their slices {margin} from any lesion count as healthy")
+    return kept
+
+
 def write_rows(
     path: Path, cases: list[Case], usable: dict[Path, Case], more: Mapping[Path, Mapping[str, object]] | None = None
 ) -> None:
@@ -106,7 +129,8 @@ def write_rows(
             fault = "" if good else "could not be prepared"
             contrast = good.contrast if good else case.contrast
             digest = file_sha256(case.scan)
-            cells = (case.subject, case.part, contrast, case.scan.resolve(), digest, fault)
+            lesions = case.lesions.resolve() if case.lesions else ""
+            cells = (case.subject, case.part, contrast, case.scan.resolve(), digest, fault, lesions)
             writer.writerow({**dict(zip(COLUMNS, cells, strict=True)), **more.get(case.scan, {})})
 
 
@@ -120,7 +144,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def usable_cases(run: Path) -> list[Case]:
-    """The cases of a run that could be prepared, with the user's lesion masks if it was taught on such."""
+    """The cases of a run that could be prepared, with the lesion masks of patients."""
     rows = [row for row in rows_of(run / "data.tsv") if not row["fault"]]
     return [Case(r["subject"], "", r["part"], r["contrast"], Path(r["scan"]), _path(r.get("lesions"))) for r in rows]
 

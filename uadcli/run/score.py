@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from uadcli.scoring.reference import Reference
 
 Mask = NDArray[np.bool_]
-SIAMESE = "siamese"
+SIAMESE, MAHALANOBIS = "siamese", "mahalanobis"
 DRAWS, DRAW_LEVEL = 10, 500  # of the Mahalanobis score
 
 
@@ -168,7 +168,9 @@ def scores(
     for kind in (one for one in wanted if one.startswith(reference.PREFIX)):
         found[kind] = reference.z_score(found[kind], reference_of(loaded, kind, contrast, config), mask)
     if fusion.FISHER in kinds:
-        found[fusion.FISHER] = fusion.fisher_score([(found[kind], tail) for kind, tail in tails.items()], mask)
+        shares = shares_of(loaded.card, contrast)
+        parts = [(found[kind], tail, shares[kind]) for kind, tail in tails.items()]
+        found[fusion.FISHER] = fusion.fisher_score(parts, mask)
     return {kind: found[kind] for kind in kinds}
 
 
@@ -180,20 +182,41 @@ def raw_scores(
     kinds: Sequence[str],
     config: DetectConfig,
     device: str = "cpu",
+    known: Mapping[str, Array] | None = None,
 ) -> dict[str, Array]:
     """The maps of several scores as they are without the healthy scans of the weights: of `z-absolute` the residual
-    that is held against its reference, with the erosion that this was made with. Raises `UsageError` for an unknown
-    kind, and for `fisher`, which is made of such scores."""
-    plain = {kind: kind.removeprefix(reference.PREFIX) for kind in kinds}
-    learned = None
-    if any(kind == SIAMESE or kind in fusion.RESIDUALS for kind in plain.values()):
-        learned = learned_score(loaded, x, recon, mask, config, device)
+    that is held against its reference, with the erosion that this was made with. `known` has `costly_scores` that are
+    there already. Raises `UsageError` for an unknown kind, and for `fisher`, which is made of such scores."""
+    costly = costly_scores(loaded, x, recon, mask, kinds, config, device) if known is None else known
     eroded = dataclasses.replace(config.scoring, erosion=loaded.card.reference_erosion)
     behind = dataclasses.replace(config, scoring=eroded)
     return {
-        kind: _score(loaded, x, recon, mask, name, config if kind == name else behind, device, learned)
-        for kind, name in plain.items()
+        kind: _score(loaded, x, recon, mask, name, config if kind == name else behind, costly)
+        for kind, name in ((kind, kind.removeprefix(reference.PREFIX)) for kind in kinds)
     }
+
+
+def costly_scores(
+    loaded: Weights,
+    x: Array,
+    recon: Array,
+    mask: Mask,
+    kinds: Sequence[str],
+    config: DetectConfig,
+    device: str = "cpu",
+) -> dict[str, Array]:
+    """Of the scores behind `kinds` those that ask a network, each once: `siamese` and `mahalanobis`, raw."""
+    plain, found = {kind.removeprefix(reference.PREFIX) for kind in kinds}, dict[str, Array]()
+    if plain & {SIAMESE, *fusion.RESIDUALS}:
+        found[SIAMESE] = learned_score(loaded, x, recon, mask, config, device)
+    if MAHALANOBIS in plain:
+        found[MAHALANOBIS] = mahalanobis_score(x, draws(loaded, x, mask, config.reconstruction, device), mask)
+    return found
+
+
+def shares_of(card: ModelCard, contrast: str) -> Mapping[str, float]:
+    """What `fisher` is made of in a contrast, and the share of each."""
+    return card.shares.get(contrast) or fusion.FIRST.get(contrast, {})
 
 
 def tails_behind(card: ModelCard, kind: str, contrast: str) -> dict[str, Tail]:
@@ -203,7 +226,7 @@ def tails_behind(card: ModelCard, kind: str, contrast: str) -> dict[str, Tail]:
     """
     if kind != fusion.FISHER:
         return {}
-    known = {part: card.tails.get(part, {}).get(contrast) for part in fusion.PARTS.get(contrast, ())}
+    known = {part: card.tails.get(part, {}).get(contrast) for part in shares_of(card, contrast)}
     tails: dict[str, Tail] = {part: tail for part, tail in known.items() if tail}
     if not known or len(tails) < len(known):
         raise UsageError(
@@ -246,17 +269,16 @@ def _score(
     mask: Mask,
     kind: str,
     config: DetectConfig,
-    device: str,
-    learned: Array | None,
+    costly: Mapping[str, Array],
 ) -> Array:
-    if kind == SIAMESE and learned is not None:
-        return learned
-    if kind in fusion.RESIDUALS and learned is not None:
-        return fusion.fused_score(x, recon, learned, mask, kind, loaded.card.fusion_power)
+    if kind in costly:
+        return costly[kind]
+    if kind in fusion.RESIDUALS:
+        return fusion.fused_score(x, recon, costly[SIAMESE], mask, kind, loaded.card.fusion_power)
     if kind == "ssim":
         return postprocess(ssim_score(x, recon, mask), mask, config.scoring)
-    if kind == "mahalanobis":
-        return mahalanobis_score(x, draws(loaded, x, mask, config.reconstruction, device), mask)
+    if kind == "intensity":
+        return np.where(mask, x, 0).astype(np.float32)
     if kind not in SCORES:
         raise UsageError(f"there is no score {kind!r}", hint=f"The scores are {', '.join(SCORES)}.")
     return anomaly_score(x, recon, mask, kind, config.scoring)

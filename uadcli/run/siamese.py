@@ -119,8 +119,10 @@ def fit(
     folder: Path,
     reporter: Reporter,
     judged_on: Sequence[Example] = (),
+    to_beat: bool = False,
 ) -> None:
-    """Train up to `steps` with checkpoints, a log and the pool of examples in the run's folder; see `loop.run`.
+    """Train up to `steps` with checkpoints, a log and the pool of examples in the run's folder; see `loop.run`, also
+    for `to_beat`.
 
     The checkpoint that found the lesions of `judged_on` best, which are made of scans that take no part in the
     training, is kept beside the last one; without lesions there the last one is all there is.
@@ -134,5 +136,8 @@ def fit(
             return None
         return trainer.step(examples, np.random.default_rng([config.seed, trainer.done]))
 
-    loop.run(trainer, step, lambda: loop.Judgement(auprc=trainer.auprc(judged_on)), folder, reporter, name="score")
+    def judge() -> loop.Judgement:
+        return loop.Judgement(auprc=trainer.auprc(judged_on))
+
+    loop.run(trainer, step, judge, folder, reporter, name="score", to_beat=to_beat)
     shutil.rmtree(pool.folder)

@@ -202,7 +202,7 @@ def _judged_on(held_out: Sequence[LabelledScan], maker: ExampleMaker, reporter: 
 
 def is_supervised(run: Path) -> bool:
     """Whether a run trains the score network on labelled cases. Raises `InputError` if it has no `data.tsv`."""
-    return any("lesions" in row for row in rows_of(run / "data.tsv"))
+    return any("lesion_voxels" in row for row in rows_of(run / "data.tsv"))
 
 
 def weights_of(run: Path, scorer: SiameseTrainer) -> Weights:

@@ -28,9 +28,13 @@ BEST_DICE = "best-dice"
 
 @dataclass(frozen=True)
 class ThresholdRule:
-    """`calibrated` (the 99.5th percentile of healthy voxels), `rate` (another share of them), `conformal` (a share of
-    healthy scans), a `value`, or `auto`: conformal where the weights know enough whole healthy scans, else by rate, of
-    weights older than rates calibrated. `best-dice` takes lesion labels, for comparison with papers that do."""
+    """A rule for the threshold, with its number.
+
+    `calibrated` (the 99.5th percentile of healthy voxels), `rate` (another share of them), `conformal` (a share of
+    healthy scans), a `value`, or `auto`: conformal where the weights know enough whole healthy scans, else by rate;
+    calibrated of weights older than rates, and in a contrast that has the thresholds of another. `best-dice` takes
+    lesion labels, for comparison with papers that do.
+    """
 
     kind: Literal["auto", "calibrated", "rate", "conformal", "best-dice", "value"]
     number: float = 0.0
@@ -122,6 +126,13 @@ def resolve(text: str, card: ModelCard, kind: str, contrast: str) -> Threshold:
         return Threshold(rule.number, "given by the user")
     if rule.kind == "auto":
         rule = _automatic(card, kind, contrast)
+    found = _by_health(rule, card, kind, contrast)
+    if giver := card.borrowed.get(contrast):
+        return Threshold(found.value, f"{found.rule}; of healthy {giver} scans, for want of healthy {contrast} ones")
+    return found
+
+
+def _by_health(rule: ThresholdRule, card: ModelCard, kind: str, contrast: str) -> Threshold:
     if rule.kind == "conformal":
         return _conformal(rule.number, card, kind, contrast)
     if rule.kind == "rate":
@@ -137,6 +148,8 @@ def resolve(text: str, card: ModelCard, kind: str, contrast: str) -> Threshold:
 
 
 def _automatic(card: ModelCard, kind: str, contrast: str) -> ThresholdRule:
+    if contrast in card.borrowed:  # another contrast's: no rate can be promised, and the milder rule misses less
+        return ThresholdRule("calibrated")
     if len(card.strengths.get(kind, {}).get(contrast, ())) + 1 >= 1 / SHARE:
         return ThresholdRule("conformal", SHARE)
     return ThresholdRule("rate", RATE) if card.tails.get(kind, {}).get(contrast) else ThresholdRule("calibrated")

@@ -149,8 +149,9 @@ def fit(
     folder: Path,
     reporter: Reporter,
     lesions: LesionSet | None = None,
+    to_beat: bool = False,
 ) -> None:
-    """Train up to `steps` with checkpoints and a log in the run's folder; see `loop.run`.
+    """Train up to `steps` with checkpoints and a log in the run's folder; see `loop.run`, also for `to_beat`.
 
     With `lesions`, the checkpoint that found them best is kept beside the last one.
     """
@@ -163,6 +164,7 @@ def fit(
         reporter,
         name="reconstruction",
         sheet=lambda: trainer.sheet(validation),
+        to_beat=to_beat,
     )
 
 
@@ -197,4 +199,4 @@ def work(fabric: Fabric, job: Job, reporter: Reporter | None = None) -> None:
             body = pretrain(job.model.encoder, job.pretrain, job.data, job.validation, where, reporter, fabric)
             trainer.start_encoder(body)
         trainer.place(fabric)
-    fit(trainer, job.data, job.validation, job.folder, reporter, job.lesions)
+    fit(trainer, job.data, job.validation, job.folder, reporter, job.lesions, job.start is not None)

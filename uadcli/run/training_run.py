@@ -18,7 +18,7 @@ from uadcli.files import write_bytes, write_text
 from uadcli.imaging.volume import file_sha256
 from uadcli.run.dataset import Case, find
 from uadcli.run.prepare import smoothed_as
-from uadcli.run.run_folder import prepare_usable, read_run, refuse_begun, usable_cases, write_rows
+from uadcli.run.run_folder import healthy_of, prepare_usable, read_run, refuse_begun, usable_cases, write_rows
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -66,6 +66,7 @@ def train(
         config = _sizes_of(base, config, reporter)
     out.mkdir(parents=True, exist_ok=True)
     usable = prepare_usable(cases, out, config.preprocess, workers, reporter)
+    usable = healthy_of(usable, out, config.preprocess, reporter)
     write_rows(out / "data.tsv", cases, usable)
     config = dataclasses.replace(config, contrasts=_contrasts(config, list(usable.values())))
     _parts(out, config)
@@ -196,7 +197,8 @@ def _score(
         maker = ExampleMaker(training, labels, model, settings.seed, device, contrasts)
         judge = ExampleMaker(held_out, [], model, settings.seed + 1, device, contrasts)
         judged_on = [judge.draw(number) for number in range(min(siamese.HELD_OUT, settings.pool))]
-        siamese.fit(scorer, maker, out / "siamese", reporter, judged_on)
+        known = start is not None and start.card.siamese is not None
+        siamese.fit(scorer, maker, out / "siamese", reporter, judged_on, to_beat=known)
 
 
 def _look_at(trainer: Trainer, scorer: SiameseTrainer, folder: Path, reporter: Reporter) -> None:
@@ -252,8 +254,12 @@ def weights_of(run: Path, trainer: Trainer, scorer: SiameseTrainer) -> Weights:
     method = trainer.method
     config = read_run(run)
     seen = {*config.contrasts, *(["T1w"] if {"T2w", "FLAIR"} & {*config.contrasts} else [])}  # these are made from T1w
-    counts = Counter(c.contrast for c in usable_cases(run) if c.part == "train" and c.contrast in seen)
-    own = ", ".join(f"{n} {contrast} scans of the user" for contrast, n in sorted(counts.items()))
+    training = [c for c in usable_cases(run) if c.part == "train" and c.contrast in seen]
+    counts = Counter((c.contrast, c.lesions is not None) for c in training)
+    own = ", ".join(
+        f"{n} {contrast} scans of the user{', patients by their slices without lesion' if ill else ''}"
+        for (contrast, ill), n in sorted(counts.items())
+    )
     before = weights.read_card(run / START) if (run / START).exists() else None
     card = ModelCard(
         name=run.name,
@@ -262,7 +268,7 @@ def weights_of(run: Path, trainer: Trainer, scorer: SiameseTrainer) -> Weights:
         scores=dict.fromkeys(config.contrasts, "siamese"),
         thresholds={},
         threshold_rule="",
-        levels=method.levels,
+        levels=before.levels if before else method.levels,
         along_slices=ALONG,
         fusion_power=POWER,
         reference_erosion=EROSION,

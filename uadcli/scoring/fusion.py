@@ -21,9 +21,15 @@ LIGHT = ScoringConfig(erosion=1, median=3)
 POWER = 0.2  # of the learned score, where `run/fit_fusion.py` has not fitted one to the weights
 FLOOR = 1e-6
 FISHER = "fisher"
-# What `FISHER` joins in each contrast: in FLAIR and T2w a lesion is bright.
-BRIGHT = ("siamese", "z-bright-weighted")
-PARTS = {"T1w": ("siamese", "z-absolute"), "FLAIR": BRIGHT, "T2w": BRIGHT}
+# What `FISHER` joins in each contrast, by shares: in FLAIR and T2w a lesion is bright. Weights older than shares have
+# the `FIRST` ones.
+FIRST = {
+    "T1w": {"siamese": 0.5, "z-absolute": 0.5},
+    "FLAIR": {"siamese": 0.5, "z-bright-weighted": 0.5},
+    "T2w": {"siamese": 0.5, "z-bright-weighted": 0.5},
+}
+# FLAIR: the scan's own brightness as well, voxel by voxel, since the smoothing of the others takes small lesions away.
+PARTS = FIRST | {"FLAIR": {"siamese": 0.4, "z-bright-weighted": 0.3, "intensity": 0.3}}
 
 
 def fused_score(x: Array, x0_hat: Array, probability: Array, mask: Mask, kind: str, power: float = POWER) -> Array:
@@ -51,13 +57,15 @@ def held_against_health(kind: str) -> bool:
     return kind == FISHER or kind.startswith(PREFIX)
 
 
-def fisher_score(parts: Sequence[tuple[Array, Tail]], mask: Mask) -> Array:
-    """The mean rarity of several scores (X, Y, Z), each with its healthy tail, inside the mask (`calibration.rarity`).
+def fisher_score(parts: Sequence[tuple[Array, Tail, float]], mask: Mask) -> Array:
+    """The mean rarity (`calibration.rarity`) of several scores (X, Y, Z), each with its healthy tail and its share of
+    the mean, inside the mask.
 
     2.5 means that healthy voxels are as suspicious once in 10^2.5, in the geometric mean of the scores: a voxel that is
     rare in one counts, and one that is rare in both counts more. Up to a factor it is Fisher's statistic for combining
     p-values, here those of the voxel among healthy ones (Fisher 1932, Statistical Methods for Research Workers, 21.1);
-    as the scores are not independent, its threshold is calibrated like that of any other score.
+    as the scores are not independent, its threshold is calibrated like that of any other score. Unequal shares are
+    weighted evidence (Good 1955, J. R. Stat. Soc. B 17).
     """
-    mean = sum(rarity(values, tail) for values, tail in parts) / np.float32(len(parts))
+    mean = sum(np.float32(share) * rarity(values, tail) for values, tail, share in parts)
     return np.where(mask, mean, 0).astype(np.float32)

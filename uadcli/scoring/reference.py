@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uadcli.config import SCORES
+from uadcli.config import PLAIN_SCORES, Z
 from uadcli.errors import InputError
 from uadcli.scoring import blocks
 
@@ -22,8 +22,7 @@ Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Coarse = NDArray[np.float64]
 
-PREFIX = "z-"  # of the name of a score that is held against its reference
-REFERENCED = tuple(kind.removeprefix(PREFIX) for kind in SCORES if kind.startswith(PREFIX))  # what gets one
+PREFIX, REFERENCED = Z, PLAIN_SCORES  # of the name of a score that is held against its reference; what gets one
 # Erosion of the brain mask for a residual that is held against health, where other residuals take 3: the reference
 # knows the rim of the brain, which a wider erosion would take away from the cortex.
 EROSION = 1
