@@ -5,6 +5,7 @@ DATA ?= ../shared/data
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
+ONLY ?= fisher,siamese,absolute,fusion-absolute
 EXAMPLE := packaging/example/sub-FG6692_FLAIR.nii.gz
 # Tests that need the development data run where that folder exists and say that they are skipped elsewhere.
 export UAD_DATA := $(if $(wildcard $(DATA)/ixi_t1),$(abspath $(DATA)),)
@@ -50,14 +51,14 @@ build: $(READY)  ## wheel and source archive in dist/
 bench: $(READY)  ## seconds per stage, peak memory, and the network's share of the matrix-multiply rate
 	$(BIN)/python packaging/scripts/bench.py $(DATA)
 
-eval-dev: $(READY)  ## the development cases beside the plain baseline
-	$(BIN)/python packaging/scripts/eval_dev.py $(DATA)
+eval-dev: $(READY)  ## the development cases beside the plain baseline; ONLY= for every score
+	$(BIN)/python packaging/scripts/eval_dev.py $(DATA) --only "$(ONLY)"
 
 table: $(READY)  ## methods x scores on the development cases in an hour; STEPS=1000 CASES=20 for longer and of more
 	$(BIN)/python packaging/scripts/table.py $(DATA) --steps $(or $(STEPS),200) --cases $(or $(CASES),3)
 
-train-default: $(READY)  ## train the model that comes along; goes on from runs/default/last.pt
-	$(BIN)/python packaging/scripts/train_default.py $(DATA)
+train-default: $(READY)  ## train those that come along further, in runs/default; the same command again goes on
+	$(BIN)/python packaging/scripts/train_default.py $(DATA) --names next-flair next-t1w
 
 clean:  ## remove what the targets made, but neither caches of scans nor runs
 	rm -rf $(VENV) dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

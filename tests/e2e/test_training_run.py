@@ -97,6 +97,10 @@ def test_from_a_folder_of_scans_to_a_map(tmp_path: Path, capsys: pytest.CaptureF
     assert lab.card.scores == {"T1w": "siamese", "T2w": "fusion-absolute"}
     assert lab.card.thresholds["absolute"]["T2w"] == lab.card.thresholds["absolute"]["T1w"]
     assert "T2w" not in lab.card.thresholds["fisher"]
+    assert lab.card.shares == kept["shares"]
+    assert sum(lab.card.shares["T1w"].values()) == pytest.approx(1)
+    best = max(kept["precision_by_shares"]["T1w"].values())
+    assert kept["precision_by_shares"]["T1w"][" ".join(map(str, lab.card.shares["T1w"].values()))] >= 0.98 * best
     assert "T2w has no healthy scans and takes those of T1w" in lab.card.threshold_rule
     assert {name.rpartition(".")[0] for name in lab.reference_state} == {f"{score}.T1w" for score in PLAIN_SCORES}
     assert sorted(lab.reference_state)[0] == "absolute.T1w.deviation"

@@ -14,6 +14,7 @@ from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.run import calibrate
 from uadcli.run.calibrate import CALIBRATED, Calibration
 from uadcli.run.dataset import Case
+from uadcli.run.fit_fusion import Part
 from uadcli.scoring import reference
 from uadcli.scoring.calibration import healthy_quantile, healthy_tail, strength
 from uadcli.scoring.fusion import FISHER, PARTS, fisher_score
@@ -64,6 +65,40 @@ def test_fisher_joins_its_parts_each_scan_by_reference_and_tails_of_the_others(
     assert found.thresholds[FISHER]["T1w"] == pytest.approx(healthy_quantile([(one, MASK) for one in fused]))
     assert found.strengths[FISHER]["T1w"] == [strength(one, SMALLEST, GRID_AFFINE) for one in fused]
     assert {kind for kind, _ in references} == set(reference.REFERENCED)
+
+
+def test_the_shares_of_fisher_are_fitted_where_lesions_are_pasted(
+    maps: list[dict[str, np.ndarray]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def by_shares(_: Any, scans: Any, parts: dict[str, Part], __: Any) -> dict[tuple[float, ...], float]:
+        asked.append((scans, parts))
+        return {(0.5, 0.5): 0.1, (0.2, 0.8): 0.4, (0.3, 0.7): 0.399}
+
+    monkeypatch.setattr(calibrate.fit_fusion, "precision_by_shares", by_shares)
+    cases = [Case(str(i), "lab", "val", "T1w", Path(f"{i}.nii")) for i in range(SCANS)]
+    pasted: Any = {"T1w": ["scans"]}
+    found, _ = calibrate.calibrate(SimpleNamespace(), cases, Path(), DetectConfig(), CALIBRATED, pasted)  # type: ignore[arg-type]
+    assert found.shares == {"T1w": {"siamese": 0.3, "z-absolute": 0.7}}  # as good as the best, and more even
+    assert found.precision_by_shares["T1w"]["0.2 0.8"] == 0.4
+    ((scans, parts),) = asked
+    assert scans == ["scans"]
+    raw = [(one["z-absolute"], MASK) for one in maps]
+    own = reference.of_the_others(raw)
+    assert parts["siamese"].references is None
+    assert all(np.array_equal(a.mean, b.mean) for a, b in zip(parts["z-absolute"].references, own, strict=True))
+    assert parts["siamese"].tails[2] == healthy_tail([(one["siamese"], MASK) for one in maps[:2] + maps[3:]])
+    equal, _ = calibrated_again(maps, monkeypatch)
+    assert found.thresholds[FISHER]["T1w"] != equal.thresholds[FISHER]["T1w"]
+
+
+def calibrated_again(maps: list[dict[str, np.ndarray]], monkeypatch: pytest.MonkeyPatch) -> tuple[Calibration, Any]:
+    """The same scans once more, without lesions in them."""
+    numbers = iter(range(SCANS))
+    monkeypatch.setattr(calibrate, "costly_scores", lambda *_: {"number": next(numbers)})
+    monkeypatch.setattr(calibrate.fit_fusion, "precision_by_shares", lambda *_: {})
+    return calibrated("T1w")
 
 
 def test_a_contrast_without_healthy_scans_is_lent_nothing_that_is_held_against_them(

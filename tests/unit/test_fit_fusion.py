@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,20 @@ from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
 from uadcli.reconstruction.weights import ModelCard
 from uadcli.run import fit_fusion, lesion_set
 from uadcli.run.examples import Healthy
-from uadcli.run.fit_fusion import POWERS, precision_by_power, with_best_power
+from uadcli.run.fit_fusion import (
+    POWERS,
+    Part,
+    PastedScan,
+    best_shares,
+    paste_all,
+    precision_by_power,
+    precision_by_shares,
+    with_best_power,
+)
+from uadcli.scoring import reference
+from uadcli.scoring.calibration import healthy_tail, rarity, tails_of_the_others
+
+SHAPE = (16, 16, 12)
 
 
 @pytest.fixture
@@ -61,10 +75,14 @@ def loaded() -> Any:
     return dataclasses.make_dataclass("Loaded", [("card", ModelCard)], frozen=True)(card)
 
 
+def by_power(healthy: list[Healthy], shapes: Sequence[Path] = ()) -> dict[float, float]:
+    return precision_by_power(paste_all(loaded(), healthy, DetectConfig(), shapes))
+
+
 @pytest.mark.parametrize("learned", ["right", "blind", "wrong"])
 def test_a_score_weighs_what_it_is_worth(learned: str, healthy: list[Healthy], world: SimpleNamespace) -> None:
     world.learned = learned
-    found = precision_by_power(loaded(), healthy, DetectConfig())
+    found = by_power(healthy)
     assert tuple(found) == POWERS
     assert world.asked == 4  # two lesions for each scan, reconstructed once for all powers
     power = with_best_power(loaded(), found).card.fusion_power
@@ -81,7 +99,7 @@ def test_a_score_weighs_what_it_is_worth(learned: str, healthy: list[Healthy], w
 
 def test_without_room_for_a_lesion_the_power_stays(healthy: list[Healthy], world: SimpleNamespace) -> None:
     none = [dataclasses.replace(one, usable=np.array([0])) for one in healthy]
-    assert precision_by_power(loaded(), none, DetectConfig()) == {}
+    assert by_power(none) == {}
     assert world.asked == 0
     assert with_best_power(loaded(), {}).card.fusion_power == 0.3
 
@@ -94,16 +112,63 @@ def test_what_the_lesion_could_not_reach_does_not_count(healthy: list[Healthy], 
     assert not (pasted.truth & ~pasted.allowed).any()
     assert not pasted.allowed[:, :, :20].any()
     assert not pasted.allowed[:, :, 60:].any()
-    plain = precision_by_power(loaded(), healthy, DetectConfig())
+    plain = by_power(healthy)
     world.outside = True  # where no lesion could lie, the learned score is sure of one
-    assert precision_by_power(loaded(), healthy, DetectConfig()) == plain
+    assert by_power(healthy) == plain
 
 
 def test_given_shapes_are_where_the_lesions_lie(healthy: list[Healthy], world: SimpleNamespace, tmp_path: Path) -> None:
     ball = np.zeros(GRID_SHAPE, dtype=np.uint8)
     ball[40:52, 44:56, 34:46] = 1
     nib.Nifti1Image(ball, GRID_AFFINE).to_filename(tmp_path / "one.nii.gz")
-    found = precision_by_power(loaded(), healthy, DetectConfig(), [tmp_path / "one.nii.gz"])
+    found = by_power(healthy, [tmp_path / "one.nii.gz"])
     assert tuple(found) == POWERS
     assert world.truth.any()
     assert not (world.truth & (ball == 0)).any()
+
+
+def pasted(number: int, useful: str, rng: np.random.Generator) -> PastedScan:
+    """A scan of noise with a lesion that one of two scores shows, or both."""
+    x, learned = (rng.gamma(2, 0.05, SHAPE).astype(np.float32) for _ in range(2))
+    mask, truth = np.ones(SHAPE, dtype=bool), np.zeros(SHAPE, dtype=bool)
+    truth[4:8, 4:8, 4:8] = True
+    x[truth] += 0.4 * (useful in ("intensity", "both"))
+    learned[truth] += 0.4 * (useful in ("siamese", "both"))
+    return PastedScan(number, x, x, learned, mask, truth, mask)
+
+
+@pytest.mark.parametrize(
+    ("useful", "low", "high"), [("siamese", 0.6, 1.0), ("intensity", 0.0, 0.4), ("both", 0.5, 0.5)]
+)
+def test_a_part_has_the_share_that_it_is_worth(useful: str, low: float, high: float) -> None:
+    rng = np.random.default_rng(5)
+    health = [[(rng.gamma(2, 0.05, SHAPE).astype(np.float32), np.ones(SHAPE, dtype=bool)) for _ in "abc"] for _ in "ab"]
+    parts = {kind: Part(tails_of_the_others(of)) for kind, of in zip(("siamese", "intensity"), health, strict=True)}
+    scans = [pasted(number, useful, rng) for number in (0, 2)]
+    weights = dataclasses.make_dataclass("Loaded", [("card", ModelCard)], frozen=True)(loaded().card)
+    found = precision_by_shares(weights, scans, parts, DetectConfig())
+    assert len(found) == 11
+    assert all(sum(shares) == pytest.approx(1) for shares in found)
+    best = best_shares(found)
+    assert best is not None
+    assert low <= best[0] <= high
+    assert found[best] >= 0.98 * max(found.values())
+    one = scans[1]
+    rare = [part.rarity(2, values, one.mask) for part, values in zip(parts.values(), (one.learned, one.x), strict=True)]
+    alone = precision_by_shares(weights, [one], parts, DetectConfig())
+    assert alone[0.3, 0.7] == pytest.approx(one.precision(0.3 * rare[0] + 0.7 * rare[1]), abs=1e-3)
+
+
+def test_a_scan_with_a_lesion_is_not_held_against_itself() -> None:
+    rng, mask = np.random.default_rng(6), np.ones(SHAPE, dtype=bool)
+    maps = [(scale * rng.gamma(2, 0.05, SHAPE).astype(np.float32), mask) for scale in (1, 1, 9)]
+    part = Part(tails_of_the_others(maps), reference.of_the_others(maps))
+    loud = maps[2][0]
+    expected = rarity(reference.z_score(loud, reference.fit(maps[:2]), mask), healthy_tail(maps[:2]))
+    np.testing.assert_allclose(part.rarity(2, loud, mask), expected, atol=1e-4)
+    assert part.rarity(2, loud, mask).mean() > part.rarity(0, loud, mask).mean()
+
+
+def test_without_a_pasted_lesion_there_is_nothing_to_fit() -> None:
+    assert precision_by_shares(loaded(), [], {"siamese": Part([])}, DetectConfig()) == {}
+    assert best_shares({}) is None

@@ -12,17 +12,20 @@ from numpy.typing import NDArray
 from uadcli.config import SCORES, DetectConfig
 from uadcli.imaging.geometry import Array
 from uadcli.reconstruction.weights import Weights
+from uadcli.run import fit_fusion
 from uadcli.run.dataset import Case
+from uadcli.run.fit_fusion import Part, PastedScan
 from uadcli.run.healthy import healthy_part
 from uadcli.run.prepare import Prepared, prepare_cached
 from uadcli.run.score import MAHALANOBIS, costly_scores, method_of, raw_scores, reconstruct, strength_of
 from uadcli.scoring import fusion, reference
-from uadcli.scoring.calibration import healthy_quantile, healthy_tail, tails_of_the_others
+from uadcli.scoring.calibration import Tail, healthy_quantile, healthy_tail, tails_of_the_others
 from uadcli.scoring.reference import Reference
 from uadcli.scoring.residual import postprocess
 
 PLAIN, RAW = "plain", "plain, raw"
 References = dict[tuple[str, str], Reference]  # by score and contrast
+Found = dict[fit_fusion.Shares, float]  # the AUPRC on pasted lesions
 CALIBRATED = tuple(kind for kind in SCORES if kind != fusion.FISHER)  # which is calibrated where its parts are
 WITH_DRAWS = tuple(prefix + MAHALANOBIS for prefix in ("", reference.PREFIX))
 
@@ -33,7 +36,7 @@ class Calibration:
 
     The 99.5th percentile of healthy voxels, thresholds for other rates of false positives among them, and the
     strengths of whole healthy scans; what `fisher` is made of, and who has the thresholds of whom. The field names are
-    those of `ModelCard`.
+    those of `ModelCard`, but for `precision_by_shares`: the AUPRC on pasted lesions that the shares were chosen by.
     """
 
     thresholds: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -41,6 +44,7 @@ class Calibration:
     strengths: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     shares: dict[str, dict[str, float]] = field(default_factory=dict)
     borrowed: dict[str, str] = field(default_factory=dict)
+    precision_by_shares: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def add(self, kind: str, contrast: str, scans: Sequence[Scored], config: DetectConfig) -> None:
         """Take in the healthy scans of a contrast under a score."""
@@ -88,13 +92,19 @@ def baselines(prepared: Prepared, contrast: str, config: DetectConfig, x: Array)
 
 
 def calibrate(
-    loaded: Weights, validation: list[Case], cache: Path, config: DetectConfig, kinds: Sequence[str] | None = None
+    loaded: Weights,
+    validation: list[Case],
+    cache: Path,
+    config: DetectConfig,
+    kinds: Sequence[str] | None = None,
+    pasted: Mapping[str, Sequence[PastedScan]] | None = None,
 ) -> tuple[Calibration, References]:
     """The calibration of several scores of a model, or all that it has, from the healthy brain of the validation scans.
 
     With it, where a contrast has two scans, the healthy references of the scores that are held against one; their
     calibration holds each scan against the others. `fisher` is calibrated where all its parts are, each scan by the
-    tails of the others; these others were held against a reference that it is part of.
+    tails of the others; these others were held against a reference that it is part of. The shares of its parts are
+    fitted on lesions that are `pasted` into the validation scans of a contrast, numbered in their order, if there are.
     """
     if kinds is None:
         draws = method_of(loaded, config.reconstruction).draws
@@ -111,7 +121,10 @@ def calibrate(
                 for one in scans
             ]
 
-        references |= take_in(result, under, kinds, contrast, config)
+        def by_shares(parts: Mapping[str, Part], own: Sequence[PastedScan] = (pasted or {}).get(contrast, ())) -> Found:
+            return fit_fusion.precision_by_shares(loaded, own, parts, config)
+
+        references |= take_in(result, under, kinds, contrast, config, by_shares)
     return result, references
 
 
@@ -168,10 +181,14 @@ def take_in(
     kinds: Sequence[str],
     contrast: str,
     config: DetectConfig,
+    by_shares: Callable[[Mapping[str, Part]], Found] | None = None,
 ) -> References:
     """Calibrate scores of a contrast by healthy scans, and `fisher`, if all its parts are among them; `under` gives the
-    raw maps of the scans under a score, one score at a time. Returns the references."""
-    shares = fusion.PARTS[contrast]
+    raw maps of the scans under a score, one score at a time. Returns the references.
+
+    The shares of its parts are the best of those that `by_shares` knows, if any.
+    """
+    shares, others = fusion.PARTS[contrast], dict[str, list[Reference]]()
     references, parts = References(), dict[str, list[Scored]]()
     for kind in kinds:
         scans = under(kind)
@@ -180,24 +197,34 @@ def take_in(
                 continue
             pairs = [(one.values, one.part) for one in scans]
             references[kind.removeprefix(reference.PREFIX), contrast] = reference.fit(pairs)
+            others[kind] = reference.of_the_others(pairs) if kind in shares else []
             scans = held_against_others(scans)
         result.add(kind, contrast, scans, config)
         if kind in shares:
             parts[kind] = scans
     if len(parts) == len(shares):
-        result.add(fusion.FISHER, contrast, joined(parts, shares), config)
+        behind = {kind: Part(_tails_of_the_others(parts[kind]), others.get(kind)) for kind in shares}
+        found = by_shares(behind) if by_shares else Found()
+        if best := fit_fusion.best_shares(found):
+            shares = dict(zip(shares, best, strict=True))
+            result.precision_by_shares[contrast] = {" ".join(map(str, one)): value for one, value in found.items()}
         result.shares[contrast] = dict(shares)
+        result.add(fusion.FISHER, contrast, joined(parts, shares), config)
     return references
 
 
 def joined(scans: Mapping[str, list[Scored]], shares: Mapping[str, float]) -> list[Scored]:
     """The same scans under the score `fisher`, from their maps under its parts and the tails of the other scans."""
-    tails = {part: tails_of_the_others([(one.values, one.part) for one in scans[part]]) for part in shares}
+    tails = {part: _tails_of_the_others(scans[part]) for part in shares}
     result = list[Scored]()
     for i, one in enumerate(scans[next(iter(shares))]):
         parts = [(scans[part][i].values, tails[part][i], share) for part, share in shares.items()]
         result.append(replace(one, values=fusion.fisher_score(parts, one.prepared.mask)))
     return result
+
+
+def _tails_of_the_others(scans: Sequence[Scored]) -> list[Tail]:
+    return tails_of_the_others([(one.values, one.part) for one in scans])
 
 
 def held_against_others(scans: Sequence[Scored]) -> list[Scored]:

@@ -1,4 +1,4 @@
-"""How much the learned score weighs in the fusion: fitted on synthetic lesions in healthy scans.
+"""How much the scores weigh that are joined: fitted on synthetic lesions in healthy scans.
 
 No label of a scan takes part, at most masks as shapes of the synthetic lesions.
 """
@@ -6,39 +6,85 @@ No label of a scan takes part, at most masks as shapes of the synthetic lesions.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from uadcli.config import DetectConfig
+from uadcli.imaging.geometry import Array
 from uadcli.reconstruction.weights import Weights
 from uadcli.run.dataset import evenly
 from uadcli.run.examples import Healthy
 from uadcli.run.lesion_set import paste
-from uadcli.run.score import learned_score, reconstruct
+from uadcli.run.score import SIAMESE, learned_score, raw_scores, reconstruct
+from uadcli.scoring import reference
+from uadcli.scoring.calibration import Tail, rarity
 from uadcli.scoring.fusion import fused_scores
 from uadcli.scoring.metrics import average_precision
+from uadcli.scoring.reference import Reference
 
 POWERS = (0.0, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.0)
+TENTHS = 10  # what shares are counted in
 KIND = "fusion-absolute"  # the lesions are of both signs
 DRAWS, SEED = 2, 40
 MOST = 20  # scans
-# Of powers whose AUPRC is this near to the best, the smallest: synthetic lesions are what the learned score was trained
-# on, and a gentler power leaves more to the residual in lesions that it does not know.
+# Of powers whose AUPRC is this near to the best, the smallest, and of shares the most even: synthetic lesions are what
+# the learned score was trained on, and the gentler weight leaves more to the others in lesions that it does not know.
 ALIKE = 0.98
 
+Mask = NDArray[np.bool_]
+Shares = tuple[float, ...]
+Key = TypeVar("Key")
 
-def precision_by_power(
+
+@dataclass(frozen=True)
+class PastedScan:
+    """A healthy scan, one of several by its `number`, with lesions: scaled intensities, reconstruction and learned
+    score, where the lesions can be seen and where they could have been, each (96, 96, 80)."""
+
+    number: int
+    x: Array
+    recon: Array
+    learned: Array
+    mask: Mask
+    truth: Mask
+    allowed: Mask
+
+    def precision(self, values: Array) -> float:
+        """The AUPRC of a map where lesions could have been."""
+        return average_precision(values[self.allowed], self.truth[self.allowed])
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a score that is joined is measured by: for each healthy scan the tail of the others, and their reference if
+    it is held against one."""
+
+    tails: Sequence[Tail]
+    references: Sequence[Reference] | None = None
+
+    def rarity(self, number: int, values: Array, mask: Mask) -> Array:
+        """The rarity of a raw map among all healthy scans but the one with this number."""
+        if self.references is not None:
+            values = reference.z_score(values, self.references[number], mask)
+        return rarity(values, self.tails[number])
+
+
+def paste_all(
     loaded: Weights, healthy: Sequence[Healthy], config: DetectConfig, shapes: Sequence[Path] = ()
-) -> dict[float, float]:
-    """The mean AUPRC of the fused score r p^a over scans with pasted lesions, by a; empty if no scan has room for one.
+) -> list[PastedScan]:
+    """Scans with pasted lesions, rebuilt and judged by the networks; none if no scan has room for a lesion.
 
-    `healthy` are scans that were not trained on, of which up to 20, evenly chosen, get lesions twice each; only where
-    these could lie counts. With `shapes`, masks in MNI space, each lesion has one of them; else they are made up like
-    those that trained the learned score, which then does better than on others.
+    `healthy` are scans that were not trained on, of which up to 20, evenly chosen, get lesions twice each. With
+    `shapes`, masks in MNI space, each lesion has one of them; else they are made up like those that trained the learned
+    score, which then does better than on others.
     """
-    found: list[list[float]] = []
+    found = []
     for number in evenly(range(len(healthy)), MOST):
         one = healthy[number]
         for draw in range(DRAWS):
@@ -47,8 +93,13 @@ def precision_by_power(
                 continue
             recon = reconstruct(loaded, pasted.x, one.mask, config.reconstruction)
             learned = learned_score(loaded, pasted.x, recon, one.mask, config)
-            maps = fused_scores(pasted.x, recon, learned, one.mask, KIND, POWERS)
-            found.append([average_precision(m[pasted.allowed], pasted.truth[pasted.allowed]) for m in maps])
+            found.append(PastedScan(number, pasted.x, recon, learned, one.mask, pasted.truth, pasted.allowed))
+    return found
+
+
+def precision_by_power(scans: Sequence[PastedScan]) -> dict[float, float]:
+    """The mean AUPRC of the fused score r p^a over scans, by a; empty if there is none."""
+    found = [[s.precision(m) for m in fused_scores(s.x, s.recon, s.learned, s.mask, KIND, POWERS)] for s in scans]
     return dict(zip(POWERS, np.mean(found, axis=0).tolist(), strict=True)) if found else {}
 
 
@@ -56,10 +107,36 @@ def with_best_power(loaded: Weights, precisions: dict[float, float]) -> Weights:
     """The weights with the best of the powers on their card, of like ones the smallest; unchanged if there is none."""
     if not precisions:
         return loaded
-    highest = max(precisions.values())
-    return with_power(loaded, min(power for power, value in precisions.items() if value >= ALIKE * highest))
-
-
-def with_power(loaded: Weights, power: float) -> Weights:
-    """The weights with a power of the learned score on their card."""
+    power = min(_alike(precisions))
     return dataclasses.replace(loaded, card=dataclasses.replace(loaded.card, fusion_power=power))
+
+
+def precision_by_shares(
+    loaded: Weights, scans: Sequence[PastedScan], parts: Mapping[str, Part], config: DetectConfig
+) -> dict[Shares, float]:
+    """The mean AUPRC of the weighted sum of rarities, by the shares of the `parts`, in tenths; empty without a scan.
+
+    The scans with lesions are numbered as the healthy scans of the parts, none of which is held against itself.
+    """
+    tenths = itertools.product(range(TENTHS + 1), repeat=len(parts))
+    kinds, shares = list(parts), [tuple(n / TENTHS for n in one) for one in tenths if sum(one) == TENTHS]
+    found = []
+    for one in scans:
+        raw = raw_scores(loaded, one.x, one.recon, one.mask, kinds, config, known={SIAMESE: one.learned})
+        rare = np.stack([part.rarity(one.number, raw[kind], one.mask)[one.allowed] for kind, part in parts.items()])
+        truth = one.truth[one.allowed]
+        found.append([average_precision(np.array(weights, np.float32) @ rare, truth) for weights in shares])
+    return dict(zip(shares, np.mean(found, axis=0).tolist(), strict=True)) if found else {}
+
+
+def best_shares(precisions: Mapping[Shares, float]) -> Shares | None:
+    """The best of the shares, of like ones the most even; None if there are none."""
+    if not precisions:
+        return None
+    return min(_alike(precisions), key=lambda shares: (round(sum(one**2 for one in shares), 9), -precisions[shares]))
+
+
+def _alike(precisions: Mapping[Key, float]) -> list[Key]:
+    """Those that are nearly as good as the best."""
+    highest = max(precisions.values())
+    return [one for one, value in precisions.items() if value >= ALIKE * highest]

@@ -42,7 +42,7 @@ def calibrate(
 
     from uadcli.run.calibrate import calibrate as calibration_of
     from uadcli.run.examples import load_healthy
-    from uadcli.run.fit_fusion import precision_by_power, with_best_power
+    from uadcli.run.fit_fusion import paste_all, precision_by_power, with_best_power
     from uadcli.run.gate import fit_gates, gate_of
     from uadcli.run.lesion_set import shape_files
     from uadcli.run.supervised import is_supervised
@@ -75,13 +75,18 @@ def calibrate(
     _check_borrowed(borrow or {}, loaded.card, counts)
     detect = DetectConfig(preprocess=config.preprocess)
     with reporter.stage("fusion"):
-        held_out = load_healthy(list(usable.values()), run / "cache", config.preprocess)
-        precisions = precision_by_power(loaded, held_out, detect, shapes)
+        pasted = {}
+        for contrast in counts:
+            held_out = load_healthy(
+                [c for c in usable.values() if c.contrast == contrast], run / "cache", config.preprocess
+            )
+            pasted[contrast] = paste_all(loaded, held_out, detect, shapes)
+        precisions = precision_by_power([one for group in pasted.values() for one in group])
         if not precisions:
             reporter.warn(f"no scan has room for a synthetic lesion: the fusion keeps {loaded.card.fusion_power}")
         loaded = with_best_power(loaded, precisions)
     with reporter.stage("calibration"):
-        found, references = calibration_of(loaded, list(usable.values()), run / "cache", detect)
+        found, references = calibration_of(loaded, list(usable.values()), run / "cache", detect, pasted=pasted)
     with reporter.stage("gate"):
         if is_supervised(run):  # the reconstruction, and so its gate, is that of the weights
             gates = {c: one for c in loaded.card.contrasts if (one := gate_of(loaded.gate_state, c)) is not None}
