@@ -265,6 +265,22 @@ def test_a_run_that_goes_on_learns_faster_or_longer_and_is_otherwise_what_it_was
     assert main(["train", "--resume", str(run), "--profile", "reference"]) == 2
 
 
+def test_two_processes_do_not_train_in_one_folder(
+    scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = begun(tmp_path, scans, NEW)
+    kept = (run / "last.pt").read_bytes()
+    with run_folder.held(run):
+        for arguments in (["--resume", str(run), "--set", "train.steps=4"], [str(scans), "--out", str(tmp_path / "b")]):
+            with run_folder.held(tmp_path / "b"):
+                assert main(["train", *arguments]) == 6
+            assert "another process is training here" in capsys.readouterr().err
+    assert (run / "last.pt").read_bytes() == kept
+    assert run_folder.read_run(run).train.steps == 2
+    assert main(["train", "--resume", str(run), "--set", "train.steps=4"]) == 0
+    assert Trainer.load(run / "last.pt").done == 4
+
+
 def test_weights_decide_sizes_and_method(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     begin = ["train", str(tmp_path), "--out", str(tmp_path / "run"), "--weights", "small-8-flair"]
     for more in (["--method", "dae"], ["--profile", "reference"]):

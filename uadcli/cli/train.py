@@ -243,15 +243,16 @@ def _begin(
     reporter: Reporter,
 ) -> Path:
     from uadcli import device
-    from uadcli.run import supervised, training_run
+    from uadcli.run import run_folder, supervised, training_run
 
     device.bound_threads(threads)
-    if taught.labels is None:
-        training_run.train(data, out, settings, workers=workers, reporter=reporter, gpus=gpus, start=taught.weights)
-    else:
-        supervised.train(
-            data, taught.labels, taught.weights, out, settings, workers=workers, reporter=reporter, gpus=gpus
-        )
+    more: dict[str, Any] = {"workers": workers, "reporter": reporter, "gpus": gpus}
+    run_folder.refuse_begun(out)
+    with run_folder.held(out):
+        if taught.labels is None:
+            training_run.train(data, out, settings, start=taught.weights, **more)
+        else:
+            supervised.train(data, taught.labels, taught.weights, out, settings, **more)
     return out
 
 
@@ -260,9 +261,10 @@ def _go_on(run: Path, settings: TrainingConfig, gpus: int | None, threads: int |
     from uadcli.run import run_folder, supervised, training_run
 
     device.bound_threads(threads)
-    run_folder.change(run, settings)
-    work = supervised if supervised.is_supervised(run) else training_run
-    work.resume(run, settings, reporter=reporter, gpus=gpus)
+    with run_folder.held(run):
+        run_folder.change(run, settings)
+        work = supervised if supervised.is_supervised(run) else training_run
+        work.resume(run, settings, reporter=reporter, gpus=gpus)
     return run
 
 

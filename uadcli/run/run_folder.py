@@ -12,6 +12,7 @@ import csv
 import dataclasses
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ FREE = {
     *("max_steps", "train.epochs", "lesion_shapes", "label_maps"),
     *(f"{stage}.{name}" for stage in STAGES for name in ("steps", "learning_rate")),
 }
+LOCK = ".lock"
 COLUMNS = ("subject", "part", "contrast", "scan", "sha256", "fault", "lesions")
 
 
@@ -38,6 +40,19 @@ def refuse_begun(run: Path) -> None:
     """Raises `OutputError` if the folder holds a run already."""
     if (run / "config.toml").exists():
         raise OutputError("a run exists already", path=run, hint=f"Go on with it: uad train --resume {run}.")
+
+
+@contextmanager
+def held(run: Path) -> Iterator[None]:
+    """Within it no other process trains in the run's folder, which is made. Raises `OutputError` if one does."""
+    from filelock import FileLock, Timeout
+
+    run.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(run / LOCK, timeout=0):
+            yield
+    except Timeout as error:
+        raise OutputError("another process is training here", path=run, hint="Wait for it, or end it.") from error
 
 
 def read_run(run: Path) -> TrainingConfig:
