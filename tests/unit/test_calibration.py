@@ -132,6 +132,21 @@ def test_the_tail_that_judges_a_scan_does_not_know_it():
     assert all(old[-1] < new[-1] for old, new in zip(before[1:], after[1:], strict=True))
 
 
+def test_a_tail_is_made_of_quantiles_also_where_most_scores_are_zero():
+    sparse = [(np.where(score > 0.3, score, 0).astype(np.float32), mask) for score, mask in scans(5)]
+    for known in (list(scans(5)), sparse):
+        for i, found in enumerate(tails_of_the_others(known)):
+            others = known[:i] + known[i + 1 :]
+            pooled = np.concatenate([score[mask] for score, mask in others]).astype(np.float64)
+            expected = [(rate, pytest.approx(np.quantile(pooled, 1 - rate), rel=1e-6)) for rate, _ in found]
+            assert found == healthy_tail(others) == expected
+
+
+def test_without_others_there_is_no_tail():
+    with pytest.raises(InputError, match="no healthy voxel"):
+        tails_of_the_others(list(scans(1)))
+
+
 @pytest.mark.parametrize("rate", [0.1, 1e-5])
 def test_a_rate_beyond_what_the_voxels_tell_is_an_error(rate):
     with pytest.raises(InputError, match="do not tell the threshold"):

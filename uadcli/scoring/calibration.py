@@ -38,8 +38,8 @@ def healthy_tail(maps: Maps) -> Tail:
 
     Raises `InputError` if there is no voxel.
     """
-    quantiles = np.quantile(_pooled(maps), [1 - rate for rate in RATES])
-    return [(rate, float(value)) for rate, value in zip(RATES, quantiles, strict=True)]
+    values = np.sort(_pooled(maps)).astype(np.float64)
+    return _tail_of(values, len(values))
 
 
 def tails_of_the_others(maps: Maps) -> list[Tail]:
@@ -47,8 +47,28 @@ def tails_of_the_others(maps: Maps) -> list[Tail]:
 
     Raises `InputError` if they have no voxel.
     """
-    each = list(maps)
-    return [healthy_tail(each[:i] + each[i + 1 :]) for i in range(len(each))]
+    each = [score[mask] for score, mask in maps]
+    total = sum(len(values) for values in each)
+    # Only the highest values decide: twice as many as the largest rate asks for, so that each scan can be missing.
+    least = np.quantile(np.concatenate(each), 1 - 2 * RATES[0]) if total else 0.0
+    high = [values[values > least] for values in each]
+    result = list[Tail]()
+    for i, own in enumerate(each):
+        left, top = total - len(own), np.concatenate([*high[:i], *high[i + 1 :], high[i][:0]])
+        if len(top) < RATES[0] * left + 2:
+            top = _pooled((one, np.ones(one.shape, dtype=bool)) for one in (*each[:i], *each[i + 1 :]))
+        result.append(_tail_of(np.sort(top).astype(np.float64), left))
+    return result
+
+
+def _tail_of(top: NDArray[np.float64], count: int) -> Tail:
+    """The tail of so many values, of which `top` are the highest, rising; linear between two, as `np.quantile` is."""
+    result = []
+    for rate in RATES:
+        part, place = math.modf((1 - rate) * (count - 1))
+        below, above = (top[min(int(place) + i - count + len(top), len(top) - 1)] for i in (0, 1))
+        result.append((rate, float(below + part * (above - below))))
+    return result
 
 
 def rate_threshold(tail: Tail, rate: float) -> float:
