@@ -6,7 +6,8 @@
 Each reconstruction with each score network, all checkpoints or weight files: mean AUPRC and mean best Dice (an oracle)
 over the glioma dev cases, on the model's grid, of the residual (absolute for T1w, bright-weighted for FLAIR) and of the
 learned and fused scores. So one network for all contrasts is held against one each: train both on for the same number
-of steps (`train_default.py --contrasts`), and give both. `--levels 500 250,500,750` tries noise levels of the test.
+of steps (`uad train`, with the setting `contrasts`), and give both. `--levels 500 250,500,750` tries noise levels of
+the test.
 """
 
 from __future__ import annotations

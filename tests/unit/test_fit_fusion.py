@@ -84,7 +84,7 @@ def test_a_score_weighs_what_it_is_worth(learned: str, healthy: list[Healthy], w
     world.learned = learned
     found = by_power(healthy)
     assert tuple(found) == POWERS
-    assert world.asked == 4  # two lesions for each scan, reconstructed once for all powers
+    assert world.asked == 14  # two scans seven times, reconstructed once for all powers
     power = with_best_power(loaded(), found).card.fusion_power
     if learned == "right":
         assert found[power] > found[0.0] + 0.1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +32,9 @@ from uadcli.scoring.reference import Reference
 POWERS = (0.0, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.0)
 TENTHS = 10  # what shares are counted in
 KIND = "fusion-absolute"  # the lesions are of both signs
-DRAWS, SEED = 2, 40
-MOST = 20  # scans
+SEED, MOST = 40, 20  # scans
+LESIONS = 40  # to be pasted: with a dozen the fit is a lottery; each scan gets from 2 to 7 times some
+FEWEST, OFTEN = 2, 7
 # Of powers whose AUPRC is this near to the best, the smallest, and of shares the most even: synthetic lesions are what
 # the learned score was trained on, and the gentler weight leaves more to the others in lesions that it does not know.
 ALIKE = 0.98
@@ -80,14 +82,15 @@ def paste_all(
 ) -> list[PastedScan]:
     """Scans with pasted lesions, rebuilt and judged by the networks; none if no scan has room for a lesion.
 
-    `healthy` are scans that were not trained on, of which up to 20, evenly chosen, get lesions twice each. With
-    `shapes`, masks in MNI space, each lesion has one of them; else they are made up like those that trained the learned
+    `healthy` are scans that were not trained on, of which up to 20, evenly chosen, get lesions from two to seven times
+    each, so that there are about 40 where that is possible. With `shapes`, masks in MNI space, each lesion has one of them; else they are made up like those that trained the learned
     score, which then does better than on others.
     """
-    found = []
-    for number in evenly(range(len(healthy)), MOST):
+    found, chosen = [], evenly(range(len(healthy)), MOST)
+    draws = min(max(FEWEST, math.ceil(LESIONS / max(len(chosen), 1))), OFTEN)
+    for number in chosen:
         one = healthy[number]
-        for draw in range(DRAWS):
+        for draw in range(draws):
             pasted = paste(one, np.random.default_rng([SEED, number, draw]), config.preprocess, shapes)
             if pasted is None:
                 continue
