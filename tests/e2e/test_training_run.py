@@ -100,7 +100,7 @@ def test_from_a_folder_of_scans_to_a_map(tmp_path: Path, capsys: pytest.CaptureF
     assert lab.card.shares == kept["shares"]
     assert sum(lab.card.shares["T1w"].values()) == pytest.approx(1)
     best = max(kept["precision_by_shares"]["T1w"].values())
-    assert kept["precision_by_shares"]["T1w"][" ".join(map(str, lab.card.shares["T1w"].values()))] >= 0.98 * best
+    assert kept["precision_by_shares"]["T1w"][" ".join(map(str, lab.card.shares["T1w"].values()))] >= 0.9 * best
     assert "T2w has no healthy scans and takes those of T1w" in lab.card.threshold_rule
     assert {name.rpartition(".")[0] for name in lab.reference_state} == {f"{score}.T1w" for score in PLAIN_SCORES}
     assert sorted(lab.reference_state)[0] == "absolute.T1w.deviation"

@@ -74,13 +74,13 @@ def test_the_shares_of_fisher_are_fitted_where_lesions_are_pasted(
 
     def by_shares(_: Any, scans: Any, parts: dict[str, Part], __: Any) -> dict[tuple[float, ...], float]:
         asked.append((scans, parts))
-        return {(0.5, 0.5): 0.1, (0.2, 0.8): 0.4, (0.3, 0.7): 0.399}
+        return {(0.5, 0.5): 0.3, (0.2, 0.8): 0.4, (0.3, 0.7): 0.37}
 
     monkeypatch.setattr(calibrate.fit_fusion, "precision_by_shares", by_shares)
     cases = [Case(str(i), "lab", "val", "T1w", Path(f"{i}.nii")) for i in range(SCANS)]
     pasted: Any = {"T1w": ["scans"]}
     found, _ = calibrate.calibrate(SimpleNamespace(), cases, Path(), DetectConfig(), CALIBRATED, pasted)  # type: ignore[arg-type]
-    assert found.shares == {"T1w": {"siamese": 0.3, "z-absolute": 0.7}}  # as good as the best, and more even
+    assert found.shares == {"T1w": {"siamese": 0.3, "z-absolute": 0.7}}  # nearly as good as the best, and more even
     assert found.precision_by_shares["T1w"]["0.2 0.8"] == 0.4
     ((scans, parts),) = asked
     assert scans == ["scans"]

@@ -152,7 +152,9 @@ def test_a_part_has_the_share_that_it_is_worth(useful: str, low: float, high: fl
     best = best_shares(found)
     assert best is not None
     assert low <= best[0] <= high
-    assert found[best] >= 0.98 * max(found.values())
+    assert found[best] >= 0.9 * max(found.values())
+    more_even = [shares for shares in found if abs(shares[0] - 0.5) < abs(best[0] - 0.5)]
+    assert all(found[shares] < 0.9 * max(found.values()) for shares in more_even)
     one = scans[1]
     rare = [part.rarity(2, values, one.mask) for part, values in zip(parts.values(), (one.learned, one.x), strict=True)]
     alone = precision_by_shares(weights, [one], parts, DetectConfig())

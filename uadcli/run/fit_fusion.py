@@ -37,7 +37,7 @@ LESIONS = 40  # to be pasted: with a dozen the fit is a lottery; each scan gets 
 FEWEST, OFTEN = 2, 7
 # Of powers whose AUPRC is this near to the best, the smallest, and of shares the most even: synthetic lesions are what
 # the learned score was trained on, and the gentler weight leaves more to the others in lesions that it does not know.
-ALIKE = 0.98
+ALIKE, SHARES_ALIKE = 0.98, 0.9
 
 Mask = NDArray[np.bool_]
 Shares = tuple[float, ...]
@@ -83,8 +83,8 @@ def paste_all(
     """Scans with pasted lesions, rebuilt and judged by the networks; none if no scan has room for a lesion.
 
     `healthy` are scans that were not trained on, of which up to 20, evenly chosen, get lesions from two to seven times
-    each, so that there are about 40 where that is possible. With `shapes`, masks in MNI space, each lesion has one of them; else they are made up like those that trained the learned
-    score, which then does better than on others.
+    each, so that there are about 40 where that is possible. With `shapes`, masks in MNI space, each lesion has one of
+    them; else they are made up like those that trained the learned score, which then does better than on others.
     """
     found, chosen = [], evenly(range(len(healthy)), MOST)
     draws = min(max(FEWEST, math.ceil(LESIONS / max(len(chosen), 1))), OFTEN)
@@ -110,7 +110,7 @@ def with_best_power(loaded: Weights, precisions: dict[float, float]) -> Weights:
     """The weights with the best of the powers on their card, of like ones the smallest; unchanged if there is none."""
     if not precisions:
         return loaded
-    power = min(_alike(precisions))
+    power = min(_alike(precisions, ALIKE))
     return dataclasses.replace(loaded, card=dataclasses.replace(loaded.card, fusion_power=power))
 
 
@@ -136,10 +136,11 @@ def best_shares(precisions: Mapping[Shares, float]) -> Shares | None:
     """The best of the shares, of like ones the most even; None if there are none."""
     if not precisions:
         return None
-    return min(_alike(precisions), key=lambda shares: (round(sum(one**2 for one in shares), 9), -precisions[shares]))
+    alike = _alike(precisions, SHARES_ALIKE)
+    return min(alike, key=lambda shares: (round(sum(one**2 for one in shares), 9), -precisions[shares]))
 
 
-def _alike(precisions: Mapping[Key, float]) -> list[Key]:
-    """Those that are nearly as good as the best."""
+def _alike(precisions: Mapping[Key, float], least: float) -> list[Key]:
+    """Those that have at least a part of the best one's AUPRC."""
     highest = max(precisions.values())
-    return [one for one, value in precisions.items() if value >= ALIKE * highest]
+    return [one for one, value in precisions.items() if value >= least * highest]
