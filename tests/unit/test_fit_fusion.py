@@ -132,8 +132,8 @@ def pasted(number: int, useful: str, rng: np.random.Generator) -> PastedScan:
     x, learned = (rng.gamma(2, 0.05, SHAPE).astype(np.float32) for _ in range(2))
     mask, truth = np.ones(SHAPE, dtype=bool), np.zeros(SHAPE, dtype=bool)
     truth[4:8, 4:8, 4:8] = True
-    x[truth] += 0.4 * (useful in ("intensity", "both"))
-    learned[truth] += 0.4 * (useful in ("siamese", "both"))
+    x[truth] += 0.15 * (useful in ("intensity", "both"))
+    learned[truth] += 0.15 * (useful in ("siamese", "both"))
     return PastedScan(number, x, x, learned, mask, truth, mask)
 
 
