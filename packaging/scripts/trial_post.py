@@ -9,7 +9,8 @@ lesions); the median ml flagged in these, each at the 99.5th percentile of the o
 flagged in healthy scans of other scanners at the same rates. "z" is the deviation from the healthy mean at the same
 place of the template, in healthy standard deviations, both from validation scans smoothed by 4 mm; a validation scan
 is never held against itself. "joined" is the score `fisher`, as the product makes it, with other shares of the learned
-score and other erosions of what is held against health. --store keeps reconstructions and probabilities.
+score, the residual and the intensity, and other erosions of what is held against health. --store keeps reconstructions
+and probabilities.
 """
 
 from __future__ import annotations
@@ -41,7 +42,11 @@ from uadcli.scoring.siamese import smooth_along_slices
 
 FOLDS, PASTED = 5, 6
 POWERS = (0.1, 0.2, 0.4, 0.7, 1.0)
-SHARES = (0.0, 0.3, 0.5, 0.7, 1.0)
+# of the learned score, the residual held against health, and the intensity
+SHARES = (
+    *((0.0, 1.0, 0.0), (0.3, 0.7, 0.0), (0.5, 0.5, 0.0), (0.7, 0.3, 0.0), (1.0, 0.0, 0.0)),
+    *((0.4, 0.4, 0.2), (0.4, 0.3, 0.3), (0.6, 0.2, 0.2)),
+)
 RATES = (0.005, 0.001, 0.0005, 0.0002)
 Map = np.ndarray
 
@@ -133,27 +138,31 @@ def joined(contrast: str, scans: dict[str, list[Scan]], pasted: bool, only: str)
     group of scans. With lesions `pasted` into the validation scans, these are held against the others, too."""
     groups = list(scans.values())
     learned = [[smooth_along_slices(s.p, s.prepared.mask) for s in group] for group in groups]
+    intensity = [[np.where(s.prepared.mask, s.x, 0).astype(np.float32) for s in group] for group in groups]
     for erosion in (e for e in (1, 3) if any(only in name_of(share, e) for share in SHARES)):
         deviations = against_health(contrast, groups, erosion, pasted)
         rare = []
-        for maps in (learned, deviations):
+        for maps in (learned, deviations, intensity):
             pairs = [(m, s.part) for m, s in zip(maps[1], scans["val"], strict=True)]
             whole, others = healthy_tail(pairs), tails_of_the_others(pairs)
             dev = [others[i // PASTED] if pasted else whole for i in range(len(maps[0]))]
             tails = dev, others, [whole] * len(maps[2])
             rare.append([list(map(rarity, group, known)) for group, known in zip(maps, tails, strict=True)])
         for share in (one for one in SHARES if only in name_of(one, erosion)):
+            groups_of = zip(groups, *rare, strict=True)
             yield (
                 name_of(share, erosion),
-                [
-                    [(s, (share * p + (1 - share) * r).astype(np.float32)) for s, p, r in zip(*one, strict=True)]
-                    for one in zip(groups, *rare, strict=True)
-                ],
+                [[(s, summed(share, *r)) for s, *r in zip(*g, strict=True)] for g in groups_of],
             )
 
 
-def name_of(share: float, erosion: int) -> str:
-    return f"joined, learned {share}, erosion {erosion}"
+def summed(shares: tuple[float, ...], *maps: Map) -> Map:
+    """The weighted sum of maps."""
+    return np.tensordot(np.array(shares, np.float32), np.stack(maps), 1)
+
+
+def name_of(share: tuple[float, ...], erosion: int) -> str:
+    return f"joined, shares {' '.join(map(str, share))}, erosion {erosion}"
 
 
 def against_health(contrast: str, groups: list[list[Scan]], erosion: int, pasted: bool) -> list[list[Map]]:
