@@ -84,8 +84,9 @@ class Evaluation:
         plain = calibrate_baseline([c for c in self.cases if c.part == "val"], cache, CONFIG)
         if {"FLAIR", "T2w"} <= loaded.keys():
             plain.lend("FLAIR", "T2w")
+        known = {name: getattr(plain, name) for name in ("thresholds", "tails", "strengths")}
         self.cards = {
-            contrast: replace(one.card, **{name: getattr(one.card, name) | own for name, own in vars(plain).items()})
+            contrast: replace(one.card, **{name: getattr(one.card, name) | own for name, own in known.items()})
             for contrast, one in loaded.items()
         }
 

@@ -142,6 +142,18 @@ def test_a_tail_is_made_of_quantiles_also_where_most_scores_are_zero():
             assert found == healthy_tail(others) == expected
 
 
+def test_a_clipped_score_is_as_rare_as_the_voxels_that_have_it():
+    score = np.minimum(np.random.default_rng(2).gamma(2, 0.05, (60, 60, 20)), 0.3).astype(np.float32)
+    tail = healthy_tail([(score, np.ones(score.shape, dtype=bool))])
+    assert sum(value == score.max() for _, value in tail) >= 3
+    clipped = (score == score.max()).mean()
+    largest = max(rate for rate, value in tail if value == score.max())
+    assert largest <= clipped
+    found = rarity(np.array([0.2, score.max()], np.float32), tail)
+    assert found[1] == pytest.approx(-np.log10(largest))
+    assert found[0] < found[1]
+
+
 def test_without_others_there_is_no_tail():
     with pytest.raises(InputError, match="no healthy voxel"):
         tails_of_the_others(list(scans(1)))
@@ -167,7 +179,8 @@ def test_a_score_is_as_rare_as_the_healthy_voxels_above_it_are_few():
 
 
 def test_beyond_a_flat_tail_nothing_is_rarer():
-    flat = [(0.05, 0.0), (0.005, 0.2), (0.0005, 0.2)]
-    assert rarity(np.array([0.0, 0.2, 9.0], np.float32), flat) == pytest.approx(
-        [0, -np.log10(0.0005), -np.log10(0.0005)]
+    level = float(np.float32(0.2))
+    flat = [(0.05, 0.0), (0.005, level), (0.0005, level)]
+    assert rarity(np.array([0.0, level, 9.0], np.float32), flat) == pytest.approx(
+        [0, -np.log10(0.005), -np.log10(0.0005)]
     )

@@ -59,9 +59,27 @@ def test_a_lesion_mask_beside_a_scan_is_that_scans_alone(tmp_path: Path) -> None
     )
     found = {c.scan.name: c.lesions for c in find(tmp_path, 0.0)}
     assert [name for name, mask in found.items() if mask] == ["sub-1_ses-1_FLAIR.nii.gz"]
+    touch(tmp_path, "sub-1_ses-1_label-lesion_mask.nii.gz")  # says less than that of the FLAIR
+    found = {c.scan.name: c.lesions and c.lesions.name for c in find(tmp_path, 0.0)}
+    assert found["sub-1_ses-1_FLAIR.nii.gz"] == "sub-1_ses-1_FLAIR_label-lesion_mask.nii"
+    assert found["sub-1_ses-1_T1w.nii.gz"] == "sub-1_ses-1_label-lesion_mask.nii.gz"
     touch(tmp_path, "sub-1_ses-1_label-lesionB_mask.nii.gz")
     with pytest.raises(InputError, match="several lesion masks"):
         find(tmp_path, 0.0)
+
+
+def test_what_may_be_a_lesion_mask_is_not_passed_over(tmp_path: Path) -> None:
+    names = {
+        "sub-1_FLAIR.nii.gz": "sub-1_space-orig_label-lesion_mask.nii.gz",
+        "sub-2_T1w.nii.gz": "sub-2_FLAIR_label-lesion_mask.nii.gz",
+        "sub-3_T1w.nii.gz": "sub-3_label-L_desc-T1lesion_mask.nii.gz",
+        "sub-4_ses-1_T1w.nii.gz": "sub-4_ses-2_label-lesion_dseg.nii.gz",  # of another session
+        "sub-5_T1w.nii.gz": "sub-5_label-lesion_mask.nii.gz",  # it is the scan's
+        "sub-6_T1w.nii.gz": "sub-6_label-brain_mask.nii.gz",
+    }
+    touch(tmp_path, *names, *names.values())
+    doubtful = {c.subject: dataset.doubtful_mask(c) for c in find(tmp_path, 0.0)}
+    assert {subject for subject, mask in doubtful.items() if mask} == {"sub-1", "sub-2", "sub-3"}
 
 
 def test_the_split_is_by_subject_stable_and_never_empty(tmp_path: Path) -> None:

@@ -171,6 +171,14 @@ def test_a_scan_with_a_lesion_is_not_held_against_itself() -> None:
     assert part.rarity(2, loud, mask).mean() > part.rarity(0, loud, mask).mean()
 
 
+def test_a_pasted_scan_has_the_number_of_its_healthy_scan(healthy: list[Healthy], world: SimpleNamespace) -> None:
+    full = dataclasses.replace(healthy[0], usable=np.array([0]))  # no room for a lesion
+    found = paste_all(loaded(), [full, healthy[0], full, healthy[1]], DetectConfig())
+    assert sorted({one.number for one in found}) == [1, 3]
+    many = paste_all(loaded(), [*[full] * 30, healthy[0]], DetectConfig())
+    assert {one.number for one in many} == {30}
+
+
 def test_without_a_pasted_lesion_there_is_nothing_to_fit() -> None:
     assert precision_by_shares(loaded(), [], {"siamese": Part([])}, DetectConfig()) == {}
     assert best_shares({}) is None

@@ -89,15 +89,38 @@ def test_a_network_to_begin_with_is_the_first_to_beat(
 ) -> None:
     found = iter([0.5, 0.4, 0.3])  # before the first step, after two, after four
     monkeypatch.setattr(Trainer, "auprc", lambda *_: next(found))
+    learned = iter([0.6, 0.5])
+    monkeypatch.setattr(SiameseTrainer, "auprc", lambda *_: next(learned))
     base = cohort.base(tmp_path / "base", OTHER, SCORE)
-    config = dataclasses.replace(SETTINGS, train=dataclasses.replace(FROZEN, steps=4, learning_rate=0.01))
+    faster = dataclasses.replace(SETTINGS.siamese, learning_rate=0.01)
+    config = dataclasses.replace(
+        SETTINGS, train=dataclasses.replace(FROZEN, steps=4, learning_rate=0.01), siamese=faster
+    )
     run = begun(tmp_path, scans, config, str(base))
     best, known = Trainer.load(run / "best.pt"), weights.load(*weights.find(str(base)))
     assert (best.done, best.best) == (0, 0.5)
     kept = best.average.state_dict()
     assert all(torch.equal(kept[name], value) for name, value in known.model.state_dict().items())
     assert Trainer.load(run / "last.pt").done == 4
-    assert SiameseTrainer.load(run / "siamese" / "last.pt").best is not None
+    scorer = SiameseTrainer.load(run / "siamese" / "best.pt")
+    assert (scorer.done, scorer.best) == (0, 0.6)
+    kept = scorer.average.state_dict()
+    assert all(torch.equal(kept[name], value) for name, value in known.score_state.items())
+
+
+def test_the_card_says_when_the_networks_are_those_begun_with(scans: Path, tmp_path: Path) -> None:
+    base = cohort.base(tmp_path / "base", OTHER, SCORE)
+    still = dataclasses.replace(
+        SETTINGS, train=dataclasses.replace(FROZEN, steps=0), siamese=dataclasses.replace(SCORE, steps=0)
+    )
+    run = begun(tmp_path, scans, still, str(base))
+    card = training_run.weights_of(
+        run, Trainer.load(run / "best.pt"), SiameseTrainer.load(run / "siamese/best.pt")
+    ).card
+    assert card.training_data.startswith("that of base, sha256 ")
+    assert card.training_data.endswith("(made-up scans): no better networks were found on 2 T1w scans of the user")
+    assert card.siamese is not None
+    assert card.siamese["steps"] == SCORE.steps
 
 
 def test_a_model_begun_with_others_is_rebuilt_from_their_noise_levels(scans: Path, tmp_path: Path) -> None:
@@ -113,8 +136,10 @@ def test_of_a_patient_the_slices_without_lesion_are_trained_on(
     monkeypatch.setattr(examples, "reconstruct", lambda _, x, *rest: (0.9 * x).astype(np.float32))
     cohort.as_they_are(monkeypatch)
     scans, masks = cohort.cohort(
-        tmp_path / "own", {"a": True, "b": False, "c": False, "d": True, "e": True}, {"c": "val"}
+        tmp_path / "own", {"a": True, "b": False, "c": False, "d": True, "e": True, "f": True}, {"c": "val"}
     )
+    (masks / "sub-f_label-lesion_mask.nii.gz").rename(scans / "sub-f_lesions_mask.nii.gz")
+    (masks / "sub-b_label-lesion_mask.nii.gz").rename(scans / "sub-b_label-lesion_mask.nii.gz")  # empty: no patient
     for name in "ade":
         mask = f"sub-{name}_label-lesion_mask.nii.gz"
         (masks / mask).rename(scans / mask)
@@ -126,6 +151,7 @@ def test_of_a_patient_the_slices_without_lesion_are_trained_on(
     said = capsys.readouterr().err
     assert "sub-d_T1w.nii.gz: left out: no slice of it is healthy" in said
     assert "sub-e_T1w.nii.gz: left out: the lesion mask is on another grid" in said
+    assert "sub-f_T1w.nii.gz: left out: sub-f_lesions_mask.nii.gz may be its lesion mask" in said
     assert "1 scans have a lesion mask: their slices 6 mm from any lesion" in said
     (ill, well), run = (c for c in run_folder.usable_cases(tmp_path / "run") if c.part == "train"), tmp_path / "run"
     assert ill.lesions == (scans / "sub-a_label-lesion_mask.nii.gz").resolve()

@@ -65,7 +65,10 @@ def find(folder: Path, contrast: str | None = None, geometry: str = "auto") -> H
     Raises `InputError` if it holds fewer than two, or one that cannot be read.
     """
     try:
-        files = {file_sha256(case.scan): case.scan for case in dataset.find(folder, None)}
+        cases = dataset.find(folder, None)
+        if ill := next((case for case in cases if case.lesions is not None), None):
+            raise InputError("is a patient's: a lesion mask lies beside it", path=ill.scan, hint=MEND)
+        files = {file_sha256(case.scan): case.scan for case in cases}
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", path=error.filename or folder, hint=MEND) from error
     refuse_few(len(files), "", folder)

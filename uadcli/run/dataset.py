@@ -65,21 +65,36 @@ def find(root: Path, validation_share: float | None) -> list[Case]:
 
 def lesions_beside(scan: Path) -> Path | None:
     """The lesion mask of a patient's scan in BIDS: `..._label-lesion_mask.nii.gz` in the scan's folder, whose name says
-    nothing that the scan's does not (`sub-1_label-lesion_mask` is for all contrasts of `sub-1`).
+    nothing that the scan's does not (`sub-1_label-lesion_mask` is for all contrasts of `sub-1`); of several the one
+    that says most.
 
-    Raises `InputError` if there are several.
+    Raises `InputError` if two say as much.
     """
     own = set(stem(scan).split("_"))
-    found = []
+    found = list[tuple[int, Path]]()
     for path in sorted(scan.parent.glob("sub-*_mask.nii*")):
         words = set(stem(path).split("_")) - {"mask"}
         label = {word for word in words if word.startswith(LESIONS)}
         if label and words - label <= own:
-            found.append(path)
-    if len(found) > 1:
-        names = " and ".join(path.name for path in found)
+            found.append((len(words), path))
+    best = [path for count, path in found if count == max(found)[0]]
+    if len(best) > 1:
+        names = " and ".join(path.name for path in best)
         raise InputError(f"has several lesion masks: {names}", path=scan, hint="Keep one of them there.")
-    return found[0] if found else None
+    return best[0] if best else None
+
+
+def doubtful_mask(case: Case) -> Path | None:
+    """A file beside the scan of a subject that may hold lesions of it, by its name, though it is not its `lesions`."""
+    if case.lesions is not None or not case.subject.startswith("sub-"):
+        return None
+    session = re.search(r"ses-[A-Za-z0-9]+", case.scan.name)
+    for path in sorted(case.scan.parent.glob(f"{case.subject}_*.nii*")):
+        other = re.search(r"ses-[A-Za-z0-9]+", path.name)
+        same = session is None or other is None or session[0] == other[0]
+        if same and re.search("lesion|tumou?r", path.name, re.I) and NOT_A_SCAN.search(path.name):
+            return path
+    return None
 
 
 def _is_scan(path: Path) -> bool:

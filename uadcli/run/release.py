@@ -53,11 +53,15 @@ def calibrate(
     rows = rows_of(run / "data.tsv")
     trained = {row["sha256"]: row["subject"] for row in rows if row["part"] == "train"}
     ill = {row["sha256"]: row["subject"] for row in rows if row.get("lesion_voxels") not in (None, "", "0")}
+    masked = {row["sha256"]: row["subject"] for row in rows if row.get("lesions") and "lesion_voxels" not in row}
     for case in cases:
         digest = file_sha256(case.scan)
         if digest in trained:
             what = f"this scan trained the model (as {trained[digest]}); its score says nothing of others"
             raise InputError(what, path=case.scan, hint="Calibrate on other healthy scans.")
+        if digest in masked and case.lesions is None:
+            what = f"this scan is a patient's (as {masked[digest]}), and its lesion mask does not lie beside it here"
+            raise InputError(what, path=case.scan, hint="Bring the mask along, or leave the scan out.")
         if digest in ill:
             what = f"this scan has lesions by the labels of the run (as {ill[digest]})"
             raise InputError(what, path=case.scan, hint="Calibrate on healthy scans.")
@@ -103,6 +107,7 @@ def calibrate(
         "reference_erosion": loaded.card.reference_erosion,
         "precision_by_power": precisions,
         "scans": dict(counts),
+        "patients": dict(Counter(c.contrast for c in usable.values() if c.lesions is not None)),
         "research_use_only": sidecar.RESEARCH_USE,
     }
     sidecar.write_json(run / "thresholds.json", content)
@@ -132,6 +137,8 @@ def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path
     loaded = _loaded(run)
     thresholds, scans, borrowed = calibrated["thresholds"], calibrated["scans"], calibrated.get("borrowed", {})
     rule = RULE.format(sum(scans.values()), ", ".join(f"{n} {c}" for c, n in scans.items()))
+    patients = calibrated.get("patients", {})
+    rule += "".join(f"; {n} of the {c} ones are patients, by their slices without lesion" for c, n in patients.items())
     rule += "".join(f"; {taker} has no healthy scans and takes those of {giver}" for taker, giver in borrowed.items())
     card = dataclasses.replace(
         loaded.card,

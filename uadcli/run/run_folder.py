@@ -22,7 +22,7 @@ from uadcli.errors import InputError, OutputError, UsageError
 from uadcli.files import write_text
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.imaging.volume import file_sha256, read_labels, read_scan
-from uadcli.run.dataset import Case, prepare_all
+from uadcli.run.dataset import Case, doubtful_mask, prepare_all
 from uadcli.run.healthy import LESION_MARGIN_SLICES, healthy_slices
 from uadcli.run.prepare import prepare_cached
 
@@ -48,11 +48,15 @@ def held(run: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     run.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run / LOCK)
     try:
-        with FileLock(run / LOCK, timeout=0):
-            yield
+        lock.acquire(timeout=0)
     except Timeout as error:
         raise OutputError("another process is training here", path=run, hint="Wait for it, or end it.") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def read_run(run: Path) -> TrainingConfig:
@@ -111,12 +115,17 @@ def prepare_usable(
 
 def healthy_of(usable: dict[Path, Case], run: Path, config: PreprocessConfig, reporter: Reporter) -> dict[Path, Case]:
     """The cases of `prepare_usable` that have slices to learn health from; of patients these are the slices without
-    lesion, with a margin. One whose mask is on another grid than its scan, or leaves no slice, is reported."""
+    lesion, with a margin. One whose mask is on another grid than its scan, or leaves no slice, is reported, and so is
+    one beside which a mask lies that may be its own, though not by its name. An empty mask makes no patient."""
     kept = {}
     for path, case in usable.items():
+        if doubtful := doubtful_mask(case):
+            reporter.warn(f"{path}: left out: {doubtful.name} may be its lesion mask; name it as in BIDS, or move it")
+            continue
         try:
             if case.lesions is not None:
-                read_labels(case.lesions, read_scan(case.scan), "the lesion mask", allow_empty=True)
+                labels = read_labels(case.lesions, read_scan(case.scan), "the lesion mask", allow_empty=True)
+                case = case if labels.any() else dataclasses.replace(case, lesions=None)
         except InputError as error:
             reporter.warn(f"{path}: left out: {error.what}")
             continue
@@ -144,7 +153,8 @@ def write_rows(
             fault = "" if good else "could not be prepared"
             contrast = good.contrast if good else case.contrast
             digest = file_sha256(case.scan)
-            lesions = case.lesions.resolve() if case.lesions else ""
+            known = (good or case).lesions
+            lesions = known.resolve() if known else ""
             cells = (case.subject, case.part, contrast, case.scan.resolve(), digest, fault, lesions)
             writer.writerow({**dict(zip(COLUMNS, cells, strict=True)), **more.get(case.scan, {})})
 

@@ -23,7 +23,7 @@ from uadcli.run.run_folder import healthy_of, prepare_usable, read_run, refuse_b
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from uadcli.reconstruction.weights import Weights
+    from uadcli.reconstruction.weights import ModelCard, Weights
     from uadcli.run.siamese import SiameseTrainer
     from uadcli.run.train import Trainer
 
@@ -274,12 +274,17 @@ def weights_of(run: Path, trainer: Trainer, scorer: SiameseTrainer) -> Weights:
         reference_erosion=EROSION,
         curvature_flow=config.preprocess.curvature_flow,
         intensity_range="[0, 1]: percentiles 1 and 99 inside the brain mask",
-        training_data=own
-        if before is None
-        else f"{own}, after {before.name}, sha256 {file_sha256(run / START)[:12]} ({before.training_data})",
+        training_data=own if before is None else _after(before, run, own, trainer.done or scorer.done),
         licence=f"{f'{before.licence}; also ' if before else ''}that of the training scans",
         steps=trainer.done + (before.steps if before else 0),
-        siamese=to_dict(scorer.config) | {"steps": scorer.done},
+        siamese=to_dict(scorer.config)
+        | {"steps": scorer.done + int(((before and before.siamese) or {}).get("steps", 0))},
         labelled_cases=before.labelled_cases if before else 0,
     )
     return Weights(trainer.average, card, run, "", scorer.average.state_dict())
+
+
+def _after(before: ModelCard, run: Path, own: str, learned: int) -> str:
+    """The training data of networks that began with those of `before` and learned for so many steps since."""
+    known = f"{before.name}, sha256 {file_sha256(run / START)[:12]} ({before.training_data})"
+    return f"{own}, after {known}" if learned else f"that of {known}: no better networks were found on {own}"

@@ -90,14 +90,16 @@ def rarity(values: NDArray[np.float32], tail: Tail) -> NDArray[np.float32]:
     """-log10 of the share of healthy voxels that lie above each score; 0 for a score of 0.
 
     Between the known rates of `tail` (`healthy_tail`) it is linear in the score, as in `rate_threshold`; below the
-    first it falls to 0 with the score, and beyond the last it goes on rising as it does over the last tenfold.
+    first it falls to 0 with the score, and beyond the last it goes on rising as it does over the last tenfold. Where rates
+    share a threshold, as of a score that is clipped, a score of just that has the largest: so many voxels have it.
     """
     known = sorted((-math.log10(rate), value) for rate, value in tail)
     rates, levels = np.array([0.0, *(one for one, _ in known)]), np.array([0.0, *(value for _, value in known)])
     earlier = int(np.searchsorted(rates, rates[-1] - 1 - 1e-9))  # the first of the last tenfold
     rise = levels[-1] - levels[earlier]
     beyond = (rates[-1] - rates[earlier]) / rise if rise > 0 else 0.0  # a tail that is flat says no more
-    inner = np.interp(values, levels, rates)
+    rises = np.concatenate([[True], np.diff(levels) > 0])
+    inner = np.interp(values, levels[rises], rates[rises])
     result = np.where(values > levels[-1], rates[-1] + (values - levels[-1]) * beyond, inner)
     return np.where(values > 0, result, 0).astype(np.float32)
 
