@@ -84,7 +84,7 @@ def test_a_score_weighs_what_it_is_worth(learned: str, healthy: list[Healthy], w
     world.learned = learned
     found = by_power(healthy)
     assert tuple(found) == POWERS
-    assert world.asked == 14  # two scans seven times, reconstructed once for all powers
+    assert world.asked == 4  # two lesions for each scan, reconstructed once for all powers
     power = with_best_power(loaded(), found).card.fusion_power
     if learned == "right":
         assert found[power] > found[0.0] + 0.1
@@ -177,6 +177,8 @@ def test_a_pasted_scan_has_the_number_of_its_healthy_scan(healthy: list[Healthy]
     assert sorted({one.number for one in found}) == [1, 3]
     many = paste_all(loaded(), [*[full] * 30, healthy[0]], DetectConfig())
     assert {one.number for one in many} == {30}
+    assert len(many) == 2
+    assert len(paste_all(loaded(), healthy[:1] * 5, DetectConfig())) == 35
 
 
 def test_without_a_pasted_lesion_there_is_nothing_to_fit() -> None:

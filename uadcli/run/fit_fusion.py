@@ -25,7 +25,7 @@ from uadcli.run.lesion_set import paste
 from uadcli.run.score import SIAMESE, learned_score, raw_scores, reconstruct
 from uadcli.scoring import reference
 from uadcli.scoring.calibration import Tail, rarity
-from uadcli.scoring.fusion import fused_scores
+from uadcli.scoring.fusion import ENOUGH, fused_scores
 from uadcli.scoring.metrics import average_precision
 from uadcli.scoring.reference import Reference
 
@@ -33,7 +33,7 @@ POWERS = (0.0, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.0)
 TENTHS = 10  # what shares are counted in
 KIND = "fusion-absolute"  # the lesions are of both signs
 SEED, MOST = 40, 20  # scans
-LESIONS = 40  # to be pasted: with a dozen the fit is a lottery; each scan gets from 2 to 7 times some
+LESIONS = 40  # to be pasted: with a dozen the fit is a lottery; each scan gets from 2 to 7 times some, of few scans 2
 FEWEST, OFTEN = 2, 7
 # Of powers whose AUPRC is this near to the best, the smallest, and of shares the most even: synthetic lesions are what
 # the learned score was trained on, and the gentler weight leaves more to the others in lesions that it does not know.
@@ -83,11 +83,12 @@ def paste_all(
     """Scans with pasted lesions, rebuilt and judged by the networks; none if no scan has room for a lesion.
 
     `healthy` are scans that were not trained on, of which up to 20, evenly chosen, get lesions from two to seven times
-    each, so that there are about 40 where that is possible. With `shapes`, masks in MNI space, each lesion has one of
-    them; else they are made up like those that trained the learned score, which then does better than on others.
+    each, so that there are about 40 where there are five scans or more. With `shapes`, masks in MNI space, each lesion
+    has one of them; else they are made up like those that trained the learned score, which then does better than on
+    others.
     """
     found, chosen = [], evenly(range(len(healthy)), MOST)
-    draws = min(max(FEWEST, math.ceil(LESIONS / max(len(chosen), 1))), OFTEN)
+    draws = min(max(FEWEST, math.ceil(LESIONS / len(chosen))), OFTEN) if len(chosen) >= ENOUGH else FEWEST
     for number in chosen:
         one = healthy[number]
         for draw in range(draws):

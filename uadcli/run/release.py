@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,21 +18,29 @@ from uadcli.report import sidecar
 from uadcli.run.dataset import find
 from uadcli.run.run_folder import healthy_of, prepare_usable, read_run, rows_of, usable_cases
 from uadcli.run.training_run import weights_of
+from uadcli.scoring.fusion import ENOUGH, FISHER
 
 if TYPE_CHECKING:
     from uadcli.reconstruction.weights import ModelCard, Weights
     from uadcli.scoring.gate import Gate
 
 GATE_FILE, REFERENCE_FILE = "gate.safetensors", "reference.safetensors"
-ENOUGH = 5  # healthy scans of a contrast for a default that is held against them
 BORROWER = "fusion-absolute"  # of a contrast without healthy scans: both networks, and nothing held against health
 RULE = "99.5th percentile of the scores inside the brain of {} healthy scans ({})"
 
 
 def calibrate(
-    run: Path, healthy: Path, *, workers: int, reporter: Reporter, borrow: Mapping[str, str] | None = None
+    run: Path,
+    healthy: Path,
+    *,
+    workers: int,
+    reporter: Reporter,
+    borrow: Mapping[str, str] | None = None,
+    kinds: Sequence[str] | None = None,
 ) -> Path:
     """Thresholds of a trained run from healthy scans that it was not trained on; returns `thresholds.json`.
+
+    They are of the scores `kinds`, or of all that the model has.
 
     In `borrow` a contrast of the run without healthy scans, such as T2w made from T1w, has the one whose thresholds it
     takes. Raises `InputError` if a scan was trained on or has lesions by the run's labels, if the run does not cover
@@ -90,7 +98,7 @@ def calibrate(
             reporter.warn(f"no scan has room for a synthetic lesion: the fusion keeps {loaded.card.fusion_power}")
         loaded = with_best_power(loaded, precisions)
     with reporter.stage("calibration"):
-        found, references = calibration_of(loaded, list(usable.values()), run / "cache", detect, pasted=pasted)
+        found, references = calibration_of(loaded, list(usable.values()), run / "cache", detect, kinds, pasted)
     with reporter.stage("gate"):
         if is_supervised(run):  # the reconstruction, and so its gate, is that of the weights
             gates = {c: one for c in loaded.card.contrasts if (one := gate_of(loaded.gate_state, c)) is not None}
@@ -177,8 +185,6 @@ def _check_borrowed(borrow: Mapping[str, str], card: ModelCard, counts: Mapping[
 
 def default_score(card: ModelCard, contrast: str, scans: int, thresholds: dict[str, dict[str, float]]) -> str:
     """`fisher` where enough healthy scans calibrated it; with lesion labels the score that learned from them."""
-    from uadcli.scoring.fusion import FISHER
-
     known = not card.labelled_cases and scans >= ENOUGH and contrast in thresholds.get(FISHER, {})
     return FISHER if known else card.scores.get(contrast, "siamese")
 

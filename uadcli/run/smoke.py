@@ -22,13 +22,14 @@ from uadcli.config import (
 from uadcli.console import Reporter
 from uadcli.imaging import template
 from uadcli.run import release, training_run
-from uadcli.scoring.fusion import FISHER
+from uadcli.scoring.fusion import FISHER, PARTS
 
 if TYPE_CHECKING:
     from uadcli.reconstruction.weights import Weights
 
 SCANS, HEALTHY = 3, 2  # to train and validate on, and to calibrate with: each of two is held against the other
 STEPS = 4
+KINDS = ("absolute", *PARTS["T1w"])  # the other scores are calibrated in the same way
 
 
 def settings() -> TrainingConfig:
@@ -56,7 +57,7 @@ def smoke(folder: Path, *, workers: int, reporter: Reporter) -> str:
     data, healthy = _heads(folder / "scans", SCANS, 1), _heads(folder / "healthy", HEALTHY, 2)
     run, exported = folder / "run", folder / "smoke"
     training_run.train(data, run, settings(), workers=workers, reporter=reporter)
-    release.calibrate(run, healthy, workers=workers, reporter=reporter)
+    release.calibrate(run, healthy, workers=workers, reporter=reporter, kinds=KINDS)
     file = release.export(run, exported, overwrite=False, reporter=reporter)
     loaded = weights.load(*weights.find(str(exported)))
     score_steps = (loaded.card.siamese or {}).get("steps")

@@ -91,7 +91,8 @@ def rarity(values: NDArray[np.float32], tail: Tail) -> NDArray[np.float32]:
 
     Between the known rates of `tail` (`healthy_tail`) it is linear in the score, as in `rate_threshold`; below the
     first it falls to 0 with the score, and beyond the last it goes on rising as it does over the last tenfold. Where
-    rates share a threshold, as of a score that is clipped, a score of just that has the largest: so many voxels have it.
+    rates share a threshold, as of a score that is clipped, a score of just that has the largest: so many voxels have
+    it.
     """
     known = sorted((-math.log10(rate), value) for rate, value in tail)
     rates, levels = np.array([0.0, *(one for one, _ in known)]), np.array([0.0, *(value for _, value in known)])

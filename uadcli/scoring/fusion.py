@@ -20,7 +20,7 @@ RESIDUALS = {"fusion-absolute": "absolute", "fusion-bright": "bright-weighted"}
 LIGHT = ScoringConfig(erosion=1, median=3)
 POWER = 0.2  # of the learned score, where `run/fit_fusion.py` has not fitted one to the weights
 FLOOR = 1e-6
-FISHER = "fisher"
+FISHER, ENOUGH = "fisher", 5  # and the healthy scans of a contrast from which on it is the default
 # What `FISHER` joins in each contrast, by shares: in FLAIR and T2w a lesion is bright. Weights older than shares have
 # the `FIRST` ones.
 FIRST = {
