@@ -195,15 +195,15 @@ def case(contrast: str) -> Case:
 
 
 def test_weights_that_come_along_are_those_of_the_contrast() -> None:
-    assert supervised.base_for([case("FLAIR"), case("T2w")], None, silent()).card.name == "small-8-flair"
-    assert supervised.base_for([case("T1w")], None, silent()).card.name == "small-8-t1w"
+    assert supervised.base_for([case("FLAIR"), case("T2w")], None, silent()).card.name == "small-9-flair"
+    assert supervised.base_for([case("T1w")], None, silent()).card.name == "small-9-t1w"
     with pytest.raises(UsageError, match="no model that comes along covers FLAIR and T1w"):
         supervised.base_for([case("FLAIR"), case("T1w")], None, silent())
     with pytest.raises(InputError, match="does not tell the contrast"):
         supervised.base_for([case("FLAIR"), case("")], None, silent())
-    with pytest.raises(InputError, match=r"s_T1w.nii.gz: is T1w, and small-8-flair covers T2w, FLAIR"):
-        supervised.base_for([case("FLAIR"), case("T1w")], "small-8-flair", silent())
-    assert supervised.base_for([case("")], "small-8-flair", silent()).card.name == "small-8-flair"
+    with pytest.raises(InputError, match=r"s_T1w.nii.gz: is T1w, and small-9-flair covers T2w, FLAIR"):
+        supervised.base_for([case("FLAIR"), case("T1w")], "small-9-flair", silent())
+    assert supervised.base_for([case("")], "small-9-flair", silent()).card.name == "small-9-flair"
 
 
 @pytest.mark.usefixtures("_blank")
