@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import shutil
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -44,9 +45,13 @@ def refuse_begun(run: Path) -> None:
 
 @contextmanager
 def held(run: Path) -> Iterator[None]:
-    """Within it no other process trains in the run's folder, which is made. Raises `OutputError` if one does."""
+    """Within it no other process trains in the run's folder, which is made, and goes again if it stays empty.
+
+    Raises `OutputError` if one does.
+    """
     from filelock import FileLock, Timeout
 
+    new = not run.exists()
     run.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run / LOCK)
     try:
@@ -57,6 +62,8 @@ def held(run: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+        if new and {path.name for path in run.iterdir()} <= {LOCK}:
+            shutil.rmtree(run)
 
 
 def read_run(run: Path) -> TrainingConfig:
