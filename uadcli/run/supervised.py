@@ -155,6 +155,8 @@ def resume(out: Path, config: TrainingConfig, *, reporter: Reporter, gpus: int |
         )
         held_out = lesion_labels.load([c for c in cases if c.part == "val"], cache, config.preprocess)
         judged_on = _judged_on(held_out, maker, reporter)
+        if judged_on and not scorer.done:
+            reporter.info(f"AUPRC {scorer.auprc(judged_on):.3f} on {len(judged_on)} held-out cases before any step")
         known = bool(judged_on) and starts_from(base, scorer.config)
         siamese.fit(scorer, maker, out / "siamese", reporter, judged_on, to_beat=known)
     progress.write_page(out, {"score": out / "siamese"})
