@@ -5,11 +5,11 @@
 
 Every method is trained from nothing on the same slices, with the `small` sizes and the same number of steps; each
 checkpoint is kept in --run, and more steps go on from it. `diffuse` takes the network of `cddpm`. Beside them stands
-the model that comes along ("shipped"), with the scores of its card. `mahalanobis` needs ten reconstructions, of one
-level each: only methods that rebuild a slice in one pass a level are given it. AUPRC on each scan's own grid
-(synthetic lesions: the model's grid), mean over scans; "mean" weighs every set the same; "gain" is that mean over the
-one of `cddpm` with `absolute`, the paper's score (erosion 3, median 5), in this run. Seconds are those of
-reconstruction and score, per scan. Nothing is chosen by the labels: AUPRC needs no threshold.
+the model that comes along ("shipped"), with the scores of its card; of the `z-` ones those that `fisher` joins.
+`mahalanobis` needs ten reconstructions, of one level each: only methods that rebuild a slice in one pass a level are
+given it. AUPRC on each scan's own grid (synthetic lesions: the model's grid), mean over scans; "mean" weighs every set
+the same; "gain" is that mean over the one of `cddpm` with `absolute`, the paper's score (erosion 3, median 5), in this
+run. Seconds are those of reconstruction and score, per scan. Nothing is chosen by the labels: AUPRC needs no threshold.
 """
 
 from __future__ import annotations
@@ -34,10 +34,12 @@ from uadcli.reconstruction.weights import ModelCard, Weights
 from uadcli.run import checkpoint
 from uadcli.run.calibrate import baseline_kind, baseline_map
 from uadcli.run.development import cases
-from uadcli.run.score import reconstruct, score
+from uadcli.run.score import reconstruct, score, shares_of
 from uadcli.run.train import Trainer, fit
 from uadcli.run.training_data import load_slices
+from uadcli.scoring.fusion import FISHER
 from uadcli.scoring.metrics import average_precision, best_dice
+from uadcli.scoring.reference import PREFIX
 
 SCORES = ("absolute", "bright-weighted", "ssim", "mahalanobis")  # those that need no training of their own
 REFERENCE = ("cddpm", "absolute")
@@ -106,13 +108,19 @@ def compare(
     for method in methods:
         rows += rows_of(scene, method, networks["cddpm" if method == "diffuse" else method], method, kinds)
     if shipped:
-        own = dict.fromkeys([*kinds, *(k for k, v in shipped.card.thresholds.items() if scene.contrast in v)])
+        own = dict.fromkeys([*kinds, *shown_of(shipped.card, scene.contrast)])
         found = list(rows_of(scene, "shipped", shipped, shipped.model.config.method, list(own)))
         default = shipped.card.scores[scene.contrast]
         rows += found + [dataclasses.replace(row, score="default") for row in found if row.score == default]
     values = baseline_map(scene.prepared, baseline_kind(scene.contrast), CONFIG, scene.x)
     rows.append(Row("plain", "intensity", scene.set, scene.subject, *figures(scene, values), float("nan")))
     return rows
+
+
+def shown_of(card: ModelCard, contrast: str) -> list[str]:
+    """The calibrated scores of a contrast; of those held against health only what `fisher` joins, to bound the time."""
+    shares = shares_of(card, contrast)
+    return [k for k, v in card.thresholds.items() if contrast in v and (not k.startswith(PREFIX) or k in shares)]
 
 
 def table(rows: list[Row]) -> str:
@@ -165,7 +173,7 @@ def main() -> None:
     methods, kinds = chosen(arguments.methods, METHODS), chosen(arguments.scores, SCORES)
     shipped = models(arguments.weights)
     networks, rows = trained(arguments, methods, next(iter(shipped.values())).card), list[Row]()
-    weights_for = Unknowing(shipped, arguments.data, arguments.cache)
+    weights_for = Unknowing(shipped, arguments.data, arguments.cache, (FISHER,))
     for scene in scenes(arguments.data, arguments.cache, arguments.cases):
         known = weights_for(scene) if scene.contrast in shipped else None
         rows += compare(scene, networks, known, methods, kinds)
