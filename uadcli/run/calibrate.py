@@ -209,13 +209,17 @@ def take_in(
             shares = dict(zip(shares, best, strict=True))
             result.precision_by_shares[contrast] = {" ".join(map(str, one)): value for one, value in found.items()}
         result.shares[contrast] = dict(shares)
-        result.add(fusion.FISHER, contrast, joined(parts, shares), config)
+        tails = {kind: one.tails for kind, one in behind.items()}
+        result.add(fusion.FISHER, contrast, joined(parts, shares, tails), config)
     return references
 
 
-def joined(scans: Mapping[str, list[Scored]], shares: Mapping[str, float]) -> list[Scored]:
-    """The same scans under the score `fisher`, from their maps under its parts and the tails of the other scans."""
-    tails = {part: _tails_of_the_others(scans[part]) for part in shares}
+def joined(
+    scans: Mapping[str, list[Scored]], shares: Mapping[str, float], tails: Mapping[str, Sequence[Tail]] | None = None
+) -> list[Scored]:
+    """The same scans under the score `fisher`, from their maps under its parts and the tails of the other scans, which
+    may be known already."""
+    tails = tails or {part: _tails_of_the_others(scans[part]) for part in shares}
     result = list[Scored]()
     for i, one in enumerate(scans[next(iter(shares))]):
         parts = [(scans[part][i].values, tails[part][i], share) for part, share in shares.items()]
