@@ -13,9 +13,9 @@ import phantoms
 import pytest
 import torch
 
-from uadcli.config import DetectConfig, PreprocessConfig
+from uadcli.config import DetectConfig, PreprocessConfig, to_dict
 from uadcli.console import Reporter
-from uadcli.errors import InputError
+from uadcli.errors import InputError, UsageError
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.imaging.volume import file_sha256
 from uadcli.reconstruction import weights
@@ -36,7 +36,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    return cohort.base(tmp_path / "model", cohort.TINY, None)
+    return cohort.base(tmp_path / "model", cohort.TINY, None, preprocess=to_dict(CONFIG.preprocess))
 
 
 @pytest.fixture
@@ -239,6 +239,19 @@ def test_the_sidecar_says_by_how_many_and_that_the_threshold_is_from_before(
     assert np.array_equal(result.image.get_fdata(), given.image.get_fdata())
     for text in ((tmp_path / "adapted.json").read_text(), (tmp_path / "adapted.html").read_text()):
         assert not [name for name in ("again_T1w", "p0_T1w", "p1_T1w", "p2_T1w", str(scanner)) if name in text]
+
+
+@pytest.mark.parametrize("kind", ["mahalanobis", "z-mahalanobis"])
+def test_reconstructions_of_another_level_have_no_drift(kind: str, scanner: Path, model: Path, tmp_path: Path) -> None:
+    scan = tmp_path / "patient_T1w.nii.gz"
+    phantoms.save(scan, cohort.head(5), GRID_AFFINE)
+    options = DetectOptions(weights=str(model), threads=1, adapt=scanner, score=kind, threshold="0.3")
+    with pytest.raises(UsageError, match="noise level of its own"):
+        detect(scan, tmp_path / "map.nii.gz", config=CONFIG, options=options)
+    adapt.check("z-absolute")
+    request = batch.Request([scan], tmp_path / "out", CONFIG, options, batch.BatchOptions(workers=0))
+    with pytest.raises(UsageError, match="noise level of its own"):
+        batch.make_plan(request, SILENT)
 
 
 def test_what_decides_a_residual_decides_the_file_it_is_kept_in(

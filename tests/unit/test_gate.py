@@ -14,15 +14,17 @@ import torch
 
 from uadcli.config import DetectConfig, ModelConfig
 from uadcli.console import Reporter
-from uadcli.errors import InputError, QualityError
+from uadcli.errors import InputError, QualityError, UsageError
 from uadcli.imaging import template
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
 from uadcli.imaging.volume import read_scan
 from uadcli.reconstruction import weights
 from uadcli.reconstruction.model import ConditionedDiffusion
+from uadcli.reconstruction.reconstructors import BY_NAME
 from uadcli.reconstruction.weights import ModelCard
 from uadcli.report import sidecar
-from uadcli.run import detect, gate, outputs, stages
+from uadcli.report.words import check_sentence
+from uadcli.run import detect, gate, outputs, repeat, stages
 from uadcli.run.contrast import FoundContrast
 from uadcli.run.dataset import Case
 from uadcli.run.detect import DetectOptions, ReadyScan
@@ -133,7 +135,7 @@ def test_a_model_without_encoder_has_no_gate(model: ConditionedDiffusion) -> Non
 
 def test_too_little_brain_is_not_measured(loaded: weights.Weights) -> None:
     found = gate.measure(loaded, healthy(0), np.zeros_like(MASK), "T1w")
-    assert (found.value, found.beyond, found.note) == (None, None, gate.FEW)
+    assert (found.value, found.beyond, found.note) == (None, True, gate.FEW)  # nothing is further away
     assert found.limit is not None
 
 
@@ -186,7 +188,7 @@ def ready(x: np.ndarray, folder: Path) -> ReadyScan:
 
 
 def finish(loaded: weights.Weights, x: np.ndarray, folder: Path, **more: object) -> dict:
-    options = DetectOptions(weights=str(loaded.path), threshold="0.2", device="cpu", **more)
+    options = DetectOptions(**{"weights": str(loaded.path), "threshold": "0.2", "device": "cpu", **more})
     files = outputs.plan(folder / "scan.nii.gz", folder / "map.nii.gz", "native", options.save, False, True)
     reporter = Reporter(silent=True)
     return detect.finish(ready(x, folder), files, DetectConfig(), options, "cpu", reporter).sidecar
@@ -206,6 +208,32 @@ def test_the_sidecar_says_so_and_strict_refuses(loaded: weights.Weights, tmp_pat
     with pytest.raises(QualityError, match="unlike those") as caught:
         sidecar.refuse_failed(tmp_path / "scan.nii.gz", bad)
     assert caught.value.exit_code == 7
+
+
+def test_a_scan_where_no_training_scan_has_brain_is_unlike_them(
+    loaded: weights.Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "brain_slices", lambda mask: np.arange(3))
+    found = finish(loaded, healthy(30), tmp_path)
+    assert found["gate"]["value"] is None
+    assert found["qc"]["verdict"] == "warn"
+    check = next(check for check in found["qc"]["checks"] if check["name"] == "distance")
+    assert (check["value"], check["verdict"]) == (None, "warn")
+    assert "unlike all" in check_sentence(check)
+    assert [w for w in found["warnings"] if "distance" in w and gate.FEW in w]
+    with pytest.raises(QualityError, match=gate.FEW):
+        sidecar.refuse_failed(tmp_path / "scan.nii.gz", found)
+
+
+def test_strict_says_that_the_gate_cannot_tell(
+    loaded: weights.Weights, model: ConditionedDiffusion, tmp_path: Path
+) -> None:
+    assert not [w for w in finish(loaded, healthy(30), tmp_path, strict=True)["warnings"] if "--strict" in w]
+    weights.save(tmp_path / "m.safetensors", model, CARD)
+    assert not [w for w in finish(loaded, healthy(30), tmp_path)["warnings"] if "--strict" in w]
+    said = [w for w in finish(loaded, healthy(30), tmp_path, strict=True)["warnings"] if "--strict" in w]
+    assert len(said) == 1
+    assert gate.ABSENT in said[0]
 
 
 def test_old_weights_say_null_and_why(loaded: weights.Weights, model: ConditionedDiffusion, tmp_path: Path) -> None:
@@ -239,6 +267,54 @@ def test_uncertainty_and_stability_of_a_detection(loaded: weights.Weights, tmp_p
     assert found["requested"]["stability"] == 2
     again = finish(loaded, healthy(31), tmp_path, save=("uncertainty",), stability=2)
     assert again["stability"] == found["stability"]
+
+
+def test_an_uncertainty_is_of_five_draws_at_least_and_the_stability_of_those_asked_for(
+    loaded: weights.Weights, tmp_path: Path
+) -> None:
+    alone = finish(loaded, healthy(31), tmp_path, save=("uncertainty",))
+    five = np.asarray(nib.load(tmp_path / "map_uncertainty.nii.gz").dataobj)
+    both = finish(loaded, healthy(31), tmp_path, save=("uncertainty",), stability=1)
+    assert np.array_equal(np.asarray(nib.load(tmp_path / "map_uncertainty.nii.gz").dataobj), five)
+    assert alone["stability"] is None
+    assert both["stability"]["draws"] == 2
+    assert both["stability"]["seeds"] == [0, 1000]
+    assert both["stability"] == finish(loaded, healthy(31), tmp_path, stability=1)["stability"]
+
+
+@pytest.mark.parametrize("asked", [{"stability": 2}, {"save": ("uncertainty",)}])
+def test_where_noise_changes_nothing_there_is_neither_uncertainty_nor_stability(
+    asked: dict, loaded: weights.Weights, tmp_path: Path
+) -> None:
+    for kind in ("intensity", "z-intensity"):
+        with pytest.raises(UsageError, match="depend on noise"):
+            repeat.check(BY_NAME["cddpm"], kind)
+    for method in BY_NAME.values():
+        if method.draws:
+            repeat.check(method, "absolute")
+        else:
+            with pytest.raises(UsageError, match=f"{method.name} do not depend on noise"):
+                repeat.check(method, "absolute")
+    with pytest.raises(UsageError, match="depend on noise"):
+        finish(loaded, healthy(31), tmp_path, score="intensity", **asked)
+
+
+def test_a_brain_mask_of_ones_own_is_not_as_the_healthy_scans_were_stripped(
+    model: ConditionedDiffusion, tmp_path: Path
+) -> None:
+    known = {"thresholds": {"absolute": {"T1w": 0.2}}, "strengths": {"absolute": {"T1w": [0.1] * 20}}}
+    weights.save(tmp_path / "m.safetensors", model, dataclasses.replace(CARD, **known))
+    one = weights.load(tmp_path / "m.safetensors")
+    asked = {"score": "absolute", "threshold": "calibrated"}
+    for more, vouched in (({}, True), ({"brain_mask": Path("mask.nii.gz")}, False)):
+        found = finish(one, healthy(31), tmp_path, **asked, **more)
+        assert ("not vouched for" not in found["threshold"]["rule"]) == vouched
+        assert (found["anomaly"]["healthy_scans"] is not None) == vouched
+
+
+def test_the_transform_says_research_use(loaded: weights.Weights, tmp_path: Path) -> None:
+    finish(loaded, healthy(31), tmp_path, save=("transform",))
+    assert sidecar.RESEARCH_USE in (tmp_path / "map_transform.json").read_text()
 
 
 def test_old_files_of_every_kind_are_cleared_by_a_batch() -> None:

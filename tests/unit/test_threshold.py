@@ -9,7 +9,7 @@ import numpy as np
 import phantoms
 import pytest
 
-from uadcli.config import DetectConfig, ScoringConfig
+from uadcli.config import DetectConfig, PreprocessConfig, ReconstructionConfig, ScoringConfig, to_dict
 from uadcli.errors import InputError, UsageError
 from uadcli.reconstruction.weights import ModelCard
 from uadcli.run import threshold
@@ -111,6 +111,49 @@ def test_scans_are_set_beside_healthy_ones_only_under_the_settings_of_calibratio
     assert threshold.healthy_scans(CARD, "siamese", "FLAIR", DetectConfig()) is None
     other = dataclasses.replace(DetectConfig(), scoring=ScoringConfig(min_volume_mm3=8))
     assert threshold.healthy_scans(CARD, "siamese", "T1w", other) is None
+
+
+OTHERS = {
+    "min_volume": DetectConfig(scoring=ScoringConfig(min_volume_mm3=8)),
+    "median": DetectConfig(scoring=ScoringConfig(median=3)),
+    "levels": DetectConfig(reconstruction=ReconstructionConfig(levels=(500,))),
+    "overlap": DetectConfig(reconstruction=ReconstructionConfig(overlap=True)),
+    "strip": DetectConfig(preprocess=PreprocessConfig(strip="atlas")),
+    "percentiles": DetectConfig(preprocess=PreprocessConfig(upper_percentile=98)),
+}
+FREE = ReconstructionConfig(levels=CARD.levels, seed=7, batch_size=3)
+
+
+def test_a_promise_by_scans_that_made_the_reference_is_only_nearly_one() -> None:
+    kinds = {"siamese": False, "z-absolute": True, "fisher": True}
+    card = dataclasses.replace(CARD, strengths=dict.fromkeys(kinds, CARD.strengths["siamese"]))
+    for kind, nearly in kinds.items():
+        assert ("nearly so" in threshold.resolve("conformal", card, kind, "T1w").rule) == nearly
+
+
+@pytest.mark.parametrize("rule", ["auto", "calibrated", "rate", "conformal", "0.3"])
+def test_what_health_says_under_other_settings_is_not_vouched_for(rule: str) -> None:
+    plain = threshold.resolve(rule, CARD, "siamese", "T1w")
+    assert "vouched" not in plain.rule
+    free = DetectConfig(preprocess=PreprocessConfig(curvature_flow=3), reconstruction=FREE)
+    assert threshold.resolve(rule, CARD, "siamese", "T1w", free) == plain
+    for name, config in OTHERS.items():
+        found = threshold.resolve(rule, CARD, "siamese", "T1w", config)
+        # the rates of voxels know nothing of components
+        silent = rule == "0.3" or (name == "min_volume" and rule in ("calibrated", "rate"))
+        assert ("not vouched for" in found.rule) != silent, name
+        assert found.value == plain.value
+        assert threshold.healthy_scans(CARD, "siamese", "T1w", config) is None
+
+
+def test_weights_of_other_settings_vouch_for_these() -> None:
+    own = PreprocessConfig(bias_field=False, upper_percentile=99.5)
+    card = dataclasses.replace(CARD, preprocess=to_dict(own))
+    known = threshold.healthy_scans(card, "siamese", "T1w", DetectConfig(preprocess=own))
+    assert known == CARD.strengths["siamese"]["T1w"]
+    assert threshold.healthy_scans(card, "siamese", "T1w", DetectConfig()) is None
+    assert "not vouched" in threshold.resolve("auto", card, "siamese", "T1w").rule
+    assert "vouched" not in threshold.resolve("auto", card, "siamese", "T1w", DetectConfig(preprocess=own)).rule
 
 
 @pytest.mark.parametrize(("text", "labelled"), [("best-dice", False), ("auto", True), ("0.3", True)])

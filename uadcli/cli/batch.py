@@ -51,7 +51,12 @@ Overwrite = Annotated[
     bool, typer.Option("--overwrite", rich_help_panel=o.OUTPUT, help="Do again what is done already.")
 ]
 Strict = Annotated[
-    bool, typer.Option("--strict", rich_help_panel=o.OUTPUT, help="A scan whose quality control fails has failed.")
+    bool,
+    typer.Option(
+        "--strict",
+        rich_help_panel=o.OUTPUT,
+        help="A scan whose quality control fails, or which is unlike the training, has failed.",
+    ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", rich_help_panel=o.OUTPUT, help="Print the plan as JSON lines.")]
 Workers = Annotated[

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uadcli.config import CONTRASTS, ModelConfig, from_dict, to_dict
+from uadcli.config import CONTRASTS, ModelConfig, PreprocessConfig, from_dict, to_dict
 from uadcli.errors import UsageError, WeightsError
 from uadcli.files import write_bytes
 from uadcli.reconstruction import cache, hub, registry
@@ -45,7 +45,8 @@ class ModelCard:
     `siamese` holds the settings of the score network, if one is in the file; `labelled_cases` is the number of scans
     whose lesion masks it was trained on, 0 if it saw synthetic lesions alone.
     `shares` says by contrast what the score `fisher` is made of; `borrowed` names the contrast whose thresholds another
-    one has, for want of healthy scans.
+    one has, for want of healthy scans. `preprocess` are the settings by which the healthy scans were prepared;
+    cards without are older, and those that come along had the defaults.
     """
 
     name: str
@@ -69,6 +70,7 @@ class ModelCard:
     labelled_cases: int = 0
     shares: dict[str, dict[str, float]] = field(default_factory=dict)
     borrowed: dict[str, str] = field(default_factory=dict)
+    preprocess: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -242,6 +244,7 @@ def _described(text: str | None, path: Path) -> tuple[ModelCard, ModelConfig]:
         config = from_dict(ModelConfig, values.pop("model"))
         for key in ("contrasts", "levels"):
             values[key] = tuple(values[key])
+        from_dict(PreprocessConfig, values.get("preprocess", {}))
         return ModelCard(**values), config
     except (KeyError, TypeError, ValueError, UsageError) as error:
         raise WeightsError(OTHER_VERSION, path=path, hint="Use weights of this version.") from error

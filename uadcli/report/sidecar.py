@@ -93,10 +93,11 @@ def refuse_failed(scan: Path, content: dict[str, Any]) -> None:
         raise QualityError(
             f"quality control failed ({failed})", path=scan, hint="Look at the overlay; try --brain-mask."
         )
-    if content["gate"]["beyond"]:
+    gate = content["gate"]
+    if gate["beyond"]:
+        far = gate["note"] if gate["value"] is None else f"{gate['value']:.2f} over the limit {gate['limit']:.2f}"
         raise QualityError(
-            f"the scan is unlike those that the model was trained on ({content['gate']['value']:.2f} over the limit "
-            f"{content['gate']['limit']:.2f})",
+            f"the scan is unlike those that the model was trained on ({far})",
             path=scan,
             hint="Check that it is a brain, the contrast and the orientation.",
         )

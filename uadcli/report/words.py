@@ -67,10 +67,12 @@ def advice(verdict: str | None) -> str:
 def check_sentence(check: Mapping[str, Any]) -> str:
     """One check (`name`, `value`, `verdict`, `text`) of a sidecar as a sentence; unknown ones by their own text."""
     name, value, verdict = str(check["name"]), check["value"], str(check["verdict"])
-    if value is None or verdict not in VERDICTS:
+    if verdict not in VERDICTS:
         return f"Not computed: {check['text']}."
     digits, unit = UNIT.get(name, (2, ""))
     sentence = CHECKS.get(name, {}).get(verdict, str(check["text"]))
+    if value is None:
+        return f"{sentence}."
     return f"{sentence} ({name.removesuffix('_ml').replace('_', ' ')} {number(value, digits)}{unit})."
 
 

@@ -19,14 +19,16 @@ import numpy as np
 from uadcli import __version__
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
-from uadcli.errors import InputError
+from uadcli.errors import InputError, UsageError
 from uadcli.files import write_with
 from uadcli.imaging.slices import GRID_SHAPE
 from uadcli.imaging.volume import file_sha256, read_scan
 from uadcli.run import dataset, prepare, score
 from uadcli.run.contrast import from_name
+from uadcli.run.score import MAHALANOBIS
 from uadcli.scoring import drift, quality
 from uadcli.scoring.drift import Residual
+from uadcli.scoring.reference import PREFIX
 
 if TYPE_CHECKING:
     from uadcli.reconstruction.weights import Weights
@@ -73,6 +75,13 @@ def find(folder: Path, contrast: str | None = None, geometry: str = "auto") -> H
         raise InputError(f"cannot be read: {error.strerror}", path=error.filename or folder, hint=MEND) from error
     refuse_few(len(files), "", folder)
     return HealthyScans(folder, files, contrast, geometry)
+
+
+def check(kind: str) -> None:
+    """Raises `UsageError` for a score of other reconstructions than those that the drift is of."""
+    if kind.removeprefix(PREFIX) == MAHALANOBIS:
+        what = f"the score {kind!r} takes reconstructions of a noise level of its own, of which --adapt knows no drift"
+        raise UsageError(what, hint="Leave out --adapt, or choose another --score.")
 
 
 def adapted(

@@ -122,8 +122,8 @@ def find_scans(request: Request, reporter: Reporter, download: bool = True) -> S
     """Find the scans of this part of a batch and name their results.
 
     Weights of the Hub that are not in the cache are fetched; without `download` they are a `WeightsError`.
-    Raises `UsageError` for inputs without scans, for two that map to one file, and for a part that does not exist, and
-    `InputError` for too few healthy scans to adapt by.
+    Raises `UsageError` for inputs without scans, for two that map to one file, for a part that does not exist, and for
+    a score that does not go with `adapt`, and `InputError` for too few healthy scans to adapt by.
     """
     from uadcli.reconstruction import weights
 
@@ -132,6 +132,8 @@ def find_scans(request: Request, reporter: Reporter, download: bool = True) -> S
         options = replace(options, command=options.command[:LONGEST_COMMAND] + " ...")
     part = plan.shard(more.shard, os.environ)
     threshold.check(options.threshold, labelled=False)
+    if options.adapt is not None:
+        adapt.check(options.score or "")
     options = with_healthy(options)
     if output.exists() and not output.is_dir():
         raise OutputError("is no folder", path=output, hint="Choose another one with -o.")

@@ -165,6 +165,7 @@ def transform(prepared: Prepared) -> dict[str, Any]:
     """The content of the transform file: the registration in both directions."""
     return {
         "schema_version": sidecar.SCHEMA_VERSION,
+        "research_use_only": sidecar.RESEARCH_USE,
         "description": "4x4 affines between world points in mm, RAS+; MNI is MNI152NLin2009cAsym",
         "mni_to_native": prepared.world_map.tolist(),
         "native_to_mni": np.linalg.inv(prepared.world_map).tolist(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from uadcli.errors import UsageError, WeightsError
 from uadcli.imaging import volume
 from uadcli.imaging.volume import Scan
 from uadcli.report import sidecar
-from uadcli.run import adapt, contrast, describe, outputs, score, threshold
+from uadcli.run import adapt, contrast, describe, outputs, repeat, score, threshold
 from uadcli.run.adapt import HealthyScans
 from uadcli.run.contrast import FoundContrast
 from uadcli.run.findings import Findings, Question, examine
@@ -30,6 +31,7 @@ from uadcli.scoring import quality
 if TYPE_CHECKING:
     import nibabel as nib
 
+    from uadcli.reconstruction.reconstructors import Method
     from uadcli.reconstruction.weights import Weights
 
     Load = Callable[[Path, str | None], Weights]
@@ -157,10 +159,12 @@ def ready_scan(path: Path, config: DetectConfig, options: DetectOptions, name: s
     found, digest = weights.find(options.weights, known.contrast if known else None, tell=reporter.info)
     card = weights.read_card(found, digest)
     smoothing = card.curvature_flow
-    if config.reconstruction.method and (known or options.weights):
-        trained = weights.trained_method(found)
-        choose(config.reconstruction.method, trained, found)
-        card = score.card_for(card, trained, config.reconstruction.method)
+    wanted = config.reconstruction.method if known or options.weights else ""
+    trained = weights.trained_method(found)
+    method = choose(wanted, trained, found)
+    if known or options.weights:
+        _check_seeds(method, options.score or "", options)
+    card = score.card_for(card, trained, method.name)
     if known and known.contrast in card.contrasts:
         kind = options.score or card.scores[known.contrast]
         score.tails_behind(card, kind, known.contrast)  # so is a score that is not calibrated
@@ -200,6 +204,8 @@ def finish(
     findings = examine(asked, scan, prepared, config, name, reporter)
     reporter.info(describe.summary(findings, prepared))
     verdict = _quality(prepared, findings, reporter)
+    if options.strict and findings.distance.beyond is None:
+        reporter.warn(f"--strict does not ask whether the scan is like those of the training: {findings.distance.note}")
     with reporter.stage("write"):
         if "sidecar" in files.paths:  # an old one must not vouch for new files
             files.paths["sidecar"].unlink(missing_ok=True)
@@ -233,12 +239,24 @@ def _question(
         covered = ", ".join(loaded.card.contrasts)
         raise UsageError(f"{loaded.card.name} does not cover {contrast}", hint=f"It covers {covered}.")
     kind = options.score or loaded.card.scores[contrast]
-    method = score.method_of(loaded, config.reconstruction).name
+    method = score.method_of(loaded, config.reconstruction)
     score.check_health(loaded, kind, contrast, config)  # what is missing is better known now
-    card = score.card_for(loaded.card, loaded.model.config.method, method)
-    used = threshold.resolve(options.threshold, card, kind, contrast) if labels is None else labels
-    healthy = threshold.healthy_scans(card, kind, contrast, config)
-    return Question(loaded, contrast, kind, used, method, healthy, options.stability, "uncertainty" in files.paths)
+    _check_seeds(method, kind, options)
+    card = score.card_for(loaded.card, loaded.model.config.method, method.name)
+    asked = (
+        config if options.brain_mask is None else replace(config, preprocess=replace(config.preprocess, strip="none"))
+    )
+    used = threshold.resolve(options.threshold, card, kind, contrast, asked) if labels is None else labels
+    healthy = threshold.healthy_scans(card, kind, contrast, asked)
+    return Question(loaded, contrast, kind, used, method.name, healthy, options.stability, "uncertainty" in files.paths)
+
+
+def _check_seeds(method: Method, kind: str, options: DetectOptions) -> None:
+    """Raises `UsageError` for what is asked of other seeds, or of a drift, where score and method do not have it."""
+    if options.stability or "uncertainty" in options.save:
+        repeat.check(method, kind)
+    if options.adapt is not None:
+        adapt.check(kind)
 
 
 def _adapted(
@@ -253,8 +271,8 @@ def _adapted(
     """The same question to the model adapted to the scanner: its thresholds are from before, and say so."""
     loaded = adapt.adapted(asked.loaded, healthy, asked.contrast, config, name, reporter, scan.sha256)
     used = asked.threshold
-    if isinstance(used, Threshold) and threshold.parse(options.threshold).kind != "value":
-        used = replace(used, rule=f"{used.rule}; set without --adapt, and not vouched for with it")
+    if isinstance(used, Threshold):
+        used = threshold.not_vouched(used, options.threshold, "set without --adapt, and not vouched for with it")
     return replace(asked, loaded=loaded, threshold=used, healthy=None)
 
 
@@ -264,12 +282,13 @@ def _quality(prepared: Prepared, findings: Findings, reporter: Reporter) -> qual
         prepared.mask_overlap,
         prepared.border_fraction,
         stretch=prepared.stretch,
-        distance=findings.distance.value,
+        distance=math.inf if findings.distance.nowhere else findings.distance.value,
         distance_limit=findings.distance.limit,
     )
     for check in verdict.checks:
         if check.verdict in ("warn", "fail"):
-            reporter.warn(f"quality control, {check.verdict}: {check.name} is {check.value:.2f} ({check.text})")
+            value = findings.distance.note if check.value is None else f"{check.value:.2f}"
+            reporter.warn(f"quality control, {check.verdict}: {check.name} is {value} ({check.text})")
     return verdict
 
 

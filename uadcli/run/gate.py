@@ -32,15 +32,25 @@ NO_ENCODER = "this model has no encoder"
 
 @dataclass(frozen=True)
 class Distance:
-    """How far a scan lies from the training scans, and from where on it is unlike them; None with a `note`."""
+    """How far a scan lies from the training scans, and from where on it is unlike them; None with a `note`.
+
+    A scan that lies elsewhere than all training scans has no distance, and is unlike them.
+    """
 
     value: float | None
     limit: float | None
     note: str = ""
 
     @property
+    def nowhere(self) -> bool:
+        """Whether the scan lies elsewhere than all training scans."""
+        return self.note == FEW
+
+    @property
     def beyond(self) -> bool | None:
         """Whether the scan is unlike what the model was trained on; None if that is not known."""
+        if self.nowhere:
+            return True
         return None if self.value is None or self.limit is None else self.value > self.limit
 
 

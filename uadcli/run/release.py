@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uadcli.config import CONTRASTS, DetectConfig, TrainingConfig
+from uadcli.config import CONTRASTS, DetectConfig, TrainingConfig, to_dict
 from uadcli.console import Reporter
 from uadcli.errors import InputError, OutputError, UsageError
 from uadcli.files import write_bytes, write_text
@@ -148,6 +148,7 @@ def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path
     patients = calibrated.get("patients", {})
     rule += "".join(f"; {n} of the {c} ones are patients, by their slices without lesion" for c, n in patients.items())
     rule += "".join(f"; {taker} has no healthy scans and takes those of {giver}" for taker, giver in borrowed.items())
+    low, high = config.preprocess.lower_percentile, config.preprocess.upper_percentile
     card = dataclasses.replace(
         loaded.card,
         name=name,
@@ -162,6 +163,8 @@ def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path
         reference_erosion=calibrated.get("reference_erosion", 3),  # or before it was another
         shares=calibrated.get("shares", {}),
         borrowed=borrowed,
+        preprocess=to_dict(config.preprocess),
+        intensity_range=f"[0, 1]: percentiles {low:g} and {high:g} inside the brain mask",
     )
     out.mkdir(parents=True, exist_ok=True)
     beside = (_read_state(run / part) for part in (GATE_FILE, REFERENCE_FILE))

@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from uadcli.config import DetectConfig
+from uadcli.errors import UsageError
 from uadcli.imaging.geometry import Array
 from uadcli.run import score
 from uadcli.run.prepare import Prepared
 from uadcli.scoring import stability
+from uadcli.scoring.reference import PREFIX
 
 if TYPE_CHECKING:
-    from uadcli.reconstruction.reconstructors import Progress
+    from uadcli.reconstruction.reconstructors import Method, Progress
     from uadcli.reconstruction.weights import Weights
 
-UNCERTAINTY_REPEATS = 4  # beside the map itself, where only the uncertainty is asked for
+UNCERTAINTY_REPEATS = 4  # beside the map itself, at least, for the uncertainty
 STRIDE = 1000  # between the seeds, since the Mahalanobis score takes the ten that follow each
 
 
@@ -26,6 +28,15 @@ class Repeats:
 
     uncertainty: Array | None = None
     stability: dict[str, Any] | None = None
+
+
+def check(method: Method, kind: str) -> None:
+    """Raises `UsageError` where another seed changes nothing: of zeros nobody should think that they are certain."""
+    if method.draws and kind.removeprefix(PREFIX) != "intensity":
+        return
+    of = f"the reconstructions of {method.name} do" if not method.draws else f"the score {kind!r} does"
+    what = f"{of} not depend on noise, so there is neither an uncertainty nor a stability"
+    raise UsageError(what, hint="Leave out --stability and --save uncertainty, or choose another --method or --score.")
 
 
 def repeat(
@@ -44,11 +55,12 @@ def repeat(
 ) -> Repeats:
     """Repeat reconstruction and score with other seeds and compare with the `first` map of the scaled scan x.
 
-    `asked` is the number of repeats for the stability; None is none. Without either request nothing is done.
+    `asked` is the number of repeats for the stability; None or 0 is none. The uncertainty takes these too, and more
+    where they are fewer than four. Without either request nothing is done.
     """
-    if asked is None and not uncertain:
+    if not asked and not uncertain:
         return Repeats()
-    count = asked or UNCERTAINTY_REPEATS
+    count = max(asked or 0, UNCERTAINTY_REPEATS if uncertain else 0)
     seeds = [config.reconstruction.seed + STRIDE * i for i in range(count + 1)]
     maps = [first]
     for done, seed in enumerate(seeds[1:], start=1):
@@ -58,8 +70,9 @@ def repeat(
         if progress:
             progress(done, count)
     spread = stability.uncertainty(maps) if uncertain else None
-    if asked is None:
+    if not asked:
         return Repeats(spread)
+    maps, seeds = maps[: asked + 1], seeds[: asked + 1]
     found = [score.find(m, threshold, prepared, config) for m in maps]
     moved = stability.compare(
         maps,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from uadcli.config import DetectConfig
+from uadcli.config import DetectConfig, PreprocessConfig, ScoringConfig, from_dict
 from uadcli.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -116,10 +116,11 @@ def _number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def resolve(text: str, card: ModelCard, kind: str, contrast: str) -> Threshold:
+def resolve(text: str, card: ModelCard, kind: str, contrast: str, config: DetectConfig | None = None) -> Threshold:
     """The threshold of a score in a contrast by the rule in `text` (see `parse`).
 
-    Raises `UsageError` if the healthy scans of the weights do not give one.
+    It says so where the healthy scans were scored by other settings than `config` (the defaults if None). Raises
+    `UsageError` if the healthy scans of the weights do not give one.
     """
     rule = parse(text)
     if rule.kind == "value":
@@ -127,6 +128,11 @@ def resolve(text: str, card: ModelCard, kind: str, contrast: str) -> Threshold:
     if rule.kind == "auto":
         rule = _automatic(card, kind, contrast)
     found = _by_health(rule, card, kind, contrast)
+    asked = config or DetectConfig()
+    if rule.kind != "conformal":  # rates of voxels do not know components
+        asked = replace(asked, scoring=replace(asked.scoring, min_volume_mm3=ScoringConfig.min_volume_mm3))
+    if not as_calibrated(card, asked):
+        found = not_vouched(found, text, "set by healthy scans under other settings, and not vouched for with these")
     if giver := card.borrowed.get(contrast):
         return Threshold(found.value, f"{found.rule}; of healthy {giver} scans, for want of healthy {contrast} ones")
     return found
@@ -166,12 +172,14 @@ def _by_rate(rate: float, card: ModelCard, kind: str, contrast: str) -> Threshol
 
 def _conformal(share: float, card: ModelCard, kind: str, contrast: str) -> Threshold:
     from uadcli.scoring.calibration import conformal_threshold
+    from uadcli.scoring.fusion import held_against_health
 
     strengths = card.strengths.get(kind, {}).get(contrast, [])
     lacking = f"{card.name} knows no whole healthy {contrast} scans for the score {kind!r}"
     value = _of_healthy("conformal", conformal_threshold, strengths, share, lacking)
     scans = f"healthy scans like the {len(strengths)} of the weights"
-    return Threshold(value, f"conformal: at most {share:.3g} of {scans} have any finding")
+    nearly = "; nearly so, since these scans also made what it is held against" if held_against_health(kind) else ""
+    return Threshold(value, f"conformal: at most {share:.3g} of {scans} have any finding{nearly}")
 
 
 def _of_healthy(
@@ -186,15 +194,28 @@ def _of_healthy(
         raise UsageError(f"--threshold {name}: {error.what}", hint=error.hint) from error
 
 
+def as_calibrated(card: ModelCard, config: DetectConfig) -> bool:
+    """Whether the settings are those by which the healthy scans of the weights were prepared, rebuilt and scored.
+
+    Seed and batch size are free. The method is not looked at: by another than their own, weights know no healthy scans.
+    Curvature flow is always as the weights say.
+    """
+    own = from_dict(PreprocessConfig, {**card.preprocess, "curvature_flow": config.preprocess.curvature_flow})
+    asked = (config.reconstruction.levels or card.levels, config.reconstruction.overlap)
+    return (config.preprocess, config.scoring, *asked) == (own, ScoringConfig(), card.levels, False)
+
+
+def not_vouched(found: Threshold, text: str, why: str) -> Threshold:
+    """The threshold with the reason why health does not vouch for it, unless the rule in `text` is a value."""
+    return found if parse(text).kind == "value" else replace(found, rule=f"{found.rule}; {why}")
+
+
 def healthy_scans(card: ModelCard, kind: str, contrast: str, config: DetectConfig) -> list[float] | None:
     """The strengths of healthy scans that a scan may be set beside.
 
-    None where the weights know none, or where preprocessing or post-processing are not those of their calibration.
+    None where the weights know none, or where the settings are not those of their calibration.
     """
-    default = DetectConfig()
-    if (config.scoring, config.preprocess) != (default.scoring, default.preprocess):
-        return None
-    return card.strengths.get(kind, {}).get(contrast)
+    return card.strengths.get(kind, {}).get(contrast) if as_calibrated(card, config) else None
 
 
 def beside_healthy(

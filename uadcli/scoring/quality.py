@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 VERDICTS = ("pass", "warn", "fail")
 NOT_COMPUTED = "not computed"
@@ -63,8 +63,8 @@ def assess(
 
     `stretch` is the ratio of the largest to the smallest scaling of the registration. `similarity` with the template
     (0..1) is judged where the limits say how; `distance` from the training scans of the model is at most a warning,
-    beyond the limit that held-out healthy scans gave it. None and NaN are `not computed`; so is the scan's verdict if
-    nothing was computed.
+    beyond the limit that held-out healthy scans gave it; infinite, it has a verdict and no value. None and NaN are `not
+    computed`; so is the scan's verdict if nothing was computed.
     """
     limits = limits or Limits()
     overlap, fair_overlap = (limits.overlap_pass, NO_LIMIT), (limits.overlap_warn, NO_LIMIT)
@@ -87,7 +87,8 @@ def assess(
         checks.append(_check("similarity", similarity, (good, NO_LIMIT), (fair, NO_LIMIT), text))
     if distance_limit is not None:
         text = "distance of the scan from those that the model was trained on"
-        checks.append(_check("distance", distance, (0.0, distance_limit), (0.0, NO_LIMIT), text))
+        check = _check("distance", distance, (0.0, distance_limit), (0.0, NO_LIMIT), text)
+        checks.append(replace(check, value=None) if check.value == math.inf else check)
     counted = [c.verdict for c in checks if c.verdict in VERDICTS]
     return Quality(max(counted, key=VERDICTS.index, default=NOT_COMPUTED), tuple(checks))
 
