@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -18,9 +19,14 @@ print(json.dumps([code, sorted(m for m in sys.modules if "." not in m)]), file=s
 """
 
 
-def run(*arguments):
+def run(*arguments, width=80):
     return subprocess.run(
-        [sys.executable, "-m", "uadcli", *arguments], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-m", "uadcli", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=os.environ | {"COLUMNS": str(width)},
     )
 
 
@@ -107,6 +113,40 @@ def test_cite_knows_the_works_of_each_method():
     assert "2303.03758" in done.stdout
     assert "Kingma" not in done.stdout
     assert run("cite", "--method", "pdpm").returncode == 2
+
+
+def test_cite_knows_the_works_of_each_score():
+    from uadcli.config import PLAIN_SCORES, SCORES, Z
+    from uadcli.report.citation import BIBTEX, BY_METHOD, BY_SCORE, bibtex
+
+    assert set(BY_SCORE) == {"fisher", *PLAIN_SCORES}
+    for score in SCORES:
+        text, works = bibtex(score=score), BY_SCORE[score.removeprefix(Z)]
+        assert re.findall(r"^@\w+{(\w+),", text, re.MULTILINE) == list(works)
+        assert text.count("{") == text.count("}")
+        assert all(entry in BIBTEX for entry in text.split("\n@")[1:])
+    both = re.findall(r"^@\w+{(\w+),", bibtex("cddpm", "absolute"), re.MULTILINE)
+    assert both == list(BY_METHOD["cddpm"])  # a work behind both is printed once
+    assert set(BY_SCORE["siamese"]) | set(BY_SCORE["absolute"]) < set(BY_SCORE["fisher"])  # what it joins
+
+
+def test_cite_takes_a_score_by_each_of_its_names():
+    fisher = run("cite", "--score", "fusion").stdout
+    for part in ("Statistical Methods for Research Workers", "Weighted Combination", "DISYRE", "2312.04215"):
+        assert part in fisher
+    assert "Wang" not in fisher
+    assert "{13}, number = {4}, pages = {600--612}" in run("cite", "--score", "z-ssim").stdout
+    assert "AnoDDPM" in run("cite", "--score", "residual", "--method", "ddpm").stdout
+    plain = run("cite", "--score", "intensity")  # a comment, for a file that goes to BibTeX
+    assert (plain.returncode, plain.stdout) == (0, "% No work but this project is behind intensity.\n")
+    refused = run("cite", "--score", "fischer")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "Did you mean fisher?" in refused.stderr
+
+
+def test_help_says_the_other_names_of_scores():
+    text = " ".join(re.sub(r"[│╭╰─╮╯]", " ", run("detect", "--help", width=400).stdout).split())
+    assert "residual is absolute, fusion is fisher" in text
 
 
 def test_config_prints_what_config_reads():

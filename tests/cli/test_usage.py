@@ -178,6 +178,8 @@ def test_a_bad_config_file(run, capsys, tmp_path, text, part):
         ("detect scan.nii --strip hdbet", "Did you mean hd-bet?"),
         ("detect scan.nii --space MNl", "Did you mean mni?"),
         ("detect scan.nii --geometry s-form", "Did you mean sform?"),
+        ("detect scan.nii --score fischer", "Did you mean fisher?"),
+        ("detect scan.nii --score fusions", "--score cannot be 'fusions'"),
         ("detect scan.nii --save brian", "Did you mean brain?"),
         ("detect scan.nii --save recon,x", "--save cannot be 'x'"),
         ("detect scan.nii --threshold high", "`calibrated`, `rate`"),
@@ -265,6 +267,12 @@ def test_the_method_is_a_setting_of_the_reconstruction(run, capsys, tmp_path):
     assert "Did you mean pddpm?" in fails(capsys, 2, "detect", "s.nii", "--method", "pdpm")
     (tmp_path / "c.toml").write_text('[reconstruction]\nmethod = "pdpm"\n')
     assert "reconstruction.method" in fails(capsys, 2, "detect", "s.nii", "--config", f"{tmp_path}/c.toml")
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("residual", "absolute"), ("fusion", "fisher")])
+def test_a_score_can_go_by_its_other_name(run, typed, meant):
+    assert main(["detect", "s.nii", "--score", typed]) == 0
+    assert run.calls[-1].options.score == meant
 
 
 def test_a_log_file_in_a_missing_folder_exits_with_6(run, capsys, tmp_path):

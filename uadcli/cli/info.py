@@ -24,11 +24,11 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON."
         raise error
 
 
-def cite(method: o.Method = None) -> None:
-    """Print the works to cite, as BibTeX: all, or those behind one method."""
+def cite(method: o.Method = None, score: o.Score = None) -> None:
+    """Print the works to cite, as BibTeX: all, or those behind one method, one score or both."""
     from uadcli.report.citation import bibtex
 
-    typer.echo(bibtex(method))
+    typer.echo(bibtex(method, score))
 
 
 def config() -> None:

@@ -55,7 +55,7 @@ def one_of(option: str, known: Sequence[str]) -> Callable[[str | None], str | No
 
 def score_name(value: str | None) -> str | None:
     """A Typer callback for the name of a score, or one of `SCORE_ALIASES`. Raises `UsageError` for another."""
-    return None if value is None else nearest(SCORE_ALIASES.get(value, value), SCORES, "--score")
+    return None if value is None else nearest(SCORE_ALIASES.get(value.lower(), value), SCORES, "--score")
 
 
 def saved(value: str) -> tuple[str, ...]:
@@ -241,7 +241,9 @@ Score = Annotated[
         panel=METHOD,
         callback=score_name,
         metavar="|".join(one for one in SCORES if not one.startswith(Z)),
-        help=f"How scan and reconstruction are compared ({Z}SCORE: against health); else the default of the weights.",
+        help=f"How scan and reconstruction are compared ({Z}SCORE: against health; "
+        f"{', '.join(f'{alias} is {name}' for alias, name in SCORE_ALIASES.items())}); "
+        "else the default of the weights.",
     ),
 ]
 Adapt = Annotated[
@@ -327,7 +329,10 @@ OnlyMap = Annotated[bool, _option("--only-map", panel=OUTPUT, help="Write the ma
 Html = Annotated[bool, _option("--html", panel=OUTPUT, help="Write a page (.html) to look through in a browser.")]
 Overwrite = Annotated[bool, _option("--overwrite", panel=OUTPUT, help="Replace files that exist.")]
 AsJson = Annotated[bool, _option("--json", panel=OUTPUT, help="Print the report as JSON instead of the map's path.")]
-Strict = Annotated[bool, _option("--strict", panel=OUTPUT, help="Exit with 7 if quality control fails.")]
+Strict = Annotated[
+    bool,
+    _option("--strict", panel=OUTPUT, help="Exit with 7 if quality control fails, or the scan is unlike the training."),
+]
 
 Device = Annotated[
     str, _option("--device", panel=RUNNING, metavar="auto|cpu|cuda|cuda:N|mps", help="Where the networks run.")

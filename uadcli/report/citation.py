@@ -1,6 +1,8 @@
-"""The works behind a result, and behind each method."""
+"""The works behind a result, and behind each method and each score."""
 
 from __future__ import annotations
+
+from uadcli.config import Z
 
 BIBTEX = r"""@article{behrendt2025guided,
   title = {Guided Reconstruction with Conditioned Diffusion Models for Unsupervised Anomaly Detection in Brain {MRIs}},
@@ -24,6 +26,20 @@ BIBTEX = r"""@article{behrendt2025guided,
 @inproceedings{marimont2024disyre,
   title = {{DISYRE}: Diffusion-Inspired {SYnthetic} {REstoration} for Unsupervised Anomaly Detection},
   author = {Naval Marimont, Sergio and others}, booktitle = {ISBI}, year = {2024}
+}
+@article{wang2004image,
+  title = {Image Quality Assessment: From Error Visibility to Structural Similarity},
+  author = {Wang, Zhou and Bovik, Alan C. and Sheikh, Hamid R. and Simoncelli, Eero P.},
+  journal = {IEEE Transactions on Image Processing}, volume = {13}, number = {4}, pages = {600--612}, year = {2004}
+}
+@book{fisher1932statistical,
+  title = {Statistical Methods for Research Workers}, author = {Fisher, Ronald A.}, edition = {Fourth},
+  publisher = {Oliver and Boyd}, address = {Edinburgh}, year = {1932}
+}
+@article{good1955weighted,
+  title = {On the Weighted Combination of Significance Tests}, author = {Good, I. J.},
+  journal = {Journal of the Royal Statistical Society: Series B}, volume = {17}, number = {2}, pages = {264--265},
+  year = {1955}
 }
 @inproceedings{ho2020denoising,
   title = {Denoising Diffusion Probabilistic Models}, author = {Ho, Jonathan and Jain, Ajay and Abbeel, Pieter},
@@ -120,10 +136,28 @@ BY_METHOD: dict[str, tuple[str, ...]] = {  # keys of the entries above
     "vae": ("kingma2014auto", "baur2021autoencoders", "albu2020improved"),
 }
 
+RESIDUAL = ("behrendt2025guided",)
+LEARNED = ("behrendt2024combining", "marimont2024disyre")
+BY_SCORE: dict[str, tuple[str, ...]] = {  # likewise; a `z-` score cites what the plain one does
+    "fisher": ("fisher1932statistical", "good1955weighted", *LEARNED, *RESIDUAL),
+    "fusion-absolute": (*LEARNED, *RESIDUAL),
+    "fusion-bright": LEARNED,
+    "siamese": LEARNED,
+    "absolute": RESIDUAL,
+    "bright": RESIDUAL,
+    "dark": RESIDUAL,
+    "bright-weighted": (),
+    "ssim": ("behrendt2024ensembled", "wang2004image"),
+    "mahalanobis": ("behrendt2024leveraging", "wang2004image"),
+    "intensity": (),
+}
 
-def bibtex(method: str | None = None) -> str:
-    """All works as BibTeX, or those behind one method."""
-    if method is None:
+
+def bibtex(method: str | None = None, score: str | None = None) -> str:
+    """All works as BibTeX, or those behind one method, one score or both; a comment where there are none."""
+    if method is None and score is None:
         return BIBTEX
     entries = {entry.split("{", 1)[1].split(",", 1)[0]: entry for entry in BIBTEX.split("\n@")}
-    return "\n".join("@" + entries[key].lstrip("@") for key in BY_METHOD[method])
+    keys = [*(BY_METHOD[method] if method else ()), *(BY_SCORE[score.removeprefix(Z)] if score else ())]
+    found = "\n".join("@" + entries[key].lstrip("@") for key in dict.fromkeys(keys))
+    return found or f"% No work but this project is behind {score}."
