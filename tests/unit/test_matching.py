@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from uadcli.errors import InputError, UsageError
+from uadcli.run import outputs
 from uadcli.run.matching import Case, from_folders, from_table
 
 
@@ -50,11 +51,13 @@ def test_names_that_belong_together(tmp_path, map_name, truth_name):
     assert pairs([map_name], [truth_name, *other], tmp_path) == {map_name: truth_name}
 
 
-def test_what_detect_writes_beside_a_map_is_no_map(tmp_path):
-    beside = [f"s1{end}.nii.gz" for end in ("", "_mask", "_recon", "_brain", "_space-MNI152NLin2009cAsym")]
-    assert pairs([*beside, "s1_space-MNI152NLin2009cAsym_mask.nii.gz"], ["s1.nii.gz"], tmp_path) == {
-        "s1.nii.gz": "s1.nii.gz"
-    }
+@pytest.mark.parametrize("name", ["s1.nii.gz", "sub-1_FLAIR_desc-anomaly_map.nii.gz"])
+def test_what_detect_writes_beside_a_map_is_no_map(name, tmp_path):
+    written = outputs.name(Path("scan.nii.gz"), Path(name), "both", ("all", *outputs.COSTLY), False).paths.values()
+    images = [str(path) for path in written if path.name.endswith(".nii.gz")]
+    assert len(images) == 7
+    truth = f"{name.split('_')[0].removesuffix('.nii.gz')}_label-lesion_mask.nii.gz"
+    assert pairs(images, [truth], tmp_path) == {name: truth}
 
 
 def test_scans_beside_the_maps_are_no_maps(tmp_path):

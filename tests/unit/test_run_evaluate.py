@@ -99,6 +99,19 @@ def test_the_threshold_and_the_smallest_component_come_from_the_sidecar(tmp_path
     assert {(s["threshold"], s["min_volume_mm3"]) for s in given["scans"]} == {(0.9, 1.0)}
 
 
+def test_a_threshold_chosen_by_lesion_labels_is_not_taken_from_the_sidecar(tmp_path):
+    scan, truth = pair(tmp_path, *volumes())
+    content = {"threshold": {"value": 0.5, "rule": "..."}, "requested": {"threshold": " Best-Dice"}}
+    (tmp_path / "map.json").write_text(json.dumps(content))
+    reporter = Reporter(silent=True)
+    found = evaluate(scan, truth, reporter=reporter).content["scans"][0]
+    assert found["threshold"] is None
+    assert found["dice"] is None
+    assert found["best_dice_oracle"] is not None
+    assert any("chosen by lesion labels" in text for text in reporter.warnings)
+    assert evaluate(scan, truth, options=EvaluateOptions(threshold=0.5)).content["scans"][0]["dice"] is not None
+
+
 @pytest.mark.parametrize("text", ["{", '{"threshold": {"value": "high"}}', "[]"])
 def test_a_damaged_sidecar_is_an_error(tmp_path, text):
     scan, truth = pair(tmp_path, *volumes())

@@ -25,7 +25,8 @@ PLOT, LEFT, TOP = 360, 48, 12  # side of the plot and its margins, in px
 RULES = (
     "A voxel is found where the score is above the threshold and its 26-connected component has the smallest volume.",
     "Without --threshold and --min-volume both are those of the sidecar beside each map; without a sidecar the "
-    "figures at a threshold are not computed.",
+    "figures at a threshold are not computed, nor where the sidecar's threshold was chosen by lesion labels.",
+    "Maps are cut on their own grid; a mask of `uad detect`, which is cut on the model's grid, differs at its rim.",
     "Voxels count inside the mask if one is given, else all of the map's grid, background included; the background "
     "raises the AUROC.",
     "AUPRC is the average precision. AUPRC, AUROC, Dice and volume error are means over scans with a lesion.",

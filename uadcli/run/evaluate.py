@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from uadcli.errors import OutputError, UsageError
 from uadcli.files import write_text
 from uadcli.report import evaluation as report
 from uadcli.report import sidecar
-from uadcli.run.labelled import Reader, sidecar_settings
+from uadcli.run.labelled import Marking, Reader, sidecar_marking
 from uadcli.run.matching import UNLABELLED, Case, from_folders, from_table, some
 from uadcli.scoring import evaluation, statistics
 from uadcli.scoring.evaluation import Figures, Result
@@ -122,13 +122,17 @@ def _compare(
     found: dict[int, tuple[Result, float]] = {}
     moved: dict[str, None] = {}
     notes: list[str] = []
+    oracles: list[str] = []
     for done, i in enumerate(sorted(range(len(cases)), key=lambda i: (str(cases[i].truth), i)), start=1):
         case = cases[i]
-        labelled, (threshold, smallest) = read(case), _settings(case.map, options)
+        labelled, marking = read(case), _marking(case.map, options)
+        smallest = marking.min_volume_mm3
         figures = evaluation.scan_figures(
-            labelled.scores, labelled.truth, labelled.affine, threshold, smallest, labelled.mask
+            labelled.scores, labelled.truth, labelled.affine, marking.threshold, smallest, labelled.mask
         )
         found[i] = Result(case.method, case.scan, case.subject, figures), smallest
+        if marking.oracle:
+            oracles.append(f"{case.method} {case.scan}")
         moved |= dict.fromkeys(labelled.moved)
         notes += [f"{case.method}, {case.map.name}: {text}" for text in labelled.warnings]
         reporter.progress(done, len(cases))
@@ -138,19 +142,23 @@ def _compare(
     cut = [r.scan for r in results if r.figures.truth_outside_mask_ml]
     if cut:
         notes.append(f"lesion voxels outside the mask do not count: {some(list(dict.fromkeys(cut)))}")
+    if oracles:
+        notes.append(f"the threshold in the sidecar was chosen by lesion labels, and is not taken: {some(oracles)}")
     without = [f"{r.method} {r.scan}" for r in results if r.figures.threshold is None]
     if without:
         notes.append(f"no threshold is known (--threshold), and what needs one is not computed: {some(without)}")
     return results, smallest_used, notes
 
 
-def _settings(path: Path, options: EvaluateOptions) -> tuple[float | None, float]:
+def _marking(path: Path, options: EvaluateOptions) -> Marking:
     """Threshold and smallest component for a map: as asked for, else those of its sidecar."""
     threshold, smallest = options.threshold, options.min_volume_mm3
     if threshold is not None and smallest is not None:
-        return threshold, smallest
-    own_threshold, own_smallest = sidecar_settings(path)
-    return own_threshold if threshold is None else threshold, own_smallest if smallest is None else smallest
+        return Marking(threshold, smallest)
+    own = sidecar_marking(path)
+    if threshold is not None:
+        own = Marking(threshold, own.min_volume_mm3)
+    return own if smallest is None else replace(own, min_volume_mm3=smallest)
 
 
 def _content(

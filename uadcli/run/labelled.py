@@ -16,6 +16,7 @@ from uadcli.imaging import geometry
 from uadcli.imaging.geometry import Affine, Array
 from uadcli.imaging.volume import Scan, Volume, read_scan, stem
 from uadcli.run.matching import Case
+from uadcli.run.threshold import BEST_DICE
 
 Mask = NDArray[np.bool_]
 SHARED = 2  # truths and masks kept in memory: methods share them, and cases are read scan by scan
@@ -92,18 +93,33 @@ def _grid(volume: Volume) -> str:
     return f"{'x'.join(map(str, volume.shape))} voxels of {size} mm around ({place})"
 
 
-def sidecar_settings(path: Path) -> tuple[float | None, float]:
-    """Threshold and smallest component in mm3 that the sidecar beside a map names; None and 0 without a sidecar.
+@dataclass(frozen=True)
+class Marking:
+    """How a map was marked: by which threshold, None where that is not known, and from which volume on in mm3.
+
+    `oracle` says that a threshold was chosen by lesion labels; it is not given then.
+    """
+
+    threshold: float | None = None
+    min_volume_mm3: float = 0.0
+    oracle: bool = False
+
+
+def sidecar_marking(path: Path) -> Marking:
+    """What the sidecar beside a map says of its marking; nothing is known without a sidecar.
 
     Raises `InputError` for a sidecar that cannot be read; a JSON file without a threshold belongs to something else.
     """
     place = path.with_name(f"{stem(path)}.json")
     if not place.exists():
-        return None, 0.0
+        return Marking()
     try:
         content: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
         value = content.get("threshold", {}).get("value")
-        smallest = content.get("settings", {}).get("scoring", {}).get("min_volume_mm3", 0.0)
-        return (None, 0.0) if value is None else (float(value), float(smallest))
+        if value is None:
+            return Marking()
+        smallest = float(content.get("settings", {}).get("scoring", {}).get("min_volume_mm3", 0.0))
+        oracle = str(content.get("requested", {}).get("threshold")).strip().lower() == BEST_DICE
+        return Marking(None if oracle else float(value), smallest, oracle)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError("is not the sidecar of a map", path=place, hint="Write it again, or remove it.") from error

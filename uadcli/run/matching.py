@@ -10,7 +10,7 @@ from pathlib import Path
 
 from uadcli.errors import InputError, UsageError
 from uadcli.imaging.volume import SUFFIXES, stem
-from uadcli.run.outputs import MNI
+from uadcli.run.outputs import COSTLY, EXTRAS, MNI
 
 UNLABELLED = ("refuse", "healthy", "skip")
 # words of a name that say what a file is, not whose it is
@@ -18,7 +18,8 @@ ROLES = {"map", "anomaly", "mask", "seg", "dseg", "lesion", "lesions", "label", 
 TRUTH_WORDS = ROLES - {"map", "anomaly", "brain"}
 ROLE_ENTITIES = {"desc", "label", "space", "res", "den"}
 CONTRASTS = {"t1", "t1w", "t1ce", "t1gd", "t1c", "t1n", "t2", "t2w", "t2f", "flair", "pd", "pdw"}
-BESIDE = ("_mask", "_recon", "_brain", f"_{MNI}", f"_{MNI}_mask")  # what `uad detect` writes beside a map
+# what `uad detect` writes beside a map
+BESIDE = ("_mask", f"_{MNI}", f"_{MNI}_mask", *(f"_{extra}" for extra in (*EXTRAS, *COSTLY)))
 HEALTHY = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False, "n/a": False}
 HEALTHY_GROUPS = {"healthy", "control", "controls", "hc"}
 SHOWN = 5  # names in a message

@@ -132,8 +132,9 @@ def scan_figures(
 ) -> Figures:
     """Compare a map (X, Y, Z), all scores finite, with the truth on the same grid.
 
-    A voxel is found where score > `threshold` and its 26-connected component has `min_volume_mm3`, as `detect` marks
-    them. With a `mask` only its voxels count, else all of the grid. A truth without a voxel is a healthy scan.
+    A voxel is found where score > `threshold` and its 26-connected component has `min_volume_mm3`; `detect` marks on
+    the model's grid, and brings the marks here. With a `mask` only its voxels count, else all of the grid. A truth
+    without a voxel is a healthy scan.
     """
     voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1e3
     inside = np.ones(truth.shape, dtype=bool) if mask is None else mask
