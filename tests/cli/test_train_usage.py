@@ -58,6 +58,17 @@ def test_what_labels_are_for_is_said(capsys: pytest.CaptureFixture[str], tmp_pat
     assert not (tmp_path / "n").exists()
 
 
+@pytest.mark.parametrize("bare", [["--profile", "reference"], ["--set", "train.lesion_probability=0"]])
+def test_synomaly_without_anomalies_is_refused(
+    bare: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    command = ["train", str(tmp_path), "--out", str(tmp_path / "n"), "--method"]
+    assert main([*command, "synomaly", *bare]) == 2
+    assert "--set train.lesion_probability=0.5" in capsys.readouterr().err
+    assert main([*command, "ddpm", *bare]) == 3  # there are no scans
+    assert main([*command, "synomaly", "--profile", "reference", "--set", "train.lesion_probability=0.5"]) == 3
+
+
 def test_print_config_prints_what_config_reads(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["train", "--print-config", "--profile", "reference", "--set", "train.steps=13200"]) == 0
     text = capsys.readouterr().out

@@ -123,9 +123,20 @@ def test_the_card_says_when_the_networks_are_those_begun_with(scans: Path, tmp_p
     assert card.siamese["steps"] == SCORE.steps
 
 
-def test_a_model_begun_with_others_is_rebuilt_from_their_noise_levels(scans: Path, tmp_path: Path) -> None:
+def test_a_model_begun_with_others_is_judged_and_rebuilt_from_their_noise_levels(
+    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: set[tuple[int, ...]] = set()
+    rebuilt = Trainer.rebuilt
+
+    def noted(trainer: Trainer, clean: torch.Tensor) -> torch.Tensor:
+        seen.add(trainer.levels)
+        return rebuilt(trainer, clean)
+
+    monkeypatch.setattr(Trainer, "rebuilt", noted)
     base = cohort.base(tmp_path / "base", OTHER, SCORE, levels=(250,))
     run = begun(tmp_path, scans, SETTINGS, str(base))
+    assert seen == {(250,)}
     loaded = training_run.weights_of(run, Trainer.load(run / "last.pt"), SiameseTrainer.load(run / "siamese/last.pt"))
     assert loaded.card.levels == (250,)
 

@@ -88,7 +88,7 @@ def test_a_curve_goes_through_its_values_and_breaks_where_one_is_missing() -> No
 
 
 def test_a_name_cannot_become_markup() -> None:
-    assert "<script>alert" not in training_page("<script>alert(1)</script>", {"<b>": [row(1)]}, [], 500, "0")
+    assert "<script>alert" not in training_page("<script>alert(1)</script>", {"<b>": [row(1)]}, [], "0")
 
 
 def test_pictures_lie_with_the_front_on_top() -> None:

@@ -14,17 +14,28 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from uadcli.config import ModelConfig, PreprocessConfig, TrainConfig, TrainingConfig, training_preset
+from uadcli.config import (
+    METHODS,
+    ModelConfig,
+    PreprocessConfig,
+    ReconstructionConfig,
+    TrainConfig,
+    TrainingConfig,
+    for_method,
+    training_preset,
+)
 from uadcli.console import Reporter
 from uadcli.errors import InputError, UadError, UsageError
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.reconstruction.augment import augment, blur, ghost, synthetic_lesions
 from uadcli.reconstruction.noise import NoiseBank, SharedNoise, simplex_noise
+from uadcli.reconstruction.reconstructors import BY_NAME
 from uadcli.run import checkpoint
 from uadcli.run.examples import Healthy
 from uadcli.run.lesion_set import lesion_set, shape_files
 from uadcli.run.loop import Judgement
-from uadcli.run.train import Trainer, fit
+from uadcli.run.processes import fabric
+from uadcli.run.train import Job, Trainer, fit, work
 from uadcli.run.training_data import SliceSet, from_t1
 from uadcli.run.training_run import bounded, train
 
@@ -339,28 +350,64 @@ def test_what_removes_lesions_is_judged_better_than_what_copies_them(
     lesions = lesion_set([head(0)], PreprocessConfig())
     assert lesions is not None
     trainer = Trainer(tiny, SETTINGS)
-    mean = torch.from_numpy(lesions.slices).float().div(255)[:, None].flatten(1).median(1).values.view(-1, 1, 1, 1)
+    known = torch.from_numpy(lesions.slices).float().div(255)[:, None]
+    mean = known.flatten(1).median(1).values.view(-1, 1, 1, 1)
     removes = torch.where(torch.from_numpy(lesions.truth)[:, None], mean, -1.0)
-    trainer.bank = NoiseBank(2, 100, 0)
 
     class Stands(torch.nn.Module):
         """Gives back what it is shown, but for lesions where it is told to remove them."""
+
+        config, encoder = tiny, None
 
         def __init__(self, remove: bool) -> None:
             super().__init__()
             self.remove = remove
 
-        def encode(self, x: torch.Tensor) -> None:
-            return None
-
         def forward(self, x: torch.Tensor, *_: object) -> torch.Tensor:
-            return torch.where(removes >= 0, removes, x) if self.remove else x * 0.99
+            without = removes[torch.cdist(x.flatten(1), known.flatten(1)).argmin(1)]
+            return torch.where(without >= 0, without, x) if self.remove else x * 0.99
 
     def judged(remove: bool) -> float:
         monkeypatch.setattr(trainer, "average", Stands(remove))
         return trainer.auprc(lesions)
 
     assert judged(True) > 0.9 > 0.5 > judged(False)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_network_is_judged_by_the_reconstruction_of_its_method(method: str, tiny: ModelConfig) -> None:
+    """Also where a method rebuilds patch by patch, and the network alone gives back what is outside its patch."""
+    torch.manual_seed(0)
+    trainer = Trainer(for_method(tiny, method), SETTINGS)
+    clean = torch.rand(2, 1, 96, 96)
+    made = trainer.rebuilt(clean)
+    assert torch.equal(made, trainer.rebuilt(clean))
+    settings = ReconstructionConfig(BY_NAME[method].levels, 5)
+    again = BY_NAME[method].reconstructor(trainer.average, settings, "cpu", None)(clean[:, 0].numpy(), range(2))
+    assert np.allclose(made[:, 0].numpy(), again, atol=1e-5)
+    if method == "diffuse":  # leaves alone what it does not suspect
+        return
+    for row, column in ((0, 0), (0, 48), (48, 0), (48, 48)):
+        part = (slice(None), 0, slice(row, row + 48), slice(column, column + 48))
+        assert ((made[part] - clean[part]).abs() > 0.1).float().flatten(1).mean(1).min() > 0.5
+
+
+def test_weights_begun_with_are_judged_at_their_own_noise_levels(
+    slices: SliceSet, tiny: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: set[tuple[int, ...]] = set()
+
+    def noted(trainer: Trainer, clean: torch.Tensor) -> torch.Tensor:
+        seen.add(trainer.levels)
+        return clean
+
+    monkeypatch.setattr(Trainer, "rebuilt", noted)
+    settings = replace(SETTINGS, steps=1)
+    for levels, expected in (((250,), (250,)), ((), (250, 500, 750))):
+        seen.clear()
+        job = Job(tiny, settings, slices, slices, tmp_path / str(levels), levels=levels)
+        work(fabric(0), job, Reporter(silent=True))
+        assert seen == {expected}
 
 
 def test_blur_spreads_and_keeps_the_sum() -> None:

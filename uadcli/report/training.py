@@ -15,7 +15,7 @@ DRAWN = ("loss", "validation", "auprc")
 
 
 def training_page(
-    name: str, logs: Mapping[str, Sequence[Row]], sheets: Sequence[tuple[int, bytes]], level: int, version: str
+    name: str, logs: Mapping[str, Sequence[Row]], sheets: Sequence[tuple[int, bytes]], version: str
 ) -> str:
     """The page as HTML; it needs nothing from outside.
 
@@ -35,7 +35,6 @@ def training_page(
         research=text(RESEARCH_USE),
         chips="".join(chips),
         curves="".join(curves) or "<p>No step is logged yet.</p>",
-        level=str(level),
         sheets="".join(pictures) or "<p>No picture yet.</p>",
         footer=text(f"uad {version}"),
     )

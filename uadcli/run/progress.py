@@ -20,7 +20,6 @@ from uadcli.run.dataset import evenly
 
 COLUMNS = ("step", "loss", "validation", "auprc", "slices_per_s", "seconds_left", "skipped")
 SHEETS = 8  # at most, on the page
-SHEET_LEVEL = 500
 
 
 class Log:
@@ -61,7 +60,7 @@ def write_page(folder: Path, trainings: dict[str, Path]) -> None:
     logs = {name: read_log(place / "log.csv") for name, place in trainings.items() if (place / "log.csv").exists()}
     files = sorted((folder / "sheets").glob("*.png"))
     sheets = [(int(file.stem), file.read_bytes()) for file in evenly(files, SHEETS)]
-    page = training_page(folder.resolve().name, logs, sheets, SHEET_LEVEL, __version__)
+    page = training_page(folder.resolve().name, logs, sheets, __version__)
     write_text(folder / "report.html", page)
 
 

@@ -157,7 +157,7 @@ def write_rows(
         writer.writeheader()
         for case in cases:
             good = usable.get(case.scan)
-            fault = "" if good else "could not be prepared"
+            fault = "" if good else "not usable: see the messages of the run"
             contrast = good.contrast if good else case.contrast
             digest = file_sha256(case.scan)
             known = (good or case).lesions

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from uadcli.config import ModelConfig, PretrainConfig, TrainConfig, from_dict, to_dict
+from uadcli.config import ModelConfig, PretrainConfig, ReconstructionConfig, TrainConfig, from_dict, to_dict
 from uadcli.console import Reporter
 from uadcli.reconstruction.augment import augment, augment_as_published
 from uadcli.reconstruction.model import ConditionedDiffusion, Network
@@ -29,7 +29,7 @@ from uadcli.scoring.metrics import average_precision
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-VALIDATION_LEVELS = (250, 500, 750)
+JUDGED_AT_ONCE = 48  # slices, or patches
 
 
 class Trainer(DrawingLearner):
@@ -43,6 +43,7 @@ class Trainer(DrawingLearner):
         torch.manual_seed(config.seed)
         self.config = config
         self.method = BY_NAME[model.method]
+        self.levels = self.method.levels  # at which it is judged
         self.model = build(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimiser = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate, fused=True)
@@ -80,33 +81,28 @@ class Trainer(DrawingLearner):
         self.model.train()
         return self.method.loss(self.model, clean, self.bank, self.generator, self.config)
 
-    @torch.inference_mode()
-    def rebuilt(self, clean: Tensor, level: int, generator: torch.Generator) -> Tensor:
-        """Slices (B, 1, H, W) in [0, 1] rebuilt by the averaged model from a level, 1 to T.
+    def rebuilt(self, clean: Tensor) -> Tensor:
+        """Slices (B, 1, H, W) in [0, 1] rebuilt by the averaged model as the method does it; on the CPU.
 
-        The generator is the CPU's, so that the noise is the same on every device.
+        The noise is always the same. What is 0 everywhere stays so.
         """
-        noise = self.bank.draw(len(clean), (clean.shape[2], clean.shape[3]), generator).to(self.device)
-        x = clean.contiguous(memory_format=torch.channels_last)
-        return self.average(x, torch.full((len(x),), level - 1, device=self.device), noise)
+        settings = ReconstructionConfig(self.levels, JUDGED_AT_ONCE)
+        make = self.method.reconstructor(self.average, settings, self.device, None)
+        return torch.from_numpy(make(clean[:, 0].float().cpu().numpy(), range(len(clean))))[:, None]
 
     def validate(self, data: SliceSet, count: int = 48) -> float:
-        """Mean L1 of the averaged model on fixed slices, levels and noise, without augmentation or anomalies."""
-        generator, clean = torch.Generator().manual_seed(1), data.at(data.spread(count))
-        errors = [float((self.rebuilt(clean, level, generator) - clean).abs().mean()) for level in VALIDATION_LEVELS]
-        return sum(errors) / len(errors)
+        """Mean L1 of what the averaged model makes of fixed slices, without augmentation or anomalies."""
+        clean = data.at(data.spread(count))
+        return float((self.rebuilt(clean) - clean.cpu()).abs().mean())
 
     def auprc(self, lesions: LesionSet) -> float:
-        """Average precision of the absolute residual (mean of three levels) in the brain, all slices pooled.
+        """Average precision of the absolute residual in the brain, all slices pooled.
 
-        Noise is always the same; there is no median filter, since these are single slices.
+        There is no median filter, since these are single slices.
         """
-        generator, residuals = torch.Generator().manual_seed(3), []
-        for part in torch.from_numpy(lesions.slices).split(48):
-            x = part.to(self.device).float().div(255)[:, None]
-            mean = torch.stack([self.rebuilt(x, level, generator) for level in VALIDATION_LEVELS]).mean(0)
-            residuals.append((x - mean).abs()[:, 0].cpu())
-        return average_precision(torch.cat(residuals).numpy()[lesions.brain], lesions.truth[lesions.brain])
+        x = torch.from_numpy(lesions.slices).float().div(255)[:, None]
+        residual = (x - self.rebuilt(x)).abs()[:, 0]
+        return average_precision(residual.numpy()[lesions.brain], lesions.truth[lesions.brain])
 
     def judge(self, validation: SliceSet, lesions: LesionSet | None) -> loop.Judgement:
         """What the held-out scans say of the averaged model."""
@@ -114,9 +110,9 @@ class Trainer(DrawingLearner):
 
     def sheet(self, data: SliceSet, count: int = 6) -> NDArray[np.uint8]:
         """Input, reconstruction and residual of fixed slices, one below the other, with the same noise each time."""
-        clean = data.at(data.spread(count + 2)[1:-1])
-        recon = self.rebuilt(clean, progress.SHEET_LEVEL, torch.Generator().manual_seed(2))
-        rows = [part[:, 0].float().cpu().numpy() for part in (clean, recon, 0.5 + clean - recon)]
+        clean = data.at(data.spread(count + 2)[1:-1]).cpu()
+        recon = self.rebuilt(clean)
+        rows = [part[:, 0].float().numpy() for part in (clean, recon, 0.5 + clean - recon)]
         return progress.contact_sheet(rows)
 
     def start_encoder(self, body: dict[str, Tensor]) -> None:
@@ -170,7 +166,10 @@ def fit(
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A training that several processes share: its settings, slices and folder, and the parameters to `start` from."""
+    """A training that several processes share: its settings, slices and folder, and the parameters to `start` from.
+
+    `levels` are the noise levels at which it is judged, those of the weights that it begins with; else the method's.
+    """
 
     model: ModelConfig
     config: TrainConfig
@@ -181,6 +180,7 @@ class Job:
     lesions: LesionSet | None = None
     pretrain: PretrainConfig = dataclasses.field(default_factory=PretrainConfig)
     start: dict[str, Tensor] | None = None
+    levels: tuple[int, ...] = ()
 
 
 def work(fabric: Fabric, job: Job, reporter: Reporter | None = None) -> None:
@@ -199,4 +199,5 @@ def work(fabric: Fabric, job: Job, reporter: Reporter | None = None) -> None:
             body = pretrain(job.model.encoder, job.pretrain, job.data, job.validation, where, reporter, fabric)
             trainer.start_encoder(body)
         trainer.place(fabric)
+    trainer.levels = job.levels or trainer.levels
     fit(trainer, job.data, job.validation, job.folder, reporter, job.lesions, job.start is not None)

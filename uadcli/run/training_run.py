@@ -46,9 +46,11 @@ def train(
     With the name or path of weights to `start` from, it begins with their networks, and takes over their sizes, method
     and curvature flow. Whatever fails before the training leaves no run, and what was prepared is not prepared again.
     Raises `OutputError` if the run exists, `InputError` if no scan is left on a side of the split, or there are none of
-    the lesion shapes or label maps, `UsageError` for contrasts that the scans cannot give, and `WeightsError`.
+    the lesion shapes or label maps, `UsageError` for contrasts that the scans cannot give and for `synomaly`
+    without synthetic anomalies, and `WeightsError`.
     """
     refuse_begun(out)
+    _check_anomalies(config)
     from uadcli.reconstruction import weights
     from uadcli.run.examples import label_files, load_labels
     from uadcli.run.lesion_set import shape_files
@@ -64,6 +66,7 @@ def train(
     base = None if start is None else weights.load(*weights.find(start, tell=reporter.info))
     if base is not None:
         config = _sizes_of(base, config, reporter)
+        _check_anomalies(config)
     out.mkdir(parents=True, exist_ok=True)
     usable = prepare_usable(cases, out, config.preprocess, workers, reporter)
     usable = healthy_of(usable, out, config.preprocess, reporter)
@@ -98,6 +101,13 @@ def resume(
     _score(out, config, parts, start, trainer, one, reporter)
     progress.write_page(out, {"encoder": out / "encoder", "reconstruction": out, "score": out / "siamese"})
     reporter.info(f"trained; next: uad calibrate {out} HEALTHY")
+
+
+def _check_anomalies(config: TrainingConfig) -> None:
+    """Raises `UsageError` for `synomaly` without synthetic anomalies, which are part of its noise."""
+    if config.model.method == "synomaly" and not config.train.lesion_probability:
+        what = "synomaly is trained with synthetic anomalies, and train.lesion_probability is 0"
+        raise UsageError(what, hint="Give --set train.lesion_probability=0.5.")
 
 
 def _contrasts(config: TrainingConfig, usable: Sequence[Case]) -> tuple[str, ...]:
@@ -158,6 +168,7 @@ def _reconstruction(
         lesions,
         config.pretrain,
         None if start is None else start.model.state_dict(),
+        () if start is None else start.card.levels,
     )
     with reporter.stage("reconstruction"):
         processes.launch(where, reconstruction.work, job, *([reporter] if where.world_size == 1 else []))
@@ -273,7 +284,7 @@ def weights_of(run: Path, trainer: Trainer, scorer: SiameseTrainer) -> Weights:
         fusion_power=POWER,
         reference_erosion=EROSION,
         curvature_flow=config.preprocess.curvature_flow,
-        intensity_range="[0, 1]: percentiles 1 and 99 inside the brain mask",
+        intensity_range="[0, 1], inside the brain mask",
         training_data=own if before is None else _after(before, run, own, trainer.done or scorer.done),
         licence=f"{f'{before.licence}; also ' if before else ''}that of the training scans",
         steps=trainer.done + (before.steps if before else 0),
