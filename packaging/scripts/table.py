@@ -69,6 +69,10 @@ def trained(arguments: argparse.Namespace, methods: list[str], of: ModelCard) ->
         folder = arguments.run / name
         if kept := checkpoint.find(folder):
             trainer = Trainer.load(kept, steps=arguments.steps)
+            if trainer.done > arguments.steps:
+                raise UsageError(
+                    f"{folder} has {trainer.done} steps already", hint="Give more --steps, or another --run."
+                )
         else:
             trainer = Trainer(for_method(preset("small"), name), TrainConfig(steps=arguments.steps))
         fit(trainer, slices, validation, folder, reporter)

@@ -3,9 +3,11 @@
     python packaging/scripts/trial_adapt.py DATA [--steps 10] [--rank 2] [--cases 6] [--healthy 2]
 
 "steps": the reconstruction takes a few steps on the scan at hand, with low-rank changes of the kernels of its up path
-alone, on the voxels that the first pass calls normal (nine tenths of the brain, by the default score); with --steps 0
-this is left out. "drift": as `--adapt`, by the first --healthy other healthy scans of the set. For each set: mean AUPRC
-on the model's grid, of the residual and of the default score, as it is and adapted, and the difference for each scan.
+alone, on the voxels that the first pass calls normal (nine tenths of the brain, by the learned score); with --steps 0
+this is left out. "drift": as `--adapt`, by the first --healthy other healthy scans of the set. For each set: mean
+AUPRC on the model's grid, of the residual, the learned score and the default one, as it is and adapted, and the
+difference for each scan; the default one not where the healthy reference that it is held against knows the scans
+(IXI).
 Healthy scans carry a pasted stroke shape, three times each. The IXI validation scans are of the scanner of the
 training: what helps them as much does not adapt to a scanner. Then what is marked in the healthy scans as they are, at
 the threshold `auto`, in ml of MNI space.
@@ -115,15 +117,20 @@ def adapted(loaded: Weights, x: Map, normal: Map, steps: int, rank: int) -> Weig
     return replace(loaded, model=model.eval())
 
 
-# Not the defaults, which are held against a healthy reference: that of T1w knows the IXI scans that are judged here.
+KNOWN = "ixi_t1"  # the source of the scans that the healthy reference of T1w knows
 LEARNED = {"T1w": "siamese", "FLAIR": "fusion-absolute", "T2w": "fusion-absolute"}
 
 
-def marked_ml(one: Subject, recon: Map, weights: Weights) -> float:
-    """What the learned score marks in a healthy scan at the threshold `auto`."""
-    contrast, card = one.case.contrast, weights.card
-    kind, mask = LEARNED[contrast], one.prepared.mask
-    values = score(weights, one.healthy, recon, mask, kind, CONFIG)
+def learned_and_default(one: Subject, weights: Weights) -> list[str]:
+    """The scores to judge beside the residual."""
+    own = [] if one.case.source == KNOWN else [weights.card.scores[one.case.contrast]]
+    return list(dict.fromkeys([LEARNED[one.case.contrast], *own]))
+
+
+def marked_ml(one: Subject, recon: Map, weights: Weights, kind: str) -> float:
+    """What a score marks in a healthy scan at the threshold `auto`."""
+    contrast, card, mask = one.case.contrast, weights.card, one.prepared.mask
+    values = score(weights, one.healthy, recon, mask, kind, CONFIG, contrast=contrast)
     _, table = find(values, threshold.resolve("auto", card, kind, contrast).value, one.prepared, CONFIG)
     return sum(c.volume_mm3 for c in table) / 1e3
 
@@ -142,12 +149,12 @@ def main() -> None:
     loaded = models(arguments.weights)
     everyone = [s for s in subjects(arguments.data, arguments.cache, arguments.cases) if s.case.contrast in loaded]
     found: dict[tuple[str, str, str], dict[str, list[float]]] = {}
-    marked: dict[str, list[list[float]]] = {}
+    marked: dict[tuple[str, str], list[list[float]]] = {}
 
     def judge(way: str, one: Subject, number: int, recon: Map, weights: Weights) -> dict[str, Map]:
         contrast, (x, truth) = one.case.contrast, one.ill[number]
-        kinds = (RESIDUAL[contrast], LEARNED[contrast])
-        values = scores(weights, x, recon, one.prepared.mask, kinds, CONFIG)
+        kinds = list(dict.fromkeys([RESIDUAL[contrast], *learned_and_default(one, weights)]))
+        values = scores(weights, x, recon, one.prepared.mask, kinds, CONFIG, contrast=contrast)
         for kind, one_map in values.items():
             by_scan = found.setdefault((one.set, kind, way), {})
             by_scan.setdefault(one.case.subject, []).append(average_precision(one_map, truth))
@@ -163,18 +170,19 @@ def main() -> None:
             )
         for number, (x, _) in enumerate(one.ill):
             recon = reconstruct(weights, x, mask, CONFIG.reconstruction)
-            default = judge("as it is", one, number, recon, weights)[LEARNED[one.case.contrast]]
+            learned = judge("as it is", one, number, recon, weights)[LEARNED[one.case.contrast]]
             if known is not None:
                 judge("drift", one, number, added(recon, known, mask), weights)
             if not arguments.steps:
                 continue
-            normal = mask & (default <= np.quantile(default[mask], NORMAL))
+            normal = mask & (learned <= np.quantile(learned[mask], NORMAL))
             after = adapted(weights, x, normal, arguments.steps, arguments.rank)
             judge("steps", one, number, reconstruct(after, x, mask, CONFIG.reconstruction), after)
         if one.healthy is not None and known is not None:
             recon = reconstruct(weights, one.healthy, mask, CONFIG.reconstruction)
-            pair = [marked_ml(one, r, weights) for r in (recon, added(recon, known, mask))]
-            marked.setdefault(one.set, []).append(pair)
+            for kind in learned_and_default(one, weights):
+                pair = [marked_ml(one, r, weights, kind) for r in (recon, added(recon, known, mask))]
+                marked.setdefault((one.set, kind), []).append(pair)
     print("| set | score | adapted | scans | AUPRC as it is | adapted | difference by scan |\n" + "|---" * 7 + "|")
     for (name, kind, way), by_scan in sorted(found.items()):
         if way != "as it is":
@@ -183,11 +191,11 @@ def main() -> None:
             each = ", ".join(f"{b - a:+.3f}" for a, b in zip(before, after_, strict=True))
             cells = f"{len(before)} | {np.mean(before):.3f} | {np.mean(after_):.3f} | {each}"
             print(f"| {name} | {kind} | {way} | {cells} |")
-    print("\n| set | healthy scans | ml marked as it is | adapted | by scan |\n" + "|---" * 5 + "|")
-    for name, pairs in sorted(marked.items()):
+    print("\n| set | score | healthy scans | ml marked as it is | adapted | by scan |\n" + "|---" * 6 + "|")
+    for (name, kind), pairs in sorted(marked.items()):
         each = ", ".join(f"{a:.1f} to {b:.1f}" for a, b in pairs)
         means = " | ".join(f"{value:.1f}" for value in np.mean(pairs, axis=0))
-        print(f"| {name} | {len(pairs)} | {means} | {each} |")
+        print(f"| {name} | {kind} | {len(pairs)} | {means} | {each} |")
     steps = f"{arguments.steps} steps of {BATCH} slices, rank {arguments.rank}"
     print(f"\ndrift by {arguments.healthy} scans; {steps}; {named(loaded)}")
 

@@ -16,6 +16,7 @@ from uadcli.reconstruction.augment import synthetic_lesions
 from uadcli.reconstruction.model import Network
 from uadcli.reconstruction.noise import NoiseBank, slice_noise
 from uadcli.reconstruction.reconstructors import BY_NAME, build, choose
+from uadcli.reconstruction.reconstructors.base import noisy_batch
 from uadcli.reconstruction.reconstructors.dae import coarse_noise
 from uadcli.reconstruction.reconstructors.diffuse import FusedReconstructor, suspect_region
 from uadcli.reconstruction.reconstructors.maediff import HIDDEN, SIDE, SUB, hidden_parts
@@ -132,15 +133,24 @@ def test_after_a_short_training_a_lesion_scores_higher_than_the_tissue_around(
     data = SliceSet(phantoms(48, 1), torch.ones(48, dtype=torch.long))
     settings = TrainConfig(steps=80, batch_size=4, warmup=5, learning_rate=4e-3, ema=0.9, augment=False)
     trainer = train.Trainer(for_method(tiny, method), settings)
+    if method == "diffuse":  # judged by its first pass: a second one leaves alone what it does not suspect yet
+        trainer.method = dataclasses.replace(trainer.method, reconstructor=BY_NAME["cddpm"].reconstructor)
     before = trainer.validate(data, 8)
-    for _ in range(settings.steps):
-        trainer.step(data)
+    losses = [trainer.step(data) for _ in range(settings.steps)]
+    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
     assert trainer.validate(data, 8) < before
     healthy = phantoms(3, 2).numpy().astype(np.float32) / 255
     for value in (1.0, 0.2):
         x, lesion, around = pasted(healthy, value)
         residual = np.abs(x - rebuild(trainer.average, x, [30, 40, 50]))
         assert residual[:, lesion].mean() > 1.5 * residual[:, around].mean(), value
+    # A new network says 0.5 or about 0 everywhere, and may pass so far: a lesion of 0.4 is nearer to that than tissue.
+    x, lesion, around = pasted(healthy, 0.4)
+    plain = around & (healthy > 0.5).all(axis=0)
+    new = train.Trainer(for_method(tiny, method), settings)
+    for network, finds in ((trainer.average, True), (new.average, False)):
+        residual = np.abs(x - rebuild(network, x, [30, 40, 50]))
+        assert (residual[:, lesion].mean() > 1.2 * residual[:, plain].mean()) == finds
 
 
 # --- pDDPM and MAEDiff
@@ -325,6 +335,51 @@ def test_latent_dissimilarity_is_zero_for_the_same_and_not_for_others(tiny: Mode
     assert scores.shape == (5,)
     assert (scores > 0).all()
     assert np.allclose(scores[3:4], latent_dissimilarity(model, x[3:4], slices[3:4]), atol=1e-6)
+
+
+# --- Synomaly
+
+
+def test_each_stage_begins_where_the_last_one_ended(tiny: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, slices = build(for_method(tiny, "synomaly")), np.random.default_rng(1).random((2, 96, 96), dtype=np.float32)
+    given: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def closer_to_grey(x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        given.append((x0, t, noise))
+        return 0.25 + 0.5 * x0
+
+    monkeypatch.setattr(model, "forward", closer_to_grey)
+    result, expected = rebuild(model, slices, [3, 4], seed=5), torch.from_numpy(slices)[:, None]
+    for (x0, t, noise), level in zip(given, (200, 150, 100), strict=True):
+        assert torch.equal(x0, expected)
+        assert t.tolist() == [level - 1] * 2
+        assert np.array_equal(noise.numpy(), slice_noise(5, [3, 4], level, (96, 96)))
+        expected = 0.25 + 0.5 * x0
+    assert np.array_equal(result, expected[:, 0].numpy())
+
+
+def test_synomaly_learns_from_slices_with_up_to_three_anomalies(tiny: ModelConfig) -> None:
+    """Draw by draw: what all diffusion models are trained on, and two more of the anomalies in it."""
+    torch.manual_seed(0)
+    model, seen = build(for_method(tiny, "synomaly")), []
+    clean, bank = phantoms(8, 0).float().div(255)[:, None], NoiseBank(8, 100, 0)
+    model.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    found, loss = torch.tensor(0.0), BY_NAME["synomaly"].loss
+    for probability in (0.0, 1.0):
+        config = TrainConfig(lesion_probability=probability)
+        found = loss(model, clean, bank, torch.Generator().manual_seed(5), config)
+    assert torch.equal(seen[0], clean)
+    generator = torch.Generator().manual_seed(5)
+    batch = noisy_batch(clean, model.config.steps, bank, generator, config)
+    x, weight = batch.x, batch.weight
+    for _ in range(2):
+        x, where = synthetic_lesions(x, bank, generator)
+        weight = torch.maximum(weight, where)
+        torch.rand(len(x), generator=generator)  # who carries it
+    assert int((seen[1] != clean).sum()) > 1.5 * int((batch.x != clean).sum())
+    assert torch.equal(seen[1], x)
+    error = (model(x, batch.t, batch.noise) - clean).abs()
+    assert torch.equal(found, (error * (1 + config.lesion_weight * weight)).mean())
 
 
 # --- which weights serve which method

@@ -1,0 +1,96 @@
+"""`uad train --method`, `uad calibrate`, `uad export` and `uad detect` with the result, by methods beside the cDDPM.
+
+The phantoms are slabs of brains on the model's grid, so that nothing is registered and little has to be rebuilt.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cohort
+import nibabel as nib
+import numpy as np
+import phantoms
+import pytest
+
+from uadcli.cli.app import main
+from uadcli.imaging.slices import GRID_AFFINE
+from uadcli.reconstruction.noise import NoiseBank
+from uadcli.reconstruction.weights import read_card
+from uadcli.run import calibrate, train
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("other methods")]  # one process for what its tests share
+SLAB = slice(38, 46)  # of the 80 axial slices
+DRAWN = {"mahalanobis", "z-mahalanobis"}  # scores that differ by the noise
+PLAIN = {"absolute", "z-absolute"}
+TINY = (
+    "preprocess.strip=none",
+    "model.unet.channels=8",
+    "model.unet.multipliers=[1, 1]",
+    "model.unet.blocks=1",
+    "model.unet.unshuffle=2",
+    "model.unet.head_channels=8",
+    "model.unet.embedding=16",
+    "model.encoder.blocks=[1, 1]",
+    "model.encoder.unshuffle=2",
+    "model.encoder.width=4",
+    "model.encoder.condition=16",
+    "train.steps=4",
+    "train.batch_size=4",
+    "siamese.channels=[8, 16]",
+    "siamese.steps=2",
+    "siamese.batch_size=4",
+    "siamese.pool=2",
+)
+
+
+def uad(*arguments: object) -> int:
+    threads = () if arguments[0] == "export" else ("--threads", "1")  # the networks are too small for more
+    return main([str(part) for part in (*arguments, *threads)])
+
+
+def slabs(folder: Path, seeds: range) -> None:
+    """T1w scans, 0 in all but some slices."""
+    folder.mkdir()
+    for seed in seeds:
+        data = np.zeros((96, 96, 80))
+        data[..., SLAB] = cohort.head(seed)[..., SLAB]
+        phantoms.save(folder / f"sub-{seed}_T1w.nii.gz", data, GRID_AFFINE)
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder `data` to train on, and others in `healthy`."""
+    folder = tmp_path_factory.mktemp("slabs")
+    slabs(folder / "data", range(3))
+    slabs(folder / "healthy", range(3, 5))
+    return folder
+
+
+@pytest.mark.parametrize("method", ["dae", "vae", "pddpm", "synomaly"])
+def test_from_scans_to_a_map(method: str, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cohort.as_they_are(monkeypatch)
+    monkeypatch.setattr(calibrate, "CALIBRATED", (*PLAIN, *DRAWN))  # the others are no different and take their time
+    monkeypatch.setattr(train, "NoiseBank", lambda seed: NoiseBank(24, 110, seed))
+    run, lab, scan = tmp_path / "run", tmp_path / "lab", scans / "healthy" / "sub-3_T1w.nii.gz"
+    settings = [part for text in TINY for part in ("--set", text)]
+    assert uad("train", scans / "data", "--out", run, "--method", method, *settings) == 0
+    assert uad("calibrate", run, scans / "healthy") == 0
+    assert uad("export", run, "-o", lab) == 0
+    card, draws = read_card(lab / "lab.safetensors"), method in ("pddpm", "synomaly")
+    assert set(card.thresholds) == (PLAIN | DRAWN if draws else PLAIN)
+    assert card.thresholds["absolute"]["T1w"] > 0
+    assert (card.steps, card.levels == (200, 150, 100)) == (4, method == "synomaly")
+    using = ["--weights", lab, "--strip", "none", "--score", "absolute"]
+    assert uad("detect", scan, "-o", tmp_path / "map.nii.gz", *using) == 0
+    report = json.loads((tmp_path / "map.json").read_text())
+    assert (report["weights"]["name"], report["weights"]["method"], report["score"]) == ("lab", method, "absolute")
+    dissimilarity = report["anomaly"]["latent_dissimilarity"]
+    assert (dissimilarity is not None) == (method == "vae")
+    assert all(row["value"] > 0 for row in dissimilarity or [])
+    assert len(dissimilarity or []) in (0, SLAB.stop - SLAB.start)
+    values, brain = nib.load(tmp_path / "map.nii.gz").get_fdata(), nib.load(scan).get_fdata() > 0
+    assert np.isfinite(values).all()
+    assert values[brain].any()
+    assert not values[~brain].any()

@@ -1,0 +1,51 @@
+"""The table of `make table`: what it says of pairs, sets and missing figures."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPTS = Path(__file__).parents[2] / "packaging" / "scripts"
+# in a process of its own, since the scripts have a module `scenes`, as the tests do
+CODE = """
+from table import Row, table
+
+def row(method, score, set, auprc, seconds=1.0):
+    return Row(method, score, set, "s", auprc, 0.0, seconds)
+
+rows = [row("cddpm", "absolute", "a", 0.2), row("cddpm", "absolute", "a", 0.4), row("cddpm", "absolute", "b", 0.1)]
+rows += [row("dae", "absolute", "a", 0.5, 3.0), row("dae", "absolute", "b", 0.3, 5.0)]
+rows += [row("shipped", "fisher", "a", 0.9), row("plain", "intensity", "a", 0, float("nan"))]
+rows += [row("plain", "intensity", "b", 0, float("nan"))]
+print(table(rows))
+"""
+
+
+def test_sets_weigh_the_same_the_best_comes_first_and_what_is_missing_is_no_number() -> None:
+    found = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, cwd=SCRIPTS, check=True)
+    assert found.stdout.splitlines() == [
+        "| method | score | a | b | mean | gain | seconds |",
+        "|---|---|---|---|---|---|---|",
+        "| dae | absolute | 0.500 | 0.300 | 0.400 | +100 % | 4.0 |",
+        "| cddpm | absolute | 0.300 | 0.100 | 0.200 | +0 % | 1.0 |",
+        "| plain | intensity | 0.000 | 0.000 | 0.000 | -100 % | n/a |",
+        "| shipped | fisher | 0.900 | n/a | n/a | n/a | 1.0 |",
+    ]
+
+
+def test_a_network_of_more_steps_is_not_shown_as_one_of_fewer(tmp_path: Path) -> None:
+    code = f"""
+import argparse, types
+from pathlib import Path
+import table
+table.cases = lambda data: []
+table.load_slices = lambda *given: None
+table.checkpoint.find = lambda folder: folder
+table.Trainer = types.SimpleNamespace(load=lambda kept, steps: types.SimpleNamespace(done=1000))
+arguments = argparse.Namespace(data=None, cache=None, run=Path({str(tmp_path)!r}), steps=200)
+table.trained(arguments, ["dae"], None)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=SCRIPTS, check=False)
+    assert found.returncode
+    assert "has 1000 steps already" in found.stderr
