@@ -47,7 +47,7 @@ from uadcli.run.threshold import SHARE, resolve
 from uadcli.scoring.calibration import conformal_threshold, healthy_quantile
 from uadcli.scoring.fusion import FISHER
 from uadcli.scoring.metrics import average_precision, best_dice, dice
-from uadcli.scoring.reference import PREFIX
+from uadcli.scoring.reference import PREFIX, own_scale
 
 RULES = ("auto", "calibrated")
 FOLDS = 5
@@ -164,7 +164,7 @@ class Evaluation:
                     getattr(one, rule).append(flagged(values, limit, prepared))
         wanted = [PLAIN, RAW, *self.kinds("T1w")] if calibrating else []
         for kind in (one for one in calibrating if one.startswith(PREFIX)):
-            calibrating[kind] = held_against_others(calibrating[kind])
+            calibrating[kind] = held_against_others(calibrating[kind], own_scale(kind))
         for kind in wanted:
             scans = (
                 joined(calibrating, shares_of(self.loaded["T1w"].card, "T1w")) if kind == FISHER else calibrating[kind]

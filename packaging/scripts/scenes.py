@@ -134,7 +134,7 @@ class Unknowing:
             recon = reconstruct(loaded["T1w"], x, prepared.mask, CONFIG.reconstruction)
             for kind, values in raw_scores(loaded["T1w"], x, recon, prepared.mask, held, CONFIG).items():
                 pairs.setdefault(kind.removeprefix(reference.PREFIX), []).append((values, part))
-        others = {kind: reference.of_the_others(maps) for kind, maps in pairs.items()}
+        others = {kind: reference.of_the_others(maps, reference.own_scale(kind)) for kind, maps in pairs.items()}
         for i, case in enumerate(validation):
             self.states[case.subject] = reference.state_of({(k, "T1w"): known[i] for k, known in others.items()})
 

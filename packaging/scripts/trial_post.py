@@ -9,8 +9,9 @@ lesions); the median ml flagged in these, each at the 99.5th percentile of the o
 flagged in healthy scans of other scanners at the same rates. "z" is the deviation from the healthy mean at the same
 place of the template, in healthy standard deviations, both from validation scans smoothed by 4 mm; a validation scan
 is never held against itself. "joined" is the score `fisher`, as the product makes it, with other shares of the learned
-score, the residual and the intensity, and other erosions of what is held against health. --store keeps reconstructions
-and probabilities.
+score, the residual and the intensity, and other erosions of what is held against health. --scales adds to it quantiles
+of a scan's residual, in whose units that is held against health (0: as it is). --store keeps reconstructions and
+probabilities.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -133,14 +135,19 @@ def against(own: Map, known: tuple[Map, Map], mask: Map) -> Map:
 Scored = list[tuple[Scan, Map]]
 
 
-def joined(contrast: str, scans: dict[str, list[Scan]], pasted: bool, only: str) -> Iterator[tuple[str, list[Scored]]]:
-    """The score `fisher` with other shares and erosions, where the name has `only` in it: name, then the maps of each
-    group of scans. With lesions `pasted` into the validation scans, these are held against the others, too."""
+def joined(
+    contrast: str, scans: dict[str, list[Scan]], pasted: bool, only: str, scales: list[float]
+) -> Iterator[tuple[str, list[Scored]]]:
+    """The score `fisher` with other shares, erosions and scales, where the name has `only` in it: name, then the maps
+    of each group of scans. With lesions `pasted` into the validation scans, these are held against the others, too."""
     groups = list(scans.values())
     learned = [[smooth_along_slices(s.p, s.prepared.mask) for s in group] for group in groups]
     intensity = [[np.where(s.prepared.mask, s.x, 0).astype(np.float32) for s in group] for group in groups]
-    for erosion in (e for e in (1, 3) if any(only in name_of(share, e) for share in SHARES)):
-        deviations = against_health(contrast, groups, erosion, pasted)
+    for erosion, scale in product((1, 3), scales):
+        chosen = {share: name for share in SHARES if only in (name := name_of(share, erosion, scale))}
+        if not chosen:
+            continue
+        deviations = against_health(contrast, groups, erosion, pasted, scale)
         rare = []
         for maps in (learned, deviations, intensity):
             pairs = [(m, s.part) for m, s in zip(maps[1], scans["val"], strict=True)]
@@ -148,12 +155,9 @@ def joined(contrast: str, scans: dict[str, list[Scan]], pasted: bool, only: str)
             dev = [others[i // PASTED] if pasted else whole for i in range(len(maps[0]))]
             tails = dev, others, [whole] * len(maps[2])
             rare.append([list(map(rarity, group, known)) for group, known in zip(maps, tails, strict=True)])
-        for share in (one for one in SHARES if only in name_of(one, erosion)):
+        for share, name in chosen.items():
             groups_of = zip(groups, *rare, strict=True)
-            yield (
-                name_of(share, erosion),
-                [[(s, summed(share, *r)) for s, *r in zip(*g, strict=True)] for g in groups_of],
-            )
+            yield name, [[(s, summed(share, *r)) for s, *r in zip(*g, strict=True)] for g in groups_of]
 
 
 def summed(shares: tuple[float, ...], *maps: Map) -> Map:
@@ -161,16 +165,18 @@ def summed(shares: tuple[float, ...], *maps: Map) -> Map:
     return np.tensordot(np.array(shares, np.float32), np.stack(maps), 1)
 
 
-def name_of(share: tuple[float, ...], erosion: int) -> str:
-    return f"joined, shares {' '.join(map(str, share))}, erosion {erosion}"
+def name_of(share: tuple[float, ...], erosion: int, scale: float) -> str:
+    return f"joined, shares {' '.join(map(str, share))}, erosion {erosion}, scale {scale:g}"
 
 
-def against_health(contrast: str, groups: list[list[Scan]], erosion: int, pasted: bool) -> list[list[Map]]:
+def against_health(
+    contrast: str, groups: list[list[Scan]], erosion: int, pasted: bool, scale: float
+) -> list[list[Map]]:
     """The residual in healthy deviations, as the product has it, for dev, val and others."""
     settings, kind = replace(CONFIG.scoring, erosion=erosion), list(PARTS[contrast])[1].removeprefix(healthy.PREFIX)
     own = [[anomaly_score(s.x, s.recon, s.prepared.mask, kind, settings) for s in group] for group in groups]
     pairs = [(values, s.part) for values, s in zip(own[1], groups[1], strict=True)]
-    whole, others = healthy.fit(pairs), healthy.of_the_others(pairs)
+    whole, others = healthy.fit(pairs, scale), healthy.of_the_others(pairs, scale)
     dev = [others[i // PASTED] if pasted else whole for i in range(len(own[0]))]
     return [
         [healthy.z_score(v, known, s.prepared.mask) for v, known, s in zip(*one, strict=True)]
@@ -206,6 +212,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path)
     parser.add_argument("--synthetic", action="store_true")
     parser.add_argument("--only", default="", help="ways whose name has this in it")
+    parser.add_argument("--scales", type=float, nargs="+", help="quantiles; else as the product has it")
     arguments = parser.parse_args()
     loaded = weights.load(*weights.find(arguments.weights, arguments.contrast))
     chosen = [c for c in cases(arguments.data) if c.contrast == arguments.contrast]
@@ -225,7 +232,8 @@ def main() -> None:
     print(f"{arguments.contrast}: {', '.join(f'{len(group)} {part}' for part, group in scans.items())}\n")
     print(f"| score | AUPRC | Dice at {rates} | val ml | others' ml at {rates} |")
     print("|---" * 5 + "|")
-    for name, maps_of in joined(arguments.contrast, scans, arguments.synthetic, arguments.only):
+    scales = arguments.scales or [healthy.own_scale(list(PARTS[arguments.contrast])[1])]
+    for name, maps_of in joined(arguments.contrast, scans, arguments.synthetic, arguments.only, scales):
         print(f"| {name} | {figures(*maps_of)}", flush=True)
     for name, way in ((n, w) for n, w in ways(arguments.contrast).items() if arguments.only in n):
         maps = {part: [(s, way(s)) for s in group] for part, group in scans.items()}

@@ -53,7 +53,8 @@ def test_fisher_joins_its_parts_each_scan_by_reference_and_tails_of_the_others(
 ) -> None:
     found, references = calibrated("T1w")
     learned, residual = PARTS["T1w"]
-    deviations = reference.cross_fitted([(one[residual], MASK) for one in maps], [MASK] * SCANS)
+    scale = reference.own_scale(residual)
+    deviations = reference.cross_fitted([(one[residual], MASK) for one in maps], [MASK] * SCANS, scale)
     assert found.thresholds[residual]["T1w"] == pytest.approx(healthy_quantile([(z, MASK) for z in deviations]))
     pairs = [[(one[learned], MASK) for one in maps], [(z, MASK) for z in deviations]]
     fused = []
@@ -85,7 +86,7 @@ def test_the_shares_of_fisher_are_fitted_where_lesions_are_pasted(
     ((scans, parts),) = asked
     assert scans == ["scans"]
     raw = [(one["z-absolute"], MASK) for one in maps]
-    own = reference.of_the_others(raw)
+    own = reference.of_the_others(raw, reference.own_scale("z-absolute"))
     assert parts["siamese"].references is None
     assert all(np.array_equal(a.mean, b.mean) for a, b in zip(parts["z-absolute"].references, own, strict=True))
     others = healthy_tail([(one["siamese"], MASK) for one in maps[:2] + maps[3:]])

@@ -74,6 +74,33 @@ def test_a_place_that_no_scan_has_takes_the_nearest():
     assert (known.deviation > 0).all()
 
 
+def test_a_scanner_that_makes_every_residual_larger_changes_nothing_on_the_scans_own_scale():
+    known = reference.fit(healthy(20), 0.75)
+    scan = healthy(1, seed=1)[0][0].copy()
+    scan[10:12, 9:12, 5:7] = 0.3
+    z = reference.z_score(scan, known, MASK)
+    assert z[10:12, 9:12, 5:7].min() > z[RIM].max()
+    np.testing.assert_allclose(reference.z_score(2.5 * scan, known, MASK), z, rtol=1e-3, atol=1e-3)
+    louder = [(values * (1 + i / 10), part) for i, (values, part) in enumerate(healthy(20))]
+    np.testing.assert_allclose(reference.fit(louder, 0.75).mean, known.mean, rtol=1e-4)
+    as_it_is = reference.fit(healthy(20))
+    # as it is, most of it is unlike health
+    assert np.median(reference.z_score(2.5 * scan, as_it_is, MASK)[MASK]) > 1 > np.median(z[MASK])
+
+
+def test_only_the_residual_is_held_against_health_on_its_own_scale():
+    assert {kind for kind in reference.REFERENCED if reference.own_scale(kind)} == set(reference.ON_OWN_SCALE)
+    assert reference.own_scale("z-absolute") == reference.own_scale("absolute") == reference.QUANTILE
+
+
+def test_what_is_0_everywhere_has_no_scale():
+    empty = np.zeros(SHAPE, np.float32)
+    known = reference.fit([*healthy(5), (empty, MASK)], 0.75)
+    assert np.isfinite(known.mean).all()
+    assert not reference.z_score(empty, known, MASK).any()
+    assert not reference.z_score(healthy(1)[0][0], known, np.zeros(SHAPE, bool)).any()
+
+
 def test_too_few_scans_are_an_error():
     one = healthy(1)
     with pytest.raises(InputError, match="too few healthy scans"):
@@ -82,9 +109,13 @@ def test_too_few_scans_are_an_error():
 
 def test_it_survives_the_weight_file():
     known = reference.fit(healthy(4))
-    state = reference.state_of({("absolute", "T1w"): known})
+    scaled = reference.fit(healthy(4), 0.75)
+    state = reference.state_of({("absolute", "T1w"): known, ("absolute", "T2w"): scaled})
     back = reference.from_state(state, "absolute", "T1w")
     assert back is not None
+    again = reference.from_state(state, "absolute", "T2w")
+    assert again is not None
+    assert (back.quantile, again.quantile) == (0, 0.75)
     np.testing.assert_allclose(back.mean, known.mean, rtol=1e-3)
     np.testing.assert_allclose(back.deviation, known.deviation, rtol=1e-3, atol=1e-6)
     assert reference.from_state(state, "absolute", "FLAIR") is None

@@ -196,9 +196,10 @@ def take_in(
             if len(scans) < 2:
                 continue
             pairs = [(one.values, one.part) for one in scans]
-            references[kind.removeprefix(reference.PREFIX), contrast] = reference.fit(pairs)
-            others[kind] = reference.of_the_others(pairs) if kind in shares else []
-            scans = held_against_others(scans)
+            scale = reference.own_scale(kind)
+            references[kind.removeprefix(reference.PREFIX), contrast] = reference.fit(pairs, scale)
+            others[kind] = reference.of_the_others(pairs, scale) if kind in shares else []
+            scans = held_against_others(scans, scale)
         result.add(kind, contrast, scans, config)
         if kind in shares:
             parts[kind] = scans
@@ -231,8 +232,8 @@ def _tails_of_the_others(scans: Sequence[Scored]) -> list[Tail]:
     return tails_of_the_others([(one.values, one.part) for one in scans])
 
 
-def held_against_others(scans: Sequence[Scored]) -> list[Scored]:
-    """The same scans with their deviations from the reference that the others make."""
+def held_against_others(scans: Sequence[Scored], quantile: float) -> list[Scored]:
+    """The same scans with their deviations from the reference that the others make; see `reference.own_scale`."""
     pairs, masks = [(one.values, one.part) for one in scans], [one.prepared.mask for one in scans]
-    deviations = reference.cross_fitted(pairs, masks)
+    deviations = reference.cross_fitted(pairs, masks, quantile)
     return [replace(one, values=values) for one, values in zip(scans, deviations, strict=True)]

@@ -3,6 +3,9 @@
 Cortex and the rims of the ventricles differ from any reconstruction, in health too; where healthy scans score high or
 vary much, a score says little. The reference is made of healthy scans alone, and a scan that belongs to it is held
 against the others (`cross_fitted`).
+
+Every residual of a scan from another scanner is larger, by contrast and noise. So residuals are held against health on
+the scan's own scale: in units of a percentile of the scan, which a lesion of usual size hardly moves.
 """
 
 from __future__ import annotations
@@ -28,15 +31,22 @@ PREFIX, REFERENCED = Z, PLAIN_SCORES  # of the name of a score that is held agai
 EROSION = 1
 SIGMA = 1.0  # of the Gaussian over the blocks: few scans have the same fold at the same place
 SMALLEST = 1e-12  # deviation, where health has none
+# Of a residual inside the brain: the scan's own scale. Chosen on the development scans (`trial_post.py --scales`).
+QUANTILE = 0.75
+ON_OWN_SCALE = ("absolute",)  # scores that are held against health so
 KNOWN = 0.5  # scans that must have a place in their healthy part, smoothed; elsewhere the nearest such place counts
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Mean and standard deviation of a score over healthy scans, each (X / 2, Y / 2, Z / 2), on blocks of 4 mm."""
+    """Mean and standard deviation of a score over healthy scans, each (X / 2, Y / 2, Z / 2), on blocks of 4 mm.
+
+    With a `quantile` above 0 they are in units of that quantile of each scan.
+    """
 
     mean: Array
     deviation: Array
+    quantile: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -51,27 +61,32 @@ class _Sums:
         return _Sums(self.count - other.count, self.total - other.total, self.squares - other.squares)
 
 
-def fit(maps: Sequence[tuple[Array, Mask]]) -> Reference:
-    """The reference of pairs (score, healthy part), each (X, Y, Z) with even sides.
+def own_scale(kind: str) -> float:
+    """The quantile in whose units a score is held against health; 0: as it is."""
+    return QUANTILE if kind.removeprefix(PREFIX) in ON_OWN_SCALE else 0.0
+
+
+def fit(maps: Sequence[tuple[Array, Mask]], quantile: float = 0.0) -> Reference:
+    """The reference of pairs (score, healthy part), each (X, Y, Z) with even sides; see `own_scale` for the quantile.
 
     Raises `InputError` if they leave no place known.
     """
-    return _reference(_all([_sums(*pair) for pair in maps]))
+    return _reference(_all([_sums(*pair, quantile) for pair in maps]), quantile)
 
 
-def of_the_others(maps: Sequence[tuple[Array, Mask]]) -> list[Reference]:
+def of_the_others(maps: Sequence[tuple[Array, Mask]], quantile: float = 0.0) -> list[Reference]:
     """For each of the pairs of `fit` the reference of all others. Raises `InputError` if there are no others."""
-    each = [_sums(*pair) for pair in maps]
+    each = [_sums(*pair, quantile) for pair in maps]
     total = _all(each)
-    return [_reference(total.less(own)) for own in each]
+    return [_reference(total.less(own), quantile) for own in each]
 
 
-def cross_fitted(maps: Sequence[tuple[Array, Mask]], masks: Sequence[Mask]) -> list[Array]:
+def cross_fitted(maps: Sequence[tuple[Array, Mask]], masks: Sequence[Mask], quantile: float = 0.0) -> list[Array]:
     """`z_score` of each map inside its brain mask, against the reference of the others.
 
     Raises `InputError` if there are no others.
     """
-    known = of_the_others(maps)
+    known = of_the_others(maps, quantile)
     return [z_score(values, one, mask) for (values, _), one, mask in zip(maps, known, masks, strict=True)]
 
 
@@ -82,7 +97,7 @@ def z_score(values: Array, known: Reference, mask: Mask) -> Array:
     """
     mean, deviation = (blocks.enlarged(part, values.shape) for part in (known.mean, known.deviation))
     floor = float(np.median(deviation[mask])) if mask.any() else 1.0
-    z = (values - mean) / np.maximum(deviation, max(floor, SMALLEST))
+    z = (_scaled(values, mask, known.quantile) - mean) / np.maximum(deviation, max(floor, SMALLEST))
     return np.where(mask, np.maximum(z, 0), 0).astype(np.float32)
 
 
@@ -95,7 +110,9 @@ def state_of(references: dict[tuple[str, str], Reference]) -> dict[str, Any]:
         for (kind, contrast), one in references.items()
         for name, value in (("mean", one.mean), ("deviation", one.deviation))
     }
-    return {name: torch.from_numpy(value).half() for name, value in parts.items()}
+    scales = {f"{k}.{contrast}.quantile": one.quantile for (k, contrast), one in references.items() if one.quantile}
+    state = {name: torch.from_numpy(value).half() for name, value in parts.items()}
+    return state | {name: torch.tensor(value, dtype=torch.float32) for name, value in scales.items()}
 
 
 def from_state(state: dict[str, Any], kind: str, contrast: str) -> Reference | None:
@@ -104,11 +121,19 @@ def from_state(state: dict[str, Any], kind: str, contrast: str) -> Reference | N
     if not all(name in state for name in names):
         return None
     mean, deviation = (state[name].float().numpy() for name in names)
-    return Reference(mean, deviation)
+    quantile = state.get(f"{kind}.{contrast}.quantile")  # not there in weights that are older than it
+    return Reference(mean, deviation, 0.0 if quantile is None else float(quantile))
 
 
-def _sums(values: Array, part: Mask) -> _Sums:
-    kept = np.where(part, values, 0).astype(np.float64)
+def _scaled(values: Array, inside: Mask, quantile: float) -> Array:
+    """The score in units of its quantile inside a mask; as it is for 0."""
+    if not quantile or not inside.any():
+        return values
+    return values / np.float32(max(float(np.quantile(values[inside], quantile)), SMALLEST))
+
+
+def _sums(values: Array, part: Mask, quantile: float) -> _Sums:
+    kept = np.where(part, _scaled(values, part, quantile), 0).astype(np.float64)
     return _Sums(*(blocks.smoothed(one, SIGMA) for one in (part, kept, kept**2)))
 
 
@@ -117,7 +142,7 @@ def _all(each: Sequence[_Sums]) -> _Sums:
     return _Sums(*(np.asarray(np.sum([getattr(one, name) for one in each], axis=0)) for name in names))
 
 
-def _reference(sums: _Sums) -> Reference:
+def _reference(sums: _Sums, quantile: float) -> Reference:
     from scipy import ndimage
 
     known = np.asarray(sums.count) > KNOWN
@@ -127,4 +152,4 @@ def _reference(sums: _Sums) -> Reference:
     mean = sums.total / count
     deviation = np.sqrt(np.maximum(sums.squares / count - mean**2, 0))
     nearest = tuple(ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True))
-    return Reference(mean[nearest].astype(np.float32), deviation[nearest].astype(np.float32))
+    return Reference(mean[nearest].astype(np.float32), deviation[nearest].astype(np.float32), quantile)
