@@ -196,7 +196,7 @@ def case(contrast: str) -> Case:
 
 def test_weights_that_come_along_are_those_of_the_contrast() -> None:
     assert supervised.base_for([case("FLAIR"), case("T2w")], None, silent()).card.name == "small-9-flair"
-    assert supervised.base_for([case("T1w")], None, silent()).card.name == "small-9-t1w"
+    assert supervised.base_for([case("T1w")], None, silent()).card.name == "small-10-t1w"
     with pytest.raises(UsageError, match="no model that comes along covers FLAIR and T1w"):
         supervised.base_for([case("FLAIR"), case("T1w")], None, silent())
     with pytest.raises(InputError, match="does not tell the contrast"):
