@@ -159,12 +159,11 @@ def ready_scan(path: Path, config: DetectConfig, options: DetectOptions, name: s
     found, digest = weights.find(options.weights, known.contrast if known else None, tell=reporter.info)
     card = weights.read_card(found, digest)
     smoothing = card.curvature_flow
-    wanted = config.reconstruction.method if known or options.weights else ""
-    trained = weights.trained_method(found)
-    method = choose(wanted, trained, found)
     if known or options.weights:
+        trained = weights.trained_method(found)
+        method = choose(config.reconstruction.method, trained, found)
         _check_seeds(method, options.score or "", options)
-    card = score.card_for(card, trained, method.name)
+        card = score.card_for(card, trained, method.name)
     if known and known.contrast in card.contrasts:
         kind = options.score or card.scores[known.contrast]
         score.tails_behind(card, kind, known.contrast)  # so is a score that is not calibrated

@@ -4,8 +4,9 @@ Cortex and the rims of the ventricles differ from any reconstruction, in health 
 vary much, a score says little. The reference is made of healthy scans alone, and a scan that belongs to it is held
 against the others (`cross_fitted`).
 
-Every residual of a scan from another scanner is larger, by contrast and noise. So residuals are held against health on
-the scan's own scale: in units of a percentile of the scan, which a lesion of usual size hardly moves.
+In a scan from another scanner the residual is larger everywhere, by contrast and noise. So the absolute residual is
+held against health on the scan's own scale: in units of a percentile of the scan, which a lesion of usual size hardly
+moves. (Half of a bright residual is 0; it has no such scale.)
 """
 
 from __future__ import annotations
