@@ -10,7 +10,7 @@ EXAMPLE := packaging/example/sub-FG6692_FLAIR.nii.gz
 # Tests that need the development data run where that folder exists and say that they are skipped elsewhere.
 export UAD_DATA := $(if $(wildcard $(DATA)/ixi_t1),$(abspath $(DATA)),)
 
-.PHONY: help demo test check lint-packaging format build bench eval-dev table train-default clean
+.PHONY: help demo test test-tools check lint-packaging format build bench eval-dev table train-default clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -27,7 +27,10 @@ demo: $(READY)  ## find the lesion in a real patient's FLAIR; ends with where ma
 	@echo "picture  demo/map_overlay.png"
 	@echo "findings demo/map.json"
 
-test: $(READY)  ## all tests (no GPU, no network)
+test-tools: $(READY)  ## install what some tests drive: Chromium, SLURM, zsh, fish, GNU parallel, Snakemake
+	@PYTHON=$(PYTHON) bash packaging/test-tools.sh $(VENV)/snakemake
+
+test: $(READY) test-tools  ## all tests (no GPU; the network only to install what they drive)
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --durations=15
 
 check: $(READY)  ## format, lint, types and the fast tests
@@ -38,7 +41,7 @@ check: $(READY)  ## format, lint, types and the fast tests
 
 lint-packaging: $(READY)  ## lint Dockerfiles, the Apptainer definition, the SLURM script and the Snakemake workflow
 	$(BIN)/hadolint packaging/containers/Dockerfile.cpu packaging/containers/Dockerfile.cuda
-	$(BIN)/shellcheck packaging/slurm/array.sh
+	$(BIN)/shellcheck packaging/slurm/array.sh packaging/test-tools.sh
 	$(BIN)/python -m pytest -q tests/unit/test_packaging.py
 
 format: $(READY)  ## format and mend what lint can mend

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import select
-import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import pytest
+import tools
 
 NAMES = ("chromium", "chromium-browser", "chromium-headless-shell", "google-chrome")
 FLAGS = (
@@ -30,10 +29,7 @@ SECONDS = 60.0
 
 def chromium() -> str:
     """The path of a Chromium; the test is skipped where there is none."""
-    found = next((path for path in map(shutil.which, NAMES) if path), None)
-    if found is None:
-        pytest.skip("no Chromium on this machine (apt-get install chromium)")
-    return found
+    return tools.program(*NAMES, install="apt-get install chromium")
 
 
 class Browser:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -12,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
+import tools
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue")
 SECONDS = 60.0
@@ -55,9 +54,7 @@ def one_node(folder: Path) -> Iterator[dict[str, str]]:
     """The environment for commands of this cluster. Skips the test if a program is missing."""
     environment = os.environ | {"SLURM_CONF": str(folder / "slurm.conf")}
     environment["PATH"] += f"{os.pathsep}/usr/sbin"
-    missing = [program for program in PROGRAMS if not shutil.which(program, path=environment["PATH"])]
-    if missing:
-        pytest.skip(f"no SLURM on this machine: {', '.join(missing)} (apt-get install slurm-wlm)")
+    paths = tools.programs(PROGRAMS, "apt-get install slurm-wlm")
     for name in ("state", "spool"):
         (folder / name).mkdir(parents=True)
     host = socket.gethostname().partition(".")[0]
@@ -65,8 +62,10 @@ def one_node(folder: Path) -> Iterator[dict[str, str]]:
     (folder / "slurm.conf").write_text(text)
     with (folder / "daemons.log").open("w") as log:
         daemons = [
-            subprocess.Popen([program, "-D", "-f", str(folder / "slurm.conf")], env=environment, stdout=log, stderr=log)
-            for program in (shutil.which(name, path=environment["PATH"]) or name for name in ("slurmctld", "slurmd"))
+            subprocess.Popen(
+                [paths[name], "-D", "-f", str(folder / "slurm.conf")], env=environment, stdout=log, stderr=log
+            )
+            for name in ("slurmctld", "slurmd")
         ]
     try:
         wait_until(lambda: "idle" in told(["sinfo", "-h", "-o", "%t"], environment), f"no node, see {folder}")

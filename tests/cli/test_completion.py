@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import tools
 
 
 @pytest.fixture
@@ -24,9 +24,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def shell(home: Path, name: str, text: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"no {name} on this machine (apt-get install {name})")
+    found = tools.program(name, install=f"apt-get install {name}")
     variables = os.environ | {"HOME": str(home), "PATH": f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}"}
     variables |= {"PYTHONPATH": str(Path(__file__).parents[2]), "LC_ALL": "C.UTF-8"}
     no_files = {"bash": ["--norc"], "zsh": ["-f"], "fish": ["--no-config"]}[name]

