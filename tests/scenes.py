@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from uadcli.errors import RESEARCH_USE
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
 from uadcli.report.page import Volumes
-from uadcli.report.sidecar import RESEARCH_USE
 
 # centre in mm (RAS+) and radius in voxels; the first is on the patient's left
 FINDINGS = (((-31.0, 21.0, 25.0), 6), ((39.0, -33.0, 3.0), 4))

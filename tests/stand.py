@@ -12,7 +12,7 @@ from uadcli import __version__
 from uadcli.config import DetectConfig, to_dict
 from uadcli.console import Reporter
 from uadcli.errors import InputError
-from uadcli.imaging.volume import file_sha256
+from uadcli.files import file_sha256, write_json
 from uadcli.report import sidecar
 from uadcli.run import batch, describe, detect
 from uadcli.run.detect import DetectOptions, DetectResult
@@ -63,7 +63,7 @@ class Stand:
                 if "full" in text:
                     raise OSError(28, "No space left on device")
         content = _content(ready.sha256, digest, files, config, options, "fail" if "poor" in text else "pass")
-        sidecar.write_json(files.paths["sidecar"], content)
+        write_json(files.paths["sidecar"], content)
         return DetectResult(files.map, content)
 
 

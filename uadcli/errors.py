@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+RESEARCH_USE = "Research use only; not a medical device. A voxel that is not marked is not thereby healthy."
+
 
 class UadError(Exception):
     """A fault the user can act on: `what` happened, to which `path`, and the `hint` that mends it."""

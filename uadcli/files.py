@@ -1,13 +1,18 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, their folders, and their checksums."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
+import numbers
 import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from uadcli.errors import OutputError
+from uadcli.errors import InputError, OutputError, UadError
 
 
 def write_with(path: Path, write: Callable[[Path], object]) -> None:
@@ -42,3 +47,40 @@ def write_text(path: Path, content: str) -> None:
     A file name may hold bytes that are no UTF-8: in JSON this makes an escape of them that reads back.
     """
     write_bytes(path, content.encode("utf-8", "backslashreplace"))
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON, whole or not at all; what was not computed (see `finite`) is null. Raises `OutputError`."""
+    write_text(path, json.dumps(finite(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """The value with every number that was not computed (NaN, infinite) as None, through lists and dictionaries."""
+    if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):
+        return float(value) if math.isfinite(value) else None  # float() for the numbers of NumPy
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return int(value)
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results, with its parents. Raises `OutputError` if it cannot be made or written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot be made: {error.strerror}", path=folder, hint="Choose another folder.") from error
+    if not os.access(folder, os.W_OK):
+        raise OutputError("the folder cannot be written", path=folder, hint="Choose another folder with -o.")
+
+
+def file_sha256(path: Path, unreadable: type[UadError] = InputError) -> str:
+    """The hexadecimal SHA-256 of a file's bytes. Raises `unreadable` where it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise unreadable(f"cannot be read: {error.strerror}", path=path, hint="Check the path.") from error

@@ -16,8 +16,8 @@ import torch
 from uadcli.config import DetectConfig, PreprocessConfig, to_dict
 from uadcli.console import Reporter
 from uadcli.errors import InputError, UsageError
+from uadcli.files import file_sha256
 from uadcli.imaging.slices import GRID_AFFINE
-from uadcli.imaging.volume import file_sha256
 from uadcli.reconstruction import weights
 from uadcli.reconstruction.reconstructors import CddpmReconstructor
 from uadcli.run import adapt, batch, prepare, score

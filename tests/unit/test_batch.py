@@ -13,10 +13,9 @@ from hub import Hub
 from stand import OPTIONS, Stand, counts, files_below, rows, run
 
 from uadcli.config import DetectConfig
-from uadcli.errors import BatchError, InputError, OutputError, UsageError, WeightsError
+from uadcli.errors import RESEARCH_USE, BatchError, InputError, OutputError, UsageError, WeightsError
 from uadcli.reconstruction import hub as hubs
 from uadcli.reconstruction import weights
-from uadcli.report import sidecar
 from uadcli.run import batch, plan, stages, tables
 from uadcli.run.inputs import Found
 from uadcli.run.workers import Died
@@ -38,7 +37,7 @@ def test_a_folder_is_mirrored_and_the_model_is_loaded_once(scans: Path, stand: S
         "map": maps[0], "scan": str(scans / "a.nii"), "status": "done", "contrast": "FLAIR", "score": "absolute",
         "threshold": "0.1", "volume_ml": "1.5", "components": "2", "largest_ml": "1", "qc": "pass",
         "brain_volume_ml": "1400", "mask_overlap": "0.9", "similarity": "n/a", "warnings": "1", "seconds": "1.5",
-        "input_sha256": "", "research_use_only": sidecar.RESEARCH_USE,
+        "input_sha256": "", "research_use_only": RESEARCH_USE,
     }  # fmt: skip
     assert rows(result.failed_table) == []
     assert not list((scans.parent / "out").rglob(".*"))

@@ -8,8 +8,8 @@ import math
 import re
 from html.parser import HTMLParser
 
+from uadcli.errors import RESEARCH_USE
 from uadcli.report import evaluation
-from uadcli.report.sidecar import RESEARCH_USE
 
 EVIL = '<script>alert("x")</script>&"\t\'</style>'
 VOID = {"meta", "br", "line", "rect", "polyline", "path"}

@@ -14,7 +14,7 @@ import torch
 
 from uadcli.config import DetectConfig, ModelConfig
 from uadcli.console import Reporter
-from uadcli.errors import InputError, QualityError, UsageError
+from uadcli.errors import RESEARCH_USE, InputError, QualityError, UsageError
 from uadcli.imaging import template
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
 from uadcli.imaging.volume import read_scan
@@ -314,7 +314,7 @@ def test_a_brain_mask_of_ones_own_is_not_as_the_healthy_scans_were_stripped(
 
 def test_the_transform_says_research_use(loaded: weights.Weights, tmp_path: Path) -> None:
     finish(loaded, healthy(31), tmp_path, save=("transform",))
-    assert sidecar.RESEARCH_USE in (tmp_path / "map_transform.json").read_text()
+    assert RESEARCH_USE in (tmp_path / "map_transform.json").read_text()
 
 
 def test_old_files_of_every_kind_are_cleared_by_a_batch() -> None:

@@ -16,6 +16,7 @@ RANKS = {
     "device": 1,
     "console": 1,
     "files": 1,
+    "arrays": 1,
     "report": 2,
     "scoring": 2,
     "reconstruction": 2,

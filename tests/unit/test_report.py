@@ -11,8 +11,9 @@ import pytest
 from matplotlib.image import imread
 
 from uadcli.errors import OutputError
+from uadcli.files import finite, write_json
 from uadcli.report.preview import render_overlay
-from uadcli.report.sidecar import finite, versions, write_json
+from uadcli.report.sidecar import versions
 
 SHAPE = (80, 90, 70)
 

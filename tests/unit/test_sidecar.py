@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from uadcli.errors import OutputError
+from uadcli.files import write_json
 from uadcli.report import sidecar
 
 
@@ -25,7 +26,7 @@ def example(**changed):
 
 def test_every_required_key_is_there_and_the_file_is_json(tmp_path):
     path = tmp_path / "map.json"
-    sidecar.write_json(path, example().to_dict())
+    write_json(path, example().to_dict())
     content = json.loads(path.read_text(encoding="utf-8"))
     assert set(content) == {f.name for f in dataclasses.fields(sidecar.Sidecar)}
     assert content["schema_version"] == sidecar.SCHEMA_VERSION == 1
@@ -43,13 +44,13 @@ def test_a_forgotten_or_misspelt_key_is_refused():
 def test_no_number_that_is_not_finite_is_written(tmp_path):
     path = tmp_path / "map.json"
     content = {"a": math.nan, "b": [1.5, -math.inf, {"c": (math.inf, 2)}], "flag": True}
-    sidecar.write_json(path, content)
+    write_json(path, content)
     assert json.loads(path.read_text()) == {"a": None, "b": [1.5, None, {"c": [None, 2]}], "flag": True}
 
 
 def test_numbers_of_numpy_are_written_as_numbers(tmp_path):
     path = tmp_path / "map.json"
-    sidecar.write_json(path, {"f": np.float32(0.5), "n": np.float32("nan"), "i": np.int64(3)})
+    write_json(path, {"f": np.float32(0.5), "n": np.float32("nan"), "i": np.int64(3)})
     assert json.loads(path.read_text()) == {"f": 0.5, "n": None, "i": 3}
 
 
@@ -57,14 +58,14 @@ def test_an_existing_file_survives_a_failed_write(tmp_path):
     path = tmp_path / "map.json"
     path.write_text("old")
     with pytest.raises(TypeError):
-        sidecar.write_json(path, {"bad": object()})
+        write_json(path, {"bad": object()})
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["map.json"]
 
 
 def test_a_folder_that_is_not_there_is_an_output_error(tmp_path):
     with pytest.raises(OutputError, match="cannot be written") as caught:
-        sidecar.write_json(tmp_path / "none" / "map.json", {})
+        write_json(tmp_path / "none" / "map.json", {})
     assert caught.value.hint
     assert not os.listdir(tmp_path)
 

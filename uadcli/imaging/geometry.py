@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
-Affine = NDArray[np.float64]
+from uadcli.arrays import Affine, Array
 
 RAS_TO_LPS: Affine = np.diag([-1.0, -1.0, 1.0, 1.0])
 

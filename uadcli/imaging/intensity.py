@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from uadcli.arrays import Array, Mask
 from uadcli.config import PreprocessConfig
 from uadcli.errors import InputError
-from uadcli.imaging.geometry import Array
 
-Mask = NDArray[np.bool_]
 # Median white over median grey matter in the development scans: FLAIR 0.86-1.07 (42), T1w 1.09-1.80 (98), of which the
 # thick-slice T1w of patients lie lowest. Between the two of `DOUBTFUL` the image alone does not settle it.
 WM_TO_GM_T1W = 1.08

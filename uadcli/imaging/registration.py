@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadcli import device
+from uadcli.arrays import Affine, Array
 from uadcli.errors import InputError
-from uadcli.imaging.geometry import RAS_TO_LPS, Affine, Array, resample, spacing
+from uadcli.imaging.geometry import RAS_TO_LPS, resample, spacing
 from uadcli.imaging.volume import Volume
 
 SEED = 42

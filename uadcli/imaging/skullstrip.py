@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from uadcli.arrays import Affine, Array, Mask
 from uadcli.errors import InputError
 from uadcli.imaging import registration, template
-from uadcli.imaging.geometry import Affine, Array, apply, corners, resample, spacing
+from uadcli.imaging.geometry import apply, corners, resample, spacing
 from uadcli.imaging.volume import Scan, Volume, read_labels
 
-Mask = NDArray[np.bool_]
 # The network was trained at 1.5 mm; at 2 mm, the model grid's spacing, its masks were close to those at 1.5 mm
 # on three scans tried by hand, in less than half of the time.
 HDBET_SPACING_MM = 2.0

@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from uadcli.imaging.geometry import Affine
+from uadcli.arrays import Affine
 
 Value = TypeVar("Value", bound=np.generic)
 

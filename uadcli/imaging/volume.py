@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,18 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadcli import __version__
+from uadcli.arrays import Affine, Array
 from uadcli.errors import InputError
-from uadcli.files import write_with
-from uadcli.imaging.geometry import (
-    Affine,
-    Array,
-    apply,
-    corners,
-    from_canonical,
-    nearest_orthonormal,
-    same_grid,
-    to_canonical,
-)
+from uadcli.files import file_sha256, write_with
+from uadcli.imaging.geometry import apply, corners, from_canonical, nearest_orthonormal, same_grid, to_canonical
 
 SUFFIXES = (".nii.gz", ".nii", ".img.gz", ".img", ".hdr.gz", ".hdr", ".mgz", ".mgh")
 MIN_VOXELS = 16  # per axis; fewer slices cannot be placed in an atlas
@@ -116,12 +107,6 @@ def read_labels(path: Path, scan: Scan, what: str = "the label mask", allow_empt
     if not same_grid(own.shape, own.affine, of_scan.shape, of_scan.affine, 1.0):
         raise InputError(f"{what} is on another grid than the scan", path=path, hint="Resample it to the scan.")
     return np.asarray(own.data > 0)
-
-
-def file_sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _open(path: Path) -> Any:

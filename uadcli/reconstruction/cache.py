@@ -8,7 +8,6 @@ their card, and `registry.toml`, which is written last and vouches for the other
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
 import secrets
 import shutil
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from uadcli.errors import WeightsError
+from uadcli.files import file_sha256
 from uadcli.reconstruction import registry
 from uadcli.reconstruction.registry import Entry
 
@@ -105,7 +105,7 @@ def refuse(path: Path, sha256: str) -> WeightsError:
         return WeightsError(what, path=path, hint="Install or copy it again.")
     try:
         with filling(path.parent):
-            if path.exists() and file_sha256(path) != sha256:
+            if path.exists() and weights_sha256(path) != sha256:
                 path.with_name(registry.FILE).unlink(missing_ok=True)
                 path.unlink()
     except (OSError, WeightsError) as error:
@@ -168,7 +168,7 @@ def publish(part: Path, entry: Entry, place: Path) -> None:
     """
     names = [entry.file, *([entry.card] if entry.card_sha256 else []), registry.FILE]
     for name, digest in ((entry.file, entry.sha256), (entry.card, entry.card_sha256)):
-        if digest and file_sha256(part / name) != digest:
+        if digest and weights_sha256(part / name) != digest:
             raise WeightsError(f"{name} is not the file of its registry (sha256 differs)", path=place)
     for name in names:
         with (part / name).open("rb") as stream:
@@ -176,10 +176,6 @@ def publish(part: Path, entry: Entry, place: Path) -> None:
         os.replace(part / name, place / name)
 
 
-def file_sha256(path: Path) -> str:
+def weights_sha256(path: Path) -> str:
     """The hexadecimal sha256 of a file. Raises `WeightsError` if it cannot be read."""
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise WeightsError(f"cannot be read: {error.strerror}", path=path, hint="Check the path.") from error
+    return file_sha256(path, WeightsError)

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
-Mask = NDArray[np.bool_]
+from uadcli.arrays import Array, Mask
+
 Random = np.random.Generator
 
 NONE, SEVERAL = 0.1, 0.35  # shares of volumes without a lesion, and with several small ones; the rest has one mass

@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from uadcli.reconstruction.lesions import Array, Mask, Random, smooth_noise
+from uadcli.arrays import Array, Mask
+from uadcli.reconstruction.lesions import Random, smooth_noise
 
 EMPTY = 0.02  # below it a made volume has no brain
 CSF, CORTEX, DEEP, WHITE, OTHER = 1, 2, 3, 4, 5

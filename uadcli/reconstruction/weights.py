@@ -184,7 +184,7 @@ def load(path: Path, sha256: str | None = None) -> Weights:
 
     from uadcli.reconstruction.reconstructors import build
 
-    digest = cache.file_sha256(path)
+    digest = cache.weights_sha256(path)
     if sha256 is not None and digest != sha256:
         raise cache.refuse(path, sha256)
     try:
@@ -212,7 +212,7 @@ def read_card(path: Path, sha256: str | None = None) -> ModelCard:
     try:
         return _described(_header(path), path)[0]
     except WeightsError as error:
-        if sha256 is not None and path.exists() and cache.file_sha256(path) != sha256:
+        if sha256 is not None and path.exists() and cache.weights_sha256(path) != sha256:
             raise cache.refuse(path, sha256) from error
         raise
 

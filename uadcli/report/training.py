@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from uadcli.errors import RESEARCH_USE
 from uadcli.report.markup import NOT_COMPUTED, data_uri, document, fill, text
-from uadcli.report.sidecar import RESEARCH_USE
 
 Row = Mapping[str, float | None]
 WIDTH, HEIGHT, LEFT, TOP = 640, 260, 64, 14  # px of a plot, and of its margins

@@ -20,9 +20,9 @@ from uadcli import __version__
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
 from uadcli.errors import InputError, UsageError
-from uadcli.files import write_with
+from uadcli.files import file_sha256, write_with
 from uadcli.imaging.slices import GRID_SHAPE
-from uadcli.imaging.volume import file_sha256, read_scan
+from uadcli.imaging.volume import read_scan
 from uadcli.run import dataset, prepare, score
 from uadcli.run.contrast import from_name
 from uadcli.run.score import MAHALANOBIS

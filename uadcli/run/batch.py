@@ -12,9 +12,8 @@ from typing import Any
 from uadcli import device
 from uadcli.config import CONTRASTS, DetectConfig
 from uadcli.console import Reporter
-from uadcli.errors import BatchError, OutputError, UsageError
-from uadcli.imaging.volume import file_sha256
-from uadcli.report.sidecar import RESEARCH_USE
+from uadcli.errors import RESEARCH_USE, BatchError, OutputError, UsageError, WeightsError
+from uadcli.files import file_sha256, make_folder
 from uadcli.run import adapt, bids, inputs, plan, stages, tables, threshold
 from uadcli.run.bids import Selection
 from uadcli.run.contrast import known_before
@@ -309,17 +308,7 @@ def weights_of(name: str | None, download: bool = True) -> plan.WeightsOf:
     @functools.cache
     def digest(contrast: str | None) -> str:
         path, known = weights.find(name, contrast, download=download)
-        return known or file_sha256(path)
+        return known or file_sha256(path, WeightsError)
 
     weights.find(name, download=download)
     return digest
-
-
-def make_folder(output: Path) -> None:
-    """Make the folder for all results. Raises `OutputError` if it cannot be made or written."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot be made: {error.strerror}", path=output, hint="Choose another folder.") from error
-    if not os.access(output, os.W_OK):
-        raise OutputError("the folder cannot be written", path=output, hint="Choose another folder with -o.")

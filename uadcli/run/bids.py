@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from uadcli import __version__
-from uadcli.errors import UsageError
-from uadcli.report import sidecar
+from uadcli.errors import RESEARCH_USE, UsageError
+from uadcli.files import write_json
 
 DESCRIPTION = "dataset_description.json"
 BIDS_VERSION = "1.9.0"
@@ -76,7 +76,7 @@ def description() -> dict[str, Any]:
         "Name": "Anomaly maps of brain MRI (research use only)",
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
-        "GeneratedBy": [{"Name": "uad", "Version": __version__, "Description": sidecar.RESEARCH_USE}],
+        "GeneratedBy": [{"Name": "uad", "Version": __version__, "Description": RESEARCH_USE}],
     }
 
 
@@ -95,4 +95,4 @@ def check_output(folder: Path) -> None:
 
 def describe(folder: Path) -> None:
     """Write the description into a folder of results. Raises `OutputError`."""
-    sidecar.write_json(folder / DESCRIPTION, description())
+    write_json(folder / DESCRIPTION, description())

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from uadcli.arrays import Array
 from uadcli.config import SCORES, DetectConfig
-from uadcli.imaging.geometry import Array
 from uadcli.reconstruction.weights import Weights
 from uadcli.run import fit_fusion
 from uadcli.run.dataset import Case

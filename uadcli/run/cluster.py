@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from uadcli.console import Reporter
 from uadcli.errors import OutputError, UadError, UsageError
+from uadcli.files import make_folder
 from uadcli.run import batch, inputs, plan, standing
 from uadcli.run.batch import BatchResult, Request
 from uadcli.run.plan import Job, Step
@@ -127,7 +128,7 @@ def submit(request: Request, chosen: ClusterOptions, reporter: Reporter) -> list
     reporter.info(f"{len(waiting)} of {len(todo.steps)} scans are to be done, by {len(parts)} jobs")
     if not parts:
         return []
-    batch.make_folder(request.output)
+    make_folder(request.output)
     executor = _executor(request.output / FOLDER, chosen)
     made = [Shard(_part_of(request, part), reporter.verbosity) for part in parts]
     jobs = _submitted(executor, made)

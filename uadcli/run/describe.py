@@ -10,6 +10,7 @@ import numpy as np
 from uadcli import __version__
 from uadcli.config import DetectConfig, to_dict
 from uadcli.console import Reporter
+from uadcli.errors import RESEARCH_USE
 from uadcli.imaging import geometry, template
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.imaging.volume import Scan
@@ -165,7 +166,7 @@ def transform(prepared: Prepared) -> dict[str, Any]:
     """The content of the transform file: the registration in both directions."""
     return {
         "schema_version": sidecar.SCHEMA_VERSION,
-        "research_use_only": sidecar.RESEARCH_USE,
+        "research_use_only": RESEARCH_USE,
         "description": "4x4 affines between world points in mm, RAS+; MNI is MNI152NLin2009cAsym",
         "mni_to_native": prepared.world_map.tolist(),
         "native_to_mni": np.linalg.inv(prepared.world_map).tolist(),

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from uadcli import device
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
-from uadcli.errors import UsageError, WeightsError
+from uadcli.errors import RESEARCH_USE, UsageError, WeightsError
+from uadcli.files import write_json
 from uadcli.imaging import volume
 from uadcli.imaging.volume import Scan
 from uadcli.report import sidecar
@@ -135,7 +136,7 @@ def _run(
 ) -> DetectResult:
     name, why = device.choose(options.device)
     threads = device.bound_threads(options.threads)
-    reporter.info(f"{sidecar.RESEARCH_USE}")
+    reporter.info(f"{RESEARCH_USE}")
     reporter.info(f"device {name} ({why}), {threads} threads")
     ready = ready_scan(path, config, options, name, reporter)
     return finish(ready, files, config, options, name, reporter)
@@ -218,7 +219,7 @@ def finish(
         volumes = (findings.x, findings.recon, findings.anomaly_map, findings.labels)
         write_page(files.paths["page"], *volumes, prepared, content)
     if "sidecar" in files.paths:
-        sidecar.write_json(files.paths["sidecar"], content)
+        write_json(files.paths["sidecar"], content)
     return DetectResult(files.map, content)
 
 

@@ -11,10 +11,9 @@ from typing import Any
 
 from uadcli import __version__
 from uadcli.console import Reporter
-from uadcli.errors import OutputError, UsageError
-from uadcli.files import write_text
+from uadcli.errors import RESEARCH_USE, OutputError, UsageError
+from uadcli.files import finite, make_folder, write_json, write_text
 from uadcli.report import evaluation as report
-from uadcli.report import sidecar
 from uadcli.run.labelled import Marking, Reader, sidecar_marking
 from uadcli.run.matching import UNLABELLED, Case, from_folders, from_table, some
 from uadcli.scoring import evaluation, statistics
@@ -68,7 +67,7 @@ def evaluate(
     given = [Path(maps)] if isinstance(maps, str | Path) else [Path(path) for path in maps]
     cases, notes = _cases(given, None if truth is None else Path(truth), options)
     folder = None if output is None else _claim(Path(output), options.overwrite)
-    reporter.info(sidecar.RESEARCH_USE)
+    reporter.info(RESEARCH_USE)
     with reporter.stage("compare"):
         results, smallest, more = _compare(cases, options, reporter)
     notes += more
@@ -169,10 +168,10 @@ def _content(
     methods = evaluation.methods(results)
     curves = {name: evaluation.mean_curve([r for r in results if r.method == name]) for name in methods}
     scans = [_scan_row(*row) for row in zip(cases, results, smallest, strict=True)]
-    content: dict[str, Any] = sidecar.finite(
+    content: dict[str, Any] = finite(
         {
             "schema_version": SCHEMA_VERSION,
-            "research_use_only": sidecar.RESEARCH_USE,
+            "research_use_only": RESEARCH_USE,
             "tool": {"name": "uad", "version": __version__},
             "command": options.command or None,
             "bootstrap": drawn | {"level": statistics.LEVEL},
@@ -218,12 +217,7 @@ def _claim(folder: Path, overwrite: bool) -> Path:
         raise OutputError(
             "exists already", path=folder / present[0], hint="Give --overwrite or another folder with -o."
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot be made: {error.strerror}", path=folder, hint="Choose another folder.") from error
-    if not os.access(folder, os.W_OK):
-        raise OutputError("the folder cannot be written", path=folder, hint="Choose another folder with -o.")
+    make_folder(folder)
     return folder
 
 
@@ -232,7 +226,7 @@ def _write(folder: Path, content: dict[str, Any]) -> None:
     texts = (report.scans_tsv(content), report.summary_tsv(content), report.comparisons_tsv(content))
     for name, text in zip(FILES, (*texts, None, report.page(content)), strict=True):
         if text is None:
-            sidecar.write_json(folder / name, content)
+            write_json(folder / name, content)
         else:
             write_text(folder / name, text)
 

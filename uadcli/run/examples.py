@@ -12,13 +12,13 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from uadcli.arrays import Array, Mask
 from uadcli.config import CONTRASTS, PreprocessConfig, ReconstructionConfig, SiameseConfig
 from uadcli.errors import InputError
-from uadcli.files import write_with
+from uadcli.files import file_sha256, write_with
 from uadcli.imaging import geometry, intensity, registration, template
-from uadcli.imaging.geometry import Array
 from uadcli.imaging.slices import FINE_AFFINE, FINE_SHAPE, to_slices
-from uadcli.imaging.volume import Volume, file_sha256
+from uadcli.imaging.volume import Volume
 from uadcli.reconstruction.lesions import degrade, paste_lesions
 from uadcli.reconstruction.synthesis import EMPTY, brain_of, from_labels, halved
 from uadcli.reconstruction.weights import Weights
@@ -29,7 +29,6 @@ from uadcli.run.prepare import prepare_cached
 from uadcli.run.score import reconstruct
 from uadcli.run.training_data import volume_from_t1
 
-Mask = NDArray[np.bool_]
 # shares of the volumes by where they come from
 SHARES = {"T1w": 0.34, "T1w as FLAIR": 0.10, "T1w as T2w": 0.12, "FLAIR": 0.22, "T2w": 0.22, "labels": 0.22}
 LABEL_KINDS = ("T1w", "FLAIR", "T2w")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from uadcli.arrays import Array
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
-from uadcli.imaging.geometry import Array
 from uadcli.imaging.volume import Scan
 from uadcli.run import gate, score, threshold
 from uadcli.run.gate import Distance

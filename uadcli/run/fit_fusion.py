@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from uadcli.arrays import Array, Mask
 from uadcli.config import DetectConfig
-from uadcli.imaging.geometry import Array
 from uadcli.reconstruction.weights import Weights
 from uadcli.run.dataset import evenly
 from uadcli.run.examples import Healthy
@@ -39,7 +38,6 @@ FEWEST, OFTEN = 2, 7
 # the learned score was trained on, and the gentler weight leaves more to the others in lesions that it does not know.
 ALIKE, SHARES_ALIKE = 0.98, 0.9
 
-Mask = NDArray[np.bool_]
 Shares = tuple[float, ...]
 Key = TypeVar("Key")
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from uadcli.arrays import Array
 from uadcli.config import PreprocessConfig
-from uadcli.imaging.geometry import Array
 from uadcli.imaging.slices import GRID_SHAPE, to_slices
 from uadcli.run.dataset import Case
 from uadcli.run.healthy import brain_slices, healthy_slices

@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from uadcli.arrays import Affine, Array, Mask
 from uadcli.errors import InputError
 from uadcli.imaging import geometry
-from uadcli.imaging.geometry import Affine, Array
 from uadcli.imaging.volume import Scan, Volume, read_scan, stem
 from uadcli.run.matching import Case
 from uadcli.run.threshold import BEST_DICE
 
-Mask = NDArray[np.bool_]
 SHARED = 2  # truths and masks kept in memory: methods share them, and cases are read scan by scan
 
 

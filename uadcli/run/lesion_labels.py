@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from uadcli.arrays import Array
 from uadcli.config import PreprocessConfig
 from uadcli.console import Reporter
 from uadcli.errors import InputError, UadError
-from uadcli.imaging.geometry import Array
-from uadcli.imaging.volume import file_sha256, read_labels, read_scan
+from uadcli.files import file_sha256
+from uadcli.imaging.volume import read_labels, read_scan
 from uadcli.run import dataset, matching
 from uadcli.run.dataset import Case
 from uadcli.run.healthy import brain_slices, lesions_on_grid

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from uadcli.arrays import Array
 from uadcli.config import PreprocessConfig
 from uadcli.errors import InputError
 from uadcli.imaging import geometry, intensity
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE, to_slices
 from uadcli.imaging.volume import read_scan
-from uadcli.reconstruction.lesions import Array, paste_lesions, paste_shape
+from uadcli.reconstruction.lesions import paste_lesions, paste_shape
 from uadcli.run.dataset import evenly
 
 if TYPE_CHECKING:

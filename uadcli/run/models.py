@@ -10,10 +10,9 @@ from typing import Any
 
 from uadcli import __version__
 from uadcli.console import Reporter
-from uadcli.errors import OutputError, WeightsError
+from uadcli.errors import RESEARCH_USE, OutputError, WeightsError
 from uadcli.reconstruction import cache, hub, registry, weights
 from uadcli.reconstruction.registry import Entry
-from uadcli.report.sidecar import RESEARCH_USE
 
 LINES = ("name", "version", "contrasts", "path", "sha256", "origin", "licence", "training_data", "intensity_range")
 
@@ -70,7 +69,7 @@ def defaults() -> list[str]:
 def show(name: str) -> dict[str, Any]:
     """The card of a model, where it lies, and the digest it has. Raises `WeightsError`."""
     path, sha256 = weights.find(name)
-    digest = cache.file_sha256(path)
+    digest = cache.weights_sha256(path)
     if sha256 is not None and digest != sha256:
         raise cache.refuse(path, sha256)
     card = dataclasses.asdict(weights.read_card(path))
@@ -103,7 +102,7 @@ def download(name: str, output: Path | None, overwrite: bool, reporter: Reporter
         name = str(reference)
     with reporter.stage("weights"):
         path, sha256 = weights.find(name, tell=reporter.info)
-        if sha256 is not None and cache.file_sha256(path) != sha256:
+        if sha256 is not None and cache.weights_sha256(path) != sha256:
             raise cache.refuse(path, sha256)
     return path if output is None else _copy(_entry_of(path), path.parent, output, overwrite)
 
@@ -138,7 +137,7 @@ def _fault(path: Path, sha256: str | None) -> str | None:
     try:
         if sha256 is None:
             raise WeightsError("no registry says what its sha256 must be", path=path, hint="Import it.")
-        if cache.file_sha256(path) != sha256:
+        if cache.weights_sha256(path) != sha256:
             raise cache.refuse(path, sha256)
         weights.read_card(path)
     except WeightsError as error:
@@ -163,7 +162,7 @@ def import_model(path: Path, overwrite: bool, reporter: Reporter) -> str:
     file, sha256 = weights.find(str(path))
     loaded = weights.load(file, sha256)
     card = file.with_name(f"{loaded.card.name}.md")
-    known = cache.file_sha256(card) if card.exists() else None
+    known = cache.weights_sha256(card) if card.exists() else None
     entry = Entry(loaded.card.name, f"{loaded.card.name}.safetensors", loaded.sha256, loaded.card.contrasts, known)
     _refuse_name(entry)
     place = cache.place(cache.IMPORTED, entry.name)
@@ -201,7 +200,7 @@ def push(folder: Path, repo: str, private: bool, message: str | None, reporter: 
         text = card.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise WeightsError("the model card cannot be read", path=card, hint="`uad export` writes one.") from error
-    entry = Entry(name, f"{name}.safetensors", loaded.sha256, loaded.card.contrasts, cache.file_sha256(card))
+    entry = Entry(name, f"{name}.safetensors", loaded.sha256, loaded.card.contrasts, cache.weights_sha256(card))
     registry.check(entry)
     files: dict[str, Path | bytes] = {
         entry.file: file,
@@ -220,7 +219,7 @@ def _entry_of(path: Path) -> Entry:
             if entry.file == path.name:
                 return entry
     card = weights.read_card(path)
-    return Entry(card.name, path.name, cache.file_sha256(path), card.contrasts)
+    return Entry(card.name, path.name, cache.weights_sha256(path), card.contrasts)
 
 
 def _copy(entry: Entry, source: Path, output: Path, overwrite: bool) -> Path:
@@ -228,7 +227,7 @@ def _copy(entry: Entry, source: Path, output: Path, overwrite: bool) -> Path:
     if (output / registry.FILE).exists() and not overwrite:
         raise OutputError("holds weights already", path=output, hint="Choose another folder, or give --overwrite.")
     card = source / entry.card
-    known = cache.file_sha256(card) if card.exists() else None
+    known = cache.weights_sha256(card) if card.exists() else None
     entry = dataclasses.replace(entry, card_sha256=known)
     try:
         output.mkdir(parents=True, exist_ok=True)

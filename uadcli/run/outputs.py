@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from uadcli.errors import OutputError, UsageError
+from uadcli.files import make_folder
 from uadcli.imaging.volume import stem
 
 EXTRAS = ("recon", "brain", "transform")  # of `all`
@@ -73,10 +73,4 @@ def _check(outputs: Outputs, scan: Path, overwrite: bool) -> None:
             raise UsageError("is the scan itself", path=path, hint="Give the map another name with -o.")
         if path.exists() and not overwrite:
             raise OutputError("exists already", path=path, hint="Give --overwrite or another name with -o.")
-    parent = outputs.map.parent
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot be made: {error.strerror}", path=parent, hint="Choose another folder.") from error
-    if not os.access(parent, os.W_OK):
-        raise OutputError("the folder cannot be written", path=parent, hint="Choose another folder with -o.")
+    make_folder(outputs.map.parent)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uadcli.files import write_text
+from uadcli.arrays import Array
+from uadcli.files import finite, write_text
 from uadcli.imaging import template
-from uadcli.imaging.geometry import Array
 from uadcli.imaging.slices import GRID_AFFINE
-from uadcli.report import page, sidecar
+from uadcli.report import page
 from uadcli.run.prepare import Prepared
 
 FAR_VOXELS = 5  # 1 cm
@@ -46,4 +46,4 @@ def write_page(
         template_tissue=template.on_grid("mni_tissue_dseg").astype(np.uint8),
         affine=GRID_AFFINE,
     )
-    write_text(path, page.page(volumes, sidecar.finite(content)))
+    write_text(path, page.page(volumes, finite(content)))

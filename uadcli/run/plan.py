@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from uadcli import __version__, device
 from uadcli.config import DetectConfig, to_dict
-from uadcli.errors import UsageError, WeightsError
-from uadcli.imaging.volume import file_sha256, stem
+from uadcli.errors import InputError, UsageError, WeightsError
+from uadcli.files import file_sha256, finite
+from uadcli.imaging.volume import stem
 from uadcli.report import sidecar
 from uadcli.run import describe, outputs
 from uadcli.run.inputs import Found
@@ -138,7 +139,7 @@ def to_do(job: Job, config: DetectConfig, weights_of: WeightsOf, read_scan: bool
         ("other options", content["requested"], describe.requested(job.options)),
         ("other files", content["outputs"], {key: path.name for key, path in job.files.paths.items()}),
     ):
-        if json.dumps(value, sort_keys=True) != json.dumps(sidecar.finite(wanted), sort_keys=True):
+        if json.dumps(value, sort_keys=True) != json.dumps(finite(wanted), sort_keys=True):
             return what
     if not all(path.exists() for path in job.files.paths.values()):
         return "a file is missing"
@@ -147,7 +148,7 @@ def to_do(job: Job, config: DetectConfig, weights_of: WeightsOf, read_scan: bool
             return "other weights"
         differs = read_scan and content["input"]["sha256"] != file_sha256(job.scan)
         return "another scan" if differs else ""
-    except (WeightsError, OSError) as error:  # the run says so of this scan, and goes on with the others
+    except (InputError, WeightsError) as error:  # the run says so of this scan, and goes on with the others
         return f"cannot be compared: {error}"
 
 

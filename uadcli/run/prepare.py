@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from uadcli.arrays import Affine, Array
 from uadcli.config import PreprocessConfig
 from uadcli.console import Reporter
-from uadcli.files import write_with
+from uadcli.files import file_sha256, write_with
 from uadcli.imaging import geometry, intensity, registration, skullstrip, template
-from uadcli.imaging.geometry import Affine, Array
 from uadcli.imaging.slices import FINE_AFFINE, FINE_SHAPE, GRID_AFFINE, GRID_SHAPE
-from uadcli.imaging.volume import Scan, Volume, file_sha256, read_scan
+from uadcli.imaging.volume import Scan, Volume, read_scan
 
 VERSION = 2  # raise it whenever a stage below changes its result: old caches are then not used
 Stage = Callable[[str], AbstractContextManager[object]]

@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from uadcli.config import CONTRASTS, DetectConfig, TrainingConfig, to_dict
 from uadcli.console import Reporter
-from uadcli.errors import InputError, OutputError, UsageError
-from uadcli.files import write_bytes, write_text
-from uadcli.imaging.volume import file_sha256
-from uadcli.report import sidecar
+from uadcli.errors import RESEARCH_USE, InputError, OutputError, UsageError
+from uadcli.files import file_sha256, write_bytes, write_json, write_text
 from uadcli.run.dataset import find
 from uadcli.run.run_folder import healthy_of, prepare_usable, read_run, rows_of, usable_cases
 from uadcli.run.training_run import weights_of
@@ -116,9 +114,9 @@ def calibrate(
         "precision_by_power": precisions,
         "scans": dict(counts),
         "patients": dict(Counter(c.contrast for c in usable.values() if c.lesions is not None)),
-        "research_use_only": sidecar.RESEARCH_USE,
+        "research_use_only": RESEARCH_USE,
     }
-    sidecar.write_json(run / "thresholds.json", content)
+    write_json(run / "thresholds.json", content)
     for contrast, count in counts.items():
         if count < 20:
             reporter.warn(
@@ -234,7 +232,7 @@ def _card_text(card: ModelCard, digest: str, config: TrainingConfig) -> str:
     lines = [
         f"# {card.name}",
         "",
-        f"**{sidecar.RESEARCH_USE}**",
+        f"**{RESEARCH_USE}**",
         "",
         f"- contrasts: {', '.join(card.contrasts)}",
         f"- training data: {card.training_data}; validation share {config.validation_share} of the subjects",

@@ -6,9 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from uadcli.arrays import Array
 from uadcli.config import DetectConfig
 from uadcli.errors import UsageError
-from uadcli.imaging.geometry import Array
 from uadcli.run import score
 from uadcli.run.prepare import Prepared
 from uadcli.scoring import stability

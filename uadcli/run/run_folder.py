@@ -20,9 +20,9 @@ from typing import Any
 from uadcli.config import CONTRASTS, PreprocessConfig, TrainingConfig, read_toml, to_dict, to_toml
 from uadcli.console import Reporter
 from uadcli.errors import InputError, OutputError, UsageError
-from uadcli.files import write_text
+from uadcli.files import file_sha256, write_text
 from uadcli.imaging.slices import GRID_AFFINE
-from uadcli.imaging.volume import file_sha256, read_labels, read_scan
+from uadcli.imaging.volume import read_labels, read_scan
 from uadcli.run.dataset import Case, doubtful_mask, prepare_all
 from uadcli.run.healthy import LESION_MARGIN_SLICES, healthy_slices
 from uadcli.run.prepare import prepare_cached

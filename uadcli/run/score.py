@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from uadcli.arrays import Array, Mask
 from uadcli.config import SCORES, DetectConfig, ReconstructionConfig, SiameseConfig, from_dict
 from uadcli.errors import UsageError, WeightsError
 from uadcli.imaging import template
-from uadcli.imaging.geometry import Array
 from uadcli.imaging.slices import GRID_AFFINE, from_slices, occupied, to_slices
 from uadcli.run.prepare import Prepared
 from uadcli.scoring import drift, fusion, reference
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from uadcli.reconstruction.weights import ModelCard, Weights
     from uadcli.scoring.reference import Reference
 
-Mask = NDArray[np.bool_]
 SIAMESE, MAHALANOBIS = "siamese", "mahalanobis"
 DRAWS, DRAW_LEVEL = 10, 500  # of the Mahalanobis score
 

@@ -15,6 +15,7 @@ from uadcli import device
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
 from uadcli.errors import DeviceError, OutputError, UadError
+from uadcli.files import make_folder
 from uadcli.report import sidecar
 from uadcli.run import detect, outputs
 from uadcli.run.detect import ReadyScan
@@ -79,7 +80,7 @@ def complete(job: Job, ready: Ready, settings: Settings, load: Load) -> dict[str
         clear(job)
         scratch = Outputs({key: scratch_folder(job) / path.name for key, path in job.files.paths.items()})
         try:
-            _make_folder(scratch_folder(job))
+            make_folder(scratch_folder(job))
             result = detect.finish(ready.scan, scratch, settings.config, job.options, settings.device, reporter, load)
             with reporter.stage("write"):
                 publish(job, scratch)
@@ -141,10 +142,3 @@ def judge(job: Job, content: dict[str, Any]) -> Failure | None:
         except UadError as error:
             return failure(error, "quality control")
     return None
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot be made: {error.strerror}", path=folder, hint="Choose another folder.") from error

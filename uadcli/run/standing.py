@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 
 from uadcli.console import Reporter
+from uadcli.files import make_folder
 from uadcli.run import batch, bids, plan, stages, tables
 from uadcli.run.batch import BatchResult, Request
 
@@ -35,7 +36,7 @@ def collect(request: Request, reporter: Reporter) -> BatchResult:
     """Write the tables of the whole batch, and with `html` its index, as if one process had done it; at any time."""
     found = _look(request, reporter)
     output, jobs, part = request.output, found.scans.jobs, found.scans.part
-    batch.make_folder(output)
+    make_folder(output)
     if found.scans.bids_root:
         bids.describe(output)
     summary, failed = (output / tables.file_name(kind, part) for kind in ("summary", "failed"))

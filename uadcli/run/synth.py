@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadcli import __version__
+from uadcli.arrays import Affine, Array
 from uadcli.config import CONTRASTS, PreprocessConfig
 from uadcli.console import Reporter
-from uadcli.errors import InputError, OutputError, UsageError
+from uadcli.errors import RESEARCH_USE, InputError, OutputError, UsageError
+from uadcli.files import write_json
 from uadcli.imaging import intensity, volume
-from uadcli.imaging.geometry import Affine, Array, resample, spacing
+from uadcli.imaging.geometry import resample, spacing
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.imaging.volume import Scan, Volume, read_scan
 from uadcli.report import sidecar
@@ -54,7 +56,7 @@ def synth(source: Path, output: Path, options: SynthOptions, reporter: Reporter)
     files = _files(output, options)
     scan = read_scan(source)
     rng = np.random.default_rng(options.seed)
-    reporter.info(sidecar.RESEARCH_USE)
+    reporter.info(RESEARCH_USE)
     with reporter.stage("healthy volume"):
         made = _from_labels(scan, options, rng) if is_label_map(scan.volume) else _from_t1(scan, options, rng, reporter)
     with reporter.stage("synthesis"):
@@ -63,7 +65,7 @@ def synth(source: Path, output: Path, options: SynthOptions, reporter: Reporter)
         _write(files["volume"], data, made.affine, np.float32)
         if "lesions" in files:
             _write(files["lesions"], truth, made.affine, np.uint8)
-        sidecar.write_json(files["sidecar"], _content(scan, made, truth, mask, options, files))
+        write_json(files["sidecar"], _content(scan, made, truth, mask, options, files))
     return files["volume"]
 
 
@@ -168,7 +170,7 @@ def _content(
     voxel_ml = abs(float(np.linalg.det(made.affine[:3, :3]))) / 1e3
     return {
         "schema_version": sidecar.SCHEMA_VERSION,
-        "research_use_only": sidecar.RESEARCH_USE,
+        "research_use_only": RESEARCH_USE,
         "synthetic": True,
         "tool": {"name": "uad", "version": __version__},
         "source": {"name": scan.path.name, "sha256": scan.sha256, "kind": made.origin},

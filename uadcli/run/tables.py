@@ -7,9 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from uadcli.errors import InputError
+from uadcli.errors import RESEARCH_USE, InputError
 from uadcli.files import write_bytes, write_text
-from uadcli.report import sidecar
 from uadcli.report.index import index_page
 from uadcli.run.plan import Job, read_sidecar
 
@@ -45,7 +44,7 @@ def write_failed(path: Path, rows: Mapping[str, Mapping[str, str]]) -> None:
 
 def failure_row(job: Job, failure: Failure) -> dict[str, str]:
     """The row of a scan that failed."""
-    values = {"map": job.name, "scan": str(job.scan), **asdict(failure), RESEARCH: sidecar.RESEARCH_USE}
+    values = {"map": job.name, "scan": str(job.scan), **asdict(failure), RESEARCH: RESEARCH_USE}
     return {key: str(values[key]) for key in FAILED}
 
 
@@ -78,7 +77,7 @@ def write_summary(
 
 def summary_row(job: Job, failure: Mapping[str, str] | None, left: bool = False) -> dict[str, Any]:
     """One scan in the summary; of a scan without a result only its name and status, `failed` or `not done`."""
-    row: dict[str, Any] = {"map": job.name, "scan": str(job.scan), RESEARCH: sidecar.RESEARCH_USE}
+    row: dict[str, Any] = {"map": job.name, "scan": str(job.scan), RESEARCH: RESEARCH_USE}
     has_result = not left and (failure is None or failure["stage"] == "quality control")
     content = read_sidecar(job) if has_result else None
     if content is None:

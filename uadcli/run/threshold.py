@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from uadcli.imaging.geometry import Array
+    from uadcli.arrays import Array
     from uadcli.reconstruction.weights import ModelCard
     from uadcli.run.prepare import Prepared
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from uadcli.arrays import Array
 from uadcli.config import PreprocessConfig
 from uadcli.errors import UsageError
-from uadcli.imaging.geometry import Array
 from uadcli.imaging.slices import to_slices
 from uadcli.run.dataset import Case
 from uadcli.run.healthy import healthy_slices

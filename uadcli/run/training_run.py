@@ -14,8 +14,7 @@ from uadcli import __version__
 from uadcli.config import CONTRASTS, SiameseConfig, TrainingConfig, from_dict, preset, to_dict, to_toml
 from uadcli.console import Reporter
 from uadcli.errors import InputError, UsageError
-from uadcli.files import write_bytes, write_text
-from uadcli.imaging.volume import file_sha256
+from uadcli.files import file_sha256, write_bytes, write_text
 from uadcli.run.dataset import Case, find
 from uadcli.run.prepare import smoothed_as
 from uadcli.run.run_folder import healthy_of, prepare_usable, read_run, refuse_begun, usable_cases, write_rows

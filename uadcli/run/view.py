@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from uadcli.arrays import Array
 from uadcli.errors import InputError
 from uadcli.imaging import geometry, volume
-from uadcli.imaging.geometry import Array
 from uadcli.imaging.volume import Volume
 from uadcli.report import blocks
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from uadcli.arrays import Array
+from uadcli.files import write_json
 from uadcli.imaging import geometry, volume
-from uadcli.imaging.geometry import Array
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.imaging.volume import Scan, Volume
-from uadcli.report import preview, sidecar
+from uadcli.report import preview
 from uadcli.run import describe
 from uadcli.run.outputs import Outputs
 from uadcli.run.prepare import Prepared
@@ -52,7 +53,7 @@ def write_files(
         elif kind == "brain":
             _write_one(path, space, scan, brain, prepared.mask, np.uint8, "brain mask")
         elif kind == "transform":
-            sidecar.write_json(path, describe.transform(prepared))
+            write_json(path, describe.transform(prepared))
         elif kind == "overlay":
             _picture(path, scan, brain, native_map, native_mask, findings.threshold.value)
 

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from uadcli.arrays import Array
 from uadcli.scoring import blocks
-
-Array = NDArray[np.float32]
 
 SIGMA = 2.0  # of the Gaussian over the blocks: 8 mm
 LITTLE = 1e-3  # of a scan; where no scan has brain the drift fades to 0

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from uadcli.arrays import Array, Mask
 from uadcli.config import ScoringConfig
 from uadcli.scoring.calibration import Tail, rarity
 from uadcli.scoring.reference import PREFIX
-from uadcli.scoring.residual import Array, Mask, anomaly_score, median_filter
+from uadcli.scoring.residual import anomaly_score, median_filter
 
 RESIDUALS = {"fusion-absolute": "absolute", "fusion-bright": "bright-weighted"}
 # Gentler than for the residual alone (3 and 5), as the learned score takes over what erosion and median are there for:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from uadcli.arrays import Array, Mask
 from uadcli.errors import InputError
-from uadcli.scoring.ssim import Array, Mask, Volume, check_shapes, data_range, similarity
+from uadcli.scoring.ssim import Volume, check_shapes, data_range, similarity
 
 DRAWS = 10  # reconstructions of a scan, differing by their noise alone, all from one level (t = 500)
 RIDGE = 0.01  # lambda, in squared intensity: what is added to the covariance's diagonal

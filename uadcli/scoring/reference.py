@@ -18,12 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from uadcli.arrays import Array, Mask
 from uadcli.config import PLAIN_SCORES, Z
 from uadcli.errors import InputError
 from uadcli.scoring import blocks
 
-Array = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 Coarse = NDArray[np.float64]
 
 PREFIX, REFERENCED = Z, PLAIN_SCORES  # of the name of a score that is held against its reference; what gets one

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from uadcli.arrays import Array, Mask
 from uadcli.config import ScoringConfig
 from uadcli.errors import UsageError
 
-Array = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 RESIDUALS = ("absolute", "bright", "dark")
 WEIGHTED = "bright-weighted"
 

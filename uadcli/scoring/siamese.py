@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from uadcli.arrays import Array
 from uadcli.config import SiameseConfig
 
-Array = NDArray[np.float32]
 UNSHUFFLE = 2
 NEIGHBOURS = (-1, 0, 1)
 ALONG = 2.0  # slices of 2 mm; `packaging/scripts/trial_post.py` prints what others do

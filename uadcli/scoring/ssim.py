@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from uadcli.arrays import Array, Mask
 from uadcli.errors import InputError
 
-Array = NDArray[np.float32]
 Volume = NDArray[np.floating[Any]]
-Mask = NDArray[np.bool_]
 WIDTHS = (0.3, 0.5, 0.7, 0.9, 1.1, 1.3, 1.5, 1.7)  # sigma in voxels of 2 mm
 K1, K2 = 0.01, 0.03
 

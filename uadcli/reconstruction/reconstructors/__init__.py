@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from uadcli.arrays import Array
 from uadcli.config import ModelConfig
 from uadcli.errors import WeightsError
 from uadcli.reconstruction.model import Network
 from uadcli.reconstruction.reconstructors import cddpm, dae, ddpm, diffuse, maediff, pddpm, synomaly, vae
-from uadcli.reconstruction.reconstructors.base import Array, Method, Progress, Reconstructor, SliceReconstructor
+from uadcli.reconstruction.reconstructors.base import Method, Progress, Reconstructor, SliceReconstructor
 from uadcli.reconstruction.reconstructors.cddpm import CddpmReconstructor
 
 __all__ = [

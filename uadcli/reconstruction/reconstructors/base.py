@@ -9,16 +9,15 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from uadcli.arrays import Array
 from uadcli.config import ModelConfig, ReconstructionConfig, TrainConfig
 from uadcli.errors import DeviceError
 from uadcli.reconstruction.augment import synthetic_lesions
 from uadcli.reconstruction.model import Network
 from uadcli.reconstruction.noise import NoiseBank, slice_noise
 
-Array = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 Device = str | torch.device
 Item = TypeVar("Item")

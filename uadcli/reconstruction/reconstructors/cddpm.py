@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from uadcli.arrays import Array
 from uadcli.config import ReconstructionConfig, TrainConfig
 from uadcli.reconstruction.model import ConditionedDiffusion
 from uadcli.reconstruction.noise import NoiseBank, slice_noise
 from uadcli.reconstruction.reconstructors.base import (
-    Array,
     Device,
     Method,
     Progress,

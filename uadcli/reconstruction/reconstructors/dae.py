@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from uadcli.arrays import Array
 from uadcli.config import ModelConfig, TrainConfig
 from uadcli.reconstruction.model import Network
 from uadcli.reconstruction.noise import NoiseBank
-from uadcli.reconstruction.reconstructors.base import Array, Method, SliceReconstructor, device_of
+from uadcli.reconstruction.reconstructors.base import Method, SliceReconstructor, device_of
 from uadcli.reconstruction.unet import UNet
 
 CELLS, STD = 16, 0.2  # of the noise: cells along a side, and their standard deviation (method 3)

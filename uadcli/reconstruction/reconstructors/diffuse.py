@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from uadcli.arrays import Array
 from uadcli.config import ReconstructionConfig
 from uadcli.reconstruction.model import ConditionedDiffusion
 from uadcli.reconstruction.reconstructors import cddpm
-from uadcli.reconstruction.reconstructors.base import Array, Device, Method, Progress, SliceReconstructor
+from uadcli.reconstruction.reconstructors.base import Device, Method, Progress, SliceReconstructor
 from uadcli.reconstruction.schedule import add_noise, reverse_step
 
 PATH = (500, 400, 300, 200, 100, 0)  # noise levels of the second pass; 0 is the slice itself

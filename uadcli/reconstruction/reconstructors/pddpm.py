@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from uadcli.arrays import Array
 from uadcli.config import TrainConfig
 from uadcli.reconstruction.model import ConditionedDiffusion
 from uadcli.reconstruction.noise import NoiseBank
-from uadcli.reconstruction.reconstructors.base import Array, Method, device_of, noisy_batch
+from uadcli.reconstruction.reconstructors.base import Method, device_of, noisy_batch
 from uadcli.reconstruction.reconstructors.cddpm import CddpmReconstructor
 from uadcli.reconstruction.schedule import add_noise
 

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from uadcli.arrays import Array
 from uadcli.config import TrainConfig
 from uadcli.reconstruction.augment import synthetic_lesions
 from uadcli.reconstruction.model import ConditionedDiffusion
 from uadcli.reconstruction.noise import NoiseBank
-from uadcli.reconstruction.reconstructors.base import Array, Method, SliceReconstructor, device_of, noisy_batch
+from uadcli.reconstruction.reconstructors.base import Method, SliceReconstructor, device_of, noisy_batch
 
 BLOBS = 3  # anomalies in a slice at most
 STAGES = (200, 150, 100)  # noise levels, one for each stage

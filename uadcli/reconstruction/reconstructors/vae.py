@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from uadcli.arrays import Array
 from uadcli.config import ModelConfig, TrainConfig
 from uadcli.reconstruction.encoder import Encoder
 from uadcli.reconstruction.model import Network
 from uadcli.reconstruction.noise import NoiseBank
-from uadcli.reconstruction.reconstructors.base import Array, Method, SliceReconstructor, device_of
+from uadcli.reconstruction.reconstructors.base import Method, SliceReconstructor, device_of
 from uadcli.reconstruction.unet import group_norm
 
 BETA = 1e-3  # of the Kullback-Leibler divergence beside the mean absolute error (method 3)

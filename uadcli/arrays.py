@@ -1,0 +1,10 @@
+"""The arrays that pass between modules, by what they hold."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]  # a volume (X, Y, Z), or slices of one
+Mask = NDArray[np.bool_]  # of the same shape as what it is a mask of
+Affine = NDArray[np.float64]  # (4, 4), voxel indices to world points in mm, RAS+
