@@ -10,7 +10,7 @@ EXAMPLE := packaging/example/sub-FG6692_FLAIR.nii.gz
 # Tests that need the development data run where that folder exists and say that they are skipped elsewhere.
 export UAD_DATA := $(if $(wildcard $(DATA)/ixi_t1),$(abspath $(DATA)),)
 
-.PHONY: help demo test test-tools check lint-packaging format build bench eval-dev table train-default clean
+.PHONY: help demo test test-tools check docs lint-packaging format build bench eval-dev table train-default clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ check: $(READY)  ## format, lint, types and the fast tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -m "not slow"
+
+docs: $(READY)  ## write the command-line reference anew, packaging/docs/cli.md
+	$(BIN)/python -m typer uadcli.cli.app utils docs --name uad --output packaging/docs/cli.md
 
 lint-packaging: $(READY)  ## lint Dockerfiles, the Apptainer definition, the SLURM script and the Snakemake workflow
 	$(BIN)/hadolint packaging/containers/Dockerfile.cpu packaging/containers/Dockerfile.cuda

@@ -1,4 +1,4 @@
-"""The README's recipes, each executed: with a stand-in that notes what it is told, and two with the real program."""
+"""The documentation's recipes, each executed: with a stand-in that notes what it is told, two with the real program."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ SRUN = '#!/bin/bash\nwhile [[ $1 == --* ]]; do shift; done\nexec "$@"\n'
 
 
 def recipes() -> list[str]:
-    """The blocks marked `sh` of the README's section."""
-    section = re.split(r"^## ", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    """The blocks marked `sh` of the section."""
+    section = re.split(r"^## ", (ROOT / "packaging" / "docs" / "batch.md").read_text(), flags=re.MULTILINE)
     (text,) = [part for part in section if part.startswith("Recipes\n")]
     return re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
