@@ -10,12 +10,15 @@ import phantoms
 import pytest
 
 from uadcli.config import EncoderConfig, ModelConfig, SiameseConfig, UNetConfig, to_dict
+from uadcli.data import prepare
+from uadcli.data.prepare import Prepared
+from uadcli.detection import detect
 from uadcli.imaging import template
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
 from uadcli.imaging.volume import Scan, Volume
-from uadcli.run import detect, gate, prepare, run_folder
-from uadcli.run.prepare import Prepared
-from uadcli.scoring.gate import Gate
+from uadcli.model import out_of_distribution
+from uadcli.scoring.out_of_distribution import Gate
+from uadcli.training import run_folder
 
 TINY = ModelConfig(
     unet=UNetConfig(channels=8, multipliers=(1, 1), blocks=1, unshuffle=2, head_channels=8, embedding=16),
@@ -52,9 +55,9 @@ def base(folder: Path, model: ModelConfig, siamese: SiameseConfig | None, **card
     """A folder as `uad export` makes it, of random numbers, with a score network of the given sizes and a wide gate."""
     import torch
 
-    from uadcli.reconstruction import registry, weights
     from uadcli.reconstruction.model import ConditionedDiffusion
-    from uadcli.scoring.siamese import SiameseUNet
+    from uadcli.scoring.scores.siamese import SiameseUNet
+    from uadcli.weights import registry, weights
 
     torch.manual_seed(1)
     network = SiameseUNet(siamese) if siamese else None
@@ -69,7 +72,7 @@ def base(folder: Path, model: ModelConfig, siamese: SiameseConfig | None, **card
     file = folder / f"{folder.name}.safetensors"
     size = model.encoder.condition
     wide = Gate(np.zeros((GRID_SHAPE[2], size), np.float32), np.eye(size, dtype=np.float32), 1000.0)
-    digest = weights.save(file, ConditionedDiffusion(model), made, state, gate.state_of({"T1w": wide}))
+    digest = weights.save(file, ConditionedDiffusion(model), made, state, out_of_distribution.state_of({"T1w": wide}))
     registry.write(folder, registry.Entry(folder.name, file.name, digest, made.contrasts))
     return folder
 

@@ -78,9 +78,9 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactor
 def published(hub: Hub, exported: Path) -> str:
     """The model of `exported` on the Hub, as `--weights` takes it."""
     from uadcli.console import Reporter
-    from uadcli.run import models
+    from uadcli.weights import manage
 
-    return models.push(exported, "lab/tiny", False, None, Reporter(silent=True))
+    return manage.push(exported, "lab/tiny", False, None, Reporter(silent=True))
 
 
 @pytest.fixture

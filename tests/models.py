@@ -11,8 +11,8 @@ def export(folder: Path, config: ModelConfig, seed: int = 1, curvature_flow: int
     """Weights, card and registry of a model of random numbers, called as its folder is."""
     import torch
 
-    from uadcli.reconstruction import registry, weights
     from uadcli.reconstruction.model import ConditionedDiffusion
+    from uadcli.weights import registry, weights
 
     name = folder.name
     card = weights.ModelCard(

@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 from uadcli import __version__
+from uadcli.batches import batch
 from uadcli.config import DetectConfig, to_dict
 from uadcli.console import Reporter
+from uadcli.detection import detect, record
+from uadcli.detection.detect import DetectResult
+from uadcli.detection.options import DetectOptions
 from uadcli.errors import InputError
 from uadcli.files import file_sha256, write_json
 from uadcli.report import sidecar
-from uadcli.run import batch, describe, detect
-from uadcli.run.detect import DetectOptions, DetectResult
 
 OPTIONS = DetectOptions(device="cpu", threads=1)
 
@@ -24,7 +26,7 @@ class Stand:
     """Stands for both halves of a detection: a scan's text says what happens to it; counts what is done."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from uadcli.reconstruction import weights
+        from uadcli.weights import weights
 
         self.prepared: list[str] = []
         self.loads = 0
@@ -49,7 +51,7 @@ class Stand:
         return SimpleNamespace(path=path, sha256=file_sha256(path))
 
     def finish(self, ready, files, config, options, name, reporter, load=None) -> DetectResult:  # type: ignore[no-untyped-def]
-        from uadcli.reconstruction import weights
+        from uadcli.weights import weights
 
         text = ready.path.read_text()
         with reporter.stage("reconstruction"):
@@ -79,7 +81,7 @@ def _content(
         anomaly={"volume_ml": 1.5, "components": [{"volume_ml": 1.0}, {"volume_ml": 0.5}]},
         qc={"verdict": verdict, "checks": [{"name": "brain volume", "verdict": verdict}]}, warnings=["odd"],
         peak_memory_mb=1.0, outputs={k: p.name for k, p in files.paths.items()}, space=options.space,
-        requested=describe.requested(options), seconds={"read": 1.0, "write": 0.5},
+        requested=record.requested(options), seconds={"read": 1.0, "write": 0.5},
     ).to_dict()  # fmt: skip
 
 

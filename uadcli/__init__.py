@@ -8,18 +8,18 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "detect", "evaluate"]
 
 if TYPE_CHECKING:
-    from uadcli.run.detect import detect
-    from uadcli.run.evaluate import evaluate
+    from uadcli.detection.detect import detect
+    from uadcli.evaluation.evaluate import evaluate
 
 
 def __getattr__(name: str) -> Any:
     """Load the public functions on first use, so that `import uadcli` alone stays light."""
     if name == "detect":
-        from uadcli.run.detect import detect
+        from uadcli.detection.detect import detect
 
         return detect
     if name == "evaluate":
-        from uadcli.run.evaluate import evaluate
+        from uadcli.evaluation.evaluate import evaluate
 
         return evaluate
     raise AttributeError(f"module 'uadcli' has no attribute {name!r}")

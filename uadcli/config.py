@@ -19,6 +19,7 @@ Contrast = Literal["T1w", "T2w", "FLAIR"]
 CONTRASTS: tuple[str, ...] = get_args(Contrast)
 Strip = Literal["hd-bet", "atlas", "none"]
 STRIPS: tuple[str, ...] = get_args(Strip)
+BEST_DICE = "best-dice"  # the threshold that lesion labels choose, for comparison with papers only
 PLAIN_SCORES: tuple[str, ...] = (
     "fusion-absolute",
     "fusion-bright",

@@ -26,28 +26,20 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from development import Case, cases
 from scenes import CONFIG, SYNTHETIC, Unknowing, flagged, models, named, scenes, write_tsv
 
 from uadcli import device
-from uadcli.reconstruction.weights import Weights
-from uadcli.run.calibrate import (
-    PLAIN,
-    RAW,
-    Scored,
-    baselines,
-    calibrate_baseline,
-    held_against_others,
-    joined,
-)
-from uadcli.run.development import Case, cases
-from uadcli.run.healthy import healthy_part
-from uadcli.run.prepare import Prepared, prepare_cached
-from uadcli.run.score import find, raw_scores, reconstruct, scores, shares_of, strength_of
-from uadcli.run.threshold import SHARE, resolve
+from uadcli.calibration.health import PLAIN, RAW, Scored, baselines, calibrate_baseline, held_against_others, joined
+from uadcli.data.healthy import healthy_part
+from uadcli.data.prepare import Prepared, prepare_cached
+from uadcli.model.scores import find, raw_scores, reconstruct, scores, shares_of, strength_of
+from uadcli.model.threshold import SHARE, resolve
 from uadcli.scoring.calibration import conformal_threshold, healthy_quantile
-from uadcli.scoring.fusion import FISHER
+from uadcli.scoring.healthy_reference import PREFIX, own_scale
 from uadcli.scoring.metrics import average_precision, best_dice, dice
-from uadcli.scoring.reference import PREFIX, own_scale
+from uadcli.scoring.scores.fusion import FISHER
+from uadcli.weights.weights import Weights
 
 RULES = ("auto", "calibrated")
 FOLDS = 5

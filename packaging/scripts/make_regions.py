@@ -18,7 +18,7 @@ import nibabel as nib
 import numpy as np
 
 from uadcli.imaging.slices import GRID_AFFINE
-from uadcli.run.examples import load_labels
+from uadcli.training.synthetic import load_labels
 
 OUT = Path(__file__).parents[2] / "uadcli" / "imaging" / "templates"
 # name without side, FreeSurfer's numbers on the left and on the right; inferior parts of a ventricle belong to it

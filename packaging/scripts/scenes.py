@@ -10,24 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from development import cases
 
 from uadcli.config import CONTRASTS, SCORES, DetectConfig, to_dict
+from uadcli.data.healthy import healthy_part
+from uadcli.data.prepare import Prepared, prepare_cached, to_native
 from uadcli.errors import UsageError
 from uadcli.imaging import intensity
 from uadcli.imaging.volume import Scan, read_scan
-from uadcli.reconstruction import weights
-from uadcli.reconstruction.lesions import paste_shape
+from uadcli.model.scores import find, flagged_ml, raw_scores, reconstruct, shares_of
 from uadcli.reconstruction.model import Network
-from uadcli.reconstruction.weights import Weights
-from uadcli.run.development import cases
-from uadcli.run.healthy import healthy_part
-from uadcli.run.lesion_set import load_shape, shape_files
-from uadcli.run.prepare import Prepared, prepare_cached
-from uadcli.run.score import find, flagged_ml, raw_scores, reconstruct, shares_of
-from uadcli.run.siamese import SiameseTrainer
-from uadcli.run.train import Trainer
-from uadcli.run.write import to_native
-from uadcli.scoring import fusion, reference
+from uadcli.scoring import healthy_reference
+from uadcli.scoring.scores import fusion
+from uadcli.synthesis.lesions import paste_shape
+from uadcli.training.judged_lesions import load_shape, shape_files
+from uadcli.training.reconstruction import Trainer
+from uadcli.training.score_network import SiameseTrainer
+from uadcli.weights import weights
+from uadcli.weights.weights import Weights
 
 CONFIG = DetectConfig()
 SYNTHETIC = "T1w synthetic in IXI val"
@@ -126,17 +126,22 @@ class Unknowing:
         if not asked or "T1w" not in loaded or not loaded["T1w"].reference_state:
             return
         parts = shares_of(loaded["T1w"].card, "T1w") if fusion.FISHER in kinds else ()
-        held = list(dict.fromkeys(kind for kind in (*kinds, *parts) if kind.startswith(reference.PREFIX)))
+        held = list(dict.fromkeys(kind for kind in (*kinds, *parts) if kind.startswith(healthy_reference.PREFIX)))
         pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
         for case in validation:
             prepared = prepare_cached(case.scan, CONFIG.preprocess, cache)
             x, part = prepared.scaled(CONFIG.preprocess), healthy_part(case, prepared)
             recon = reconstruct(loaded["T1w"], x, prepared.mask, CONFIG.reconstruction)
             for kind, values in raw_scores(loaded["T1w"], x, recon, prepared.mask, held, CONFIG).items():
-                pairs.setdefault(kind.removeprefix(reference.PREFIX), []).append((values, part))
-        others = {kind: reference.of_the_others(maps, reference.own_scale(kind)) for kind, maps in pairs.items()}
+                pairs.setdefault(kind.removeprefix(healthy_reference.PREFIX), []).append((values, part))
+        others = {
+            kind: healthy_reference.of_the_others(maps, healthy_reference.own_scale(kind))
+            for kind, maps in pairs.items()
+        }
         for i, case in enumerate(validation):
-            self.states[case.subject] = reference.state_of({(k, "T1w"): known[i] for k, known in others.items()})
+            self.states[case.subject] = healthy_reference.state_of(
+                {(k, "T1w"): known[i] for k, known in others.items()}
+            )
 
     def __call__(self, scene: Scene) -> Weights:
         """The weights for a scene."""

@@ -18,15 +18,15 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from development import cases
 
 from uadcli.config import PreprocessConfig
 from uadcli.console import Reporter
+from uadcli.data.prepare import prepare, prepare_cached
 from uadcli.imaging.geometry import resample
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
 from uadcli.imaging.volume import read_scan
-from uadcli.run.development import cases
-from uadcli.run.prepare import prepare, prepare_cached
-from uadcli.run.synth import SynthOptions, synth
+from uadcli.synthesis.synth import SynthOptions, synth
 
 SLICE = 44  # of 80: through the ventricles
 TISSUES = ("CSF", "GM", "WM")

@@ -23,23 +23,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from development import cases
 from scenes import CONFIG, Scene, Unknowing, models, named, scenes, write_tsv
 
 from uadcli import device
+from uadcli.calibration.health import baseline_kind, baseline_map
 from uadcli.config import METHODS, TrainConfig, for_method, preset
 from uadcli.console import Reporter
 from uadcli.errors import UsageError
+from uadcli.model.scores import reconstruct, score, shares_of
 from uadcli.reconstruction.reconstructors import BY_NAME
-from uadcli.reconstruction.weights import ModelCard, Weights
-from uadcli.run import checkpoint
-from uadcli.run.calibrate import baseline_kind, baseline_map
-from uadcli.run.development import cases
-from uadcli.run.score import reconstruct, score, shares_of
-from uadcli.run.train import Trainer, fit
-from uadcli.run.training_data import load_slices
-from uadcli.scoring.fusion import FISHER
+from uadcli.scoring.healthy_reference import PREFIX
 from uadcli.scoring.metrics import average_precision, best_dice
-from uadcli.scoring.reference import PREFIX
+from uadcli.scoring.scores.fusion import FISHER
+from uadcli.training import checkpoint
+from uadcli.training.reconstruction import Trainer, fit
+from uadcli.training.slices import load_slices
+from uadcli.weights.weights import ModelCard, Weights
 
 SCORES = ("absolute", "bright-weighted", "ssim", "mahalanobis")  # those that need no training of their own
 REFERENCE = ("cddpm", "absolute")

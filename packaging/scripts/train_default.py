@@ -16,10 +16,11 @@ import argparse
 import shutil
 from pathlib import Path
 
+from development import cases
+
 from uadcli.cli.app import main as uad
-from uadcli.reconstruction import registry
-from uadcli.run.dataset import Case
-from uadcli.run.development import cases
+from uadcli.data.dataset import Case
+from uadcli.weights import registry
 
 COMMENT = "# Models that come along; a contrast gets the first that covers it. sha256 of each file.\n\n"
 SETTINGS = Path(__file__).parents[1] / "default"

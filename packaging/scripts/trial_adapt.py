@@ -23,21 +23,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from development import Case, cases
 from scenes import CONFIG, RESIDUAL, models, named, with_shape
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from uadcli import device
+from uadcli.data.healthy import lesions_on_grid
+from uadcli.data.prepare import Prepared, prepare_cached
 from uadcli.imaging.slices import GRID_SHAPE, occupied, to_slices
+from uadcli.model import threshold
+from uadcli.model.scores import find, reconstruct, score, scores
 from uadcli.reconstruction.noise import NoiseBank
-from uadcli.reconstruction.weights import Weights
-from uadcli.run import threshold
-from uadcli.run.development import Case, cases
-from uadcli.run.healthy import lesions_on_grid
-from uadcli.run.prepare import Prepared, prepare_cached
-from uadcli.run.score import find, reconstruct, score, scores
-from uadcli.scoring.drift import added, drift, residual
 from uadcli.scoring.metrics import average_precision
+from uadcli.scoring.scanner_drift import added, drift, residual
+from uadcli.weights.weights import Weights
 
 NORMAL = 0.9  # of the brain's voxels count as normal
 BATCH, RATE = 16, 1e-3

@@ -13,16 +13,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from development import cases
 
 from uadcli.config import PreprocessConfig, ScoringConfig
+from uadcli.data.healthy import lesions_on_grid
+from uadcli.data.prepare import prepare_cached
 from uadcli.imaging import geometry, intensity, template
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
 from uadcli.imaging.volume import read_scan
-from uadcli.run.development import cases
-from uadcli.run.healthy import lesions_on_grid
-from uadcli.run.prepare import prepare_cached
 from uadcli.scoring.metrics import average_precision
-from uadcli.scoring.residual import postprocess
+from uadcli.scoring.scores.residual import postprocess
 
 REACHES = (0.0, 1.5, 2.0)
 SCANS = 6

@@ -22,25 +22,25 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from development import cases
 from scenes import CONFIG, RESIDUAL, SYNTHETIC, scenes
 from torch import Tensor, nn
 
 from uadcli import device
 from uadcli.config import ModelConfig, ReconstructionConfig, TrainConfig, preset
 from uadcli.console import Reporter
+from uadcli.data.dataset import Case
 from uadcli.imaging.slices import from_slices, occupied, to_slices
 from uadcli.reconstruction.augment import synthetic_lesions
 from uadcli.reconstruction.model import ConditionedDiffusion
 from uadcli.reconstruction.noise import NoiseBank
 from uadcli.reconstruction.reconstructors import CddpmReconstructor
 from uadcli.reconstruction.schedule import add_noise
-from uadcli.run import checkpoint, loop
-from uadcli.run.dataset import Case
-from uadcli.run.development import cases
-from uadcli.run.train import Trainer
-from uadcli.run.training_data import SliceSet, load_slices
 from uadcli.scoring.metrics import average_precision
-from uadcli.scoring.residual import anomaly_score
+from uadcli.scoring.scores.residual import anomaly_score
+from uadcli.training import checkpoint, loop
+from uadcli.training.reconstruction import Trainer
+from uadcli.training.slices import SliceSet, load_slices
 
 Map = np.ndarray
 LEVELS = (250, 500, 750)

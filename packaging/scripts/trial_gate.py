@@ -14,16 +14,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from development import Case, cases
 from scenes import models, named
 from scipy import ndimage
 
 from uadcli import device
 from uadcli.config import DetectConfig
-from uadcli.run.development import Case, cases
-from uadcli.run.gate import gate_of, vectors
-from uadcli.run.healthy import brain_slices
-from uadcli.run.prepare import prepare_cached
-from uadcli.scoring.gate import MARGIN, distance
+from uadcli.data.healthy import brain_slices
+from uadcli.data.prepare import prepare_cached
+from uadcli.model.out_of_distribution import gate_of, vectors
+from uadcli.scoring.out_of_distribution import MARGIN, distance
 
 CONFIG = DetectConfig().preprocess
 

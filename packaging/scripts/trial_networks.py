@@ -18,16 +18,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from development import cases
 from scenes import CONFIG, reconstruction_of, score_of
 
 from uadcli import device
-from uadcli.reconstruction import weights
-from uadcli.reconstruction.weights import Weights
-from uadcli.run.development import cases
-from uadcli.run.healthy import lesions_on_grid
-from uadcli.run.prepare import prepare_cached
-from uadcli.run.score import reconstruct, scores
+from uadcli.data.healthy import lesions_on_grid
+from uadcli.data.prepare import prepare_cached
+from uadcli.model.scores import reconstruct, scores
 from uadcli.scoring.metrics import average_precision, best_dice
+from uadcli.weights import weights
+from uadcli.weights.weights import Weights
 
 SCORES = {
     "T1w": ("absolute", "siamese", "fusion-absolute"),

@@ -24,23 +24,23 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+from development import cases
 from scenes import CONFIG, flagged, with_shape
 from scipy import ndimage
 
-from uadcli.reconstruction import weights
-from uadcli.reconstruction.weights import Weights
-from uadcli.run.dataset import Case
-from uadcli.run.development import cases
-from uadcli.run.healthy import healthy_part, lesions_on_grid
-from uadcli.run.prepare import Prepared, prepare_cached
-from uadcli.run.score import find, probability, reconstruct
-from uadcli.scoring import fusion
-from uadcli.scoring import reference as healthy
+from uadcli.data.dataset import Case
+from uadcli.data.healthy import healthy_part, lesions_on_grid
+from uadcli.data.prepare import Prepared, prepare_cached
+from uadcli.model.scores import find, probability, reconstruct
+from uadcli.scoring import healthy_reference as healthy
 from uadcli.scoring.calibration import healthy_quantile, healthy_tail, rarity, tails_of_the_others
-from uadcli.scoring.fusion import PARTS
 from uadcli.scoring.metrics import average_precision, dice
-from uadcli.scoring.residual import anomaly_score, median_filter
-from uadcli.scoring.siamese import smooth_along_slices
+from uadcli.scoring.scores import fusion
+from uadcli.scoring.scores.fusion import PARTS
+from uadcli.scoring.scores.residual import anomaly_score, median_filter
+from uadcli.scoring.scores.siamese import smooth_along_slices
+from uadcli.weights import weights
+from uadcli.weights.weights import Weights
 
 FOLDS, PASTED = 5, 6
 POWERS = (0.1, 0.2, 0.4, 0.7, 1.0)

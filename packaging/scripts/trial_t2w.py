@@ -17,21 +17,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from development import Case, cases
 from scenes import CONFIG, Scene, flagged, models, scenes
 
 from uadcli import device
+from uadcli.calibration.health import CALIBRATED, Calibration, Scored, take_in
+from uadcli.data.healthy import healthy_part
+from uadcli.data.prepare import prepare_cached
 from uadcli.imaging import intensity
-from uadcli.reconstruction.weights import Weights
-from uadcli.run.calibrate import CALIBRATED, Calibration, Scored, take_in
-from uadcli.run.development import Case, cases
-from uadcli.run.healthy import healthy_part
-from uadcli.run.prepare import prepare_cached
-from uadcli.run.score import find, raw_scores, reconstruct, scores
-from uadcli.run.threshold import resolve
-from uadcli.run.training_data import volume_from_t1
-from uadcli.scoring import reference
-from uadcli.scoring.fusion import FISHER
+from uadcli.model.scores import find, raw_scores, reconstruct, scores
+from uadcli.model.threshold import resolve
+from uadcli.scoring import healthy_reference
 from uadcli.scoring.metrics import average_precision, best_dice, dice
+from uadcli.scoring.scores.fusion import FISHER
+from uadcli.synthesis.contrast import volume_from_t1
+from uadcli.weights.weights import Weights
 
 CONTRAST, SEED = "T2w", 3
 
@@ -53,7 +53,7 @@ def with_made_health(loaded: Weights, healthy: list[Case], cache: Path) -> Weigh
     each, found = list(made(loaded, healthy, cache)), Calibration()
     known = take_in(found, lambda kind: [one[kind] for one in each], CALIBRATED, CONTRAST, CONFIG)
     card = replace(loaded.card, thresholds=found.thresholds, tails=found.tails, strengths={})
-    return replace(loaded, card=card, reference_state=reference.state_of(known))
+    return replace(loaded, card=card, reference_state=healthy_reference.state_of(known))
 
 
 def rows(name: str, kinds: Sequence[str], loaded: Weights, scene: Scene, healthy: Scene) -> Iterator[str]:

@@ -174,6 +174,6 @@ def test_the_policy_is_set_before_torch_is_loaded(tmp_path: Path) -> None:
 
 def test_a_batch_that_is_done_never_loads_torch() -> None:
     """Half of the time that it takes to see that a thousand scans are done."""
-    code = "import sys, uadcli.run.batch, uadcli.run.cluster; print('torch' in sys.modules)"
+    code = "import sys, uadcli.batches.batch, uadcli.batches.cluster; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -11,9 +11,9 @@ import pytest
 
 from uadcli.cli import evaluate as command
 from uadcli.cli.app import main
-from uadcli.run import evaluate as run
-from uadcli.run.matching import UNLABELLED
-from uadcli.scoring.statistics import RESAMPLES
+from uadcli.data.matching import UNLABELLED
+from uadcli.evaluation import evaluate as run
+from uadcli.evaluation.statistics import RESAMPLES
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 from stand import Stand
 
+from uadcli.batches import plan, tables
 from uadcli.cli.app import main
-from uadcli.run import plan, tables
 
 SUFFIX = "_desc-anomaly_map.nii.gz"
 NAMES = (
@@ -113,9 +113,9 @@ def test_detect_does_them(
 
 
 def test_no_two_names_share_a_folder_for_scratch(odd: Path, stand: Stand, tmp_path: Path) -> None:
-    from uadcli.run import stages
-    from uadcli.run.detect import DetectOptions
-    from uadcli.run.inputs import Found
+    from uadcli.batches import one_scan
+    from uadcli.batches.inputs import Found
+    from uadcli.detection.options import DetectOptions
 
     jobs = plan.jobs([Found(odd / f"{name}.nii") for name in NAMES], tmp_path, DetectOptions())
-    assert len({stages.scratch_folder(job) for job in jobs}) == len(NAMES)
+    assert len({one_scan.scratch_folder(job) for job in jobs}) == len(NAMES)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from development import cases
 
 from uadcli.config import PreprocessConfig
+from uadcli.data.prepare import prepare
 from uadcli.imaging import skullstrip
 from uadcli.imaging.volume import read_scan
-from uadcli.run.development import cases
-from uadcli.run.prepare import prepare
 
 pytestmark = [pytest.mark.slow, pytest.mark.data]
 

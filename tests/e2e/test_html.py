@@ -8,7 +8,8 @@ import nibabel as nib
 import phantoms
 import pytest
 
-from uadcli.run.detect import DetectOptions, detect
+from uadcli.detection.detect import detect
+from uadcli.detection.options import DetectOptions
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hub import Hub
 
-from uadcli.reconstruction import weights
+from uadcli.weights import weights
 
 UAD = [sys.executable, "-m", "uadcli"]
 RUN = "\nfrom uadcli.cli.app import main\nsys.exit(main(sys.argv[1:]))\n"

@@ -14,11 +14,12 @@ import numpy as np
 import phantoms
 import pytest
 
+from uadcli.calibration import health
 from uadcli.cli.app import main
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.reconstruction.noise import NoiseBank
-from uadcli.reconstruction.weights import read_card
-from uadcli.run import calibrate, train
+from uadcli.training import reconstruction
+from uadcli.weights.weights import read_card
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("other methods")]  # one process for what its tests share
 SLAB = slice(38, 46)  # of the 80 axial slices
@@ -71,8 +72,8 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("method", ["dae", "vae", "pddpm", "synomaly"])
 def test_from_scans_to_a_map(method: str, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cohort.as_they_are(monkeypatch)
-    monkeypatch.setattr(calibrate, "CALIBRATED", (*PLAIN, *DRAWN))  # the others are no different and take their time
-    monkeypatch.setattr(train, "NoiseBank", lambda seed: NoiseBank(24, 110, seed))
+    monkeypatch.setattr(health, "CALIBRATED", (*PLAIN, *DRAWN))  # the others are no different and take their time
+    monkeypatch.setattr(reconstruction, "NoiseBank", lambda seed: NoiseBank(24, 110, seed))
     run, lab, scan = tmp_path / "run", tmp_path / "lab", scans / "healthy" / "sub-3_T1w.nii.gz"
     settings = [part for text in TINY for part in ("--set", text)]
     assert uad("train", scans / "data", "--out", run, "--method", method, *settings) == 0

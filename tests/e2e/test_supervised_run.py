@@ -15,7 +15,7 @@ import pytest
 
 from uadcli.cli.app import main
 from uadcli.config import SiameseConfig
-from uadcli.reconstruction.weights import read_card
+from uadcli.weights.weights import read_card
 
 pytestmark = pytest.mark.slow
 SETTINGS = (

@@ -14,7 +14,7 @@ import pytest
 
 from uadcli.cli.app import main
 from uadcli.config import PLAIN_SCORES
-from uadcli.reconstruction.weights import load
+from uadcli.weights.weights import load
 
 pytestmark = pytest.mark.slow
 TINY = [

@@ -12,9 +12,10 @@ import phantoms
 import pytest
 
 from uadcli.config import DetectConfig, PreprocessConfig, ReconstructionConfig
+from uadcli.detection.detect import detect
+from uadcli.detection.options import DetectOptions
 from uadcli.errors import QualityError
 from uadcli.imaging import geometry
-from uadcli.run.detect import DetectOptions, detect
 from uadcli.scoring.metrics import dice
 
 pytestmark = pytest.mark.slow

@@ -13,15 +13,18 @@ import phantoms
 import pytest
 import torch
 
+from uadcli.batches import batch
 from uadcli.config import DetectConfig, PreprocessConfig, to_dict
 from uadcli.console import Reporter
+from uadcli.data import prepare
+from uadcli.detection.detect import detect
+from uadcli.detection.options import DetectOptions
 from uadcli.errors import InputError, UsageError
 from uadcli.files import file_sha256
 from uadcli.imaging.slices import GRID_AFFINE
-from uadcli.reconstruction import weights
+from uadcli.model import adapt, scores
 from uadcli.reconstruction.reconstructors import CddpmReconstructor
-from uadcli.run import adapt, batch, prepare, score
-from uadcli.run.detect import DetectOptions, detect
+from uadcli.weights import weights
 
 CONFIG = DetectConfig(preprocess=PreprocessConfig(strip="none", bias_field=False))
 SILENT = Reporter(silent=True)
@@ -147,11 +150,11 @@ def test_the_drift_of_the_scanner_leaves_its_healthy_residual(scanner: Path, loa
     prepared, _ = prepare.prepare(scan, CONFIG.preprocess)
     x = prepared.scaled(CONFIG.preprocess)
     before, after = (
-        np.abs(x - score.reconstruct(one, x, prepared.mask, CONFIG.reconstruction))[prepared.mask].mean()
+        np.abs(x - scores.reconstruct(one, x, prepared.mask, CONFIG.reconstruction))[prepared.mask].mean()
         for one in (loaded, known)
     )
     assert after < 0.8 * before
-    recon = score.reconstruct(known, x, prepared.mask, CONFIG.reconstruction)
+    recon = scores.reconstruct(known, x, prepared.mask, CONFIG.reconstruction)
     assert recon.min() >= 0
     assert recon.max() <= 1
     assert not recon[~prepared.mask].any()

@@ -12,13 +12,13 @@ import pytest
 from hub import Hub
 from stand import OPTIONS, Stand, counts, files_below, rows, run
 
+from uadcli.batches import batch, one_scan, plan, tables
+from uadcli.batches.inputs import Found
 from uadcli.config import DetectConfig
 from uadcli.errors import RESEARCH_USE, BatchError, InputError, OutputError, UsageError, WeightsError
-from uadcli.reconstruction import hub as hubs
-from uadcli.reconstruction import weights
-from uadcli.run import batch, plan, stages, tables
-from uadcli.run.inputs import Found
-from uadcli.run.workers import Died
+from uadcli.weights import hub as hubs
+from uadcli.weights import weights
+from uadcli.workers import Died
 
 
 def test_a_folder_is_mirrored_and_the_model_is_loaded_once(scans: Path, stand: Stand) -> None:
@@ -186,7 +186,7 @@ def test_workers_are_chosen_by_cores_and_memory(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_worker_that_dies_is_a_failure_for_want_of_memory(scans: Path) -> None:
     job = plan.jobs([Found(scans / "a.nii")], scans.parent / "out", OPTIONS)[0]
-    settings = stages.Settings(DetectConfig(), "cpu", 1)
+    settings = one_scan.Settings(DetectConfig(), "cpu", 1)
     failure = batch._finish(job, Died(-9), settings, lambda path, digest: pytest.fail("loaded"))
     assert isinstance(failure, tables.Failure)
     assert (failure.stage, failure.code) == ("preparation", 5)

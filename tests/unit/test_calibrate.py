@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from uadcli.calibration import health
+from uadcli.calibration.fit_fusion import Part
+from uadcli.calibration.health import CALIBRATED, Calibration
 from uadcli.config import DetectConfig
+from uadcli.data.dataset import Case
 from uadcli.imaging.slices import GRID_AFFINE
-from uadcli.run import calibrate
-from uadcli.run.calibrate import CALIBRATED, Calibration
-from uadcli.run.dataset import Case
-from uadcli.run.fit_fusion import Part
-from uadcli.scoring import reference
+from uadcli.scoring import healthy_reference
 from uadcli.scoring.calibration import healthy_quantile, healthy_tail, strength
-from uadcli.scoring.fusion import FISHER, PARTS, fisher_score
+from uadcli.scoring.scores.fusion import FISHER, PARTS, fisher_score
 
 SHAPE, SCANS = (16, 20, 12), 6
 SMALLEST = DetectConfig().scoring.min_volume_mm3
@@ -35,17 +35,17 @@ def maps(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, np.ndarray]]:
     ]
     numbers = iter(range(SCANS))
     prepared = SimpleNamespace(mask=MASK, size_factor=1.0, scaled=lambda _: np.zeros(SHAPE, np.float32))
-    monkeypatch.setattr(calibrate, "prepare_cached", lambda *_: prepared)
-    monkeypatch.setattr(calibrate, "healthy_part", lambda *_: MASK)
-    monkeypatch.setattr(calibrate, "reconstruct", lambda *_: None)
-    monkeypatch.setattr(calibrate, "costly_scores", lambda *_: {"number": next(numbers)})
-    monkeypatch.setattr(calibrate, "raw_scores", lambda *_, known: made[known["number"]])
+    monkeypatch.setattr(health, "prepare_cached", lambda *_: prepared)
+    monkeypatch.setattr(health, "healthy_part", lambda *_: MASK)
+    monkeypatch.setattr(health, "reconstruct", lambda *_: None)
+    monkeypatch.setattr(health, "costly_scores", lambda *_: {"number": next(numbers)})
+    monkeypatch.setattr(health, "raw_scores", lambda *_, known: made[known["number"]])
     return made
 
 
 def calibrated(contrast: str, count: int = SCANS) -> tuple[Calibration, Any]:
     cases = [Case(str(i), "lab", "val", contrast, Path(f"{i}.nii")) for i in range(count)]
-    return calibrate.calibrate(SimpleNamespace(), cases, Path(), DetectConfig(), CALIBRATED)  # type: ignore[arg-type]
+    return health.calibrate(SimpleNamespace(), cases, Path(), DetectConfig(), CALIBRATED)  # type: ignore[arg-type]
 
 
 def test_fisher_joins_its_parts_each_scan_by_reference_and_tails_of_the_others(
@@ -53,8 +53,8 @@ def test_fisher_joins_its_parts_each_scan_by_reference_and_tails_of_the_others(
 ) -> None:
     found, references = calibrated("T1w")
     learned, residual = PARTS["T1w"]
-    scale = reference.own_scale(residual)
-    deviations = reference.cross_fitted([(one[residual], MASK) for one in maps], [MASK] * SCANS, scale)
+    scale = healthy_reference.own_scale(residual)
+    deviations = healthy_reference.cross_fitted([(one[residual], MASK) for one in maps], [MASK] * SCANS, scale)
     assert found.thresholds[residual]["T1w"] == pytest.approx(healthy_quantile([(z, MASK) for z in deviations]))
     pairs = [[(one[learned], MASK) for one in maps], [(z, MASK) for z in deviations]]
     fused = []
@@ -65,7 +65,7 @@ def test_fisher_joins_its_parts_each_scan_by_reference_and_tails_of_the_others(
     assert [found.tails[part]["T1w"] for part in (learned, residual)] == [healthy_tail(part) for part in pairs]
     assert found.thresholds[FISHER]["T1w"] == pytest.approx(healthy_quantile([(one, MASK) for one in fused]))
     assert found.strengths[FISHER]["T1w"] == [strength(one, SMALLEST, GRID_AFFINE) for one in fused]
-    assert {kind for kind, _ in references} == set(reference.REFERENCED)
+    assert {kind for kind, _ in references} == set(healthy_reference.REFERENCED)
 
 
 def test_the_shares_of_fisher_are_fitted_where_lesions_are_pasted(
@@ -77,16 +77,16 @@ def test_the_shares_of_fisher_are_fitted_where_lesions_are_pasted(
         asked.append((scans, parts))
         return {(0.5, 0.5): 0.3, (0.2, 0.8): 0.4, (0.3, 0.7): 0.37}
 
-    monkeypatch.setattr(calibrate.fit_fusion, "precision_by_shares", by_shares)
+    monkeypatch.setattr(health.fit_fusion, "precision_by_shares", by_shares)
     cases = [Case(str(i), "lab", "val", "T1w", Path(f"{i}.nii")) for i in range(SCANS)]
     pasted: Any = {"T1w": ["scans"]}
-    found, _ = calibrate.calibrate(SimpleNamespace(), cases, Path(), DetectConfig(), CALIBRATED, pasted)  # type: ignore[arg-type]
+    found, _ = health.calibrate(SimpleNamespace(), cases, Path(), DetectConfig(), CALIBRATED, pasted)  # type: ignore[arg-type]
     assert found.shares == {"T1w": {"siamese": 0.3, "z-absolute": 0.7}}  # nearly as good as the best, and more even
     assert found.precision_by_shares["T1w"]["0.2 0.8"] == 0.4
     ((scans, parts),) = asked
     assert scans == ["scans"]
     raw = [(one["z-absolute"], MASK) for one in maps]
-    own = reference.of_the_others(raw, reference.own_scale("z-absolute"))
+    own = healthy_reference.of_the_others(raw, healthy_reference.own_scale("z-absolute"))
     assert parts["siamese"].references is None
     assert all(np.array_equal(a.mean, b.mean) for a, b in zip(parts["z-absolute"].references, own, strict=True))
     others = healthy_tail([(one["siamese"], MASK) for one in maps[:2] + maps[3:]])
@@ -98,8 +98,8 @@ def test_the_shares_of_fisher_are_fitted_where_lesions_are_pasted(
 def calibrated_again(maps: list[dict[str, np.ndarray]], monkeypatch: pytest.MonkeyPatch) -> tuple[Calibration, Any]:
     """The same scans once more, without lesions in them."""
     numbers = iter(range(SCANS))
-    monkeypatch.setattr(calibrate, "costly_scores", lambda *_: {"number": next(numbers)})
-    monkeypatch.setattr(calibrate.fit_fusion, "precision_by_shares", lambda *_: {})
+    monkeypatch.setattr(health, "costly_scores", lambda *_: {"number": next(numbers)})
+    monkeypatch.setattr(health.fit_fusion, "precision_by_shares", lambda *_: {})
     return calibrated("T1w")
 
 

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from stand import OPTIONS, Stand, counts, files_below, rows, run
 
+from uadcli.batches import batch, cluster, plan, status
+from uadcli.batches.batch import BatchOptions, Request
+from uadcli.batches.cluster import ClusterOptions, Shard
+from uadcli.batches.status import Status
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
 from uadcli.errors import BatchError, OutputError, UsageError
-from uadcli.run import batch, cluster, plan, standing
-from uadcli.run.batch import BatchOptions, Request
-from uadcli.run.cluster import ClusterOptions, Shard
-from uadcli.run.standing import Status
 
 SILENT = Reporter(silent=True)
 
@@ -119,11 +119,11 @@ def test_a_job_that_fails_before_any_scan_is_told_and_leaves_all_not_done(
 def test_status_reads_no_scan_and_needs_no_submitit(scans: Path, stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     many(scans)
     request = asked(scans)
-    assert standing.status(request, SILENT) == Status(15, 0, 0, 15)
+    assert status.status(request, SILENT) == Status(15, 0, 0, 15)
     assert not (scans.parent / "out").exists()
     (scans / "3.nii").write_text("bad")
     run(scans, shard="1/2")
-    half = standing.status(request, SILENT)
+    half = status.status(request, SILENT)
     run(scans, shard="2/2")
     monkeypatch.setitem(sys.modules, "submitit", None)
     read: list[str] = []
@@ -165,14 +165,14 @@ def test_a_scan_that_was_mended_in_other_parts_is_done(scans: Path, stand: Stand
     (scans / "3.nii").write_text("mended")
     for part in ("1/3", "2/3", "3/3"):
         run(scans, shard=part)
-    assert standing.status(asked(scans), SILENT) == Status(15, 15, 0, 0)
+    assert status.status(asked(scans), SILENT) == Status(15, 15, 0, 0)
 
 
 def test_a_scan_that_was_spoilt_after_it_was_done_has_failed(scans: Path, stand: Stand) -> None:
     run(scans)
     (scans / "a.nii").write_text("bad")
     run(scans)  # the sidecar of the good scan is still there
-    assert standing.status(asked(scans), SILENT) == Status(3, 2, 1, 0)
+    assert status.status(asked(scans), SILENT) == Status(3, 2, 1, 0)
 
 
 def test_collect_does_not_count_what_other_settings_made(scans: Path, stand: Stand) -> None:
@@ -217,7 +217,7 @@ def _cut_off(shard: Shard, stand: Stand, after: int) -> Shard:
         return real(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("uadcli.run.detect.finish", finish)
+        patch.setattr("uadcli.detection.detect.finish", finish)
         patch.setattr("signal.signal", lambda *_: None)
         with pytest.raises(Cut):
             shard()

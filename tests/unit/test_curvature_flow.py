@@ -14,13 +14,14 @@ from models import export
 
 from uadcli.config import DetectConfig, ModelConfig, PreprocessConfig, training_preset
 from uadcli.console import Reporter
+from uadcli.data import names, prepare
+from uadcli.detection import detect
+from uadcli.detection.options import DetectOptions
 from uadcli.errors import WeightsError
 from uadcli.imaging.geometry import resample
 from uadcli.imaging.intensity import curvature_flow
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
-from uadcli.reconstruction import weights
-from uadcli.run import detect, prepare
-from uadcli.run.detect import DetectOptions
+from uadcli.weights import weights
 
 
 def test_noise_goes_and_an_edge_stays() -> None:
@@ -59,9 +60,9 @@ def test_what_is_kept_is_found_again_by_its_settings(tmp_path: Path, monkeypatch
     monkeypatch.setattr(prepare, "save_prepared", lambda file, _: file.write_bytes(b""))
     monkeypatch.setattr(prepare, "load_prepared", lambda file: file.name)
     plain, flow = PreprocessConfig(), PreprocessConfig(curvature_flow=3)
-    names = [prepare.prepare_cached(scan, config, tmp_path / "cache") for config in (plain, flow, plain, flow)]
+    files = [prepare.prepare_cached(scan, config, tmp_path / "cache") for config in (plain, flow, plain, flow)]
     assert asked == [plain, flow]
-    assert names[0] == names[2] != names[1] == names[3]
+    assert files[0] == files[2] != files[1] == files[3]
 
 
 def test_the_reference_profile_smooths_and_the_small_one_does_not() -> None:
@@ -95,7 +96,7 @@ def test_the_weights_say_how_a_scan_is_smoothed(
     with pytest.raises(WeightsError, match="3 iterations of curvature flow, this scan has 0"):
         detect.finish(
             dataclasses.replace(ready, curvature_flow=0),
-            detect.outputs.plan(scan, None, "native", (), False, False),
+            names.plan(scan, None, "native", (), False, False),
             DetectConfig(),
             options,
             "cpu",
@@ -110,6 +111,6 @@ def test_the_weights_say_how_a_scan_is_smoothed(
 
 def test_models_that_come_along_need_none() -> None:
     """Before the contrast is known, the first of them stands for all."""
-    from uadcli.reconstruction import registry
+    from uadcli.weights import registry
 
     assert {weights.read_card(registry.folder() / one.file).curvature_flow for one in registry.bundled()} == {0}

@@ -10,9 +10,9 @@ import pytest
 import workloads
 
 from uadcli.config import PreprocessConfig
+from uadcli.data import dataset
+from uadcli.data.dataset import check, find, in_words, subject_of
 from uadcli.errors import InputError
-from uadcli.run import dataset
-from uadcli.run.dataset import check, find, in_words, subject_of
 
 
 def touch(root: Path, *names: str) -> None:

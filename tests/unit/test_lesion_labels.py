@@ -10,12 +10,12 @@ import pytest
 
 from uadcli.config import PreprocessConfig
 from uadcli.console import Reporter
+from uadcli.data import healthy, lesion_labels
+from uadcli.data.dataset import Case
+from uadcli.data.prepare import Prepared
 from uadcli.errors import InputError
 from uadcli.imaging import template
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
-from uadcli.run import healthy, lesion_labels
-from uadcli.run.dataset import Case
-from uadcli.run.prepare import Prepared
 
 SHAPE = (24, 24, 24)
 AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from uadcli.reconstruction.lesions import VISIBLE, degrade, paste_lesions, smooth_noise
-from uadcli.reconstruction.synthesis import CORTEX, CSF, WHITE, brain_of, from_labels, tissue_intensities
+from uadcli.synthesis.brains import CORTEX, CSF, WHITE, brain_of, from_labels, tissue_intensities
+from uadcli.synthesis.lesions import VISIBLE, degrade, paste_lesions, smooth_noise
 
 
 def brain() -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from uadcli.scoring.lesionwise import BIN_NAMES, Lesions, compare_lesions, size_bin
+from uadcli.evaluation.lesionwise import BIN_NAMES, Lesions, compare_lesions, size_bin
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 

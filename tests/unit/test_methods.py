@@ -31,8 +31,8 @@ from uadcli.reconstruction.reconstructors.pddpm import (
 )
 from uadcli.reconstruction.reconstructors.vae import latent_dissimilarity
 from uadcli.reconstruction.schedule import add_noise, alpha_bar, reverse_step
-from uadcli.run import train
-from uadcli.run.training_data import SliceSet
+from uadcli.training import reconstruction
+from uadcli.training.slices import SliceSet
 
 
 def phantoms(count: int, seed: int) -> Tensor:
@@ -129,10 +129,10 @@ def test_the_loss_is_the_generators_alone(network: Network) -> None:
 def test_after_a_short_training_a_lesion_scores_higher_than_the_tissue_around(
     method: str, tiny: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "NoiseBank", lambda seed: NoiseBank(24, 110, seed))
+    monkeypatch.setattr(reconstruction, "NoiseBank", lambda seed: NoiseBank(24, 110, seed))
     data = SliceSet(phantoms(48, 1), torch.ones(48, dtype=torch.long))
     settings = TrainConfig(steps=80, batch_size=4, warmup=5, learning_rate=4e-3, ema=0.9, augment=False)
-    trainer = train.Trainer(for_method(tiny, method), settings)
+    trainer = reconstruction.Trainer(for_method(tiny, method), settings)
     if method == "diffuse":  # judged by its first pass: a second one leaves alone what it does not suspect yet
         trainer.method = dataclasses.replace(trainer.method, reconstructor=BY_NAME["cddpm"].reconstructor)
     before = trainer.validate(data, 8)
@@ -147,7 +147,7 @@ def test_after_a_short_training_a_lesion_scores_higher_than_the_tissue_around(
     # A new network says 0.5 or about 0 everywhere, and may pass so far: a lesion of 0.4 is nearer to that than tissue.
     x, lesion, around = pasted(healthy, 0.4)
     plain = around & (healthy > 0.5).all(axis=0)
-    new = train.Trainer(for_method(tiny, method), settings)
+    new = reconstruction.Trainer(for_method(tiny, method), settings)
     for network, finds in ((trainer.average, True), (new.average, False)):
         residual = np.abs(x - rebuild(network, x, [30, 40, 50]))
         assert (residual[:, lesion].mean() > 1.2 * residual[:, plain].mean()) == finds
@@ -438,15 +438,16 @@ def test_a_patched_model_may_have_a_condition_as_well(tiny: ModelConfig) -> None
 
 
 def test_slice_scores_and_cards_say_what_was_done() -> None:
+    from uadcli.calibration.export import card_text
     from uadcli.config import TrainingConfig, preset
-    from uadcli.reconstruction.weights import ModelCard
-    from uadcli.run import describe, release
+    from uadcli.detection import record
+    from uadcli.weights.weights import ModelCard
 
-    assert describe.slice_rows(None) is None
-    assert describe.slice_rows({0: 0.5, 40: 1.0}) == [
+    assert record.slice_rows(None) is None
+    assert record.slice_rows({0: 0.5, 40: 1.0}) == [
         {"z_mni_mm": -75.0, "value": 0.5},
         {"z_mni_mm": 5.0, "value": 1.0},
     ]
     card = ModelCard("m", "1", ("T1w",), {"T1w": "absolute"}, {}, "rule", (), "[0, 1]", "none", "CC0", 3)
     config = dataclasses.replace(TrainingConfig(), model=for_method(preset("small"), "dae"))
-    assert "reconstruction: denoising autoencoder (DAE), 3 steps" in release._card_text(card, "d", config)
+    assert "reconstruction: denoising autoencoder (DAE), 3 steps" in card_text(card, "d", config)

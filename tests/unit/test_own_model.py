@@ -22,13 +22,14 @@ from uadcli.config import (
     with_settings,
 )
 from uadcli.console import Reporter
+from uadcli.data import prepare
+from uadcli.data.healthy import brain_slices, lesions_on_grid
 from uadcli.errors import InputError, UsageError
-from uadcli.reconstruction import weights
-from uadcli.run import examples, prepare, run_folder, training_run
-from uadcli.run.healthy import brain_slices, lesions_on_grid
-from uadcli.run.siamese import SiameseTrainer
-from uadcli.run.train import Trainer
-from uadcli.run.training_data import load_slices
+from uadcli.training import run_folder, synthetic, train
+from uadcli.training.reconstruction import Trainer
+from uadcli.training.score_network import SiameseTrainer
+from uadcli.training.slices import load_slices
+from uadcli.weights import weights
 
 pytestmark = pytest.mark.xdist_group("own model")  # one process for what its tests share
 
@@ -52,13 +53,13 @@ def silent() -> Reporter:
 @pytest.fixture
 def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Three healthy T1w scans, one of them held out; preparing and rebuilding them takes no time."""
-    monkeypatch.setattr(examples, "reconstruct", lambda _, x, *rest: (0.9 * x).astype(np.float32))
+    monkeypatch.setattr(synthetic, "reconstruct", lambda _, x, *rest: (0.9 * x).astype(np.float32))
     cohort.as_they_are(monkeypatch)
     return cohort.cohort(tmp_path / "own", dict.fromkeys("abc", False), {"c": "val"})[0]
 
 
 def begun(folder: Path, scans: Path, config: TrainingConfig, start: str | None = None) -> Path:
-    training_run.train(scans, folder / "run", config, workers=1, reporter=silent(), start=start)
+    train.train(scans, folder / "run", config, workers=1, reporter=silent(), start=start)
     return folder / "run"
 
 
@@ -72,14 +73,14 @@ def test_a_training_begins_with_the_networks_of_weights(scans: Path, tmp_path: P
     for state, mine in ((known.model.state_dict(), reconstruction), (known.score_state, score)):
         own = mine.model.state_dict()  # the rate of learning is 0
         assert all(torch.equal(own[name], value) for name, value in state.items())
-    card = training_run.weights_of(run, reconstruction, score).card
+    card = train.weights_of(run, reconstruction, score).card
     assert card.training_data.startswith("2 T1w scans of the user, after base, sha256 ")
     assert known.card.licence in card.licence
     assert (card.steps, card.labelled_cases) == (known.card.steps + 2, 2)
     (base / "base.safetensors").unlink()  # the run has its own, also if it was stopped before the first checkpoint
     for kept in [*run.glob("*.pt"), *(run / "siamese").glob("*.pt")]:
         kept.unlink()
-    training_run.resume(run, config, reporter=silent())
+    train.resume(run, config, reporter=silent())
     again = Trainer.load(run / "last.pt").model.state_dict()
     assert all(torch.equal(again[name], value) for name, value in known.model.state_dict().items())
 
@@ -114,9 +115,7 @@ def test_the_card_says_when_the_networks_are_those_begun_with(scans: Path, tmp_p
         SETTINGS, train=dataclasses.replace(FROZEN, steps=0), siamese=dataclasses.replace(SCORE, steps=0)
     )
     run = begun(tmp_path, scans, still, str(base))
-    card = training_run.weights_of(
-        run, Trainer.load(run / "best.pt"), SiameseTrainer.load(run / "siamese/best.pt")
-    ).card
+    card = train.weights_of(run, Trainer.load(run / "best.pt"), SiameseTrainer.load(run / "siamese/best.pt")).card
     assert card.training_data.startswith("that of base, sha256 ")
     assert card.training_data.endswith("(made-up scans): no better networks were found on 2 T1w scans of the user")
     assert card.siamese is not None
@@ -137,14 +136,14 @@ def test_a_model_begun_with_others_is_judged_and_rebuilt_from_their_noise_levels
     base = cohort.base(tmp_path / "base", OTHER, SCORE, levels=(250,))
     run = begun(tmp_path, scans, SETTINGS, str(base))
     assert seen == {(250,)}
-    loaded = training_run.weights_of(run, Trainer.load(run / "last.pt"), SiameseTrainer.load(run / "siamese/last.pt"))
+    loaded = train.weights_of(run, Trainer.load(run / "last.pt"), SiameseTrainer.load(run / "siamese/last.pt"))
     assert loaded.card.levels == (250,)
 
 
 def test_of_a_patient_the_slices_without_lesion_are_trained_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(examples, "reconstruct", lambda _, x, *rest: (0.9 * x).astype(np.float32))
+    monkeypatch.setattr(synthetic, "reconstruct", lambda _, x, *rest: (0.9 * x).astype(np.float32))
     cohort.as_they_are(monkeypatch)
     scans, masks = cohort.cohort(
         tmp_path / "own", {"a": True, "b": False, "c": False, "d": True, "e": True, "f": True}, {"c": "val"}
@@ -158,7 +157,7 @@ def test_of_a_patient_the_slices_without_lesion_are_trained_on(
     everywhere = np.ones(image.shape, np.int16)
     phantoms.save(scans / "sub-d_label-lesion_mask.nii.gz", everywhere, image.affine)
     phantoms.save(scans / "sub-e_label-lesion_mask.nii.gz", everywhere[:-4], image.affine)
-    training_run.train(scans, tmp_path / "run", NEW, workers=1, reporter=Reporter())
+    train.train(scans, tmp_path / "run", NEW, workers=1, reporter=Reporter())
     said = capsys.readouterr().err
     assert "sub-d_T1w.nii.gz: left out: no slice of it is healthy" in said
     assert "sub-e_T1w.nii.gz: left out: the lesion mask is on another grid" in said
@@ -171,9 +170,7 @@ def test_of_a_patient_the_slices_without_lesion_are_trained_on(
     touched = lesions_on_grid(ill, prepared).any(axis=(0, 1))
     near = [np.abs(np.flatnonzero(touched) - z).min() <= 3 for z in brain_slices(prepared.mask)]
     assert len(own) == near.count(False) < len(other) == len(near)
-    card = training_run.weights_of(
-        run, Trainer.load(run / "last.pt"), SiameseTrainer.load(run / "siamese/last.pt")
-    ).card
+    card = train.weights_of(run, Trainer.load(run / "last.pt"), SiameseTrainer.load(run / "siamese/last.pt")).card
     assert card.training_data == (
         "1 T1w scans of the user, 1 T1w scans of the user, patients by their slices without lesion"
     )
@@ -195,7 +192,7 @@ def test_weights_without_a_score_network_are_begun_with_and_it_is_said(
     scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = cohort.base(tmp_path / "base", OTHER, None)
-    training_run.train(scans, tmp_path / "run", SETTINGS, workers=1, reporter=Reporter(), start=str(base))
+    train.train(scans, tmp_path / "run", SETTINGS, workers=1, reporter=Reporter(), start=str(base))
     said = capsys.readouterr().err
     assert "base has no score network" in said
     assert "the settings model are those of base" in said
@@ -232,7 +229,7 @@ def test_a_model_is_for_the_contrasts_of_its_scans_or_those_it_is_told(
     run = begun(tmp_path, scans, dataclasses.replace(SETTINGS, contrasts=wanted, pretrain=PretrainConfig()))
     assert set(turned) == {made}
     reconstruction, score = Trainer.load(run / "last.pt"), SiameseTrainer.load(run / "siamese" / "last.pt")
-    assert training_run.weights_of(run, reconstruction, score).card.contrasts == contrasts
+    assert train.weights_of(run, reconstruction, score).card.contrasts == contrasts
 
 
 def test_scans_of_neither_part_are_left_alone(scans: Path, tmp_path: Path) -> None:

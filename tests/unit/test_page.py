@@ -17,7 +17,7 @@ import scenes
 
 from uadcli.errors import InputError
 from uadcli.imaging.slices import GRID_AFFINE
-from uadcli.report import words
+from uadcli.report import phrases
 from uadcli.report.index import index_page
 from uadcli.report.markup import FOLDER, href, text
 from uadcli.report.page import page
@@ -192,8 +192,8 @@ def test_plain_words_for_every_check_and_verdict() -> None:
     for values in ((1400, 0.95, 0.0, 0.9, 1.1), (2200, 0.84, 0.3, 0.3, 1.5), (10, 0.1, 0.3, 0.1, 2.0)):
         checks = quality.assess(*values[:3], limits, similarity=values[3], stretch=values[4]).checks
         for check in checks:
-            assert words.CHECKS[check.name][check.verdict] in words.check_sentence(dataclasses.asdict(check))
-    assert words.verdict_word(None) == words.verdict_word("not computed") == "not computed"
+            assert phrases.CHECKS[check.name][check.verdict] in phrases.check_sentence(dataclasses.asdict(check))
+    assert phrases.verdict_word(None) == phrases.verdict_word("not computed") == "not computed"
 
 
 def test_names_that_are_not_utf_8_and_paths_that_look_like_schemes() -> None:
@@ -249,6 +249,6 @@ def test_a_thumbnail_of_its_own_wins() -> None:
 
 
 def test_what_healthy_scans_have_is_said_to_be_unknown_where_it_is() -> None:
-    assert "not known" in words.healthy_sentence(None)
-    assert words.healthy_cell(None, {"scans": 20, "as_strong": 0, "p_value": 1 / 21}) == "n/a"
-    assert words.healthy_cell(2, None) == "n/a"
+    assert "not known" in phrases.healthy_sentence(None)
+    assert phrases.healthy_cell(None, {"scans": 20, "as_strong": 0, "p_value": 1 / 21}) == "n/a"
+    assert phrases.healthy_cell(2, None) == "n/a"

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from stand import OPTIONS, Stand, counts, files_below, run, steps
 
+from uadcli.batches import one_scan, plan
+from uadcli.batches.inputs import Found
 from uadcli.config import DetectConfig, ReconstructionConfig, ScoringConfig
 from uadcli.errors import UsageError
-from uadcli.run import plan, stages
-from uadcli.run.inputs import Found
 
 
 def test_the_second_run_does_nothing_and_changes_nothing(scans: Path, stand: Stand) -> None:
@@ -119,7 +119,7 @@ def test_a_sidecar_never_vouches_for_files_of_another_run(
         moved.append(os.path.basename(target))
         return os.rename(source, target)
 
-    monkeypatch.setattr(stages.os, "replace", replace)
+    monkeypatch.setattr(one_scan.os, "replace", replace)
     with pytest.raises(KeyboardInterrupt):
         run(scans / "a.nii", output=scans.parent / "out", options=dataclasses.replace(OPTIONS, threshold="0.7"))
     monkeypatch.undo()
@@ -132,7 +132,7 @@ def test_a_sidecar_never_vouches_for_files_of_another_run(
 
 def test_what_a_killed_run_left_is_cleared(scans: Path, stand: Stand) -> None:
     job = plan.jobs([Found(scans / "a.nii")], scans.parent / "out", OPTIONS)[0]
-    left = stages.scratch_folder(job)
+    left = one_scan.scratch_folder(job)
     for _ in range(2):  # before the scan is done, and when it is skipped
         left.mkdir(parents=True, exist_ok=True)
         (left / "half.nii.gz").write_bytes(b"half")

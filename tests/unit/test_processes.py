@@ -12,9 +12,9 @@ import torch
 from uadcli.config import ModelConfig, TrainConfig
 from uadcli.console import Reporter
 from uadcli.errors import DeviceError, UadError, UsageError
-from uadcli.run import checkpoint, processes
-from uadcli.run.train import Job, Trainer, work
-from uadcli.run.training_data import SliceSet
+from uadcli.training import checkpoint, devices
+from uadcli.training.reconstruction import Job, Trainer, work
+from uadcli.training.slices import SliceSet
 
 SETTINGS = TrainConfig(steps=4, batch_size=4, checkpoint_every=2, warmup=2)
 
@@ -32,17 +32,17 @@ def test_on_one_cpu_nothing_changes(tiny: ModelConfig, tmp_path: Path) -> None:
     plain = Trainer(tiny, SETTINGS)
     losses = [plain.step(discs()) for _ in range(2)]
     placed = Trainer(tiny, SETTINGS)
-    placed.place(processes.fabric(0))
+    placed.place(devices.fabric(0))
     assert [placed.step(discs()) for _ in range(2)] == losses
     placed.save(tmp_path / "last.pt")
-    again = Trainer.load(tmp_path / "last.pt", processes.fabric(0))
+    again = Trainer.load(tmp_path / "last.pt", devices.fabric(0))
     assert again.step(discs()) == plain.step(discs())
 
 
 def test_what_is_not_there_is_said(tiny: ModelConfig) -> None:
     with pytest.raises(DeviceError, match="64 GPUs"):
-        processes.fabric(64)
-    two = processes.fabric(0, 2)
+        devices.fabric(64)
+    two = devices.fabric(0, 2)
     with pytest.raises(UsageError, match="no multiple of 2"):
         Trainer(tiny, replace(SETTINGS, batch_size=3)).place(two)
 
@@ -66,15 +66,15 @@ def fails(fabric: Any) -> None:
 def test_two_cpu_processes_train_one_network_and_go_on_bit_for_bit(tiny: ModelConfig, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     whole = Job(tiny, SETTINGS, discs(), discs(), tmp_path / "whole")
-    done, difference, index, count = processes.launch(processes.fabric(0, 2), both, whole)
+    done, difference, index, count = devices.launch(devices.fabric(0, 2), both, whole)
     assert (done, count) == (4, 2)
     assert difference == 0
     assert index[0] != index[1]  # each process draws batches of its own
     rows = (tmp_path / "whole" / "log.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["step", "2", "4"]  # one of them writes
     part = replace(whole, folder=tmp_path / "parts", config=replace(SETTINGS, warmup=2, steps=4))
-    processes.launch(processes.fabric(0, 2), stops_after_two, part)
-    again = processes.launch(processes.fabric(0, 2), both, part)
+    devices.launch(devices.fabric(0, 2), stops_after_two, part)
+    again = devices.launch(devices.fabric(0, 2), both, part)
     assert again == [done, difference, index, count]
     first, second = (checkpoint.read(folder / "last.pt") for folder in (whole.folder, part.folder))
     assert all(torch.equal(first["model"][name], second["model"][name]) for name in first["model"])
@@ -94,4 +94,4 @@ def stops_after_two(fabric: Any, job: Job) -> None:
 @pytest.mark.slow
 def test_an_error_in_the_processes_is_the_error_of_the_launch() -> None:
     with pytest.raises(UadError, match="the work cannot be done"):
-        processes.launch(processes.fabric(0, 2), fails)
+        devices.launch(devices.fabric(0, 2), fails)

@@ -15,8 +15,8 @@ from rich.console import Console
 
 from uadcli.console import Reporter
 from uadcli.report.training import plot, training_page
-from uadcli.run.loop import in_words
-from uadcli.run.progress import COLUMNS, SHEETS, Log, contact_sheet, read_log, write_page
+from uadcli.training.log import COLUMNS, SHEETS, Log, contact_sheet, read_log, write_page
+from uadcli.training.loop import in_words
 
 
 def row(step: int, loss: float | None = 0.5, validation: float | None = None) -> dict[str, float | None]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from uadcli.errors import InputError
-from uadcli.scoring import reference
+from uadcli.scoring import healthy_reference
 
 SHAPE = (16, 20, 12)
 MASK = np.zeros(SHAPE, bool)
@@ -24,11 +24,11 @@ def healthy(count: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def test_the_rim_that_is_always_high_falls_behind_a_lesion():
-    known = reference.fit(healthy(20))
+    known = healthy_reference.fit(healthy(20))
     scan = healthy(1, seed=1)[0][0].copy()
     scan[10:12, 9:12, 5:7] = 0.3  # lower than the rim, but not of this place
     assert scan[RIM].min() > 0.3
-    z = reference.z_score(scan, known, MASK)
+    z = healthy_reference.z_score(scan, known, MASK)
     assert z[10:12, 9:12, 5:7].min() > z[RIM].max()
     assert (z[~MASK] == 0).all()
     assert z.min() == 0
@@ -37,11 +37,11 @@ def test_the_rim_that_is_always_high_falls_behind_a_lesion():
 
 def test_mean_and_deviation_are_those_of_the_scans():
     scans = [(np.full(SHAPE, value, np.float32), np.ones(SHAPE, bool)) for value in (1.0, 2.0, 3.0)]
-    known = reference.fit(scans)
+    known = healthy_reference.fit(scans)
     inner = (slice(3, -3), slice(3, -3), slice(3, -3))  # a Gaussian reaches the border
     np.testing.assert_allclose(known.mean[inner], 2.0, rtol=1e-5)
     np.testing.assert_allclose(known.deviation[inner], np.sqrt(2 / 3), rtol=1e-5)
-    z = reference.z_score(np.full(SHAPE, 4.0, np.float32), known, MASK)
+    z = healthy_reference.z_score(np.full(SHAPE, 4.0, np.float32), known, MASK)
     np.testing.assert_allclose(z[8, 10, 6], 2 / np.sqrt(2 / 3), rtol=1e-4)
 
 
@@ -50,10 +50,10 @@ def test_a_scan_is_never_held_against_itself():
     odd = scans[2][0].copy()
     odd[10:14, 9:14, 5:9] = 0.9
     scans[2] = (odd, MASK)
-    z = reference.cross_fitted(scans, [MASK] * 6)
-    alone = reference.z_score(odd, reference.fit(scans[:2] + scans[3:]), MASK)
+    z = healthy_reference.cross_fitted(scans, [MASK] * 6)
+    alone = healthy_reference.z_score(odd, healthy_reference.fit(scans[:2] + scans[3:]), MASK)
     np.testing.assert_allclose(z[2], alone, rtol=1e-3, atol=1e-3)
-    assert z[2][11, 11, 7] > 1.5 * reference.z_score(odd, reference.fit(scans), MASK)[11, 11, 7]
+    assert z[2][11, 11, 7] > 1.5 * healthy_reference.z_score(odd, healthy_reference.fit(scans), MASK)[11, 11, 7]
 
 
 def test_what_is_not_healthy_does_not_count():
@@ -61,62 +61,68 @@ def test_what_is_not_healthy_does_not_count():
     lesion = scans[0][0].copy()
     lesion[10:14, 9:14, 5:9] = 50
     part = MASK & (lesion < 50)
-    known = reference.fit([(lesion, part), *scans[1:]])
+    known = healthy_reference.fit([(lesion, part), *scans[1:]])
     assert known.mean.max() < 1
     assert known.deviation.max() < 1
 
 
 def test_a_place_that_no_scan_has_takes_the_nearest():
     scans = [(values, MASK & ~RIM) for values, _ in healthy(6)]
-    known = reference.fit(scans)
+    known = healthy_reference.fit(scans)
     assert np.isfinite(known.mean).all()
     assert known.mean[1, 5, 3] == pytest.approx(0.1, abs=0.03)
     assert (known.deviation > 0).all()
 
 
 def test_a_scanner_that_makes_every_residual_larger_changes_nothing_on_the_scans_own_scale():
-    known = reference.fit(healthy(20), 0.75)
+    known = healthy_reference.fit(healthy(20), 0.75)
     scan = healthy(1, seed=1)[0][0].copy()
     scan[10:12, 9:12, 5:7] = 0.3
-    z = reference.z_score(scan, known, MASK)
+    z = healthy_reference.z_score(scan, known, MASK)
     assert z[10:12, 9:12, 5:7].min() > z[RIM].max()
-    np.testing.assert_allclose(reference.z_score(2.5 * scan, known, MASK), z, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(healthy_reference.z_score(2.5 * scan, known, MASK), z, rtol=1e-3, atol=1e-3)
     louder = [(values * (1 + i / 10), part) for i, (values, part) in enumerate(healthy(20))]
-    np.testing.assert_allclose(reference.fit(louder, 0.75).mean, known.mean, rtol=1e-4)
-    as_it_is = reference.fit(healthy(20))
+    np.testing.assert_allclose(healthy_reference.fit(louder, 0.75).mean, known.mean, rtol=1e-4)
+    as_it_is = healthy_reference.fit(healthy(20))
     # as it is, most of it is unlike health
-    assert np.median(reference.z_score(2.5 * scan, as_it_is, MASK)[MASK]) > 1 > np.median(z[MASK])
+    assert np.median(healthy_reference.z_score(2.5 * scan, as_it_is, MASK)[MASK]) > 1 > np.median(z[MASK])
 
 
 def test_only_the_residual_is_held_against_health_on_its_own_scale():
-    assert {kind for kind in reference.REFERENCED if reference.own_scale(kind)} == set(reference.ON_OWN_SCALE)
-    assert reference.own_scale("z-absolute") == reference.own_scale("absolute") == reference.QUANTILE
+    assert {kind for kind in healthy_reference.REFERENCED if healthy_reference.own_scale(kind)} == set(
+        healthy_reference.ON_OWN_SCALE
+    )
+    assert (
+        healthy_reference.own_scale("z-absolute")
+        == healthy_reference.own_scale("absolute")
+        == healthy_reference.QUANTILE
+    )
 
 
 def test_what_is_0_everywhere_has_no_scale():
     empty = np.zeros(SHAPE, np.float32)
-    known = reference.fit([*healthy(5), (empty, MASK)], 0.75)
+    known = healthy_reference.fit([*healthy(5), (empty, MASK)], 0.75)
     assert np.isfinite(known.mean).all()
-    assert not reference.z_score(empty, known, MASK).any()
-    assert not reference.z_score(healthy(1)[0][0], known, np.zeros(SHAPE, bool)).any()
+    assert not healthy_reference.z_score(empty, known, MASK).any()
+    assert not healthy_reference.z_score(healthy(1)[0][0], known, np.zeros(SHAPE, bool)).any()
 
 
 def test_too_few_scans_are_an_error():
     one = healthy(1)
     with pytest.raises(InputError, match="too few healthy scans"):
-        reference.cross_fitted(one, [MASK])
+        healthy_reference.cross_fitted(one, [MASK])
 
 
 def test_it_survives_the_weight_file():
-    known = reference.fit(healthy(4))
-    scaled = reference.fit(healthy(4), 0.75)
-    state = reference.state_of({("absolute", "T1w"): known, ("absolute", "T2w"): scaled})
-    back = reference.from_state(state, "absolute", "T1w")
+    known = healthy_reference.fit(healthy(4))
+    scaled = healthy_reference.fit(healthy(4), 0.75)
+    state = healthy_reference.state_of({("absolute", "T1w"): known, ("absolute", "T2w"): scaled})
+    back = healthy_reference.from_state(state, "absolute", "T1w")
     assert back is not None
-    again = reference.from_state(state, "absolute", "T2w")
+    again = healthy_reference.from_state(state, "absolute", "T2w")
     assert again is not None
     assert (back.quantile, again.quantile) == (0, 0.75)
     np.testing.assert_allclose(back.mean, known.mean, rtol=1e-3)
     np.testing.assert_allclose(back.deviation, known.deviation, rtol=1e-3, atol=1e-6)
-    assert reference.from_state(state, "absolute", "FLAIR") is None
-    assert reference.from_state({}, "siamese", "T1w") is None
+    assert healthy_reference.from_state(state, "absolute", "FLAIR") is None
+    assert healthy_reference.from_state({}, "siamese", "T1w") is None

@@ -10,13 +10,14 @@ import pytest
 import scenes
 
 from uadcli.config import DetectConfig
+from uadcli.data.prepare import Prepared
+from uadcli.detection import record
 from uadcli.imaging import geometry, template
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
 from uadcli.imaging.volume import read_scan
-from uadcli.report import words
+from uadcli.model import scores
+from uadcli.report import phrases
 from uadcli.report.page import page
-from uadcli.run import describe, score
-from uadcli.run.prepare import Prepared
 from uadcli.scoring.components import components
 
 # in mm, RAS+, with the structure that lies there
@@ -38,8 +39,8 @@ def prepared() -> Prepared:
 def found(marked: np.ndarray) -> list[dict]:
     """The component table of the sidecar for what is marked on the model's grid."""
     one = prepared()
-    _, table = score.find(marked.astype(np.float32), 0.5, one, DetectConfig())
-    return [describe.row(c, one, None) for c in table]
+    _, table = scores.find(marked.astype(np.float32), 0.5, one, DetectConfig())
+    return [record.row(c, one, None) for c in table]
 
 
 def ball(centre: tuple[float, float, float], radius: float) -> np.ndarray:
@@ -110,7 +111,7 @@ def test_a_finding_across_the_midline_has_its_parts() -> None:
 def test_outside_every_region_is_null_and_never_a_guess() -> None:
     (one,) = found(ball((-80.0, 60.0, 70.0), 6))
     assert one["regions"] is None
-    assert words.regions_phrase(one["regions"]) == words.OUTSIDE
+    assert phrases.regions_phrase(one["regions"]) == phrases.OUTSIDE
     _, (bare,) = components(np.ones((3, 3, 3), np.float32), 0.5, 0, np.eye(4))
     assert bare.regions == ()
 
@@ -130,13 +131,13 @@ def test_more_findings_than_labels_each_keep_their_own_place() -> None:
 
 def test_words() -> None:
     parts = [("a", 0.5), ("b", 0.2), ("c", 0.12), ("d", 0.06), ("e", 0.02)]
-    assert words.regions_phrase([{"name": n, "share": s} for n, s in parts]) == "a 50 %, b 20 %, c 12 %, outside 10 %"
-    assert words.regions_phrase([{"name": "a", "share": 0.03}]) == "a 3 %, outside 97 %"
-    assert words.regions_phrase([]) == words.OUTSIDE
+    assert phrases.regions_phrase([{"name": n, "share": s} for n, s in parts]) == "a 50 %, b 20 %, c 12 %, outside 10 %"
+    assert phrases.regions_phrase([{"name": "a", "share": 0.03}]) == "a 3 %, outside 97 %"
+    assert phrases.regions_phrase([]) == phrases.OUTSIDE
 
 
 def test_the_page_names_places() -> None:
     html = page(scenes.volumes(), scenes.sidecar())
     assert "left cerebral white matter 62 %, left cerebral cortex 28 %, outside 10 %" in html
-    assert words.OUTSIDE in html
+    assert phrases.OUTSIDE in html
     assert "not the anatomy of this patient" in html

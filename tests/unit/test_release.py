@@ -6,8 +6,9 @@ import dataclasses
 
 import pytest
 
-from uadcli.reconstruction.weights import ModelCard
-from uadcli.run.release import ENOUGH, default_score
+from uadcli.calibration.export import default_score
+from uadcli.scoring.scores.fusion import ENOUGH
+from uadcli.weights.weights import ModelCard
 
 CARD = ModelCard("lab", "1", ("T1w",), {"T1w": "siamese"}, {}, "", (500,), "", "", "")
 

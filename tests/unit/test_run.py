@@ -10,13 +10,13 @@ import phantoms
 import pytest
 
 from uadcli.config import PreprocessConfig
+from uadcli.data import names
+from uadcli.data.contrast import from_name
+from uadcli.data.prepare import Prepared, border_fraction, load_prepared, save_prepared
 from uadcli.errors import InputError, OutputError, UsageError
 from uadcli.imaging import skullstrip, template
 from uadcli.imaging.intensity import classify_contrast, correct_bias, scale
 from uadcli.imaging.slices import GRID_SHAPE
-from uadcli.run import outputs
-from uadcli.run.contrast import from_name
-from uadcli.run.prepare import Prepared, border_fraction, load_prepared, save_prepared
 
 
 @pytest.mark.parametrize(
@@ -103,14 +103,14 @@ def test_border_fraction() -> None:
 
 def test_output_names(tmp_path: Path) -> None:
     scan = tmp_path / "a b.nii.gz"
-    files = outputs.plan(scan, None, "both", ("all",), False, False).paths
+    files = names.plan(scan, None, "both", ("all",), False, False).paths
     assert files["map"].name == "a b_desc-anomaly_map.nii.gz"
     assert set(files) == {"map", "mask", "overlay", "sidecar", "mni_map", "mni_mask", "recon", "brain", "transform"}
-    assert list(outputs.plan(scan, tmp_path / "m.nii", "native", (), True, False).paths) == ["map"]
-    page = outputs.plan(scan, tmp_path / "m.nii.gz", "native", (), False, False, html=True).paths["page"]
+    assert list(names.plan(scan, tmp_path / "m.nii", "native", (), True, False).paths) == ["map"]
+    page = names.plan(scan, tmp_path / "m.nii.gz", "native", (), False, False, html=True).paths["page"]
     assert page == tmp_path / "m.html"
     with pytest.raises(UsageError):
-        outputs.plan(scan, tmp_path / "map.png", "native", (), False, False)
+        names.plan(scan, tmp_path / "map.png", "native", (), False, False)
 
 
 def test_existing_output_and_the_scan_itself_are_not_overwritten(tmp_path: Path) -> None:
@@ -118,10 +118,10 @@ def test_existing_output_and_the_scan_itself_are_not_overwritten(tmp_path: Path)
     scan.write_bytes(b"x")
     (tmp_path / "m_mask.nii.gz").write_bytes(b"x")
     with pytest.raises(OutputError, match="exists"):
-        outputs.plan(scan, tmp_path / "m.nii.gz", "native", (), False, False)
-    assert outputs.plan(scan, tmp_path / "m.nii.gz", "native", (), False, True)
+        names.plan(scan, tmp_path / "m.nii.gz", "native", (), False, False)
+    assert names.plan(scan, tmp_path / "m.nii.gz", "native", (), False, True)
     with pytest.raises(UsageError, match="scan itself"):
-        outputs.plan(scan, scan, "native", (), False, True)
+        names.plan(scan, scan, "native", (), False, True)
 
 
 def test_prepared_scans_are_kept(tmp_path: Path) -> None:
@@ -162,14 +162,15 @@ def test_a_method_that_the_weights_do_not_serve_is_known_before_the_work(
 ) -> None:
     from uadcli.config import DetectConfig, ReconstructionConfig
     from uadcli.console import Reporter
+    from uadcli.detection import detect
+    from uadcli.detection.options import DetectOptions
     from uadcli.errors import WeightsError
-    from uadcli.run import detect
 
     monkeypatch.delenv("UAD_WEIGHTS_DIR", raising=False)
     monkeypatch.setattr(detect, "prepare", lambda *_, **__: pytest.fail("it was prepared"))
     config = DetectConfig(reconstruction=ReconstructionConfig(method="dae"))
     with pytest.raises(WeightsError, match="--method dae"):
-        detect.ready_scan(example, config, detect.DetectOptions(), "cpu", Reporter(silent=True))
+        detect.ready_scan(example, config, DetectOptions(), "cpu", Reporter(silent=True))
 
 
 def test_the_result_gives_the_map_and_the_findings(tmp_path: Path) -> None:
@@ -178,7 +179,7 @@ def test_the_result_gives_the_map_and_the_findings(tmp_path: Path) -> None:
     import nibabel as nib
 
     import uadcli
-    from uadcli.run.detect import DetectResult
+    from uadcli.detection.detect import DetectResult
 
     data = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
     nib.Nifti1Image(data, np.diag([1.0, 2, 3, 1])).to_filename(tmp_path / "map.nii.gz")

@@ -15,7 +15,7 @@ from uadcli.scoring.calibration import healthy_quantile
 from uadcli.scoring.components import components
 from uadcli.scoring.metrics import auroc, average_precision, best_dice, dice
 from uadcli.scoring.quality import assess
-from uadcli.scoring.residual import anomaly_score, erode_axial, median_filter, postprocess, residual
+from uadcli.scoring.scores.residual import anomaly_score, erode_axial, median_filter, postprocess, residual
 
 RNG = np.random.default_rng(0)
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])

@@ -13,10 +13,10 @@ import torch
 from uadcli.config import SiameseConfig, to_dict
 from uadcli.console import Reporter
 from uadcli.errors import UadError
-from uadcli.run import checkpoint
-from uadcli.run.examples import Example, ExampleMaker, Healthy
-from uadcli.run.siamese import SiameseTrainer, fit
-from uadcli.scoring.siamese import SiameseUNet, places, siamese_score, smooth_along_slices, with_neighbours
+from uadcli.scoring.scores.siamese import SiameseUNet, places, siamese_score, smooth_along_slices, with_neighbours
+from uadcli.training import checkpoint
+from uadcli.training.score_network import SiameseTrainer, fit
+from uadcli.training.synthetic import Example, ExampleMaker, Healthy
 
 SMALL = SiameseConfig(channels=(8, 16), batch_size=4, steps=60, warmup=5, learning_rate=3e-3)
 

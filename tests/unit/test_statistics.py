@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from uadcli.scoring.statistics import auroc_over_scans, holm, mean, paired, ratio
+from uadcli.evaluation.statistics import auroc_over_scans, holm, mean, paired, ratio
 
 
 def names(n):

@@ -13,15 +13,17 @@ import numpy as np
 import pytest
 import torch
 
+from uadcli.calibration import calibrate
+from uadcli.calibration.export import trained_weights
 from uadcli.config import ModelConfig, PreprocessConfig, SiameseConfig, TrainingConfig
 from uadcli.console import Reporter
+from uadcli.data.dataset import Case
+from uadcli.data.lesion_labels import LabelledScan
 from uadcli.errors import InputError, OutputError, UsageError
-from uadcli.reconstruction import weights
-from uadcli.run import checkpoint, examples, release, supervised
-from uadcli.run.dataset import Case
-from uadcli.run.examples import Healthy
-from uadcli.run.lesion_labels import LabelledScan
-from uadcli.run.supervised import LabelledMaker
+from uadcli.training import checkpoint, supervised, synthetic
+from uadcli.training.supervised import LabelledMaker
+from uadcli.training.synthetic import Healthy
+from uadcli.weights import weights
 
 pytestmark = pytest.mark.xdist_group("supervised")  # one process for what its tests share
 
@@ -37,7 +39,7 @@ def silent() -> Reporter:
 
 def blank(patch: pytest.MonkeyPatch) -> None:
     """A reconstruction and a preparation that take no time."""
-    patch.setattr(examples, "reconstruct", lambda _, x, *rest: (0.9 * x).astype(np.float32))
+    patch.setattr(synthetic, "reconstruct", lambda _, x, *rest: (0.9 * x).astype(np.float32))
     cohort.as_they_are(patch)
 
 
@@ -116,7 +118,7 @@ def begun(once: Path, tmp_path: Path, _blank: None) -> Path:
 
 def test_a_run_says_what_it_was_trained_on(begun: Path) -> None:
     reporter = silent()
-    loaded = release._loaded(begun / "run")
+    loaded = trained_weights(begun / "run")
     before = weights.load(*weights.find(str(begun / "base")))
     assert all(torch.equal(a, b) for a, b in zip(loaded.model.parameters(), before.model.parameters(), strict=True))
     assert float(loaded.gate_state["T1w.limit"]) == 1000  # that of the reconstruction
@@ -129,11 +131,11 @@ def test_a_run_says_what_it_was_trained_on(begun: Path) -> None:
     assert not card.thresholds
     assert not any(torch.equal(loaded.score_state[k], before.score_state[k]) for k in ("out.weight",))
     with pytest.raises(InputError, match="trained the model"):
-        release.calibrate(begun / "run", begun / "scans", workers=1, reporter=reporter)
+        calibrate.calibrate(begun / "run", begun / "scans", workers=1, reporter=reporter)
     for name in "abc":
         (begun / "scans" / f"sub-{name}_T1w.nii.gz").unlink()
     with pytest.raises(InputError, match=r"sub-d_T1w.nii.gz: this scan has lesions by the labels of the run"):
-        release.calibrate(begun / "run", begun / "scans", workers=1, reporter=reporter)
+        calibrate.calibrate(begun / "run", begun / "scans", workers=1, reporter=reporter)
 
 
 def test_the_best_checkpoint_is_that_of_the_held_out_cases(begun: Path) -> None:
@@ -224,7 +226,7 @@ def test_with_few_held_out_cases_the_last_checkpoint_is_taken(tmp_path: Path, ti
     assert any("held-out cases with lesions: 1, fewer than 3" in text for text in reporter.warnings)
     assert any("trained from nothing" in text for text in reporter.warnings)
     assert not (tmp_path / "run" / "siamese" / "best.pt").exists()
-    assert release._loaded(tmp_path / "run").card.labelled_cases == 1  # the five of the weights were another network's
+    assert trained_weights(tmp_path / "run").card.labelled_cases == 1  # the five of the weights were another network's
 
 
 def test_cards_from_before_there_were_labels_are_read(tmp_path: Path, tiny: ModelConfig) -> None:

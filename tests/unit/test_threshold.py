@@ -11,10 +11,10 @@ import pytest
 
 from uadcli.config import DetectConfig, PreprocessConfig, ReconstructionConfig, ScoringConfig, to_dict
 from uadcli.errors import InputError, UsageError
-from uadcli.reconstruction.weights import ModelCard
-from uadcli.run import threshold
-from uadcli.run.threshold import ThresholdRule, beside_healthy
+from uadcli.model import threshold
+from uadcli.model.threshold import ThresholdRule, beside_healthy
 from uadcli.scoring.metrics import dice
+from uadcli.weights.weights import ModelCard
 
 CARD = ModelCard(
     name="m",
@@ -197,7 +197,8 @@ def test_scan_and_components_are_counted_against_healthy_scans() -> None:
 def test_a_score_without_a_threshold_is_refused_before_the_scan_is_prepared(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from uadcli.run import detect
+    from uadcli.detection import detect
+    from uadcli.detection.options import DetectOptions
 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("the scan was prepared")
@@ -205,8 +206,8 @@ def test_a_score_without_a_threshold_is_refused_before_the_scan_is_prepared(
     monkeypatch.setattr(detect, "prepare", never)
     brain = phantoms.brain()
     scan = phantoms.save(tmp_path / "a_FLAIR.nii.gz", brain.data, brain.affine)
-    options = detect.DetectOptions(weights=str(exported), score="absolute")
+    options = DetectOptions(weights=str(exported), score="absolute")
     with pytest.raises(UsageError, match="no threshold for the score 'absolute' in FLAIR"):
         detect.detect(scan, options=options)
     with pytest.raises(AssertionError, match="prepared"):
-        detect.detect(scan, options=detect.DetectOptions(weights=str(exported), score="absolute", threshold="0.1"))
+        detect.detect(scan, options=DetectOptions(weights=str(exported), score="absolute", threshold="0.1"))

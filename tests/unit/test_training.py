@@ -30,14 +30,15 @@ from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.reconstruction.augment import augment, blur, ghost, synthetic_lesions
 from uadcli.reconstruction.noise import NoiseBank, SharedNoise, simplex_noise
 from uadcli.reconstruction.reconstructors import BY_NAME
-from uadcli.run import checkpoint
-from uadcli.run.examples import Healthy
-from uadcli.run.lesion_set import lesion_set, shape_files
-from uadcli.run.loop import Judgement
-from uadcli.run.processes import fabric
-from uadcli.run.train import Job, Trainer, fit, work
-from uadcli.run.training_data import SliceSet, from_t1
-from uadcli.run.training_run import bounded, train
+from uadcli.synthesis.contrast import from_t1
+from uadcli.training import checkpoint
+from uadcli.training.devices import fabric
+from uadcli.training.judged_lesions import lesion_set, shape_files
+from uadcli.training.loop import Judgement
+from uadcli.training.reconstruction import Job, Trainer, fit, work
+from uadcli.training.slices import SliceSet
+from uadcli.training.synthetic import Healthy
+from uadcli.training.train import bounded, train
 
 SETTINGS = TrainConfig(steps=10, batch_size=4, checkpoint_every=5, warmup=2)
 

@@ -15,8 +15,8 @@ import pytest
 from uadcli import console
 from uadcli.cli.app import main
 from uadcli.errors import InputError
-from uadcli.report import blocks
-from uadcli.run.view import view
+from uadcli.report import terminal
+from uadcli.view import view
 
 SHAPE = (60, 72, 20)
 AFFINE = np.array([[3.0, 0, 0, -90], [0, 3.0, 0, -120], [0, 0, 6.0, -50], [0, 0, 0, 1]])
@@ -112,7 +112,7 @@ def test_the_saved_brain_mask_is_used(tmp_path: Path) -> None:
 def test_panels_need_a_brain() -> None:
     nothing = np.zeros((4, 4, 4), np.float32)
     with pytest.raises(InputError, match="empty"):
-        blocks.panels(None, nothing, nothing > 0, np.eye(4), (0, 0, 0))
+        terminal.panels(None, nothing, nothing > 0, np.eye(4), (0, 0, 0))
 
 
 def test_a_map_of_zeros_exits_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

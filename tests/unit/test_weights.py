@@ -26,15 +26,15 @@ from uadcli.config import (
 )
 from uadcli.errors import UsageError, WeightsError
 from uadcli.imaging.slices import GRID_SHAPE
-from uadcli.reconstruction import registry, weights
+from uadcli.model import scores, threshold
 from uadcli.reconstruction.model import ConditionedDiffusion
 from uadcli.reconstruction.reconstructors import BY_NAME, build
-from uadcli.reconstruction.weights import ModelCard
-from uadcli.run import score, threshold
 from uadcli.scoring.calibration import rarity
-from uadcli.scoring.fusion import FISHER, PARTS, held_against_health
-from uadcli.scoring.reference import Reference, state_of
-from uadcli.scoring.siamese import SiameseUNet
+from uadcli.scoring.healthy_reference import Reference, state_of
+from uadcli.scoring.scores.fusion import FISHER, PARTS, held_against_health
+from uadcli.scoring.scores.siamese import SiameseUNet
+from uadcli.weights import registry, weights
+from uadcli.weights.weights import ModelCard
 
 CARD = ModelCard(
     "m", "1", ("FLAIR",), {"FLAIR": "bright"}, {"bright": {"FLAIR": 0.2}}, "rule", (500,), "[0, 1]", "none", "CC0", 3
@@ -133,12 +133,12 @@ def test_the_score_network_travels_in_the_same_file(tmp_path: Path, tiny: ModelC
     card = dataclasses.replace(CARD, siamese=to_dict(settings))
     weights.save(tmp_path / "m.safetensors", ConditionedDiffusion(tiny), card, network.state_dict())
     loaded = weights.load(tmp_path / "m.safetensors")
-    again = score.siamese_network(loaded)
+    again = scores.siamese_network(loaded)
     for ours, theirs in zip(network.parameters(), again.parameters(), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-3)
     without = dataclasses.replace(loaded, card=CARD)
     with pytest.raises(WeightsError, match="siamese"):
-        score.siamese_network(without)
+        scores.siamese_network(without)
 
 
 def test_the_threshold_belongs_to_score_and_contrast(saved: tuple[Path, str]) -> None:
@@ -186,21 +186,21 @@ def test_every_score_is_a_map_inside_the_brain(kind: str, tiny: ModelConfig, tmp
     x = np.where(mask, rng.uniform(0.3, 0.9, GRID_SHAPE), 0).astype(np.float32)
     recon = np.where(mask, rng.uniform(0.3, 0.9, GRID_SHAPE), 0).astype(np.float32)
     config = DetectConfig(scoring=ScoringConfig(erosion=0, median=1))
-    result = score.score(loaded, x, recon, mask, kind, config, contrast="T1w")
+    result = scores.score(loaded, x, recon, mask, kind, config, contrast="T1w")
     assert result.dtype == np.float32
     assert result.shape == GRID_SHAPE
     assert not result[~mask].any()
     assert result[mask].any()
     assert (result >= 0).all()
     with pytest.raises(UsageError, match="no score"):
-        score.score(loaded, x, recon, mask, "none", config)
+        scores.score(loaded, x, recon, mask, "none", config)
     with pytest.raises(UsageError, match="no healthy reference for the score 'z-ssim' in FLAIR"):
-        score.score(loaded, x, recon, mask, "z-ssim", config, contrast="FLAIR")
+        scores.score(loaded, x, recon, mask, "z-ssim", config, contrast="FLAIR")
 
 
 def test_weights_older_than_shares_join_two_halves(tiny: ModelConfig, tmp_path: Path) -> None:
     old = knowing_health(tmp_path / "m.safetensors", tiny, ("z-absolute",))
-    assert score.shares_of(old.card, "FLAIR") == {"siamese": 0.5, "z-bright-weighted": 0.5}
+    assert scores.shares_of(old.card, "FLAIR") == {"siamese": 0.5, "z-bright-weighted": 0.5}
     shares = {"T1w": {"siamese": 0.25, "z-absolute": 0.75}}
     other = dataclasses.replace(old, card=dataclasses.replace(old.card, shares=shares))
     mask = np.zeros(GRID_SHAPE, dtype=bool)
@@ -208,7 +208,7 @@ def test_weights_older_than_shares_join_two_halves(tiny: ModelConfig, tmp_path: 
     x = np.where(mask, np.random.default_rng(0).uniform(0.3, 0.9, GRID_SHAPE), 0).astype(np.float32)
     kinds, recon = ("siamese", "z-absolute", FISHER), (0.5 * x).astype(np.float32)
     for loaded, share in ((old, 0.5), (other, 0.25)):
-        found = score.scores(loaded, x, recon, mask, kinds, DetectConfig(), contrast="T1w")
+        found = scores.scores(loaded, x, recon, mask, kinds, DetectConfig(), contrast="T1w")
         learned, residual = (rarity(found[kind], loaded.card.tails[kind]["T1w"]) for kind in kinds[:2])
         expected = np.where(mask, share * learned + (1 - share) * residual, 0)
         np.testing.assert_allclose(found[FISHER], expected, atol=1e-5)
@@ -217,8 +217,8 @@ def test_weights_older_than_shares_join_two_halves(tiny: ModelConfig, tmp_path: 
 def test_what_fisher_joins_must_be_known_of_healthy_scans(tiny: ModelConfig, tmp_path: Path) -> None:
     whole, config = knowing_health(tmp_path / "m.safetensors", tiny, ("z-absolute",)), DetectConfig()
     bare = dataclasses.replace(whole, reference_state={})
-    assert list(score.tails_behind(whole.card, FISHER, "T1w")) == list(PARTS["T1w"])
-    score.check_health(whole, FISHER, "T1w", config)
+    assert list(scores.tails_behind(whole.card, FISHER, "T1w")) == list(PARTS["T1w"])
+    scores.check_health(whole, FISHER, "T1w", config)
     emptied = dataclasses.replace(whole.card, tails={**whole.card.tails, "z-absolute": {"T1w": []}})
     other_method = dataclasses.replace(config, reconstruction=ReconstructionConfig(method="diffuse"))
     for loaded, contrast, settings_of, words in (
@@ -229,7 +229,7 @@ def test_what_fisher_joins_must_be_known_of_healthy_scans(tiny: ModelConfig, tmp
         (dataclasses.replace(whole, card=emptied), "T1w", config, "how rare scores are in healthy T1w"),
     ):
         with pytest.raises(UsageError, match=words):
-            score.check_health(loaded, FISHER, contrast, settings_of)
+            scores.check_health(loaded, FISHER, contrast, settings_of)
 
 
 def test_weights_keep_the_erosion_that_their_reference_was_made_with(tiny: ModelConfig, tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_weights_keep_the_erosion_that_their_reference_was_made_with(tiny: Model
         card = dataclasses.replace(CARD, reference_erosion=erosion)
         weights.save(tmp_path / "m.safetensors", ConditionedDiffusion(tiny), card)
         loaded = weights.load(tmp_path / "m.safetensors")
-        maps = score.raw_scores(loaded, x, 0 * x, mask, ("absolute", "z-absolute"), DetectConfig())
+        maps = scores.raw_scores(loaded, x, 0 * x, mask, ("absolute", "z-absolute"), DetectConfig())
         reach[erosion] = [int((one > 0).sum()) for one in maps.values()]
     assert reach[1][0] == reach[3][0] == reach[3][1]
     assert reach[1][1] > reach[1][0]
@@ -256,19 +256,19 @@ def test_a_file_knows_its_method_and_rebuilds_a_volume_by_it(method: str, tiny: 
     weights.save(tmp_path / "m.safetensors", build(for_method(tiny, method)), card)
     assert weights.trained_method(tmp_path / "m.safetensors") == method
     loaded = weights.load(tmp_path / "m.safetensors")
-    assert score.method_of(loaded, ReconstructionConfig()).name == method
+    assert scores.method_of(loaded, ReconstructionConfig()).name == method
     mask = np.zeros(GRID_SHAPE, dtype=bool)
     mask[30:66, 30:66, 40] = True
     x = np.where(mask, np.float32(0.7), 0).astype(np.float32)
-    recon = score.reconstruct(loaded, x, mask, ReconstructionConfig())
+    recon = scores.reconstruct(loaded, x, mask, ReconstructionConfig())
     assert recon.shape == GRID_SHAPE
     assert not recon[~mask].any()
     assert recon[mask].any()
-    by_slice = score.slice_scores(loaded, x, recon, mask)
+    by_slice = scores.slice_scores(loaded, x, recon, mask)
     assert (list(by_slice) if by_slice else None) == ([40] if method == "vae" else None)
     if not BY_NAME[method].draws:
         with pytest.raises(UsageError, match="mahalanobis"):
-            score.draws(loaded, x, mask, ReconstructionConfig())
+            scores.draws(loaded, x, mask, ReconstructionConfig())
 
 
 def test_files_of_before_and_of_later_versions(saved: tuple[Path, str], tiny: ModelConfig, tmp_path: Path) -> None:
@@ -293,13 +293,13 @@ def test_files_of_before_and_of_later_versions(saved: tuple[Path, str], tiny: Mo
 
 def test_another_method_needs_its_weights_and_its_threshold(saved: tuple[Path, str]) -> None:
     loaded = weights.load(*saved)
-    assert score.method_of(loaded, ReconstructionConfig(method="diffuse")).name == "diffuse"
+    assert scores.method_of(loaded, ReconstructionConfig(method="diffuse")).name == "diffuse"
     with pytest.raises(WeightsError, match="uad train DATA --out RUN --method dae"):
-        score.method_of(loaded, ReconstructionConfig(method="dae"))
+        scores.method_of(loaded, ReconstructionConfig(method="dae"))
     assert (
-        threshold.resolve("calibrated", score.card_for(loaded.card, "cddpm", "cddpm"), "bright", "FLAIR").value == 0.2
+        threshold.resolve("calibrated", scores.card_for(loaded.card, "cddpm", "cddpm"), "bright", "FLAIR").value == 0.2
     )
-    other = score.card_for(loaded.card, "cddpm", "diffuse")
+    other = scores.card_for(loaded.card, "cddpm", "diffuse")
     with pytest.raises(UsageError, match=r"m by diffuse has no threshold.*Give --threshold a value"):
         threshold.resolve("calibrated", other, "bright", "FLAIR")
     assert threshold.resolve("0.3", other, "bright", "FLAIR").value == 0.3

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import workloads
 
-from uadcli.run.workers import AHEAD, Died, Workers
+from uadcli.workers import AHEAD, Died, Workers
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])

@@ -1,1 +1,1 @@
-"""The commands: Typer only, one file per group; a command parses, calls one function of `run/`, and prints."""
+"""The commands: Typer only, one file per group; a command parses, calls one function of the library, and prints."""

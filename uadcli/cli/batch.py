@@ -157,9 +157,9 @@ def batch(
     given = locals() | {"participant_label": participant_label or (), "session": session or ()}
     yield_cores()  # before torch is loaded
     with o.reporter(given) as reporter:
-        from uadcli.run import batch as run
-        from uadcli.run import cluster as clusters
-        from uadcli.run.detect import DetectOptions
+        from uadcli.batches import batch as run
+        from uadcli.batches import cluster as clusters
+        from uadcli.detection.options import DetectOptions
 
         chosen = o.pick(DetectOptions, given, save=o.saved(save), command=ctx.obj.command)
         request = run.Request(paths or [], output, o.detect_config(given), chosen, o.pick(run.BatchOptions, given))

@@ -54,8 +54,9 @@ def detect(
     o.exclusive(given)
     settings = o.detect_config(given)
     with o.reporter(given) as reporter:
-        from uadcli.run import detect as run
+        from uadcli.detection import detect as run
+        from uadcli.detection.options import DetectOptions
 
-        chosen = o.pick(run.DetectOptions, given, save=o.saved(save), command=ctx.obj.command)
+        chosen = o.pick(DetectOptions, given, save=o.saved(save), command=ctx.obj.command)
         result = run.detect(scan, output, config=settings, options=chosen, reporter=reporter)
     typer.echo(json.dumps(result.sidecar, indent=2) if as_json else os.fsencode(result.map_path))

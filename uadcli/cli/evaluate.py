@@ -111,7 +111,7 @@ def evaluate(
     """
     given = locals()
     with o.reporter(given) as reporter:
-        from uadcli.run import evaluate as run
+        from uadcli.evaluation import evaluate as run
 
         chosen = o.pick(run.EvaluateOptions, given, command=ctx.obj.command)
         result = run.evaluate(paths, truth, output, options=chosen, reporter=reporter)

@@ -14,7 +14,7 @@ from uadcli.errors import UadError
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False) -> None:
     """Say what is installed, which devices and memory there are, and whether the weights are sound."""
-    from uadcli.run.doctor import examine, in_words
+    from uadcli.doctor import examine, in_words
 
     report = examine()
     typer.echo(json.dumps(report, indent=2) if as_json else in_words(report))

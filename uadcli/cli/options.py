@@ -73,8 +73,8 @@ def check_saved(value: str) -> str:
 
 
 def check_threshold(value: str) -> str:
-    """A Typer callback for `--threshold`: what `run.threshold.parse` takes, in lower case."""
-    from uadcli.run import threshold
+    """A Typer callback for `--threshold`: what `model.threshold.parse` takes, in lower case."""
+    from uadcli.model import threshold
 
     threshold.parse(value)
     return value.lower()
@@ -93,7 +93,7 @@ def exclusive(given: Mapping[str, Any]) -> None:
     if given.get("brain_mask") and given.get("strip") not in (None, "none"):
         raise UsageError("--brain-mask and --strip cannot go together", hint="The mask makes stripping needless.")
     if "labels" in given:
-        from uadcli.run import threshold
+        from uadcli.model import threshold
 
         threshold.check(given["threshold"], given["labels"] is not None)
     if given.get("only_map") and given.get("save"):

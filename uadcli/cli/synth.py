@@ -32,7 +32,7 @@ def synth(
     given = locals()
     o.exclusive(given)
     with o.reporter(given) as reporter:
-        from uadcli.run import synth as run
+        from uadcli.synthesis import synth as run
 
         made = run.synth(source, output, o.pick(run.SynthOptions, given), reporter)
     typer.echo(os.fsencode(made))

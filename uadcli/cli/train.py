@@ -199,7 +199,7 @@ def _settings(
 
 
 def _settings_of(run: Path, profile: str, method: str | None, config: Path | None) -> TrainingConfig:
-    from uadcli.run.run_folder import read_run
+    from uadcli.training.run_folder import read_run
 
     if method is not None:
         raise UsageError("--method and --resume cannot go together", hint="A run keeps its method.")
@@ -209,7 +209,7 @@ def _settings_of(run: Path, profile: str, method: str | None, config: Path | Non
 
 
 def _checked(data: Path, taught: Taught, settings: TrainingConfig, reporter: Reporter) -> str:
-    from uadcli.run import dataset, lesion_labels
+    from uadcli.data import dataset, lesion_labels
 
     if taught.labels is None:
         cases = dataset.find(data, settings.validation_share)
@@ -223,7 +223,7 @@ def _tried(out: Path | None, workers: int, threads: int | None, reporter: Report
     from tempfile import TemporaryDirectory
 
     from uadcli import device
-    from uadcli.run.smoke import smoke
+    from uadcli.smoke import smoke
 
     device.bound_threads(threads)
     if out is not None and out.exists() and any(out.iterdir()):
@@ -243,14 +243,15 @@ def _begin(
     reporter: Reporter,
 ) -> Path:
     from uadcli import device
-    from uadcli.run import run_folder, supervised, training_run
+    from uadcli.training import run_folder, supervised
+    from uadcli.training import train as unsupervised
 
     device.bound_threads(threads)
     more: dict[str, Any] = {"workers": workers, "reporter": reporter, "gpus": gpus}
     run_folder.refuse_begun(out)
     with run_folder.held(out):
         if taught.labels is None:
-            training_run.train(data, out, settings, start=taught.weights, **more)
+            unsupervised.train(data, out, settings, start=taught.weights, **more)
         else:
             supervised.train(data, taught.labels, taught.weights, out, settings, **more)
     return out
@@ -258,12 +259,13 @@ def _begin(
 
 def _go_on(run: Path, settings: TrainingConfig, gpus: int | None, threads: int | None, reporter: Reporter) -> Path:
     from uadcli import device
-    from uadcli.run import run_folder, supervised, training_run
+    from uadcli.training import run_folder, supervised
+    from uadcli.training import train as unsupervised
 
     device.bound_threads(threads)
     with run_folder.held(run):
         run_folder.change(run, settings)
-        work = supervised if supervised.is_supervised(run) else training_run
+        work = supervised if supervised.is_supervised(run) else unsupervised
         work.resume(run, settings, reporter=reporter, gpus=gpus)
     return run
 
@@ -284,10 +286,10 @@ def calibrate(
     given = locals()
     with o.reporter(given) as reporter:
         from uadcli import device
-        from uadcli.run import release
+        from uadcli.calibration.calibrate import calibrate as calibrate_run
 
         device.bound_threads(threads)
-        typer.echo(release.calibrate(run, healthy, workers=workers, reporter=reporter, borrow=_borrowed(borrow)))
+        typer.echo(calibrate_run(run, healthy, workers=workers, reporter=reporter, borrow=_borrowed(borrow)))
 
 
 def _borrowed(pairs: list[str] | None) -> dict[str, str]:
@@ -314,6 +316,6 @@ def export(
     """Make weights of a calibrated run, for `uad detect --weights`."""
     given = locals()
     with o.reporter(given) as reporter:
-        from uadcli.run import release
+        from uadcli.calibration.export import export as export_run
 
-        typer.echo(release.export(run, output, overwrite=overwrite, reporter=reporter))
+        typer.echo(export_run(run, output, overwrite=overwrite, reporter=reporter))

@@ -23,7 +23,7 @@ def view(
 
     Only the brain is shown. For research only, not for diagnosis.
     """
-    from uadcli.run import view as run
+    from uadcli import view as run
 
     heading, pixels = run.view(map_path, scan, width or console.columns())
     console.print_picture(heading, pixels.tolist())

@@ -33,10 +33,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 @app.command("list")
 def list_models(as_json: AsJson = False, debug: o.Debug = False) -> None:
     """List the models that come along and those in the cache."""
-    from uadcli.run import models
+    from uadcli.weights import manage
 
-    rows = models.listing()
-    typer.echo(json.dumps(rows, indent=2) if as_json else models.listing_in_words(rows))
+    rows = manage.listing()
+    typer.echo(json.dumps(rows, indent=2) if as_json else manage.listing_in_words(rows))
 
 
 @app.command()
@@ -44,13 +44,13 @@ def show(
     name: OneOrDefaults = None, as_json: AsJson = False, offline: o.Offline = False, debug: o.Debug = False
 ) -> None:
     """Print a model's card, or with no name those of all that come along (with --json as a list)."""
-    from uadcli.run import models
+    from uadcli.weights import manage
 
-    shown = [models.show(one) for one in ([name] if name else models.defaults())]
+    shown = [manage.show(one) for one in ([name] if name else manage.defaults())]
     if as_json:
         typer.echo(json.dumps(shown[0] if name else shown, indent=2))
     else:
-        typer.echo("\n\n".join(models.show_in_words(one) for one in shown))
+        typer.echo("\n\n".join(manage.show_in_words(one) for one in shown))
 
 
 @app.command()
@@ -68,20 +68,20 @@ def download(
     """Bring a model into the cache, verified, and print its path."""
     given = locals()
     with o.reporter(given) as reporter:
-        from uadcli.run import models
+        from uadcli.weights import manage
 
-        typer.echo(os.fsencode(models.download(name, output, overwrite, reporter)))
+        typer.echo(os.fsencode(manage.download(name, output, overwrite, reporter)))
 
 
 @app.command()
 def verify(names: Several = None, as_json: AsJson = False, debug: o.Debug = False) -> None:
     """Compare the sha256 of models with the registry; remove what is wrong in the cache."""
-    from uadcli.run import models
+    from uadcli.weights import manage
 
-    rows = models.verify(names or [])
+    rows = manage.verify(names or [])
     in_words = "\n".join(f"{row['name']}  {row['fault'] or 'verified'}" for row in rows)
     typer.echo(json.dumps(rows, indent=2) if as_json else in_words)
-    models.refuse_faults(rows)
+    manage.refuse_faults(rows)
 
 
 @app.command("import")
@@ -97,18 +97,18 @@ def import_model(
     """Copy a model into the cache, and print its name for --weights."""
     given = locals()
     with o.reporter(given) as reporter:
-        from uadcli.run import models
+        from uadcli.weights import manage
 
-        typer.echo(models.import_model(path, overwrite, reporter))
+        typer.echo(manage.import_model(path, overwrite, reporter))
 
 
 @app.command()
 def path(name: OneOrDefaults = None, debug: o.Debug = False) -> None:
     """Print where a model's file lies on this machine; downloads nothing."""
-    from uadcli.run import models
+    from uadcli.weights import manage
 
-    for one in [name] if name else models.defaults():
-        typer.echo(os.fsencode(models.path_of(one)))
+    for one in [name] if name else manage.defaults():
+        typer.echo(os.fsencode(manage.path_of(one)))
 
 
 @app.command()
@@ -127,6 +127,6 @@ def push(
     """Publish a model with card and manifest on the Hub, and print its hf:// reference."""
     given = locals()
     with o.reporter(given) as reporter:
-        from uadcli.run import models
+        from uadcli.weights import manage
 
-        typer.echo(models.push(folder, repo, private, message, reporter))
+        typer.echo(manage.push(folder, repo, private, message, reporter))

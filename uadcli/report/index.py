@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from uadcli.report.markup import document, fill, href, number, text
-from uadcli.report.words import VERDICTS, verdict_class, verdict_word
+from uadcli.report.phrases import VERDICTS, verdict_class, verdict_word
 
 ERROR = "error"
 ORDER = (ERROR, "fail", "warn", "", "pass")  # what needs a person first; "": no verdict was computed

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadcli.errors import InputError
-from uadcli.report import checks, words
+from uadcli.report import check_pictures, phrases
 from uadcli.report.markup import data_uri, document, fill, number, text
 
 COMPONENT_HEADS = (
@@ -63,23 +63,25 @@ def page(volumes: Volumes, sidecar: Mapping[str, Any]) -> str:
     body = fill(
         "page.html",
         name=text(name),
-        verdict=words.verdict_class(verdict),
-        verdict_word=text(words.verdict_word(verdict)),
-        verdict_text=text(words.advice(verdict)),
+        verdict=phrases.verdict_class(verdict),
+        verdict_word=text(phrases.verdict_word(verdict)),
+        verdict_text=text(phrases.advice(verdict)),
         contrast=text(f"{sidecar['contrast']['value']} (by {sidecar['contrast']['source']})"),
         summary=text(f"{len(found)} marked, {number(sidecar['anomaly']['volume_ml'])} ml"),
         score_max=number(score_max, 3),
         threshold=number(threshold, 3),
         spacing=f"{spacing[0]:g}",
         findings=text(
-            f"{words.marked_sentence(len(found), sidecar['anomaly']['volume_ml'])} "
-            f"{words.healthy_sentence(sidecar['anomaly']['healthy_scans'])}"
+            f"{phrases.marked_sentence(len(found), sidecar['anomaly']['volume_ml'])} "
+            f"{phrases.healthy_sentence(sidecar['anomaly']['healthy_scans'])}"
         ),
         components=_components(found, sidecar["anomaly"]["healthy_scans"], v.affine, v.scan.shape),
         checks="".join(_check(check) for check in sidecar["qc"]["checks"]),
         warnings=_warnings(sidecar["warnings"]),
-        mask_picture=data_uri(checks.mask_picture(v.scan, v.brain, v.template_brain, v.affine)),
-        registration_picture=data_uri(checks.registration_picture(v.scan, v.brain, v.template_tissue, v.affine)),
+        mask_picture=data_uri(check_pictures.mask_picture(v.scan, v.brain, v.template_brain, v.affine)),
+        registration_picture=data_uri(
+            check_pictures.registration_picture(v.scan, v.brain, v.template_tissue, v.affine)
+        ),
         parameters="".join(_row(key, value) for key, value in _parameters(sidecar)),
         footer=text(f"{sidecar['tool']['name']} {sidecar['tool']['version']}. {sidecar['research_use_only']}"),
     )
@@ -128,13 +130,13 @@ def _components(
         x, y, z = one["centroid_mni_mm"]
         numbers = (
             *(number(one["volume_ml"]), number(one["peak"], 3), number(one["mean"], 3)),
-            words.healthy_cell(one["healthy_scans_as_strong"], beside),
+            phrases.healthy_cell(one["healthy_scans_as_strong"], beside),
         )
         cells = "".join(f'<td class="n">{value}</td>' for value in numbers)
         side = "left" if x < -2 else "right" if x > 2 else "midline"
         rows.append(
             f'<tr data-index="{int(one["index"])}" data-voxel="{",".join(map(str, voxel))}">'
-            f"<td>{int(one['index'])}</td>{cells}<td>{side}</td><td>{text(words.regions_phrase(one['regions']))}</td>"
+            f"<td>{int(one['index'])}</td>{cells}<td>{side}</td><td>{text(phrases.regions_phrase(one['regions']))}</td>"
             f'<td class="n">{x:+.0f} {y:+.0f} {z:+.0f}</td>'
             f'<td><button type="button">show</button></td></tr>'
         )
@@ -150,8 +152,8 @@ def _components(
 
 def _check(check: Mapping[str, Any]) -> str:
     verdict = check["verdict"]
-    word = text(words.verdict_word(verdict))
-    return f'<li><b class="{words.verdict_class(verdict)}">{word}</b> {text(words.check_sentence(check))}</li>'
+    word = text(phrases.verdict_word(verdict))
+    return f'<li><b class="{phrases.verdict_class(verdict)}">{word}</b> {text(phrases.check_sentence(check))}</li>'
 
 
 def _warnings(warnings: list[str]) -> str:

@@ -1,0 +1,63 @@
+"""The development scans: which file plays which part. The layout is that of `data/README.md` of the data folder."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from uadcli.config import PreprocessConfig
+from uadcli.data.dataset import Case, prepare_all
+from uadcli.errors import InputError
+
+HELD_OUT_FLAIR = 6  # of the TCGA-LGG train patients: tumour-free slices for thresholds, never trained on
+
+
+def cases(data: Path) -> list[Case]:
+    """Every case of the data folder, in a fixed order. Raises `InputError` if the folder is not laid out so."""
+    if not (data / "ixi_t1" / "participants.tsv").exists():
+        raise InputError("has no ixi_t1/participants.tsv", path=data, hint="Give the folder of development data.")
+    found = [_case(data, "ixi_t1", s, part, "T1w") for s, part in _participants(data / "ixi_t1")]
+    patients = _participants(data / "tcga_lgg")
+    held_out = [s for s, part in patients if part == "train"][:: max(1, 26 // HELD_OUT_FLAIR)][:HELD_OUT_FLAIR]
+    for subject, part in patients:
+        part = "val" if subject in held_out else part
+        found.append(_case(data, "tcga_lgg", subject, part, "FLAIR"))
+        if part == "dev":
+            found.append(_case(data, "tcga_lgg", subject, part, "T1w"))
+    found += [_case(data, "mslub_mni", "sub-07", "dev", c, "desc-brain_") for c in ("FLAIR", "T2w", "T1w")]
+    oasis = sorted(p.name for p in (data / "oasis_t1_stripped").glob("sub-*"))
+    found += [_case(data, "oasis_t1_stripped", s, "healthy", "T1w", "desc-brain_") for s in oasis]
+    found += [_case(data, "kirby21", "sub-113", "healthy", c, "desc-brain_") for c in ("T2w", "FLAIR")]
+    return found
+
+
+def _participants(folder: Path) -> list[tuple[str, str]]:
+    with (folder / "participants.tsv").open(newline="") as stream:
+        return sorted((row["participant_id"], row["split"]) for row in csv.DictReader(stream, delimiter="\t"))
+
+
+def _case(data: Path, source: str, subject: str, part: str, contrast: str, entity: str = "") -> Case:
+    folder = data / source / subject / "anat"
+    lesions = folder / f"{subject}_label-lesion_mask.nii.gz"
+    scan = folder / f"{subject}_{entity}{contrast}.nii.gz"
+    return Case(subject, source, part, contrast, scan, lesions if lesions.exists() else None)
+
+
+def main() -> None:
+    """Fill the cache: `development.py DATA CACHE`."""
+    import sys
+    from itertools import zip_longest
+
+    from uadcli.console import Reporter
+
+    data, cache = Path(sys.argv[1]), Path(sys.argv[2])
+    order = {"train": 0, "val": 1, "dev": 2, "healthy": 3}
+    todo = sorted(cases(data), key=lambda c: order[c.part])
+    flair, other = [c for c in todo if c.contrast == "FLAIR"], [c for c in todo if c.contrast != "FLAIR"]
+    todo = sorted((c for pair in zip_longest(flair, other) for c in pair if c), key=lambda c: order[c.part])
+    for case, fault in prepare_all(todo, cache, PreprocessConfig()).items():
+        Reporter().warn(f"{case.subject} {case.contrast}: {fault}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,315 @@
+"""`uad batch`: `uad detect` for many scans, with the model loaded once and the next scans made ready meanwhile."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from uadcli import device
+from uadcli.batches import bids, inputs, one_scan, plan, tables
+from uadcli.batches.bids import Selection
+from uadcli.batches.one_scan import MakeReady, Ready, Settings
+from uadcli.batches.plan import Job, Step
+from uadcli.batches.tables import Failure
+from uadcli.config import CONTRASTS, DetectConfig
+from uadcli.console import Reporter
+from uadcli.data.contrast import known_before
+from uadcli.detection.options import DetectOptions, with_healthy
+from uadcli.errors import RESEARCH_USE, BatchError, OutputError, UsageError, WeightsError
+from uadcli.files import file_sha256, make_folder
+from uadcli.model import adapt, threshold
+from uadcli.workers import Died, Workers
+
+WORKERS = 4  # at most, unless more are asked for
+WORKER_MB = 2000.0  # peak of a process that strips a large scan by the network
+LONGEST_COMMAND = 500  # in a sidecar: a shell may have put a thousand paths into it
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """What a batch needs beside the options of each detection; `workers` None is chosen from cores and memory."""
+
+    participant_label: Sequence[str] = ()
+    session: Sequence[str] = ()
+    list_file: str | None = None
+    nul: bool = False
+    listed: Sequence[Path] = ()  # the content of a list that was read already
+    workers: int | None = None
+    shard: str | None = None
+    retry_failed: bool = False
+    fail_fast: bool = False
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a batch is asked for: inputs, the folder for all results, and how each scan is to be detected."""
+
+    paths: Sequence[Path]
+    output: Path
+    config: DetectConfig
+    options: DetectOptions
+    batch: BatchOptions
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All `jobs` of this part of the batch, the `steps` chosen among them, which part it is, and if it is BIDS."""
+
+    jobs: list[Job]
+    steps: list[Step]
+    part: tuple[int, int]
+    bids_root: bool
+
+    def as_json(self) -> str:
+        """The steps as JSON lines."""
+        return "".join(f"{step.as_json()}\n" for step in self.steps)
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """The table of all scans, the table of those that failed, and how many were done, skipped, failed, not begun."""
+
+    summary: Path
+    failed_table: Path
+    done: int
+    skipped: int
+    failed: int
+    left: int
+
+
+@dataclass(frozen=True)
+class Scans:
+    """The jobs of this part of a batch, which part it is, and if a BIDS root is among the inputs."""
+
+    jobs: list[Job]
+    part: tuple[int, int]
+    bids_root: bool
+    weights: str | None = None  # where the weights that were asked for lie
+
+
+def refuse_failed(result: BatchResult | None) -> None:
+    """Raises `BatchError` if a scan failed or is not done; None is a batch that was only planned."""
+    total = result.done + result.skipped + result.failed + result.left if result else 0
+    if result and result.failed:
+        rest = f", {result.left} are not begun" if result.left else ""
+        hint = "Look there, mend them, and give --retry-failed."
+        raise BatchError(f"{result.failed} of {total} scans failed{rest}", path=result.failed_table, hint=hint)
+    if result and result.left:
+        hint = "Wait for the jobs to end, or give the command again."
+        raise BatchError(f"{result.left} of {total} scans are not done", path=result.summary, hint=hint)
+
+
+def make_plan(request: Request, reporter: Reporter, download: bool = True) -> Plan:
+    """Find the scans, name their results and say which are to be done. Writes nothing but weights into the cache.
+
+    Raises `UsageError` as `find_scans` does, and `WeightsError` for weights that are not there.
+    """
+    scans = find_scans(request, reporter, download)
+    chosen = scans.jobs
+    if request.batch.retry_failed:
+        failed = tables.read_all_failed(request.output)
+        chosen = [job for job in scans.jobs if job.name in failed]
+        reporter.info(f"{len(chosen)} of {len(scans.jobs)} scans failed before")
+    steps = plan.decide(chosen, request.config, weights_of(scans.weights, download))
+    return Plan(scans.jobs, steps, scans.part, scans.bids_root)
+
+
+def find_scans(request: Request, reporter: Reporter, download: bool = True) -> Scans:
+    """Find the scans of this part of a batch and name their results.
+
+    Weights of the Hub that are not in the cache are fetched; without `download` they are a `WeightsError`.
+    Raises `UsageError` for inputs without scans, for two that map to one file, for a part that does not exist, and for
+    a score that does not go with `adapt`, and `InputError` for too few healthy scans to adapt by.
+    """
+    from uadcli.weights import weights
+
+    paths, output, options, more = request.paths, request.output, request.options, request.batch
+    if len(options.command) > LONGEST_COMMAND:
+        options = replace(options, command=options.command[:LONGEST_COMMAND] + " ...")
+    part = plan.shard(more.shard, os.environ)
+    threshold.check(options.threshold, labelled=False)
+    if options.adapt is not None:
+        adapt.check(options.score or "")
+    options = with_healthy(options)
+    if output.exists() and not output.is_dir():
+        raise OutputError("is no folder", path=output, hint="Choose another one with -o.")
+    bids.check_output(output)
+    if not paths and not more.listed and more.list_file is None:
+        raise UsageError("there is no input", hint="Give scans, folders, patterns or BIDS roots, or --list.")
+    listed = [*more.listed, *(inputs.read_list(more.list_file, more.nul) if more.list_file else [])]
+    selection = Selection(tuple(more.participant_label), tuple(more.session), options.contrast)
+    search = inputs.find(paths, listed, selection, output)
+    if search.left_out:
+        names = f"{len(search.left_out)} files named as masks or maps are left out"
+        reporter.info(f"{names}, the first is {search.left_out[0]}")
+    if options.weights:  # found, and if need be downloaded, once for all scans and processes
+        options = replace(options, weights=str(weights.find(options.weights, download=download, tell=reporter.info)[0]))
+    jobs = [job for job in plan.jobs(search.found, output, options) if plan.in_shard(job, part)]
+    return Scans(jobs, part, search.bids_root, options.weights)
+
+
+def batch(request: Request, todo: Plan, reporter: Reporter) -> BatchResult:
+    """Carry out a plan: maps, sidecars and tables in the output folder. One scan that fails does not stop the others.
+
+    Worker processes are spawned, so a script that calls this needs `if __name__ == "__main__"`.
+    Raises `DeviceError`, `WeightsError` and `OutputError` before any work if nothing could be done at all, and what
+    `adapt.rebuilt` does.
+    """
+    reporter.info(RESEARCH_USE)
+    run = _Run(todo, request.output, reporter)
+    to_run = [step.job for step in todo.steps if step.action == "run"]
+    try:
+        run.skip([step.job for step in todo.steps if step.action == "skip"])
+        if to_run and not (run.failed_now and request.batch.fail_fast):
+            _work(run, to_run, request, reporter)
+    finally:
+        tables.write_summary(run.summary, todo.jobs, run.failed)
+        if request.options.html:
+            tables.write_index(run.summary.with_suffix(".html"), todo.jobs, run.failed)
+    failed = len(run.failed_now)
+    left = run.total - run.done - run.skipped - failed
+    return BatchResult(run.summary, run.table, run.done, run.skipped, failed, left)
+
+
+def _work(run: _Run, jobs: list[Job], request: Request, reporter: Reporter) -> None:
+    from uadcli.weights import weights
+
+    options = request.options
+    name, why = device.choose(options.device)
+    settings = Settings(request.config, name, device.bound_threads(options.threads))
+    load = functools.cache(weights.load)
+    found = jobs[0].options.weights
+    if found:  # weights that are damaged are better known before an hour of preparation
+        load(*weights.find(found))
+    _adapt(jobs, settings, load, reporter)
+    count = min(len(jobs), worker_count(request.batch.workers))
+    reporter.info(f"device {name} ({why}), {settings.threads} threads; {count} worker processes, as many threads each")
+    with reporter.stage("scans"):
+        ready = Workers(MakeReady(settings), count).run(jobs)
+        try:
+            for job, result in ready:
+                run.note(job, _finish(job, result, settings, load))
+                del result  # one scan less in memory while the next is awaited
+                reporter.progress(run.done + len(run.failed_now), len(jobs))
+                if run.failed_now and request.batch.fail_fast:
+                    break
+        finally:
+            ready.close()  # type: ignore[attr-defined]
+
+
+def _adapt(jobs: list[Job], settings: Settings, load: one_scan.Load, reporter: Reporter) -> None:
+    """Rebuild the healthy scans of `--adapt` before all others: one that cannot be used is better known now.
+
+    Too few of one contrast are a fault of the scans of that contrast, too few of any an `InputError` here.
+    """
+    from uadcli.weights import weights
+
+    healthy = jobs[0].options.adapt
+    if not isinstance(healthy, adapt.HealthyScans):
+        return
+    known = [known_before(job.scan, job.options.contrast) for job in jobs]
+    wanted = {one.contrast for one in known if one} if all(known) else CONTRASTS
+    counts = []
+    with reporter.stage("adaptation"):
+        for contrast in sorted(wanted):
+            loaded = load(*weights.find(jobs[0].options.weights, contrast))
+            if contrast in loaded.card.contrasts:
+                found = adapt.rebuilt(loaded, healthy, contrast, settings.config, settings.device, reporter)
+                counts.append(len(found))
+    if counts:
+        adapt.refuse_few(max(counts), f"{' or '.join(sorted(wanted))} ", healthy.folder)
+
+
+def _finish(
+    job: Job, result: Ready | Failure | Died, settings: Settings, load: one_scan.Load
+) -> dict[str, Any] | Failure:
+    if isinstance(result, Died):
+        text = f"the worker process ended with {result.exit_code}: out of memory? Lower --workers."
+        return Failure("preparation", 5, f"{job.scan}: {text}")
+    return result if isinstance(result, Failure) else one_scan.complete(job, result, settings, load)
+
+
+def worker_count(asked: int | None) -> int:
+    """How many processes make scans ready: as asked for, else by cores and free memory, 1 to 4; 0 is none."""
+    if asked is not None:
+        return asked
+    free = device.free_memory_mb()
+    room = WORKERS if free is None else int(free / WORKER_MB)
+    return max(1, min(WORKERS, device.cores(), room))
+
+
+class _Run:
+    """What has become of the scans so far, kept in `failed.tsv` at each failure."""
+
+    def __init__(self, todo: Plan, output: Path, reporter: Reporter) -> None:
+        make_folder(output)
+        self.summary = output / tables.file_name("summary", todo.part)
+        self.table = output / tables.file_name("failed", todo.part)
+        self.reporter, self.total = reporter, len(todo.steps)
+        self.failed, self.failed_now = tables.read_failed(self.table), set[str]()
+        self.done = self.skipped = 0
+        if todo.bids_root:
+            bids.describe(output)
+        tables.write_failed(self.table, self.failed)
+
+    def skip(self, jobs: list[Job]) -> None:
+        """Count scans that are done already."""
+        for job in jobs:
+            one_scan.clear(job)
+            content = plan.read_sidecar(job)
+            verdict = one_scan.judge(job, content) if content else None
+            if verdict:
+                self._fail(job, verdict)
+            else:
+                self.skipped += 1
+                self._forgive(job)
+        if self.skipped:
+            self.reporter.info(f"{self.skipped} of {self.total} scans are done already")
+
+    def note(self, job: Job, result: dict[str, Any] | Failure) -> None:
+        """Count a scan that has been worked on, and say how it went."""
+        if isinstance(result, Failure):
+            self._fail(job, result)
+        elif verdict := one_scan.judge(job, result):
+            self._fail(job, verdict)
+        else:
+            self._succeed(job, result)
+
+    def _succeed(self, job: Job, content: dict[str, Any]) -> None:
+        self.done += 1
+        self._forgive(job)
+        for text in content["warnings"]:
+            self.reporter.warn(f"{tables.escaped(str(job.scan))}: {text}")
+        seconds, volume = sum(content["seconds"].values()), content["anomaly"]["volume_ml"]
+        self.reporter.info(
+            f"{tables.escaped(job.name)}  {seconds:.1f} s, {volume:.1f} ml, quality {content['qc']['verdict']}"
+        )
+
+    def _fail(self, job: Job, failure: Failure) -> None:
+        self.failed_now.add(job.name)
+        self.failed[job.name] = tables.failure_row(job, failure)
+        tables.write_failed(self.table, self.failed)
+        self.reporter.error(failure.message)
+        if failure.trace:
+            self.reporter.debug(failure.trace)
+
+    def _forgive(self, job: Job) -> None:
+        if self.failed.pop(job.name, None):
+            tables.write_failed(self.table, self.failed)
+
+
+def weights_of(name: str | None, download: bool = True) -> plan.WeightsOf:
+    """The sha256 of the weights that a contrast gets, each file read once; raises `WeightsError` as `find_scans`."""
+    from uadcli.weights import weights
+
+    @functools.cache
+    def digest(contrast: str | None) -> str:
+        path, known = weights.find(name, contrast, download=download)
+        return known or file_sha256(path, WeightsError)
+
+    weights.find(name, download=download)
+    return digest

@@ -1,0 +1,262 @@
+"""`uad batch --cluster`: the parts of a batch as jobs of a cluster.
+
+Each job is one part, `--shard i/n`. A job that is pre-empted or reaches its time is queued again and runs its part
+again; the sidecars say what is done already, as in every resume. (The only importer of submitit.)
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from uadcli.batches import batch, inputs, plan, status
+from uadcli.batches.batch import BatchResult, Request
+from uadcli.batches.plan import Job, Step
+from uadcli.console import Reporter
+from uadcli.errors import OutputError, UadError, UsageError
+from uadcli.files import make_folder
+
+if TYPE_CHECKING:
+    import submitit
+
+CLUSTERS = ("slurm", "local", "debug")
+FOLDER = ".uad-jobs"  # in the folder of results: what was submitted, and the jobs' logs
+MINUTES = {"slurm": 240, "local": 7 * 24 * 60}  # of a job, unless set; a part that needs more is queued again
+RESTARTS = 1000  # submitit's bound, which counts those that got on too; ours is BARREN
+BARREN = 5  # attempts in a row that finish no scan, after which a part is given up
+PAUSE_SECONDS = 3600.0  # at most, between SLURM's first signal and what follows it
+ONE_TASK = ("nodes", "ntasks_per_node", "tasks_per_node")  # more of them would do the same part at the same time
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """Where a batch is to run and in how many jobs, settings such as `slurm.partition=gpu`, or what to tell of it."""
+
+    cluster: str | None = None
+    jobs: int | None = None
+    assignments: Sequence[str] | None = None
+    status: bool = False
+    collect: bool = False
+
+
+def carry_out(
+    request: Request, chosen: ClusterOptions, reporter: Reporter, dry_run: bool = False
+) -> tuple[bytes, BatchResult | None]:
+    """What `uad batch` was asked for, here or elsewhere: what it prints, and the result if there is one already.
+
+    That is the plan of a dry run, the status, the numbers of the jobs of a cluster, or the path of the summary.
+    """
+    check(chosen, request, dry_run)
+    if chosen.status:
+        return status.status(request, reporter).as_json().encode(), None
+    if dry_run:
+        return batch.make_plan(request, reporter, download=False).as_json().encode(), None
+    if chosen.cluster and not chosen.collect:
+        numbers = submit(request, chosen, reporter)
+        if chosen.cluster == "slurm":
+            return "".join(f"{number}\n" for number in numbers).encode(), None
+    here = not (chosen.cluster or chosen.collect)
+    result = (
+        batch.batch(request, batch.make_plan(request, reporter), reporter)
+        if here
+        else status.collect(request, reporter)
+    )
+    return os.fsencode(result.summary) + b"\n", result
+
+
+def check(chosen: ClusterOptions, request: Request, dry_run: bool = False) -> None:
+    """Raises `UsageError` for options that contradict one another."""
+    several = [name for name, given in vars(chosen).items() if name in ("status", "collect") and given]
+    several += ["dry-run"] if dry_run else []
+    if len(several) > 1:
+        raise UsageError(f"--{several[0]} and --{several[1]} cannot go together", hint="Leave one of them out.")
+    if chosen.cluster and chosen.jobs is None:
+        raise UsageError("--cluster needs --jobs", hint="Say how many jobs, for example --jobs 8.")
+    if not chosen.cluster and (chosen.jobs is not None or chosen.assignments):
+        raise UsageError("--jobs and --set need --cluster", hint=f"Choose from {', '.join(CLUSTERS)}.")
+    if chosen.cluster and request.batch.shard and not several:
+        raise UsageError("--cluster and --shard cannot go together", hint="Each job takes a part of its own.")
+    settings(chosen)
+
+
+def settings(chosen: ClusterOptions) -> dict[str, Any]:
+    """The settings for submitit from `--set slurm.partition=gpu`: the dot as `_`, values in TOML, a bare word a string.
+
+    Raises `UsageError` for what is no such assignment, another cluster, or more than one task for a job.
+    """
+    made: dict[str, Any] = {}
+    for text in chosen.assignments or ():
+        name, equals, raw = (part.strip() for part in text.partition("="))
+        place, dot, key = name.partition(".")
+        if not equals or not dot or not key or place not in CLUSTERS:
+            raise UsageError(f"--set {text!r} is no setting of a cluster", hint="Write it as slurm.partition=gpu.")
+        if key in ONE_TASK:
+            raise UsageError(f"{name} cannot be set: each job is one task", hint="Give --jobs.")
+        made[f"{place}_{key}"] = _value(raw)
+    if not isinstance(made.get("slurm_time", 0), int):
+        raise UsageError("slurm.time is a number of minutes", hint="Write it as slurm.time=240.")
+    return made
+
+
+def _value(raw: str) -> Any:
+    try:
+        return tomllib.loads(f"x = {raw}")["x"]
+    except tomllib.TOMLDecodeError:
+        return raw
+
+
+def submit(request: Request, chosen: ClusterOptions, reporter: Reporter) -> list[str]:
+    """Hand the scans that are to be done to jobs, and return the jobs' numbers, `array_task` for SLURM.
+
+    A part with nothing to do gets no job. On `slurm` it returns at once; `local` (processes of this machine) and
+    `debug` (this process) are waited for, and what the jobs end with other than well is a warning.
+    Raises `UsageError` for settings or a cluster that are not there, and what `batch.make_plan` raises.
+    """
+    if request.batch.list_file:  # standard input is not there any more when the job begins
+        listed = inputs.read_list(request.batch.list_file, request.batch.nul)
+        request = replace(request, batch=replace(request.batch, list_file=None, listed=listed))
+    todo = batch.make_plan(request, reporter)
+    parts = [(index, chosen.jobs or 1) for index in range(chosen.jobs or 1)]
+    waiting = [step.job for step in todo.steps if step.action == "run"]
+    parts = [part for part in parts if any(plan.in_shard(job, part) for job in waiting)]
+    reporter.info(f"{len(waiting)} of {len(todo.steps)} scans are to be done, by {len(parts)} jobs")
+    if not parts:
+        return []
+    make_folder(request.output)
+    executor = _executor(request.output / FOLDER, chosen)
+    made = [Shard(_part_of(request, part), reporter.verbosity) for part in parts]
+    jobs = _submitted(executor, made)
+    if chosen.cluster != "slurm":
+        _wait(jobs, chosen, reporter)
+    return [job.job_id for job in jobs]
+
+
+def _part_of(request: Request, part: tuple[int, int]) -> Request:
+    index, count = part
+    return replace(request, batch=replace(request.batch, shard=f"{index + 1}/{count}"))
+
+
+def _executor(folder: Path, chosen: ClusterOptions) -> submitit.AutoExecutor:
+    """submitit's executor with all settings. Raises `UsageError`."""
+    try:
+        import submitit
+    except ImportError as error:
+        hint = "Install it: pip install 'uadcli[cluster]'."
+        raise UsageError("--cluster needs the package submitit", hint=hint) from error
+    name = str(chosen.cluster)
+    place = str(folder.absolute())
+    if "%" in place or "\n" in place:  # both mean something in the names of SLURM's logs
+        raise UsageError("a folder with % or a line end in its name cannot hold jobs", path=folder)
+    limits = {} if name == "debug" else {f"{name}_max_num_timeout": RESTARTS}
+    try:
+        executor = submitit.AutoExecutor(folder=place, cluster=name, **limits)
+        executor.update_parameters(**_defaults(name) | settings(chosen))
+    except RuntimeError as error:
+        raise UsageError(f"there is no SLURM here ({error})", hint="Submit where sbatch and srun are.") from error
+    except (NameError, ValueError, TypeError, AssertionError) as error:
+        raise UsageError(f"--set: {error}") from error
+    except OSError as error:
+        raise OutputError(f"cannot be made: {error.strerror}", path=folder, hint="Choose another folder.") from error
+    return executor
+
+
+def _defaults(name: str) -> dict[str, Any]:
+    return {"name": "uad"} | ({"timeout_min": MINUTES[name]} if name in MINUTES else {})
+
+
+def _submitted(executor: submitit.AutoExecutor, made: Sequence[Shard]) -> list[submitit.Job[BatchResult]]:
+    """Submit all at once, as an array on SLURM. Raises `UsageError` with what sbatch says."""
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    try:
+        return executor.submit_array(made)
+    except (FailedJobError, FailedSubmissionError) as error:
+        raise UsageError(f"the jobs are refused: {error}", hint="Look at --set, and at `sinfo`.") from error
+
+
+def _wait(jobs: Sequence[submitit.Job[BatchResult]], chosen: ClusterOptions, reporter: Reporter) -> None:
+    """Wait for jobs of this machine. If this process is ended, they are too."""
+    try:
+        for job in jobs:
+            error = job.exception()
+            if isinstance(error, UadError):  # of `debug`; other executors know only its text, which is in the log
+                reporter.warn(str(error))
+            elif error and chosen.cluster == "debug":
+                raise error
+            elif error:
+                reporter.warn(f"job {job.job_id} did not end well: see {job.paths.stderr}")
+    except BaseException:
+        for job in jobs:
+            job.cancel(check=False)
+        raise
+
+
+class Shard:
+    """One part of a batch as a job that can be queued again: call it, or ask for its `checkpoint` meanwhile.
+
+    `finished` are the maps that attempts before this one have made, which not even `--overwrite` makes again; `barren`
+    is how many attempts in a row made none.
+    """
+
+    def __init__(
+        self, request: Request, verbosity: int = 0, finished: frozenset[str] = frozenset(), barren: int = 0
+    ) -> None:
+        self.request, self.verbosity, self.finished, self.barren = request, verbosity, finished, barren
+        self._before: list[tuple[Job, int]] = []
+
+    def __call__(self) -> BatchResult:
+        """Carry out the part. Raises what `uad batch --shard` would, `BatchError` if a scan failed."""
+        _mind_signals()
+        with Reporter(verbosity=self.verbosity) as reporter:
+            todo = batch.make_plan(self.request, reporter)
+            steps = [Step(s.job, "skip", "done") if s.job.name in self.finished else s for s in todo.steps]
+            self._before = [(step.job, _stamp(step.job)) for step in steps if step.action == "run"]
+            result = batch.batch(self.request, replace(todo, steps=steps), reporter)
+            batch.refuse_failed(result)
+        return result
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        """What submitit is to queue again: the same part. Ends the process if too many attempts finished no scan."""
+        from submitit.helpers import DelayedSubmission
+
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is on its way out already
+        made = {job.name for job, stamp in self._before if _stamp(job) != stamp}
+        barren = 0 if made else self.barren + 1
+        if barren >= BARREN:
+            Reporter().error(f"given up: {barren} attempts in a row finished no scan; give the jobs more time")
+            raise SystemExit(UadError.exit_code)
+        return DelayedSubmission(Shard(self.request, self.verbosity, self.finished | made, barren))
+
+
+def _stamp(job: Job) -> int:
+    """When the sidecar was written, which is the last file of a scan; 0 without one."""
+    try:
+        return job.files.paths["sidecar"].stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _mind_signals() -> None:
+    """In a job, let SIGTERM begin nothing more; in `debug` the command's own handler stays."""
+    place = os.environ.get("SUBMITIT_EXECUTOR")
+    if place in ("slurm", "local"):
+        signal.signal(signal.SIGTERM, _pause if place == "slurm" else _leave)
+
+
+def _pause(*_: object) -> None:
+    """SLURM takes the node away: wait for the signal to be queued again, or for the end.
+
+    The worker processes got SIGTERM too. Were work to go on, their scans would count as failed.
+    """
+    time.sleep(PAUSE_SECONDS)
+    _leave()
+
+
+def _leave(*_: object) -> None:
+    raise SystemExit(128 + signal.SIGTERM)

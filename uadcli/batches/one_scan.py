@@ -1,0 +1,145 @@
+"""The two halves of one scan of a batch: made ready in a worker process, finished and published beside the model."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from uadcli import device
+from uadcli.batches.plan import Job
+from uadcli.batches.tables import Failure
+from uadcli.config import DetectConfig
+from uadcli.console import Reporter
+from uadcli.data import names
+from uadcli.data.names import Outputs
+from uadcli.detection import detect
+from uadcli.detection.findings import ReadyScan
+from uadcli.errors import DeviceError, OutputError, UadError
+from uadcli.files import make_folder
+from uadcli.report import sidecar
+
+if TYPE_CHECKING:
+    from uadcli.weights.weights import Weights
+
+Load = Callable[[Path, str | None], "Weights"]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A scan ready for its model, and what its reporter remembered."""
+
+    scan: ReadyScan
+    seconds: dict[str, float]
+    warnings: list[str]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every scan of a batch shares: settings, the torch device, and the threads of each process."""
+
+    config: DetectConfig
+    device: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class MakeReady:
+    """The first half, as a call that can be pickled."""
+
+    settings: Settings
+
+    def __call__(self, job: Job) -> Ready | Failure:
+        """Read and prepare the scan of a job; every error becomes a `Failure`.
+
+        With the threads that `detect` would use: the brain network's sums, and so the mask, depend on them.
+        """
+        with Reporter(silent=True) as reporter:
+            try:
+                device.bound_threads(self.settings.threads)
+                ready = detect.ready_scan(job.scan, self.settings.config, job.options, self.settings.device, reporter)
+            except Exception as error:  # a bug in one scan must not stop the others; it is in the table and the log
+                return failure(error, reporter.failed_stage or "preparation")
+            return Ready(ready, reporter.seconds, reporter.warnings)
+
+
+def complete(job: Job, ready: Ready, settings: Settings, load: Load) -> dict[str, Any] | Failure:
+    """The second half: returns the sidecar's content, every error becomes a `Failure` and leaves no file.
+
+    The files are made in a folder of the job's own and moved in one go, the sidecar last; what a killed run left there
+    is removed first.
+    """
+    reporter = Reporter(silent=True)
+    reporter.seconds.update(ready.seconds)
+    reporter.warnings.extend(ready.warnings)
+    try:
+        clear(job)
+        scratch = Outputs({key: scratch_folder(job) / path.name for key, path in job.files.paths.items()})
+        try:
+            make_folder(scratch_folder(job))
+            result = detect.finish(ready.scan, scratch, settings.config, job.options, settings.device, reporter, load)
+            with reporter.stage("write"):
+                publish(job, scratch)
+        finally:
+            clear(job)
+        return result.sidecar
+    except Exception as error:  # as in `MakeReady`
+        return failure(error, reporter.failed_stage or "write")
+
+
+def failure(error: Exception, stage: str) -> Failure:
+    """An error as the row of a table: the line and the code that `uad detect` would end with."""
+    if isinstance(error, MemoryError):
+        error = DeviceError("out of memory", hint="Close other programs, or lower --workers.")
+    if isinstance(error, UadError):
+        return Failure(stage, error.exit_code, str(error))
+    summary = " ".join(f"{type(error).__name__}: {error}".split())
+    return Failure(stage, 1, f"this is a bug, please report it ({summary})", "".join(traceback.format_exception(error)))
+
+
+def scratch_folder(job: Job) -> Path:
+    """Where the files of a job are made: beside their places, hidden, the same in each run."""
+    return job.files.map.parent / f".uad-{hashlib.sha256(os.fsencode(job.name)).hexdigest()[:16]}"
+
+
+def clear(job: Job) -> None:
+    """Remove the scratch folder of a job, if there is one. Raises `OutputError`."""
+    folder = scratch_folder(job)
+    if folder.exists():
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            raise OutputError(f"cannot be removed: {error.strerror}", path=folder, hint="Remove it.") from error
+
+
+def publish(job: Job, scratch: Outputs) -> None:
+    """Move the files of a job to their places, the sidecar last, and remove those of a run with other options.
+
+    An old sidecar goes first: whenever a sidecar is there, the files beside it are those it describes.
+    Raises `OutputError`.
+    """
+    every = names.name(job.scan, job.files.map, "both", ("all", *names.COSTLY), False, html=True).paths
+    old = [path for key, path in every.items() if key not in job.files.paths]
+    try:
+        for path in (job.files.paths["sidecar"], *old):
+            path.unlink(missing_ok=True)
+        for key in sorted(job.files.paths, key=lambda key: key == "sidecar"):
+            os.replace(scratch.paths[key], job.files.paths[key])
+    except OSError as error:
+        place = job.files.map.parent
+        raise OutputError(f"cannot be written: {error.strerror}", path=place, hint="Check rights and space.") from error
+
+
+def judge(job: Job, content: dict[str, Any]) -> Failure | None:
+    """With `strict`, the failure of a scan that is done but whose quality control failed."""
+    if job.options.strict:
+        try:
+            sidecar.refuse_failed(job.scan, content)
+        except UadError as error:
+            return failure(error, "quality control")
+    return None

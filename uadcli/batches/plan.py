@@ -1,0 +1,168 @@
+"""What a batch will do: a job for each scan, no two with the same files, in shards, each to be done or done already."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from uadcli import __version__, device
+from uadcli.batches.inputs import Found
+from uadcli.config import DetectConfig, to_dict
+from uadcli.data import names
+from uadcli.data.names import Outputs
+from uadcli.detection import record
+from uadcli.errors import InputError, UsageError, WeightsError
+from uadcli.files import file_sha256, finite
+from uadcli.imaging.volume import stem
+from uadcli.report import sidecar
+
+if TYPE_CHECKING:
+    from uadcli.detection.options import DetectOptions
+
+WeightsOf = Callable[[str | None], str]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One scan with its files and options. `name`, the map's path below the output folder, is unique in a batch."""
+
+    name: str
+    scan: Path
+    files: Outputs
+    options: DetectOptions
+
+
+@dataclass(frozen=True)
+class Step:
+    """A job with what is to be done, `run` or `skip`, and why."""
+
+    job: Job
+    action: str
+    reason: str
+
+    def as_json(self) -> str:
+        """One line of the plan."""
+        job = self.job
+        line = {"scan": str(job.scan), "map": str(job.files.map), "action": self.action, "reason": self.reason}
+        return json.dumps(line)
+
+
+def jobs(found: Sequence[Found], output: Path, options: DetectOptions) -> list[Job]:
+    """A job for each scan; the same scan given twice is one.
+
+    Raises `UsageError` if two scans would write the same file, or a result would replace a scan.
+    """
+    made: dict[str, Job] = {}
+    for one in found:
+        name = (one.folder / f"{stem(one.scan)}_desc-anomaly_map.nii.gz").as_posix()
+        files = names.name(one.scan, output / name, options.space, options.save, False, options.html)
+        # a BIDS name tells the contrast; there --contrast only selects
+        job = Job(name, one.scan, files, replace(options, contrast=None) if one.in_bids else options)
+        other = made.setdefault(name, job)
+        if other is not job and other.scan.resolve() != job.scan.resolve():
+            hint = "Give their folder, or a pattern in quotes, to keep them apart."
+            raise UsageError(f"and {other.scan} would both become {other.files.map}", path=job.scan, hint=hint)
+    _refuse_overlaps(list(made.values()))
+    return list(made.values())
+
+
+def _refuse_overlaps(made: Sequence[Job]) -> None:
+    """Raises `UsageError` where the files beside two maps meet, or meet a scan."""
+    taken = {os.path.abspath(job.scan): job for job in made}
+    for job in made:
+        for path in map(os.path.abspath, job.files.paths.values()):
+            other = taken.setdefault(path, job)
+            if other is not job or path == os.path.abspath(job.scan):
+                hint = "Choose another folder with -o, or leave one of them out."
+                raise UsageError(f"the results of this scan meet {other.scan} in {path}", path=job.scan, hint=hint)
+
+
+def shard(text: str | None, environment: Mapping[str, str]) -> tuple[int, int]:
+    """Which part of how many: `2/5` is (1, 5), None is (0, 1), `auto` is the task of a SLURM job array.
+
+    Raises `UsageError`.
+    """
+    if text is None:
+        return 0, 1
+    if text == "auto":
+        try:
+            first, step = int(environment.get("SLURM_ARRAY_TASK_MIN", "0")), environment.get("SLURM_ARRAY_TASK_STEP")
+            index = (int(environment["SLURM_ARRAY_TASK_ID"]) - first) // int(step or 1)
+            count = int(environment["SLURM_ARRAY_TASK_COUNT"])
+        except (KeyError, ValueError) as error:
+            hint = "Give --shard 1/4, or start it with sbatch --array."
+            raise UsageError("--shard auto needs a SLURM job array", hint=hint) from error
+    else:
+        numbers = re.fullmatch(r"(\d+)/(\d+)", text)
+        if not numbers:
+            raise UsageError(f"--shard cannot be {text!r}", hint="Give for example 1/4, or auto.")
+        index, count = int(numbers[1]) - 1, int(numbers[2])
+    if not 0 <= index < count:
+        raise UsageError(f"there is no part {index + 1} of {count}", hint="--shard counts from 1: 1/4 to 4/4.")
+    return index, count
+
+
+def in_shard(job: Job, part: tuple[int, int]) -> bool:
+    """Whether a job belongs to a part: by a digest of its name, so that no part depends on the others' scans."""
+    index, count = part
+    return int.from_bytes(hashlib.sha256(os.fsencode(job.name)).digest()[:8], "big") % count == index
+
+
+def decide(todo: Sequence[Job], config: DetectConfig, weights_of: WeightsOf, read_scans: bool = True) -> list[Step]:
+    """Which jobs are to be done and which are done already; `weights_of(contrast)` is the sha256 of the weights.
+
+    Without `read_scans` the sidecars alone are asked: a scan that was replaced since is not noticed.
+    """
+
+    def step(job: Job) -> Step:
+        reason = "--overwrite" if job.options.overwrite else to_do(job, config, weights_of, read_scans)
+        return Step(job, "run" if reason else "skip", reason or "done")
+
+    with ThreadPoolExecutor(device.cores()) as threads:  # digests are most of the time, and need no GIL
+        return list(threads.map(step, todo))
+
+
+def to_do(job: Job, config: DetectConfig, weights_of: WeightsOf, read_scan: bool = True) -> str:
+    """Why a job is not done: a fault or a difference of its sidecar, or a file that is missing; empty if it is done."""
+    content = read_sidecar(job)
+    if content is None:
+        return "no sidecar" if not job.files.paths["sidecar"].exists() else "the sidecar is incomplete"
+    for what, value, wanted in (
+        ("another version of uad", content["tool"]["version"], __version__),
+        ("other settings", _deciding(content["settings"]), _deciding(to_dict(config))),
+        ("other options", content["requested"], record.requested(job.options)),
+        ("other files", content["outputs"], {key: path.name for key, path in job.files.paths.items()}),
+    ):
+        if json.dumps(value, sort_keys=True) != json.dumps(finite(wanted), sort_keys=True):
+            return what
+    if not all(path.exists() for path in job.files.paths.values()):
+        return "a file is missing"
+    try:
+        if content["weights"]["sha256"] != weights_of(content["contrast"]["value"]):
+            return "other weights"
+        differs = read_scan and content["input"]["sha256"] != file_sha256(job.scan)
+        return "another scan" if differs else ""
+    except (InputError, WeightsError) as error:  # the run says so of this scan, and goes on with the others
+        return f"cannot be compared: {error}"
+
+
+def read_sidecar(job: Job) -> dict[str, Any] | None:
+    """The sidecar of a job, or None if it is missing, no JSON, or lacks a key of this version's schema."""
+    try:
+        content = json.loads(job.files.paths["sidecar"].read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if sidecar.is_complete(content) else None
+
+
+def _deciding(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings without the batch size, which changes only time and memory."""
+    part = settings["reconstruction"]
+    return settings | {"reconstruction": part | {"batch_size": None} if isinstance(part, dict) else part}

@@ -1,0 +1,150 @@
+"""The tables of a batch: a row for each scan, and what failed; `n/a` is what is not known, as in BIDS."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from uadcli.batches.plan import Job, read_sidecar
+from uadcli.errors import RESEARCH_USE, InputError
+from uadcli.files import write_bytes, write_text
+from uadcli.report.index import index_page
+
+RESEARCH = "research_use_only"  # the last column, so that each row says it
+FAILED = ("map", "scan", "stage", "code", "message", RESEARCH)
+SUMMARY = (
+    *("map", "scan", "status", "contrast", "score", "threshold", "volume_ml", "components", "largest_ml", "qc"),
+    *("brain_volume_ml", "mask_overlap", "similarity", "warnings", "seconds", "input_sha256", RESEARCH),
+)
+ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a scan failed: the stage, the exit code `uad detect` would have, and its line; `trace` only for bugs."""
+
+    stage: str
+    code: int
+    message: str
+    trace: str = ""
+
+
+def file_name(kind: str, part: tuple[int, int]) -> str:
+    """`summary.tsv` or `failed.tsv`, and for one part of several a name of its own, so that parts can run at once."""
+    index, count = part
+    return f"{kind}.tsv" if count == 1 else f"{kind}_shard-{index + 1}-of-{count}.tsv"
+
+
+def write_failed(path: Path, rows: Mapping[str, Mapping[str, str]]) -> None:
+    """Write `failed.tsv` atomically; rows as `failure_row` makes them. Raises `OutputError`."""
+    _write(path, FAILED, list(rows.values()))
+
+
+def failure_row(job: Job, failure: Failure) -> dict[str, str]:
+    """The row of a scan that failed."""
+    values = {"map": job.name, "scan": str(job.scan), **asdict(failure), RESEARCH: RESEARCH_USE}
+    return {key: str(values[key]) for key in FAILED}
+
+
+def read_failed(path: Path) -> dict[str, dict[str, str]]:
+    """The rows of a `failed.tsv` by map; none without the file. Raises `InputError` if it is something else."""
+    if not path.exists():
+        return {}
+    lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+    if lines[0].split("\t") != list(FAILED):
+        raise InputError("is not a table of failed scans", path=path, hint="Remove it.")
+    cells = [[_plain(cell) for cell in line.split("\t")] for line in lines[1:] if line]
+    return {row[0]: dict(zip(FAILED, row, strict=True)) for row in cells}
+
+
+def read_all_failed(folder: Path) -> dict[str, dict[str, str]]:
+    """The rows of all tables of failures in a folder: those of every part, of any number of parts; the newest wins."""
+    tables = sorted(folder.glob("failed*.tsv"), key=lambda path: path.stat().st_mtime_ns)
+    return {name: row for path in tables for name, row in read_failed(path).items()}
+
+
+def write_summary(
+    path: Path, jobs: Sequence[Job], failed: Mapping[str, Mapping[str, str]], left: Container[str] = ()
+) -> None:
+    """Write `summary.tsv` atomically, a row for each job, from the sidecars, which do not count for the maps in `left`.
+
+    Raises `OutputError`.
+    """
+    _write(path, SUMMARY, [summary_row(job, failed.get(job.name), job.name in left) for job in jobs])
+
+
+def summary_row(job: Job, failure: Mapping[str, str] | None, left: bool = False) -> dict[str, Any]:
+    """One scan in the summary; of a scan without a result only its name and status, `failed` or `not done`."""
+    row: dict[str, Any] = {"map": job.name, "scan": str(job.scan), RESEARCH: RESEARCH_USE}
+    has_result = not left and (failure is None or failure["stage"] == "quality control")
+    content = read_sidecar(job) if has_result else None
+    if content is None:
+        return row | {"status": "failed" if failure else "not done"}
+    components = content["anomaly"]["components"]
+    return row | {
+        "status": "failed" if failure else "done",
+        "contrast": content["contrast"]["value"],
+        "score": content["score"],
+        "threshold": content["threshold"]["value"],
+        "volume_ml": content["anomaly"]["volume_ml"],
+        "components": len(components),
+        "largest_ml": max((c["volume_ml"] for c in components), default=0.0),
+        "qc": content["qc"]["verdict"],
+        "brain_volume_ml": content["brain_volume_ml"],
+        "mask_overlap": content["registration"]["mask_overlap"],
+        "similarity": content["registration"]["similarity"],
+        "warnings": len(content["warnings"]),
+        "seconds": round(sum(content["seconds"].values()), 2),
+        "input_sha256": content["input"]["sha256"],
+    }
+
+
+def write_index(
+    path: Path, jobs: Sequence[Job], failed: Mapping[str, Mapping[str, str]], left: Container[str] = ()
+) -> None:
+    """Write the page that leads to the page of every scan, failed scans first; atomic. `left` as in `write_summary`.
+
+    Raises `OutputError`.
+    """
+    rows = []
+    for job in jobs:
+        failure = failed.get(job.name)
+        summary = summary_row(job, failure, job.name in left)
+        kept = {} if summary["status"] == "not done" else job.files.paths
+        rows.append(
+            {
+                "name": job.name.removesuffix("_desc-anomaly_map.nii.gz"),
+                "verdict": summary.get("qc"),
+                "contrast": summary.get("contrast"),
+                "anomaly_volume_ml": summary.get("volume_ml"),
+                "components": summary.get("components"),
+                "error": failure["message"] if failure else "not done" if summary["status"] == "not done" else None,
+                "links": {key: file.relative_to(path.parent).as_posix() for key, file in kept.items() if file.exists()},
+            }
+        )
+    write_text(path, index_page(rows))
+
+
+def _write(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    lines = ["\t".join(columns), *("\t".join(_cell(row.get(column)) for column in columns) for row in rows)]
+    content = "".join(f"{line}\n" for line in lines)
+    # names that are no UTF-8 keep their bytes
+    write_bytes(path, content.encode("utf-8", "surrogateescape"))
+
+
+def _cell(value: Any) -> str:
+    text = "n/a" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+    return escaped(text)
+
+
+def escaped(text: str) -> str:
+    """A name on one line: tabs, line ends and backslashes as `\\t`, `\\n`, `\\r` and `\\\\`."""
+    return "".join(ESCAPES.get(letter, letter) for letter in text)
+
+
+def _plain(cell: str) -> str:
+    letters = {escaped[1]: letter for letter, escaped in ESCAPES.items()}
+    parts = iter(cell)
+    return "".join(letters[next(parts)] if letter == "\\" else letter for letter in parts)

@@ -1,0 +1,142 @@
+"""`uad calibrate`: thresholds and healthy references of a trained run, from scans that it was not trained on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from uadcli.calibration.export import GATE_FILE, REFERENCE_FILE, trained_weights
+from uadcli.config import DetectConfig
+from uadcli.console import Reporter
+from uadcli.data.dataset import find
+from uadcli.errors import RESEARCH_USE, InputError, UsageError
+from uadcli.files import file_sha256, write_bytes, write_json
+from uadcli.training.run_folder import healthy_of, prepare_usable, read_run, rows_of, usable_cases
+
+if TYPE_CHECKING:
+    from uadcli.scoring.out_of_distribution import Gate
+    from uadcli.weights.weights import ModelCard
+
+
+def calibrate(
+    run: Path,
+    healthy: Path,
+    *,
+    workers: int,
+    reporter: Reporter,
+    borrow: Mapping[str, str] | None = None,
+    kinds: Sequence[str] | None = None,
+) -> Path:
+    """Thresholds of a trained run from healthy scans that it was not trained on; returns `thresholds.json`.
+
+    They are of the scores `kinds`, or of all that the model has.
+
+    In `borrow` a contrast of the run without healthy scans, such as T2w made from T1w, has the one whose thresholds it
+    takes. Raises `InputError` if a scan was trained on or has lesions by the run's labels, if the run does not cover
+    its contrast, or if nothing usable is left; `UsageError` for a contrast that cannot borrow so.
+    """
+    from safetensors.torch import save as to_bytes
+
+    from uadcli.calibration.fit_fusion import paste_all, precision_by_power, with_best_power
+    from uadcli.calibration.health import calibrate as calibration_of
+    from uadcli.model.out_of_distribution import fit_gates, gate_of
+    from uadcli.scoring import healthy_reference
+    from uadcli.training.judged_lesions import shape_files
+    from uadcli.training.supervised import is_supervised
+    from uadcli.training.synthetic import load_healthy
+
+    config = read_run(run)
+    cases = find(healthy, None)
+    rows = rows_of(run / "data.tsv")
+    trained = {row["sha256"]: row["subject"] for row in rows if row["part"] == "train"}
+    ill = {row["sha256"]: row["subject"] for row in rows if row.get("lesion_voxels") not in (None, "", "0")}
+    masked = {row["sha256"]: row["subject"] for row in rows if row.get("lesions") and "lesion_voxels" not in row}
+    for case in cases:
+        digest = file_sha256(case.scan)
+        if digest in trained:
+            what = f"this scan trained the model (as {trained[digest]}); its score says nothing of others"
+            raise InputError(what, path=case.scan, hint="Calibrate on other healthy scans.")
+        if digest in masked and case.lesions is None:
+            what = f"this scan is a patient's (as {masked[digest]}), and its lesion mask does not lie beside it here"
+            raise InputError(what, path=case.scan, hint="Bring the mask along, or leave the scan out.")
+        if digest in ill:
+            what = f"this scan has lesions by the labels of the run (as {ill[digest]})"
+            raise InputError(what, path=case.scan, hint="Calibrate on healthy scans.")
+    shapes = shape_files(config.lesion_shapes)  # a wrong folder is better known before the scans are prepared
+    usable = prepare_usable(cases, run, config.preprocess, workers, reporter)
+    usable = healthy_of(usable, run, config.preprocess, reporter)
+    if not usable:
+        raise InputError("holds no usable scan", path=healthy, hint="See the warnings above.")
+    loaded = trained_weights(run)
+    for case in usable.values():
+        if case.contrast not in loaded.card.contrasts:
+            covered = ", ".join(loaded.card.contrasts)
+            raise InputError(f"is {case.contrast}, and the run covers {covered}", path=case.scan, hint="Leave it out.")
+    counts = Counter(c.contrast for c in usable.values())
+    _check_borrowed(borrow or {}, loaded.card, counts)
+    detect = DetectConfig(preprocess=config.preprocess)
+    with reporter.stage("fusion"):
+        pasted = {}
+        for contrast in counts:
+            held_out = load_healthy(
+                [c for c in usable.values() if c.contrast == contrast], run / "cache", config.preprocess
+            )
+            pasted[contrast] = paste_all(loaded, held_out, detect, shapes)
+        precisions = precision_by_power([one for group in pasted.values() for one in group])
+        if not precisions:
+            reporter.warn(f"no scan has room for a synthetic lesion: the fusion keeps {loaded.card.fusion_power}")
+        loaded = with_best_power(loaded, precisions)
+    with reporter.stage("calibration"):
+        found, references = calibration_of(loaded, list(usable.values()), run / "cache", detect, kinds, pasted)
+    with reporter.stage("gate"):
+        if is_supervised(run):  # the reconstruction, and so its gate, is that of the weights
+            gates = {c: one for c in loaded.card.contrasts if (one := gate_of(loaded.gate_state, c)) is not None}
+        else:
+            training = [c for c in usable_cases(run) if c.part == "train"]
+            gates = fit_gates(loaded.model, training, list(usable.values()), run / "cache", config.preprocess)
+        _write_gates(run / GATE_FILE, gates, reporter)
+        write_bytes(run / REFERENCE_FILE, to_bytes(healthy_reference.state_of(references)))
+    for taker, giver in (borrow or {}).items():
+        found.lend(giver, taker)
+    content = {
+        **dataclasses.asdict(found),
+        "fusion_power": loaded.card.fusion_power,
+        "reference_erosion": loaded.card.reference_erosion,
+        "precision_by_power": precisions,
+        "scans": dict(counts),
+        "patients": dict(Counter(c.contrast for c in usable.values() if c.lesions is not None)),
+        "research_use_only": RESEARCH_USE,
+    }
+    write_json(run / "thresholds.json", content)
+    for contrast, count in counts.items():
+        if count < 20:
+            reporter.warn(
+                f"{count} {contrast} scans: a 99.5th percentile of so few is uncertain; 20 or more are better"
+            )
+    return run / "thresholds.json"
+
+
+def _check_borrowed(borrow: Mapping[str, str], card: ModelCard, counts: Mapping[str, int]) -> None:
+    """Raises `UsageError` if a contrast cannot take the thresholds of another."""
+    for taker, giver in borrow.items():
+        if taker not in card.contrasts:
+            raise UsageError(f"the run does not cover {taker}", hint=f"It covers {', '.join(card.contrasts)}.")
+        if taker in counts:
+            raise UsageError(f"{taker} has healthy scans of its own", hint="Leave --borrow out for it.")
+        if giver not in counts:
+            raise UsageError(f"there is no healthy {giver} scan to take thresholds from", hint="See --borrow.")
+
+
+def _write_gates(path: Path, gates: dict[str, Gate], reporter: Reporter) -> None:
+    """Keep the gates of a run, also where there is none: an old file must not outlive its calibration."""
+    from safetensors.torch import save
+
+    from uadcli.model.out_of_distribution import MIN_HELD_OUT, MIN_TRAINING, state_of
+
+    write_bytes(path, save(state_of(gates)))
+    if not gates:
+        needed = f"{MIN_TRAINING} training scans of the reconstruction and {MIN_HELD_OUT} healthy scans of a contrast"
+        reporter.warn(f"no out-of-distribution gate: it needs at least {needed}")

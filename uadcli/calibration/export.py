@@ -1,0 +1,138 @@
+"""`uad export`: a calibrated run as weights, registry and model card that `uad detect` takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from uadcli.config import CONTRASTS, TrainingConfig, to_dict
+from uadcli.console import Reporter
+from uadcli.errors import RESEARCH_USE, InputError, OutputError
+from uadcli.files import write_text
+from uadcli.scoring.scores.fusion import ENOUGH, FISHER
+from uadcli.training.run_folder import read_run
+from uadcli.training.train import weights_of
+
+if TYPE_CHECKING:
+    from uadcli.weights.weights import ModelCard, Weights
+
+
+GATE_FILE, REFERENCE_FILE = "gate.safetensors", "reference.safetensors"
+BORROWER = "fusion-absolute"  # of a contrast without healthy scans: both networks, and nothing held against health
+RULE = "99.5th percentile of the scores inside the brain of {} healthy scans ({})"
+
+
+def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path:
+    """Weights, registry and card of a calibrated run in a folder that `uad detect --weights` takes.
+
+    Raises `InputError` if the run is not calibrated, `OutputError` if the folder has weights already.
+    """
+    from uadcli.weights import registry, weights
+
+    config, name = read_run(run), out.resolve().name
+    file = out / f"{name}.safetensors"
+    if out.is_dir() and any(out.glob("*.safetensors")) and not overwrite:
+        raise OutputError("holds weights already", path=out, hint="Choose another folder, or give --overwrite.")
+    try:
+        calibrated = json.loads((run / "thresholds.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError("is not calibrated", path=run, hint=f"First: uad calibrate {run} HEALTHY.") from error
+    loaded = trained_weights(run)
+    thresholds, scans, borrowed = calibrated["thresholds"], calibrated["scans"], calibrated.get("borrowed", {})
+    rule = RULE.format(sum(scans.values()), ", ".join(f"{n} {c}" for c, n in scans.items()))
+    patients = calibrated.get("patients", {})
+    rule += "".join(f"; {n} of the {c} ones are patients, by their slices without lesion" for c, n in patients.items())
+    rule += "".join(f"; {taker} has no healthy scans and takes those of {giver}" for taker, giver in borrowed.items())
+    low, high = config.preprocess.lower_percentile, config.preprocess.upper_percentile
+    card = dataclasses.replace(
+        loaded.card,
+        name=name,
+        contrasts=tuple(c for c in CONTRASTS if c in {*scans, *borrowed}),
+        scores={c: default_score(loaded.card, c, n, thresholds) for c, n in scans.items()}
+        | dict.fromkeys(borrowed, BORROWER),
+        thresholds=thresholds,
+        threshold_rule=rule,
+        strengths=calibrated["strengths"],
+        tails=calibrated.get("tails", {}),  # of a run that was calibrated before there were rates
+        fusion_power=calibrated.get("fusion_power", loaded.card.fusion_power),  # or before it was fitted
+        reference_erosion=calibrated.get("reference_erosion", 3),  # or before it was another
+        shares=calibrated.get("shares", {}),
+        borrowed=borrowed,
+        preprocess=to_dict(config.preprocess),
+        intensity_range=f"[0, 1]: percentiles {low:g} and {high:g} inside the brain mask",
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    beside = (_read_state(run / part) for part in (GATE_FILE, REFERENCE_FILE))
+    digest = weights.save(file, loaded.model, card, loaded.score_state, *beside)
+    registry.write(out, registry.Entry(name, file.name, digest, card.contrasts))
+    write_text(out / f"{name}.md", card_text(card, digest, config))
+    reporter.info(f"sha256 {digest}")
+    return file
+
+
+def default_score(card: ModelCard, contrast: str, scans: int, thresholds: dict[str, dict[str, float]]) -> str:
+    """`fisher` where enough healthy scans calibrated it; with lesion labels the score that learned from them."""
+    known = not card.labelled_cases and scans >= ENOUGH and contrast in thresholds.get(FISHER, {})
+    return FISHER if known else card.scores.get(contrast, "siamese")
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    """Gates or references of a run as tensors; none of a run that was calibrated before there were any."""
+    from safetensors.torch import load
+
+    return load(path.read_bytes()) if path.exists() else {}
+
+
+def trained_weights(run: Path) -> Weights:
+    """Model and score of a finished run. Raises `InputError` if one of them is not there yet."""
+    from uadcli.training import checkpoint, supervised
+    from uadcli.training.reconstruction import Trainer
+    from uadcli.training.score_network import SiameseTrainer
+
+    found = checkpoint.find(run, checkpoint.BEST)
+    of_score = checkpoint.find(run / "siamese", checkpoint.BEST)
+    if of_score and supervised.is_supervised(run):
+        return supervised.weights_of(run, SiameseTrainer.load(of_score))
+    if not found or not of_score:
+        raise InputError("is not trained to its end", path=run, hint=f"Go on: uad train --resume {run}.")
+    return weights_of(run, Trainer.load(found), SiameseTrainer.load(of_score))
+
+
+def card_text(card: ModelCard, digest: str, config: TrainingConfig) -> str:
+    """The model card: what went in, what is known, and what is not."""
+    from uadcli.reconstruction.reconstructors import BY_NAME
+
+    score_steps = (card.siamese or {}).get("steps")
+    lines = [
+        f"# {card.name}",
+        "",
+        f"**{RESEARCH_USE}**",
+        "",
+        f"- contrasts: {', '.join(card.contrasts)}",
+        f"- training data: {card.training_data}; validation share {config.validation_share} of the subjects",
+        f"- reconstruction: {BY_NAME[config.model.method].title}, {card.steps} steps; "
+        f"score: Siamese network, {score_steps} steps",
+        *_labels_in_words(card),
+        f"- curvature flow: {card.curvature_flow} iterations",
+        f"- fusion: residual times the learned score to the power {card.fusion_power}",
+        f"- thresholds: {card.threshold_rule}",
+        *(f"  - {k}: " + ", ".join(f"{c} {v:.4f}" for c, v in t.items()) for k, t in card.thresholds.items()),
+        f"- sha256: {digest}",
+        "",
+        f"Not known: how it does on {'other ' if card.labelled_cases else ''}lesions; nothing here was tested on any. "
+        "Evaluate it before you rely on it.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _labels_in_words(card: ModelCard) -> list[str]:
+    """What the card says of a score network that is no longer without labels."""
+    if not card.labelled_cases:
+        return []
+    return [
+        f"- lesion labels: the score network saw those of {card.labelled_cases} cases; siamese, z-siamese, both "
+        "fusions and fisher, which have it in them, are supervised, and no fair comparison on these cases or others "
+        "like them"
+    ]

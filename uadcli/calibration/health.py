@@ -1,0 +1,240 @@
+"""Thresholds from healthy scans alone, for the scores of a model and for the plain baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadcli.arrays import Array
+from uadcli.calibration import fit_fusion
+from uadcli.calibration.fit_fusion import Part, PastedScan
+from uadcli.config import SCORES, DetectConfig
+from uadcli.data.dataset import Case
+from uadcli.data.healthy import healthy_part
+from uadcli.data.prepare import Prepared, prepare_cached
+from uadcli.model.scores import MAHALANOBIS, costly_scores, method_of, raw_scores, reconstruct, strength_of
+from uadcli.scoring import healthy_reference
+from uadcli.scoring.calibration import Tail, healthy_quantile, healthy_tail, tails_of_the_others
+from uadcli.scoring.healthy_reference import Reference
+from uadcli.scoring.scores import fusion
+from uadcli.scoring.scores.residual import postprocess
+from uadcli.weights.weights import Weights
+
+PLAIN, RAW = "plain", "plain, raw"
+References = dict[tuple[str, str], Reference]  # by score and contrast
+Found = dict[fit_fusion.Shares, float]  # the AUPRC on pasted lesions
+CALIBRATED = tuple(kind for kind in SCORES if kind != fusion.FISHER)  # which is calibrated where its parts are
+WITH_DRAWS = tuple(prefix + MAHALANOBIS for prefix in ("", healthy_reference.PREFIX))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What healthy scans say of scores, by score and contrast.
+
+    The 99.5th percentile of healthy voxels, thresholds for other rates of false positives among them, and the
+    strengths of whole healthy scans; what `fisher` is made of, and who has the thresholds of whom. The field names are
+    those of `ModelCard`, but for `precision_by_shares`: the AUPRC on pasted lesions that the shares were chosen by.
+    """
+
+    thresholds: dict[str, dict[str, float]] = field(default_factory=dict)
+    tails: dict[str, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
+    strengths: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    shares: dict[str, dict[str, float]] = field(default_factory=dict)
+    borrowed: dict[str, str] = field(default_factory=dict)
+    precision_by_shares: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def add(self, kind: str, contrast: str, scans: Sequence[Scored], config: DetectConfig) -> None:
+        """Take in the healthy scans of a contrast under a score."""
+        maps = [(one.values, one.part) for one in scans]
+        self.thresholds.setdefault(kind, {})[contrast] = healthy_quantile(maps)
+        self.tails.setdefault(kind, {})[contrast] = list(healthy_tail(maps))
+        whole = [strength_of(one.values, one.prepared, config) for one in scans if one.whole]
+        if whole:
+            self.strengths.setdefault(kind, {})[contrast] = whole
+
+    def lend(self, giver: str, taker: str) -> None:
+        """Give the thresholds of one contrast to another, which has no healthy scans, and so no healthy reference."""
+        self.borrowed[taker] = giver
+        for kind in (one for one in self.thresholds if not fusion.held_against_health(one)):
+            self.thresholds[kind][taker] = self.thresholds[kind][giver]
+            self.tails[kind][taker] = self.tails[kind][giver]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The map of a validation scan, and which of its voxels count as healthy: of a `whole` scan, the whole brain."""
+
+    prepared: Prepared
+    values: Array
+    part: NDArray[np.bool_]
+    whole: bool
+
+
+def baseline_kind(contrast: str) -> str:
+    """What makes a voxel suspicious to the plain baseline: `bright` in FLAIR and T2w, `dark` in T1w."""
+    return "dark" if contrast == "T1w" else "bright"
+
+
+def baseline_map(prepared: Prepared, kind: str, config: DetectConfig, x: Array | None = None) -> Array:
+    """Intensity or darkness inside the brain, post-processed like a score: what a model has to beat."""
+    x = prepared.scaled(config.preprocess) if x is None else x
+    return postprocess(x if kind == "bright" else 1 - x, prepared.mask, config.scoring)
+
+
+def baselines(prepared: Prepared, contrast: str, config: DetectConfig, x: Array) -> dict[str, Array]:
+    """`baseline_map` as `PLAIN`, and as `RAW` the intensity as it is, for lesions that a median takes away."""
+    kind = baseline_kind(contrast)
+    raw = np.where(prepared.mask, x if kind == "bright" else 1 - x, 0).astype(np.float32)
+    return {PLAIN: baseline_map(prepared, kind, config, x), RAW: raw}
+
+
+def calibrate(
+    loaded: Weights,
+    validation: list[Case],
+    cache: Path,
+    config: DetectConfig,
+    kinds: Sequence[str] | None = None,
+    pasted: Mapping[str, Sequence[PastedScan]] | None = None,
+) -> tuple[Calibration, References]:
+    """The calibration of several scores of a model, or all that it has, from the healthy brain of the validation scans.
+
+    With it, where a contrast has two scans, the healthy references of the scores that are held against one; their
+    calibration holds each scan against the others. `fisher` is calibrated where all its parts are, each scan by the
+    tails of the others; these others were held against a reference that it is part of. The shares of its parts are
+    fitted on lesions that are `pasted` into the validation scans of a contrast, numbered in their order, if there are.
+    """
+    if kinds is None:
+        draws = method_of(loaded, config.reconstruction).draws
+        kinds = [kind for kind in CALIBRATED if draws or kind not in WITH_DRAWS]
+    result, references = Calibration(), References()
+    for contrast, cases in _by_contrast(validation):
+        rebuilt = [_rebuilt(loaded, case, cache, config, kinds) for case in cases]
+
+        def under(kind: str, scans: Sequence[_Rebuilt] = rebuilt) -> list[Scored]:
+            return [
+                one.scored(
+                    raw_scores(loaded, one.x, one.recon, one.prepared.mask, [kind], config, known=one.known)[kind]
+                )
+                for one in scans
+            ]
+
+        def by_shares(parts: Mapping[str, Part], own: Sequence[PastedScan] = (pasted or {}).get(contrast, ())) -> Found:
+            return fit_fusion.precision_by_shares(loaded, own, parts, config)
+
+        references |= take_in(result, under, kinds, contrast, config, by_shares)
+    return result, references
+
+
+@dataclass(frozen=True)
+class _Rebuilt:
+    """A validation scan with its reconstruction, and the maps that cost most, so that they are made once."""
+
+    prepared: Prepared
+    x: Array
+    recon: Array
+    known: dict[str, Array]
+    part: NDArray[np.bool_]
+    whole: bool
+
+    def scored(self, values: Array) -> Scored:
+        return Scored(self.prepared, values, self.part, self.whole)
+
+
+def _rebuilt(loaded: Weights, case: Case, cache: Path, config: DetectConfig, kinds: Sequence[str]) -> _Rebuilt:
+    prepared = prepare_cached(case.scan, config.preprocess, cache)
+    x = prepared.scaled(config.preprocess)
+    recon = reconstruct(loaded, x, prepared.mask, config.reconstruction)
+    known = costly_scores(loaded, x, recon, prepared.mask, kinds, config)
+    return _Rebuilt(prepared, x, recon, known, healthy_part(case, prepared), _is_whole(case))
+
+
+def _is_whole(case: Case) -> bool:
+    return case.lesions is None  # a patient is no whole healthy scan
+
+
+def _by_contrast(validation: list[Case]) -> Iterator[tuple[str, list[Case]]]:
+    for contrast in sorted({c.contrast for c in validation}):
+        yield contrast, [c for c in validation if c.contrast == contrast]
+
+
+def calibrate_baseline(validation: list[Case], cache: Path, config: DetectConfig) -> Calibration:
+    """The same for the plain baselines, under the names `PLAIN` and `RAW`."""
+    result = Calibration()
+    for contrast, cases in _by_contrast(validation):
+        scans: dict[str, list[Scored]] = {}
+        for case in cases:
+            prepared = prepare_cached(case.scan, config.preprocess, cache)
+            part = healthy_part(case, prepared)
+            for kind, values in baselines(prepared, contrast, config, prepared.scaled(config.preprocess)).items():
+                scans.setdefault(kind, []).append(Scored(prepared, values, part, _is_whole(case)))
+        for kind, found in scans.items():
+            result.add(kind, contrast, found, config)
+    return result
+
+
+def take_in(
+    result: Calibration,
+    under: Callable[[str], list[Scored]],
+    kinds: Sequence[str],
+    contrast: str,
+    config: DetectConfig,
+    by_shares: Callable[[Mapping[str, Part]], Found] | None = None,
+) -> References:
+    """Calibrate scores of a contrast by healthy scans, and `fisher`, if all its parts are among them; `under` gives the
+    raw maps of the scans under a score, one score at a time. Returns the references.
+
+    The shares of its parts are the best of those that `by_shares` knows, if any.
+    """
+    shares, others = fusion.PARTS[contrast], dict[str, list[Reference]]()
+    references, parts = References(), dict[str, list[Scored]]()
+    for kind in kinds:
+        scans = under(kind)
+        if kind.startswith(healthy_reference.PREFIX):
+            if len(scans) < 2:
+                continue
+            pairs = [(one.values, one.part) for one in scans]
+            scale = healthy_reference.own_scale(kind)
+            references[kind.removeprefix(healthy_reference.PREFIX), contrast] = healthy_reference.fit(pairs, scale)
+            others[kind] = healthy_reference.of_the_others(pairs, scale) if kind in shares else []
+            scans = held_against_others(scans, scale)
+        result.add(kind, contrast, scans, config)
+        if kind in shares:
+            parts[kind] = scans
+    if len(parts) == len(shares):
+        behind = {kind: Part(_tails_of_the_others(parts[kind]), others.get(kind)) for kind in shares}
+        found = by_shares(behind) if by_shares else Found()
+        if best := fit_fusion.best_shares(found):
+            shares = dict(zip(shares, best, strict=True))
+            result.precision_by_shares[contrast] = {" ".join(map(str, one)): value for one, value in found.items()}
+        result.shares[contrast] = dict(shares)
+        tails = {kind: one.tails for kind, one in behind.items()}
+        result.add(fusion.FISHER, contrast, joined(parts, shares, tails), config)
+    return references
+
+
+def joined(
+    scans: Mapping[str, list[Scored]], shares: Mapping[str, float], tails: Mapping[str, Sequence[Tail]] | None = None
+) -> list[Scored]:
+    """The same scans under the score `fisher`, from their maps under its parts and the tails of the other scans, which
+    may be known already."""
+    tails = tails or {part: _tails_of_the_others(scans[part]) for part in shares}
+    result = list[Scored]()
+    for i, one in enumerate(scans[next(iter(shares))]):
+        parts = [(scans[part][i].values, tails[part][i], share) for part, share in shares.items()]
+        result.append(replace(one, values=fusion.fisher_score(parts, one.prepared.mask)))
+    return result
+
+
+def _tails_of_the_others(scans: Sequence[Scored]) -> list[Tail]:
+    return tails_of_the_others([(one.values, one.part) for one in scans])
+
+
+def held_against_others(scans: Sequence[Scored], quantile: float) -> list[Scored]:
+    """The same scans with their deviations from the reference that the others make (`healthy_reference.own_scale`)."""
+    pairs, masks = [(one.values, one.part) for one in scans], [one.prepared.mask for one in scans]
+    deviations = healthy_reference.cross_fitted(pairs, masks, quantile)
+    return [replace(one, values=values) for one, values in zip(scans, deviations, strict=True)]

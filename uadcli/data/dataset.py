@@ -1,0 +1,220 @@
+"""A folder or BIDS tree of scans: which file is which subject's, what contrast, and on which side of the split."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from uadcli.config import PreprocessConfig
+from uadcli.data.contrast import from_name
+from uadcli.errors import InputError, UadError
+from uadcli.imaging.volume import stem
+from uadcli.workers import Died, Workers
+
+SCANS = (".nii", ".nii.gz", ".mgz")
+NOT_A_SCAN = re.compile(r"(?<![a-z])(mask|dseg|label|lesion|seg|anomaly|probseg)(?![a-z])", re.I)
+LESIONS = "label-lesion"  # in the name of a lesion mask in BIDS
+NOT_RAW = {"derivatives", "sourcedata", "code"}
+SIDES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scan: its part (`train`, `val`; of the development data also `dev`, `healthy`), contrast, lesion mask if any.
+
+    `contrast` is empty where the name does not tell; preparation finds it from the image.
+    """
+
+    subject: str
+    source: str
+    part: str
+    contrast: str
+    scan: Path
+    lesions: Path | None = None
+
+
+def find(root: Path, validation_share: float | None) -> list[Case]:
+    """Every scan below a folder, in a fixed order, split by subject; all are `train` with a share of None.
+
+    The split is that of `participants.tsv` (column `split`) where there is one, which may also name other parts, such
+    as `test`; else by a digest of the subject's name, so that it does not change from run to run. A patient's scan has
+    the lesion mask that lies beside it (`lesions_beside`). Raises `InputError` if there is no scan, the table puts a
+    subject into two parts, or several lesion masks lie beside a scan.
+    """
+    if not root.is_dir():
+        raise InputError("is no folder", path=root, hint="Give a folder or BIDS tree of healthy scans.")
+    files = [p for p in sorted(root.rglob("*")) if p.is_file() and _is_scan(p.relative_to(root))]
+    if not files:
+        raise InputError("holds no scan", path=root, hint="Scans end in .nii, .nii.gz or .mgz.")
+    subjects = {p: subject_of(p.relative_to(root)) for p in files}
+    names = sorted(set(subjects.values()))
+    if validation_share is None:
+        parts = dict.fromkeys(names, "train")
+    else:
+        parts = _split(names, root / "participants.tsv", validation_share)
+    return [Case(subjects[p], root.name, parts[subjects[p]], from_name(p) or "", p, lesions_beside(p)) for p in files]
+
+
+def lesions_beside(scan: Path) -> Path | None:
+    """The lesion mask of a patient's scan in BIDS: `..._label-lesion_mask.nii.gz` in the scan's folder, whose name says
+    nothing that the scan's does not (`sub-1_label-lesion_mask` is for all contrasts of `sub-1`); of several the one
+    that says most.
+
+    Raises `InputError` if two say as much.
+    """
+    own = set(stem(scan).split("_"))
+    found = list[tuple[int, Path]]()
+    for path in sorted(scan.parent.glob("sub-*_mask.nii*")):
+        words = set(stem(path).split("_")) - {"mask"}
+        label = {word for word in words if word.startswith(LESIONS)}
+        if label and words - label <= own:
+            found.append((len(words), path))
+    best = [path for count, path in found if count == max(found)[0]]
+    if len(best) > 1:
+        names = " and ".join(path.name for path in best)
+        raise InputError(f"has several lesion masks: {names}", path=scan, hint="Keep one of them there.")
+    return best[0] if best else None
+
+
+def doubtful_mask(case: Case) -> Path | None:
+    """A file beside the scan of a subject that may hold lesions of it, by its name, though it is not its `lesions`."""
+    if case.lesions is not None or not case.subject.startswith("sub-"):
+        return None
+    session = re.search(r"ses-[A-Za-z0-9]+", case.scan.name)
+    for path in sorted(case.scan.parent.glob(f"{case.subject}_*.nii*")):
+        other = re.search(r"ses-[A-Za-z0-9]+", path.name)
+        same = session is None or other is None or session[0] == other[0]
+        if same and re.search("lesion|tumou?r", path.name, re.I) and NOT_A_SCAN.search(path.name):
+            return path
+    return None
+
+
+def _is_scan(path: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.parts)
+    return (
+        path.name.endswith(SCANS) and not hidden and not NOT_RAW & set(path.parts) and not NOT_A_SCAN.search(path.name)
+    )
+
+
+def subject_of(path: Path) -> str:
+    """`sub-...` of a BIDS path, else the folder of the scan, else its own name."""
+    for part in path.parts:
+        found = re.match(r"sub-[A-Za-z0-9]+", part)
+        if found:
+            return found[0]
+    return path.parts[-2] if len(path.parts) > 1 else path.name.split(".")[0]
+
+
+def _split(subjects: list[str], participants: Path, share: float) -> dict[str, str]:
+    told = _told(participants) if participants.exists() else {}
+    if told:
+        return {s: told.get(s.removeprefix("sub-"), "train") for s in subjects}
+    ranked = sorted(subjects, key=lambda s: hashlib.sha256(s.encode()).hexdigest())
+    count = min(max(round(share * len(subjects)), 1), len(subjects) - 1) if share > 0 else 0
+    return {s: "val" if i < count else "train" for i, s in enumerate(ranked)}
+
+
+def _told(participants: Path) -> dict[str, str]:
+    """The part of each subject, without its `sub-`, that a table puts into one. Raises `InputError` for two."""
+    with participants.open(newline="", encoding="utf-8-sig") as stream:
+        rows = [
+            (row.get("participant_id") or "", row.get("split") or "") for row in csv.DictReader(stream, delimiter="\t")
+        ]
+    told: dict[str, str] = {}
+    for name, side in ((name.strip().removeprefix("sub-"), side.strip().lower()) for name, side in rows):
+        part = SIDES.get(side, side)
+        if name and part and told.setdefault(name, part) != part:
+            what = f"{name} is both in {told[name]} and in {part}"
+            raise InputError(what, path=participants, hint="Give each subject one part of the split.")
+    return told
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What `check` found of one file; `problem` is empty if it can be used."""
+
+    case: Case
+    shape: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    sha256: str
+    problem: str
+
+
+def check(cases: list[Case]) -> list[Checked]:
+    """Read every file once: broken ones, and the same bytes twice, above all on both sides of the split."""
+    from uadcli.imaging.geometry import spacing
+    from uadcli.imaging.volume import read_scan
+
+    result = []
+    for case in cases:
+        try:
+            scan = read_scan(case.scan)
+            sizes = tuple(round(float(v), 3) for v in spacing(scan.source_affine))
+            result.append(Checked(case, tuple(scan.source_shape), sizes, scan.sha256, ""))
+        except UadError as error:
+            result.append(Checked(case, (), (), "", error.what))
+    first: dict[str, Checked] = {}
+    for i, row in enumerate(result):
+        if not row.sha256:
+            continue
+        twin = first.setdefault(row.sha256, row)
+        if twin is not row:
+            both = ", in training and validation" if twin.case.part != row.case.part else ""
+            result[i] = Checked(row.case, row.shape, row.spacing_mm, row.sha256, f"same as {twin.case.scan.name}{both}")
+    return result
+
+
+def in_words(checked: list[Checked]) -> str:
+    """The result of `check`, for people: counts, then a line for each problem."""
+    counts = Counter((c.case.contrast or "contrast unknown", c.case.part) for c in checked if not c.problem)
+    lines = [f"{n} {contrast} scans in {part}" for (contrast, part), n in sorted(counts.items())]
+    shapes = Counter("x".join(map(str, c.shape)) for c in checked if c.shape)
+    lines += [f"{n} of {shape} voxels" for shape, n in shapes.most_common(5)]
+    lines += [f"{c.case.scan}: {c.problem}" for c in checked if c.problem]
+    return "\n".join(lines)
+
+
+def evenly(items: Sequence[T], most: int) -> list[T]:
+    """At most so many of the items, evenly chosen and in their order, always the same ones."""
+    import numpy as np
+
+    places = np.linspace(0, len(items) - 1, min(most, len(items)))
+    return [items[i] for i in sorted({round(place) for place in places.tolist()})]
+
+
+def prepare_all(chosen: list[Case], cache: Path, config: PreprocessConfig, workers: int = 2) -> dict[Case, str]:
+    """Prepare cases in parallel single-threaded processes; returns the fault of each that failed.
+
+    A scan whose process dies, for want of memory perhaps, is one that failed; another process goes on with the rest.
+    """
+    faults = dict[Case, str]()
+    for case, fault in Workers(functools.partial(_fault, cache=cache, config=config), workers).run(chosen):
+        if isinstance(fault, Died):
+            faults[case] = f"the process that prepared it ended with {fault.exit_code}: out of memory? Lower --workers"
+        elif fault:
+            faults[case] = fault
+    return {case: faults[case] for case in chosen if case in faults}
+
+
+def _fault(case: Case, cache: Path, config: PreprocessConfig) -> str:
+    """Prepare a case into the cache, in a process of its own; returns what was wrong with it, if anything."""
+    import torch
+
+    from uadcli.data.prepare import prepare_cached
+
+    torch.set_num_threads(1)
+    try:
+        prepare_cached(case.scan, config, cache)
+    except UadError as error:
+        return error.what
+    except Exception as error:  # one bad scan never ends the run
+        return f"{type(error).__name__}: {error}"
+    return ""

@@ -1,0 +1,48 @@
+"""Which slices and voxels of a case count as healthy: a lesion mask serves to leave slices out, for nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadcli.data.dataset import Case
+from uadcli.data.prepare import Prepared
+from uadcli.imaging.geometry import resample
+from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
+from uadcli.imaging.volume import read_scan
+
+MIN_BRAIN_PIXELS = 200  # of 9216; smaller brain sections are left out
+LESION_MARGIN_SLICES = 3  # 6 mm: thick slices smear a lesion into the slices beside it
+
+
+def brain_slices(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The slices of a brain mask (96, 96, 80) that count: those with enough brain to train on."""
+    return np.flatnonzero(mask.sum(axis=(0, 1)) >= MIN_BRAIN_PIXELS)
+
+
+def lesions_on_grid(case: Case, prepared: Prepared) -> NDArray[np.bool_]:
+    """The lesion mask of a case on the model's grid, by nearest neighbour (labels never grow by interpolation)."""
+    if case.lesions is None:
+        return np.zeros(GRID_SHAPE, dtype=bool)
+    scan = read_scan(case.lesions, allow_empty=True)
+    data = (scan.volume.data > 0).astype(np.float32)
+    return resample(data, scan.volume.affine, GRID_SHAPE, GRID_AFFINE, prepared.world_map, order=0) > 0.5
+
+
+def healthy_slices(case: Case, prepared: Prepared) -> NDArray[np.int64]:
+    """Indices of the slices with enough brain and, with a margin, without lesion."""
+    touched = lesions_on_grid(case, prepared).any(axis=(0, 1))
+    near = np.convolve(touched, np.ones(2 * LESION_MARGIN_SLICES + 1), mode="same") > 0
+    enough = brain_slices(prepared.mask)
+    return enough[~near[enough]]
+
+
+def healthy_part(case: Case, prepared: Prepared) -> NDArray[np.bool_]:
+    """The voxels of a validation scan that count as healthy: its brain, in slices without tumour.
+
+    Of patients, the lesion masks say which slices to leave out; nothing else of them is used.
+    """
+    part = np.zeros_like(prepared.mask)
+    keep = healthy_slices(case, prepared)
+    part[:, :, keep] = prepared.mask[:, :, keep]
+    return part

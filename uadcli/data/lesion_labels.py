@@ -1,0 +1,108 @@
+"""Scans with a user's lesion masks: which mask is whose, whether it fits, and both on the model's grid."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadcli.arrays import Array
+from uadcli.config import PreprocessConfig
+from uadcli.console import Reporter
+from uadcli.data import dataset, matching
+from uadcli.data.dataset import Case
+from uadcli.data.healthy import brain_slices, lesions_on_grid
+from uadcli.data.prepare import prepare_cached
+from uadcli.errors import InputError, UadError
+from uadcli.files import file_sha256
+from uadcli.imaging.volume import read_labels, read_scan
+
+LOST = "no lesion voxel of its mask is inside the brain on the model's grid"
+
+
+@dataclass(frozen=True)
+class LabelledScan:
+    """A scan on the model's grid (96, 96, 80), scaled to [0, 1], its brain and its lesions there.
+
+    `usable` are the slices that count, those with enough brain.
+    """
+
+    data: Array
+    mask: NDArray[np.bool_]
+    truth: NDArray[np.bool_]
+    usable: NDArray[np.int64]
+
+
+def find(data: Path, labels: Path, validation_share: float, reporter: Reporter) -> list[Case]:
+    """Every scan below a folder, split as `dataset.find` does it, with its mask from the folder `labels`, by name.
+
+    Raises `InputError` if there is no scan, a scan has no mask, or it is not certain which.
+    """
+    cases = dataset.find(data, validation_share)
+    masks, unused = matching.masks_of([case.scan for case in cases], data, labels)
+    if unused:
+        reporter.warn(f"{labels}: masks without a scan, not used: {matching.some([p.name for p in unused])}")
+    return [dataclasses.replace(case, lesions=masks[case.scan]) for case in cases]
+
+
+def check(cases: Sequence[Case], labels: Path) -> None:
+    """Read every mask once. Raises `InputError` for one on another grid than its scan, and if all are empty."""
+    lesions = False
+    for case in cases:
+        try:
+            scan = read_scan(case.scan)
+        except UadError:
+            continue  # the preparation names it and leaves it out
+        lesions |= bool(read_labels(_mask(case), scan, "the lesion mask", allow_empty=True).any())
+    if not lesions:
+        raise InputError("every mask is empty", path=labels, hint="For healthy scans alone leave --labels out.")
+
+
+def rows(
+    usable: Mapping[Path, Case], cache: Path, config: PreprocessConfig, reporter: Reporter
+) -> dict[Path, dict[str, object]]:
+    """What `data.tsv` says of the mask of each prepared scan: file, digest, and lesion voxels on the model's grid.
+
+    A lesion of which nothing is left there is a fault, and said: such a scan is not healthy.
+    """
+    result: dict[Path, dict[str, object]] = {}
+    for case in usable.values():
+        mask, prepared = _mask(case), prepare_cached(case.scan, config, cache)
+        count = int((lesions_on_grid(case, prepared) & prepared.mask).sum())
+        row: dict[str, object] = {
+            "lesions": mask.resolve(),
+            "lesions_sha256": file_sha256(mask),
+            "lesion_voxels": count,
+        }
+        if not count and read_scan(mask, allow_empty=True).volume.data.any():
+            reporter.warn(f"{case.scan}: left out: {LOST}")
+            row |= {"lesion_voxels": "", "fault": LOST}
+        result[case.scan] = row
+    return result
+
+
+def unchanged(row: Mapping[str, str]) -> None:
+    """Raises `InputError` if the mask of a row of `data.tsv` is no longer the one that the run began with."""
+    mask = Path(row["lesions"])
+    if not mask.exists() or file_sha256(mask) != row["lesions_sha256"]:
+        raise InputError("is gone or has changed since the run began", path=mask, hint="Bring it back.")
+
+
+def _mask(case: Case) -> Path:
+    if case.lesions is None:
+        raise InputError("has no mask", path=case.scan, hint="Give a healthy scan an empty mask.")
+    return case.lesions
+
+
+def load(cases: Sequence[Case], cache: Path, config: PreprocessConfig) -> list[LabelledScan]:
+    """Prepared scans with their lesions."""
+    result = []
+    for case in cases:
+        prepared = prepare_cached(case.scan, config, cache)
+        truth = lesions_on_grid(case, prepared) & prepared.mask
+        result.append(LabelledScan(prepared.scaled(config), prepared.mask, truth, brain_slices(prepared.mask)))
+    return result

@@ -1,0 +1,193 @@
+"""From a scan to bias-corrected intensities and a brain mask on the model's grid, with the way back.
+
+`detect`, training, calibration and evaluation all prepare scans here, so that a model sees the same kind of image in
+use as in training.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadcli.arrays import Affine, Array
+from uadcli.config import PreprocessConfig
+from uadcli.console import Reporter
+from uadcli.files import file_sha256, write_with
+from uadcli.imaging import geometry, intensity, registration, skullstrip, template
+from uadcli.imaging.slices import FINE_AFFINE, FINE_SHAPE, GRID_AFFINE, GRID_SHAPE
+from uadcli.imaging.volume import Scan, Volume, read_scan
+
+VERSION = 2  # raise it whenever a stage below changes its result: old caches are then not used
+Stage = Callable[[str], AbstractContextManager[object]]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A scan on the model's grid (96, 96, 80), 2 mm MNI: `data` bias-corrected but not scaled, and the brain `mask`.
+
+    `world_map` (4x4, RAS+ mm) takes MNI points to the scan's points. `mask_overlap` is the Dice of the registered
+    brain mask with the template's, `similarity` the correlation ratio with the template; both are in 0..1.
+    """
+
+    data: Array
+    mask: NDArray[np.bool_]
+    world_map: Affine
+    strip: str
+    brain_volume_ml: float
+    border_fraction: float
+    mask_overlap: float
+    similarity: float
+
+    @property
+    def size_factor(self) -> float:
+        """Volume in the patient's space per volume in MNI space: the affine changes the size of the head."""
+        return abs(float(np.linalg.det(self.world_map[:3, :3])))
+
+    @property
+    def stretch(self) -> float:
+        """The ratio of the largest to the smallest scaling of the registration, at least 1."""
+        scalings = np.linalg.svd(self.world_map[:3, :3], compute_uv=False)
+        return float(max(scalings[0] / scalings[-1], 1.0))
+
+    def scaled(self, config: PreprocessConfig) -> Array:
+        """Intensities in [0, 1] inside the brain, 0 outside."""
+        return intensity.scale(self.data, self.mask, config)
+
+    def contrast(self) -> intensity.ContrastGuess:
+        """The contrast by the intensities of the tissues."""
+        return intensity.classify_contrast(self.data, self.mask, template.on_grid("mni_tissue_dseg").astype(np.uint8))
+
+
+def _silent(_: str) -> AbstractContextManager[object]:
+    return nullcontext()
+
+
+def prepare(
+    scan: Scan,
+    config: PreprocessConfig,
+    *,
+    brain_mask: Path | None = None,
+    device: str = "cpu",
+    stage: Stage = _silent,
+) -> tuple[Prepared, NDArray[np.bool_]]:
+    """Strip, register and correct one scan; returns it on the model's grid, and the brain mask on the scan's own.
+
+    Raises `InputError` where a stage finds nothing to work on.
+    """
+    volume = scan.volume
+    with stage("brain mask"):
+        brain = (
+            skullstrip.read_mask(brain_mask, scan) if brain_mask else skullstrip.extract(volume, config.strip, device)
+        )
+    with stage("registration"):
+        inside = np.where(brain.mask, registration.robust_range(volume.data, brain.mask), 0).astype(np.float32)
+        world_map = registration.register_affine(Volume(inside, volume.affine), template.brain())
+        data = _on_grid(volume, brain.mask, world_map, config)
+        mask = (
+            geometry.resample(brain.mask.astype(np.float32), volume.affine, GRID_SHAPE, GRID_AFFINE, world_map) >= 0.5
+        )
+    with stage("bias field"):
+        corrected = intensity.correct_bias(data, mask) if config.bias_field else data
+    reference = template.on_grid("mni_brain_mask") > 0
+    both = mask & reference
+    prepared = Prepared(
+        data=np.where(mask, corrected, 0).astype(np.float32),
+        mask=mask,
+        world_map=world_map,
+        strip=brain.method,
+        brain_volume_ml=float(brain.mask.sum() * np.prod(geometry.spacing(volume.affine)) / 1e3),
+        border_fraction=border_fraction(brain.mask),
+        mask_overlap=float(2 * both.sum() / max(mask.sum() + reference.sum(), 1)),
+        similarity=registration.similarity(corrected, template.on_grid("mni_head_T1w", 1), both),
+    )
+    return prepared, brain.mask
+
+
+def _on_grid(volume: Volume, brain: NDArray[np.bool_], world_map: Affine, config: PreprocessConfig) -> Array:
+    """The intensities on the model's grid; if curvature flow is asked for, of the brain alone, smoothed at 1 mm."""
+    if not config.curvature_flow:
+        return geometry.resample(
+            volume.data, volume.affine, GRID_SHAPE, GRID_AFFINE, world_map, order=3, antialias=True
+        )
+    x, y, z = GRID_SHAPE
+    inside = np.where(brain, volume.data, 0)
+    data = geometry.resample(inside, volume.affine, FINE_SHAPE, FINE_AFFINE, world_map, order=3, antialias=True)
+    smoothed = intensity.curvature_flow(data, 1.0, config.curvature_flow)
+    return np.asarray(smoothed.reshape(x, 2, y, 2, z, 2).mean(axis=(1, 3, 5)), dtype=np.float32)
+
+
+def border_fraction(mask: NDArray[np.bool_]) -> float:
+    """The part of a mask's surface voxels that lie on the border of the field of view: a cut-off brain."""
+    from scipy import ndimage
+
+    surface = mask & ~ndimage.binary_erosion(mask)
+    border = np.ones_like(mask)
+    border[1:-1, 1:-1, 1:-1] = False
+    return float((surface & border).sum() / max(surface.sum(), 1))
+
+
+def to_native(data: Array, scan: Scan, prepared: Prepared, order: int) -> Array:
+    """Bring a volume of the model's grid back to the scan's canonical grid by the inverse of the registration."""
+    back = np.linalg.inv(prepared.world_map)
+    return geometry.resample(data, GRID_AFFINE, scan.volume.shape, scan.volume.affine, back, order=order)
+
+
+def smoothed_as(config: PreprocessConfig, iterations: int, reporter: Reporter) -> PreprocessConfig:
+    """The settings with the iterations of curvature flow that weights were trained with; says so if others were set."""
+    if config.curvature_flow not in (0, iterations):
+        reporter.warn(f"preprocess.curvature_flow is that of the weights, {iterations}")
+    return dataclasses.replace(config, curvature_flow=iterations)
+
+
+def prepare_cached(path: Path, config: PreprocessConfig, cache: Path, *, brain_mask: Path | None = None) -> Prepared:
+    """`prepare` for the scan at `path`, kept in the folder `cache` by the content of scan, mask and settings."""
+    relevant = {k: v for k, v in dataclasses.asdict(config).items() if not k.endswith("_percentile")}
+    if not config.curvature_flow:  # what was kept before there was a choice stays good
+        del relevant["curvature_flow"]
+    key = json.dumps([VERSION, file_sha256(path), brain_mask and file_sha256(brain_mask), relevant], sort_keys=True)
+    file = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
+    if not file.exists():
+        prepared, _ = prepare(read_scan(path), config, brain_mask=brain_mask)
+        cache.mkdir(parents=True, exist_ok=True)
+        save_prepared(file, prepared)
+    return load_prepared(file)
+
+
+def save_prepared(file: Path, prepared: Prepared) -> None:
+    """Write to a temporary name first, so that a cut-off run leaves no half file."""
+    values = dataclasses.asdict(prepared)
+    peak = max(float(prepared.data.max()), 1e-6)  # float16 ends at 65504
+    values["data"] = (prepared.data / peak).astype(np.float16)
+    values["mask"] = np.packbits(prepared.mask)
+    write_with(file, lambda temporary: _savez(temporary, peak=peak, **values))
+
+
+def _savez(file: Path, **values: Any) -> None:
+    """An .npz as of NumPy, but packed by bzip2: four fifths of the bytes for these volumes, read by `np.load` alike."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_BZIP2) as archive:
+        for name, value in values.items():
+            with archive.open(f"{name}.npy", "w") as stream:
+                np.lib.format.write_array(stream, np.asanyarray(value), allow_pickle=False)
+
+
+def load_prepared(file: Path) -> Prepared:
+    """Read what `save_prepared` wrote."""
+    with np.load(file, allow_pickle=False) as values:
+        count = int(np.prod(GRID_SHAPE))
+        return Prepared(
+            data=values["data"].astype(np.float32) * float(values["peak"]),
+            mask=np.unpackbits(values["mask"], count=count).reshape(GRID_SHAPE).astype(bool),
+            world_map=values["world_map"],
+            strip=str(values["strip"]),
+            **{k: float(values[k]) for k in ("brain_volume_ml", "border_fraction", "mask_overlap", "similarity")},
+        )

@@ -1,0 +1,267 @@
+"""`uad detect`: from a scan file to an anomaly map on the scan's own grid. Read `ready_scan`, then `finish`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadcli import device
+from uadcli.config import DetectConfig
+from uadcli.console import Reporter
+from uadcli.data import contrast, names
+from uadcli.data.contrast import FoundContrast
+from uadcli.data.names import Outputs
+from uadcli.data.prepare import Prepared, prepare, smoothed_as
+from uadcli.detection import record, repeat
+from uadcli.detection.findings import Findings, Question, ReadyScan, examine
+from uadcli.detection.options import DetectOptions, with_healthy
+from uadcli.detection.write import write_files
+from uadcli.errors import RESEARCH_USE, UsageError, WeightsError
+from uadcli.files import write_json
+from uadcli.imaging import volume
+from uadcli.imaging.volume import Scan
+from uadcli.model import adapt, scores, threshold
+from uadcli.model.adapt import HealthyScans
+from uadcli.model.threshold import Threshold
+from uadcli.report import sidecar
+from uadcli.scoring import quality
+
+if TYPE_CHECKING:
+    import nibabel as nib
+
+    from uadcli.reconstruction.reconstructors import Method
+    from uadcli.weights.weights import Weights
+
+    Load = Callable[[Path, str | None], Weights]
+
+
+@dataclass(frozen=True)
+class DetectResult:
+    """Where the map is, and the content of the sidecar."""
+
+    map_path: Path
+    sidecar: dict[str, Any]
+
+    @property
+    def image(self) -> nib.Nifti1Image | nib.Nifti2Image:
+        """The map as a nibabel image, on the scan's own grid (with `space="mni"` on the template's), read when used."""
+        import nibabel
+
+        return nibabel.load(self.map_path)  # type: ignore[return-value]
+
+    @property
+    def findings(self) -> list[dict[str, Any]]:
+        """The components of the map, largest first: volume in ml, peak and mean score, places in mm, regions."""
+        return list(self.sidecar["anomaly"]["components"])
+
+
+def detect(
+    scan: Path | str,
+    output: Path | str | None = None,
+    *,
+    config: DetectConfig | None = None,
+    options: DetectOptions | None = None,
+    reporter: Reporter | None = None,
+) -> DetectResult:
+    """Write the anomaly map of one scan, and what goes with it.
+
+    Errors are `UadError`s; with `strict`, a failed quality control is a `QualityError` after the files are written.
+    """
+    config, options, reporter = config or DetectConfig(), options or DetectOptions(), reporter or Reporter(silent=True)
+    path, target = Path(scan), Path(output) if output is not None else None
+    if not path.exists():
+        volume.read_scan(path)  # says what is wrong
+    threshold.check(options.threshold, options.labels is not None)
+    options = with_healthy(options)
+    files = names.plan(path, target, options.space, options.save, options.only_map, options.overwrite, options.html)
+    result = _run(path, files, config, options, reporter)
+    if options.strict:
+        sidecar.refuse_failed(path, result.sidecar)
+    return result
+
+
+def _run(
+    path: Path,
+    files: Outputs,
+    config: DetectConfig,
+    options: DetectOptions,
+    reporter: Reporter,
+) -> DetectResult:
+    name, why = device.choose(options.device)
+    threads = device.bound_threads(options.threads)
+    reporter.info(f"{RESEARCH_USE}")
+    reporter.info(f"device {name} ({why}), {threads} threads")
+    ready = ready_scan(path, config, options, name, reporter)
+    return finish(ready, files, config, options, name, reporter)
+
+
+def ready_scan(path: Path, config: DetectConfig, options: DetectOptions, name: str, reporter: Reporter) -> ReadyScan:
+    """The first half of a detection, which needs the model's card alone: read, strip, register, tell the contrast.
+
+    `name` is the torch device of the brain mask. Raises `InputError`, and `WeightsError` where no model fits.
+    """
+    from uadcli.reconstruction.reconstructors import choose
+    from uadcli.weights import weights
+
+    with reporter.stage("read"):
+        scan = volume.read_scan(path, volume=options.volume, geometry=options.geometry)
+    for text in scan.warnings:
+        reporter.warn(text)
+    labels = volume.read_labels(options.labels, scan) if options.labels else None
+    known = contrast.known_before(path, options.contrast)
+    # a missing model is better known now than in a minute; before the contrast is, the first one stands for all
+    found, digest = weights.find(options.weights, known.contrast if known else None, tell=reporter.info)
+    card = weights.read_card(found, digest)
+    smoothing = card.curvature_flow
+    if known or options.weights:
+        trained = weights.trained_method(found)
+        method = choose(config.reconstruction.method, trained, found)
+        _check_seeds(method, options.score or "", options)
+        card = scores.card_for(card, trained, method.name)
+    if known and known.contrast in card.contrasts:
+        kind = options.score or card.scores[known.contrast]
+        scores.tails_behind(card, kind, known.contrast)  # so is a score that is not calibrated
+        if labels is None:
+            threshold.resolve(options.threshold, card, kind, known.contrast)
+    settings = smoothed_as(config.preprocess, smoothing, reporter)
+    prepared, brain = prepare(scan, settings, brain_mask=options.brain_mask, device=name, stage=reporter.stage)
+    return ReadyScan(scan, prepared, brain, _contrast(known, prepared, reporter), labels, smoothing)
+
+
+def finish(
+    ready: ReadyScan,
+    files: Outputs,
+    config: DetectConfig,
+    options: DetectOptions,
+    name: str,
+    reporter: Reporter,
+    load: Load | None = None,
+) -> DetectResult:
+    """The second half: reconstruct on the device `name`, score, write; the sidecar, which vouches for all, comes last.
+
+    `load` takes the place of `weights.load`. Raises `UadError`s.
+    """
+    from uadcli.weights import weights
+
+    options = with_healthy(options)
+    scan, prepared, found = ready.scan, ready.prepared, ready.found
+    with reporter.stage("weights"):
+        asked = _question(found.contrast, ready.labels, files, config, options, load or weights.load)
+        needed = asked.loaded.card.curvature_flow
+        if needed != ready.curvature_flow:
+            what = f"was trained with {needed} iterations of curvature flow, this scan has {ready.curvature_flow}"
+            raise WeightsError(what, path=asked.loaded.path, hint="Give --contrast, so that it is known in time.")
+    if isinstance(options.adapt, HealthyScans):
+        with reporter.stage("adaptation"):
+            asked = _adapted(asked, options.adapt, scan, config, options, name, reporter)
+    findings = examine(asked, scan, prepared, config, name, reporter)
+    reporter.info(record.summary(findings, prepared))
+    verdict = _quality(prepared, findings, reporter)
+    if options.strict and findings.distance.beyond is None:
+        reporter.warn(f"--strict does not ask whether the scan is like those of the training: {findings.distance.note}")
+    with reporter.stage("write"):
+        if "sidecar" in files.paths:  # an old one must not vouch for new files
+            files.paths["sidecar"].unlink(missing_ok=True)
+        write_files(files, scan, ready.brain, prepared, findings, options.space)
+    content = record.sidecar_of(
+        scan, files, prepared, asked.loaded, found, findings, verdict, config, options, name, reporter
+    )
+    if "page" in files.paths:
+        from uadcli.detection.page import write_page
+
+        volumes = (findings.x, findings.recon, findings.anomaly_map, findings.labels)
+        write_page(files.paths["page"], *volumes, prepared, content)
+    if "sidecar" in files.paths:
+        write_json(files.paths["sidecar"], content)
+    return DetectResult(files.map, content)
+
+
+def _question(
+    contrast: str,
+    labels: NDArray[np.bool_] | None,
+    files: Outputs,
+    config: DetectConfig,
+    options: DetectOptions,
+    load: Load,
+) -> Question:
+    """Load the model for a contrast, and say what is asked of it. Raises `UsageError` and `WeightsError`."""
+    from uadcli.weights import weights
+
+    loaded = load(*weights.find(options.weights, contrast))
+    if contrast not in loaded.card.contrasts:
+        covered = ", ".join(loaded.card.contrasts)
+        raise UsageError(f"{loaded.card.name} does not cover {contrast}", hint=f"It covers {covered}.")
+    kind = options.score or loaded.card.scores[contrast]
+    method = scores.method_of(loaded, config.reconstruction)
+    scores.check_health(loaded, kind, contrast, config)  # what is missing is better known now
+    _check_seeds(method, kind, options)
+    card = scores.card_for(loaded.card, loaded.model.config.method, method.name)
+    asked = (
+        config if options.brain_mask is None else replace(config, preprocess=replace(config.preprocess, strip="none"))
+    )
+    used = threshold.resolve(options.threshold, card, kind, contrast, asked) if labels is None else labels
+    healthy = threshold.healthy_scans(card, kind, contrast, asked)
+    return Question(loaded, contrast, kind, used, method.name, healthy, options.stability, "uncertainty" in files.paths)
+
+
+def _check_seeds(method: Method, kind: str, options: DetectOptions) -> None:
+    """Raises `UsageError` for what is asked of other seeds, or of a drift, where score and method do not have it."""
+    if options.stability or "uncertainty" in options.save:
+        repeat.check(method, kind)
+    if options.adapt is not None:
+        adapt.check(kind)
+
+
+def _adapted(
+    asked: Question,
+    healthy: HealthyScans,
+    scan: Scan,
+    config: DetectConfig,
+    options: DetectOptions,
+    name: str,
+    reporter: Reporter,
+) -> Question:
+    """The same question to the model adapted to the scanner: its thresholds are from before, and say so."""
+    loaded = adapt.adapted(asked.loaded, healthy, asked.contrast, config, name, reporter, scan.sha256)
+    used = asked.threshold
+    if isinstance(used, Threshold):
+        used = threshold.not_vouched(used, options.threshold, "set without --adapt, and not vouched for with it")
+    return replace(asked, loaded=loaded, threshold=used, healthy=None)
+
+
+def _quality(prepared: Prepared, findings: Findings, reporter: Reporter) -> quality.Quality:
+    verdict = quality.assess(
+        prepared.brain_volume_ml,
+        prepared.mask_overlap,
+        prepared.border_fraction,
+        stretch=prepared.stretch,
+        distance=math.inf if findings.distance.nowhere else findings.distance.value,
+        distance_limit=findings.distance.limit,
+    )
+    for check in verdict.checks:
+        if check.verdict in ("warn", "fail"):
+            value = findings.distance.note if check.value is None else f"{check.value:.2f}"
+            reporter.warn(f"quality control, {check.verdict}: {check.name} is {value} ({check.text})")
+    return verdict
+
+
+def _contrast(known: FoundContrast | None, prepared: Prepared, reporter: Reporter) -> FoundContrast:
+    """The contrast, with a warning where the image is doubtful or speaks against the file name."""
+    if known is None:
+        guess = prepared.contrast()
+        found = FoundContrast(guess.contrast, "image")
+        if guess.doubtful:
+            reporter.warn(f"T1w and FLAIR are hard to tell apart in this image; {guess.contrast} is taken (--contrast)")
+    else:
+        found = known
+        seen = prepared.contrast() if known.source == "file name" else None
+        if seen and seen.contrast != known.contrast and not seen.doubtful:
+            reporter.warn(f"the file name says {known.contrast}, the image looks like {seen.contrast} (--contrast)")
+    reporter.info(f"contrast {found.contrast} (by {found.source})")
+    return found

@@ -1,0 +1,128 @@
+"""What a model finds in a scan that is ready: its map, its components, and how sure all of it is."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadcli.arrays import Array
+from uadcli.config import DetectConfig
+from uadcli.console import Reporter
+from uadcli.data.contrast import FoundContrast
+from uadcli.data.prepare import Prepared, to_native
+from uadcli.detection.repeat import Repeats, repeat
+from uadcli.imaging.volume import Scan
+from uadcli.model import out_of_distribution, scores, threshold
+from uadcli.model.out_of_distribution import Distance
+from uadcli.model.threshold import BesideHealthy, Threshold, beside_healthy
+from uadcli.scoring.components import Component
+
+if TYPE_CHECKING:
+    from uadcli.weights.weights import Weights
+
+
+@dataclass(frozen=True)
+class ReadyScan:
+    """A scan ready for its model: as read, on the model's grid, its brain mask on its canonical grid, its contrast."""
+
+    scan: Scan
+    prepared: Prepared
+    brain: NDArray[np.bool_]
+    found: FoundContrast
+    labels: NDArray[np.bool_] | None = None
+    curvature_flow: int = 0  # iterations that smoothed it
+
+
+@dataclass(frozen=True)
+class Question:
+    """A model, and what is asked of it: contrast, score, threshold, method, repeats, deviation over noise draws.
+
+    In place of a threshold, lesion labels on the scan's canonical grid: it is then the one with the best Dice.
+    """
+
+    loaded: Weights
+    contrast: str
+    score: str
+    threshold: Threshold | NDArray[np.bool_]
+    method: str
+    healthy: list[float] | None  # strengths of the healthy scans that the findings may be set beside
+    stability: int | None = None
+    uncertainty: bool = False
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The result on the model's grid (96, 96, 80): scaled scan, map, component labels, pseudo-healthy volume, table."""
+
+    x: Array
+    anomaly_map: Array
+    labels: NDArray[np.uint8]
+    recon: Array
+    score: str
+    threshold: Threshold
+    components: list[Component]
+    beside: BesideHealthy | None  # None where the weights know no healthy scans, or not with these settings
+    distance: Distance
+    repeats: Repeats
+    method: str = "cddpm"
+    slice_scores: dict[int, float] | None = None  # by axial slice of the model's grid
+
+
+def examine(
+    asked: Question,
+    scan: Scan,
+    prepared: Prepared,
+    config: DetectConfig,
+    device: str,
+    reporter: Reporter,
+) -> Findings:
+    """Reconstruct and score a scan on a torch device. Raises `UadError`s."""
+    loaded, mask = asked.loaded, prepared.mask
+    with reporter.stage("reconstruction"):
+        x = prepared.scaled(config.preprocess)
+        distance = out_of_distribution.measure(loaded, x, mask, asked.contrast, device)
+        recon = scores.reconstruct(loaded, x, mask, config.reconstruction, device, reporter.progress)
+    with reporter.stage("score"):
+        anomaly_map = scores.score(loaded, x, recon, mask, asked.score, config, device, asked.contrast)
+        used = asked.threshold
+        if not isinstance(used, Threshold):
+            used = threshold.best_dice(to_native(anomaly_map, scan, prepared, 1), used)
+            reporter.warn("the threshold was chosen by lesion labels: for comparison with papers only")
+        marked, table = scores.find(anomaly_map, used.value, prepared, config)
+        beside = None
+        if asked.healthy:
+            beside = beside_healthy(anomaly_map, marked, len(table), asked.healthy, prepared, config)
+        by_slice = scores.slice_scores(loaded, x, recon, mask)
+    with reporter.stage("repeats") if asked.uncertainty or asked.stability else nullcontext():
+        repeats = repeat(
+            loaded,
+            x,
+            prepared,
+            anomaly_map,
+            asked.score,
+            used.value,
+            config,
+            asked.stability,
+            asked.uncertainty,
+            device,
+            reporter.progress,
+            asked.contrast,
+        )
+    return Findings(
+        x,
+        anomaly_map,
+        marked,
+        recon,
+        asked.score,
+        used,
+        table,
+        beside,
+        distance,
+        repeats,
+        asked.method,
+        by_slice,
+    )

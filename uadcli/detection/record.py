@@ -1,0 +1,161 @@
+"""What the sidecar of a map says: every number with its origin, nothing from the text fields of a header."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from uadcli import __version__
+from uadcli.config import DetectConfig, to_dict
+from uadcli.console import Reporter
+from uadcli.data.contrast import FoundContrast
+from uadcli.data.names import Outputs
+from uadcli.data.prepare import Prepared
+from uadcli.imaging import geometry, template
+from uadcli.imaging.slices import GRID_AFFINE
+from uadcli.imaging.volume import Scan
+from uadcli.model.adapt import HealthyScans
+from uadcli.model.scores import flagged_ml
+from uadcli.model.threshold import BesideHealthy
+from uadcli.report import phrases, sidecar
+from uadcli.scoring.components import Component
+from uadcli.scoring.quality import Quality
+from uadcli.weights import cache
+
+if TYPE_CHECKING:
+    from uadcli.detection.findings import Findings
+    from uadcli.detection.options import DetectOptions
+    from uadcli.weights.weights import Weights
+
+
+def sidecar_of(
+    scan: Scan,
+    files: Outputs,
+    prepared: Prepared,
+    loaded: Weights,
+    found: FoundContrast,
+    findings: Findings,
+    verdict: Quality,
+    config: DetectConfig,
+    options: DetectOptions,
+    device: str,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """The content of `map.json`; numbers that were not computed are None."""
+    card, beside, adapted = loaded.card, findings.beside, loaded.adaptation
+    return sidecar.Sidecar(
+        tool={"name": "uad", "version": __version__},
+        command=options.command or None,
+        input={
+            "name": scan.path.name,
+            "sha256": scan.sha256,
+            "shape": list(scan.source_shape),
+            "spacing_mm": geometry.spacing(scan.source_affine).tolist(),
+            "axes": scan.axes,
+            "nonfinite_voxels": scan.nonfinite_voxels,
+        },
+        contrast={"value": found.contrast, "source": found.source},
+        weights={
+            "name": card.name,
+            "version": card.version,
+            "sha256": loaded.sha256,
+            "licence": card.licence,
+            "origin": cache.origin(loaded.path),
+            "method": findings.method,
+            "curvature_flow": card.curvature_flow,
+            "reference_erosion": card.reference_erosion,
+            "labelled_cases": card.labelled_cases,
+            "adapted": adapted and {"healthy_scans": adapted.scans, "sha256": adapted.sha256},
+        },
+        device=device,
+        seed=config.reconstruction.seed,
+        score=findings.score,
+        threshold=dataclasses.asdict(findings.threshold),
+        settings=to_dict(config),
+        strip=prepared.strip,
+        brain_volume_ml=prepared.brain_volume_ml,
+        registration={
+            "mask_overlap": prepared.mask_overlap,
+            "similarity": prepared.similarity,
+            "stretch": prepared.stretch,
+        },
+        anomaly={
+            "volume_ml": flagged_ml(findings.components, prepared),
+            "components": [row(c, prepared, findings.beside) for c in findings.components],
+            "healthy_scans": beside
+            and {"scans": beside.scans, "as_strong": beside.as_strong, "p_value": beside.p_value},
+            "latent_dissimilarity": slice_rows(findings.slice_scores),
+        },
+        gate={**dataclasses.asdict(findings.distance), "beyond": findings.distance.beyond},
+        stability=findings.repeats.stability,
+        qc={"verdict": verdict.verdict, "checks": [dataclasses.asdict(c) for c in verdict.checks]},
+        warnings=reporter.warnings,
+        peak_memory_mb=round(sidecar.peak_memory_mb()),
+        outputs={key: path.name for key, path in files.paths.items()},
+        space=options.space,
+        requested=requested(options),
+        seconds={k: round(v, 2) for k, v in reporter.seconds.items()},
+    ).to_dict()
+
+
+def summary(findings: Findings, prepared: Prepared) -> str:
+    """The findings in one line for the terminal."""
+    count, beside = len(findings.components), findings.beside
+    text = f"{count} {'finding' if count == 1 else 'findings'}, {flagged_ml(findings.components, prepared):.1f} ml"
+    if findings.components:
+        text += f", the largest: {phrases.regions_phrase(regions(findings.components[0]))}"
+    if beside:
+        text += f"; {beside.as_strong} of {beside.scans} healthy scans have one as strong as the strongest here"
+    return text
+
+
+def requested(options: DetectOptions) -> dict[str, Any]:
+    """The options that decide a result beside settings and weights, as given: a batch resumes by them."""
+    return {
+        "contrast": options.contrast,
+        "score": options.score,
+        "adapt": options.adapt.sha256 if isinstance(options.adapt, HealthyScans) else None,
+        "threshold": options.threshold,
+        "stability": options.stability,
+        "volume": options.volume,
+        "geometry": options.geometry,
+        "space": options.space,
+        "labels": options.labels.name if options.labels else None,
+        "brain_mask": options.brain_mask.name if options.brain_mask else None,
+    }
+
+
+def row(component: Component, prepared: Prepared, beside: BesideHealthy | None) -> dict[str, Any]:
+    """A component in the sidecar: its volume in the patient's space, its places in both, healthy scans as strong.
+
+    `regions` are its parts by region, None where no part of it lies in one.
+    """
+    counts = beside.components if beside else []
+    centre, top = np.array(component.centroid_mm), np.array(component.peak_mm)
+    return {
+        "index": component.index,
+        "volume_ml": flagged_ml([component], prepared),
+        "peak": component.peak,
+        "mean": component.mean,
+        "healthy_scans_as_strong": counts[component.index - 1] if component.index <= len(counts) else None,
+        "centroid_native_mm": geometry.apply(prepared.world_map, centre).tolist(),
+        "peak_native_mm": geometry.apply(prepared.world_map, top).tolist(),
+        "centroid_mni_mm": centre.tolist(),
+        "peak_mni_mm": top.tolist(),
+        "regions": regions(component),
+    }
+
+
+def slice_rows(scores: dict[int, float] | None) -> list[dict[str, float]] | None:
+    """The slice scores with the height of each axial slice in MNI space; None if none were computed."""
+    if scores is None:
+        return None
+    return [{"z_mni_mm": float(GRID_AFFINE[2, 2] * z + GRID_AFFINE[2, 3]), "value": v} for z, v in scores.items()]
+
+
+def regions(component: Component) -> list[dict[str, Any]] | None:
+    """The parts of a component by region, the largest first; None where no part of it lies in one."""
+    names = template.region_names()
+    return [{"name": names[index], "share": share} for index, share in component.regions] or None

@@ -1,0 +1,99 @@
+"""The files of a detection: volumes on the scan's own grid or the template's, the transform, and the picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadcli.arrays import Array
+from uadcli.data.names import Outputs
+from uadcli.data.prepare import Prepared, to_native
+from uadcli.errors import RESEARCH_USE
+from uadcli.files import write_json
+from uadcli.imaging import geometry, volume
+from uadcli.imaging.slices import GRID_AFFINE
+from uadcli.imaging.volume import Scan, Volume
+from uadcli.report import preview, sidecar
+
+if TYPE_CHECKING:
+    from uadcli.detection.findings import Findings
+
+NATIVE_PICTURE_MM = 1.0
+
+
+def write_files(
+    files: Outputs, scan: Scan, brain: NDArray[np.bool_], prepared: Prepared, findings: Findings, space: str
+) -> None:
+    """Write the planned files of one scan, all but sidecar and page; each in the space that its key or `space` says."""
+    native_map = to_native(findings.anomaly_map, scan, prepared, 1)
+    native_mask = to_native((findings.labels > 0).astype(np.float32), scan, prepared, 1) >= 0.5
+    grid = "native" if space != "mni" else "mni"
+    for key, path in files.paths.items():
+        space = "mni" if key.startswith("mni_") else grid
+        kind = key.removeprefix("mni_")
+        if kind == "map":
+            _write_one(path, space, scan, native_map, findings.anomaly_map, np.float32, "anomaly score")
+        elif kind == "mask":
+            _write_one(path, space, scan, native_mask, findings.labels > 0, np.uint8, "anomaly mask")
+        elif kind == "recon":
+            _write_one(
+                path, space, scan, to_native(findings.recon, scan, prepared, 1), findings.recon, np.float32, "recon"
+            )
+        elif kind == "uncertainty" and (spread := findings.repeats.uncertainty) is not None:
+            _write_one(path, space, scan, to_native(spread, scan, prepared, 1), spread, np.float32, "score deviation")
+        elif kind == "brain":
+            _write_one(path, space, scan, brain, prepared.mask, np.uint8, "brain mask")
+        elif kind == "transform":
+            write_json(path, transform(prepared))
+        elif kind == "overlay":
+            _picture(path, scan, brain, native_map, native_mask, findings.threshold.value)
+
+
+def transform(prepared: Prepared) -> dict[str, Any]:
+    """The content of the transform file: the registration in both directions."""
+    return {
+        "schema_version": sidecar.SCHEMA_VERSION,
+        "research_use_only": RESEARCH_USE,
+        "description": "4x4 affines between world points in mm, RAS+; MNI is MNI152NLin2009cAsym",
+        "mni_to_native": prepared.world_map.tolist(),
+        "native_to_mni": np.linalg.inv(prepared.world_map).tolist(),
+    }
+
+
+def _write_one(path: Path, space: str, scan: Scan, native: Any, mni: Any, dtype: type, name: str) -> None:
+    if space == "mni":
+        volume.write_mni(path, Volume(mni, GRID_AFFINE), dtype=dtype, name=name)
+    else:
+        volume.write_native(path, native, scan, dtype=dtype, name=name)
+
+
+def _picture(
+    path: Path,
+    scan: Scan,
+    brain: NDArray[np.bool_],
+    native_map: Array,
+    native_mask: NDArray[np.bool_],
+    threshold: float,
+) -> None:
+    """The overlay, on an isotropic grid with the scan's own directions and field of view."""
+    size = geometry.spacing(scan.volume.affine)
+    factor = NATIVE_PICTURE_MM / size
+    affine = scan.volume.affine @ np.diag([*factor, 1.0])
+    x, y, z = (int(n) for n in np.maximum(np.round(np.array(scan.volume.shape) / factor), 1))
+
+    def fine(data: Any, order: int = 1) -> Array:
+        return geometry.resample(data.astype(np.float32), scan.volume.affine, (x, y, z), affine, order=order)
+
+    preview.render_overlay(
+        path,
+        fine(np.where(brain, scan.volume.data, 0)),
+        fine(native_map),
+        fine(native_mask) >= 0.5,
+        fine(brain) >= 0.5,
+        affine,
+        threshold,
+        scan.path.name,
+    )

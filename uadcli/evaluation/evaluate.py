@@ -1,0 +1,240 @@
+"""`uad evaluate`: anomaly maps against lesion masks. Read `evaluate` for the way of the data."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from uadcli import __version__
+from uadcli.console import Reporter
+from uadcli.data.matching import UNLABELLED, Case, from_folders, from_table, some
+from uadcli.errors import RESEARCH_USE, OutputError, UsageError
+from uadcli.evaluation import figures, statistics
+from uadcli.evaluation.figures import Figures, Result
+from uadcli.evaluation.lesionwise import BIN_NAMES
+from uadcli.evaluation.read import Marking, Reader, sidecar_marking
+from uadcli.files import finite, make_folder, write_json, write_text
+from uadcli.report import evaluation as report
+
+FILES = ("scans.tsv", "summary.tsv", "comparisons.tsv", "evaluation.json", "evaluation.html")
+SCHEMA_VERSION = 1
+TOLD = ("auprc", "dice", "best_dice_oracle", "sensitivity_all", "healthy_fp_ml", "scan_auroc")
+NOT_IN_TABLE = ("bins", "bins_found", "precision_at")
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What decides the figures beside the files; None: as the sidecar of each map says."""
+
+    threshold: float | None = None
+    min_volume_mm3: float | None = None
+    masks: Path | None = None
+    unlabelled: str = "refuse"
+    resample_truth: bool = False
+    resamples: int = statistics.RESAMPLES
+    seed: int = 0
+    overwrite: bool = False
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class EvaluateResult:
+    """The folder that was written (None if none was asked for) and the content of `evaluation.json`."""
+
+    folder: Path | None
+    content: dict[str, Any]
+
+
+def evaluate(
+    maps: Path | str | Sequence[Path | str],
+    truth: Path | str | None = None,
+    output: Path | str | None = None,
+    *,
+    options: EvaluateOptions | None = None,
+    reporter: Reporter | None = None,
+) -> EvaluateResult:
+    """Compare anomaly maps with lesion masks on the maps' own grids; with `output`, write tables and a page there.
+
+    `maps` is a folder or a file, several of them (one for each method), or a TSV table, which names the truth itself
+    (`matching.from_table`). Without `truth`, the second of two is the truth. Errors are `UadError`s.
+    """
+    options, reporter = options or EvaluateOptions(), reporter or Reporter(silent=True)
+    _check_options(options)
+    given = [Path(maps)] if isinstance(maps, str | Path) else [Path(path) for path in maps]
+    cases, notes = _cases(given, None if truth is None else Path(truth), options)
+    folder = None if output is None else _claim(Path(output), options.overwrite)
+    reporter.info(RESEARCH_USE)
+    with reporter.stage("compare"):
+        results, smallest, more = _compare(cases, options, reporter)
+    notes += more
+    for text in notes:
+        reporter.warn(text)
+    with reporter.stage("statistics"):
+        content = _content(cases, results, smallest, notes, options)
+    for row in content["summary"]:
+        if row["metric"] in TOLD:
+            value, low, high = (report.short(row[key]) for key in ("value", "ci_low", "ci_high"))
+            reporter.info(f"{row['method']}: {row['text']} {value} [{low}, {high}], n={row['scans']}")
+    if folder is not None:
+        _write(folder, content)
+    return EvaluateResult(folder, content)
+
+
+def _check_options(options: EvaluateOptions) -> None:
+    if options.threshold is not None and not math.isfinite(options.threshold):
+        raise UsageError(f"--threshold cannot be {options.threshold}", hint="Give a number.")
+    if options.min_volume_mm3 is not None and not options.min_volume_mm3 >= 0:
+        raise UsageError(f"--min-volume cannot be {options.min_volume_mm3}", hint="Give mm3, for example 64.")
+    if options.resamples < 1:
+        raise UsageError("--resamples must be at least 1")
+    if options.unlabelled not in UNLABELLED:
+        known = ", ".join(UNLABELLED)
+        raise UsageError(f"--unlabelled cannot be {options.unlabelled!r}", hint=f"Choose from {known}.")
+
+
+def _cases(paths: list[Path], truth: Path | None, options: EvaluateOptions) -> tuple[list[Case], list[str]]:
+    """What the paths mean: a table, or maps and truth."""
+    if not paths:
+        raise UsageError("there are no maps", hint="Give a folder of maps and a folder of truths.")
+    if len(paths) == 1 and paths[0].suffix.lower() == ".tsv":
+        if truth is not None or options.masks is not None:
+            raise UsageError("the table names the truth and the masks", path=paths[0], hint="Leave the options out.")
+        return from_table(paths[0])
+    if truth is None:
+        if len(paths) == 1:
+            raise UsageError("the truth is missing", path=paths[0], hint="Give maps and truth, or a .tsv table.")
+        if len(paths) > 2:
+            raise UsageError("of several folders none is marked as the truth", hint="Name it with --truth.")
+        *paths, truth = paths
+    return from_folders(paths, truth, masks=options.masks, unlabelled=options.unlabelled)
+
+
+def _compare(
+    cases: list[Case], options: EvaluateOptions, reporter: Reporter
+) -> tuple[list[Result], list[float], list[str]]:
+    """The figures of every case in order, the smallest component used for each, and notes for the user."""
+    read = Reader(options.resample_truth)
+    found: dict[int, tuple[Result, float]] = {}
+    moved: dict[str, None] = {}
+    notes: list[str] = []
+    oracles: list[str] = []
+    for done, i in enumerate(sorted(range(len(cases)), key=lambda i: (str(cases[i].truth), i)), start=1):
+        case = cases[i]
+        labelled, marking = read(case), _marking(case.map, options)
+        smallest = marking.min_volume_mm3
+        measured = figures.scan_figures(
+            labelled.scores, labelled.truth, labelled.affine, marking.threshold, smallest, labelled.mask
+        )
+        found[i] = Result(case.method, case.scan, case.subject, measured), smallest
+        if marking.oracle:
+            oracles.append(f"{case.method} {case.scan}")
+        moved |= dict.fromkeys(labelled.moved)
+        notes += [f"{case.method}, {case.map.name}: {text}" for text in labelled.warnings]
+        reporter.progress(done, len(cases))
+    results, smallest_used = (list(part) for part in zip(*(found[i] for i in range(len(cases))), strict=True))
+    if moved:
+        notes.append(f"brought to the map's grid by nearest neighbour: {some(list(moved))}")
+    cut = [r.scan for r in results if r.figures.truth_outside_mask_ml]
+    if cut:
+        notes.append(f"lesion voxels outside the mask do not count: {some(list(dict.fromkeys(cut)))}")
+    if oracles:
+        notes.append(f"the threshold in the sidecar was chosen by lesion labels, and is not taken: {some(oracles)}")
+    without = [f"{r.method} {r.scan}" for r in results if r.figures.threshold is None]
+    if without:
+        notes.append(f"no threshold is known (--threshold), and what needs one is not computed: {some(without)}")
+    return results, smallest_used, notes
+
+
+def _marking(path: Path, options: EvaluateOptions) -> Marking:
+    """Threshold and smallest component for a map: as asked for, else those of its sidecar."""
+    threshold, smallest = options.threshold, options.min_volume_mm3
+    if threshold is not None and smallest is not None:
+        return Marking(threshold, smallest)
+    own = sidecar_marking(path)
+    if threshold is not None:
+        own = Marking(threshold, own.min_volume_mm3)
+    return own if smallest is None else replace(own, min_volume_mm3=smallest)
+
+
+def _content(
+    cases: list[Case], results: list[Result], smallest: list[float], notes: list[str], options: EvaluateOptions
+) -> dict[str, Any]:
+    """What `evaluation.json` says."""
+    drawn = {"resamples": options.resamples, "seed": options.seed}
+    methods = figures.methods(results)
+    curves = {name: figures.mean_curve([r for r in results if r.method == name]) for name in methods}
+    scans = [_scan_row(*row) for row in zip(cases, results, smallest, strict=True)]
+    content: dict[str, Any] = finite(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "research_use_only": RESEARCH_USE,
+            "tool": {"name": "uad", "version": __version__},
+            "command": options.command or None,
+            "bootstrap": drawn | {"level": statistics.LEVEL},
+            "methods": methods,
+            "notes": notes,
+            "rules": list(report.RULES),
+            "summary": [_row(s, s.estimate, "value") for s in figures.summarise(results, **drawn)],
+            "comparisons": [_row(c, c.paired.difference, "difference") for c in figures.compare(results, **drawn)],
+            "curves": {
+                "recall": figures.RECALLS.tolist(),
+                "precision": {name: None if line is None else line.tolist() for name, line in curves.items()},
+            },
+            "scans": scans,
+        }
+    )
+    return _printable(content)  # type: ignore[no-any-return]
+
+
+def _scan_row(case: Case, result: Result, smallest: float) -> dict[str, Any]:
+    measured: Figures = result.figures
+    row: dict[str, Any] = {"method": case.method, "scan": case.scan, "subject": case.subject}
+    row |= {"group": "healthy" if measured.healthy else "lesion", "map": case.map.name}
+    row |= {"truth": case.truth.name if case.truth else None, "min_volume_mm3": smallest}
+    row |= {f.name: getattr(measured, f.name) for f in fields(measured) if f.name not in NOT_IN_TABLE}
+    for what, counts in (("lesions", measured.bins), ("found", measured.bins_found)):
+        row |= {f"{what}_{name}_ml": counts[i] if counts else None for i, name in enumerate(BIN_NAMES)}
+    return row
+
+
+def _row(source: Any, estimate: statistics.Estimate, value: str) -> dict[str, Any]:
+    """A summary or comparison as one flat row."""
+    row = {f.name: getattr(source, f.name) for f in fields(source) if f.name not in ("estimate", "paired")}
+    row |= {value: estimate.value, "ci_low": estimate.low, "ci_high": estimate.high}
+    if value == "difference":
+        row |= {"p_wilcoxon": source.paired.p_wilcoxon, "p_permutation": source.paired.p_permutation}
+    return row | {"scans": estimate.scans, "subjects": estimate.subjects}
+
+
+def _claim(folder: Path, overwrite: bool) -> Path:
+    """Make the folder and refuse what must not be replaced. Raises `OutputError`."""
+    present = [name for name in FILES if (folder / name).exists()]
+    if present and not overwrite:
+        raise OutputError(
+            "exists already", path=folder / present[0], hint="Give --overwrite or another folder with -o."
+        )
+    make_folder(folder)
+    return folder
+
+
+def _write(folder: Path, content: dict[str, Any]) -> None:
+    """Write every file, each in one step."""
+    texts = (report.scans_tsv(content), report.summary_tsv(content), report.comparisons_tsv(content))
+    for name, text in zip(FILES, (*texts, None, report.page(content)), strict=True):
+        if text is None:
+            write_json(folder / name, content)
+        else:
+            write_text(folder / name, text)
+
+
+def _printable(value: Any) -> Any:
+    """The value with every text as UTF-8 can hold it: a file name may have bytes that are none, shown as `\\xe9`."""
+    if isinstance(value, str):
+        return os.fsencode(value).decode("utf-8", "backslashreplace")
+    if isinstance(value, dict):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    return [_printable(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,123 @@
+"""A map with its truth, read from files and on one grid."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uadcli.arrays import Affine, Array, Mask
+from uadcli.config import BEST_DICE
+from uadcli.data.matching import Case
+from uadcli.errors import InputError
+from uadcli.imaging import geometry
+from uadcli.imaging.volume import Scan, Volume, read_scan, stem
+
+SHARED = 2  # truths and masks kept in memory: methods share them, and cases are read scan by scan
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A map (X, Y, Z), its affine, and on the same grid the lesions and the mask, if any; `moved` were resampled."""
+
+    scores: Array
+    affine: Affine
+    truth: Mask
+    mask: Mask | None
+    moved: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+class Reader:
+    """Reads cases; with `resample` a truth or mask on another grid is brought to the map's by nearest neighbour."""
+
+    def __init__(self, resample: bool) -> None:
+        self.resample = resample
+        self._shared = lru_cache(maxsize=SHARED)(self._read)
+
+    def __call__(self, case: Case) -> Labelled:
+        """Read a case. Raises `InputError` for files that cannot be read or do not go together."""
+        scan = self._read(case.map)
+        moved: list[str] = []
+        if case.truth is None:  # healthy by the user's word
+            truth = np.zeros(scan.volume.shape, dtype=bool)
+        else:
+            truth = self._on_grid(self._shared(case.truth), scan, moved)
+        if case.healthy and truth.any():
+            raise InputError(
+                "holds lesions, and the scan is said to be healthy", path=case.truth, hint="Mend the table."
+            )
+        mask = None if case.mask is None else self._on_grid(self._shared(case.mask), scan, moved)
+        if mask is not None and not mask.any():
+            raise InputError("is an empty mask", path=case.mask, hint="Give a mask of the brain.")
+        if mask is not None and truth.any() and not (truth & mask).any():
+            raise InputError(f"no lesion voxel is inside {case.mask}", path=case.truth, hint="Check the mask.")
+        return Labelled(scan.volume.data, scan.volume.affine, truth, mask, tuple(moved), scan.warnings)
+
+    @staticmethod
+    def _read(path: Path) -> Scan:
+        return read_scan(path, allow_empty=True)
+
+    def _on_grid(self, source: Scan, scan: Scan, moved: list[str]) -> Mask:
+        """A mask as voxels of the map's grid: labels from 1, or soft ones from one half."""
+        data, own, grid = source.volume.data >= 0.5, source.volume, scan.volume
+        if not data.any() and own.data.max() > 0:
+            raise InputError("holds only values between 0 and 0.5", path=source.path, hint="Give a mask of 0 and 1.")
+        if geometry.same_grid(grid.shape, grid.affine, own.shape, own.affine):
+            return data
+        if not self.resample:
+            raise InputError(
+                f"is on another grid ({_grid(own)}) than {scan.path.name} ({_grid(grid)})",
+                path=source.path,
+                hint="Bring it to the map's grid, or give --resample-truth.",
+            )
+        result = geometry.resample(data.astype(np.float32), own.affine, grid.shape, grid.affine, order=0) >= 0.5
+        if data.any() and not result.any():
+            hint = "The grids do not overlap, or the map's is too coarse."
+            raise InputError(f"no voxel of it is left on the grid of {scan.path.name}", path=source.path, hint=hint)
+        moved.append(source.path.name)
+        return result
+
+
+def _grid(volume: Volume) -> str:
+    """A grid in words: size, spacing and the place of its centre, which may be all that differs."""
+    size = "x".join(f"{step:.3g}" for step in geometry.spacing(volume.affine))
+    centre = geometry.apply(volume.affine, (np.array(volume.shape) - 1) / 2)
+    place = ", ".join(f"{mm:.1f}" for mm in centre)
+    return f"{'x'.join(map(str, volume.shape))} voxels of {size} mm around ({place})"
+
+
+@dataclass(frozen=True)
+class Marking:
+    """How a map was marked: by which threshold, None where that is not known, and from which volume on in mm3.
+
+    `oracle` says that a threshold was chosen by lesion labels; it is not given then.
+    """
+
+    threshold: float | None = None
+    min_volume_mm3: float = 0.0
+    oracle: bool = False
+
+
+def sidecar_marking(path: Path) -> Marking:
+    """What the sidecar beside a map says of its marking; nothing is known without a sidecar.
+
+    Raises `InputError` for a sidecar that cannot be read; a JSON file without a threshold belongs to something else.
+    """
+    place = path.with_name(f"{stem(path)}.json")
+    if not place.exists():
+        return Marking()
+    try:
+        content: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
+        value = content.get("threshold", {}).get("value")
+        if value is None:
+            return Marking()
+        smallest = float(content.get("settings", {}).get("scoring", {}).get("min_volume_mm3", 0.0))
+        oracle = str(content.get("requested", {}).get("threshold")).strip().lower() == BEST_DICE
+        return Marking(None if oracle else float(value), smallest, oracle)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InputError("is not the sidecar of a map", path=place, hint="Write it again, or remove it.") from error

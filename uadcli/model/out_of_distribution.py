@@ -1,0 +1,143 @@
+"""The out-of-distribution gate of a model: made from its training scans, and asked about a scan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadcli.arrays import Array
+from uadcli.config import PreprocessConfig
+from uadcli.data.dataset import Case
+from uadcli.data.healthy import brain_slices, healthy_slices
+from uadcli.data.prepare import prepare_cached
+from uadcli.imaging.slices import GRID_SHAPE, to_slices
+from uadcli.scoring import out_of_distribution
+from uadcli.scoring.out_of_distribution import Gate, Part
+
+if TYPE_CHECKING:
+    from uadcli.reconstruction.model import Network
+    from uadcli.weights.weights import Weights
+
+BATCH = 32
+MIN_TRAINING, MIN_HELD_OUT = 10, 5  # scans of a contrast; with fewer there is no gate for it
+ABSENT = "these weights hold no cloud of training scans for this contrast"
+FEW = "too little of this scan lies where the training scans have brain"
+NO_ENCODER = "this model has no encoder"
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far a scan lies from the training scans, and from where on it is unlike them; None with a `note`.
+
+    A scan that lies elsewhere than all training scans has no distance, and is unlike them.
+    """
+
+    value: float | None
+    limit: float | None
+    note: str = ""
+
+    @property
+    def nowhere(self) -> bool:
+        """Whether the scan lies elsewhere than all training scans."""
+        return self.note == FEW
+
+    @property
+    def beyond(self) -> bool | None:
+        """Whether the scan is unlike what the model was trained on; None if that is not known."""
+        if self.nowhere:
+            return True
+        return None if self.value is None or self.limit is None else self.value > self.limit
+
+
+def vectors(model: Network, x: Array, slices: NDArray[np.integer], device: str = "cpu") -> NDArray[np.float32]:
+    """Condition vectors (N, d) of the given axial slices of a scaled scan x (96, 96, 80), in float32."""
+    import torch
+
+    stack = to_slices(x)
+    model = model.eval().to(device)
+    found = []
+    with torch.inference_mode():
+        for start in range(0, len(slices), BATCH):
+            batch = torch.from_numpy(stack[slices[start : start + BATCH]][:, None]).to(device)
+            encoded = model.encode(batch)
+            found.append(np.zeros((len(batch), 0), np.float32) if encoded is None else encoded.float().cpu().numpy())
+    return np.concatenate(found)
+
+
+def has_encoder(model: Network) -> bool:
+    """Whether the model conditions on the scan (cDDPM and its kin); a VAE's vectors are not meant for this."""
+    return getattr(model, "encoder", None) is not None
+
+
+def measure(loaded: Weights, x: Array, mask: NDArray[np.bool_], contrast: str, device: str = "cpu") -> Distance:
+    """The distance of a scaled scan from the training scans of its contrast."""
+    if not has_encoder(loaded.model):
+        return Distance(None, None, NO_ENCODER)
+    known = gate_of(loaded.gate_state, contrast)
+    if known is None:
+        return Distance(None, None, ABSENT)
+    slices = brain_slices(mask)
+    value = None
+    if len(slices):
+        value = out_of_distribution.distance(
+            known.mean, known.whitening, (vectors(loaded.model, x, slices, device), slices)
+        )
+    return Distance(value, known.limit, "" if value is not None else FEW)
+
+
+def fit_gates(
+    model: Network,
+    training: Sequence[Case],
+    held_out: Sequence[Case],
+    cache: Path,
+    config: PreprocessConfig,
+) -> dict[str, Gate]:
+    """The gate of each contrast with enough scans on both sides; of patients only the slices without lesion count.
+
+    Raises what preparing a scan raises.
+    """
+    if not has_encoder(model):
+        return {}
+
+    def parts(cases: Sequence[Case], contrast: str) -> list[Part]:
+        found: list[Part] = []
+        for case in (c for c in cases if c.contrast == contrast):
+            prepared = prepare_cached(case.scan, config, cache)
+            slices = healthy_slices(case, prepared)
+            if len(slices):
+                found.append((vectors(model, prepared.scaled(config), slices), slices))
+        return found
+
+    gates = {}
+    for contrast in sorted({c.contrast for c in held_out}):
+        enough = [sum(c.contrast == contrast for c in side) for side in (training, held_out)]
+        if enough[0] >= MIN_TRAINING and enough[1] >= MIN_HELD_OUT:
+            gates[contrast] = out_of_distribution.fit(
+                parts(training, contrast), parts(held_out, contrast), GRID_SHAPE[2]
+            )
+    return gates
+
+
+def gate_of(state: dict[str, Any], contrast: str) -> Gate | None:
+    """The gate of a contrast from the tensors of a weight file; None if they have none."""
+    if f"{contrast}.limit" not in state:
+        return None
+    mean, whitening, limit = (state[f"{contrast}.{name}"].numpy() for name in ("mean", "whitening", "limit"))
+    return Gate(mean, whitening, float(limit))
+
+
+def state_of(gates: dict[str, Gate]) -> dict[str, Any]:
+    """Gates by contrast as the tensors of a weight file: float16, which `fit_cloud` has rounded to, and the limit."""
+    import torch
+
+    state = {}
+    for contrast, one in gates.items():
+        state[f"{contrast}.mean"] = torch.from_numpy(one.mean).half()
+        state[f"{contrast}.whitening"] = torch.from_numpy(one.whitening).half()
+        state[f"{contrast}.limit"] = torch.tensor(one.limit, dtype=torch.float32)
+    return state

@@ -1,0 +1,235 @@
+"""What `--threshold` means, and how a scan's findings compare with those of healthy scans."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from uadcli.config import BEST_DICE, DetectConfig, PreprocessConfig, ScoringConfig, from_dict
+from uadcli.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from uadcli.arrays import Array
+    from uadcli.data.prepare import Prepared
+    from uadcli.weights.weights import ModelCard
+
+T = TypeVar("T")
+SHARE = 0.05  # of healthy scans with any finding, of `conformal` without a number
+# Of healthy voxels, of `rate` without a number: 2 ml of a brain of 1.35 l, the most that a healthy scan should show.
+RATE = 0.0015
+HINT = "Give `auto`, `calibrated`, `rate`, `rate:SHARE`, `conformal`, `conformal:SHARE` or a number above 0."
+
+
+@dataclass(frozen=True)
+class ThresholdRule:
+    """A rule for the threshold, with its number.
+
+    `calibrated` (the 99.5th percentile of healthy voxels), `rate` (another share of them), `conformal` (a share of
+    healthy scans), a `value`, or `auto`: conformal where the weights know enough whole healthy scans, else by rate;
+    calibrated of weights older than rates, and in a contrast that has the thresholds of another. `best-dice` takes
+    lesion labels, for comparison with papers that do.
+    """
+
+    kind: Literal["auto", "calibrated", "rate", "conformal", "best-dice", "value"]
+    number: float = 0.0
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A score above which voxels are marked, and in words how it was chosen."""
+
+    value: float
+    rule: str
+
+
+@dataclass(frozen=True)
+class BesideHealthy:
+    """Of `scans` healthy ones, how many have a finding at least as strong as the scan's, and as each component."""
+
+    scans: int
+    as_strong: int
+    components: list[int]
+
+    @property
+    def p_value(self) -> float:
+        """The conformal p-value of the scan: its chance among healthy scans of this kind, at least."""
+        return (self.as_strong + 1) / (self.scans + 1)
+
+
+def parse(text: str) -> ThresholdRule:
+    """`auto`, `calibrated`, `rate:0.001`, `conformal`, `conformal:0.1`, `best-dice` or a score above 0.
+
+    Raises `UsageError` for anything else.
+    """
+    name, colon, rest = text.strip().lower().partition(":")
+    for kind in ("auto", "calibrated", "best-dice"):
+        if name == kind and not colon:
+            return ThresholdRule(kind)
+    if name in ("rate", "conformal"):
+        usual = SHARE if name == "conformal" else RATE
+        share = _number(rest) if colon else usual
+        if share is None or not 0 < share < 1:
+            raise UsageError(f"--threshold cannot be {text!r}", hint="The share lies between 0 and 1.")
+        return ThresholdRule("conformal" if name == "conformal" else "rate", share)
+    value = _number(text)
+    if value is None or value <= 0:
+        raise UsageError(f"--threshold cannot be {text!r}", hint=HINT)
+    return ThresholdRule("value", value)
+
+
+def check(text: str, labelled: bool) -> None:
+    """Raises `UsageError` if the rule in `text` does not go with lesion labels, or with their absence."""
+    if (parse(text).kind == BEST_DICE) != labelled:
+        raise UsageError(
+            "--threshold best-dice and --labels go together only",
+            hint="That threshold is chosen by lesion labels, for comparison with papers that do so.",
+        )
+
+
+def best_dice(native_map: Array, labels: NDArray[np.bool_]) -> Threshold:
+    """The threshold with the highest Dice against the lesion labels, both on the scan's grid: an oracle.
+
+    Raises `InputError` if there is no lesion.
+    """
+    import numpy as np
+
+    from uadcli.scoring import metrics
+
+    if not labels.any():
+        raise InputError("the labels are empty", hint="There is no best Dice without a lesion.")
+    found, value = metrics.best_dice(native_map, labels)
+    below = float(np.nextafter(np.float32(value), np.float32(0)))  # what has this very score is marked, too
+    return Threshold(below, f"best-dice: chosen by the lesion labels (Dice {found:.3f}), an oracle")
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def resolve(text: str, card: ModelCard, kind: str, contrast: str, config: DetectConfig | None = None) -> Threshold:
+    """The threshold of a score in a contrast by the rule in `text` (see `parse`).
+
+    It says so where the healthy scans were scored by other settings than `config` (the defaults if None). Raises
+    `UsageError` if the healthy scans of the weights do not give one.
+    """
+    rule = parse(text)
+    if rule.kind == "value":
+        return Threshold(rule.number, "given by the user")
+    if rule.kind == "auto":
+        rule = _automatic(card, kind, contrast)
+    found = _by_health(rule, card, kind, contrast)
+    asked = config or DetectConfig()
+    if rule.kind != "conformal":  # rates of voxels do not know components
+        asked = replace(asked, scoring=replace(asked.scoring, min_volume_mm3=ScoringConfig.min_volume_mm3))
+    if not as_calibrated(card, asked):
+        found = not_vouched(found, text, "set by healthy scans under other settings, and not vouched for with these")
+    if giver := card.borrowed.get(contrast):
+        return Threshold(found.value, f"{found.rule}; of healthy {giver} scans, for want of healthy {contrast} ones")
+    return found
+
+
+def _by_health(rule: ThresholdRule, card: ModelCard, kind: str, contrast: str) -> Threshold:
+    if rule.kind == "conformal":
+        return _conformal(rule.number, card, kind, contrast)
+    if rule.kind == "rate":
+        return _by_rate(rule.number, card, kind, contrast)
+    try:
+        return Threshold(card.thresholds[kind][contrast], card.threshold_rule)
+    except KeyError as error:
+        known = ", ".join(k for k in card.thresholds if contrast in card.thresholds[k])
+        raise UsageError(
+            f"{card.name} has no threshold for the score {kind!r} in {contrast}",
+            hint=f"It has one for {known}. Or give --threshold." if known else "Give --threshold a value.",
+        ) from error
+
+
+def _automatic(card: ModelCard, kind: str, contrast: str) -> ThresholdRule:
+    if contrast in card.borrowed:  # another contrast's: no rate can be promised, and the milder rule misses less
+        return ThresholdRule("calibrated")
+    if len(card.strengths.get(kind, {}).get(contrast, ())) + 1 >= 1 / SHARE:
+        return ThresholdRule("conformal", SHARE)
+    return ThresholdRule("rate", RATE) if card.tails.get(kind, {}).get(contrast) else ThresholdRule("calibrated")
+
+
+def _by_rate(rate: float, card: ModelCard, kind: str, contrast: str) -> Threshold:
+    from uadcli.scoring.calibration import rate_threshold
+
+    tail = card.tails.get(kind, {}).get(contrast, [])
+    lacking = f"{card.name} does not know the rates of healthy {contrast} voxels for the score {kind!r}"
+    value = _of_healthy("rate", rate_threshold, tail, rate, lacking)
+    return Threshold(value, f"rate: {100 * rate:.3g} % of the healthy voxels that the weights know lie above")
+
+
+def _conformal(share: float, card: ModelCard, kind: str, contrast: str) -> Threshold:
+    from uadcli.scoring.calibration import conformal_threshold
+    from uadcli.scoring.scores.fusion import held_against_health
+
+    strengths = card.strengths.get(kind, {}).get(contrast, [])
+    lacking = f"{card.name} knows no whole healthy {contrast} scans for the score {kind!r}"
+    value = _of_healthy("conformal", conformal_threshold, strengths, share, lacking)
+    scans = f"healthy scans like the {len(strengths)} of the weights"
+    nearly = "; nearly so, since these scans also made what it is held against" if held_against_health(kind) else ""
+    return Threshold(value, f"conformal: at most {share:.3g} of {scans} have any finding{nearly}")
+
+
+def _of_healthy(
+    name: str, find: Callable[[Sequence[T], float], float], known: Sequence[T], share: float, lacking: str
+) -> float:
+    """What a rule finds in the healthy scans that the weights know. Raises `UsageError` if they do not tell."""
+    if not known:
+        raise UsageError(lacking, hint="Give --threshold calibrated or a value.")
+    try:
+        return find(known, share)
+    except InputError as error:
+        raise UsageError(f"--threshold {name}: {error.what}", hint=error.hint) from error
+
+
+def as_calibrated(card: ModelCard, config: DetectConfig) -> bool:
+    """Whether the settings are those by which the healthy scans of the weights were prepared, rebuilt and scored.
+
+    Seed and batch size are free. The method is not looked at: by another than their own, weights know no healthy scans.
+    Curvature flow is always as the weights say.
+    """
+    own = from_dict(PreprocessConfig, {**card.preprocess, "curvature_flow": config.preprocess.curvature_flow})
+    asked = (config.reconstruction.levels or card.levels, config.reconstruction.overlap)
+    return (config.preprocess, config.scoring, *asked) == (own, ScoringConfig(), card.levels, False)
+
+
+def not_vouched(found: Threshold, text: str, why: str) -> Threshold:
+    """The threshold with the reason why health does not vouch for it, unless the rule in `text` is a value."""
+    return found if parse(text).kind == "value" else replace(found, rule=f"{found.rule}; {why}")
+
+
+def healthy_scans(card: ModelCard, kind: str, contrast: str, config: DetectConfig) -> list[float] | None:
+    """The strengths of healthy scans that a scan may be set beside.
+
+    None where the weights know none, or where the settings are not those of their calibration.
+    """
+    return card.strengths.get(kind, {}).get(contrast) if as_calibrated(card, config) else None
+
+
+def beside_healthy(
+    anomaly_map: Array,
+    labels: NDArray[np.uint8],
+    count: int,
+    healthy: Sequence[float],
+    prepared: Prepared,
+    config: DetectConfig,
+) -> BesideHealthy:
+    """Set a scan, and each of its `count` components in `labels`, beside the strengths of healthy scans."""
+    from uadcli.imaging.slices import GRID_AFFINE
+    from uadcli.scoring.calibration import as_strong, component_strengths, strength
+
+    smallest = config.scoring.min_volume_mm3 / prepared.size_factor
+    whole = as_strong(healthy, strength(anomaly_map, smallest, GRID_AFFINE))
+    parts = component_strengths(anomaly_map, labels, min(count, 254), smallest, GRID_AFFINE)  # 255 stands for the rest
+    return BesideHealthy(len(healthy), whole, [as_strong(healthy, s) for s in parts])

@@ -1,1 +1,0 @@
-"""The verbs of the command line, in Python: they join imaging, reconstruction, scoring and report."""

@@ -1,0 +1,155 @@
+"""The healthy reference: what a score is in health at each place of the template, and how far a scan deviates from it.
+
+Cortex and the rims of the ventricles differ from any reconstruction, in health too; where healthy scans score high or
+vary much, a score says little. The reference is made of healthy scans alone, and a scan that belongs to it is held
+against the others (`cross_fitted`).
+
+In a scan from another scanner the residual is larger everywhere, by contrast and noise. So the absolute residual is
+held against health on the scan's own scale: in units of a percentile of the scan, which a lesion of usual size hardly
+moves. (Half of a bright residual is 0; it has no such scale.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadcli.arrays import Array, Mask
+from uadcli.config import PLAIN_SCORES, Z
+from uadcli.errors import InputError
+from uadcli.scoring import coarse_grid
+
+Coarse = NDArray[np.float64]
+
+PREFIX, REFERENCED = Z, PLAIN_SCORES  # of the name of a score that is held against its reference; what gets one
+# Erosion of the brain mask for a residual that is held against health, where other residuals take 3: the reference
+# knows the rim of the brain, which a wider erosion would take away from the cortex.
+EROSION = 1
+SIGMA = 1.0  # of the Gaussian over the blocks: few scans have the same fold at the same place
+SMALLEST = 1e-12  # deviation, where health has none
+# Of a residual inside the brain: the scan's own scale. Chosen on the development scans (`trial_post.py --scales`).
+QUANTILE = 0.75
+ON_OWN_SCALE = ("absolute",)  # scores that are held against health so
+KNOWN = 0.5  # scans that must have a place in their healthy part, smoothed; elsewhere the nearest such place counts
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Mean and standard deviation of a score over healthy scans, each (X / 2, Y / 2, Z / 2), on blocks of 4 mm.
+
+    With a `quantile` above 0 they are in units of that quantile of each scan.
+    """
+
+    mean: Array
+    deviation: Array
+    quantile: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """How many scans have a place, and the sums of their scores and of the squares of these there."""
+
+    count: Coarse
+    total: Coarse
+    squares: Coarse
+
+    def less(self, other: _Sums) -> _Sums:
+        return _Sums(self.count - other.count, self.total - other.total, self.squares - other.squares)
+
+
+def own_scale(kind: str) -> float:
+    """The quantile in whose units a score is held against health; 0: as it is."""
+    return QUANTILE if kind.removeprefix(PREFIX) in ON_OWN_SCALE else 0.0
+
+
+def fit(maps: Sequence[tuple[Array, Mask]], quantile: float = 0.0) -> Reference:
+    """The reference of pairs (score, healthy part), each (X, Y, Z) with even sides; see `own_scale` for the quantile.
+
+    Raises `InputError` if they leave no place known.
+    """
+    return _reference(_all([_sums(*pair, quantile) for pair in maps]), quantile)
+
+
+def of_the_others(maps: Sequence[tuple[Array, Mask]], quantile: float = 0.0) -> list[Reference]:
+    """For each of the pairs of `fit` the reference of all others. Raises `InputError` if there are no others."""
+    each = [_sums(*pair, quantile) for pair in maps]
+    total = _all(each)
+    return [_reference(total.less(own), quantile) for own in each]
+
+
+def cross_fitted(maps: Sequence[tuple[Array, Mask]], masks: Sequence[Mask], quantile: float = 0.0) -> list[Array]:
+    """`z_score` of each map inside its brain mask, against the reference of the others.
+
+    Raises `InputError` if there are no others.
+    """
+    known = of_the_others(maps, quantile)
+    return [z_score(values, one, mask) for (values, _), one, mask in zip(maps, known, masks, strict=True)]
+
+
+def z_score(values: Array, known: Reference, mask: Mask) -> Array:
+    """How many healthy deviations a score (X, Y, Z) lies above the healthy mean of its place; 0 below it, and outside.
+
+    A deviation counts as at least the median one of the mask, so that a quiet place does not make much of little.
+    """
+    mean, deviation = (coarse_grid.enlarged(part, values.shape) for part in (known.mean, known.deviation))
+    floor = float(np.median(deviation[mask])) if mask.any() else 1.0
+    z = (_scaled(values, mask, known.quantile) - mean) / np.maximum(deviation, max(floor, SMALLEST))
+    return np.where(mask, np.maximum(z, 0), 0).astype(np.float32)
+
+
+def state_of(references: dict[tuple[str, str], Reference]) -> dict[str, Any]:
+    """References by (score, contrast) as float16 tensors for a weight file."""
+    import torch
+
+    parts = {
+        f"{kind}.{contrast}.{name}": value
+        for (kind, contrast), one in references.items()
+        for name, value in (("mean", one.mean), ("deviation", one.deviation))
+    }
+    scales = {f"{k}.{contrast}.quantile": one.quantile for (k, contrast), one in references.items() if one.quantile}
+    state = {name: torch.from_numpy(value).half() for name, value in parts.items()}
+    return state | {name: torch.tensor(value, dtype=torch.float32) for name, value in scales.items()}
+
+
+def from_state(state: dict[str, Any], kind: str, contrast: str) -> Reference | None:
+    """One of the references of a weight file; None if it has none for this score and contrast."""
+    names = [f"{kind}.{contrast}.{name}" for name in ("mean", "deviation")]
+    if not all(name in state for name in names):
+        return None
+    mean, deviation = (state[name].float().numpy() for name in names)
+    quantile = state.get(f"{kind}.{contrast}.quantile")  # not there in weights that are older than it
+    return Reference(mean, deviation, 0.0 if quantile is None else float(quantile))
+
+
+def _scaled(values: Array, inside: Mask, quantile: float) -> Array:
+    """The score in units of its quantile inside a mask; as it is for 0."""
+    if not quantile or not inside.any():
+        return values
+    return values / np.float32(max(float(np.quantile(values[inside], quantile)), SMALLEST))
+
+
+def _sums(values: Array, part: Mask, quantile: float) -> _Sums:
+    kept = np.where(part, _scaled(values, part, quantile), 0).astype(np.float64)
+    return _Sums(*(coarse_grid.smoothed(one, SIGMA) for one in (part, kept, kept**2)))
+
+
+def _all(each: Sequence[_Sums]) -> _Sums:
+    names = ("count", "total", "squares")
+    return _Sums(*(np.asarray(np.sum([getattr(one, name) for one in each], axis=0)) for name in names))
+
+
+def _reference(sums: _Sums, quantile: float) -> Reference:
+    from scipy import ndimage
+
+    known = np.asarray(sums.count) > KNOWN
+    if not known.any():
+        raise InputError("too few healthy scans for a healthy reference", hint="Give two or more.")
+    count = np.where(known, sums.count, 1)
+    mean = sums.total / count
+    deviation = np.sqrt(np.maximum(sums.squares / count - mean**2, 0))
+    nearest = tuple(ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True))
+    return Reference(mean[nearest].astype(np.float32), deviation[nearest].astype(np.float32), quantile)

@@ -1,0 +1,1 @@
+"""Made data: lesions, brains and contrasts for training, and `uad synth`."""

@@ -1,0 +1,184 @@
+"""`uad synth`: healthy volumes of any contrast from label maps or T1w scans, with lesions of known place if wanted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadcli import __version__
+from uadcli.arrays import Affine, Array
+from uadcli.config import CONTRASTS, PreprocessConfig
+from uadcli.console import Reporter
+from uadcli.errors import RESEARCH_USE, InputError, OutputError, UsageError
+from uadcli.files import write_json
+from uadcli.imaging import intensity, volume
+from uadcli.imaging.geometry import resample, spacing
+from uadcli.imaging.slices import GRID_AFFINE
+from uadcli.imaging.volume import Scan, Volume, read_scan
+from uadcli.report import sidecar
+
+ESSENTIAL = {2, 3, 41, 42}  # white matter and cortex of both sides: every brain label map of FreeSurfer has them
+ALIKE = 0.5  # of neighbours inside; label maps have about 0.8 at 1 mm
+
+
+@dataclass(frozen=True)
+class SynthOptions:
+    """What to make: contrast, seed, with `lesions` or not; `clean` leaves out what scanners do to an image."""
+
+    contrast: str
+    seed: int = 0
+    lesions: bool = False
+    clean: bool = False
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class _Healthy:
+    data: Array
+    mask: NDArray[np.bool_]
+    affine: Affine
+    origin: str
+
+
+def synth(source: Path, output: Path, options: SynthOptions, reporter: Reporter) -> Path:
+    """Write a synthetic brain of 2 mm and its sidecar; with lesions also `_lesions.nii.gz`, the truth.
+
+    `source` is a brain or head label map with FreeSurfer's numbers, and the volume lies in its space; or a T1w scan,
+    which is prepared as `uad detect` does it, and the volume lies in MNI space. The same seed gives the same volume.
+    Raises `InputError` for another source, `OutputError` for results that exist.
+    """
+    if options.contrast not in CONTRASTS:
+        raise UsageError(f"there is no contrast {options.contrast!r}", hint=f"They are {', '.join(CONTRASTS)}.")
+    files = _files(output, options)
+    scan = read_scan(source)
+    rng = np.random.default_rng(options.seed)
+    reporter.info(RESEARCH_USE)
+    with reporter.stage("healthy volume"):
+        made = _from_labels(scan, options, rng) if is_label_map(scan.volume) else _from_t1(scan, options, rng, reporter)
+    with reporter.stage("synthesis"):
+        data, truth, mask = _finish(made, options, rng)
+    with reporter.stage("write"):
+        _write(files["volume"], data, made.affine, np.float32)
+        if "lesions" in files:
+            _write(files["lesions"], truth, made.affine, np.uint8)
+        write_json(files["sidecar"], _content(scan, made, truth, mask, options, files))
+    return files["volume"]
+
+
+def is_label_map(scan: Volume) -> bool:
+    """Whether a volume holds whole numbers, alike in most neighbours, and white matter and cortex of both sides.
+
+    A scan may hold all these numbers too, but no two of its neighbours are alike for long.
+    """
+    data = scan.data
+    if not np.array_equal(data, np.round(data)) or not set(np.unique(data).astype(int).tolist()) >= ESSENTIAL:
+        return False
+    inside = (data[1:] > 0) & (data[:-1] > 0)
+    return bool((data[1:] == data[:-1])[inside].mean() > ALIKE)
+
+
+def _files(output: Path, options: SynthOptions) -> dict[str, Path]:
+    suffix = next((s for s in (".nii.gz", ".nii") if output.name.endswith(s)), None)
+    if suffix is None:
+        raise UsageError(f"{output.name} is no NIfTI name", hint="The output ends in .nii.gz or .nii.")
+    stem = output.name.removesuffix(suffix)
+    files = {"volume": output, "sidecar": output.with_name(f"{stem}.json")}
+    if options.lesions:
+        files["lesions"] = output.with_name(f"{stem}_lesions{suffix}")
+    for path in files.values():
+        if path.exists() and not options.overwrite:
+            raise OutputError("exists already", path=path, hint="Choose another name, or give --overwrite.")
+    return files
+
+
+def _from_labels(scan: Scan, options: SynthOptions, rng: np.random.Generator) -> _Healthy:
+    """A volume of 2 mm in the space of a label map, which is first brought to 1 mm by nearest neighbour."""
+    from uadcli.synthesis.brains import EMPTY, brain_of, from_labels, halved
+
+    grid = scan.volume
+    factor = 1.0 / spacing(grid.affine)
+    fine = grid.affine @ np.diag([*factor, 1.0])
+    fine[:3, 3] += grid.affine[:3, :3] @ ((factor - 1) / 2)
+    x, y, z = (int(np.ceil(n / f / 2)) * 2 for n, f in zip(grid.shape, factor, strict=True))
+    labels = np.round(resample(grid.data, grid.affine, (x, y, z), fine, order=0)).astype(np.int32)
+    labels[~brain_of(labels)] = 0
+    data = from_labels(labels, options.contrast, rng)
+    return _Healthy(data, data > EMPTY, halved(fine), "label map")
+
+
+def _from_t1(scan: Scan, options: SynthOptions, rng: np.random.Generator, reporter: Reporter) -> _Healthy:
+    """A T1w scan on the model's grid, its tissues given the intensities of another contrast."""
+    from uadcli.data.prepare import prepare
+    from uadcli.synthesis.contrast import volume_from_t1
+
+    config = PreprocessConfig()
+    prepared, _ = prepare(scan, config, stage=reporter.stage)
+    guess = prepared.contrast()
+    if guess.contrast != "T1w":
+        raise InputError(
+            f"looks like {guess.contrast}, and is no label map",
+            path=scan.path,
+            hint="Give a T1w scan, or a label map with FreeSurfer's numbers.",
+        )
+    data = prepared.scaled(config)
+    if options.contrast != "T1w":
+        data = volume_from_t1(data, options.contrast, rng)
+    return _Healthy(data, prepared.mask, GRID_AFFINE, "T1w scan")
+
+
+def _finish(
+    made: _Healthy, options: SynthOptions, rng: np.random.Generator
+) -> tuple[Array, NDArray[np.bool_], NDArray[np.bool_]]:
+    from uadcli.synthesis.lesions import degrade, paste_lesions
+
+    data, mask, truth = made.data, made.mask, np.zeros(made.mask.shape, dtype=bool)
+    if options.lesions:
+        for _ in range(20):  # one draw in ten has none, and faint ones do not count
+            data, truth = paste_lesions(made.data, mask, options.contrast, rng)
+            if truth.any():
+                break
+    if not options.clean:
+        data, mask = degrade(data, mask, rng)
+    return intensity.scale(data, mask, PreprocessConfig()), truth & mask, mask
+
+
+def _write(path: Path, data: NDArray[Any], affine: Affine, dtype: type) -> None:
+    import nibabel as nib
+
+    if affine is GRID_AFFINE:
+        volume.write_mni(path, Volume(data, affine), dtype=dtype, name="synthetic")
+        return
+    image = nib.Nifti1Image(data.astype(dtype), affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, 1)
+    image.set_qform(affine, 1)
+    volume.write_image(path, nib.Nifti1Image, data.astype(dtype), None, image.header, "synthetic")
+
+
+def _content(
+    scan: Scan,
+    made: _Healthy,
+    truth: NDArray[np.bool_],
+    mask: NDArray[np.bool_],
+    options: SynthOptions,
+    files: dict[str, Path],
+) -> dict[str, Any]:
+    voxel_ml = abs(float(np.linalg.det(made.affine[:3, :3]))) / 1e3
+    return {
+        "schema_version": sidecar.SCHEMA_VERSION,
+        "research_use_only": RESEARCH_USE,
+        "synthetic": True,
+        "tool": {"name": "uad", "version": __version__},
+        "source": {"name": scan.path.name, "sha256": scan.sha256, "kind": made.origin},
+        "contrast": options.contrast,
+        "seed": options.seed,
+        "clean": options.clean,
+        "space": "MNI152NLin2009cAsym" if made.affine is GRID_AFFINE else "that of the label map",
+        "brain_volume_ml": float(mask.sum()) * voxel_ml,
+        "lesion_volume_ml": float(truth.sum()) * voxel_ml if options.lesions else None,
+        "outputs": {key: path.name for key, path in files.items()},
+    }

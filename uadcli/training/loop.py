@@ -1,0 +1,170 @@
+"""The loop around the steps of a training: when it logs, when it saves, and how it ends."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadcli.console import Reporter, duration
+from uadcli.report.training import Row
+from uadcli.training import checkpoint
+from uadcli.training.learner import Learner, NotFiniteError
+from uadcli.training.log import Log
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What held-out scans say of a network: the error on healthy slices, the AUPRC on synthetic or labelled lesions."""
+
+    error: float | None = None
+    auprc: float | None = None
+
+    def in_words(self) -> str:
+        """For people."""
+        parts = [f"validation {self.error:.4f}"] if self.error is not None else []
+        return ", ".join([*parts, f"AUPRC {self.auprc:.3f}"] if self.auprc is not None else parts) or "not judged"
+
+
+class Interruption:
+    """Whether Ctrl-C or SIGTERM came; `received` is the signal's number."""
+
+    received: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.received is not None
+
+
+@contextmanager
+def interruptible() -> Iterator[Interruption]:
+    """Within it the first Ctrl-C or SIGTERM is only noted, so that the step at hand can end; a second one acts at once.
+
+    A signal that is ignored stays so. Outside the main thread, where Python handles no signals, nothing changes.
+    """
+    stop = Interruption()
+    before: dict[signal.Signals, Any] = {}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def note(number: int, _: Any) -> None:
+        stop.received = number
+        restore()
+
+    if threading.current_thread() is threading.main_thread():
+        before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+        before = {n: handler for n, handler in before.items() if handler not in (None, signal.SIG_IGN)}
+        for number in before:
+            signal.signal(number, note)
+    try:
+        yield stop
+    finally:
+        restore()
+
+
+def run(
+    trainer: Learner,
+    step: Callable[[Interruption], float | None],
+    validate: Callable[[], Judgement],
+    folder: Path,
+    reporter: Reporter,
+    *,
+    name: str,
+    sheet: Callable[[], NDArray[np.uint8]] | None = None,
+    to_beat: bool = False,
+) -> None:
+    """Take steps up to `steps`; every `checkpoint_every` of them, and at the end, validate, save and write the log.
+
+    `step` returns the loss, or None if it was interrupted before it began; `sheet` draws the same slices each time;
+    `name` is what the page calls the training. With `to_beat` the network that it begins with is judged as well, and
+    stays the best if none is better after it. After Ctrl-C or SIGTERM the step at hand ends, a checkpoint is written,
+    and the signal takes its course. Ten bad steps in a row end the run with a checkpoint of the network before them.
+    Raises `UadError`.
+    """
+    config, log = trainer.config, Log(folder, name) if trainer.rank == 0 else None
+    with interruptible() as stop:
+        losses: list[float] = []
+        judged = Judgement()
+        if to_beat and not trainer.done and trainer.best is None:
+            judged = validate()
+            _keep(trainer, judged, folder)
+            reporter.info(f"before the first step: {judged.in_words()}")
+        start, first = time.perf_counter(), trainer.done
+        while trainer.done < config.steps and not trainer.somewhere(bool(stop)):
+            try:
+                loss = step(stop)
+            except NotFiniteError:
+                trainer.bad_steps = 0  # the parameters are those before the bad steps
+                trainer.save(folder / checkpoint.LAST)
+                raise
+            if loss is None:
+                continue
+            losses.append(loss)
+            due = trainer.done % config.checkpoint_every == 0 or trainer.done == config.steps
+            if due:
+                judged = validate()
+                _keep(trainer, judged, folder)
+            row = _row(trainer, losses, judged, time.perf_counter() - start)
+            reporter.progress(trainer.done - first, config.steps - first)
+            reporter.note(in_words(row))
+            if due:
+                if log:
+                    log.write(row, sheet() if sheet else None)
+                    reporter.info(in_words(row))
+                losses, start = [], time.perf_counter()
+        if trainer.somewhere(bool(stop)):
+            trainer.save(folder / checkpoint.LAST)
+            reporter.info(f"stopped after step {trainer.done}; a checkpoint is written")
+    if stop.received is not None:
+        signal.raise_signal(stop.received)
+
+
+def _keep(trainer: Learner, judged: Judgement, folder: Path) -> None:
+    """Save as `last`, and as `best` if no checkpoint before found the lesions better."""
+    auprc = None if judged.auprc is None else trainer.over_all(judged.auprc)  # so that the processes agree
+    better = auprc is not None and (trainer.best is None or auprc > trainer.best)
+    if better:
+        trainer.best = auprc
+    for name in (checkpoint.LAST, checkpoint.BEST) if better else (checkpoint.LAST,):
+        trainer.save(folder / name)
+
+
+def _row(trainer: Learner, losses: Sequence[float], judged: Judgement, seconds: float) -> Row:
+    """Where a training is, `seconds` after the losses began; the time of validation counts with the steps."""
+    config, pace = trainer.config, seconds / len(losses)
+    return {
+        "step": trainer.done,
+        "loss": mean(losses),
+        "validation": judged.error,
+        "auprc": judged.auprc,
+        "slices_per_s": config.batch_size / pace,
+        "seconds_left": (config.steps - trainer.done) * pace,
+        "skipped": trainer.skipped,
+    }
+
+
+def mean(losses: Sequence[float]) -> float | None:
+    """The mean of the finite losses; None if there is none."""
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    return sum(finite) / len(finite) if finite else None
+
+
+def in_words(row: Row) -> str:
+    """A row of the log for people."""
+    loss, validation = row["loss"], row["validation"]
+    parts = [f"step {row['step']}: loss " + ("not finite" if loss is None else f"{loss:.4f}")]
+    parts += [f"validation {validation:.4f}"] if validation is not None else []
+    parts += [f"AUPRC {row['auprc']:.3f}"] if row["auprc"] is not None else []
+    parts += [f"{row['slices_per_s']:.1f} slices/s", f"{duration(row['seconds_left'] or 0)} left"]
+    parts += [f"{row['skipped']} steps skipped"] if row["skipped"] else []
+    return ", ".join(parts)

@@ -1,0 +1,203 @@
+"""Training of a method's network on healthy slices; it saves often and continues where it stopped."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from uadcli.config import ModelConfig, PretrainConfig, ReconstructionConfig, TrainConfig, from_dict, to_dict
+from uadcli.console import Reporter
+from uadcli.reconstruction.augment import augment, augment_as_published
+from uadcli.reconstruction.model import ConditionedDiffusion, Network
+from uadcli.reconstruction.noise import NoiseBank, SharedNoise
+from uadcli.reconstruction.reconstructors import BY_NAME, build
+from uadcli.scoring.metrics import average_precision
+from uadcli.training import checkpoint, log, loop
+from uadcli.training.encoder import pretrain
+from uadcli.training.judged_lesions import LesionSet
+from uadcli.training.learner import DrawingLearner
+from uadcli.training.slices import SliceSet
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+JUDGED_AT_ONCE = 48  # slices, or patches
+
+
+class Trainer(DrawingLearner):
+    """One run: model, its moving average, optimiser and random state; `step` goes on from any of its checkpoints."""
+
+    config: TrainConfig
+    model: Network
+    average: Network
+
+    def __init__(self, model: ModelConfig, config: TrainConfig) -> None:
+        torch.manual_seed(config.seed)
+        self.config = config
+        self.method = BY_NAME[model.method]
+        self.levels = self.method.levels  # at which it is judged
+        self.model = build(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.optimiser = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate, fused=True)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.bank = SharedNoise() if config.shared_noise else NoiseBank(seed=config.seed)
+        self.clip = config.clip
+
+    def step(self, data: SliceSet) -> float:
+        """One update on a random batch, shared by the processes; returns the loss.
+
+        A loss that is not finite changes nothing. `data` lies on the trainer's device, where batches and noise are
+        made.
+        """
+        with self.here():
+            index = data.draw(self.config.batch_size // self.processes, self.generator)
+            clean = data.batch(index, self.generator)
+            return self.descend(self._loss(self._augmented(clean)))
+
+    def _augmented(self, clean: Tensor) -> Tensor:
+        config = self.config
+        if not config.augment:
+            return clean
+        if config.published_augmentation:
+            return augment_as_published(clean, self.generator)
+        return augment(clean, self.generator, config.blur, config.ghosting)
+
+    def rate(self) -> float:
+        """The factor of the learning rate for the coming step: with a cosine, or constant after the warm-up."""
+        if self.config.schedule == "constant":
+            return min((self.done + 1) / max(self.config.warmup, 1), 1.0)
+        return super().rate()
+
+    def _loss(self, clean: Tensor) -> Tensor:
+        """The loss of the method at hand on clean slices (B, 1, H, W)."""
+        self.model.train()
+        return self.method.loss(self.model, clean, self.bank, self.generator, self.config)
+
+    def rebuilt(self, clean: Tensor) -> Tensor:
+        """Slices (B, 1, H, W) in [0, 1] rebuilt by the averaged model as the method does it; on the CPU.
+
+        The noise is always the same. What is 0 everywhere stays so.
+        """
+        settings = ReconstructionConfig(self.levels, JUDGED_AT_ONCE)
+        make = self.method.reconstructor(self.average, settings, self.device, None)
+        return torch.from_numpy(make(clean[:, 0].float().cpu().numpy(), range(len(clean))))[:, None]
+
+    def validate(self, data: SliceSet, count: int = 48) -> float:
+        """Mean L1 of what the averaged model makes of fixed slices, without augmentation or anomalies."""
+        clean = data.at(data.spread(count))
+        return float((self.rebuilt(clean) - clean.cpu()).abs().mean())
+
+    def auprc(self, lesions: LesionSet) -> float:
+        """Average precision of the absolute residual in the brain, all slices pooled.
+
+        There is no median filter, since these are single slices.
+        """
+        x = torch.from_numpy(lesions.slices).float().div(255)[:, None]
+        residual = (x - self.rebuilt(x)).abs()[:, 0]
+        return average_precision(residual.numpy()[lesions.brain], lesions.truth[lesions.brain])
+
+    def judge(self, validation: SliceSet, lesions: LesionSet | None) -> loop.Judgement:
+        """What the held-out scans say of the averaged model."""
+        return loop.Judgement(self.validate(validation), None if lesions is None else self.auprc(lesions))
+
+    def sheet(self, data: SliceSet, count: int = 6) -> NDArray[np.uint8]:
+        """Input, reconstruction and residual of fixed slices, one below the other, with the same noise each time."""
+        clean = data.at(data.spread(count + 2)[1:-1]).cpu()
+        recon = self.rebuilt(clean)
+        rows = [part[:, 0].float().numpy() for part in (clean, recon, 0.5 + clean - recon)]
+        return log.contact_sheet(rows)
+
+    def start_encoder(self, body: dict[str, Tensor]) -> None:
+        """Take over the body of a pretrained encoder; its linear layer stays new. The plain DDPM has no encoder."""
+        for model in (self.model, self.average):
+            if isinstance(model, ConditionedDiffusion) and model.encoder is not None:
+                model.encoder.body.load_state_dict(body)
+
+    def start_from(self, state: Mapping[str, Tensor]) -> None:
+        """Take over the parameters of another model of the same sizes; optimiser and step count begin anew."""
+        self.model.load_state_dict(state)
+        self.average.load_state_dict(state)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds beside the networks."""
+        return {**super().state(), "model_config": to_dict(self.model.config)}
+
+    @classmethod
+    def load(cls, path: Path, fabric: Fabric | None = None, **changes: Any) -> Trainer:
+        """Continue from a checkpoint; `changes` override settings, for example a higher `steps`."""
+        state = checkpoint.read(path)
+        config = dataclasses.replace(from_dict(TrainConfig, state["train_config"]), **changes)
+        return cls(from_dict(ModelConfig, state["model_config"]), config).goes_on(state, fabric)
+
+
+def fit(
+    trainer: Trainer,
+    data: SliceSet,
+    validation: SliceSet,
+    folder: Path,
+    reporter: Reporter,
+    lesions: LesionSet | None = None,
+    to_beat: bool = False,
+) -> None:
+    """Train up to `steps` with checkpoints and a log in the run's folder; see `loop.run`, also for `to_beat`.
+
+    With `lesions`, the checkpoint that found them best is kept beside the last one.
+    """
+    data, validation = data.to(trainer.device), validation.to(trainer.device)
+    loop.run(
+        trainer,
+        lambda _: trainer.step(data),
+        lambda: trainer.judge(validation, lesions),
+        folder,
+        reporter,
+        name="reconstruction",
+        sheet=lambda: trainer.sheet(validation),
+        to_beat=to_beat,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A training that several processes share: its settings, slices and folder, and the parameters to `start` from.
+
+    `levels` are the noise levels at which it is judged, those of the weights that it begins with; else the method's.
+    """
+
+    model: ModelConfig
+    config: TrainConfig
+    data: SliceSet
+    validation: SliceSet
+    folder: Path
+    verbosity: int = 0
+    lesions: LesionSet | None = None
+    pretrain: PretrainConfig = dataclasses.field(default_factory=PretrainConfig)
+    start: dict[str, Tensor] | None = None
+    levels: tuple[int, ...] = ()
+
+
+def work(fabric: Fabric, job: Job, reporter: Reporter | None = None) -> None:
+    """Begin or go on with a training on a fabric; each of its processes calls this."""
+    if reporter is None:
+        reporter = Reporter(silent=fabric.global_rank > 0, verbosity=job.verbosity)
+    found = checkpoint.find(job.folder)
+    if found:
+        trainer = Trainer.load(found, fabric, steps=job.config.steps, learning_rate=job.config.learning_rate)
+    else:
+        trainer = Trainer(job.model, job.config)
+        if job.start is not None:
+            trainer.start_from(job.start)
+        elif job.pretrain.steps and job.model.conditioned:
+            where = job.folder / "encoder"
+            body = pretrain(job.model.encoder, job.pretrain, job.data, job.validation, where, reporter, fabric)
+            trainer.start_encoder(body)
+        trainer.place(fabric)
+    trainer.levels = job.levels or trainer.levels
+    fit(trainer, job.data, job.validation, job.folder, reporter, job.lesions, job.start is not None)

@@ -1,0 +1,185 @@
+"""The folder of a training run: its settings, and which scan is on which side of the split and can be used.
+
+`config.toml`, `data.tsv` (scans, split, faults), `cache/`, `last.pt` and `best.pt` with their tensors, `log.csv` and
+`report.html` of the reconstruction, `siamese/` with those of the score, `encoder/` with those of the encoder's
+pretraining, `thresholds.json`; `start.safetensors` of a run that began with other weights; of a score trained on
+labelled cases, the weights `reconstruction.safetensors` instead of what belongs to reconstruction and encoder.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import shutil
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from uadcli.config import CONTRASTS, PreprocessConfig, TrainingConfig, read_toml, to_dict, to_toml
+from uadcli.console import Reporter
+from uadcli.data.dataset import Case, doubtful_mask, prepare_all
+from uadcli.data.healthy import LESION_MARGIN_SLICES, healthy_slices
+from uadcli.data.prepare import prepare_cached
+from uadcli.errors import InputError, OutputError, UsageError
+from uadcli.files import file_sha256, write_text
+from uadcli.imaging.slices import GRID_AFFINE
+from uadcli.imaging.volume import read_labels, read_scan
+
+STAGES = ("pretrain", "train", "siamese")
+# What a run may be told anew when it goes on: how long and how fast it learns, and where folders have gone.
+FREE = {
+    *("max_steps", "train.epochs", "lesion_shapes", "label_maps"),
+    *(f"{stage}.{name}" for stage in STAGES for name in ("steps", "learning_rate")),
+}
+LOCK = ".lock"
+COLUMNS = ("subject", "part", "contrast", "scan", "sha256", "fault", "lesions")
+
+
+def refuse_begun(run: Path) -> None:
+    """Raises `OutputError` if the folder holds a run already."""
+    if (run / "config.toml").exists():
+        raise OutputError("a run exists already", path=run, hint=f"Go on with it: uad train --resume {run}.")
+
+
+@contextmanager
+def held(run: Path) -> Iterator[None]:
+    """Within it no other process trains in the run's folder, which is made, and goes again if it stays empty.
+
+    Raises `OutputError` if one does.
+    """
+    from filelock import FileLock, Timeout
+
+    new = not run.exists()
+    run.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise OutputError("another process is training here", path=run, hint="Wait for it, or end it.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+        if new and {path.name for path in run.iterdir()} <= {LOCK}:
+            shutil.rmtree(run)
+
+
+def read_run(run: Path) -> TrainingConfig:
+    """The settings of a run. Raises `InputError` if there is none."""
+    try:
+        text = (run / "config.toml").read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError("is no run of uad train", path=run, hint="Begin one: uad train DATA --out RUN.") from error
+    config: TrainingConfig = read_toml(TrainingConfig, text)
+    known = "contrasts" in tomllib.loads(text)  # a run of an earlier version made all of them
+    return config if known else dataclasses.replace(config, contrasts=CONTRASTS)
+
+
+def change(run: Path, config: TrainingConfig) -> None:
+    """Let a run go on with other settings, from now on; `max_steps` is for this time alone.
+
+    Raises `UsageError` for one that is not among `FREE`.
+    """
+    known = read_run(run)
+    before, after = (dict(_flat(to_dict(one))) for one in (known, config))
+    changed = [name for name, value in after.items() if value != before[name]]
+    if fixed := [name for name in changed if name not in FREE]:
+        raise UsageError(
+            f"a run keeps its {', '.join(fixed)}", hint=f"Begin another one, or change {', '.join(sorted(FREE))} alone."
+        )
+    if changed:
+        write_text(run / "config.toml", to_toml(dataclasses.replace(config, max_steps=known.max_steps)))
+
+
+def _flat(settings: Mapping[str, Any], table: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{table}{name}.")
+        else:
+            yield f"{table}{name}", value
+
+
+def prepare_usable(
+    cases: list[Case], run: Path, config: PreprocessConfig, workers: int, reporter: Reporter
+) -> dict[Path, Case]:
+    """Prepare cases into the run's cache; a scan that fails is reported and left out. Usable cases by path."""
+    with reporter.stage("preparation"):
+        failed = prepare_all(cases, run / "cache", config, workers)
+    for case, fault in failed.items():
+        reporter.warn(f"{case.scan}: left out: {fault}")
+    usable = {}
+    for case in (c for c in cases if c not in failed):
+        try:
+            contrast = case.contrast or prepare_cached(case.scan, config, run / "cache").contrast().contrast
+        except InputError as error:
+            reporter.warn(f"{case.scan}: left out: {error.what}; its name may tell, as sub-01_T1w.nii.gz")
+            continue
+        usable[case.scan] = dataclasses.replace(case, contrast=contrast)
+    return usable
+
+
+def healthy_of(usable: dict[Path, Case], run: Path, config: PreprocessConfig, reporter: Reporter) -> dict[Path, Case]:
+    """The cases of `prepare_usable` that have slices to learn health from; of patients these are the slices without
+    lesion, with a margin. One whose mask is on another grid than its scan, or leaves no slice, is reported, and so is
+    one beside which a mask lies that may be its own, though not by its name. An empty mask makes no patient."""
+    kept = {}
+    for path, case in usable.items():
+        if doubtful := doubtful_mask(case):
+            reporter.warn(f"{path}: left out: {doubtful.name} may be its lesion mask; name it as in BIDS, or move it")
+            continue
+        try:
+            if case.lesions is not None:
+                labels = read_labels(case.lesions, read_scan(case.scan), "the lesion mask", allow_empty=True)
+                case = case if labels.any() else dataclasses.replace(case, lesions=None)
+        except InputError as error:
+            reporter.warn(f"{path}: left out: {error.what}")
+            continue
+        if not len(healthy_slices(case, prepare_cached(path, config, run / "cache"))):
+            reporter.warn(f"{path}: left out: no slice of it is healthy")
+            continue
+        kept[path] = case
+    if patients := sum(case.lesions is not None for case in kept.values()):
+        margin = f"{LESION_MARGIN_SLICES * GRID_AFFINE[2, 2]:g} mm"
+        reporter.info(f"{patients} scans have a lesion mask: their slices {margin} from any lesion count as healthy")
+    return kept
+
+
+def write_rows(
+    path: Path, cases: list[Case], usable: dict[Path, Case], more: Mapping[Path, Mapping[str, object]] | None = None
+) -> None:
+    """Write `data.tsv`: every case, and what is wrong with those that are not usable; `more` has further cells."""
+    more = more or {}
+    columns = dict.fromkeys([*COLUMNS, *(name for cells in more.values() for name in cells)])
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(columns), delimiter="\t")
+        writer.writeheader()
+        for case in cases:
+            good = usable.get(case.scan)
+            fault = "" if good else "not usable: see the messages of the run"
+            contrast = good.contrast if good else case.contrast
+            digest = file_sha256(case.scan)
+            known = (good or case).lesions
+            lesions = known.resolve() if known else ""
+            cells = (case.subject, case.part, contrast, case.scan.resolve(), digest, fault, lesions)
+            writer.writerow({**dict(zip(COLUMNS, cells, strict=True)), **more.get(case.scan, {})})
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """The rows of `data.tsv`. Raises `InputError` if there is none."""
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            return list(csv.DictReader(stream, delimiter="\t"))
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", path=path, hint="Begin the run anew.") from error
+
+
+def usable_cases(run: Path) -> list[Case]:
+    """The cases of a run that could be prepared, with the lesion masks of patients."""
+    rows = [row for row in rows_of(run / "data.tsv") if not row["fault"]]
+    return [Case(r["subject"], "", r["part"], r["contrast"], Path(r["scan"]), _path(r.get("lesions"))) for r in rows]
+
+
+def _path(cell: str | None) -> Path | None:
+    return Path(cell) if cell else None

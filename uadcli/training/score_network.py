@@ -1,0 +1,143 @@
+"""Training of the Siamese score on synthetic cases and, if a user has some, on labelled ones."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from uadcli.config import SiameseConfig, from_dict
+from uadcli.console import Reporter
+from uadcli.scoring.metrics import average_precision
+from uadcli.scoring.scores.siamese import SiameseUNet, places, siamese_score, with_neighbours
+from uadcli.training import checkpoint, loop
+from uadcli.training.learner import Learner
+from uadcli.training.synthetic import Example, ExampleMaker, ExamplePool
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+HELD_OUT = 6  # synthetic examples that a checkpoint is chosen on
+
+
+class SiameseTrainer(Learner):
+    """One run: network, moving average and optimiser. Seed and step decide what it sees, see `ExamplePool`."""
+
+    config: SiameseConfig
+    model: SiameseUNet
+    average: SiameseUNet
+
+    def __init__(self, config: SiameseConfig) -> None:
+        torch.manual_seed(config.seed)
+        self.config = config
+        self.model = SiameseUNet(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=config.learning_rate, weight_decay=0.01)
+
+    def batch(self, pool: list[Example], rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Image, residual, place, truth and brain of random slices of the pool, some mirrored and retoned."""
+        images, recons, spots, truths, brains = [], [], [], [], []
+        for _ in range(self.config.batch_size):
+            one = pool[rng.integers(len(pool))]
+            index = np.array([one.usable[rng.integers(len(one.usable))]])
+            images.append(with_neighbours(one.image, index))
+            recons.append(with_neighbours(one.recon, index))
+            spots.append(places(index, one.image.shape))  # type: ignore[arg-type]
+            truths.append(one.truth[index][:, None].astype(np.float32))
+            brains.append(one.brain[index][:, None].astype(np.float32))
+        parts = (np.concatenate(p) for p in (images, recons, spots, truths, brains))
+        image, recon, place, truth, brain = (torch.from_numpy(p) for p in parts)
+        gain = torch.from_numpy(rng.uniform(0.85, 1.1, (len(image), 1, 1, 1)).astype(np.float32)) / 255
+        image, recon = image * gain, recon * gain
+        grain = torch.from_numpy(rng.uniform(0.0, 0.02, (len(image), 1, 1, 1)).astype(np.float32))
+        image = image + grain * torch.from_numpy(rng.standard_normal(image.shape, dtype=np.float32)) * (image > 0)
+        if rng.random() < 0.5:
+            image, recon, truth, brain = image.flip(3), recon.flip(3), truth.flip(3), brain.flip(3)
+        return image, image - recon, place, truth, brain
+
+    def step(self, pool: list[Example], rng: np.random.Generator) -> float:
+        """One update; returns the loss: cross-entropy inside the brain and soft Dice over the batch."""
+        config = self.config
+        image, residual, place, truth, brain = (part.to(self.device) for part in self.batch(pool, rng))
+        self.model.train()
+        logits = self.model(*(p.contiguous(memory_format=torch.channels_last) for p in (image, residual, place)))
+        entropy = F.binary_cross_entropy_with_logits(logits, truth, weight=brain, reduction="sum") / brain.sum()
+        p = logits.sigmoid() * brain
+        dice = 1 - (2 * (p * truth).sum() + 1) / (p.sum() + truth.sum() + 1)
+        return self.descend(entropy + config.dice_weight * dice)
+
+    def auprc(self, examples: Sequence[Example]) -> float | None:
+        """Average precision of the averaged network in the brain, all examples pooled; None without a lesion."""
+        scores, truths = [], []
+        for one in examples:
+            image, recon = ((part / 255).astype(np.float32) for part in (one.image, one.recon))
+            found = siamese_score(self.average, image, recon, one.usable, str(self.device))
+            brain = one.brain.copy()
+            brain[np.setdiff1d(np.arange(len(brain)), one.usable)] = False
+            scores.append(found[brain])
+            truths.append(one.truth[brain])
+        if not any(truth.any() for truth in truths):
+            return None
+        return average_precision(np.concatenate(scores), np.concatenate(truths))
+
+    def start_from(self, network: SiameseUNet) -> None:
+        """Take over the parameters of another network of the same sizes; optimiser and count begin anew.
+
+        A network that knew no mirror image gives it no weight at first."""
+        state = network.state_dict()
+        if self.config.mirror and not network.config.mirror:
+            state |= {name: _with_mirror(state[name]) for name in ("down.0.conv1.weight", "down.0.around.weight")}
+        self.model.load_state_dict(state)
+        self.average.load_state_dict(state)
+
+    @classmethod
+    def load(cls, path: Path, fabric: Fabric | None = None, **changes: Any) -> SiameseTrainer:
+        """Continue from a checkpoint; `changes` override settings."""
+        state = checkpoint.read(path)
+        if "network" in state:  # of an earlier version
+            state |= {"model": state.pop("network"), "train_config": state.pop("config")}
+        return cls(replace(from_dict(SiameseConfig, state["train_config"]), **changes)).goes_on(state, fabric)
+
+
+def _with_mirror(weight: Tensor) -> Tensor:
+    """The first layer's kernels (O, C + 3, k, k) with C more input channels, of zeros, before the coordinates."""
+    own, place = weight[:, :-3], weight[:, -3:]
+    return torch.cat([own, torch.zeros_like(own), place], dim=1)
+
+
+def fit(
+    trainer: SiameseTrainer,
+    maker: ExampleMaker,
+    folder: Path,
+    reporter: Reporter,
+    judged_on: Sequence[Example] = (),
+    to_beat: bool = False,
+) -> None:
+    """Train up to `steps` with checkpoints, a log and the pool of examples in the run's folder; see `loop.run`, also
+    for `to_beat`.
+
+    The checkpoint that found the lesions of `judged_on` best, which are made of scans that take no part in the
+    training, is kept beside the last one; without lesions there the last one is all there is.
+    """
+    config = trainer.config
+    pool = ExamplePool(maker, config, folder / "pool")
+
+    def step(stop: loop.Interruption) -> float | None:
+        examples = pool.at(trainer.done, stop)
+        if examples is None:
+            return None
+        return trainer.step(examples, np.random.default_rng([config.seed, trainer.done]))
+
+    def judge() -> loop.Judgement:
+        return loop.Judgement(auprc=trainer.auprc(judged_on))
+
+    loop.run(trainer, step, judge, folder, reporter, name="score", to_beat=to_beat)
+    shutil.rmtree(pool.folder)

@@ -1,0 +1,243 @@
+"""`uad train --score siamese --labels`: the score network alone, trained on a user's labelled cases.
+
+The reconstruction is that of weights and stays as it is. The labelled cases take turns with synthetic lesions in what
+is free of lesions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from uadcli import __version__
+from uadcli.config import SiameseConfig, TrainingConfig, from_dict, to_dict, to_toml
+from uadcli.console import Reporter
+from uadcli.data import lesion_labels
+from uadcli.data.dataset import Case, evenly
+from uadcli.data.lesion_labels import LabelledScan
+from uadcli.data.prepare import smoothed_as
+from uadcli.errors import InputError, UsageError
+from uadcli.files import write_bytes, write_text
+from uadcli.training.run_folder import prepare_usable, refuse_begun, rows_of, usable_cases, write_rows
+from uadcli.training.synthetic import Example, ExampleMaker, Healthy, load_healthy
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from uadcli.training.score_network import SiameseTrainer
+    from uadcli.weights.weights import Weights
+
+BASE = "reconstruction.safetensors"  # in the run's folder: the weights whose reconstruction it is
+JUDGED, FEWEST = 8, 3  # held-out cases that a checkpoint is chosen on: at most, and at least
+
+
+class LabelledMaker(ExampleMaker):
+    """Numbered examples: the labelled scans in turn, mirrored and degraded at random.
+
+    Every other one is synthetic lesions in a volume of `healthy`, of the same contrasts, if there is any.
+    """
+
+    def __init__(
+        self, labelled: Sequence[LabelledScan], healthy: list[Healthy], model: Weights, seed: int, device: str = "cpu"
+    ) -> None:
+        free = [one for one in healthy if len(one.usable)]
+        super().__init__(free, [], model, seed, device, {one.kind for one in free})
+        self.labelled, self.every = labelled, 2 if free else 1
+
+    def draw(self, number: int) -> Example:
+        """The example with this number, from it and the seed alone."""
+        turn, synthetic = divmod(number, self.every)
+        if synthetic:
+            return super().draw(number)
+        one, rng = self.labelled[turn % len(self.labelled)], np.random.default_rng([self.seed, number])
+        side = -1 if rng.random() < 0.5 else 1
+        return self.degraded(one.data[::side], one.mask[::side], one.truth[::side], one.usable, rng)
+
+
+def train(
+    data: Path,
+    labels: Path,
+    name: str | None,
+    out: Path,
+    config: TrainingConfig,
+    *,
+    workers: int,
+    reporter: Reporter,
+    gpus: int | None = None,
+) -> None:
+    """Begin a run on the scans of `data` with the masks of `labels` and the weights `name`, or those that come along.
+
+    Raises `OutputError` if the run exists; `InputError` if scans and masks do not go together, there is no lesion to
+    train on, or the weights do not cover a scan's contrast; `WeightsError`.
+    """
+    refuse_begun(out)
+    cases = lesion_labels.find(data, labels, config.validation_share, reporter)
+    lesion_labels.check(cases, labels)
+    base = base_for(cases, name, reporter)
+    config = _as_base(config, base, reporter)
+    out.mkdir(parents=True, exist_ok=True)
+    prepared = prepare_usable(cases, out, config.preprocess, workers, reporter)
+    _refuse_uncovered(list(prepared.values()), base)
+    more = lesion_labels.rows(prepared, out / "cache", config.preprocess, reporter)
+    usable = {scan: case for scan, case in prepared.items() if not more[scan].get("fault")}
+    if not any(more[scan]["lesion_voxels"] for scan, case in usable.items() if case.part == "train"):
+        raise InputError("no usable scan to train on has a lesion", path=labels, hint="Give more labelled scans.")
+    write_rows(out / "data.tsv", cases, prepared, more)
+    write_bytes(out / BASE, base.path.read_bytes())
+    write_text(out / "config.toml", to_toml(config))  # last: from here on the run can be resumed
+    resume(out, config, reporter=reporter, gpus=gpus)
+
+
+def base_for(cases: Sequence[Case], name: str | None, reporter: Reporter) -> Weights:
+    """The weights called `name`, or those that come along for the contrast that the scans' names tell.
+
+    Raises `InputError` where these do not tell it, or tell one that the weights do not cover; `UsageError` where no
+    model that comes along covers all of them; `WeightsError`.
+    """
+    from uadcli.weights import weights
+
+    contrasts = sorted({case.contrast for case in cases})
+    if name is None and "" in contrasts:
+        unknown = next(case for case in cases if not case.contrast)
+        hint = "Name it as in sub-01_FLAIR.nii.gz, or give --weights."
+        raise InputError("the name does not tell the contrast", path=unknown.scan, hint=hint)
+    found = dict.fromkeys(weights.find(name, c if name is None else None, tell=reporter.info) for c in contrasts)
+    if len(found) > 1:
+        what = f"no model that comes along covers {' and '.join(contrasts)}"
+        raise UsageError(what, hint="Train on one contrast at a time, or give --weights.")
+    base = weights.load(*next(iter(found)))
+    _refuse_uncovered([case for case in cases if case.contrast], base)
+    return base
+
+
+def _refuse_uncovered(cases: Sequence[Case], base: Weights) -> None:
+    for case in cases:
+        if case.contrast not in base.card.contrasts:
+            covered = ", ".join(base.card.contrasts)
+            what = f"is {case.contrast}, and {base.card.name} covers {covered}"
+            raise InputError(what, path=case.scan, hint="Leave it out, or give other --weights.")
+
+
+def _as_base(config: TrainingConfig, base: Weights, reporter: Reporter) -> TrainingConfig:
+    """The settings with what the weights decide: the network, and how scans are smoothed."""
+    preprocess = smoothed_as(config.preprocess, base.card.curvature_flow, reporter)
+    return dataclasses.replace(config, preprocess=preprocess, model=base.model.config)
+
+
+def resume(out: Path, config: TrainingConfig, *, reporter: Reporter, gpus: int | None = None) -> None:
+    """Go on with a run from its checkpoint; of the settings, only those of `run_folder.FREE` may have changed.
+
+    It takes one process, on a GPU if there is one. Raises `InputError` if a mask has changed.
+    """
+    from uadcli.training import devices, log, score_network
+    from uadcli.weights import weights
+
+    for row in rows_of(out / "data.tsv"):
+        if not row["fault"]:
+            lesion_labels.unchanged(row)
+    base, cache = weights.load(out / BASE), out / "cache"
+    where = devices.fabric(min(gpus, 1) if gpus else gpus)
+    cases = usable_cases(out)
+    training = [case for case in cases if case.part == "train"]
+    scorer = _scorer(out, config, base, where, reporter)
+    with reporter.stage("score"):
+        maker = LabelledMaker(
+            lesion_labels.load(training, cache, config.preprocess),
+            load_healthy(training, cache, config.preprocess),
+            base,
+            config.siamese.seed,
+            str(where.device),
+        )
+        held_out = lesion_labels.load([c for c in cases if c.part == "val"], cache, config.preprocess)
+        judged_on = _judged_on(held_out, maker, reporter)
+        if judged_on and not scorer.done:
+            reporter.info(f"AUPRC {scorer.auprc(judged_on):.3f} on {len(judged_on)} held-out cases before any step")
+        known = bool(judged_on) and starts_from(base, scorer.config)
+        score_network.fit(scorer, maker, out / "siamese", reporter, judged_on, to_beat=known)
+    log.write_page(out, {"score": out / "siamese"})
+    reporter.info(f"trained; next: uad calibrate {out} HEALTHY")
+
+
+def _scorer(out: Path, config: TrainingConfig, base: Weights, where: Fabric, reporter: Reporter) -> SiameseTrainer:
+    """The score network where the run left off; at its beginning that of the weights, if it has the same sizes."""
+    from uadcli.model.scores import siamese_network
+    from uadcli.training import checkpoint
+    from uadcli.training.score_network import SiameseTrainer
+
+    steps = min(config.siamese.steps, config.max_steps or config.siamese.steps)
+    found = checkpoint.find(out / "siamese")
+    if found:
+        return SiameseTrainer.load(found, where, steps=steps, learning_rate=config.siamese.learning_rate)
+    scorer = SiameseTrainer(dataclasses.replace(config.siamese, steps=steps))
+    if starts_from(base, config.siamese):
+        scorer.start_from(siamese_network(base))
+        reporter.info(f"the score network starts from that of {base.card.name}")
+    else:
+        reporter.warn(f"{base.card.name} has no score network of these sizes: it is trained from nothing")
+    scorer.place(where)
+    return scorer
+
+
+def starts_from(base: Weights, config: SiameseConfig) -> bool:
+    """Whether the weights have a score network that one of these sizes can start from."""
+    if base.card.siamese is None:
+        return False
+    sizes = from_dict(SiameseConfig, {"mirror": False, **base.card.siamese})  # as in `model.scores.siamese_network`
+    return sizes.channels == config.channels and sizes.mirror <= config.mirror
+
+
+def _judged_on(held_out: Sequence[LabelledScan], maker: ExampleMaker, reporter: Reporter) -> list[Example]:
+    """Up to eight of the held-out cases with lesions, evenly chosen and as they are; none if there are too few."""
+    ill = [one for one in held_out if one.truth.any()]
+    if len(ill) < FEWEST:
+        few = f"held-out cases with lesions: {len(ill)}, fewer than {FEWEST}"
+        reporter.warn(f"{few}: the last checkpoint is taken, not the best")
+        return []
+    return [maker.example(one.data, one.mask, one.truth, one.usable) for one in evenly(ill, JUDGED)]
+
+
+def is_supervised(run: Path) -> bool:
+    """Whether a run trains the score network on labelled cases. Raises `InputError` if it has no `data.tsv`."""
+    return any("lesion_voxels" in row for row in rows_of(run / "data.tsv"))
+
+
+def weights_of(run: Path, scorer: SiameseTrainer) -> Weights:
+    """The reconstruction of a run's weights, with their gate, and its own score network; nothing is calibrated yet."""
+    from uadcli.scoring.healthy_reference import EROSION
+    from uadcli.scoring.scores.fusion import POWER
+    from uadcli.scoring.scores.siamese import ALONG
+    from uadcli.weights import weights
+
+    base = weights.load(run / BASE)
+    rows = [row for row in rows_of(run / "data.tsv") if row["part"] == "train" and not row["fault"]]
+    starts = starts_from(base, scorer.config)
+    counts = Counter(row["contrast"] for row in rows)
+    scans = ", ".join(f"{n} {contrast} scans" for contrast, n in sorted(counts.items()))
+    ill = sum(int(row["lesion_voxels"]) > 0 for row in rows)
+    before = f"Reconstruction{' and first training of the score network' if starts else ''}"
+    card = dataclasses.replace(
+        base.card,
+        name=run.name,
+        version=__version__,
+        scores=dict.fromkeys(base.card.contrasts, "siamese"),
+        thresholds={},
+        threshold_rule="",
+        strengths={},
+        tails={},
+        along_slices=ALONG,
+        fusion_power=POWER,
+        reference_erosion=EROSION,
+        training_data=(
+            f"Score network: {scans} of the user with lesion masks ({ill} with lesions), and synthetic lesions in "
+            f"their slices without. {before}: {base.card.name}, sha256 {base.sha256[:12]} ({base.card.training_data})"
+        ),
+        licence=f"{base.card.licence}; for the score network also that of the labelled scans",
+        siamese=to_dict(scorer.config) | {"steps": scorer.done},
+        labelled_cases=len(rows) + (base.card.labelled_cases if starts else 0),
+    )
+    return weights.Weights(base.model, card, run, "", scorer.average.state_dict(), base.gate_state)

@@ -1,0 +1,221 @@
+"""Synthetic cases for the score: healthy volumes of some origin, lesions, the scanner's ways, reconstructions."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from uadcli.arrays import Array, Mask
+from uadcli.config import CONTRASTS, PreprocessConfig, ReconstructionConfig, SiameseConfig
+from uadcli.data.dataset import SCANS, Case
+from uadcli.data.healthy import brain_slices, healthy_slices
+from uadcli.data.prepare import prepare_cached
+from uadcli.errors import InputError
+from uadcli.files import file_sha256, write_with
+from uadcli.imaging import geometry, intensity, registration, template
+from uadcli.imaging.slices import FINE_AFFINE, FINE_SHAPE, to_slices
+from uadcli.imaging.volume import Volume
+from uadcli.model.scores import reconstruct
+from uadcli.synthesis.brains import EMPTY, brain_of, from_labels, halved
+from uadcli.synthesis.contrast import volume_from_t1
+from uadcli.synthesis.lesions import degrade, paste_lesions
+from uadcli.training import loop
+from uadcli.weights.weights import Weights
+
+# shares of the volumes by where they come from
+SHARES = {"T1w": 0.34, "T1w as FLAIR": 0.10, "T1w as T2w": 0.12, "FLAIR": 0.22, "T2w": 0.22, "labels": 0.22}
+LABEL_KINDS = ("T1w", "FLAIR", "T2w")
+
+
+@dataclass(frozen=True)
+class Healthy:
+    """A healthy volume on the model's grid, not yet scaled, and the slices of it that may be used."""
+
+    data: Array
+    mask: NDArray[np.bool_]
+    usable: NDArray[np.int64]
+    kind: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """A case as stacks (Z, H, W): scan and reconstruction as uint8 (0..255 for 0..1), its lesions, its brain."""
+
+    image: NDArray[np.uint8]
+    recon: NDArray[np.uint8]
+    truth: NDArray[np.bool_]
+    brain: NDArray[np.bool_]
+    usable: NDArray[np.int64]
+
+
+def load_healthy(chosen: list[Case], cache: Path, config: PreprocessConfig) -> list[Healthy]:
+    """The healthy part of each case: of patients, the slices without tumour (chosen by mask, with a margin)."""
+    result = []
+    for case in chosen:
+        prepared = prepare_cached(case.scan, config, cache)
+        usable = healthy_slices(case, prepared)
+        kind = case.contrast or prepared.contrast().contrast
+        result.append(Healthy(prepared.scaled(config), prepared.mask, usable, kind))
+    return result
+
+
+def label_files(folder: str) -> list[Path]:
+    """The label maps of a folder; none if no folder is named. Raises `InputError` if it holds none."""
+    files = sorted(p for p in Path(folder).glob("*") if p.name.endswith(SCANS)) if folder else []
+    if folder and not files:
+        raise InputError("holds no label maps", path=Path(folder), hint="Mend the setting label_maps, or leave it out.")
+    return files
+
+
+def load_labels(files: list[Path], cache: Path) -> list[NDArray[np.int16]]:
+    """Head label maps in template space, 1 mm, twice the model's grid (192, 192, 160); registered once and cached.
+
+    Raises `InputError` for a file that is none.
+    """
+    result = []
+    for file in files:
+        kept = cache / f"labels-{file_sha256(file)[:24]}.npz"
+        if not kept.exists():
+            image, labels = _label_map(file)
+            brain = brain_of(labels)
+            padded = np.pad(labels, [(0, n % 2) for n in labels.shape])
+            half = from_labels(padded, "T1w", np.random.default_rng(0))
+            world_map = registration.register_affine(Volume(half, halved(image.affine)), template.brain())
+            on_grid = geometry.resample(
+                np.where(brain, labels, 0).astype(np.float32), image.affine, FINE_SHAPE, FINE_AFFINE, world_map, order=0
+            )
+            cache.mkdir(parents=True, exist_ok=True)
+            found = np.round(on_grid).astype(np.int16)
+            write_with(kept, functools.partial(np.savez_compressed, labels=found))
+        with np.load(kept) as stored:
+            result.append(stored["labels"])
+    return result
+
+
+def _label_map(file: Path) -> tuple[Any, NDArray[np.int16]]:
+    """The image of a file and its labels. Raises `InputError`."""
+    try:
+        image: Any = nib.load(file)
+        labels = np.asarray(image.dataobj).astype(np.int16)
+    except (OSError, ValueError, nib.filebasedimages.ImageFileError) as error:
+        raise InputError("cannot be read as a label map", path=file, hint="Mend the setting label_maps.") from error
+    if labels.ndim != 3 or not brain_of(labels).any():
+        raise InputError("is no map of FreeSurfer's labels in 3-D", path=file, hint="Mend the setting label_maps.")
+    return image, labels
+
+
+class ExampleMaker:
+    """Makes numbered cases: a healthy volume of some origin, lesions, the scanner's ways, scaling, reconstruction.
+
+    They are of the given contrasts alone; label maps, which give any contrast, keep their share.
+    """
+
+    def __init__(
+        self,
+        healthy: list[Healthy],
+        labels: list[NDArray[np.int16]],
+        model: Weights,
+        seed: int,
+        device: str = "cpu",
+        contrasts: Collection[str] = CONTRASTS,
+    ) -> None:
+        self.device, self.contrasts = device, contrasts
+        self.real = {kind: [h for h in healthy if h.kind == kind] for kind in CONTRASTS}
+        self.labels, self.model, self.seed = labels, model, seed
+
+    def _healthy(self, rng: np.random.Generator) -> Healthy:
+        have = {kind: bool(scans) for kind, scans in self.real.items()} | {"labels": bool(self.labels)}
+        wanted = {*self.contrasts, "labels"}
+        kinds = [k for k in SHARES if have[k.split()[0]] and k.split()[-1] in wanted]
+        share = np.array([SHARES[k] for k in kinds])
+        origin = str(rng.choice(kinds, p=share / share.sum()))
+        if origin == "labels":
+            kind = str(rng.choice([k for k in LABEL_KINDS if k in self.contrasts]))
+            data = from_labels(self.labels[rng.integers(len(self.labels))], kind, rng)
+            mask = data > EMPTY
+            return Healthy(data, mask, brain_slices(mask), kind)
+        pool = self.real[origin.split()[0]]
+        one = pool[rng.integers(len(pool))]
+        if " as " in origin:
+            kind = origin.split(" as ")[1]
+            return replace(one, data=volume_from_t1(one.data, kind, rng), kind=kind)
+        return one
+
+    def draw(self, number: int) -> Example:
+        """The synthetic case with this number, from it and the seed alone."""
+        rng = np.random.default_rng([self.seed, number])
+        one = self._healthy(rng)
+        data, mask = one.data, one.mask
+        if rng.random() < 0.5:
+            data, mask = data[::-1], mask[::-1]
+        allowed = np.zeros_like(mask)
+        allowed[:, :, one.usable] = True
+        x, truth = paste_lesions(np.ascontiguousarray(data), mask, one.kind, rng, allowed)
+        return self.degraded(x, mask, truth, one.usable, rng)
+
+    def degraded(
+        self, x: Array, mask: Mask, truth: Mask, usable: NDArray[np.int64], rng: np.random.Generator
+    ) -> Example:
+        """The example of a volume with its lesions, after the scanner's ways and scaling."""
+        x, mask = degrade(x, mask, rng)
+        x = intensity.scale(x, mask, PreprocessConfig())
+        return self.example(x, mask, truth, usable, int(rng.integers(2**31)))
+
+    def example(self, x: Array, mask: Mask, truth: Mask, usable: NDArray[np.int64], seed: int = 0) -> Example:
+        """The example of a scaled volume x (96, 96, 80) with brain mask and lesions, rebuilt by the model."""
+        recon = reconstruct(self.model, x, mask, ReconstructionConfig(seed=seed), self.device)
+        image, healthy = (np.round(to_slices(v) * 255).astype(np.uint8) for v in (x, recon))
+        keep = usable[mask[:, :, usable].any(axis=(0, 1))]
+        return Example(image, healthy, to_slices(truth & mask), to_slices(mask), keep)
+
+
+class ExamplePool:
+    """The examples that a step chooses from: a window, moving with the steps, of the maker's numbered examples.
+
+    It begins with a few and grows to its size. Since number and step decide everything, a run that goes on sees the
+    same examples as one that never stopped; `folder` keeps those of the window, so that they need not be made again.
+    """
+
+    def __init__(self, maker: ExampleMaker, config: SiameseConfig, folder: Path) -> None:
+        self.maker, self.config, self.folder = maker, config, folder
+        self.held: dict[int, Example] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def window(self, done: int) -> range:
+        """The numbers of the examples for the step after `done` steps; a volume has about 60 usable slices."""
+        config = self.config
+        drawn = min(12, config.pool) + int(done * config.batch_size / (config.draws * 60))
+        return range(max(0, drawn - config.pool), drawn)
+
+    def at(self, done: int, stop: loop.Interruption) -> list[Example] | None:
+        """The examples for the step after `done` steps, in order; None if `stop` came while they were being made."""
+        window = self.window(done)
+        for number in window:
+            if number not in self.held:
+                if stop:
+                    return None
+                self.held[number] = self._kept(number)
+        for number in [n for n in self.held if n < window.start]:
+            del self.held[number]
+            self._file(number).unlink(missing_ok=True)
+        return [self.held[number] for number in window]
+
+    def _file(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.npz"
+
+    def _kept(self, number: int) -> Example:
+        """The example with this number, from its file if there is one."""
+        file = self._file(number)
+        if file.exists():
+            with np.load(file, allow_pickle=False) as stored:
+                return Example(**{name: stored[name] for name in Example.__dataclass_fields__})
+        one = self.maker.draw(number)
+        write_with(file, lambda temporary: np.savez_compressed(temporary, **vars(one)))
+        return one

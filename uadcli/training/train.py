@@ -1,0 +1,301 @@
+"""`uad train`: from a folder of healthy scans to the networks of reconstruction and score, in a run's folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from uadcli import __version__
+from uadcli.config import CONTRASTS, SiameseConfig, TrainingConfig, from_dict, preset, to_dict, to_toml
+from uadcli.console import Reporter
+from uadcli.data.dataset import Case, find
+from uadcli.data.prepare import smoothed_as
+from uadcli.errors import InputError, UsageError
+from uadcli.files import file_sha256, write_bytes, write_text
+from uadcli.training.run_folder import healthy_of, prepare_usable, read_run, refuse_begun, usable_cases, write_rows
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from uadcli.training.reconstruction import Trainer
+    from uadcli.training.score_network import SiameseTrainer
+    from uadcli.weights.weights import ModelCard, Weights
+
+
+START = "start.safetensors"  # in the run's folder: the weights whose networks the training begins with
+
+
+def train(
+    data: Path,
+    out: Path,
+    config: TrainingConfig,
+    *,
+    workers: int,
+    reporter: Reporter,
+    gpus: int | None = None,
+    start: str | None = None,
+) -> None:
+    """Begin a run: prepare the scans of a folder, split them by subject, train reconstruction and score.
+
+    With the name or path of weights to `start` from, it begins with their networks, and takes over their sizes, method
+    and curvature flow. Whatever fails before the training leaves no run, and what was prepared is not prepared again.
+    Raises `OutputError` if the run exists, `InputError` if no scan is left on a side of the split, or there are none of
+    the lesion shapes or label maps, `UsageError` for contrasts that the scans cannot give and for `synomaly`
+    without synthetic anomalies, and `WeightsError`.
+    """
+    refuse_begun(out)
+    _check_anomalies(config)
+    from uadcli.training.judged_lesions import shape_files
+    from uadcli.training.synthetic import label_files, load_labels
+    from uadcli.weights import weights
+
+    shape_files(config.lesion_shapes)  # a wrong folder is better known before the scans are prepared
+    label_files(config.label_maps)
+    shapes, maps = (one and str(Path(one).resolve()) for one in (config.lesion_shapes, config.label_maps))
+    config = dataclasses.replace(config, lesion_shapes=shapes, label_maps=maps)
+    cases = find(data, config.validation_share)
+    if others := [case for case in cases if case.part not in ("train", "val")]:
+        reporter.info(f"{len(others)} scans are in neither part of the split and left alone")
+        cases = [case for case in cases if case not in others]
+    base = None if start is None else weights.load(*weights.find(start, tell=reporter.info))
+    if base is not None:
+        config = _sizes_of(base, config, reporter)
+        _check_anomalies(config)
+    out.mkdir(parents=True, exist_ok=True)
+    usable = prepare_usable(cases, out, config.preprocess, workers, reporter)
+    usable = healthy_of(usable, out, config.preprocess, reporter)
+    write_rows(out / "data.tsv", cases, usable)
+    config = dataclasses.replace(config, contrasts=_contrasts(config, list(usable.values())))
+    _parts(out, config)
+    load_labels(label_files(config.label_maps), out / "cache")
+    reporter.info(f"a model for {' and '.join(config.contrasts)}")
+    (out / START).unlink(missing_ok=True)  # of a run that never began
+    if base is not None:
+        write_bytes(out / START, base.path.read_bytes())
+    write_text(out / "config.toml", to_toml(config))  # last: from here on the run can be resumed
+    resume(out, config, reporter=reporter, gpus=gpus)
+
+
+def resume(
+    out: Path, config: TrainingConfig, *, reporter: Reporter, gpus: int | None = None, cpu_processes: int = 1
+) -> None:
+    """Go on with a run from its checkpoints; of the settings, only those of `run_folder.FREE` may have changed.
+
+    The reconstruction is trained on `gpus` GPUs or in `cpu_processes`, the score in one process, see `processes`.
+    Raises `InputError` if there is no run, or it has too few scans."""
+    from uadcli.training import devices, log
+    from uadcli.weights import weights
+
+    parts = _parts(out, config)
+    start = weights.load(out / START) if (out / START).exists() else None
+    where = devices.fabric(gpus, cpu_processes)
+    reporter.info(f"{where.world_size} x {where.device.type}, {where.strategy.precision.precision}")
+    trainer = _reconstruction(out, config, parts, start, where, reporter)
+    one = where if where.world_size == 1 else devices.fabric(min(gpus, 1) if gpus else gpus)
+    _score(out, config, parts, start, trainer, one, reporter)
+    log.write_page(out, {"encoder": out / "encoder", "reconstruction": out, "score": out / "siamese"})
+    reporter.info(f"trained; next: uad calibrate {out} HEALTHY")
+
+
+def _check_anomalies(config: TrainingConfig) -> None:
+    """Raises `UsageError` for `synomaly` without synthetic anomalies, which are part of its noise."""
+    if config.model.method == "synomaly" and not config.train.lesion_probability:
+        what = "synomaly is trained with synthetic anomalies, and train.lesion_probability is 0"
+        raise UsageError(what, hint="Give --set train.lesion_probability=0.5.")
+
+
+def _contrasts(config: TrainingConfig, usable: Sequence[Case]) -> tuple[str, ...]:
+    """What the model is for: as the settings say, else the contrasts of the scans that it is trained on.
+
+    Raises `UsageError` for one that these cannot give.
+    """
+    real = {case.contrast for case in usable if case.part == "train"}
+    given = real | ({"T2w", "FLAIR"} if "T1w" in real else set())  # made from T1w
+    if missing := [one for one in config.contrasts if one not in given]:
+        what = f"the scans to train on give no {' or '.join(missing)}: they are {' and '.join(sorted(real)) or 'none'}"
+        raise UsageError(what, hint="Change the setting contrasts, or give more scans.")
+    return tuple(one for one in CONTRASTS if one in (config.contrasts or real))
+
+
+def _parts(out: Path, config: TrainingConfig) -> dict[str, list[Case]]:
+    """The usable scans to train on, and those of the model's contrasts that are held out. Raises `InputError`."""
+    cases = usable_cases(out)
+    training = [case for case in cases if case.part == "train"]
+    held_out = [case for case in cases if case.part == "val" and case.contrast in config.contrasts]
+    for part, chosen, kind in (("train", training, ""), ("val", held_out, f"{' or '.join(config.contrasts)} ")):
+        if not chosen:
+            what = f"no usable {kind}scan in {part}"
+            raise InputError(what, path=out / "data.tsv", hint="Give more healthy scans, or see participants.tsv.")
+    return {"train": training, "val": held_out}
+
+
+def _reconstruction(
+    out: Path,
+    config: TrainingConfig,
+    parts: dict[str, list[Case]],
+    start: Weights | None,
+    where: Fabric,
+    reporter: Reporter,
+) -> Trainer:
+    """Train the reconstruction to its end and return its best checkpoint."""
+    from uadcli.training import checkpoint, devices, reconstruction
+    from uadcli.training.judged_lesions import lesion_set, shape_files
+    from uadcli.training.slices import load_slices
+    from uadcli.training.synthetic import load_healthy
+
+    slices = {part: load_slices(chosen, out / "cache", config.preprocess) for part, chosen in parts.items()}
+    slices["train"] = slices["train"].only(config.contrasts)
+    reporter.info(f"{len(slices['train'].slices)} slices to train on, {len(slices['val'].slices)} for validation")
+    held_out = load_healthy(parts["val"], out / "cache", config.preprocess)
+    lesions = lesion_set(held_out, config.preprocess, shape_files(config.lesion_shapes))
+    if lesions is None:
+        reporter.warn("no validation scan has room for a synthetic lesion: the last checkpoint is taken, not the best")
+    config = bounded(config, len(slices["train"].slices))
+    job = reconstruction.Job(
+        config.model,
+        config.train,
+        slices["train"],
+        slices["val"],
+        out,
+        reporter.verbosity,
+        lesions,
+        config.pretrain,
+        None if start is None else start.model.state_dict(),
+        () if start is None else start.card.levels,
+    )
+    with reporter.stage("reconstruction"):
+        devices.launch(where, reconstruction.work, job, *([reporter] if where.world_size == 1 else []))
+    return reconstruction.Trainer.load(checkpoint.find(out, checkpoint.BEST) or out)
+
+
+def _score(
+    out: Path,
+    config: TrainingConfig,
+    parts: dict[str, list[Case]],
+    start: Weights | None,
+    trainer: Trainer,
+    where: Fabric,
+    reporter: Reporter,
+) -> None:
+    """Train the score network to its end, on what the trained reconstruction makes of synthetic lesions."""
+    from uadcli.model.scores import siamese_network
+    from uadcli.training import checkpoint, score_network
+    from uadcli.training.synthetic import ExampleMaker, label_files, load_healthy, load_labels
+
+    settings = bounded(config).siamese
+    if found := checkpoint.find(out / "siamese"):
+        scorer = score_network.SiameseTrainer.load(
+            found, where, steps=settings.steps, learning_rate=settings.learning_rate
+        )
+    else:
+        scorer = score_network.SiameseTrainer(settings)
+        if start is not None and start.card.siamese is not None:
+            scorer.start_from(siamese_network(start))
+        elif start is not None:
+            reporter.warn(f"{start.card.name} has no score network: it is trained from nothing")
+        scorer.place(where)
+    _look_at(trainer, scorer, out / "siamese", reporter)
+    contrasts, cache = config.contrasts, out / "cache"
+    training, held_out = (load_healthy(parts[part], cache, config.preprocess) for part in ("train", "val"))
+    labels = load_labels(label_files(config.label_maps), cache)
+    with reporter.stage("score"):
+        model, device = weights_of(out, trainer, scorer), str(where.device)
+        maker = ExampleMaker(training, labels, model, settings.seed, device, contrasts)
+        judge = ExampleMaker(held_out, [], model, settings.seed + 1, device, contrasts)
+        judged_on = [judge.draw(number) for number in range(min(score_network.HELD_OUT, settings.pool))]
+        known = start is not None and start.card.siamese is not None
+        score_network.fit(scorer, maker, out / "siamese", reporter, judged_on, to_beat=known)
+
+
+def _look_at(trainer: Trainer, scorer: SiameseTrainer, folder: Path, reporter: Reporter) -> None:
+    """Whether the score still sees the reconstruction that it learned on; examples of another one are made anew."""
+    kept, now = folder / "reconstruction.txt", f"step {trainer.done}\n"
+    if kept.exists() and kept.read_text() != now:
+        shutil.rmtree(folder / "pool", ignore_errors=True)
+        ended = scorer.done >= scorer.config.steps
+        more = "let it go on too, with --set siamese.steps=N" if ended else "it goes on with this one"
+        reporter.warn(f"the score was trained on an earlier reconstruction: {more}")
+    if not kept.exists() or scorer.done < scorer.config.steps:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(kept, now)
+
+
+def _sizes_of(base: Weights, config: TrainingConfig, reporter: Reporter) -> TrainingConfig:
+    """The settings with the sizes of the networks of weights, and what else these decide; says what that overrules."""
+    sizes = {k: v for k, v in (base.card.siamese or {}).items() if k in ("channels", "mirror")}
+    score = from_dict(SiameseConfig, to_dict(config.siamese) | ({"mirror": False} | sizes if sizes else {}))
+    if config.model not in (preset("small"), base.model.config):
+        reporter.warn(f"the settings model are those of {base.card.name}")
+    return dataclasses.replace(
+        config,
+        preprocess=smoothed_as(config.preprocess, base.card.curvature_flow, reporter),
+        model=base.model.config,
+        pretrain=dataclasses.replace(config.pretrain, steps=0),  # its encoder is trained already
+        siamese=score,
+    )
+
+
+def bounded(config: TrainingConfig, slices: int | None = None) -> TrainingConfig:
+    """The settings with the numbers of steps that `train.epochs` over so many slices, and `max_steps`, come to."""
+    train = config.train
+    if train.epochs > 0 and slices is not None:
+        train = dataclasses.replace(train, steps=max(1, math.ceil(train.epochs * slices / train.batch_size)))
+    most = config.max_steps or max(config.pretrain.steps, train.steps, config.siamese.steps)
+    return dataclasses.replace(
+        config,
+        pretrain=dataclasses.replace(config.pretrain, steps=min(config.pretrain.steps, most)),
+        train=dataclasses.replace(train, steps=min(train.steps, most)),
+        siamese=dataclasses.replace(config.siamese, steps=min(config.siamese.steps, most)),
+    )
+
+
+def weights_of(run: Path, trainer: Trainer, scorer: SiameseTrainer) -> Weights:
+    """The averaged networks of a run as weights, with what is known of them so far."""
+    from uadcli.scoring.healthy_reference import EROSION
+    from uadcli.scoring.scores.fusion import POWER
+    from uadcli.scoring.scores.siamese import ALONG
+    from uadcli.weights import weights
+    from uadcli.weights.weights import ModelCard, Weights
+
+    method = trainer.method
+    config = read_run(run)
+    seen = {*config.contrasts, *(["T1w"] if {"T2w", "FLAIR"} & {*config.contrasts} else [])}  # these are made from T1w
+    training = [c for c in usable_cases(run) if c.part == "train" and c.contrast in seen]
+    counts = Counter((c.contrast, c.lesions is not None) for c in training)
+    own = ", ".join(
+        f"{n} {contrast} scans of the user{', patients by their slices without lesion' if ill else ''}"
+        for (contrast, ill), n in sorted(counts.items())
+    )
+    before = weights.read_card(run / START) if (run / START).exists() else None
+    card = ModelCard(
+        name=run.name,
+        version=__version__,
+        contrasts=config.contrasts,
+        scores=dict.fromkeys(config.contrasts, "siamese"),
+        thresholds={},
+        threshold_rule="",
+        levels=before.levels if before else method.levels,
+        along_slices=ALONG,
+        fusion_power=POWER,
+        reference_erosion=EROSION,
+        curvature_flow=config.preprocess.curvature_flow,
+        intensity_range="[0, 1], inside the brain mask",
+        training_data=own if before is None else _after(before, run, own, trainer.done or scorer.done),
+        licence=f"{f'{before.licence}; also ' if before else ''}that of the training scans",
+        steps=trainer.done + (before.steps if before else 0),
+        siamese=to_dict(scorer.config)
+        | {"steps": scorer.done + int(((before and before.siamese) or {}).get("steps", 0))},
+        labelled_cases=before.labelled_cases if before else 0,
+    )
+    return Weights(trainer.average, card, run, "", scorer.average.state_dict())
+
+
+def _after(before: ModelCard, run: Path, own: str, learned: int) -> str:
+    """The training data of networks that began with those of `before` and learned for so many steps since."""
+    known = f"{before.name}, sha256 {file_sha256(run / START)[:12]} ({before.training_data})"
+    return f"{own}, after {known}" if learned else f"that of {known}: no better networks were found on {own}"

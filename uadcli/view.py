@@ -1,0 +1,88 @@
+"""`uad view`: a map as a quick picture for the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadcli.arrays import Array
+from uadcli.errors import InputError
+from uadcli.imaging import geometry, volume
+from uadcli.imaging.volume import Volume
+from uadcli.report import terminal
+
+MIN_WIDTH = 40
+CLOSING_MM = 8.0  # bridges fluid and furrows, where a map may be zero, but not the way to the face
+
+
+def view(map_path: Path, scan_path: Path | None, width: int) -> tuple[str, NDArray[np.uint8]]:
+    """A heading, and the pixels (rows, at most `width` columns, 3) of three planes through the highest score.
+
+    The scan is shown only inside the brain: within `<map>_brain` beside the map (`--save brain`) if that is there,
+    else where the map covers it. Raises `InputError` for files that cannot be used and for a map without a score.
+    """
+    anomaly = volume.read_scan(map_path, allow_empty=True).volume
+    brain = _brain(map_path, anomaly)
+    if not brain.any():
+        raise InputError("the map is zero everywhere, so there is nothing to show", path=map_path, hint="")
+    size = geometry.spacing(anomaly.affine)
+    box = np.array([np.ptp(axis) + 1 for axis in np.nonzero(brain)]) * size
+    step = float((2 * box[0] + box[1]) / (max(width, MIN_WIDTH) - 2 * terminal.GAP - 6))  # mm per pixel
+    shape, affine = _isotropic(anomaly, step)
+    inside = geometry.resample(brain.astype(np.float32), anomaly.affine, shape, affine) >= 0.5
+    score = _largest(anomaly, shape, affine, step)
+    inside |= (score >= score.max()) & (score > 0)  # a picture coarser than its finding still shows it
+    grey = None
+    if scan_path is not None:
+        hidden = np.where(brain, _on_grid(volume.read_scan(scan_path).volume, anomaly), 0)
+        grey = geometry.resample(hidden, anomaly.affine, shape, affine, antialias=True)
+    top = np.unravel_index(int(np.argmax(np.where(inside, score, -1))), shape)
+    voxel = (int(top[0]), int(top[1]), int(top[2]))
+    return terminal.side_by_side(terminal.panels(grey, score, inside, affine, voxel))
+
+
+def _on_grid(scan: Volume, target: Volume) -> Array:
+    """The scan on the map's grid, on which it usually lies already."""
+    if geometry.same_grid(scan.shape, scan.affine, target.shape, target.affine):
+        return scan.data
+    return geometry.resample(scan.data, scan.affine, target.shape, target.affine)
+
+
+def _brain(map_path: Path, anomaly: Volume) -> NDArray[np.bool_]:
+    """The saved brain mask on the map's grid, else what the map covers with its gaps closed."""
+    from scipy import ndimage
+
+    covered = anomaly.data > 0
+    saved = map_path.with_name(map_path.name.replace(".nii", "_brain.nii"))
+    if saved != map_path and saved.exists():
+        mask = volume.read_scan(saved, allow_empty=True).volume
+        if geometry.same_grid(mask.shape, mask.affine, anomaly.shape, anomaly.affine):
+            return mask.data > 0
+    if not covered.any():
+        return covered
+    size = geometry.spacing(anomaly.affine)
+    distance = ndimage.distance_transform_edt(~np.pad(covered, 1), sampling=size)
+    grown = np.pad(distance <= CLOSING_MM, 1)
+    back = ndimage.distance_transform_edt(grown, sampling=size) > CLOSING_MM
+    closed: NDArray[np.bool_] = back[2:-2, 2:-2, 2:-2] | covered
+    return closed
+
+
+def _isotropic(source: Volume, step: float) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
+    """A grid with the source's directions and field of view, and voxels of `step` mm."""
+    factor = step / geometry.spacing(source.affine)
+    x, y, z = (int(n) for n in np.maximum(np.ceil(np.array(source.shape) / factor), 1))
+    affine = source.affine @ np.diag([*factor, 1.0])
+    affine[:3, 3] += source.affine[:3, :3] @ ((factor - 1) / 2)
+    return (x, y, z), affine
+
+
+def _largest(source: Volume, shape: tuple[int, int, int], affine: NDArray[np.float64], step: float) -> Array:
+    """The highest score within each pixel, so that no small finding falls between them."""
+    from scipy import ndimage
+
+    size = tuple(int(n) for n in np.maximum(np.ceil(step / geometry.spacing(source.affine)), 1))
+    highest = ndimage.maximum_filter(source.data, size=size)
+    return geometry.resample(highest, source.affine, shape, affine, order=0)

@@ -1,0 +1,242 @@
+"""The verbs of `uad weights`: which models there are, and fetching, checking, importing and publishing them."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from uadcli import __version__
+from uadcli.console import Reporter
+from uadcli.errors import RESEARCH_USE, OutputError, WeightsError
+from uadcli.weights import cache, hub, registry, weights
+from uadcli.weights.registry import Entry
+
+LINES = ("name", "version", "contrasts", "path", "sha256", "origin", "licence", "training_data", "intensity_range")
+
+
+def listing() -> list[dict[str, Any]]:
+    """Every model that is known: what comes along, then the cache, with where it lies and what is wrong with it.
+
+    `path` is None for a model that is still on the Hub, `origin` None for one that is not from there. Reads registries
+    alone: no file of weights, no network.
+    """
+    rows = []
+    for entry in registry.bundled():
+        path, origin = registry.folder() / entry.file, entry.reference
+        fault = None if path.exists() or origin else f"{path}: is missing"
+        rows.append(_row(entry, "bundled", path if path.exists() else None, origin, fault))
+    for model in cache.models():
+        source = "hub" if model.reference else "imported"
+        if model.entry is None:
+            rows.append(_row(None, source, None, model.reference, model.fault) | {"name": model.folder.name})
+            continue
+        path = model.folder / model.entry.file
+        fault = None if path.exists() else f"{path}: is missing"
+        rows.append(_row(model.entry, source, path if path.exists() else None, model.reference, fault))
+    return rows
+
+
+def _row(entry: Entry | None, source: str, path: Path | None, origin: str | None, fault: str | None) -> dict[str, Any]:
+    return {
+        "name": entry.name if entry else None,
+        "source": source,
+        "contrasts": list(entry.contrasts) if entry else [],
+        "sha256": entry.sha256 if entry else None,
+        "path": str(path) if path else None,
+        "origin": origin,
+        "fault": fault,
+    }
+
+
+def listing_in_words(rows: Sequence[dict[str, Any]]) -> str:
+    """One line for each model."""
+    return "\n".join(
+        f"{r['name']}  {r['source']}  {','.join(r['contrasts']) or '-'}  {(r['sha256'] or '-')[:12]}  "
+        f"{r['fault'] or r['path'] or 'not here yet'}" + (f"  {r['origin']}" if r["origin"] else "")
+        for r in rows
+    )
+
+
+def defaults() -> list[str]:
+    """Where the models that come along lie: their names could be those of files here, too. Raises `WeightsError`."""
+    covered = [contrast for entry in registry.bundled() for contrast in entry.contrasts]
+    return list(dict.fromkeys(str(weights.find(None, contrast, download=False)[0]) for contrast in covered))
+
+
+def show(name: str) -> dict[str, Any]:
+    """The card of a model, where it lies, and the digest it has. Raises `WeightsError`."""
+    path, sha256 = weights.find(name)
+    digest = cache.weights_sha256(path)
+    if sha256 is not None and digest != sha256:
+        raise cache.refuse(path, sha256)
+    card = dataclasses.asdict(weights.read_card(path))
+    return card | {"path": str(path), "sha256": digest, "origin": cache.origin(path), "research_use_only": RESEARCH_USE}
+
+
+def show_in_words(shown: dict[str, Any]) -> str:
+    """The card for people."""
+    rows = [(key.replace("_", " "), _text(shown[key])) for key in LINES]
+    rows.append(("thresholds", shown["threshold_rule"]))
+    for kind, by_contrast in shown["thresholds"].items():
+        values = ", ".join(f"{contrast} {value:.4f}" for contrast, value in by_contrast.items())
+        default = [contrast for contrast, score in shown["scores"].items() if score == kind]
+        rows.append((f"  {kind}", values + (f" (default: {', '.join(default)})" if default else "")))
+    return "\n".join([*(f"{key:<17} {value}" for key, value in rows), RESEARCH_USE])
+
+
+def _text(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, list | tuple) else str(value or "-")
+
+
+def download(name: str, output: Path | None, overwrite: bool, reporter: Reporter) -> Path:
+    """Bring a model into the cache, and into the folder `output` if given; returns its verified file.
+
+    A branch or tag of the Hub is looked up, and its commit told. Raises `WeightsError`, `OutputError`.
+    """
+    if name.startswith(hub.SCHEME):
+        reference = hub.pin(name)
+        reporter.info(f"pinned: {reference}")
+        name = str(reference)
+    with reporter.stage("weights"):
+        path, sha256 = weights.find(name, tell=reporter.info)
+        if sha256 is not None and cache.weights_sha256(path) != sha256:
+            raise cache.refuse(path, sha256)
+    return path if output is None else _copy(_entry_of(path), path.parent, output, overwrite)
+
+
+def path_of(name: str) -> Path:
+    """Where a model's file lies on this machine. Raises `WeightsError` if it is not here."""
+    path = weights.find(name, download=False)[0]
+    if not path.exists():
+        raise WeightsError("is missing", path=path, hint=registry.INSTALL)
+    return path
+
+
+def verify(names: Sequence[str]) -> list[dict[str, Any]]:
+    """Compare the sha256 of models, or of all that are here, with their registries; what is wrong has a `fault`.
+
+    A file of the cache that is not what it should be is removed. Raises `WeightsError` for a name that is not known.
+    """
+    if names:
+        found = [(name, *weights.find(name, download=False)) for name in names]
+        return [{"name": name, "path": str(path), "fault": _fault(path, sha256)} for name, path, sha256 in found]
+    rows = []
+    for row in listing():
+        here = row["path"] is not None
+        fault = _fault(Path(row["path"]), row["sha256"]) if here else row["fault"]
+        if here or fault:  # what is still on the Hub has no fault
+            rows.append({"name": row["name"], "path": row["path"], "fault": fault})
+    return rows
+
+
+def _fault(path: Path, sha256: str | None) -> str | None:
+    """What is wrong with a file that is here."""
+    try:
+        if sha256 is None:
+            raise WeightsError("no registry says what its sha256 must be", path=path, hint="Import it.")
+        if cache.weights_sha256(path) != sha256:
+            raise cache.refuse(path, sha256)
+        weights.read_card(path)
+    except WeightsError as error:
+        return str(error)
+    return None
+
+
+def refuse_faults(rows: Sequence[dict[str, Any]]) -> None:
+    """Raises `WeightsError` if a model of `verify` is not what it should be."""
+    faults = [row["fault"] for row in rows if row["fault"]]
+    if faults:
+        raise WeightsError(faults[0] + (f" (and {len(faults) - 1} more)" if faults[1:] else ""))
+
+
+def import_model(path: Path, overwrite: bool, reporter: Reporter) -> str:
+    """Copy a weight file, or the folder that `uad export` made, into the cache; returns the name it now has.
+
+    Raises `WeightsError` if it is no model of ours, is not what its registry says, or its name is taken.
+    """
+    if not path.exists():
+        raise WeightsError("no such file or folder", path=path, hint="Check the path.")
+    file, sha256 = weights.find(str(path))
+    loaded = weights.load(file, sha256)
+    card = file.with_name(f"{loaded.card.name}.md")
+    known = cache.weights_sha256(card) if card.exists() else None
+    entry = Entry(loaded.card.name, f"{loaded.card.name}.safetensors", loaded.sha256, loaded.card.contrasts, known)
+    _refuse_name(entry)
+    place = cache.place(cache.IMPORTED, entry.name)
+    with cache.filling(place, reporter.info):
+        held = cache.holds(place)
+        if held and held.sha256 != entry.sha256 and not overwrite:
+            raise WeightsError(f"another model is called {entry.name}", path=place, hint="Give --overwrite.")
+        with cache.scratch(place) as part:
+            shutil.copyfile(file, part / entry.file)
+            if known:
+                shutil.copyfile(card, part / entry.card)
+            registry.write(part, entry)
+            cache.publish(part, entry, place)
+    return entry.name
+
+
+def _refuse_name(entry: Entry) -> None:
+    """Raises `WeightsError` for a name that makes no folder, or that another model that comes along has."""
+    registry.check(entry)
+    if any(other.name == entry.name and other.sha256 != entry.sha256 for other in registry.bundled()):
+        hint = "Export it into a folder of another name."
+        raise WeightsError(f"a model that comes along is called {entry.name}", hint=hint)
+
+
+def push(folder: Path, repo: str, private: bool, message: str | None, reporter: Reporter) -> str:
+    """Publish the folder of an exported model: weights, manifest and card, as one commit of a repository on the Hub.
+
+    Returns `hf://owner/repo@commit`. Raises `WeightsError`.
+    """
+    file, sha256 = weights.find(str(folder)) if folder.exists() else (folder, None)
+    loaded = weights.load(file, sha256)
+    name = loaded.card.name
+    card = file.with_name(f"{name}.md")
+    try:
+        text = card.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise WeightsError("the model card cannot be read", path=card, hint="`uad export` writes one.") from error
+    entry = Entry(name, f"{name}.safetensors", loaded.sha256, loaded.card.contrasts, cache.weights_sha256(card))
+    registry.check(entry)
+    files: dict[str, Path | bytes] = {
+        entry.file: file,
+        entry.card: card,
+        "README.md": (hub.front_matter(loaded.card.licence) + text).encode(),
+        registry.FILE: registry.as_toml(entry).encode(),
+    }
+    with reporter.stage("push"):
+        return str(hub.upload(repo, files, private, message or f"{name}, made by uad {__version__}"))
+
+
+def _entry_of(path: Path) -> Entry:
+    """The entry of a file in the registry beside it, or one made of what it says of itself."""
+    if (path.parent / registry.FILE).exists():
+        for entry in registry.read(path.parent):
+            if entry.file == path.name:
+                return entry
+    card = weights.read_card(path)
+    return Entry(card.name, path.name, cache.weights_sha256(path), card.contrasts)
+
+
+def _copy(entry: Entry, source: Path, output: Path, overwrite: bool) -> Path:
+    """Copy a model into a folder that `--weights` and `uad weights import` take."""
+    if (output / registry.FILE).exists() and not overwrite:
+        raise OutputError("holds weights already", path=output, hint="Choose another folder, or give --overwrite.")
+    card = source / entry.card
+    known = cache.weights_sha256(card) if card.exists() else None
+    entry = dataclasses.replace(entry, card_sha256=known)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with cache.scratch(output) as part:
+            shutil.copyfile(source / entry.file, part / entry.file)
+            if known:
+                shutil.copyfile(card, part / entry.card)
+            registry.write(part, entry)
+            cache.publish(part, entry, output)
+    except OSError as error:
+        raise OutputError(f"cannot be written: {error.strerror}", path=output, hint="Choose another folder.") from error
+    return output / entry.file

@@ -1,0 +1,286 @@
+"""Weights: where they are, that they are what they should be, and reading and writing them (safetensors only)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from uadcli.config import CONTRASTS, ModelConfig, PreprocessConfig, from_dict, to_dict
+from uadcli.errors import UsageError, WeightsError
+from uadcli.files import write_bytes
+from uadcli.weights import cache, hub, registry
+from uadcli.weights.cache import Tell
+from uadcli.weights.hub import Reference
+from uadcli.weights.registry import Entry
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from uadcli.reconstruction.model import Network
+
+KEY = "uad"  # of the one metadata entry
+SCORE_PREFIX = "score."  # of the tensors of a score network, which lie in the same file
+GATE_PREFIX = "gate."  # of the tensors of the out-of-distribution gate
+REFERENCE_PREFIX = "reference."  # of those of the healthy reference
+FLOAT16_MAX = 65504.0
+OTHER_VERSION = "does not fit this version of uad"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a weight file says of itself. `scores` names the default score of each contrast, `thresholds` are by score
+    and contrast.
+
+    `strengths` are those of whole healthy scans (`scoring.calibration.strength`), `tails` the thresholds for rates of
+    false positives among healthy voxels (`scoring.calibration.healthy_tail`), both by score and contrast.
+    `along_slices` is the smoothing of the learned score, `fusion_power` its weight in the fusion: the thresholds hold
+    for these, and cards that do not name them are older than both and had the defaults. So it is with
+    `reference_erosion`, that of the brain mask for residuals that are held against the healthy reference.
+    `curvature_flow` is the number of its iterations that the scans were smoothed with, and are in use.
+    `siamese` holds the settings of the score network, if one is in the file; `labelled_cases` is the number of scans
+    whose lesion masks it was trained on, 0 if it saw synthetic lesions alone.
+    `shares` says by contrast what the score `fisher` is made of; `borrowed` names the contrast whose thresholds another
+    one has, for want of healthy scans. `preprocess` are the settings by which the healthy scans were prepared;
+    cards without are older, and those that come along had the defaults.
+    """
+
+    name: str
+    version: str
+    contrasts: tuple[str, ...]
+    scores: dict[str, str]
+    thresholds: dict[str, dict[str, float]]
+    threshold_rule: str
+    levels: tuple[int, ...]
+    intensity_range: str
+    training_data: str
+    licence: str
+    steps: int = 0
+    siamese: dict[str, Any] | None = None
+    strengths: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    tails: dict[str, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
+    along_slices: float = 0.0
+    fusion_power: float = 0.2
+    reference_erosion: int = 3
+    curvature_flow: int = 0
+    labelled_cases: int = 0
+    shares: dict[str, dict[str, float]] = field(default_factory=dict)
+    borrowed: dict[str, str] = field(default_factory=dict)
+    preprocess: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What adapts a model to a scanner: the `drift` (96, 96, 80) to be added to its reconstructions, how many healthy
+    scans it comes from, and the digest of theirs."""
+
+    drift: NDArray[np.float32] = field(repr=False)
+    scans: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A model ready to use, with its card and the digest of the file it came from.
+
+    `score_state` are the parameters of the score network that belongs to it; empty if there is none. `gate_state` are
+    the tensors of the out-of-distribution gate, `CONTRAST.mean`, `CONTRAST.whitening` and `CONTRAST.limit`, and
+    `reference_state` those of the healthy reference of scores, `SCORE.CONTRAST.mean` and `SCORE.CONTRAST.deviation`;
+    each empty in weights that are older than it. `adaptation` is never in a file: `model.adapt` puts it here.
+    """
+
+    model: Network
+    card: ModelCard
+    path: Path
+    sha256: str
+    score_state: dict[str, Any] = field(default_factory=dict, repr=False)
+    gate_state: dict[str, Any] = field(default_factory=dict, repr=False)
+    reference_state: dict[str, Any] = field(default_factory=dict, repr=False)
+    adaptation: Adaptation | None = None
+
+
+def find(
+    name_or_path: str | None, contrast: str | None = None, *, download: bool = True, tell: Tell | None = None
+) -> tuple[Path, str | None]:
+    """The weight file for a name, a path, `hf://owner/repo@commit` or, with None, a contrast; and the digest it must
+    have, None if that is not known.
+
+    A path comes first, then the cache, then what comes along, then the Hub, which only `download` allows; `tell` is
+    told of it. What comes along is taken by its digest, wherever it lies: no model of the cache can pass for it.
+    Raises `WeightsError` if there is none; a contrast that no model covers is said so.
+    """
+    if name_or_path is None:
+        return _of_entry(_default(contrast), download, tell)
+    if name_or_path.startswith(hub.SCHEME):
+        return _of_hub(hub.parse(name_or_path), None, download, tell)
+    path = Path(name_or_path)
+    if path.exists():
+        return _on_disk(path)
+    known = registry.bundled()
+    for entry in known:
+        if entry.name == name_or_path:
+            return _of_entry(entry, download, tell)
+    cached = [(m.folder, m.entry) for m in cache.models() if m.entry and m.entry.name == name_or_path]
+    if len({entry.sha256 for _, entry in cached}) > 1:
+        hint = "Give the path or the hf:// of one (see `uad weights list`)."
+        raise WeightsError(f"{len(cached)} models of the cache are called {name_or_path!r}", hint=hint)
+    for place, entry in cached[:1]:
+        return place / entry.file, entry.sha256
+    names = sorted({entry.name for entry in known} | {m.entry.name for m in cache.models() if m.entry})
+    raise WeightsError(f"there are no weights {name_or_path!r}", hint=f"Known: {', '.join(names)}. Or give a path.")
+
+
+def _default(contrast: str | None) -> Entry:
+    """The first model that comes along and covers a contrast."""
+    known = registry.bundled()
+    for entry in known:
+        if contrast is None or contrast in entry.contrasts:
+            return entry
+    covered = sorted({c for e in known for c in e.contrasts}, key=CONTRASTS.index)
+    raise WeightsError(f"no model covers {contrast}", hint=f"Covered: {', '.join(covered)}. Or give --weights.")
+
+
+def _of_entry(entry: Entry, download: bool, tell: Tell | None) -> tuple[Path, str]:
+    """A registered model: from the cache by its digest, from the weights folder, or from the Hub."""
+    for model in cache.models():
+        if model.entry and model.entry.sha256 == entry.sha256 and (model.folder / model.entry.file).exists():
+            return model.folder / model.entry.file, entry.sha256
+    path = registry.folder() / entry.file
+    if entry.repo and entry.commit and not path.exists():
+        return _of_hub(Reference(entry.repo, entry.commit), entry.sha256, download, tell)
+    return path, entry.sha256
+
+
+def _of_hub(reference: Reference, sha256: str | None, download: bool, tell: Tell | None) -> tuple[Path, str]:
+    if not download and cache.holds(reference.place, sha256) is None:
+        raise WeightsError(f"{reference} is not in the cache", hint=f"Get it: uad weights download {reference}")
+    return hub.fetch(reference, sha256, tell)
+
+
+def _on_disk(path: Path) -> tuple[Path, str | None]:
+    """The one weight file of a folder, or the file itself; its digest if the registry beside it names it."""
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    if len(files) != 1:
+        raise WeightsError(f"holds {len(files)} .safetensors files, not one", path=path, hint="Name the file.")
+    file = files[0]
+    if file.suffix != ".safetensors":
+        hint = "Only .safetensors files are read: other formats can run code when they are opened."
+        raise WeightsError("is no .safetensors file", path=file, hint=hint)
+    beside = registry.read(file.parent, "Remove or mend it.") if (file.parent / registry.FILE).exists() else []
+    return file, next((entry.sha256 for entry in beside if entry.file == file.name), None)
+
+
+def load(path: Path, sha256: str | None = None) -> Weights:
+    """Read a weight file and build its model, in evaluation mode and float32.
+
+    Raises `WeightsError` if it is missing, differs from the digest (a file of the cache is then removed), is damaged,
+    or is not one of ours.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    from uadcli.reconstruction.reconstructors import build
+
+    digest = cache.weights_sha256(path)
+    if sha256 is not None and digest != sha256:
+        raise cache.refuse(path, sha256)
+    try:
+        with safe_open(path, framework="pt") as stream:
+            text = (stream.metadata() or {}).get(KEY)
+            stored = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise WeightsError("is damaged or no safetensors file", path=path, hint="Copy it again.") from error
+    card, config = _described(text, path)
+    tensors = {name: value.float() if value.is_floating_point() else value for name, value in stored.items()}
+    score, gate, reference = (_taken(tensors, prefix) for prefix in (SCORE_PREFIX, GATE_PREFIX, REFERENCE_PREFIX))
+    try:
+        model = build(config)
+        model.load_state_dict(tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise WeightsError(OTHER_VERSION, path=path, hint="Use weights of this version.") from error
+    return Weights(model.eval(), card, path, digest, score, gate, reference)
+
+
+def read_card(path: Path, sha256: str | None = None) -> ModelCard:
+    """What a weight file says of itself, without its tensors; the digest is asked only of a file that cannot be read.
+
+    Raises `WeightsError` as `load` does.
+    """
+    try:
+        return _described(_header(path), path)[0]
+    except WeightsError as error:
+        if sha256 is not None and path.exists() and cache.weights_sha256(path) != sha256:
+            raise cache.refuse(path, sha256) from error
+        raise
+
+
+def trained_method(path: Path) -> str:
+    """The method that a weight file was trained for, from its header alone. Raises `WeightsError` as `load`."""
+    return _described(_header(path), path)[1].method
+
+
+def _header(path: Path) -> str | None:
+    """The metadata entry of a weight file, without its tensors."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as stream:
+            return (stream.metadata() or {}).get(KEY)
+    except SafetensorError as error:
+        raise WeightsError("is damaged or no safetensors file", path=path, hint="Copy it again.") from error
+    except OSError as error:
+        raise WeightsError(f"cannot be read: {error.strerror or error}", path=path, hint="Check the path.") from error
+
+
+def _described(text: str | None, path: Path) -> tuple[ModelCard, ModelConfig]:
+    """Card and configuration from a file's metadata entry."""
+    if text is None:
+        raise WeightsError("does not say what model it holds", path=path, hint="Use weights made by `uad`.")
+    try:
+        values = json.loads(text)
+        config = from_dict(ModelConfig, values.pop("model"))
+        for key in ("contrasts", "levels"):
+            values[key] = tuple(values[key])
+        from_dict(PreprocessConfig, values.get("preprocess", {}))
+        return ModelCard(**values), config
+    except (KeyError, TypeError, ValueError, UsageError) as error:
+        raise WeightsError(OTHER_VERSION, path=path, hint="Use weights of this version.") from error
+
+
+def _taken(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Take the tensors with a prefix out of all; their names without it."""
+    return {name.removeprefix(prefix): tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
+
+
+def save(
+    path: Path,
+    model: Network,
+    card: ModelCard,
+    score_state: dict[str, Any] | None = None,
+    gate_state: dict[str, Any] | None = None,
+    reference_state: dict[str, Any] | None = None,
+) -> str:
+    """Write a model, and the network of its score, as float16 safetensors with configuration and card.
+
+    Atomic; counters and values beyond float16 keep their type, gate and reference are written as they are. Returns the
+    sha256.
+    """
+    from safetensors.torch import save as to_bytes
+
+    state = dict(model.state_dict())
+    state |= {SCORE_PREFIX + name: value for name, value in (score_state or {}).items()}
+    tensors = {name: _compact(value.detach()).contiguous() for name, value in state.items()}
+    for prefix, given in ((GATE_PREFIX, gate_state), (REFERENCE_PREFIX, reference_state)):
+        tensors |= {prefix + name: value.contiguous() for name, value in (given or {}).items()}
+    content = to_bytes(tensors, {KEY: json.dumps({**asdict(card), "model": to_dict(model.config)})})
+    write_bytes(path, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _compact(value: Tensor) -> Tensor:
+    """As float16 where that loses no more than digits."""
+    fits = value.is_floating_point() and bool((value.abs() <= FLOAT16_MAX).all())
+    return value.half() if fits else value
