@@ -127,7 +127,7 @@ def test_status_reads_no_scan_and_needs_no_submitit(scans: Path, stand: Stand, m
     run(scans, shard="2/2")
     monkeypatch.setitem(sys.modules, "submitit", None)
     read: list[str] = []
-    monkeypatch.setattr(plan, "file_sha256", lambda path: read.append(path.name) or "0")
+    monkeypatch.setattr(plan.stored, "sha256", lambda path: read.append(path.name) or "0")
     told, result = carried_out(request, status=True, cluster="slurm", jobs=2)
     assert (json.loads(told), result) == ({"scans": 15, "done": 14, "failed": 1, "left": 0}, None)
     assert half.done + half.failed + half.left == 15

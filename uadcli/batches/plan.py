@@ -19,7 +19,8 @@ from uadcli.data import names
 from uadcli.data.names import Outputs
 from uadcli.detection import record
 from uadcli.errors import InputError, UsageError, WeightsError
-from uadcli.files import file_sha256, finite
+from uadcli.files import finite
+from uadcli.imaging import stored
 from uadcli.imaging.volume import stem
 from uadcli.report import sidecar
 
@@ -147,7 +148,7 @@ def to_do(job: Job, config: DetectConfig, weights_of: WeightsOf, read_scan: bool
     try:
         if content["weights"]["sha256"] != weights_of(content["contrast"]["value"]):
             return "other weights"
-        differs = read_scan and content["input"]["sha256"] != file_sha256(job.scan)
+        differs = read_scan and content["input"]["sha256"] != stored.sha256(job.scan)
         return "another scan" if differs else ""
     except (InputError, WeightsError) as error:  # the run says so of this scan, and goes on with the others
         return f"cannot be compared: {error}"

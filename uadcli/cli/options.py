@@ -18,7 +18,7 @@ from uadcli.console import Reporter
 from uadcli.errors import UsageError
 
 T = TypeVar("T")
-GEOMETRIES = ("auto", "sform", "qform")
+GEOMETRIES = ("auto", "sform", "qform", "trust")
 SAVES = ("recon", "brain", "transform")  # of `all`
 COSTLY = ("uncertainty",)  # only by name
 
@@ -197,7 +197,7 @@ Geometry = Annotated[
         panel=INPUT,
         callback=one_of("--geometry", GEOMETRIES),
         metavar="|".join(GEOMETRIES),
-        help="Which of the header's two geometries to believe.",
+        help="Which of the header's two geometries to believe; trust: also one that it does not vouch for.",
     ),
 ]
 BrainMask = Annotated[

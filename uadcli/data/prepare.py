@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from uadcli.arrays import Affine, Array
 from uadcli.config import PreprocessConfig
 from uadcli.console import Reporter
-from uadcli.files import file_sha256, write_with
-from uadcli.imaging import geometry, intensity, registration, skullstrip, template
+from uadcli.files import write_with
+from uadcli.imaging import geometry, intensity, registration, skullstrip, stored, template
 from uadcli.imaging.slices import FINE_AFFINE, FINE_SHAPE, GRID_AFFINE, GRID_SHAPE
 from uadcli.imaging.volume import Scan, Volume, read_scan
 
@@ -154,7 +154,7 @@ def prepare_cached(path: Path, config: PreprocessConfig, cache: Path, *, brain_m
     relevant = {k: v for k, v in dataclasses.asdict(config).items() if not k.endswith("_percentile")}
     if not config.curvature_flow:  # what was kept before there was a choice stays good
         del relevant["curvature_flow"]
-    key = json.dumps([VERSION, file_sha256(path), brain_mask and file_sha256(brain_mask), relevant], sort_keys=True)
+    key = json.dumps([VERSION, stored.sha256(path), brain_mask and stored.sha256(brain_mask), relevant], sort_keys=True)
     file = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
     if not file.exists():
         prepared, _ = prepare(read_scan(path), config, brain_mask=brain_mask)

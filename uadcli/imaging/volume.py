@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,14 +12,16 @@ from numpy.typing import NDArray
 from uadcli import __version__
 from uadcli.arrays import Affine, Array
 from uadcli.errors import InputError
-from uadcli.files import file_sha256, write_with
-from uadcli.imaging.geometry import apply, corners, from_canonical, nearest_orthonormal, same_grid, to_canonical
+from uadcli.files import write_with
+from uadcli.imaging import header_geometry, not_a_scan
+from uadcli.imaging import stored as source
+from uadcli.imaging.geometry import from_canonical, nearest_orthonormal, same_grid, to_canonical
+from uadcli.imaging.header_geometry import SHEAR_WARNING_MM
+from uadcli.imaging.stored import Stored
 
 SUFFIXES = (".nii.gz", ".nii", ".img.gz", ".img", ".hdr.gz", ".hdr", ".mgz", ".mgh")
-MIN_VOXELS = 16  # per axis; fewer slices cannot be placed in an atlas
-MAX_NONFINITE = 0.05  # fraction of voxels
-SHEAR_WARNING_MM = 0.1
-NOT_A_SCAN = "Give a NIfTI (.nii, .nii.gz, .img/.hdr) or .mgz file."
+MAX_NONFINITE = 0.05  # fraction of voxels inside an image
+MAX_BACKGROUND = 0.98  # fraction of voxels around one
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Scan:
     source_affine: Affine
     source_shape: tuple[int, int, int]
     nonfinite_voxels: int = 0
+    sides_known: bool = True  # whether the header, or the user, vouches for left and right
     warnings: tuple[str, ...] = field(default=())
 
     @property
@@ -70,31 +71,29 @@ def stem(path: Path) -> str:
 def read_scan(path: Path, *, volume: int | None = None, geometry: str = "auto", allow_empty: bool = False) -> Scan:
     """Read one scan, check it and bring it to canonical axes with an orthonormal affine.
 
-    `volume` picks one volume (counted from 0) of a 4-D file; `geometry` is `auto` (sform, else qform), `sform` or
-    `qform`; `allow_empty` lets masks without a voxel pass. Voxels that are NaN or infinite become 0 and are counted.
+    `volume` picks one volume (counted from 0) of a 4-D file; `geometry` is as in `header_geometry.place`;
+    `allow_empty` lets masks without a voxel pass. Voxels that are NaN or infinite become 0 and are counted.
     Raises `InputError` for everything that cannot be used, with the reason and the remedy.
     """
-    image = _open(path)
-    warnings: list[str] = []
-    affine = _choose_affine(image, path, geometry, warnings)
-    data = _pick_volume(_load(image, path), path, volume)
-    data, nonfinite = _check_values(data, path, allow_empty)
-    if nonfinite:
-        warnings.append(f"{nonfinite} voxels were not finite and were set to 0")
-    working, moved = nearest_orthonormal(affine, data.shape)
+    not_a_scan.check_name(path, SUFFIXES)
+    stored = source.read(path, volume)
+    placement = header_geometry.place(stored.layout, path, geometry, stored.matrix)
+    data, nonfinite, found = _check_values(stored, path, allow_empty)
+    working, moved = nearest_orthonormal(placement.affine, data.shape)
     if moved > SHEAR_WARNING_MM:
-        warnings.append(f"the affine is sheared; the nearest orthonormal one moves voxels by up to {moved:.2f} mm")
+        found = (*found, f"the affine is sheared; the nearest orthonormal one moves voxels by up to {moved:.2f} mm")
     turned, turned_affine, orientation = to_canonical(data, working)
     return Scan(
         path=path,
-        sha256=file_sha256(path),
+        sha256=stored.sha256,
         volume=Volume(turned, turned_affine),
         orientation=orientation,
-        header=image.header,
-        source_affine=affine,
+        header=stored.layout.header,
+        source_affine=placement.affine,
         source_shape=(data.shape[0], data.shape[1], data.shape[2]),
         nonfinite_voxels=nonfinite,
-        warnings=tuple(warnings),
+        sides_known=placement.sides_known,
+        warnings=(*stored.warnings, *placement.warnings, *found),
     )
 
 
@@ -109,116 +108,47 @@ def read_labels(path: Path, scan: Scan, what: str = "the label mask", allow_empt
     return np.asarray(own.data > 0)
 
 
-def _open(path: Path) -> Any:
-    import nibabel as nib
-
-    if path.is_dir():
-        dicom = any(p.suffix.lower() in {".dcm", ".ima"} or p.name == "DICOMDIR" for p in path.iterdir())
-        what = "is a folder of DICOM files" if dicom else "is a folder, not a scan"
-        raise InputError(what, path=path, hint="Convert DICOM with `dcm2niix -z y FOLDER` and give the .nii.gz file.")
-    if not path.exists():
-        raise InputError("no such file", path=path, hint="Check the path.")
-    if path.suffix.lower() in {".dcm", ".ima"}:
-        raise InputError("is a DICOM file", path=path, hint="Convert its folder with `dcm2niix -z y FOLDER`.")
-    if not path.name.lower().endswith(SUFFIXES):
-        raise InputError("is not a NIfTI or MGH file by its name", path=path, hint=NOT_A_SCAN)
-    try:
-        return nib.load(path)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(
-            f"the compressed file is damaged or cut short ({error})", path=path, hint="Copy it again."
-        ) from error
-    except PermissionError as error:
-        raise InputError("cannot be opened: permission denied", path=path, hint="Check the file's rights.") from error
-    except Exception as error:  # nibabel raises its own kinds, ValueError and OSError for files that are no images
-        raise InputError(f"is not a readable image ({type(error).__name__})", path=path, hint=NOT_A_SCAN) from error
-
-
-def _load(image: Any, path: Path) -> NDArray[Any]:
-    kind = image.get_data_dtype()
-    if kind.fields is not None:
-        raise InputError("is a colour (RGB) image", path=path, hint="Give the grey-scale scan itself.")
-    if np.issubdtype(kind, np.complexfloating):
-        raise InputError("holds complex numbers", path=path, hint="Give the magnitude image.")
-    try:
-        return np.asarray(image.dataobj)
-    except (EOFError, OSError, ValueError, zlib.error) as error:
-        raise InputError("the file is cut short or damaged", path=path, hint="Copy or convert it again.") from error
-
-
-def _pick_volume(data: NDArray[Any], path: Path, volume: int | None) -> NDArray[Any]:
-    if data.ndim < 3:
-        raise InputError(f"has {data.ndim} dimensions", path=path, hint="A 3-D scan is needed.")
-    count = int(np.prod(data.shape[3:], dtype=int))
-    flat = data.reshape(*data.shape[:3], count)
-    if count != 1 and volume is None:
-        raise InputError(f"holds {count} volumes", path=path, hint=f"Choose one with --volume 0 ... {count - 1}.")
-    if volume is not None and not 0 <= volume < count:
-        raise InputError(f"has no volume {volume}", path=path, hint=f"It holds {count}, counted from 0.")
-    chosen = flat[..., volume or 0]
-    if min(chosen.shape) < MIN_VOXELS:
-        size = "x".join(map(str, chosen.shape))
-        raise InputError(f"is {size} voxels", path=path, hint=f"At least {MIN_VOXELS} along every axis are needed.")
-    return chosen
-
-
-def _check_values(data: NDArray[Any], path: Path, allow_empty: bool) -> tuple[Array, int]:
-    values = np.array(data, dtype=np.float32)
+def _check_values(stored: Stored, path: Path, allow_empty: bool) -> tuple[Array, int, tuple[str, ...]]:
+    """The voxels with what is not finite as 0, how many these were, and what is to be said about it."""
+    low, high = stored.data.min(), stored.data.max()
+    if low == high and not allow_empty:
+        raise _constant(float(low), path)
+    values = stored.scaled()
     bad = ~np.isfinite(values)
     count = int(bad.sum())
+    if not count:
+        return values, 0, ()
+    share = 100 * count / values.size
+    text = f"{count} voxels were not finite and were set to 0"
     if count > MAX_NONFINITE * values.size:
-        share = 100 * count / values.size
-        raise InputError(f"{share:.0f} % of the voxels are NaN or infinite", path=path, hint="Convert the scan again.")
+        if not is_background(bad):
+            what = f"{share:.0f} % of the voxels are NaN or infinite"
+            raise InputError(what, path=path, hint="Convert the scan again.")
+        text = f"{count} voxels around the image ({share:.0f} %) are NaN or infinite, and are taken as background, 0"
     values[bad] = 0
-    low, high = float(values.min()), float(values.max())
-    if low == high and not allow_empty:
-        what = "all voxels are zero" if low == 0 else f"all voxels have the same value ({low:g})"
-        raise InputError(what, path=path, hint="The file holds no image; convert it again.")
-    return values, count
+    if values.min() == values.max() and not allow_empty:
+        raise _constant(float(values.min()), path)
+    return values, count, (text,)
 
 
-def _choose_affine(image: Any, path: Path, geometry: str, warnings: list[str]) -> Affine:
-    header = image.header
-    affine = np.asarray(image.affine, dtype=float)
-    if hasattr(header, "get_sform"):
-        sform, scode = header.get_sform(coded=True)
-        qform, qcode = _qform(header, path)
-        affine = _pick_form(affine, sform, int(scode), qform, int(qcode), geometry, path)
-        if scode and qcode and sform is not None and qform is not None and np.isfinite(sform).all():
-            gap = np.linalg.norm(apply(sform, corners(image.shape)) - apply(qform, corners(image.shape)), axis=1).max()
-            if gap > SHEAR_WARNING_MM and geometry == "auto":
-                warnings.append(f"sform and qform differ by up to {gap:.2f} mm; the sform is used (--geometry qform)")
-        if not scode and not qcode:
-            warnings.append("the header gives no orientation (sform and qform code 0): left and right are not known")
-    elif geometry != "auto":
-        raise InputError(f"has no {geometry}", path=path, hint="Leave --geometry out for this file type.")
-    if not np.isfinite(affine).all():
-        raise InputError("the affine is not finite", path=path, hint="Try --geometry qform, or convert the scan again.")
-    size = np.linalg.norm(affine[:3, :3], axis=0)
-    if size.min() <= 1e-6 or abs(np.linalg.det(affine[:3, :3] / size)) < 0.05:
-        raise InputError("the affine is singular", path=path, hint="Try --geometry qform, or convert the scan again.")
-    return affine
+def is_background(bad: NDArray[np.bool_]) -> bool:
+    """Whether voxels without a value lie around an image, as where a brain was cut out or a scan was turned.
+
+    They then hold nearly all corners of the volume, all but a few of them are joined from there, and an image is left.
+    """
+    from scipy import ndimage
+
+    if bad[:: bad.shape[0] - 1, :: bad.shape[1] - 1, :: bad.shape[2] - 1].sum() < 6 or bad.mean() > MAX_BACKGROUND:
+        return False
+    labels, _ = ndimage.label(bad)
+    outer = np.unique(np.concatenate([labels.take((0, -1), axis).ravel() for axis in range(3)]))
+    inside = bad & ~np.isin(labels, outer)
+    return bool(inside.sum() <= MAX_NONFINITE * (~bad).sum())
 
 
-def _qform(header: Any, path: Path) -> tuple[Affine | None, int]:
-    try:
-        return header.get_qform(coded=True)  # type: ignore[no-any-return]
-    except ValueError:  # quaternion of length over 1; only a fault if the qform is what is asked for
-        return None, int(header["qform_code"])
-
-
-def _pick_form(
-    affine: Affine, sform: Affine | None, scode: int, qform: Affine | None, qcode: int, geometry: str, path: Path
-) -> Affine:
-    if geometry == "sform":
-        if not scode or sform is None:
-            raise InputError("has no sform", path=path, hint="Use --geometry qform or auto.")
-        return np.asarray(sform, dtype=float)
-    if geometry == "qform":
-        if not qcode or qform is None:
-            raise InputError("has no usable qform", path=path, hint="Use --geometry sform or auto.")
-        return np.asarray(qform, dtype=float)
-    return affine
+def _constant(value: float, path: Path) -> InputError:
+    what = "all voxels are zero" if value == 0 else f"all voxels have the same value ({value:g})"
+    return InputError(what, path=path, hint="The file holds no image; convert it again.")
 
 
 def write_native(path: Path, data: Array, scan: Scan, *, dtype: type = np.float32, name: str = "") -> None:
@@ -233,11 +163,21 @@ def write_native(path: Path, data: Array, scan: Scan, *, dtype: type = np.float3
     kind = nib.Nifti2Image if isinstance(scan.header, nib.Nifti2Header) else nib.Nifti1Image
     if isinstance(scan.header, nib.Nifti1Header):
         header = kind.header_class.from_header(scan.header, check=False)
-        affine = None  # leave sform and qform as they are
     else:
-        header, affine = kind.header_class(), scan.source_affine
-        header.set_xyzt_units("mm")
-    write_image(path, kind, native, affine, header, name)
+        header = _header_of(scan, native.shape)
+    write_image(path, kind, native, header, name)
+
+
+def _header_of(scan: Scan, shape: tuple[int, ...]) -> Any:
+    """A NIfTI header for a scan of another format: its affine, with code 0 where nobody vouches for it."""
+    import nibabel as nib
+
+    header, code = nib.Nifti1Header(), int(scan.sides_known)
+    header.set_data_shape(shape)
+    header.set_xyzt_units("mm")
+    header.set_qform(scan.source_affine, code)  # voxel sizes too
+    header.set_sform(scan.source_affine, code)
+    return header
 
 
 def write_mni(path: Path, volume: Volume, *, dtype: type = np.float32, name: str = "") -> None:
@@ -248,22 +188,25 @@ def write_mni(path: Path, volume: Volume, *, dtype: type = np.float32, name: str
     image.header.set_xyzt_units("mm")
     image.set_sform(volume.affine, 4)
     image.set_qform(volume.affine, 4)
-    write_image(path, nib.Nifti1Image, volume.data.astype(dtype), None, image.header, name)
+    write_image(path, nib.Nifti1Image, volume.data.astype(dtype), image.header, name)
 
 
-def write_image(path: Path, kind: Any, data: NDArray[Any], affine: Affine | None, header: Any, name: str) -> None:
-    """Write one NIfTI file atomically with the tool's own description; `name` becomes the intent name."""
+def write_image(path: Path, kind: Any, data: NDArray[Any], header: Any, name: str) -> None:
+    """Write one NIfTI file, whole or not at all, with sform and qform as they are in the header.
+
+    The description is the tool's own; `name` becomes the intent name.
+    """
     header = header.copy()
     header.extensions.clear()
     header.set_data_shape(data.shape)
     header.set_data_dtype(data.dtype)
-    for text in ("db_name", "aux_file", "data_type"):
+    for text in {"db_name", "aux_file", "data_type"} & set(header.keys()):  # NIfTI-2 has one of them
         header[text] = b""
     header["descrip"] = f"uad {__version__} research use only".encode()
     header["intent_name"] = name.encode()[:15]
     header["intent_code"] = 0
     header["cal_min"], header["cal_max"] = 0, 0
-    image = kind(data, affine, header)
+    image = kind(data, None, header)
     image.header["scl_slope"], image.header["scl_inter"] = 1, 0
     write_with(path, lambda temporary: nib_save(image, temporary))
 

@@ -22,7 +22,8 @@ from uadcli.console import Reporter
 from uadcli.data import dataset, prepare
 from uadcli.data.contrast import from_name
 from uadcli.errors import InputError, UsageError
-from uadcli.files import file_sha256, write_with
+from uadcli.files import write_with
+from uadcli.imaging import stored
 from uadcli.imaging.slices import GRID_SHAPE
 from uadcli.imaging.volume import read_scan
 from uadcli.model import scores
@@ -71,7 +72,7 @@ def find(folder: Path, contrast: str | None = None, geometry: str = "auto") -> H
         cases = dataset.find(folder, None)
         if ill := next((case for case in cases if case.lesions is not None), None):
             raise InputError("is a patient's: a lesion mask lies beside it", path=ill.scan, hint=MEND)
-        files = {file_sha256(case.scan): case.scan for case in cases}
+        files = {stored.sha256(case.scan): case.scan for case in cases}
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", path=error.filename or folder, hint=MEND) from error
     refuse_few(len(files), "", folder)

@@ -156,7 +156,7 @@ def _write(path: Path, data: NDArray[Any], affine: Affine, dtype: type) -> None:
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, 1)
     image.set_qform(affine, 1)
-    volume.write_image(path, nib.Nifti1Image, data.astype(dtype), None, image.header, "synthetic")
+    volume.write_image(path, nib.Nifti1Image, data.astype(dtype), image.header, "synthetic")
 
 
 def _content(

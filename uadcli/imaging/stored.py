@@ -1,0 +1,152 @@
+"""The voxels of a scan as they are stored: header, volume and checksum from one reading of its files."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadcli.arrays import Array
+from uadcli.errors import InputError
+from uadcli.files import file_sha256
+from uadcli.imaging import formats, not_a_scan
+from uadcli.imaging.formats import Layout
+from uadcli.imaging.scan_file import ScanFile, is_regular
+
+PACKED = (".gz", ".mgz")
+MOST_MATRIX = 2**20  # bytes of a .mat file next to an Analyze file
+BOMB_BYTES, BOMB_RATIO = 10**8, 500  # no scan of such a size packs so well; deflate ends at 1032
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One volume (X, Y, Z) as stored, not scaled, with its header's layout and the digest of the files' bytes.
+
+    `matrix` is the .mat file next to an Analyze file, if there is one.
+    """
+
+    data: NDArray[Any]
+    layout: Layout
+    sha256: str
+    matrix: bytes | None = None
+    warnings: tuple[str, ...] = ()
+
+    def scaled(self) -> Array:
+        """The volume with slope and intercept, in single precision."""
+        from nibabel.volumeutils import apply_read_scaling
+
+        result = np.empty(self.data.shape, dtype=np.float32, order="F")
+        with np.errstate(all="ignore"):  # what leaves the range becomes infinite, and is counted
+            for z in range(self.data.shape[-1]):  # by slices: in between the type is double
+                result[..., z] = apply_read_scaling(self.data[..., z], self.layout.slope, self.layout.inter)
+        return result
+
+
+def read(path: Path, volume: int | None = None) -> Stored:
+    """Read one volume, the only one or the one asked for (from 0), and every byte of its files once.
+
+    Memory is taken for what the header promises, and only if the file can hold it. Raises `InputError`.
+    """
+    header_path, image_path = files_of(path)
+    with ScanFile(header_path) as file:
+        layout = formats.read_header(file.peek(not_a_scan.HEAD), header_path)
+        if layout.single:
+            data = _voxels(file, layout, volume)
+            file.finish()
+            notes = (*layout.notes, *_misnamed(file))
+            return Stored(data, layout, file.sha256, None, notes)
+        file.finish()
+    if image_path is None:
+        what = "its header says that the voxels are in another file, and there is no .img file next to it"
+        raise InputError(what, path=header_path, hint="Give both files of the pair, side by side.")
+    with ScanFile(image_path) as image:
+        data = _voxels(image, layout, volume)
+        image.finish()
+    matrix, digests = None, [file.sha256, image.sha256]
+    if layout.kind == formats.ANALYZE and (beside := _matrix_of(image_path)):
+        with ScanFile(beside) as extra:
+            matrix = extra.peek(MOST_MATRIX)
+            extra.finish()
+        digests.append(extra.sha256)
+    return Stored(data, layout, _joined(digests), matrix, (*layout.notes, *_misnamed(file), *_misnamed(image)))
+
+
+def sha256(path: Path) -> str:
+    """The digest that `read` gives for the scan at `path`: of the file; of header, image and .mat for a pair.
+
+    Raises `InputError`.
+    """
+    header_path, image_path = files_of(path)
+    if image_path is None:
+        return file_sha256(header_path)
+    with ScanFile(header_path) as file:
+        head = file.peek(not_a_scan.HEAD)
+    kind = formats.kind_of(head)
+    if kind is None or formats.is_single(head):
+        return file_sha256(header_path)
+    matrix = _matrix_of(image_path) if kind == formats.ANALYZE else None
+    return _joined([file_sha256(part) for part in (header_path, image_path, matrix) if part])
+
+
+def files_of(path: Path) -> tuple[Path, Path | None]:
+    """The file with the header, and for one half of a .hdr/.img pair the one with the voxels, if it is there."""
+    base, packed = (path.with_suffix(""), path.suffix) if path.suffix.lower() == ".gz" else (path, "")
+    kind = base.suffix.lower()
+    if kind not in (".img", ".hdr"):
+        return path, None
+    other = ".hdr" if kind == ".img" else ".img"
+    names = [base.with_suffix(end) for end in (other, other.upper())]
+    beside = [Path(f"{name}{end}") for name in names for end in dict.fromkeys((packed, "", ".gz"))]
+    found = next((one for one in beside if is_regular(one)), None)
+    if kind == ".hdr":
+        return path, found
+    return (found, path) if found else (path, None)
+
+
+def _matrix_of(image: Path) -> Path | None:
+    base = image.with_suffix("") if image.suffix.lower() == ".gz" else image
+    beside = base.with_suffix(".mat")
+    return beside if is_regular(beside) else None
+
+
+def _joined(digests: list[str]) -> str:
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _misnamed(file: ScanFile) -> tuple[str, ...]:
+    named = file.path.name.lower().endswith(PACKED)
+    if named == file.packed:
+        return ()
+    return (f"{file.path.name} is {'not ' if named else ''}compressed, other than its name says",)
+
+
+def _voxels(file: ScanFile, layout: Layout, volume: int | None) -> NDArray[Any]:
+    """The volume asked for, as stored. Raises `InputError` where there is none, or the file ends before it."""
+    path = file.path
+    formats.check_grid(layout, path)
+    count, frame = layout.frames, layout.frame_bytes
+    if count != 1 and volume is None:
+        raise InputError(f"holds {count} volumes", path=path, hint=f"Choose one with --volume 0 ... {count - 1}.")
+    if volume is not None and not 0 <= volume < count:
+        raise InputError(f"has no volume {volume}", path=path, hint=f"It holds {count}, counted from 0.")
+    start = layout.offset + (volume or 0) * frame
+    _check_room(file, start + frame)
+    stored = np.empty(frame, dtype=np.uint8)
+    if file.skip(start) < start or file.fill(stored.data) < frame:
+        file.finish()  # a file that shrinks while it is read is another fault
+        raise InputError("the file is cut short: it ends before its last voxel", path=path, hint="Copy it again.")
+    return stored.view(layout.dtype).reshape(layout.shape[:3], order="F")
+
+
+def _check_room(file: ScanFile, needed: int) -> None:
+    """Raises `InputError` where a file cannot hold what its header promises, before memory is taken for it."""
+    if needed > file.most_bytes:
+        what = f"the file is cut short: its header promises {needed} bytes, there can be {file.most_bytes} at most"
+        raise InputError(what, path=file.path, hint="Copy or convert it again.")
+    if file.packed and needed > BOMB_BYTES and needed > BOMB_RATIO * file.size:
+        what = f"is {file.size} bytes that would become {needed} bytes, as no scan does"
+        raise InputError(what, path=file.path, hint="Convert the scan again.")
