@@ -55,16 +55,16 @@ build: $(READY)  ## wheel and source archive in dist/
 	$(BIN)/python -m build --outdir dist
 
 bench: $(READY)  ## seconds per stage, peak memory, and the network's share of the matrix-multiply rate
-	$(BIN)/python packaging/scripts/bench.py $(DATA)
+	$(BIN)/python packaging/benchmarks/detection.py $(DATA)
 
 eval-dev: $(READY)  ## the development cases beside the plain baseline; ONLY= for every score
-	$(BIN)/python packaging/scripts/eval_dev.py $(DATA) --only "$(ONLY)"
+	$(BIN)/python packaging/evaluation/eval_dev.py $(DATA) --only "$(ONLY)"
 
 table: $(READY)  ## methods x scores on the development cases in an hour; STEPS=1000 CASES=20 for longer and of more
-	$(BIN)/python packaging/scripts/table.py $(DATA) --steps $(or $(STEPS),200) --cases $(or $(CASES),3)
+	$(BIN)/python packaging/evaluation/table.py $(DATA) --steps $(or $(STEPS),200) --cases $(or $(CASES),3)
 
 train-default: $(READY)  ## train those that come along further, in runs/default; the same command again goes on
-	$(BIN)/python packaging/scripts/train_default.py $(DATA) --names next-flair next-t1w
+	PYTHONPATH=packaging/evaluation $(BIN)/python packaging/models/train_default.py $(DATA) --names next-flair next-t1w
 
 clean:  ## remove what the targets made, but neither caches of scans nor runs
 	rm -rf $(VENV) dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

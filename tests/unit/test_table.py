@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPTS = Path(__file__).parents[2] / "packaging" / "scripts"
+SCRIPTS = Path(__file__).parents[2] / "packaging" / "evaluation"
 # in a process of its own, since the scripts have a module `scenes`, as the tests do
 CODE = """
 from table import Row, table

@@ -1,4 +1,4 @@
-"""Thresholds from healthy scans alone, for the scores of a model and for the plain baseline."""
+"""Thresholds of the scores of a model, from healthy scans alone."""
 
 from __future__ import annotations
 
@@ -21,10 +21,8 @@ from uadcli.scoring import healthy_reference
 from uadcli.scoring.calibration import Tail, healthy_quantile, healthy_tail, tails_of_the_others
 from uadcli.scoring.healthy_reference import Reference
 from uadcli.scoring.scores import fusion
-from uadcli.scoring.scores.residual import postprocess
 from uadcli.weights.weights import Weights
 
-PLAIN, RAW = "plain", "plain, raw"
 References = dict[tuple[str, str], Reference]  # by score and contrast
 Found = dict[fit_fusion.Shares, float]  # the AUPRC on pasted lesions
 CALIBRATED = tuple(kind for kind in SCORES if kind != fusion.FISHER)  # which is calibrated where its parts are
@@ -74,24 +72,6 @@ class Scored:
     whole: bool
 
 
-def baseline_kind(contrast: str) -> str:
-    """What makes a voxel suspicious to the plain baseline: `bright` in FLAIR and T2w, `dark` in T1w."""
-    return "dark" if contrast == "T1w" else "bright"
-
-
-def baseline_map(prepared: Prepared, kind: str, config: DetectConfig, x: Array | None = None) -> Array:
-    """Intensity or darkness inside the brain, post-processed like a score: what a model has to beat."""
-    x = prepared.scaled(config.preprocess) if x is None else x
-    return postprocess(x if kind == "bright" else 1 - x, prepared.mask, config.scoring)
-
-
-def baselines(prepared: Prepared, contrast: str, config: DetectConfig, x: Array) -> dict[str, Array]:
-    """`baseline_map` as `PLAIN`, and as `RAW` the intensity as it is, for lesions that a median takes away."""
-    kind = baseline_kind(contrast)
-    raw = np.where(prepared.mask, x if kind == "bright" else 1 - x, 0).astype(np.float32)
-    return {PLAIN: baseline_map(prepared, kind, config, x), RAW: raw}
-
-
 def calibrate(
     loaded: Weights,
     validation: list[Case],
@@ -111,7 +91,7 @@ def calibrate(
         draws = method_of(loaded, config.reconstruction).draws
         kinds = [kind for kind in CALIBRATED if draws or kind not in WITH_DRAWS]
     result, references = Calibration(), References()
-    for contrast, cases in _by_contrast(validation):
+    for contrast, cases in by_contrast(validation):
         rebuilt = [_rebuilt(loaded, case, cache, config, kinds) for case in cases]
 
         def under(kind: str, scans: Sequence[_Rebuilt] = rebuilt) -> list[Scored]:
@@ -149,31 +129,18 @@ def _rebuilt(loaded: Weights, case: Case, cache: Path, config: DetectConfig, kin
     x = prepared.scaled(config.preprocess)
     recon = reconstruct(loaded, x, prepared.mask, config.reconstruction)
     known = costly_scores(loaded, x, recon, prepared.mask, kinds, config)
-    return _Rebuilt(prepared, x, recon, known, healthy_part(case, prepared), _is_whole(case))
+    return _Rebuilt(prepared, x, recon, known, healthy_part(case, prepared), is_whole(case))
 
 
-def _is_whole(case: Case) -> bool:
-    return case.lesions is None  # a patient is no whole healthy scan
+def is_whole(case: Case) -> bool:
+    """Whether the whole brain of a scan is healthy: a patient's is not, whose tumour-free slices alone count."""
+    return case.lesions is None
 
 
-def _by_contrast(validation: list[Case]) -> Iterator[tuple[str, list[Case]]]:
+def by_contrast(validation: list[Case]) -> Iterator[tuple[str, list[Case]]]:
+    """The scans of each contrast, in alphabetical order of the contrasts."""
     for contrast in sorted({c.contrast for c in validation}):
         yield contrast, [c for c in validation if c.contrast == contrast]
-
-
-def calibrate_baseline(validation: list[Case], cache: Path, config: DetectConfig) -> Calibration:
-    """The same for the plain baselines, under the names `PLAIN` and `RAW`."""
-    result = Calibration()
-    for contrast, cases in _by_contrast(validation):
-        scans: dict[str, list[Scored]] = {}
-        for case in cases:
-            prepared = prepare_cached(case.scan, config.preprocess, cache)
-            part = healthy_part(case, prepared)
-            for kind, values in baselines(prepared, contrast, config, prepared.scaled(config.preprocess)).items():
-                scans.setdefault(kind, []).append(Scored(prepared, values, part, _is_whole(case)))
-        for kind, found in scans.items():
-            result.add(kind, contrast, found, config)
-    return result
 
 
 def take_in(

@@ -17,9 +17,7 @@ from uadcli.errors import InputError
 WM_TO_GM_T1W = 1.08
 DOUBTFUL = (1.03, 1.13)
 CSF_TO_GM_T2W = 1.15
-FIT_REACH = (
-    1.5  # of 0 (all), 1.5 and 2 the one that leaves gliomas brightest; `packaging/scripts/trial_bias.py` prints it
-)
+FIT_REACH = 1.5  # of 0 (all), 1.5 and 2 the one that leaves gliomas brightest; see packaging/docs/decisions.md
 CSF, GM, WM = 1, 2, 3  # labels of the tissue template
 
 

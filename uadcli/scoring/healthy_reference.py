@@ -31,7 +31,7 @@ PREFIX, REFERENCED = Z, PLAIN_SCORES  # of the name of a score that is held agai
 EROSION = 1
 SIGMA = 1.0  # of the Gaussian over the blocks: few scans have the same fold at the same place
 SMALLEST = 1e-12  # deviation, where health has none
-# Of a residual inside the brain: the scan's own scale. Chosen on the development scans (`trial_post.py --scales`).
+# Of a residual inside the brain: the scan's own scale. Chosen on the development scans (packaging/docs/decisions.md).
 QUANTILE = 0.75
 ON_OWN_SCALE = ("absolute",)  # scores that are held against health so
 KNOWN = 0.5  # scans that must have a place in their healthy part, smoothed; elsewhere the nearest such place counts

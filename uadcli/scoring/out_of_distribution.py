@@ -13,7 +13,8 @@ from uadcli.errors import InputError
 SHRINKAGE = 0.1  # of the covariance towards a sphere, so that its inverse exists with few scans
 FWHM_SLICES = 8.0  # neighbours lend a slice's mean their vectors: 16 mm
 # Of the limit over the farthest held-out healthy scan, which is of the scanners of the training. Healthy scans of other
-# scanners lie at up to 1.2 times its distance; chosen on the development scans (packaging/scripts/trial_gate.py).
+# scanners lie at up to 1.2 times its distance; chosen on the development scans by
+# packaging/evaluation/out_of_distribution.py.
 MARGIN = 1.4
 MIN_WEIGHT = 1.0  # a slice's mean needs at least as much as one training slice at its place
 

@@ -20,7 +20,7 @@ from uadcli.config import SiameseConfig
 
 UNSHUFFLE = 2
 NEIGHBOURS = (-1, 0, 1)
-ALONG = 2.0  # slices of 2 mm; `packaging/scripts/trial_post.py` prints what others do
+ALONG = 2.0  # slices of 2 mm; packaging/docs/decisions.md says what others do
 CERTAIN = 1e-6  # the logit of a probability beyond it says no more
 
 

@@ -1,7 +1,7 @@
 """Methods x scores on the development cases and on synthetic lesions, in one run.
 
-    python packaging/scripts/table.py DATA --steps 1000
-    python packaging/scripts/table.py DATA --steps 4 --methods dae,vae --scores absolute --cases 1     # a try
+    python packaging/evaluation/table.py DATA --steps 1000
+    python packaging/evaluation/table.py DATA --steps 4 --methods dae,vae --scores absolute --cases 1     # a try
 
 Every method is trained from nothing on the same slices, with the `small` sizes and the same number of steps; each
 checkpoint is kept in --run, and more steps go on from it. `diffuse` takes the network of `cddpm`. Beside them stands
@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from baseline import baseline_kind, baseline_map
 from development import cases
 from scenes import CONFIG, Scene, Unknowing, models, named, scenes, write_tsv
 
 from uadcli import device
-from uadcli.calibration.health import baseline_kind, baseline_map
 from uadcli.config import METHODS, TrainConfig, for_method, preset
 from uadcli.console import Reporter
 from uadcli.errors import UsageError

@@ -1,6 +1,6 @@
 """Seconds per stage and peak memory of `uad detect`, and the network's share of the matrix-multiply rate.
 
-    python packaging/scripts/bench.py DATA
+    python packaging/benchmarks/detection.py DATA
 
 Runs the command on one 1 mm T1w head (made from an IXI scan of DATA, resampled to 1 mm) and on the committed
 thick-slice FLAIR, with --strip hd-bet and atlas, each in a process of its own; then times the network alone, and steps

@@ -1,6 +1,6 @@
 """Which scans lie beyond the out-of-distribution gate: healthy ones, patients, and inputs that are wrong.
 
-    python packaging/scripts/trial_gate.py DATA [--cache .cache] [--weights FILE]
+    python packaging/evaluation/out_of_distribution.py DATA [--cache .cache] [--weights FILE]
 
 The gates are those that the weights hold: training scans give the cloud, held-out healthy scans (IXI val; the
 tumour-free slices of 6 TCGA-LGG patients) the limit. So none of the held-out ones can lie beyond. A contrast without a

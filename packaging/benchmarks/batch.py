@@ -1,6 +1,6 @@
 """Throughput of `uad batch` beside a shell loop over `uad detect`, in one run, and the start of a batch that is done.
 
-    python packaging/scripts/bench_batch.py [--scans 20] [--sidecars 1000]
+    python packaging/benchmarks/batch.py [--scans 20] [--sidecars 1000]
 
 The scans are the committed thick-slice FLAIR, each with its own grain, so that no two files are the same. The loop and
 the batch write the same files; that their maps are equal to the byte is checked here too.

@@ -1,6 +1,6 @@
 """Build the map of brain regions in `uadcli/imaging/templates` from head label maps, by majority vote.
 
-    python packaging/scripts/make_regions.py LABELMAPS [--cache .cache]
+    python packaging/models/make_regions.py LABELMAPS [--cache .cache]
 
 LABELMAPS holds `*_dseg.nii.gz` with FreeSurfer's numbers. Each head is registered to the template by an affine, as a
 scan is in use, and votes with the eight 1 mm voxels of each voxel of the model's grid. The name with the most votes

@@ -1,6 +1,7 @@
 """Make the models that come along, by the commands that a lab uses: `uad train`, `uad calibrate`, `uad export`.
 
-    python packaging/scripts/train_default.py DATA --names small-10-flair small-10-t1w [--ship]
+    export PYTHONPATH=packaging/evaluation
+    python packaging/models/train_default.py DATA --names small-10-flair small-10-t1w [--ship]
 
 A model begins with the one that comes along for its contrast, or with --start, and takes the settings of
 `packaging/default`; one that was stopped goes on. RUNS/scans is the development data as a folder of healthy scans, by

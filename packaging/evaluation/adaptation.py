@@ -1,13 +1,10 @@
-"""Does adapting to a scanner help, as `--adapt` does it and in another way: on other scanners than the training's.
+"""Does adapting to a scanner help, as `uad detect --adapt` does it, on other scanners than that of the training?
 
-    python packaging/scripts/trial_adapt.py DATA [--steps 10] [--rank 2] [--cases 6] [--healthy 2]
+    python packaging/evaluation/adaptation.py DATA [--cases 6] [--healthy 2]
 
-"steps": the reconstruction takes a few steps on the scan at hand, with low-rank changes of the kernels of its up path
-alone, on the voxels that the first pass calls normal (nine tenths of the brain, by the learned score); with --steps 0
-this is left out. "drift": as `--adapt`, by the first --healthy other healthy scans of the set. For each set: mean
-AUPRC on the model's grid, of the residual, the learned score and the default one, as it is and adapted, and the
-difference for each scan; the default one not where the healthy reference that it is held against knows the scans
-(IXI).
+The drift is that of the first --healthy other healthy scans of a set. For each set: mean AUPRC on the model's grid, of
+the residual, the learned score and the default one, as it is and adapted, and the difference for each scan; the default
+one not where the healthy reference knows the scans (IXI).
 Healthy scans carry a pasted stroke shape, three times each. The IXI validation scans are of the scanner of the
 training: what helps them as much does not adapt to a scanner. Then what is marked in the healthy scans as they are, at
 the threshold `auto`, in ml of MNI space.
@@ -16,46 +13,26 @@ the threshold `auto`, in ml of MNI space.
 from __future__ import annotations
 
 import argparse
-import copy
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from development import Case, cases
 from scenes import CONFIG, RESIDUAL, models, named, with_shape
-from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from uadcli import device
 from uadcli.data.healthy import lesions_on_grid
 from uadcli.data.prepare import Prepared, prepare_cached
-from uadcli.imaging.slices import GRID_SHAPE, occupied, to_slices
+from uadcli.imaging.slices import GRID_SHAPE
 from uadcli.model import threshold
 from uadcli.model.scores import find, reconstruct, score, scores
-from uadcli.reconstruction.noise import NoiseBank
 from uadcli.scoring.metrics import average_precision
 from uadcli.scoring.scanner_drift import added, drift, residual
 from uadcli.weights.weights import Weights
 
-NORMAL = 0.9  # of the brain's voxels count as normal
-BATCH, RATE = 16, 1e-3
 PASTED = 3  # lesions in turn in each healthy scan
 Map = np.ndarray
-
-
-class LowRank(nn.Module):
-    """A kernel (O, I, k, k) and a change of it of low rank, which is 0 at first."""
-
-    def __init__(self, weight: Tensor, rank: int) -> None:
-        super().__init__()
-        rows, columns = weight.shape[0], weight[0].numel()
-        self.left = nn.Parameter(torch.zeros(rows, rank))
-        self.right = nn.Parameter(torch.randn(rank, columns, generator=torch.Generator().manual_seed(0)) / columns**0.5)
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return weight + (self.left @ self.right).view_as(weight)
 
 
 @dataclass(frozen=True)
@@ -92,31 +69,6 @@ def subjects(data: Path, cache: Path, count: int) -> Iterator[Subject]:
         yield Subject(case, prepared, pasted, x)
 
 
-def adapted(loaded: Weights, x: Map, normal: Map, steps: int, rank: int) -> Weights:
-    """The weights after a few steps on the voxels of one scan that are called normal."""
-    model = copy.deepcopy(loaded.model).requires_grad_(False)
-    kernels = [m for m in (*model.unet.up.modules(), model.unet.out) if isinstance(m, nn.Conv2d)]
-    for one in kernels:
-        parametrize.register_parametrization(one, "weight", LowRank(one.weight, rank))
-    learned = [p for p in model.parameters() if p.requires_grad]
-    optimiser, generator = torch.optim.Adam(learned, lr=RATE), torch.Generator().manual_seed(0)
-    usable = torch.from_numpy(occupied(normal))
-    slices, parts = (torch.from_numpy(to_slices(v.astype(np.float32)))[:, None] for v in (x, normal))
-    bank = NoiseBank()
-    for _ in range(steps):
-        index = usable[torch.randint(len(usable), (BATCH,), generator=generator)]
-        clean, part = slices[index], parts[index]
-        t = torch.randint(model.config.steps, (BATCH,), generator=generator)
-        noise = bank.draw(BATCH, (clean.shape[2], clean.shape[3]), generator)
-        loss = ((model(clean, t, noise) - clean).abs() * part).sum() / part.sum()
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-    for one in kernels:
-        parametrize.remove_parametrizations(one, "weight")
-    return replace(loaded, model=model.eval())
-
-
 KNOWN = "ixi_t1"  # the source of the scans that the healthy reference of T1w knows
 LEARNED = {"T1w": "siamese", "FLAIR": "fusion-absolute", "T2w": "fusion-absolute"}
 
@@ -138,8 +90,6 @@ def marked_ml(one: Subject, recon: Map, weights: Weights, kind: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--rank", type=int, default=2)
     parser.add_argument("--cases", type=int, default=6)
     parser.add_argument("--healthy", type=int, default=2, help="scans that a drift comes from")
     parser.add_argument("--weights")
@@ -170,14 +120,9 @@ def main() -> None:
             )
         for number, (x, _) in enumerate(one.ill):
             recon = reconstruct(weights, x, mask, CONFIG.reconstruction)
-            learned = judge("as it is", one, number, recon, weights)[LEARNED[one.case.contrast]]
+            judge("as it is", one, number, recon, weights)
             if known is not None:
                 judge("drift", one, number, added(recon, known, mask), weights)
-            if not arguments.steps:
-                continue
-            normal = mask & (learned <= np.quantile(learned[mask], NORMAL))
-            after = adapted(weights, x, normal, arguments.steps, arguments.rank)
-            judge("steps", one, number, reconstruct(after, x, mask, CONFIG.reconstruction), after)
         if one.healthy is not None and known is not None:
             recon = reconstruct(weights, one.healthy, mask, CONFIG.reconstruction)
             for kind in learned_and_default(one, weights):
@@ -196,8 +141,7 @@ def main() -> None:
         each = ", ".join(f"{a:.1f} to {b:.1f}" for a, b in pairs)
         means = " | ".join(f"{value:.1f}" for value in np.mean(pairs, axis=0))
         print(f"| {name} | {kind} | {len(pairs)} | {means} | {each} |")
-    steps = f"{arguments.steps} steps of {BATCH} slices, rank {arguments.rank}"
-    print(f"\ndrift by {arguments.healthy} scans; {steps}; {named(loaded)}")
+    print(f"\ndrift by {arguments.healthy} scans; {named(loaded)}")
 
 
 if __name__ == "__main__":

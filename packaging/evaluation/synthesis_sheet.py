@@ -1,6 +1,6 @@
 """Draw synthetic healthy T2w and FLAIR beside the one real healthy T2w and FLAIR: a check by eye for the model card.
 
-    python packaging/scripts/synthesis_sheet.py DATA weights/synthesis.png
+    python packaging/evaluation/synthesis_sheet.py DATA weights/synthesis.png
 
 Columns: from a label map, from a T1w scan of IXI (validation part), and the real scan of Kirby 21, all stripped, at
 2 mm; one axial slice of each. Prints the median intensity of grey and white matter and CSF in units of the 1st to 99th

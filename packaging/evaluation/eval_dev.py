@@ -1,6 +1,6 @@
 """Evaluate the model that comes along on the development cases, beside the plain baseline of the same run.
 
-    python packaging/scripts/eval_dev.py DATA [--weights FILE] [--tsv FILE] [--only fisher,z-]
+    python packaging/evaluation/eval_dev.py DATA [--weights FILE] [--tsv FILE] [--only fisher,z-]
 
 Each contrast has the model that comes along for it, or FILE for those that it covers; --only takes the scores that
 begin with one of these. Scores that begin with `z-`, and `fisher`, are held against the healthy reference, the IXI
@@ -26,11 +26,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from baseline import PLAIN, RAW, baselines, calibrate_baseline
 from development import Case, cases
 from scenes import CONFIG, SYNTHETIC, Unknowing, flagged, models, named, scenes, write_tsv
 
 from uadcli import device
-from uadcli.calibration.health import PLAIN, RAW, Scored, baselines, calibrate_baseline, held_against_others, joined
+from uadcli.calibration.health import Scored, held_against_others, joined
 from uadcli.data.healthy import healthy_part
 from uadcli.data.prepare import Prepared, prepare_cached
 from uadcli.model.scores import find, raw_scores, reconstruct, scores, shares_of, strength_of

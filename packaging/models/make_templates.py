@@ -1,6 +1,6 @@
 """Build the small templates in `uadcli/imaging/templates` from the MNI152NLin2009cAsym files.
 
-    python packaging/scripts/make_templates.py FOLDER
+    python packaging/models/make_templates.py FOLDER
 
 FOLDER holds the template files of TemplateFlow names (T1w and tissue probabilities at 2 mm, brain mask at 1 mm).
 """

@@ -1,0 +1,50 @@
+"""The plain baseline, intensity or darkness in the brain: what a model has to beat."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from uadcli.arrays import Array
+from uadcli.calibration.health import Calibration, Scored, by_contrast, is_whole
+from uadcli.config import DetectConfig
+from uadcli.data.dataset import Case
+from uadcli.data.healthy import healthy_part
+from uadcli.data.prepare import Prepared, prepare_cached
+from uadcli.scoring.scores.residual import postprocess
+
+PLAIN, RAW = "plain", "plain, raw"
+
+
+def baseline_kind(contrast: str) -> str:
+    """What makes a voxel suspicious to the plain baseline: `bright` in FLAIR and T2w, `dark` in T1w."""
+    return "dark" if contrast == "T1w" else "bright"
+
+
+def baseline_map(prepared: Prepared, kind: str, config: DetectConfig, x: Array | None = None) -> Array:
+    """Intensity or darkness inside the brain, post-processed like a score."""
+    x = prepared.scaled(config.preprocess) if x is None else x
+    return postprocess(x if kind == "bright" else 1 - x, prepared.mask, config.scoring)
+
+
+def baselines(prepared: Prepared, contrast: str, config: DetectConfig, x: Array) -> dict[str, Array]:
+    """`baseline_map` as `PLAIN`, and as `RAW` the intensity as it is, for lesions that a median takes away."""
+    kind = baseline_kind(contrast)
+    raw = np.where(prepared.mask, x if kind == "bright" else 1 - x, 0).astype(np.float32)
+    return {PLAIN: baseline_map(prepared, kind, config, x), RAW: raw}
+
+
+def calibrate_baseline(validation: list[Case], cache: Path, config: DetectConfig) -> Calibration:
+    """What `uad calibrate` finds for a score, for the baselines `PLAIN` and `RAW`."""
+    result = Calibration()
+    for contrast, cases in by_contrast(validation):
+        scans: dict[str, list[Scored]] = {}
+        for case in cases:
+            prepared = prepare_cached(case.scan, config.preprocess, cache)
+            part = healthy_part(case, prepared)
+            for kind, values in baselines(prepared, contrast, config, prepared.scaled(config.preprocess)).items():
+                scans.setdefault(kind, []).append(Scored(prepared, values, part, is_whole(case)))
+        for kind, found in scans.items():
+            result.add(kind, contrast, found, config)
+    return result
