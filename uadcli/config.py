@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
 
+from uadcli import contrasts
 from uadcli.errors import UsageError
 
 T = TypeVar("T")
-Contrast = Literal["T1w", "T2w", "FLAIR"]
-CONTRASTS: tuple[str, ...] = get_args(Contrast)
+CONTRASTS: tuple[str, ...] = tuple(contrasts.ALL)
 Strip = Literal["hd-bet", "atlas", "none"]
 STRIPS: tuple[str, ...] = get_args(Strip)
 BEST_DICE = "best-dice"  # the threshold that lesion labels choose, for comparison with papers only

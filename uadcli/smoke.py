@@ -22,6 +22,7 @@ from uadcli.config import (
     UNetConfig,
 )
 from uadcli.console import Reporter
+from uadcli.contrasts import T1W
 from uadcli.imaging import template
 from uadcli.scoring.scores.fusion import FISHER, PARTS
 from uadcli.training import train
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 SCANS, HEALTHY = 3, 2  # to train and validate on, and to calibrate with: each of two is held against the other
 STEPS = 4
-KINDS = ("absolute", *PARTS["T1w"])  # the other scores are calibrated in the same way
+KINDS = ("absolute", *PARTS[T1W.name])  # the other scores are calibrated in the same way
 
 
 def settings() -> TrainingConfig:
@@ -63,7 +64,7 @@ def smoke(folder: Path, *, workers: int, reporter: Reporter) -> str:
     file = export(run, exported, overwrite=False, reporter=reporter)
     loaded = weights.load(*weights.find(str(exported)))
     score_steps = (loaded.card.siamese or {}).get("steps")
-    threshold, highest = loaded.card.thresholds[FISHER]["T1w"], _use(loaded)
+    threshold, highest = loaded.card.thresholds[FISHER][T1W.name], _use(loaded)
     lines = [
         f"made {SCANS + HEALTHY} scans out of the template and prepared them",
         f"trained the reconstruction for {loaded.card.steps} steps and the score for {score_steps}",
@@ -86,7 +87,7 @@ def _heads(folder: Path, count: int, seed: int) -> Path:
         affine = source.affine @ np.diag([*rng.uniform(0.92, 1.0, 3), 1.0])
         image: Any = nib.Nifti1Image(data.astype(np.int16), affine)
         image.header.set_xyzt_units("mm", "sec")
-        image.to_filename(folder / f"sub-{seed}{i}_T1w.nii.gz")
+        image.to_filename(folder / f"sub-{seed}{i}_{T1W.name}.nii.gz")
     return folder
 
 
@@ -102,7 +103,7 @@ def _use(loaded: Weights) -> float:
     )
     x = intensity.scale(template.on_grid("mni_head_T1w", 1), mask, config.preprocess)
     recon = reconstruct(loaded, x, mask, config.reconstruction)
-    found = scores(loaded, x, recon, mask, ("siamese", FISHER), config, contrast="T1w")
+    found = scores(loaded, x, recon, mask, ("siamese", FISHER), config, contrast=T1W.name)
     for name, values in found.items():
         if not (np.isfinite(values).all() and 0 <= values.min() < values.max()) or found["siamese"].max() > 1:
             raise WeightsError(f"gives scores by {name!r} that cannot be", path=loaded.path, hint="Report it, please.")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from uadcli import contrasts
 from uadcli.arrays import Array
 from uadcli.calibration.health import Calibration, Scored, by_contrast, is_whole
 from uadcli.config import DetectConfig
@@ -17,11 +18,6 @@ from uadcli.scoring.scores.residual import postprocess
 PLAIN, RAW = "plain", "plain, raw"
 
 
-def baseline_kind(contrast: str) -> str:
-    """What makes a voxel suspicious to the plain baseline: `bright` in FLAIR and T2w, `dark` in T1w."""
-    return "dark" if contrast == "T1w" else "bright"
-
-
 def baseline_map(prepared: Prepared, kind: str, config: DetectConfig, x: Array | None = None) -> Array:
     """Intensity or darkness inside the brain, post-processed like a score."""
     x = prepared.scaled(config.preprocess) if x is None else x
@@ -30,7 +26,7 @@ def baseline_map(prepared: Prepared, kind: str, config: DetectConfig, x: Array |
 
 def baselines(prepared: Prepared, contrast: str, config: DetectConfig, x: Array) -> dict[str, Array]:
     """`baseline_map` as `PLAIN`, and as `RAW` the intensity as it is, for lesions that a median takes away."""
-    kind = baseline_kind(contrast)
+    kind = contrasts.ALL[contrast].lesions
     raw = np.where(prepared.mask, x if kind == "bright" else 1 - x, 0).astype(np.float32)
     return {PLAIN: baseline_map(prepared, kind, config, x), RAW: raw}
 

@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from baseline import baseline_kind, baseline_map
+from baseline import baseline_map
 from development import cases
 from scenes import CONFIG, Scene, Unknowing, models, named, scenes, write_tsv
 
-from uadcli import device
+from uadcli import contrasts, device
 from uadcli.config import METHODS, TrainConfig, for_method, preset
 from uadcli.console import Reporter
 from uadcli.errors import UsageError
@@ -116,7 +116,7 @@ def compare(
         found = list(rows_of(scene, "shipped", shipped, shipped.model.config.method, list(own)))
         default = shipped.card.scores[scene.contrast]
         rows += found + [dataclasses.replace(row, score="default") for row in found if row.score == default]
-    values = baseline_map(scene.prepared, baseline_kind(scene.contrast), CONFIG, scene.x)
+    values = baseline_map(scene.prepared, contrasts.ALL[scene.contrast].lesions, CONFIG, scene.x)
     rows.append(Row("plain", "intensity", scene.set, scene.subject, *figures(scene, values), float("nan")))
     return rows
 

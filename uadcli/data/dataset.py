@@ -14,8 +14,8 @@ from typing import TypeVar
 
 from uadcli.config import PreprocessConfig
 from uadcli.data.contrast import from_name
+from uadcli.data.entities import entities, read
 from uadcli.errors import InputError, UadError
-from uadcli.imaging.volume import stem
 from uadcli.workers import Died, Workers
 
 SCANS = (".nii", ".nii.gz", ".mgz")
@@ -70,13 +70,13 @@ def lesions_beside(scan: Path) -> Path | None:
 
     Raises `InputError` if two say as much.
     """
-    own = set(stem(scan).split("_"))
+    own = set(entities(scan).parts)
     found = list[tuple[int, Path]]()
     for path in sorted(scan.parent.glob("sub-*_mask.nii*")):
-        words = set(stem(path).split("_")) - {"mask"}
-        label = {word for word in words if word.startswith(LESIONS)}
-        if label and words - label <= own:
-            found.append((len(words), path))
+        parts = set(entities(path).parts) - {"mask"}
+        label = {part for part in parts if part.startswith(LESIONS)}
+        if label and parts - label <= own:
+            found.append((len(parts), path))
     best = [path for count, path in found if count == max(found)[0]]
     if len(best) > 1:
         names = " and ".join(path.name for path in best)
@@ -88,10 +88,10 @@ def doubtful_mask(case: Case) -> Path | None:
     """A file beside the scan of a subject that may hold lesions of it, by its name, though it is not its `lesions`."""
     if case.lesions is not None or not case.subject.startswith("sub-"):
         return None
-    session = re.search(r"ses-[A-Za-z0-9]+", case.scan.name)
+    session = entities(case.scan).entities.get("ses")
     for path in sorted(case.scan.parent.glob(f"{case.subject}_*.nii*")):
-        other = re.search(r"ses-[A-Za-z0-9]+", path.name)
-        same = session is None or other is None or session[0] == other[0]
+        other = entities(path).entities.get("ses")
+        same = session is None or other is None or session == other
         if same and re.search("lesion|tumou?r", path.name, re.I) and NOT_A_SCAN.search(path.name):
             return path
     return None
@@ -107,9 +107,8 @@ def _is_scan(path: Path) -> bool:
 def subject_of(path: Path) -> str:
     """`sub-...` of a BIDS path, else the folder of the scan, else its own name."""
     for part in path.parts:
-        found = re.match(r"sub-[A-Za-z0-9]+", part)
-        if found:
-            return found[0]
+        if subject := read(part).subject:
+            return subject
     return path.parts[-2] if len(path.parts) > 1 else path.name.split(".")[0]
 
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from uadcli.data.contrast import says_contrast
+from uadcli.data.entities import BidsName, entities, read
 from uadcli.data.names import COSTLY, EXTRAS, MNI
 from uadcli.errors import InputError, UsageError
 from uadcli.imaging.volume import SUFFIXES, stem
@@ -17,7 +19,6 @@ UNLABELLED = ("refuse", "healthy", "skip")
 ROLES = {"map", "anomaly", "mask", "seg", "dseg", "lesion", "lesions", "label", "labels", "truth", "gt", "brain"}
 TRUTH_WORDS = ROLES - {"map", "anomaly", "brain"}
 ROLE_ENTITIES = {"desc", "label", "space", "res", "den"}
-CONTRASTS = {"t1", "t1w", "t1ce", "t1gd", "t1c", "t1n", "t2", "t2w", "t2f", "flair", "pd", "pdw"}
 # what `uad detect` writes beside a map
 BESIDE = ("_mask", f"_{MNI}", f"_{MNI}_mask", *(f"_{extra}" for extra in (*EXTRAS, *COSTLY)))
 HEALTHY = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False, "n/a": False}
@@ -72,25 +73,24 @@ Known = list[tuple[Identity, Path]]
 def identify(path: Path, root: Path) -> Identity:
     """Read a file's name, and the folders below `root` for what it leaves out: subject and session, or any name."""
     folder = path.parent.relative_to(root) if root in path.parents else Path()
-    own, above = _words(stem(path)), [_words(part) for part in folder.parts]
-    contrasts = frozenset(word.lower().removesuffix("w") for word in own if word.lower() in CONTRASTS)
+    own, above = _whose(entities(path)), [_whose(read(part)) for part in folder.parts]
+    contrasts = frozenset(word.lower().removesuffix("w") for word in own if says_contrast(word))
     outer = [word for part in above for word in part if word.startswith(("sub-", "ses-"))]
     if any(word.startswith("sub-") for word in (*outer, *own)):
         keys = {word.partition("-")[0] for word in own}
         own = [word for word in outer if word.partition("-")[0] not in keys] + own
-        entities = frozenset((key, value) for key, dash, value in (w.partition("-") for w in own) if dash)
-        return Identity(entities, (), contrasts, folder.as_posix(), "_".join(own))
-    names = [word for word in own if word.lower() not in CONTRASTS]
+        named = frozenset(read("_".join(own)).entities.items())
+        return Identity(named, (), contrasts, folder.as_posix(), "_".join(own))
+    names = [word for word in own if not says_contrast(word)]
     if not names:  # such as map.nii.gz: the nearest folder with a name, or the very name
         nearest = next((part for part in reversed(above) if part), [stem(path)])
         names, own = nearest, [*nearest, *own]
     return Identity(frozenset(), tuple(names), contrasts, folder.as_posix(), "_".join(own))
 
 
-def _words(name: str) -> list[str]:
-    """The words of a name that say whose it is, BIDS entities included."""
-    words = [word for word in name.split("_") if word]
-    return [w for w in words if w.lower() not in ROLES and w.partition("-")[0] not in ROLE_ENTITIES]
+def _whose(name: BidsName) -> list[str]:
+    """The parts of a name that say whose it is, BIDS entities included."""
+    return [p for p in name.parts if p.lower() not in ROLES and p.partition("-")[0] not in ROLE_ENTITIES]
 
 
 def from_folders(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from uadcli import contrasts
 from uadcli.arrays import Array, Mask
 from uadcli.synthesis.lesions import Random, smooth_noise
 
@@ -28,19 +29,12 @@ def brain_of(labels: NDArray[np.integer]) -> Mask:
 
 
 def tissue_intensities(kind: str, rng: Random) -> dict[int, float]:
-    """Mean intensities in [0, 1] by tissue: T1w CSF < GM < WM, T2w WM < GM < CSF, FLAIR CSF < WM < GM."""
-    u = rng.uniform
-    if kind == "T1w":
-        csf, grey = u(0.02, 0.2), u(0.4, 0.6)
-        white = grey + u(0.12, 0.35)
-    elif kind == "T2w":
-        white = u(0.2, 0.4)
-        grey = white + u(0.06, 0.2)
-        csf = u(0.8, 1.0)
-    else:
-        csf, white = u(0.02, 0.25), u(0.4, 0.65)
-        grey = white + u(0.0, 0.18)
-    deep = grey + u(0.1, 0.7) * (white - grey)
+    """Mean intensities in [0, 1] by tissue, drawn as the record of the contrast says."""
+    drawn: dict[str, float] = {}
+    for level in contrasts.ALL[kind].levels:
+        drawn[level.tissue] = drawn.get(level.above, 0.0) + rng.uniform(level.low, level.high)
+    csf, grey, white = (drawn[tissue] for tissue in (contrasts.CSF, contrasts.GREY, contrasts.WHITE))
+    deep = grey + rng.uniform(0.1, 0.7) * (white - grey)
     return {CSF: csf, CORTEX: grey, DEEP: deep, WHITE: white, OTHER: 0.5 * (grey + white)}
 
 

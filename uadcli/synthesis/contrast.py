@@ -7,23 +7,24 @@ import torch
 from torch import Tensor
 
 from uadcli.arrays import Array
+from uadcli.contrasts import FROM_T1W
 
 
 def from_t1(x: Tensor, kind: str, generator: torch.Generator) -> Tensor:
-    """T2w- or FLAIR-like slices from T1w ones by a random curve of intensity, (B, 1, H, W) in [0, 1].
+    """Slices like another contrast's from T1w ones by a random curve of intensity, (B, 1, H, W) in [0, 1].
 
-    T1w intensity stands for tissue: dark is CSF, then grey, then white matter. Their new intensities are drawn in
-    physical order (T2w: CSF > GM > WM; FLAIR: GM > WM > CSF), straight lines between; 0 outside the brain stays 0.
+    T1w intensity stands for tissue: dark is CSF, then grey, then white matter. Their new intensities are drawn as
+    the record of the contrast `kind` says, straight lines between; 0 outside the brain stays 0.
     """
     batch = len(x)
     draw = torch.rand(batch, 6, generator=generator)
     at = torch.stack([0.08 + 0.12 * draw[:, 0], 0.42 + 0.16 * draw[:, 1], 0.72 + 0.16 * draw[:, 2]], 1)
-    if kind == "T2w":
-        csf, grey = 0.85 + 0.15 * draw[:, 3], 0.38 + 0.2 * draw[:, 4]
-        white = grey - (0.08 + 0.14 * draw[:, 5])
-    else:
-        csf, grey = 0.05 + 0.25 * draw[:, 3], 0.5 + 0.25 * draw[:, 4]
-        white = grey - (0.02 + 0.16 * draw[:, 5])
+    made = FROM_T1W[kind]
+    csf, grey, below = (
+        low + width * draw[:, column]
+        for column, (low, width) in enumerate((made.csf, made.grey, made.white_below_grey), start=3)
+    )
+    white = grey - below
     y = torch.stack([csf, grey, white], 1).view(batch, 3, 1, 1, 1)
     at = at.view(batch, 3, 1, 1, 1)
     lower = y[:, 0] + (x - at[:, 0]) / (at[:, 1] - at[:, 0]) * (y[:, 1] - y[:, 0])

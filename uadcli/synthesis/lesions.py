@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from uadcli import contrasts
 from uadcli.arrays import Array, Mask
 
 Random = np.random.Generator
 
 NONE, SEVERAL = 0.1, 0.35  # shares of volumes without a lesion, and with several small ones; the rest has one mass
 MASS_AXIS, SMALL_AXIS = (3.0, 20.0), (0.8, 3.5)  # longest half-axis
-BRIGHT = {"T1w": 0.25, "T2w": 0.8, "FLAIR": 0.85}  # share of lesions brighter than what they replace
 VISIBLE = 0.06  # a lesion whose median change is smaller is not called one
 
 
@@ -128,7 +128,7 @@ def _filled(x: Array, form: _Form, kind: str, rng: Random) -> tuple[Array, Mask]
     if rng.random() < 0.5 and len(values):  # grows within one tissue and spares the others
         tissue, width = float(rng.choice(values)), rng.uniform(0.1, 0.3)
         weight = weight * np.exp(-(((old - tissue) / width) ** 2) / 2)
-    sign = 1.0 if rng.random() < BRIGHT[kind] else -1.0
+    sign = 1.0 if rng.random() < contrasts.ALL[kind].bright_lesions else -1.0
     change = sign * rng.uniform(0.08, 0.6)
     core = old[inside & (distance < 0.8)]
     around = float(np.median(core)) if len(core) else 0.5

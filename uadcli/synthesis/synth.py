@@ -13,6 +13,7 @@ from uadcli import __version__
 from uadcli.arrays import Affine, Array
 from uadcli.config import CONTRASTS, PreprocessConfig
 from uadcli.console import Reporter
+from uadcli.contrasts import T1W
 from uadcli.errors import RESEARCH_USE, InputError, OutputError, UsageError
 from uadcli.files import write_json
 from uadcli.imaging import intensity, volume
@@ -118,14 +119,14 @@ def _from_t1(scan: Scan, options: SynthOptions, rng: np.random.Generator, report
     config = PreprocessConfig()
     prepared, _ = prepare(scan, config, stage=reporter.stage)
     guess = prepared.contrast()
-    if guess.contrast != "T1w":
+    if guess.contrast != T1W.name:
         raise InputError(
             f"looks like {guess.contrast}, and is no label map",
             path=scan.path,
             hint="Give a T1w scan, or a label map with FreeSurfer's numbers.",
         )
     data = prepared.scaled(config)
-    if options.contrast != "T1w":
+    if options.contrast != T1W.name:
         data = volume_from_t1(data, options.contrast, rng)
     return _Healthy(data, prepared.mask, GRID_AFFINE, "T1w scan")
 

@@ -1,4 +1,4 @@
-"""Healthy slices to train on, from prepared scans: real T1w and FLAIR, and T2w made from T1w."""
+"""Healthy slices to train on, from prepared scans: real ones, and other contrasts made from T1w."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uadcli.config import PreprocessConfig
+from uadcli.config import CONTRASTS, PreprocessConfig
+from uadcli.contrasts import FROM_T1W, T1W
 from uadcli.data.dataset import Case
 from uadcli.data.healthy import healthy_slices
 from uadcli.data.prepare import prepare_cached
@@ -19,20 +20,18 @@ from uadcli.imaging.slices import to_slices
 from uadcli.synthesis.contrast import from_t1
 
 REAL_OTHER = 0.35  # share of a batch for each real contrast beside T1w, however few its slices are
-CODES = ("T1w", "FLAIR", "T2w")
-MADE_T2, MADE_FLAIR = 0.3, 0.2  # shares of the T1w slices that are turned into another contrast
 
 
 @dataclass(frozen=True)
 class SliceSet:
-    """Slices (N, 96, 96) as uint8 (0..255 for 0..1) and their contrasts (N,) as indices of `CODES`.
+    """Slices (N, 96, 96) as uint8 (0..255 for 0..1) and their contrasts (N,) as indices of `CONTRASTS`.
 
-    `made` are the shares of the T1w slices of a batch that are turned into T2w and into FLAIR.
+    `made` are the shares of the T1w slices of a batch that are turned into each contrast of `FROM_T1W`.
     """
 
     slices: Tensor
     contrast: Tensor
-    made: tuple[float, float] = (MADE_T2, MADE_FLAIR)
+    made: tuple[float, ...] = tuple(one.slices for one in FROM_T1W.values())
 
     def to(self, device: torch.device) -> SliceSet:
         """The same on a device: all slices, one byte a pixel."""
@@ -43,19 +42,19 @@ class SliceSet:
 
         Raises `UsageError` for a contrast that these slices cannot give.
         """
-        made = [share * (kind in contrasts) for kind, share in zip(("T2w", "FLAIR"), self.made, strict=True)]
-        if "T1w" not in contrasts:
+        made = [share * (kind in contrasts) for kind, share in zip(FROM_T1W, self.made, strict=True)]
+        if T1W.name not in contrasts:
             made = [share / (sum(made) or 1) for share in made]
-        wanted = [CODES.index(one) for one in contrasts]
+        wanted = [CONTRASTS.index(one) for one in contrasts]
         if sum(made):
-            wanted.append(0)
+            wanted.append(CONTRASTS.index(T1W.name))
         keep = torch.isin(self.contrast, torch.tensor(wanted))
-        have = {CODES[code] for code in self.contrast[keep].unique().tolist()}
-        if "T1w" in have:
-            have |= {kind for kind, share in zip(("T2w", "FLAIR"), made, strict=True) if share}
+        have = {CONTRASTS[code] for code in self.contrast[keep].unique().tolist()}
+        if T1W.name in have:
+            have |= {kind for kind, share in zip(FROM_T1W, made, strict=True) if share}
         if missing := set(contrasts) - have:
             raise UsageError(f"there are no slices for {', '.join(sorted(missing))}")
-        return SliceSet(self.slices[keep], self.contrast[keep], (made[0], made[1]))
+        return SliceSet(self.slices[keep], self.contrast[keep], tuple(made))
 
     def at(self, index: Tensor) -> Tensor:
         """Slices (B, 1, 96, 96) in [0, 1], as they are."""
@@ -79,15 +78,16 @@ class SliceSet:
         return result
 
     def batch(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        """Slices (B, 1, 96, 96) in [0, 1]; parts of the T1w ones are turned into T2w and FLAIR."""
+        """Slices (B, 1, 96, 96) in [0, 1]; parts of the T1w ones are turned into other contrasts."""
         x = self.at(index)
         pick = torch.rand(len(index), generator=generator)
-        real_t1 = self.contrast[index] == 0
-        as_t2, as_flair = self.made
-        for kind, low, high in (("T2w", 0.0, as_t2), ("FLAIR", as_t2, as_t2 + as_flair)):
-            chosen = real_t1 & (pick >= low) & (pick < high)
+        real_t1 = self.contrast[index] == CONTRASTS.index(T1W.name)
+        low = 0.0
+        for kind, share in zip(FROM_T1W, self.made, strict=True):
+            chosen = real_t1 & (pick >= low) & (pick < low + share)
             if chosen.any():
                 x[chosen] = from_t1(x[chosen], kind, generator)
+            low += share
         return x
 
 
@@ -99,5 +99,5 @@ def load_slices(chosen: list[Case], cache: Path, config: PreprocessConfig) -> Sl
         keep = healthy_slices(case, prepared)
         image = np.round(to_slices(prepared.scaled(config)) * 255).astype(np.uint8)[keep]
         slices.append(image)
-        contrasts.append(np.full(len(image), CODES.index(case.contrast or prepared.contrast().contrast)))
+        contrasts.append(np.full(len(image), CONTRASTS.index(case.contrast or prepared.contrast().contrast)))
     return SliceSet(torch.from_numpy(np.concatenate(slices)), torch.from_numpy(np.concatenate(contrasts)))

@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from uadcli import contrasts
 from uadcli.arrays import Array, Mask
 from uadcli.config import CONTRASTS, PreprocessConfig, ReconstructionConfig, SiameseConfig
 from uadcli.data.dataset import SCANS, Case
@@ -29,9 +30,13 @@ from uadcli.synthesis.lesions import degrade, paste_lesions
 from uadcli.training import loop
 from uadcli.weights.weights import Weights
 
+LABELS, AS = "labels", f"{contrasts.T1W.name} as "
 # shares of the volumes by where they come from
-SHARES = {"T1w": 0.34, "T1w as FLAIR": 0.10, "T1w as T2w": 0.12, "FLAIR": 0.22, "T2w": 0.22, "labels": 0.22}
-LABEL_KINDS = ("T1w", "FLAIR", "T2w")
+SHARES = {
+    **{name: one.volumes for name, one in contrasts.ALL.items()},
+    **{f"{AS}{name}": made.volumes for name, made in contrasts.FROM_T1W.items()},
+    LABELS: 0.22,
+}
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ def load_labels(files: list[Path], cache: Path) -> list[NDArray[np.int16]]:
             image, labels = _label_map(file)
             brain = brain_of(labels)
             padded = np.pad(labels, [(0, n % 2) for n in labels.shape])
-            half = from_labels(padded, "T1w", np.random.default_rng(0))
+            half = from_labels(padded, contrasts.T1W.name, np.random.default_rng(0))
             world_map = registration.register_affine(Volume(half, halved(image.affine)), template.brain())
             on_grid = geometry.resample(
                 np.where(brain, labels, 0).astype(np.float32), image.affine, FINE_SHAPE, FINE_AFFINE, world_map, order=0
@@ -131,20 +136,20 @@ class ExampleMaker:
         self.labels, self.model, self.seed = labels, model, seed
 
     def _healthy(self, rng: np.random.Generator) -> Healthy:
-        have = {kind: bool(scans) for kind, scans in self.real.items()} | {"labels": bool(self.labels)}
-        wanted = {*self.contrasts, "labels"}
+        have = {kind: bool(scans) for kind, scans in self.real.items()} | {LABELS: bool(self.labels)}
+        wanted = {*self.contrasts, LABELS}
         kinds = [k for k in SHARES if have[k.split()[0]] and k.split()[-1] in wanted]
         share = np.array([SHARES[k] for k in kinds])
         origin = str(rng.choice(kinds, p=share / share.sum()))
-        if origin == "labels":
-            kind = str(rng.choice([k for k in LABEL_KINDS if k in self.contrasts]))
+        if origin == LABELS:
+            kind = str(rng.choice([k for k in CONTRASTS if k in self.contrasts]))
             data = from_labels(self.labels[rng.integers(len(self.labels))], kind, rng)
             mask = data > EMPTY
             return Healthy(data, mask, brain_slices(mask), kind)
         pool = self.real[origin.split()[0]]
         one = pool[rng.integers(len(pool))]
-        if " as " in origin:
-            kind = origin.split(" as ")[1]
+        if origin.startswith(AS):
+            kind = origin.removeprefix(AS)
             return replace(one, data=volume_from_t1(one.data, kind, rng), kind=kind)
         return one
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from uadcli import __version__
+from uadcli import __version__, contrasts
 from uadcli.config import CONTRASTS, SiameseConfig, TrainingConfig, from_dict, preset, to_dict, to_toml
 from uadcli.console import Reporter
 from uadcli.data.dataset import Case, find
@@ -115,7 +115,7 @@ def _contrasts(config: TrainingConfig, usable: Sequence[Case]) -> tuple[str, ...
     Raises `UsageError` for one that these cannot give.
     """
     real = {case.contrast for case in usable if case.part == "train"}
-    given = real | ({"T2w", "FLAIR"} if "T1w" in real else set())  # made from T1w
+    given = real | (contrasts.FROM_T1W.keys() if contrasts.T1W.name in real else set())
     if missing := [one for one in config.contrasts if one not in given]:
         what = f"the scans to train on give no {' or '.join(missing)}: they are {' and '.join(sorted(real)) or 'none'}"
         raise UsageError(what, hint="Change the setting contrasts, or give more scans.")
@@ -264,7 +264,7 @@ def weights_of(run: Path, trainer: Trainer, scorer: SiameseTrainer) -> Weights:
 
     method = trainer.method
     config = read_run(run)
-    seen = {*config.contrasts, *(["T1w"] if {"T2w", "FLAIR"} & {*config.contrasts} else [])}  # these are made from T1w
+    seen = {*config.contrasts, *([contrasts.T1W.name] if contrasts.FROM_T1W.keys() & {*config.contrasts} else [])}
     training = [c for c in usable_cases(run) if c.part == "train" and c.contrast in seen]
     counts = Counter((c.contrast, c.lesions is not None) for c in training)
     own = ", ".join(

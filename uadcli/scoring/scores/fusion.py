@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from uadcli import contrasts
 from uadcli.arrays import Array, Mask
 from uadcli.config import ScoringConfig
 from uadcli.scoring.calibration import Tail, rarity
@@ -22,15 +23,13 @@ LIGHT = ScoringConfig(erosion=1, median=3)
 POWER = 0.2  # of the learned score, where `calibration/fit_fusion.py` has not fitted one to the weights
 FLOOR = 1e-6
 FISHER, ENOUGH = "fisher", 5  # and the healthy scans of a contrast from which on it is the default
-# What `FISHER` joins in each contrast, by shares: in FLAIR and T2w a lesion is bright. Weights older than shares have
-# the `FIRST` ones.
+# What `FISHER` joins in each contrast, by shares (`PARTS`). Weights older than shares have the `FIRST` ones.
 FIRST = {
     "T1w": {"siamese": 0.5, "z-absolute": 0.5},
     "FLAIR": {"siamese": 0.5, "z-bright-weighted": 0.5},
     "T2w": {"siamese": 0.5, "z-bright-weighted": 0.5},
 }
-# FLAIR: the scan's own brightness as well, voxel by voxel, since the smoothing of the others takes small lesions away.
-PARTS = FIRST | {"FLAIR": {"siamese": 0.4, "z-bright-weighted": 0.3, "intensity": 0.3}}
+PARTS = {name: dict(one.fisher) for name, one in contrasts.ALL.items()}
 
 
 def fused_score(x: Array, x0_hat: Array, probability: Array, mask: Mask, kind: str, power: float = POWER) -> Array:

@@ -1,0 +1,97 @@
+"""The contrasts that uad knows, one record each: everything that depends on the contrast is a field here.
+
+To add a contrast, add a record to `ALL`; then train a model for it. Intensities are in [0, 1] of the scaled brain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+CSF, GREY, WHITE = "CSF", "grey", "white"
+
+
+@dataclass(frozen=True)
+class Level:
+    """The mean intensity of a tissue, drawn between `low` and `high`, on top of that of another tissue if one is named.
+
+    The order of a contrast's levels is the order of the draws.
+    """
+
+    tissue: str
+    low: float
+    high: float
+    above: str = ""
+
+
+@dataclass(frozen=True)
+class MadeFromT1w:
+    """How a T1w scan is turned into another contrast: each tissue gets an intensity of `low + width * draw`.
+
+    `slices` is the share of a batch's T1w slices that are turned, in training the reconstruction; `volumes` the share
+    of the volumes, in training the score.
+    """
+
+    csf: tuple[float, float]
+    grey: tuple[float, float]
+    white_below_grey: tuple[float, float]
+    slices: float
+    volumes: float
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One contrast. `name` is the BIDS suffix, and the word used everywhere else."""
+
+    name: str
+    words: str  # regular expression: a whole word of a file name, in lower case, that says this contrast
+    levels: tuple[Level, ...]  # of the tissues in synthetic brains
+    bright_lesions: float  # share of synthetic lesions that are brighter than what they replace
+    volumes: float  # share of the volumes, in training the score, that are real scans of this contrast
+    fisher: Mapping[str, float]  # the scores that the score `fisher` joins, with their shares
+    also_says: frozenset[str] = field(default_factory=frozenset)  # contrasts that a name of this one may say too
+    made_from_t1w: MadeFromT1w | None = None
+
+    @property
+    def lesions(self) -> str:
+        """What most lesions are next to healthy tissue: `bright` or `dark`."""
+        return "bright" if self.bright_lesions > 0.5 else "dark"
+
+
+_PLANE = r"(?:[23]d|ax|axial|sag|sagittal|cor|coronal|tra|transversal)?"
+_WEIGHTED = r"(?:w|wi|weighted)?"
+_SEQUENCE = r"(?:[23]d|mprage|mpr|gre|ffe|flash|t?se|fr?fse|frfse|tfe|f?spgr|space|cube|vista|vibe|propeller|blade)"
+_AGENT = r"(?:ce|gd|km|c|n|post|pre)?"
+_SEQUENCES = rf"{_SEQUENCE}{{0,2}}{_PLANE}(?:fs)?"
+
+T1W = Contrast(
+    name="T1w",
+    words=rf"{_PLANE}t1{_WEIGHTED}{_AGENT}{_SEQUENCES}|m?e?mprage|(?:ir)?f?spgr|bravo|t1w?(?:flair|tirm)",
+    levels=(Level(CSF, 0.02, 0.2), Level(GREY, 0.4, 0.6), Level(WHITE, 0.12, 0.35, above=GREY)),
+    bright_lesions=0.25,
+    volumes=0.34,
+    fisher={"siamese": 0.5, "z-absolute": 0.5},
+)
+T2W = Contrast(
+    name="T2w",
+    words=rf"{_PLANE}t2{_WEIGHTED}(?:ce|gd)?{_SEQUENCES}",
+    levels=(Level(WHITE, 0.2, 0.4), Level(GREY, 0.06, 0.2, above=WHITE), Level(CSF, 0.8, 1.0)),
+    bright_lesions=0.8,
+    volumes=0.22,
+    fisher={"siamese": 0.5, "z-bright-weighted": 0.5},
+    made_from_t1w=MadeFromT1w((0.85, 0.15), (0.38, 0.2), (0.08, 0.14), slices=0.3, volumes=0.12),
+)
+FLAIR = Contrast(
+    name="FLAIR",
+    words=rf"{_PLANE}(?:t2w?)?(?:flair|tirm){_AGENT}{_SEQUENCES}|t2f|t2w?darkfluid|darkfluid",
+    levels=(Level(CSF, 0.02, 0.25), Level(WHITE, 0.4, 0.65), Level(GREY, 0.0, 0.18, above=WHITE)),
+    bright_lesions=0.85,
+    volumes=0.22,
+    # the scan's own brightness as well, voxel by voxel, since the smoothing of the others takes small lesions away
+    fisher={"siamese": 0.4, "z-bright-weighted": 0.3, "intensity": 0.3},
+    also_says=frozenset({"T2w"}),
+    made_from_t1w=MadeFromT1w((0.05, 0.25), (0.5, 0.25), (0.02, 0.16), slices=0.2, volumes=0.10),
+)
+ALL: dict[str, Contrast] = {one.name: one for one in (T1W, T2W, FLAIR)}
+# the contrasts that T1w scans are turned into for training, and how
+FROM_T1W: dict[str, MadeFromT1w] = {name: one.made_from_t1w for name, one in ALL.items() if one.made_from_t1w}
