@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from uadcli.data.dataset import Case
 from uadcli.data.prepare import Prepared
 from uadcli.imaging.geometry import resample
+from uadcli.imaging.mask_file import read_mask_file
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
-from uadcli.imaging.volume import read_scan
 
 MIN_BRAIN_PIXELS = 200  # of 9216; smaller brain sections are left out
 LESION_MARGIN_SLICES = 3  # 6 mm: thick slices smear a lesion into the slices beside it
@@ -24,9 +24,13 @@ def lesions_on_grid(case: Case, prepared: Prepared) -> NDArray[np.bool_]:
     """The lesion mask of a case on the model's grid, by nearest neighbour (labels never grow by interpolation)."""
     if case.lesions is None:
         return np.zeros(GRID_SHAPE, dtype=bool)
-    scan = read_scan(case.lesions, allow_empty=True)
-    data = (scan.volume.data > 0).astype(np.float32)
-    return resample(data, scan.volume.affine, GRID_SHAPE, GRID_AFFINE, prepared.world_map, order=0) > 0.5
+    found, scan = read_mask_file(case.lesions, allow_empty=True)
+    return (
+        resample(
+            found.voxels.astype(np.float32), scan.volume.affine, GRID_SHAPE, GRID_AFFINE, prepared.world_map, order=0
+        )
+        > 0.5
+    )
 
 
 def healthy_slices(case: Case, prepared: Prepared) -> NDArray[np.int64]:

@@ -19,7 +19,8 @@ from uadcli.data.healthy import brain_slices, lesions_on_grid
 from uadcli.data.prepare import prepare_cached
 from uadcli.errors import InputError, UadError
 from uadcli.files import file_sha256
-from uadcli.imaging.volume import read_labels, read_scan
+from uadcli.imaging.mask_file import read_labels, read_mask_file
+from uadcli.imaging.volume import read_scan
 
 LOST = "no lesion voxel of its mask is inside the brain on the model's grid"
 
@@ -57,7 +58,7 @@ def check(cases: Sequence[Case], labels: Path) -> None:
             scan = read_scan(case.scan)
         except UadError:
             continue  # the preparation names it and leaves it out
-        lesions |= bool(read_labels(_mask(case), scan, "the lesion mask", allow_empty=True).any())
+        lesions |= bool(read_labels(_mask(case), scan, "the lesion mask", allow_empty=True).voxels.any())
     if not lesions:
         raise InputError("every mask is empty", path=labels, hint="For healthy scans alone leave --labels out.")
 
@@ -78,7 +79,10 @@ def rows(
             "lesions_sha256": file_sha256(mask),
             "lesion_voxels": count,
         }
-        if not count and read_scan(mask, allow_empty=True).volume.data.any():
+        found, _ = read_mask_file(mask, allow_empty=True)
+        if not found.plain:
+            reporter.info(f"{mask.name}: lesions are {found.taken}")
+        if not count and found.voxels.any():
             reporter.warn(f"{case.scan}: left out: {LOST}")
             row |= {"lesion_voxels": "", "fault": LOST}
         result[case.scan] = row

@@ -24,7 +24,7 @@ from uadcli.detection.options import DetectOptions, with_healthy
 from uadcli.detection.write import write_files
 from uadcli.errors import RESEARCH_USE, UsageError, WeightsError
 from uadcli.files import write_json
-from uadcli.imaging import volume
+from uadcli.imaging import mask_file, volume
 from uadcli.imaging.volume import Scan
 from uadcli.model import adapt, scores, threshold
 from uadcli.model.adapt import HealthyScans
@@ -113,7 +113,7 @@ def ready_scan(path: Path, config: DetectConfig, options: DetectOptions, name: s
         scan = volume.read_scan(path, volume=options.volume, geometry=options.geometry)
     for text in scan.warnings:
         reporter.warn(text)
-    labels = volume.read_labels(options.labels, scan) if options.labels else None
+    labels = _labels(options.labels, scan, reporter)
     known = contrast.known_before(path, options.contrast)
     # a missing model is better known now than in a minute; before the contrast is, the first one stands for all
     found, digest = weights.find(options.weights, known.contrast if known else None, tell=reporter.info)
@@ -249,6 +249,15 @@ def _quality(prepared: Prepared, findings: Findings, reporter: Reporter) -> qual
             value = findings.distance.note if check.value is None else f"{check.value:.2f}"
             reporter.warn(f"quality control, {check.verdict}: {check.name} is {value} ({check.text})")
     return verdict
+
+
+def _labels(path: Path | None, scan: Scan, reporter: Reporter) -> NDArray[np.bool_] | None:
+    """The lesions that the user marked, and a word about what was taken for them."""
+    if path is None:
+        return None
+    found = mask_file.read_labels(path, scan)
+    reporter.info(f"lesions are the {found.taken} of {path.name}")
+    return found.voxels
 
 
 def _contrast(known: FoundContrast | None, prepared: Prepared, reporter: Reporter) -> FoundContrast:

@@ -14,7 +14,7 @@ from uadcli.arrays import Affine, Array, Mask
 from uadcli.config import BEST_DICE
 from uadcli.data.matching import Case
 from uadcli.errors import InputError
-from uadcli.imaging import geometry
+from uadcli.imaging import geometry, mask_file
 from uadcli.imaging.volume import Scan, Volume, read_scan, stem
 
 SHARED = 2  # truths and masks kept in memory: methods share them, and cases are read scan by scan
@@ -63,10 +63,8 @@ class Reader:
         return read_scan(path, allow_empty=True)
 
     def _on_grid(self, source: Scan, scan: Scan, moved: list[str]) -> Mask:
-        """A mask as voxels of the map's grid: labels from 1, or soft ones from one half."""
-        data, own, grid = source.volume.data >= 0.5, source.volume, scan.volume
-        if not data.any() and own.data.max() > 0:
-            raise InputError("holds only values between 0 and 0.5", path=source.path, hint="Give a mask of 0 and 1.")
+        """A mask as voxels of the map's grid: labels from 1, or probabilities from one half."""
+        data, own, grid = mask_file.marked(source.volume.data, source.path).voxels, source.volume, scan.volume
         if geometry.same_grid(grid.shape, grid.affine, own.shape, own.affine):
             return data
         if not self.resample:

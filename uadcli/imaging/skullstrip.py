@@ -14,7 +14,8 @@ from uadcli.arrays import Affine, Array, Mask
 from uadcli.errors import InputError
 from uadcli.imaging import registration, template
 from uadcli.imaging.geometry import apply, corners, resample, spacing
-from uadcli.imaging.volume import Scan, Volume, read_labels
+from uadcli.imaging.mask_file import read_labels
+from uadcli.imaging.volume import Scan, Volume
 
 # The network was trained at 1.5 mm; at 2 mm, the model grid's spacing, its masks were close to those at 1.5 mm
 # on three scans tried by hand, in less than half of the time.
@@ -89,7 +90,8 @@ def extract(volume: Volume, method: str, device: str = "cpu") -> BrainMask:
 
 def read_mask(path: Path, scan: Scan) -> BrainMask:
     """Read a brain mask that the user gives; it must lie on the scan's grid. Raises `InputError`."""
-    return BrainMask(read_labels(path, scan, "the brain mask"), f"given: {path.name}")
+    found = read_labels(path, scan, "the brain mask")
+    return BrainMask(found.voxels, f"given: {path.name} ({found.taken})")
 
 
 def _atlas(volume: Volume) -> Mask:

@@ -15,7 +15,7 @@ from uadcli.errors import InputError
 from uadcli.files import write_with
 from uadcli.imaging import header_geometry, not_a_scan
 from uadcli.imaging import stored as source
-from uadcli.imaging.geometry import from_canonical, nearest_orthonormal, same_grid, to_canonical
+from uadcli.imaging.geometry import from_canonical, nearest_orthonormal, to_canonical
 from uadcli.imaging.header_geometry import SHEAR_WARNING_MM
 from uadcli.imaging.stored import Stored
 
@@ -95,17 +95,6 @@ def read_scan(path: Path, *, volume: int | None = None, geometry: str = "auto", 
         sides_known=placement.sides_known,
         warnings=(*stored.warnings, *placement.warnings, *found),
     )
-
-
-def read_labels(path: Path, scan: Scan, what: str = "the label mask", allow_empty: bool = False) -> NDArray[np.bool_]:
-    """A mask on the canonical grid of a scan, within 1 mm.
-
-    Raises `InputError` if it is on another grid or, without `allow_empty`, has no voxel.
-    """
-    own, of_scan = read_scan(path, allow_empty=allow_empty).volume, scan.volume
-    if not same_grid(own.shape, own.affine, of_scan.shape, of_scan.affine, 1.0):
-        raise InputError(f"{what} is on another grid than the scan", path=path, hint="Resample it to the scan.")
-    return np.asarray(own.data > 0)
 
 
 def _check_values(stored: Stored, path: Path, allow_empty: bool) -> tuple[Array, int, tuple[str, ...]]:

@@ -19,8 +19,8 @@ from uadcli.config import PreprocessConfig
 from uadcli.data.dataset import evenly
 from uadcli.errors import InputError
 from uadcli.imaging import geometry, intensity
+from uadcli.imaging.mask_file import read_mask_file
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE, to_slices
-from uadcli.imaging.volume import read_scan
 from uadcli.synthesis.lesions import paste_lesions, paste_shape
 
 if TYPE_CHECKING:
@@ -41,9 +41,10 @@ class LesionSet:
 
 def load_shape(file: Path) -> Array:
     """A lesion mask in MNI space on the model's grid (96, 96, 80), 0 to 1. Raises `InputError`."""
-    one = read_scan(file, allow_empty=True).volume
-    binary = (one.data > 0).astype(np.float32)
-    return geometry.resample(binary, one.affine, GRID_SHAPE, GRID_AFFINE, antialias=True)
+    found, scan = read_mask_file(file, allow_empty=True)
+    return geometry.resample(
+        found.voxels.astype(np.float32), scan.volume.affine, GRID_SHAPE, GRID_AFFINE, antialias=True
+    )
 
 
 def shape_files(folder: str) -> list[Path]:

@@ -24,8 +24,9 @@ from uadcli.data.healthy import LESION_MARGIN_SLICES, healthy_slices
 from uadcli.data.prepare import prepare_cached
 from uadcli.errors import InputError, OutputError, UsageError
 from uadcli.files import file_sha256, write_text
+from uadcli.imaging.mask_file import read_labels
 from uadcli.imaging.slices import GRID_AFFINE
-from uadcli.imaging.volume import read_labels, read_scan
+from uadcli.imaging.volume import read_scan
 
 STAGES = ("pretrain", "train", "siamese")
 # What a run may be told anew when it goes on: how long and how fast it learns, and where folders have gone.
@@ -132,7 +133,7 @@ def healthy_of(usable: dict[Path, Case], run: Path, config: PreprocessConfig, re
         try:
             if case.lesions is not None:
                 labels = read_labels(case.lesions, read_scan(case.scan), "the lesion mask", allow_empty=True)
-                case = case if labels.any() else dataclasses.replace(case, lesions=None)
+                case = case if labels.voxels.any() else dataclasses.replace(case, lesions=None)
         except InputError as error:
             reporter.warn(f"{path}: left out: {error.what}")
             continue

@@ -1,0 +1,128 @@
+"""What a file given as a mask marks: labels, probabilities cut at one half, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadcli.arrays import Array, Mask
+from uadcli.errors import InputError
+from uadcli.imaging.geometry import same_grid
+from uadcli.imaging.volume import Scan, read_scan
+
+HALF = 0.5  # of the largest possible probability
+OVERSHOOT = 0.25  # how far a spline leads out of 0 to 1, and more
+FULL = (100.0, 255.0)  # what a probability of 1 is in percent, and in bytes
+WHOLE = 1e-3  # numbers this near to a whole one are one: a slope in a header rounds
+FEW = 16  # so many numbers are labels, whatever their order
+PLATEAU = 0.6  # of the pairs of neighbours inside a label map, those with the same label
+RISING = 0.35  # of the middle number inside: what lies next to 0 is less where numbers rise smoothly from there
+TOP_SHARE = 0.05  # of the voxels above 0, those near the largest value of a probability map
+HINT = "Give a mask of 0 and 1, a label map, or probabilities between 0 and 1."
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """Which voxels (X, Y, Z) a file marks, and in words what was taken for marked."""
+
+    voxels: Mask
+    taken: str
+
+    @property
+    def plain(self) -> bool:
+        """Whether the file says by itself which voxels it marks, so that there is nothing to say about it."""
+        return self.taken == "voxels above 0"
+
+
+def read_mask_file(path: Path, allow_empty: bool = False) -> tuple[MaskFile, Scan]:
+    """A mask on its own canonical grid, and the file as read. Raises `InputError` for what is not a mask."""
+    source = read_scan(path, allow_empty=allow_empty)
+    return marked(source.volume.data, path), source
+
+
+def read_labels(path: Path, scan: Scan, what: str = "the label mask", allow_empty: bool = False) -> MaskFile:
+    """A mask on the canonical grid of a scan, within 1 mm.
+
+    Raises `InputError` if it is on another grid, is not a mask or, without `allow_empty`, has no voxel.
+    """
+    found, source = read_mask_file(path, allow_empty)
+    own, of_scan = source.volume, scan.volume
+    if not same_grid(own.shape, own.affine, of_scan.shape, of_scan.affine, 1.0):
+        raise InputError(f"{what} is on another grid than the scan", path=path, hint="Resample it to the scan.")
+    if not allow_empty and not found.voxels.any():
+        raise InputError(f"{what} has no voxel above 0", path=path, hint=HINT)
+    return found
+
+
+def marked(data: Array, path: Path) -> MaskFile:
+    """The voxels that the values of a mask file (finite, X, Y, Z) mark.
+
+    Whole numbers are labels, and all above 0 count; other values are probabilities, of which those from one half on
+    count. Raises `InputError` for distance maps, images, and probabilities that nowhere reach one half.
+    """
+    low, high = float(data.min()), float(data.max())
+    if low < -OVERSHOOT:
+        raise _refused(f"holds values below 0 (from {low:.3g} to {high:.3g}), as a distance map does", path)
+    values, counts = np.unique(data, return_counts=True)
+    if len(values) == 2 and low == 0 and high >= HALF:  # a mask, whatever number it writes
+        return MaskFile(data > 0, "voxels above 0")
+    if high > OVERSHOOT + 1 and np.abs(values - np.round(values)).max() <= WHOLE * max(high, 1) / FULL[1]:
+        return _whole(np.round(data), values, counts, path)
+    if high <= 1 + OVERSHOOT:
+        return _probabilities(data, 1.0, path)
+    return _graded(data, values, counts, path)
+
+
+def _whole(data: Array, values: NDArray[np.floating], counts: NDArray[np.integer], path: Path) -> MaskFile:
+    """Labels, or what rises smoothly from 0 and is none: a mask resampled in bytes, percent, a rounded distance."""
+    if len(values) > FEW:
+        inside, edge = data[data > 0], data[_touching_zero(data)]
+        if edge.size and np.median(edge) < RISING * np.median(inside):
+            return _graded(data, values, counts, path)
+        if _plateaus(data) < PLATEAU:
+            raise _refused("holds no labels: neighbouring voxels have different numbers, as in an image", path)
+    return MaskFile(data > 0, "voxels above 0")
+
+
+def _graded(data: Array, values: NDArray[np.floating], counts: NDArray[np.integer], path: Path) -> MaskFile:
+    """Probabilities on another scale, if the largest value is that of a certain voxel and many have it."""
+    high = float(values[-1])
+    full = next((one for one in FULL if abs(high - one) <= 0.01 * one), None)
+    share = counts[values >= 0.98 * high].sum() / max(counts[values > 0].sum(), 1)
+    if full is None or share < TOP_SHARE:
+        what = f"holds graded values up to {high:.3g}: an image or a distance map, not a mask"
+        raise _refused(what, path)
+    return _probabilities(data, full, path)
+
+
+def _probabilities(data: Array, full: float, path: Path) -> MaskFile:
+    voxels = data >= HALF * full
+    if not voxels.any() and data.max() > 0:
+        raise InputError(f"holds only values between 0 and {HALF * full:g}", path=path, hint=HINT)
+    if full == 1 and np.isin(data, (0, 1)).all():
+        return MaskFile(voxels, "voxels above 0")
+    return MaskFile(voxels, f"probabilities, cut at {HALF * full:g}")
+
+
+def _touching_zero(data: Array) -> Mask:
+    from scipy import ndimage
+
+    return np.asarray((data > 0) & ndimage.binary_dilation(data == 0))
+
+
+def _plateaus(data: Array) -> float:
+    """Of the pairs of neighbours above 0, the share with the same number."""
+    same = pairs = 0
+    for axis in range(3):
+        one, two = np.delete(data, -1, axis), np.delete(data, 0, axis)
+        both = (one > 0) & (two > 0)
+        pairs += int(both.sum())
+        same += int((both & (one == two)).sum())
+    return same / max(pairs, 1)
+
+
+def _refused(what: str, path: Path) -> InputError:
+    return InputError(what, path=path, hint=HINT)
