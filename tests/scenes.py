@@ -82,6 +82,7 @@ def sidecar(name: str = "sub-01_FLAIR.nii.gz", **changed: Any) -> dict[str, Any]
             "shape": [208, 256, 26],
             "spacing_mm": [0.9, 0.9, 5.5],
             "axes": "LAS",
+            "sides_known": True,
         },
         "contrast": {"value": "FLAIR", "source": "file name"},
         "weights": {"name": "small-2", "version": "0.1.0", "sha256": "cd" * 32, "licence": "CC BY-SA 3.0"},

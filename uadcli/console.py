@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from uadcli import streams
 from uadcli.errors import OutputError, UadError
 
 GREYS = " .:-=+*#%@"  # from dark to light, where a picture is printed without colours
@@ -80,7 +81,7 @@ class Reporter:
     def live(self) -> bool:
         """Whether moving lines and colours are welcome."""
         plain = self.silent or self.verbosity < 0 or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-        return not plain and self._stream.isatty()
+        return not plain and not self._stream.closed and self._stream.isatty()
 
     def plan(self, expected: Mapping[str, float]) -> None:
         """Name the coming stages in order with the seconds each usually takes, from which the time left is guessed."""
@@ -145,6 +146,10 @@ class Reporter:
         """The one line that says why the command stops."""
         self._tell("ERROR", text, level=-1)
 
+    def trace(self, error: BaseException) -> None:
+        """The traceback of an error."""
+        self._write_line("".join(traceback.format_exception(error)).rstrip())
+
     def __enter__(self) -> Reporter:
         warnings.showwarning = self._python_warning
         return self
@@ -173,8 +178,15 @@ class Reporter:
             style = {"WARNING": "yellow", "ERROR": "bold red", "DEBUG": "dim"}.get(kind, "")
             self._rich_console().print(Text(line, style=style), soft_wrap=True)
         else:
+            self._write_line(line)
+
+    def _write_line(self, line: str) -> None:
+        try:
             self._stream.write(line + "\n")
             self._stream.flush()
+        except (OSError, ValueError):  # nobody reads any more, or the stream is closed: the work goes on in silence
+            streams.drop(self._stream)
+            self.silent = True
 
     def _write_log(self, kind: str, text: str) -> None:
         if self._log is not None:
@@ -227,13 +239,30 @@ def duration(seconds: float) -> str:
 def print_error(error: BaseException, *, debug: bool = False) -> None:
     """Print an error that ends the command as one line on stderr; with `debug` its traceback goes before it."""
     if debug:
-        sys.stderr.writelines(traceback.format_exception(error))
+        Reporter().trace(error)
     if isinstance(error, UadError):
         text = str(error)
     else:
         summary = " ".join(f"{type(error).__name__}: {error}".split())
         text = f"this is a bug, please report it ({summary})" + ("" if debug else "; run again with --debug for more")
     Reporter().error(text)
+
+
+def print_result(content: str | bytes | Path, end: str = "\n") -> None:
+    """Print a result on stdout. Where nobody reads it any more (`| head -1`) it is dropped: the work is done.
+
+    Raises `OutputError` if it cannot be printed for another reason.
+    """
+    raw = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else os.fsencode(content)
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(raw + end.encode())
+        sys.stdout.flush()
+    except OSError as error:
+        streams.drop(sys.stdout)
+        if not isinstance(error, BrokenPipeError):
+            hint = "What was written to files is complete."
+            raise OutputError(f"the result cannot be printed: {error.strerror}", hint=hint) from error
 
 
 def columns() -> int:

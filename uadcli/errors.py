@@ -5,6 +5,8 @@ A `UadError` is printed as one line, "what, which file, what to do"; anything el
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 RESEARCH_USE = "Research use only; not a medical device. A voxel that is not marked is not thereby healthy."
@@ -23,6 +25,16 @@ class UadError(Exception):
         place = f"{self.path}: " if self.path is not None else ""
         remedy = f". {self.hint}" if self.hint else ""
         return " ".join(f"{place}{self.what}{remedy}".split())
+
+
+@contextmanager
+def about(path: Path) -> Iterator[None]:
+    """Let every `InputError` from inside that names no file name this one."""
+    try:
+        yield
+    except InputError as error:
+        error.path = error.path or path
+        raise
 
 
 class UsageError(UadError):

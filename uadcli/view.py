@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from uadcli.arrays import Array
 from uadcli.errors import InputError
 from uadcli.imaging import geometry, volume
-from uadcli.imaging.volume import Volume
+from uadcli.imaging.volume import Scan, Volume
 from uadcli.report import terminal
 
 MIN_WIDTH = 40
@@ -23,7 +23,8 @@ def view(map_path: Path, scan_path: Path | None, width: int) -> tuple[str, NDArr
     The scan is shown only inside the brain: within `<map>_brain` beside the map (`--save brain`) if that is there,
     else where the map covers it. Raises `InputError` for files that cannot be used and for a map without a score.
     """
-    anomaly = volume.read_scan(map_path, allow_empty=True).volume
+    found = volume.read_scan(map_path, allow_empty=True)
+    anomaly = found.volume
     brain = _brain(map_path, anomaly)
     if not brain.any():
         raise InputError("the map is zero everywhere, so there is nothing to show", path=map_path, hint="")
@@ -36,15 +37,19 @@ def view(map_path: Path, scan_path: Path | None, width: int) -> tuple[str, NDArr
     inside |= (score >= score.max()) & (score > 0)  # a picture coarser than its finding still shows it
     grey = None
     if scan_path is not None:
-        hidden = np.where(brain, _on_grid(volume.read_scan(scan_path).volume, anomaly), 0)
+        hidden = np.where(brain, _on_grid(volume.read_scan(scan_path), found), 0)
         grey = geometry.resample(hidden, anomaly.affine, shape, affine, antialias=True)
     top = np.unravel_index(int(np.argmax(np.where(inside, score, -1))), shape)
     voxel = (int(top[0]), int(top[1]), int(top[2]))
-    return terminal.side_by_side(terminal.panels(grey, score, inside, affine, voxel))
+    return terminal.side_by_side(terminal.panels(grey, score, inside, affine, voxel, found.sides_known))
 
 
-def _on_grid(scan: Volume, target: Volume) -> Array:
+def _on_grid(source: Scan, map_: Scan) -> Array:
     """The scan on the map's grid, on which it usually lies already."""
+    scan, target = source.volume, map_.volume
+    if not (source.sides_known and map_.sides_known) and source.source_shape == map_.source_shape:
+        # without an orientation the file formats assume different ones: voxels as stored are what is common
+        return geometry.to_canonical(geometry.from_canonical(scan.data, source.orientation), map_.source_affine)[0]
     if geometry.same_grid(scan.shape, scan.affine, target.shape, target.affine):
         return scan.data
     return geometry.resample(scan.data, scan.affine, target.shape, target.affine)

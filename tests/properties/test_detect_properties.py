@@ -14,7 +14,7 @@ import pytest
 from uadcli.config import DetectConfig, PreprocessConfig, ReconstructionConfig
 from uadcli.detection.detect import detect
 from uadcli.detection.options import DetectOptions
-from uadcli.errors import QualityError
+from uadcli.errors import InputError, QualityError
 from uadcli.imaging import geometry
 from uadcli.scoring.metrics import dice
 
@@ -131,3 +131,33 @@ def test_a_brain_that_cannot_be_placed_fails_quality_control(tmp_path: Path) -> 
     assert caught.value.exit_code == 7
     assert (tmp_path / "m.nii.gz").exists()
     assert json.loads((tmp_path / "m.json").read_text())["qc"]["verdict"] == "fail"
+
+
+def test_a_scan_without_orientation_has_findings_without_sides(tmp_path: Path) -> None:
+    volume = _thick_scan()
+    image = nib.AnalyzeImage(volume.data.astype(np.int16)[::-1], None)
+    image.header.set_zooms((1.2, 1.2, 4.0))
+    image.to_filename(tmp_path / "a_T1w.img")
+    config = DetectConfig(preprocess=PreprocessConfig(strip="none"), reconstruction=ONE_LEVEL)
+    for geometry_, known in (("auto", False), ("trust", True)):
+        options = dataclasses.replace(OPTIONS, only_map=False, html=True, geometry=geometry_)
+        folder = tmp_path / geometry_
+        folder.mkdir()
+        result = detect(tmp_path / "a_T1w.img", folder / "map.nii.gz", config=config, options=options)
+        found = result.findings
+        assert found
+        assert result.sidecar["input"]["sides_known"] == known
+        assert any("left and right are not known" in text for text in result.sidecar["warnings"]) != known
+        assert {type(one["side"]) for one in found} == ({str} if known else {type(None)})
+        names = " ".join(part["name"] for one in found for part in one["regions"] or [])
+        assert ("left" in names or "right" in names) == known
+        assert ("Left and right are not known" in (folder / "map.html").read_text()) != known
+        assert int(result.image.header["sform_code"]) == int(known)
+
+
+def test_a_grid_that_is_too_small_for_a_brain_is_refused(tmp_path: Path) -> None:
+    volume = phantoms.brain(LESION)
+    mouse = np.diag([0.1, 0.1, 0.1, 1.0]) @ volume.affine
+    path = phantoms.save(tmp_path / "mouse_T1w.nii.gz", volume.data, mouse)
+    with pytest.raises(InputError, match=r"mouse_T1w.*covers 19 x 23 x 19 mm"):
+        detect(path, options=OPTIONS)

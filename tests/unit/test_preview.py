@@ -69,6 +69,22 @@ def _panel(strip):
     return (np.abs(strip - paper) > 0.02).any(axis=-1).any(axis=0)
 
 
+def test_no_side_is_named_where_left_and_right_are_not_known(tmp_path, monkeypatch):
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    said = []
+    for kind, place in ((Axes, 2), (Figure, 2)):
+        whole = kind.text
+        monkeypatch.setattr(kind, "text", lambda *a, w=whole, n=place, **k: said.append(a[n + 1]) or w(*a, **k))
+    for known in (True, False):
+        said.clear()
+        render(tmp_path / "a.png", phantom(), sides_known=known)
+        assert ("R" in said) == ("L" in said) == known
+        assert ("?" in said) != known
+        assert any("Left and right are not known" in text for text in said) != known
+
+
 @pytest.mark.parametrize("row", [0, 1], ids=["axial", "coronal"])
 @pytest.mark.parametrize(("x", "right_half"), [(-35.0, True), (35.0, False)], ids=["left", "right"])
 def test_the_patients_left_is_on_the_right_of_the_image(tmp_path, row, x, right_half):

@@ -67,6 +67,18 @@ def test_left_stays_left_whatever_the_axes_of_the_file(orientation: np.ndarray, 
         assert all(part["name"].startswith(side) for part in one["regions"])
 
 
+@pytest.mark.parametrize(("x", "side"), [(-28.0, "left"), (28.0, "right"), (1.0, "midline")])
+def test_side_is_the_patients_and_null_where_left_and_right_are_not_known(x: float, side: str) -> None:
+    _, table = scores.find(ball((x, -20.0, 30.0), 9).astype(np.float32), 0.5, prepared(), DetectConfig())
+    known, unknown = (record.row(table[0], prepared(), None, sides_known=known) for known in (True, False))
+    assert known["side"] == side
+    assert unknown["side"] is None
+    assert not any("left" in part["name"] or "right" in part["name"] for part in unknown["regions"])
+    both = [part["name"].removeprefix("left ").removeprefix("right ") for part in known["regions"]]
+    assert {part["name"] for part in unknown["regions"]} == set(both)
+    assert sum(p["share"] for p in unknown["regions"]) == pytest.approx(sum(p["share"] for p in known["regions"]))
+
+
 def test_sides_and_sizes_are_those_of_a_brain() -> None:
     atlas, names, x = template.regions(), template.region_names(), scenes.world()[..., 0]
     assert atlas.shape == GRID_SHAPE

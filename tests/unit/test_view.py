@@ -15,7 +15,10 @@ import pytest
 from uadcli import console
 from uadcli.cli.app import main
 from uadcli.errors import InputError
+from uadcli.imaging import geometry
+from uadcli.imaging.volume import Scan, read_scan
 from uadcli.report import terminal
+from uadcli.view import _on_grid as on_grid_of_map
 from uadcli.view import view
 
 SHAPE = (60, 72, 20)
@@ -42,6 +45,29 @@ def write(folder: Path, voxel: tuple[int, int, int] = LEFT, face: float = 900) -
 def brightest(pixels: np.ndarray) -> tuple[int, int]:
     row, column = np.unravel_index(int(pixels.sum(axis=2).argmax()), pixels.shape[:2])
     return int(row), int(column)
+
+
+def test_no_side_is_named_where_the_map_does_not_know_them_and_scan_and_map_meet(tmp_path: Path) -> None:
+    """A scan whose header does not vouch for its orientation, and a map of it without codes: affines differ."""
+    map_path, scan_path = write(tmp_path)
+    image = nib.load(map_path)
+    image.header["sform_code"] = image.header["qform_code"] = 0
+    nib.Nifti1Image(np.asarray(image.dataobj), None, image.header).to_filename(tmp_path / "plain.nii.gz")
+    stored = np.asarray(nib.load(scan_path).dataobj).astype(np.float32)
+    mgh = nib.MGHImage(stored, AFFINE[[0, 2, 1, 3]])  # as if the slices were coronal
+    mgh.header["goodRASFlag"] = 0
+    mgh.to_filename(tmp_path / "a.mgh")
+    heading, _ = view(tmp_path / "plain.nii.gz", tmp_path / "a.mgh", 120)
+    assert heading.count("?") == 4
+    assert heading.startswith("?")
+    assert not {"left", "right"} & set(heading.split())
+    found, scan = read_scan(tmp_path / "plain.nii.gz"), read_scan(tmp_path / "a.mgh")
+    assert not np.allclose(found.source_affine, scan.source_affine)
+    assert np.array_equal(on_grid_of_map(scan, found), from_stored(stored, found))
+
+
+def from_stored(data: np.ndarray, scan: Scan) -> np.ndarray:
+    return geometry.to_canonical(data, scan.source_affine)[0]
 
 
 @pytest.mark.parametrize("index", range(0, 48, 7))

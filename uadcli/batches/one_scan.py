@@ -20,7 +20,7 @@ from uadcli.data import names
 from uadcli.data.names import Outputs
 from uadcli.detection import detect
 from uadcli.detection.findings import ReadyScan
-from uadcli.errors import DeviceError, OutputError, UadError
+from uadcli.errors import DeviceError, OutputError, UadError, about
 from uadcli.files import make_folder
 from uadcli.report import sidecar
 
@@ -82,7 +82,9 @@ def complete(job: Job, ready: Ready, settings: Settings, load: Load) -> dict[str
         scratch = Outputs({key: scratch_folder(job) / path.name for key, path in job.files.paths.items()})
         try:
             make_folder(scratch_folder(job))
-            result = detect.finish(ready.scan, scratch, settings.config, job.options, settings.device, reporter, load)
+            with about(job.scan):
+                asked = (settings.config, job.options, settings.device)
+                result = detect.finish(ready.scan, scratch, *asked, reporter, load)
             with reporter.stage("write"):
                 publish(job, scratch)
         finally:

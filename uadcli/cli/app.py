@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from uadcli import __version__, console
+from uadcli import __version__, console, streams
 from uadcli.cli import options as o
 from uadcli.cli.batch import batch
 from uadcli.cli.detect import detect
@@ -21,6 +21,7 @@ from uadcli.cli.synth import synth
 from uadcli.cli.train import calibrate, export, train
 from uadcli.cli.view import view
 from uadcli.cli.weights import app as weights
+from uadcli.console import print_result
 from uadcli.errors import DeviceError, UadError, UsageError
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -30,7 +31,7 @@ app = typer.Typer(context_settings={"help_option_names": ["--help", "-h"]}, pret
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"uad {__version__}")
+        print_result(f"uad {__version__}")
         raise typer.Exit
 
 
@@ -49,7 +50,7 @@ def uad(
     invocation: o.Invocation = ctx.ensure_object(o.Invocation)
     invocation.verbose, invocation.quiet, invocation.log_file = verbose, quiet, log_file
     if ctx.invoked_subcommand is None:
-        typer.echo(ctx.get_help())
+        print_result(ctx.get_help())
 
 
 for command in (detect, batch, train, calibrate, export, evaluate, synth, view, doctor, config, cite):
@@ -59,6 +60,9 @@ app.add_typer(weights, name="weights")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `uad` with `arguments` (by default those of the process) and return its exit code."""
+    streams.open_missing()
+    streams.keep_terminal()
+    streams.set_library_text(shown=False)
     typed = list(sys.argv[1:] if arguments is None else arguments)
     invocation = o.Invocation(command=shlex.join(["uad", *typed]))
     before = signal.signal(signal.SIGTERM, _terminate)

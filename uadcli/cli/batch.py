@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from uadcli.cli import options as o
+from uadcli.console import print_result
 from uadcli.device import yield_cores
 
 Inputs = Annotated[
@@ -164,5 +165,5 @@ def batch(
         chosen = o.pick(DetectOptions, given, save=o.saved(save), command=ctx.obj.command)
         request = run.Request(paths or [], output, o.detect_config(given), chosen, o.pick(run.BatchOptions, given))
         told, result = clusters.carry_out(request, o.pick(clusters.ClusterOptions, given), reporter, dry_run)
-    typer.echo(told, nl=False)
+    print_result(told, end="")
     run.refuse_failed(result)

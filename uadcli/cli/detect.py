@@ -8,6 +8,7 @@ import os
 import typer
 
 from uadcli.cli import options as o
+from uadcli.console import print_result
 
 
 def detect(
@@ -59,4 +60,4 @@ def detect(
 
         chosen = o.pick(DetectOptions, given, save=o.saved(save), command=ctx.obj.command)
         result = run.detect(scan, output, config=settings, options=chosen, reporter=reporter)
-    typer.echo(json.dumps(result.sidecar, indent=2) if as_json else os.fsencode(result.map_path))
+    print_result(json.dumps(result.sidecar, indent=2) if as_json else os.fsencode(result.map_path))

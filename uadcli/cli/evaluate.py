@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from uadcli.cli import options as o
+from uadcli.console import print_result
 
 UNLABELLED = ("refuse", "healthy", "skip")
 
@@ -115,4 +116,4 @@ def evaluate(
 
         chosen = o.pick(run.EvaluateOptions, given, command=ctx.obj.command)
         result = run.evaluate(paths, truth, output, options=chosen, reporter=reporter)
-    typer.echo(json.dumps(result.content, indent=2) if as_json else os.fsencode(output))
+    print_result(json.dumps(result.content, indent=2) if as_json else os.fsencode(output))

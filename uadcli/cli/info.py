@@ -9,6 +9,7 @@ import typer
 
 from uadcli.cli import options as o
 from uadcli.config import DetectConfig, to_toml
+from uadcli.console import print_result
 from uadcli.errors import UadError
 
 
@@ -17,7 +18,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON."
     from uadcli.doctor import examine, in_words
 
     report = examine()
-    typer.echo(json.dumps(report, indent=2) if as_json else in_words(report))
+    print_result(json.dumps(report, indent=2) if as_json else in_words(report))
     if report["problem"]:
         error = UadError(report["problem"])
         error.exit_code = report["exit_code"]
@@ -28,9 +29,9 @@ def cite(method: o.Method = None, score: o.Score = None) -> None:
     """Print the works to cite, as BibTeX: all, or those behind one method, one score or both."""
     from uadcli.report.citation import bibtex
 
-    typer.echo(bibtex(method, score))
+    print_result(bibtex(method, score))
 
 
 def config() -> None:
     """Print the default settings of `uad detect` as TOML, for --config."""
-    typer.echo(to_toml(DetectConfig()), nl=False)
+    print_result(to_toml(DetectConfig()), end="")

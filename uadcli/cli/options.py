@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from uadcli import streams
 from uadcli.config import CONTRASTS, METHODS, SCORE_ALIASES, SCORES, SPACES, STRIPS, DetectConfig, Z, read_toml
 from uadcli.console import Reporter
 from uadcli.errors import UsageError
@@ -157,6 +158,8 @@ def reporter(given: Mapping[str, Any]) -> Reporter:
 def _note_debug(ctx: typer.Context, value: bool) -> bool:
     invocation = ctx.find_root().ensure_object(Invocation)
     invocation.debug = invocation.debug or value
+    if value:
+        streams.set_library_text(shown=True)
     return value
 
 

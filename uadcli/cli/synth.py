@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from uadcli.cli import options as o
+from uadcli.console import print_result
 
 
 def synth(
@@ -35,4 +36,4 @@ def synth(
         from uadcli.synthesis import synth as run
 
         made = run.synth(source, output, o.pick(run.SynthOptions, given), reporter)
-    typer.echo(os.fsencode(made))
+    print_result(os.fsencode(made))

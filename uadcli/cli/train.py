@@ -11,7 +11,7 @@ import typer
 
 from uadcli.cli import options as o
 from uadcli.config import CONTRASTS, METHODS, TrainingConfig, for_method, to_toml, training_preset, with_settings
-from uadcli.console import Reporter
+from uadcli.console import Reporter, print_result
 from uadcli.errors import UsageError
 
 Data = Annotated[
@@ -112,9 +112,10 @@ def train(
     capped = [f"max_steps={max_steps}"] if max_steps else []
     settings = _settings(profile, method, config, resume, [*(assignments or []), *capped])
     if print_config:
-        return typer.echo(to_toml(settings), nl=False)
+        return print_result(to_toml(settings), end="")
     with o.reporter(given) as reporter:
-        typer.echo(_work(data, out, resume, check, smoke, taught, settings, workers, gpus, threads, reporter))
+        done = _work(data, out, resume, check, smoke, taught, settings, workers, gpus, threads, reporter)
+        print_result(str(done))
 
 
 @dataclass(frozen=True)
@@ -289,7 +290,7 @@ def calibrate(
         from uadcli.calibration.calibrate import calibrate as calibrate_run
 
         device.bound_threads(threads)
-        typer.echo(calibrate_run(run, healthy, workers=workers, reporter=reporter, borrow=_borrowed(borrow)))
+        print_result(calibrate_run(run, healthy, workers=workers, reporter=reporter, borrow=_borrowed(borrow)))
 
 
 def _borrowed(pairs: list[str] | None) -> dict[str, str]:
@@ -318,4 +319,4 @@ def export(
     with o.reporter(given) as reporter:
         from uadcli.calibration.export import export as export_run
 
-        typer.echo(export_run(run, output, overwrite=overwrite, reporter=reporter))
+        print_result(export_run(run, output, overwrite=overwrite, reporter=reporter))

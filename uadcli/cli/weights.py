@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from uadcli.cli import options as o
+from uadcli.console import print_result
 
 app = typer.Typer(help="List, fetch, check, import and publish models.")
 
@@ -36,7 +37,7 @@ def list_models(as_json: AsJson = False, debug: o.Debug = False) -> None:
     from uadcli.weights import manage
 
     rows = manage.listing()
-    typer.echo(json.dumps(rows, indent=2) if as_json else manage.listing_in_words(rows))
+    print_result(json.dumps(rows, indent=2) if as_json else manage.listing_in_words(rows))
 
 
 @app.command()
@@ -48,9 +49,9 @@ def show(
 
     shown = [manage.show(one) for one in ([name] if name else manage.defaults())]
     if as_json:
-        typer.echo(json.dumps(shown[0] if name else shown, indent=2))
+        print_result(json.dumps(shown[0] if name else shown, indent=2))
     else:
-        typer.echo("\n\n".join(manage.show_in_words(one) for one in shown))
+        print_result("\n\n".join(manage.show_in_words(one) for one in shown))
 
 
 @app.command()
@@ -70,7 +71,7 @@ def download(
     with o.reporter(given) as reporter:
         from uadcli.weights import manage
 
-        typer.echo(os.fsencode(manage.download(name, output, overwrite, reporter)))
+        print_result(os.fsencode(manage.download(name, output, overwrite, reporter)))
 
 
 @app.command()
@@ -80,7 +81,7 @@ def verify(names: Several = None, as_json: AsJson = False, debug: o.Debug = Fals
 
     rows = manage.verify(names or [])
     in_words = "\n".join(f"{row['name']}  {row['fault'] or 'verified'}" for row in rows)
-    typer.echo(json.dumps(rows, indent=2) if as_json else in_words)
+    print_result(json.dumps(rows, indent=2) if as_json else in_words)
     manage.refuse_faults(rows)
 
 
@@ -99,7 +100,7 @@ def import_model(
     with o.reporter(given) as reporter:
         from uadcli.weights import manage
 
-        typer.echo(manage.import_model(path, overwrite, reporter))
+        print_result(manage.import_model(path, overwrite, reporter))
 
 
 @app.command()
@@ -108,7 +109,7 @@ def path(name: OneOrDefaults = None, debug: o.Debug = False) -> None:
     from uadcli.weights import manage
 
     for one in [name] if name else manage.defaults():
-        typer.echo(os.fsencode(manage.path_of(one)))
+        print_result(os.fsencode(manage.path_of(one)))
 
 
 @app.command()
@@ -129,4 +130,4 @@ def push(
     with o.reporter(given) as reporter:
         from uadcli.weights import manage
 
-        typer.echo(manage.push(folder, repo, private, message, reporter))
+        print_result(manage.push(folder, repo, private, message, reporter))

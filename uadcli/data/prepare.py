@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from uadcli.arrays import Affine, Array
 from uadcli.config import PreprocessConfig
 from uadcli.console import Reporter
+from uadcli.errors import about
 from uadcli.files import write_with
-from uadcli.imaging import geometry, intensity, registration, skullstrip, stored, template
+from uadcli.imaging import geometry, header_geometry, intensity, registration, skullstrip, stored, template
 from uadcli.imaging.slices import FINE_AFFINE, FINE_SHAPE, GRID_AFFINE, GRID_SHAPE
 from uadcli.imaging.volume import Scan, Volume, read_scan
 
@@ -82,8 +83,16 @@ def prepare(
 ) -> tuple[Prepared, NDArray[np.bool_]]:
     """Strip, register and correct one scan; returns it on the model's grid, and the brain mask on the scan's own.
 
-    Raises `InputError` where a stage finds nothing to work on.
+    Raises `InputError`, which names the scan, where a stage finds nothing to work on.
     """
+    header_geometry.check_coverage(scan.volume.affine, scan.volume.shape, scan.path)
+    with about(scan.path):
+        return _prepared(scan, config, brain_mask, device, stage)
+
+
+def _prepared(
+    scan: Scan, config: PreprocessConfig, brain_mask: Path | None, device: str, stage: Stage
+) -> tuple[Prepared, NDArray[np.bool_]]:
     volume = scan.volume
     with stage("brain mask"):
         brain = (

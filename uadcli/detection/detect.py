@@ -22,7 +22,7 @@ from uadcli.detection import record, repeat
 from uadcli.detection.findings import Findings, Question, ReadyScan, examine
 from uadcli.detection.options import DetectOptions, with_healthy
 from uadcli.detection.write import write_files
-from uadcli.errors import RESEARCH_USE, UsageError, WeightsError
+from uadcli.errors import RESEARCH_USE, UsageError, WeightsError, about
 from uadcli.files import write_json
 from uadcli.imaging import mask_file, volume
 from uadcli.imaging.volume import Scan
@@ -98,7 +98,8 @@ def _run(
     reporter.info(f"{RESEARCH_USE}")
     reporter.info(f"device {name} ({why}), {threads} threads")
     ready = ready_scan(path, config, options, name, reporter)
-    return finish(ready, files, config, options, name, reporter)
+    with about(path):
+        return finish(ready, files, config, options, name, reporter)
 
 
 def ready_scan(path: Path, config: DetectConfig, options: DetectOptions, name: str, reporter: Reporter) -> ReadyScan:
@@ -161,7 +162,7 @@ def finish(
         with reporter.stage("adaptation"):
             asked = _adapted(asked, options.adapt, scan, config, options, name, reporter)
     findings = examine(asked, scan, prepared, config, name, reporter)
-    reporter.info(record.summary(findings, prepared))
+    reporter.info(record.summary(findings, prepared, scan.sides_known))
     verdict = _quality(prepared, findings, reporter)
     if options.strict and findings.distance.beyond is None:
         reporter.warn(f"--strict does not ask whether the scan is like those of the training: {findings.distance.note}")

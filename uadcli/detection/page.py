@@ -45,5 +45,6 @@ def write_page(
         template_brain=template_brain,
         template_tissue=template.on_grid("mni_tissue_dseg").astype(np.uint8),
         affine=GRID_AFFINE,
+        sides_known=content["input"]["sides_known"],
     )
     write_text(path, page.page(volumes, finite(content)))

@@ -54,6 +54,7 @@ def sidecar_of(
             "shape": list(scan.source_shape),
             "spacing_mm": geometry.spacing(scan.source_affine).tolist(),
             "axes": scan.axes,
+            "sides_known": scan.sides_known,
             "nonfinite_voxels": scan.nonfinite_voxels,
         },
         contrast={"value": found.contrast, "source": found.source},
@@ -83,7 +84,7 @@ def sidecar_of(
         },
         anomaly={
             "volume_ml": flagged_ml(findings.components, prepared),
-            "components": [row(c, prepared, findings.beside) for c in findings.components],
+            "components": [row(c, prepared, findings.beside, scan.sides_known) for c in findings.components],
             "healthy_scans": beside
             and {"scans": beside.scans, "as_strong": beside.as_strong, "p_value": beside.p_value},
             "latent_dissimilarity": slice_rows(findings.slice_scores),
@@ -100,12 +101,12 @@ def sidecar_of(
     ).to_dict()
 
 
-def summary(findings: Findings, prepared: Prepared) -> str:
+def summary(findings: Findings, prepared: Prepared, sides_known: bool = True) -> str:
     """The findings in one line for the terminal."""
     count, beside = len(findings.components), findings.beside
     text = f"{count} {'finding' if count == 1 else 'findings'}, {flagged_ml(findings.components, prepared):.1f} ml"
     if findings.components:
-        text += f", the largest: {phrases.regions_phrase(regions(findings.components[0]))}"
+        text += f", the largest: {phrases.regions_phrase(regions(findings.components[0], sides_known))}"
     if beside:
         text += f"; {beside.as_strong} of {beside.scans} healthy scans have one as strong as the strongest here"
     return text
@@ -127,10 +128,12 @@ def requested(options: DetectOptions) -> dict[str, Any]:
     }
 
 
-def row(component: Component, prepared: Prepared, beside: BesideHealthy | None) -> dict[str, Any]:
+def row(
+    component: Component, prepared: Prepared, beside: BesideHealthy | None, sides_known: bool = True
+) -> dict[str, Any]:
     """A component in the sidecar: its volume in the patient's space, its places in both, healthy scans as strong.
 
-    `regions` are its parts by region, None where no part of it lies in one.
+    `side` is the patient's, None where left and right are not known; the regions then go without it.
     """
     counts = beside.components if beside else []
     centre, top = np.array(component.centroid_mm), np.array(component.peak_mm)
@@ -144,7 +147,8 @@ def row(component: Component, prepared: Prepared, beside: BesideHealthy | None) 
         "peak_native_mm": geometry.apply(prepared.world_map, top).tolist(),
         "centroid_mni_mm": centre.tolist(),
         "peak_mni_mm": top.tolist(),
-        "regions": regions(component),
+        "side": phrases.side_of(component.centroid_mm[0], sides_known),
+        "regions": regions(component, sides_known),
     }
 
 
@@ -155,7 +159,15 @@ def slice_rows(scores: dict[int, float] | None) -> list[dict[str, float]] | None
     return [{"z_mni_mm": float(GRID_AFFINE[2, 2] * z + GRID_AFFINE[2, 3]), "value": v} for z, v in scores.items()]
 
 
-def regions(component: Component) -> list[dict[str, Any]] | None:
-    """The parts of a component by region, the largest first; None where no part of it lies in one."""
+def regions(component: Component, sides_known: bool = True) -> list[dict[str, Any]] | None:
+    """The parts of a component by region, the largest first; None where no part of it lies in one.
+
+    Without `sides_known`, a region and its counterpart on the other side are one.
+    """
     names = template.region_names()
-    return [{"name": names[index], "share": share} for index, share in component.regions] or None
+    shares: dict[str, float] = {}
+    for index, share in component.regions:
+        name = names[index] if sides_known else names[index].removeprefix("left ").removeprefix("right ")
+        shares[name] = shares.get(name, 0.0) + share
+    largest_first = sorted(shares.items(), key=lambda one: -one[1])
+    return [{"name": name, "share": share} for name, share in largest_first] or None

@@ -96,4 +96,5 @@ def _picture(
         affine,
         threshold,
         scan.path.name,
+        sides_known=scan.sides_known,
     )

@@ -18,6 +18,7 @@ from uadcli.imaging.geometry import apply, corners, spacing
 
 UNITS = {1: ("metres", 1e3), 3: ("microns", 1e-3)}  # codes of xyzt_units (NIfTI-1), and mm in one
 SPACING_MM = (0.05, 30.0)  # of anything that a person's head is scanned with
+SHORTEST_MM = 40.0  # of the field of view along an axis, to be registered
 LONGEST_MM = 600.0  # field of view along an axis
 FARTHEST_MM = 1e7  # of the grid from the origin: single precision ends there
 SHEAR_WARNING_MM = 0.1
@@ -82,6 +83,15 @@ def check(affine: Affine, shape: tuple[int, ...], path: Path) -> None:
         raise InputError(what, path=path, hint=SET_UNIT)
     if np.abs(apply(affine, corners(shape))).max() > FARTHEST_MM:
         raise InputError("lies more than 10 km from the origin of its space", path=path, hint=other)
+
+
+def check_coverage(affine: Affine, shape: tuple[int, ...], path: Path) -> None:
+    """Raises `InputError` for a grid that is too short for any part of a head by which it can be registered."""
+    extent = spacing(affine) * shape[:3]
+    if extent.min() < SHORTEST_MM:
+        size = " x ".join(f"{mm:.0f}" for mm in extent)
+        what = f"covers {size} mm, too little to find a brain in; at least {SHORTEST_MM:g} mm are needed"
+        raise InputError(what, path=path, hint=SET_UNIT)
 
 
 def _nifti(layout: Layout, path: Path, geometry: str) -> Placement:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from uadcli import streams
 from uadcli.arrays import Array, Mask
 from uadcli.config import PreprocessConfig
 from uadcli.errors import InputError
@@ -42,8 +43,12 @@ def correct_bias(data: Array, mask: Mask) -> Array:
     filter_.SetConvergenceThreshold(5e-4)
     filter_.SetMaskLabel(1)
     filter_.SetNumberOfThreads(1)  # sums in another order would change the last bits
-    filter_.Execute(sitk.Shrink(image, [3] * 3), sitk.Shrink(brain, [3] * 3))
-    log_field: Any = filter_.GetLogBiasFieldAsImage(image)
+    try:
+        with streams.mute_libraries():
+            filter_.Execute(sitk.Shrink(image, [3] * 3), sitk.Shrink(brain, [3] * 3))
+            log_field: Any = filter_.GetLogBiasFieldAsImage(image)
+    except RuntimeError as error:  # all that SimpleITK raises, with ITK's text
+        raise InputError("the bias field cannot be fitted", hint="Check the scan and its mask.") from error
     field = np.exp(sitk.GetArrayFromImage(log_field)).astype(np.float32)
     field /= np.median(field[mask])
     return np.where(mask, data / np.maximum(field, 1e-3), data).astype(np.float32)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uadcli import device
+from uadcli import device, streams
 from uadcli.arrays import Affine, Array
 from uadcli.errors import InputError
 from uadcli.imaging.geometry import RAS_TO_LPS, resample, spacing
@@ -33,15 +33,16 @@ def register_affine(moving: Volume, fixed: Volume, *, step_mm: float = 3.0) -> A
     ants.config.set_ants_deterministic(True, SEED)
     with tempfile.TemporaryDirectory(prefix="uad-") as folder:
         try:
-            result = ants.registration(
-                _ants_image(coarsen(fixed, step_mm)),
-                _ants_image(coarsen(moving, step_mm)),
-                type_of_transform="Affine",
-                outprefix=str(Path(folder) / "affine_"),
-                aff_iterations=(500, 250, 100),
-                aff_shrink_factors=(4, 2, 1),
-                aff_smoothing_sigmas=(2, 1, 0),
-            )
+            with streams.mute_libraries():
+                result = ants.registration(
+                    _ants_image(coarsen(fixed, step_mm)),
+                    _ants_image(coarsen(moving, step_mm)),
+                    type_of_transform="Affine",
+                    outprefix=str(Path(folder) / "affine_"),
+                    aff_iterations=(500, 250, 100),
+                    aff_shrink_factors=(4, 2, 1),
+                    aff_smoothing_sigmas=(2, 1, 0),
+                )
         except Exception as error:  # ANTs raises RuntimeError, ValueError and its own kinds alike
             raise InputError("registration to the template failed", hint="Check the scan's orientation.") from error
         return _world_map(ants.read_transform(result["fwdtransforms"][0]))

@@ -29,13 +29,16 @@ COMPONENT_HEADS = (
 )
 
 
+VIEW = "Radiological view: the patient's right (R) is on the image's left; A front, P back, S top, I bottom."
+
+
 @dataclass(frozen=True)
 class Volumes:
     """What the page shows, all (X, Y, Z) on one grid with axes to the right, front and top, and its affine (4x4, mm).
 
     `scan` and `recon` lie in 0..1, `anomaly_map` from 0 upwards, `labels` number the findings from 1; `brain` is the
     brain mask outside which nothing is shown; `template_brain` and `template_tissue` (1 fluid, 2 grey, 3 white matter)
-    are the template's, for the check pictures.
+    are the template's, for the check pictures. Without `sides_known` no place is said to be left or right.
     """
 
     scan: NDArray[np.float32]
@@ -46,6 +49,7 @@ class Volumes:
     template_brain: NDArray[np.bool_]
     template_tissue: NDArray[np.uint8]
     affine: NDArray[np.float64]
+    sides_known: bool = True
 
 
 def page(volumes: Volumes, sidecar: Mapping[str, Any]) -> str:
@@ -75,12 +79,13 @@ def page(volumes: Volumes, sidecar: Mapping[str, Any]) -> str:
             f"{phrases.marked_sentence(len(found), sidecar['anomaly']['volume_ml'])} "
             f"{phrases.healthy_sentence(sidecar['anomaly']['healthy_scans'])}"
         ),
-        components=_components(found, sidecar["anomaly"]["healthy_scans"], v.affine, v.scan.shape),
+        view=text(VIEW if v.sides_known else phrases.SIDES_UNKNOWN),
+        components=_components(found, sidecar["anomaly"]["healthy_scans"], v),
         checks="".join(_check(check) for check in sidecar["qc"]["checks"]),
         warnings=_warnings(sidecar["warnings"]),
-        mask_picture=data_uri(check_pictures.mask_picture(v.scan, v.brain, v.template_brain, v.affine)),
+        mask_picture=data_uri(check_pictures.mask_picture(v.scan, v.brain, v.template_brain, v.affine, v.sides_known)),
         registration_picture=data_uri(
-            check_pictures.registration_picture(v.scan, v.brain, v.template_tissue, v.affine)
+            check_pictures.registration_picture(v.scan, v.brain, v.template_tissue, v.affine, v.sides_known)
         ),
         parameters="".join(_row(key, value) for key, value in _parameters(sidecar)),
         footer=text(f"{sidecar['tool']['name']} {sidecar['tool']['version']}. {sidecar['research_use_only']}"),
@@ -106,6 +111,7 @@ def _data(v: Volumes, score_max: float) -> dict[str, Any]:
         "spacing": np.diag(v.affine)[:3].tolist(),
         "start": np.round(np.argwhere(v.brain).mean(axis=0)).astype(int).tolist(),
         "score_max": score_max,
+        "sides_known": v.sides_known,
         "colours": base64.b64encode(colours.tobytes()).decode(),
         "volumes": {key: _packed(volume) for key, volume in shown.items()},
     }
@@ -116,28 +122,27 @@ def _packed(volume: NDArray[Any]) -> str:
     return base64.b64encode(zlib.compress(whole.tobytes(), 9)).decode()
 
 
-def _components(
-    found: list[dict[str, Any]], beside: dict[str, Any] | None, affine: NDArray[np.float64], shape: tuple[int, ...]
-) -> str:
+def _components(found: list[dict[str, Any]], beside: dict[str, Any] | None, v: Volumes) -> str:
     """The table of findings; each row knows the voxel of its highest score, to which it jumps."""
     if not found:
         return ""
-    to_voxel = np.linalg.inv(affine)
+    to_voxel = np.linalg.inv(v.affine)
     rows = []
     for one in found:
         place = to_voxel[:3, :3] @ np.array(one["peak_mni_mm"]) + to_voxel[:3, 3]
-        voxel = np.clip(np.round(place), 0, np.array(shape) - 1).astype(int)
+        voxel = np.clip(np.round(place), 0, np.array(v.scan.shape) - 1).astype(int)
         x, y, z = one["centroid_mni_mm"]
         numbers = (
             *(number(one["volume_ml"]), number(one["peak"], 3), number(one["mean"], 3)),
             phrases.healthy_cell(one["healthy_scans_as_strong"], beside),
         )
         cells = "".join(f'<td class="n">{value}</td>' for value in numbers)
-        side = "left" if x < -2 else "right" if x > 2 else "midline"
+        side = phrases.side_of(x, v.sides_known) or "not known"
+        across = f"{x:+.0f}" if v.sides_known else f"±{abs(x):.0f}"
         rows.append(
             f'<tr data-index="{int(one["index"])}" data-voxel="{",".join(map(str, voxel))}">'
             f"<td>{int(one['index'])}</td>{cells}<td>{side}</td><td>{text(phrases.regions_phrase(one['regions']))}</td>"
-            f'<td class="n">{x:+.0f} {y:+.0f} {z:+.0f}</td>'
+            f'<td class="n">{across} {y:+.0f} {z:+.0f}</td>'
             f'<td><button type="button">show</button></td></tr>'
         )
     heads = "".join(f"<th>{text(head)}</th>" for head in COMPONENT_HEADS)

@@ -46,6 +46,8 @@ CHECKS = {
 }
 
 OUTSIDE = "outside the regions of the atlas"
+MIDLINE_MM = 2.0  # from the middle on either side
+SIDES_UNKNOWN = "Left and right are not known: the header does not vouch for them."
 PARTS, SMALL = 3, 0.05  # how many parts of a finding are named, and from which share on
 
 
@@ -89,6 +91,18 @@ def regions_phrase(regions: Sequence[Mapping[str, Any]] | None) -> str:
     if outside >= SMALL:
         words.append(f"outside {100 * outside:.0f} %")
     return ", ".join(words)
+
+
+def side_of(x_mm: float, known: bool = True) -> str | None:
+    """The patient's side of a point at `x_mm` in MNI space; None where left and right are not known."""
+    if not known:
+        return None
+    return "left" if x_mm < -MIDLINE_MM else "right" if x_mm > MIDLINE_MM else "midline"
+
+
+def ends(axis: int, known: bool = True) -> tuple[str, str]:
+    """The letters of the left and right edge of a plane across `axis`, radiological view; `?` for unknown sides."""
+    return ("P", "A") if axis == 0 else ("R", "L") if known else ("?", "?")
 
 
 def marked_sentence(count: int, volume_ml: float | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from uadcli.errors import InputError
 from uadcli.files import write_with
+from uadcli.report.phrases import SIDES_UNKNOWN, ends
 
 COLUMNS = 6
 WIDTH_IN, DPI = 12.0, 110
@@ -19,10 +20,8 @@ TITLE_IN, GAP_IN = 0.2, 0.05  # above each panel, and between panels
 INK, FAINT, PAPER, MARK, EDGE = "#e0e0e0", "#9a9a9a", "#101010", "#ffd24a", "#38d9ff"
 PLANES = (("axial", 2), ("coronal", 1), ("sagittal", 0))
 ACROSS = {2: (0, 1), 1: (0, 2), 0: (1, 2)}  # the axes that a plane shows, to the right and upwards
-NOTE = (
-    "Radiological view: the patient's right (R) is on the image's left. "
-    "Only the brain is drawn. Research use only, not a medical device."
-)
+VIEW = "Radiological view: the patient's right (R) is on the image's left."
+NOTE = "Only the brain is drawn. Research use only, not a medical device."
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,7 @@ class _Scene:
     window: tuple[float, float]
     norm: Any
     threshold: float
+    sides_known: bool = True
 
     @property
     def size_mm(self) -> NDArray[np.float64]:
@@ -54,11 +54,14 @@ def render_overlay(
     threshold: float,
     title: str,
     vmax: float | None = None,
+    *,
+    sides_known: bool = True,
 ) -> None:
     """Draw the overlay as PNG; all volumes (X, Y, Z), axes nearest to RAS+, any spacing; `vmax` ends the colour scale.
 
     Only voxels inside the brain mask are drawn, so that no face appears. Axial and coronal views are radiological:
-    the patient's right is on the image's left. Raises `InputError` for an empty brain mask, and `OutputError`.
+    the patient's right is on the image's left; without `sides_known` neither is named. Raises `InputError` for an empty
+    brain mask, and `OutputError`.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -66,6 +69,7 @@ def render_overlay(
     if not brain_mask.any():
         raise InputError("the brain mask is empty, so there is nothing to draw", hint="Check the mask.")
     scene = _scene(scan, anomaly_map, anomaly_mask > 0, brain_mask > 0, affine, threshold, vmax)
+    scene = replace(scene, sides_known=sides_known)
     width = (RIGHT - LEFT) * WIDTH_IN / COLUMNS
     scale = min((width - GAP_IN) / scene.size_mm[ACROSS[axis][0]] for _, axis in PLANES)  # inches per mm, one for all
     heights = [scale * scene.size_mm[ACROSS[axis][1]] for _, axis in PLANES]
@@ -155,8 +159,9 @@ def _panel(axes: Any, scene: _Scene, axis: int, index: int) -> None:
     centre = [(n - 1) / 2 for n in scene.scan.shape]
     centre[axis] = index
     mm = scene.affine[axis, :3] @ centre + scene.affine[axis, 3]
-    axes.set_title(f"{'xyz'[axis]} = {mm:+.0f} mm", color=INK, fontsize=8, pad=3)
-    for x, letter in zip((0.015, 0.985), "PA" if axis == 0 else "RL", strict=True):
+    signed = f"{mm:+.0f}" if axis or scene.sides_known else f"±{abs(mm):.0f}"
+    axes.set_title(f"{'xyz'[axis]} = {signed} mm", color=INK, fontsize=8, pad=3)
+    for x, letter in zip((0.015, 0.985), ends(axis, scene.sides_known), strict=True):
         side = "left" if x < 0.5 else "right"
         axes.text(x, 0.97, letter, transform=axes.transAxes, color=MARK, fontsize=9, ha=side, va="top", weight="bold")
 
@@ -178,7 +183,8 @@ def _frame(figure: Any, scene: _Scene, title: str, height_in: float) -> None:
     figure.text(LEFT, top, short, color="white", fontsize=12, va="center", parse_math=False)
     marked = "outlined: marked as anomalous" if scene.found.any() else "nothing is marked (this does not mean healthy)"
     figure.text(RIGHT, top, marked, color=EDGE if scene.found.any() else INK, fontsize=9, va="center", ha="right")
-    figure.text(LEFT, 0.2 / height_in, NOTE, color=INK, fontsize=9, va="center")
+    note = f"{VIEW if scene.sides_known else SIDES_UNKNOWN} {NOTE}"
+    figure.text(LEFT, 0.2 / height_in, note, color=INK, fontsize=9, va="center")
 
 
 def _save(figure: Any, path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadcli.errors import InputError
+from uadcli.report.phrases import ends
 from uadcli.report.preview import ACROSS, PLANES
 
 GAP = 2  # pixels between panels
@@ -29,6 +30,7 @@ def panels(
     brain: NDArray[np.bool_],
     affine: NDArray[np.float64],
     voxel: tuple[int, int, int],
+    sides_known: bool = True,
 ) -> list[Panel]:
     """Axial, coronal and sagittal panels through `voxel`, radiological view, nothing outside the brain mask.
 
@@ -49,7 +51,7 @@ def panels(
     colour = ((1 - share) * grey[..., None] + share * hot) * brain[..., None]
     pixels = (255 * colour).round().astype(np.uint8)
     box = [slice(int(a.min()), int(a.max()) + 1) for a in np.nonzero(brain)]
-    return [_panel(pixels, box, affine, axis, name, voxel) for name, axis in PLANES]
+    return [_panel(pixels, box, affine, axis, name, voxel, sides_known) for name, axis in PLANES]
 
 
 def _panel(
@@ -59,6 +61,7 @@ def _panel(
     axis: int,
     name: str,
     voxel: tuple[int, int, int],
+    sides_known: bool,
 ) -> Panel:
     right, up = ACROSS[axis]
     plane = np.take(pixels, voxel[axis], axis=axis)[box[right], box[up]].transpose(1, 0, 2)[::-1]
@@ -67,8 +70,9 @@ def _panel(
     mm = affine[axis, :3] @ np.array(voxel) + affine[axis, 3]
     title = f"{name} {'xyz'[axis]} {mm:+.0f}"
     if axis == 0:
-        return Panel(plane, f"{title} {'left' if mm < 0 else 'right'}", ("P", "A"))
-    return Panel(plane, title, ("R", "L"))
+        side = "left" if mm < 0 else "right"
+        title = f"{title} {side}" if sides_known else f"{name} x ±{abs(mm):.0f}"
+    return Panel(plane, title, ends(axis, sides_known))
 
 
 def side_by_side(found: list[Panel]) -> tuple[str, NDArray[np.uint8]]:

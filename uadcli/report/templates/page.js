@@ -6,9 +6,10 @@
   const SCALE = 4;
   const PANES = ["scan", "recon", "map", "mask"];
   // the axes that a plane shows, to the right and upwards; x runs to the left, the radiological view
+  const RIGHT_LEFT = data.sides_known ? ["R", "L"] : ["?", "?"];
   const PLANES = {
-    axial: { axis: 2, across: [0, 1], ends: ["R", "L", "A", "P"] },
-    coronal: { axis: 1, across: [0, 2], ends: ["R", "L", "S", "I"] },
+    axial: { axis: 2, across: [0, 1], ends: [...RIGHT_LEFT, "A", "P"] },
+    coronal: { axis: 1, across: [0, 2], ends: [...RIGHT_LEFT, "S", "I"] },
     sagittal: { axis: 0, across: [1, 2], ends: ["P", "A", "S", "I"] },
   };
   const NAMES = Object.keys(PLANES);
@@ -37,7 +38,8 @@
   const at = (i, j, k) => (i * data.shape[1] + j) * data.shape[2] + k;
   const mm = (axis, index) => data.origin[axis] + data.spacing[axis] * index;
   const signed = (value) => (value < 0 ? "-" : "+") + Math.abs(value).toFixed(0);
-  const side = (x) => (x < 0 ? "left" : x > 0 ? "right" : "midline");
+  const sideways = (x) => (data.sides_known ? signed(x) : "\u00b1" + Math.abs(x).toFixed(0));
+  const side = (x) => (!data.sides_known ? "side not known" : x < 0 ? "left" : x > 0 ? "right" : "midline");
 
   // the voxel at column u and row v of the picture, or null outside the grid
   function voxelAt(u, v) {
@@ -149,8 +151,8 @@
     const places = state.voxel.map((index, a) => mm(a, index));
     const n = at(...state.voxel);
     const beside = axis === 0 ? ` (${side(places[0])})` : "";
-    byId("place").textContent = `${SIGNS[axis]} = ${signed(places[axis])} mm${beside}`;
-    const parts = [`x ${signed(places[0])}, y ${signed(places[1])}, z ${signed(places[2])} mm (${side(places[0])})`];
+    byId("place").textContent = `${SIGNS[axis]} = ${axis === 0 ? sideways(places[0]) : signed(places[axis])} mm${beside}`;
+    const parts = [`x ${sideways(places[0])}, y ${signed(places[1])}, z ${signed(places[2])} mm (${side(places[0])})`];
     if (volumes.brain[n]) {
       parts.push(`score ${((volumes.map[n] * data.score_max) / 255).toFixed(3)}`);
       parts.push(`scan ${(volumes.scan[n] / 255).toFixed(2)}`);

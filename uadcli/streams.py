@@ -1,0 +1,84 @@
+"""The process's streams: closed ones are replaced, and compiled libraries are kept off them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_shown = False  # whether what compiled libraries print is shown: with --debug
+
+
+def open_missing() -> None:
+    """Give a process that was started with closed streams (`2>&-`, cron, daemons) ones that lead nowhere.
+
+    Else the next file that is opened, perhaps the map, would get what libraries write to stderr.
+    """
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            _lead_nowhere(descriptor)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(descriptor, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def set_library_text(shown: bool) -> None:
+    """Whether what libraries print and log by themselves reaches the user."""
+    global _shown
+    _shown = shown
+    root = logging.getLogger()
+    for handler in [h for h in root.handlers if isinstance(h, logging.NullHandler)]:
+        root.removeHandler(handler)
+    if not shown:  # without any handler Python prints warnings that are logged
+        root.addHandler(logging.NullHandler())
+
+
+def keep_terminal() -> None:
+    """Write to the terminal by a descriptor of our own, so that a line still moves while libraries are mute."""
+    if sys.stderr.isatty() and _descriptor(sys.stderr) == 2:
+        sys.stderr = os.fdopen(os.dup(2), "w", encoding=sys.stderr.encoding, errors=sys.stderr.errors, buffering=1)
+
+
+@contextmanager
+def mute_libraries() -> Iterator[None]:
+    """Let nothing reach stdout and stderr that compiled code (ITK, ANTs) prints, unless it is to be shown."""
+    if _shown:
+        yield
+        return
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    saved = [os.dup(descriptor) for descriptor in (1, 2)]
+    try:
+        for descriptor in (1, 2):
+            _lead_nowhere(descriptor)
+        yield
+    finally:
+        for descriptor, copy in zip((1, 2), saved, strict=True):
+            os.dup2(copy, descriptor)
+            os.close(copy)
+
+
+def drop(stream: Any) -> None:
+    """Let what a stream still holds go nowhere: Python would fail in writing it at the end."""
+    descriptor = _descriptor(stream)
+    if descriptor is not None:
+        _lead_nowhere(descriptor)
+
+
+def _lead_nowhere(descriptor: int) -> None:
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    if nowhere != descriptor:
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+    os.set_inheritable(descriptor, True)
+
+
+def _descriptor(stream: Any) -> int | None:
+    try:
+        return int(stream.fileno())
+    except (OSError, ValueError, AttributeError):  # in tests, a stream of memory
+        return None
