@@ -55,6 +55,7 @@ build: $(READY)  ## wheel and source archive in dist/
 	$(BIN)/python -m build --outdir dist
 
 bench: $(READY)  ## seconds per stage, peak memory, and the network's share of the matrix-multiply rate
+	$(BIN)/python packaging/benchmarks/functions.py
 	$(BIN)/python packaging/benchmarks/detection.py $(DATA)
 
 eval-dev: $(READY)  ## the development cases beside the plain baseline; ONLY= for every score

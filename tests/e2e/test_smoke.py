@@ -1,10 +1,9 @@
-"""`uad train --smoke`: from scans to weights that load, in under two minutes, leaving nothing behind."""
+"""`uad train --smoke`: from scans to weights that load, leaving nothing behind."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ import pytest
 @pytest.mark.timeout(600)
 def test_every_step_is_tried_once_and_said(tmp_path: Path) -> None:
     place = tmp_path / "smoke"
-    start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "uadcli", "train", "--smoke", "--out", str(place), "--threads", "1"],
         capture_output=True,
@@ -22,7 +20,6 @@ def test_every_step_is_tried_once_and_said(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert time.perf_counter() - start < 120  # with one thread, other tests beside it
     assert [line.split()[0] for line in done.stdout.splitlines()] == [
         "made",
         "trained",

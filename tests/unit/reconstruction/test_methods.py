@@ -89,12 +89,13 @@ def test_every_name_is_a_method() -> None:
 
 def test_neither_the_batch_nor_its_size_matters(network: Network) -> None:
     slices, indices = np.random.default_rng(0).random((3, 96, 96), dtype=np.float32), [20, 21, 22]
+    close = 1e-4 if network.config.method == "diffuse" else 1e-5  # rounding adds up over its many steps
     levels = BY_NAME[network.config.method].levels[:2]
     together = rebuild(network, slices, indices, batch_size=64, seed=5, levels=levels)
     turned = rebuild(network, slices[::-1].copy(), indices[::-1], batch_size=1, seed=5, levels=levels)[::-1]
-    assert np.abs(together - turned).max() < 1e-4
+    assert np.abs(together - turned).max() < close
     alone = rebuild(network, slices[1:2], [21], batch_size=5, seed=5, levels=levels)
-    assert np.abs(together[1] - alone[0]).max() < 1e-4
+    assert np.abs(together[1] - alone[0]).max() < close
     assert together.std() > 0
 
 

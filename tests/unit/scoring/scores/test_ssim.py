@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
@@ -87,15 +85,3 @@ def test_different_shapes_are_an_error():
     x, y = pair()
     with pytest.raises(InputError, match="shape"):
         ssim.ssim_score(x, y[1:], np.ones(x.shape, bool))
-
-
-def test_a_whole_volume_takes_less_than_two_seconds():
-    x, y = pair((96, 96, 80))
-    mask = np.zeros(x.shape, bool)
-    mask[14:82, 6:90, 2:74] = True  # the box of a brain at 2 mm
-    seconds = []
-    for _ in range(3):  # the best of three: other programs may be at work
-        start = time.process_time()
-        ssim.ssim_score(x, y, mask)
-        seconds.append(time.process_time() - start)
-    assert min(seconds) < 2

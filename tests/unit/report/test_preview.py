@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 
 import numpy as np
 import pytest
 from matplotlib import image
 
 from uadcli.errors import InputError, OutputError
-from uadcli.report.preview import COLUMNS, render_overlay
+from uadcli.report.preview import render_overlay
 
 SEEN = {"threshold": 0.2, "title": "sub-01_FLAIR.nii.gz"}
 LEFT_OF_PATIENT = (-35.0, -20.0, 20.0)
@@ -190,6 +189,7 @@ def test_the_same_input_gives_the_same_bytes_and_only_one_file(tmp_path):
 def test_a_folder_that_is_not_there_is_an_output_error(tmp_path):
     with pytest.raises(OutputError, match="cannot be written"):
         render_overlay(tmp_path / "none" / "a.png", *phantom(), **SEEN)
+    assert not os.listdir(tmp_path)
 
 
 def test_pyplot_and_displays_are_not_used(tmp_path):
@@ -204,11 +204,3 @@ def test_pyplot_and_displays_are_not_used(tmp_path):
     )
     environment = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND")}
     assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
-
-
-def test_a_picture_at_one_millimetre_takes_seconds_at_most(tmp_path):
-    volumes = phantom(spacing=(1.0, 1.0, 1.0))
-    start = time.perf_counter()
-    render_overlay(tmp_path / "a.png", *volumes, **SEEN)
-    assert time.perf_counter() - start < 8  # 1.2 s on one free core; other work may share the machine
-    assert COLUMNS == 6
