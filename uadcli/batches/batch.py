@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from uadcli import device
-from uadcli.batches import bids, inputs, one_scan, plan, tables
+from uadcli.batches import bids, inputs, one_scan, plan, tables, twins
 from uadcli.batches.bids import Selection
 from uadcli.batches.one_scan import MakeReady, Ready, Settings
 from uadcli.batches.plan import Job, Step
@@ -148,7 +148,10 @@ def find_scans(request: Request, reporter: Reporter, download: bool = True) -> S
         reporter.info(f"{names}, the first is {search.left_out[0]}")
     if options.weights:  # found, and if need be downloaded, once for all scans and processes
         options = replace(options, weights=str(weights.find(options.weights, download=download, tell=reporter.info)[0]))
-    jobs = [job for job in plan.jobs(search.found, output, options) if plan.in_shard(job, part)]
+    found, notes = twins.separated(search.found)
+    for note in notes:
+        reporter.info(note)
+    jobs = [job for job in plan.jobs(found, output, options) if plan.in_shard(job, part)]
     return Scans(jobs, part, search.bids_root, options.weights)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import os
 import sys
@@ -15,14 +16,25 @@ from uadcli.data.dataset import NOT_A_SCAN
 from uadcli.errors import InputError, UsageError
 from uadcli.imaging.volume import SUFFIXES
 
+WIDE = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)  # the marks of wide characters, and their codecs
+
 
 @dataclass(frozen=True)
 class Found:
-    """A scan, the folder of its results relative to the batch's, and whether it lies in a BIDS root."""
+    """A scan, the folder of its results relative to the batch's, and whether it lies in a BIDS root.
+
+    `name` is what its results are called after, if that is not the scan's name without its suffix.
+    """
 
     scan: Path
     folder: Path = Path()
     in_bids: bool = False
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,17 +76,40 @@ def find(inputs: Sequence[Path], listed: Sequence[Path], selection: Selection, o
 def read_list(source: str, nul: bool = False) -> list[Path]:
     """The paths in a file, or of standard input for `-`, one a line, or with `nul` ended by NUL.
 
-    Empty lines do not count. Raises `InputError` if it cannot be read, `UsageError` if no path is in it.
+    Empty lines do not count. A relative path that is not there is looked for next to the list.
+    Raises `InputError` if it cannot be read, `UsageError` if no path is in it.
     """
     try:
         content = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
     except OSError as error:
         raise InputError(f"the list cannot be read: {error.strerror}", path=source, hint="Check the path.") from error
-    parts = content.split(b"\0") if nul else [line.rstrip(b"\r") for line in content.split(b"\n")]
-    paths = [Path(os.fsdecode(part)) for part in parts if part]
+    near = Path() if source == "-" else Path(source).parent
+    paths = [_listed(line, near) for line in _lines(content, nul) if line]
     if not paths:
         raise UsageError("the list is empty", path=source, hint="Give one path a line, or NUL-ended ones with -0.")
     return paths
+
+
+def _lines(content: bytes, nul: bool) -> list[str]:
+    """The lines of a list, or what NUL ends, in UTF-8 or, by its mark or its zeros, UTF-16; any end of line."""
+    if nul:
+        return [os.fsdecode(part) for part in content.split(b"\0")]
+    wide = next((code for mark, code in WIDE if content.startswith(mark)), None)
+    if wide is None and len(content) > 1 and len(content) % 2 == 0 and b"\0" in content[:4]:
+        wide = "utf-16-le" if content[1] == 0 else "utf-16-be"
+    text = content.decode(wide, "replace") if wide else os.fsdecode(content.removeprefix(codecs.BOM_UTF8))
+    return [line.rstrip("\r") for line in text.split("\n")] if "\n" in text else text.split("\r")
+
+
+def _listed(line: str, near: Path) -> Path:
+    """The path of a line: as it stands if it is there, else without quotes and blanks, `~` the home, near the list."""
+    if os.path.lexists(line):
+        return Path(line)
+    bare = line.strip()
+    if len(bare) > 1 and bare[0] == bare[-1] and bare[0] in "'\"":
+        bare = bare[1:-1]
+    tried = [Path(bare), Path(os.path.expanduser(bare)), near / bare]
+    return next((path for path in tried if bare and os.path.lexists(path)), Path(line))
 
 
 def _filled(path: Path, scans: Iterator[Found]) -> list[Found]:

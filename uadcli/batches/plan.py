@@ -49,10 +49,12 @@ class Step:
     reason: str
 
     def as_json(self) -> str:
-        """One line of the plan."""
-        job = self.job
-        line = {"scan": str(job.scan), "map": str(job.files.map), "action": self.action, "reason": self.reason}
-        return json.dumps(line)
+        """One line of the plan; a scan that is not there is `missing`."""
+        job, action, reason = self.job, self.action, self.reason
+        if not job.scan.exists():
+            link = f"is a link to {os.readlink(job.scan)}, which does not exist" if job.scan.is_symlink() else ""
+            action, reason = "missing", link or "no such file"
+        return json.dumps({"scan": str(job.scan), "map": str(job.files.map), "action": action, "reason": reason})
 
 
 def jobs(found: Sequence[Found], output: Path, options: DetectOptions) -> list[Job]:
@@ -62,7 +64,7 @@ def jobs(found: Sequence[Found], output: Path, options: DetectOptions) -> list[J
     """
     made: dict[str, Job] = {}
     for one in found:
-        name = (one.folder / f"{stem(one.scan)}_desc-anomaly_map.nii.gz").as_posix()
+        name = (one.folder / f"{one.name or stem(one.scan)}_desc-anomaly_map.nii.gz").as_posix()
         files = names.name(one.scan, output / name, options.space, options.save, False, options.html)
         # a BIDS name tells the contrast; there --contrast only selects
         job = Job(name, one.scan, files, replace(options, contrast=None) if one.in_bids else options)

@@ -80,6 +80,27 @@ def test_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         inputs.read_list(str(tmp_path / "none.txt"))
 
 
+@pytest.mark.parametrize("code", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lists_of_other_programs(code: str, end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "d/é b.nii", "d/it's.nii", "home/~x.nii", "home/y.nii", "'quoted'.nii", "d/near.nii")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    lines = {
+        '"d/é b.nii"': "d/é b.nii",
+        "'d/it's.nii'": "d/it's.nii",
+        "  d/é b.nii  ": "d/é b.nii",
+        "~/y.nii": str(tmp_path / "home/y.nii"),
+        "home/~x.nii": "home/~x.nii",
+        "'quoted'.nii": "'quoted'.nii",
+        '"~/y.nii"': str(tmp_path / "home/y.nii"),
+        "near.nii": "d/near.nii",
+        '"gone.nii"': '"gone.nii"',
+    }
+    (tmp_path / "d/list.txt").write_bytes(end.join([*lines, ""]).encode(code))
+    assert inputs.read_list("d/list.txt") == [Path(path) for path in lines.values()]
+
+
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
     return make(

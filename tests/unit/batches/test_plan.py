@@ -141,10 +141,10 @@ def test_what_a_killed_run_left_is_cleared(scans: Path, stand: Stand) -> None:
 
 
 def test_two_scans_for_one_result_are_refused_before_any_work(tmp_path: Path, stand: Stand) -> None:
-    for name in ("x/a.nii", "y/a.nii", "y/a.nii.gz"):
+    for name in ("x/a.nii", "y/a.nii", "z/a.nii.gz"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
-    for inputs in ([tmp_path / "x", tmp_path / "y" / "a.nii"], [tmp_path / "y"]):
+    for inputs in ([tmp_path / "x", tmp_path / "y" / "a.nii"], [tmp_path / "z" / "a.nii.gz", tmp_path / "x"]):
         with pytest.raises(UsageError, match="both become"):
             run(*inputs, output=tmp_path / "out")
     assert stand.prepared == []

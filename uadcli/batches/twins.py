@@ -1,0 +1,69 @@
+"""Scans of one folder whose names differ in their suffix alone, as `T1.nii` next to `T1.nii.gz`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+
+from uadcli.batches.inputs import Found
+from uadcli.errors import InputError
+from uadcli.imaging import stored
+from uadcli.imaging.scan_file import ScanFile
+from uadcli.imaging.volume import stem
+
+CHUNK = 1 << 20
+
+
+def separated(found: Sequence[Found]) -> tuple[list[Found], list[str]]:
+    """The scans with each content once and a name of its own for each, and what was left out in words.
+
+    Scans of the same name from different folders are not looked at: they are an error of `plan.jobs`.
+    """
+    groups: dict[tuple[str, ...], list[Found]] = {}
+    for one in found:
+        place = os.path.abspath(one.scan.parent)
+        groups.setdefault((str(one.folder), place, stem(one.scan)), []).append(one)
+    kept: dict[int, Found] = {}
+    notes: list[str] = []
+    for group in groups.values():
+        different = _different(group, notes)
+        for one in different:
+            name = one.scan.name.replace(".", "_") if len(different) > 1 else ""
+            kept[id(one)] = replace(one, name=name)
+    return [kept[id(one)] for one in found if id(one) in kept], notes
+
+
+def _different(group: list[Found], notes: list[str]) -> list[Found]:
+    """The first scan of each content."""
+    different: list[Found] = []
+    for one in group:
+        if any(one.scan.name == other.scan.name for other in different):  # given twice
+            continue
+        twin = next((other for other in different if same_content(one, other)), None)
+        if twin is None:
+            different.append(one)
+        else:
+            notes.append(f"{one.scan} has the same content as {twin.scan.name}, and is left out")
+    return different
+
+
+def same_content(one: Found, other: Found) -> bool:
+    """Whether two scans are the same files, or the same bytes once they are unpacked."""
+    if stored.files_of(one.scan) == stored.files_of(other.scan):
+        return True
+    try:
+        with ScanFile(one.scan) as first, ScanFile(other.scan) as second:
+            while True:
+                here, there = (_chunk(file) for file in (first, second))
+                if here != there:
+                    return False
+                if not here:
+                    return True
+    except InputError:  # each of them is then a scan that fails, with its own words
+        return False
+
+
+def _chunk(file: ScanFile) -> bytes:
+    buffer = bytearray(CHUNK)
+    return bytes(buffer[: file.fill(memoryview(buffer))])
