@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -64,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     streams.keep_terminal()
     streams.set_library_text(shown=False)
     typed = list(sys.argv[1:] if arguments is None else arguments)
-    invocation = o.Invocation(command=shlex.join(["uad", *typed]))
+    invocation = o.Invocation(arguments=typed)
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
         code = typer.main.get_command(app)(typed, prog_name="uad", standalone_mode=False, obj=invocation)

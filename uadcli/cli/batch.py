@@ -130,6 +130,7 @@ def batch(
     space: o.Space = "native",
     save: o.Save = "",
     html: o.Html = False,
+    keep_paths: o.KeepPaths = False,
     overwrite: Overwrite = False,
     strict: Strict = False,
     dry_run: DryRun = False,
@@ -162,7 +163,7 @@ def batch(
         from uadcli.batches import cluster as clusters
         from uadcli.detection.options import DetectOptions
 
-        chosen = o.pick(DetectOptions, given, save=o.saved(save), command=ctx.obj.command)
+        chosen = o.pick(DetectOptions, given, save=o.saved(save), command=ctx.obj.command(keep_paths))
         request = run.Request(paths or [], output, o.detect_config(given), chosen, o.pick(run.BatchOptions, given))
         told, result = clusters.carry_out(request, o.pick(clusters.ClusterOptions, given), reporter, dry_run)
     print_result(told, end="")

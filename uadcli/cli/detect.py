@@ -34,6 +34,7 @@ def detect(
     save: o.Save = "",
     only_map: o.OnlyMap = False,
     html: o.Html = False,
+    keep_paths: o.KeepPaths = False,
     overwrite: o.Overwrite = False,
     as_json: o.AsJson = False,
     strict: o.Strict = False,
@@ -58,6 +59,6 @@ def detect(
         from uadcli.detection import detect as run
         from uadcli.detection.options import DetectOptions
 
-        chosen = o.pick(DetectOptions, given, save=o.saved(save), command=ctx.obj.command)
+        chosen = o.pick(DetectOptions, given, save=o.saved(save), command=ctx.obj.command(keep_paths))
         result = run.detect(scan, output, config=settings, options=chosen, reporter=reporter)
     print_result(json.dumps(result.sidecar, indent=2) if as_json else os.fsencode(result.map_path))

@@ -99,6 +99,7 @@ def evaluate(
     resamples: Resamples = 2000,
     seed: Seed = 0,
     output: Output = Path("evaluation"),
+    keep_paths: o.KeepPaths = False,
     overwrite: o.Overwrite = False,
     as_json: AsJson = False,
     verbose: o.Verbose = False,
@@ -114,6 +115,6 @@ def evaluate(
     with o.reporter(given) as reporter:
         from uadcli.evaluation import evaluate as run
 
-        chosen = o.pick(run.EvaluateOptions, given, command=ctx.obj.command)
+        chosen = o.pick(run.EvaluateOptions, given, command=ctx.obj.command(keep_paths))
         result = run.evaluate(paths, truth, output, options=chosen, reporter=reporter)
     print_result(json.dumps(result.content, indent=2) if as_json else os.fsencode(output))

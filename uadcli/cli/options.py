@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from uadcli import streams
+from uadcli.cli.command_line import command_line
 from uadcli.config import CONTRASTS, METHODS, SCORE_ALIASES, SCORES, SPACES, STRIPS, DetectConfig, Z, read_toml
 from uadcli.console import Reporter
 from uadcli.errors import UsageError
@@ -26,13 +27,17 @@ COSTLY = ("uncertainty",)  # only by name
 
 @dataclass
 class Invocation:
-    """The command as typed, and the options given before its name."""
+    """The arguments of the command as typed, and the options given before its name."""
 
-    command: str = "uad"
+    arguments: Sequence[str] = ()
     verbose: bool = False
     quiet: bool = False
     debug: bool = False
     log_file: Path | None = None
+
+    def command(self, keep_paths: bool) -> str:
+        """The command for the sidecar, see `command_line`."""
+        return command_line(self.arguments, keep_paths)
 
 
 def nearest(value: str, known: Sequence[str], option: str) -> str:
@@ -331,6 +336,14 @@ Stability = Annotated[
 OnlyMap = Annotated[bool, _option("--only-map", panel=OUTPUT, help="Write the map alone: no mask, picture or sidecar.")]
 Html = Annotated[bool, _option("--html", panel=OUTPUT, help="Write a page (.html) to look through in a browser.")]
 Overwrite = Annotated[bool, _option("--overwrite", panel=OUTPUT, help="Replace files that exist.")]
+KeepPaths = Annotated[
+    bool,
+    _option(
+        "--keep-paths",
+        panel=OUTPUT,
+        help="Keep all paths of the command in the sidecar; else those outside the working folder lose their folders.",
+    ),
+]
 AsJson = Annotated[bool, _option("--json", panel=OUTPUT, help="Print the report as JSON instead of the map's path.")]
 Strict = Annotated[
     bool,
