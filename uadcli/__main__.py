@@ -1,8 +1,19 @@
 """`python -m uadcli` is `uad`."""
 
+from __future__ import annotations
+
+import signal
 import sys
 
-from uadcli.cli.app import main
+
+def main() -> int:
+    """Run `uad`; a signal that comes before it can be handled ends the process at once and without a traceback."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from uadcli.cli.app import main
+
+    return main()
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -21,6 +21,7 @@ from typing import Any, TextIO
 
 from uadcli import streams
 from uadcli.errors import OutputError, UadError
+from uadcli.running import interrupt
 
 GREYS = " .:-=+*#%@"  # from dark to light, where a picture is printed without colours
 
@@ -89,7 +90,8 @@ class Reporter:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:
-        """Time a stage and show it; a stage inside another is only timed."""
+        """Time a stage and show it; a stage inside another is only timed. A signal acts here at the latest."""
+        interrupt.check()
         stage = Stage(name, self._expected.get(name))
         outer, self._current = self._current, stage
         try:

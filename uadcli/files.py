@@ -7,12 +7,12 @@ import json
 import math
 import numbers
 import os
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from uadcli.errors import InputError, OutputError, UadError
+from uadcli.temporary import mark
 
 
 def write_with(path: Path, write: Callable[[Path], object]) -> None:
@@ -21,7 +21,7 @@ def write_with(path: Path, write: Callable[[Path], object]) -> None:
     The temporary name is hidden and ends as that of `path`. Raises `OutputError` where the folder cannot be written.
     """
     suffix = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
-    temporary = path.with_name(f".{secrets.token_hex(6)}.tmp{suffix}")
+    temporary = path.with_name(f".{mark()}{suffix}")
     try:
         write(temporary)
         with temporary.open("rb+") as stream:

@@ -113,9 +113,9 @@ def test_detect_does_them(
 
 
 def test_no_two_names_share_a_folder_for_scratch(odd: Path, stand: Stand, tmp_path: Path) -> None:
-    from uadcli.batches import one_scan
     from uadcli.batches.inputs import Found
+    from uadcli.detection import together
     from uadcli.detection.options import DetectOptions
 
     jobs = plan.jobs([Found(odd / f"{name}.nii") for name in NAMES], tmp_path, DetectOptions())
-    assert len({one_scan.scratch_folder(job) for job in jobs}) == len(NAMES)
+    assert len({together.hidden_folder(job.files.map) for job in jobs}) == len(NAMES)

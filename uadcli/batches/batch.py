@@ -18,6 +18,7 @@ from uadcli.batches.tables import Failure
 from uadcli.config import CONTRASTS, DetectConfig
 from uadcli.console import Reporter
 from uadcli.data.contrast import known_before
+from uadcli.detection import together
 from uadcli.detection.options import DetectOptions, with_healthy
 from uadcli.errors import RESEARCH_USE, BatchError, OutputError, UsageError, WeightsError
 from uadcli.files import file_sha256, make_folder
@@ -255,6 +256,9 @@ class _Run:
         self.reporter, self.total = reporter, len(todo.steps)
         self.failed, self.failed_now = tables.read_failed(self.table), set[str]()
         self.done = self.skipped = 0
+        for folder in sorted({output, *(job.files.map.parent for job in todo.jobs)}):
+            if folder.is_dir():
+                together.sweep_results(folder)
         if todo.bids_root:
             bids.describe(output)
         tables.write_failed(self.table, self.failed)
@@ -262,7 +266,6 @@ class _Run:
     def skip(self, jobs: list[Job]) -> None:
         """Count scans that are done already."""
         for job in jobs:
-            one_scan.clear(job)
             content = plan.read_sidecar(job)
             verdict = one_scan.judge(job, content) if content else None
             if verdict:

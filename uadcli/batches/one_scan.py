@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,11 +14,9 @@ from uadcli.batches.tables import Failure
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
 from uadcli.data import names
-from uadcli.data.names import Outputs
-from uadcli.detection import detect
+from uadcli.detection import detect, together
 from uadcli.detection.findings import ReadyScan
-from uadcli.errors import DeviceError, OutputError, UadError, about
-from uadcli.files import make_folder
+from uadcli.errors import DeviceError, UadError, about
 from uadcli.report import sidecar
 
 if TYPE_CHECKING:
@@ -71,24 +66,21 @@ class MakeReady:
 def complete(job: Job, ready: Ready, settings: Settings, load: Load) -> dict[str, Any] | Failure:
     """The second half: returns the sidecar's content, every error becomes a `Failure` and leaves no file.
 
-    The files are made in a folder of the job's own and moved in one go, the sidecar last; what a killed run left there
-    is removed first.
+    The files are made together, under hidden names, and moved in one go, the sidecar last; files of a run with other
+    options are removed.
     """
     reporter = Reporter(silent=True)
     reporter.seconds.update(ready.seconds)
     reporter.warnings.extend(ready.warnings)
     try:
-        clear(job)
-        scratch = Outputs({key: scratch_folder(job) / path.name for key, path in job.files.paths.items()})
-        try:
-            make_folder(scratch_folder(job))
+        every = names.name(job.scan, job.files.map, "both", ("all", *names.COSTLY), False, html=True).paths
+        old = [path for key, path in every.items() if key not in job.files.paths]
+        with together.made_together(job.files, wait=True) as hidden:
             with about(job.scan):
                 asked = (settings.config, job.options, settings.device)
-                result = detect.finish(ready.scan, scratch, *asked, reporter, load)
+                result = detect.finish(ready.scan, hidden, *asked, reporter, load)
             with reporter.stage("write"):
-                publish(job, scratch)
-        finally:
-            clear(job)
+                together.publish(hidden, job.files, old)
         return result.sidecar
     except Exception as error:  # as in `MakeReady`
         return failure(error, reporter.failed_stage or "write")
@@ -102,39 +94,6 @@ def failure(error: Exception, stage: str) -> Failure:
         return Failure(stage, error.exit_code, str(error))
     summary = " ".join(f"{type(error).__name__}: {error}".split())
     return Failure(stage, 1, f"this is a bug, please report it ({summary})", "".join(traceback.format_exception(error)))
-
-
-def scratch_folder(job: Job) -> Path:
-    """Where the files of a job are made: beside their places, hidden, the same in each run."""
-    return job.files.map.parent / f".uad-{hashlib.sha256(os.fsencode(job.name)).hexdigest()[:16]}"
-
-
-def clear(job: Job) -> None:
-    """Remove the scratch folder of a job, if there is one. Raises `OutputError`."""
-    folder = scratch_folder(job)
-    if folder.exists():
-        try:
-            shutil.rmtree(folder)
-        except OSError as error:
-            raise OutputError(f"cannot be removed: {error.strerror}", path=folder, hint="Remove it.") from error
-
-
-def publish(job: Job, scratch: Outputs) -> None:
-    """Move the files of a job to their places, the sidecar last, and remove those of a run with other options.
-
-    An old sidecar goes first: whenever a sidecar is there, the files beside it are those it describes.
-    Raises `OutputError`.
-    """
-    every = names.name(job.scan, job.files.map, "both", ("all", *names.COSTLY), False, html=True).paths
-    old = [path for key, path in every.items() if key not in job.files.paths]
-    try:
-        for path in (job.files.paths["sidecar"], *old):
-            path.unlink(missing_ok=True)
-        for key in sorted(job.files.paths, key=lambda key: key == "sidecar"):
-            os.replace(scratch.paths[key], job.files.paths[key])
-    except OSError as error:
-        place = job.files.map.parent
-        raise OutputError(f"cannot be written: {error.strerror}", path=place, hint="Check rights and space.") from error
 
 
 def judge(job: Job, content: dict[str, Any]) -> Failure | None:

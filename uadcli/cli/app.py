@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -22,8 +21,7 @@ from uadcli.cli.view import view
 from uadcli.cli.weights import app as weights
 from uadcli.console import print_result
 from uadcli.errors import DeviceError, UadError, UsageError
-
-INTERRUPTED, TERMINATED = 130, 143
+from uadcli.running import interrupt
 
 app = typer.Typer(context_settings={"help_option_names": ["--help", "-h"]}, pretty_exceptions_enable=False)
 
@@ -64,18 +62,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     streams.set_library_text(shown=False)
     typed = list(sys.argv[1:] if arguments is None else arguments)
     invocation = o.Invocation(arguments=typed)
-    before = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        code = typer.main.get_command(app)(typed, prog_name="uad", standalone_mode=False, obj=invocation)
-        if code == INTERRUPTED:
-            console.print_error(UadError("interrupted"))
-        return int(code or 0)
-    except Exception as error:
-        known = _translate(error)
-        console.print_error(known, debug=invocation.debug)
-        return known.exit_code if isinstance(known, UadError) else 1
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with interrupt.handled():
+        try:
+            code = typer.main.get_command(app)(typed, prog_name="uad", standalone_mode=False, obj=invocation)
+        except interrupt.Interrupted:
+            pass
+        except Exception as error:
+            if interrupt.received() is None:
+                known = _translate(error)
+                console.print_error(known, debug=invocation.debug)
+                return known.exit_code if isinstance(known, UadError) else 1
+        stopped = interrupt.received()  # also where a library made another error of it, or swallowed it
+        if stopped is None:
+            return int(code or 0)
+        console.print_error(UadError("interrupted" if stopped == interrupt.INTERRUPTED else "terminated"))
+        return stopped
 
 
 def _translate(error: Exception) -> Exception:
@@ -90,8 +91,3 @@ def _translate(error: Exception) -> Exception:
             error.__traceback__
         )
     return error
-
-
-def _terminate(*_: object) -> None:
-    """Unwind as Ctrl-C does, so that temporary files go, and leave with the code of SIGTERM."""
-    raise SystemExit(TERMINATED)

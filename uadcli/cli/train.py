@@ -221,16 +221,15 @@ def _checked(data: Path, taught: Taught, settings: TrainingConfig, reporter: Rep
 
 
 def _tried(out: Path | None, workers: int, threads: int | None, reporter: Reporter) -> str:
-    from tempfile import TemporaryDirectory
-
     from uadcli import device
     from uadcli.smoke import smoke
+    from uadcli.temporary import temporary_folder
 
     device.bound_threads(threads)
     if out is not None and out.exists() and any(out.iterdir()):
         raise UsageError(f"{out} is not empty", hint="Give an empty folder, or none.")
-    with TemporaryDirectory(prefix="uad-smoke-") as temporary:
-        return smoke(out or Path(temporary), workers=workers, reporter=reporter)
+    with temporary_folder() as temporary:
+        return smoke(out or temporary, workers=workers, reporter=reporter)
 
 
 def _begin(

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from uadcli.errors import OutputError, UsageError
-from uadcli.files import make_folder
 from uadcli.imaging.volume import stem
 
 EXTRAS = ("recon", "brain", "transform")  # of `all`
@@ -34,7 +33,7 @@ def plan(
     overwrite: bool,
     html: bool = False,
 ) -> Outputs:
-    """Name every file of a run, beside the map, and refuse what cannot or must not be written.
+    """Name every file of a run, next to the map, and refuse what must not be written.
 
     Without `output` the map is `<scan>_desc-anomaly_map.nii.gz` beside the scan. Raises `UsageError`, `OutputError`.
     """
@@ -73,4 +72,3 @@ def _check(outputs: Outputs, scan: Path, overwrite: bool) -> None:
             raise UsageError("is the scan itself", path=path, hint="Give the map another name with -o.")
         if path.exists() and not overwrite:
             raise OutputError("exists already", path=path, hint="Give --overwrite or another name with -o.")
-    make_folder(outputs.map.parent)

@@ -18,7 +18,7 @@ from uadcli.data import contrast, names
 from uadcli.data.contrast import FoundContrast
 from uadcli.data.names import Outputs
 from uadcli.data.prepare import Prepared, prepare, smoothed_as
-from uadcli.detection import record, repeat
+from uadcli.detection import record, repeat, together
 from uadcli.detection.findings import Findings, Question, ReadyScan, examine
 from uadcli.detection.options import DetectOptions, with_healthy
 from uadcli.detection.write import write_files
@@ -79,8 +79,12 @@ def detect(
         volume.read_scan(path)  # says what is wrong
     threshold.check(options.threshold, options.labels is not None)
     options = with_healthy(options)
+    together.sweep_results((target or path).parent)
     files = names.plan(path, target, options.space, options.save, options.only_map, options.overwrite, options.html)
-    result = _run(path, files, config, options, reporter)
+    with together.made_together(files) as hidden:
+        result = _run(path, hidden, config, options, reporter)
+        together.publish(hidden, files)
+    result = replace(result, map_path=files.map)
     if options.strict:
         sidecar.refuse_failed(path, result.sidecar)
     return result

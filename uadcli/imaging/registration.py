@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,7 @@ from uadcli.arrays import Affine, Array
 from uadcli.errors import InputError
 from uadcli.imaging.geometry import RAS_TO_LPS, resample, spacing
 from uadcli.imaging.volume import Volume
+from uadcli.temporary import temporary_folder
 
 SEED = 42
 
@@ -31,14 +30,14 @@ def register_affine(moving: Volume, fixed: Volume, *, step_mm: float = 3.0) -> A
         import ants
 
     ants.config.set_ants_deterministic(True, SEED)
-    with tempfile.TemporaryDirectory(prefix="uad-") as folder:
+    with temporary_folder() as folder:
         try:
             with streams.mute_libraries():
                 result = ants.registration(
                     _ants_image(coarsen(fixed, step_mm)),
                     _ants_image(coarsen(moving, step_mm)),
                     type_of_transform="Affine",
-                    outprefix=str(Path(folder) / "affine_"),
+                    outprefix=str(folder / "affine_"),
                     aff_iterations=(500, 250, 100),
                     aff_shrink_factors=(4, 2, 1),
                     aff_smoothing_sigmas=(2, 1, 0),

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from stand import OPTIONS, Stand, counts, files_below, run, steps
 
-from uadcli.batches import one_scan, plan
+from uadcli.batches import plan
 from uadcli.batches.inputs import Found
 from uadcli.config import DetectConfig, ReconstructionConfig, ScoringConfig
+from uadcli.detection import together
 from uadcli.errors import UsageError
 
 
@@ -112,14 +113,14 @@ def test_a_sidecar_never_vouches_for_files_of_another_run(
     moved: list[str] = []
 
     def replace(source: Path, target: Path) -> None:
-        if ".uad-" in str(target) or ".uad-" not in str(source):  # not a file of the scan on its way to its place
+        if ".uad-" in str(target) or "/.uad-" not in os.path.dirname(source):  # not on its way to its final place
             return os.rename(source, target)
         if len(moved) == 2:
             raise KeyboardInterrupt  # as near to kill -9 as one process gets
         moved.append(os.path.basename(target))
         return os.rename(source, target)
 
-    monkeypatch.setattr(one_scan.os, "replace", replace)
+    monkeypatch.setattr(together.os, "replace", replace)
     with pytest.raises(KeyboardInterrupt):
         run(scans / "a.nii", output=scans.parent / "out", options=dataclasses.replace(OPTIONS, threshold="0.7"))
     monkeypatch.undo()
@@ -132,7 +133,7 @@ def test_a_sidecar_never_vouches_for_files_of_another_run(
 
 def test_what_a_killed_run_left_is_cleared(scans: Path, stand: Stand) -> None:
     job = plan.jobs([Found(scans / "a.nii")], scans.parent / "out", OPTIONS)[0]
-    left = one_scan.scratch_folder(job)
+    left = together.hidden_folder(job.files.map)
     for _ in range(2):  # before the scan is done, and when it is skipped
         left.mkdir(parents=True, exist_ok=True)
         (left / "half.nii.gz").write_bytes(b"half")

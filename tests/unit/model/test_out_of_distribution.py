@@ -12,7 +12,6 @@ import pytest
 import scenes
 import torch
 
-from uadcli.batches import one_scan
 from uadcli.config import DetectConfig, ModelConfig
 from uadcli.console import Reporter
 from uadcli.data import names
@@ -330,4 +329,3 @@ def test_old_files_of_every_kind_are_cleared_by_a_batch() -> None:
     every = names.name(Path("a.nii.gz"), None, "both", ("all", *names.COSTLY), False, html=True).paths
     assert {"recon", "brain", "transform", "uncertainty", "page"} <= set(every)
     assert "uncertainty" not in names.name(Path("a.nii.gz"), None, "both", ("all",), False).paths
-    assert one_scan.publish.__doc__

@@ -1,0 +1,69 @@
+"""Ctrl-C and SIGTERM: they unwind what is at work, are never forgotten, and wait for what must not be cut in two."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+INTERRUPTED, TERMINATED = 130, 143
+CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
+
+_received: int | None = None
+_held = 0
+
+
+class Interrupted(SystemExit):
+    """Raised by a signal; its `code` is the exit code."""
+
+
+@contextmanager
+def handled() -> Iterator[None]:
+    """Within it, both signals raise `Interrupted`. A signal that is ignored stays ignored."""
+    global _received
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _received = None
+    before: dict[signal.Signals, Any] = {number: signal.getsignal(number) for number in CODES}
+    heard = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+    for number in heard:
+        signal.signal(number, _receive)
+    try:
+        yield
+    finally:
+        for number in heard:
+            signal.signal(number, before[number])
+        _received = None
+
+
+def _receive(number: int, _: Any) -> None:
+    global _received
+    _received = number
+    if not _held:
+        raise Interrupted(CODES[signal.Signals(number)])
+
+
+def received() -> int | None:
+    """The exit code for the signal that came, if one did."""
+    return None if _received is None else CODES[signal.Signals(_received)]
+
+
+def check() -> None:
+    """Raise again what a library has swallowed. Raises `Interrupted` if a signal has come."""
+    if _received is not None and not _held:
+        raise Interrupted(CODES[signal.Signals(_received)])
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Within it a signal is only noted, for the few moments that files need to get their names; then it acts."""
+    global _held
+    _held += 1
+    try:
+        yield
+    finally:
+        _held -= 1
+    check()

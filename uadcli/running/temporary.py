@@ -1,0 +1,80 @@
+"""Temporary files and folders that say whose they are, so that those of a killed process can be removed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+
+from uadcli.errors import OutputError
+
+PATTERN = re.compile(r"\.?uad-tmp-([0-9a-f]{8})-(\d+)-")
+STALE_SECONDS = 7 * 24 * 3600.0  # of another machine, whose processes cannot be asked
+
+
+@cache
+def _machine() -> str:
+    """This machine and its process numbers, which a container counts anew, in eight hexadecimal digits."""
+    numbers = ""
+    with suppress(OSError):
+        numbers = os.readlink("/proc/self/ns/pid")
+    return hashlib.sha256(f"{socket.gethostname()} {numbers}".encode()).hexdigest()[:8]
+
+
+def mark() -> str:
+    """How the names of this process's temporary files begin."""
+    return f"uad-tmp-{_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder for temporary files, gone at the end; what killed processes left there before is removed first.
+
+    Raises `OutputError` where there is none that can be written.
+    """
+    try:
+        sweep(Path(tempfile.gettempdir()))
+        made = tempfile.TemporaryDirectory(prefix=f"{mark()}-", ignore_cleanup_errors=True)
+    except OSError as error:
+        place = os.environ.get("TMPDIR") or None
+        hint = "Set TMPDIR to a folder with some space."
+        raise OutputError(f"no temporary folder can be made: {error.strerror}", path=place, hint=hint) from error
+    with made as folder:
+        yield Path(folder)
+
+
+def sweep(folder: Path) -> None:
+    """Remove from a folder the temporary files of processes that are gone; what cannot be removed stays."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if _is_left(path):
+                remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with its content, as far as that is allowed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def _is_left(path: Path) -> bool:
+    found = PATTERN.match(path.name)
+    if found is None:
+        return False
+    if found[1] == _machine():
+        import psutil
+
+        return not psutil.pid_exists(int(found[2]))
+    return time.time() - path.lstat().st_mtime > STALE_SECONDS
