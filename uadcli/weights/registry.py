@@ -9,12 +9,14 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from uadcli.config import CONTRASTS
 from uadcli.errors import WeightsError
 from uadcli.files import write_text
 
 FILE = "registry.toml"
+LARGEST_BYTES = 2**20
 INSTALL = "Install the package again, or set UAD_WEIGHTS_DIR."
 SHA256 = re.compile(r"[0-9a-f]{64}")
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -65,11 +67,16 @@ def read(place: Path, hint: str = INSTALL) -> list[Entry]:
     """The entries of a folder's registry. Raises `WeightsError` if it is missing, damaged or names odd files."""
     file = place / FILE
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
-        entries = [_entry(values) for values in table["model"]]
+        with file.open("rb") as stream:
+            content = stream.read(LARGEST_BYTES + 1)
     except OSError as error:
         raise WeightsError(f"cannot be read: {error.strerror}", path=file, hint=hint) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    if len(content) > LARGEST_BYTES:
+        raise WeightsError("is damaged: it is too large for a registry", path=file, hint=hint)
+    try:
+        models = tomllib.loads(content.decode("utf-8"))["model"]
+        entries = [_entry(values) for values in models]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:  # rubbish may nest deeply, or be a huge number
         raise WeightsError("is damaged", path=file, hint=hint) from error
     for entry in entries:
         if fault := _fault(entry):
@@ -111,16 +118,22 @@ def check(entry: Entry) -> None:
         raise WeightsError(f"cannot be registered: {fault}", hint="Export the model into a folder with a plain name.")
 
 
-def _entry(values: dict[str, str]) -> Entry:
+def _entry(values: Any) -> Entry:
+    """An entry of the right types. Raises `TypeError` or `KeyError` for anything else."""
+    if not isinstance(values, dict) or not isinstance(values["contrasts"], list):
+        raise TypeError("no table of a model")
+    texts = [values["name"], values["file"], values["sha256"], *values["contrasts"]]
     more = {key: values.get(key) for key in ("card_sha256", "repo", "commit")}
+    if not all(isinstance(text, str) for text in (*texts, *(one for one in more.values() if one is not None))):
+        raise TypeError("not all of it is text")
     return Entry(values["name"], values["file"], values["sha256"], tuple(values["contrasts"]), **more)
 
 
 def _fault(entry: Entry) -> str:
     """What an entry must not be: it may come from the Hub, and its names become paths."""
-    if not _is_plain(entry.name):
+    if not is_plain(entry.name):
         return f"{entry.name!r} is no name"
-    if not _is_plain(entry.file) or not entry.file.endswith(".safetensors"):
+    if not is_plain(entry.file) or not entry.file.endswith(".safetensors"):
         return f"{entry.file!r} is no safetensors file of this folder"
     if not all(isinstance(d, str) and SHA256.fullmatch(d) for d in (entry.sha256, entry.card_sha256 or entry.sha256)):
         return f"{entry.name} has no sha256"
@@ -132,6 +145,6 @@ def _fault(entry: Entry) -> str:
     return ""
 
 
-def _is_plain(name: object) -> bool:
+def is_plain(name: object) -> bool:
     """Whether a name stays in its folder, is not hidden there, and fits on one line."""
     return isinstance(name, str) and name.isprintable() and bool(re.fullmatch(r"[^\s./\\][^/\\]*", name))

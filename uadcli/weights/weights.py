@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uadcli.config import CONTRASTS, ModelConfig, PreprocessConfig, from_dict, to_dict
-from uadcli.errors import UsageError, WeightsError
+from uadcli.config import CONTRASTS, ModelConfig, SiameseConfig, from_dict, to_dict
+from uadcli.errors import WeightsError
 from uadcli.files import write_bytes
-from uadcli.weights import cache, hub, registry
+from uadcli.weights import cache, checks, hub, registry
 from uadcli.weights.cache import Tell
 from uadcli.weights.hub import Reference
 from uadcli.weights.registry import Entry
@@ -180,28 +180,58 @@ def load(path: Path, sha256: str | None = None) -> Weights:
     Raises `WeightsError` if it is missing, differs from the digest (a file of the cache is then removed), is damaged,
     or is not one of ours.
     """
-    from safetensors import SafetensorError, safe_open
-
-    from uadcli.reconstruction.reconstructors import build
-
     digest = cache.weights_sha256(path)
     if sha256 is not None and digest != sha256:
         raise cache.refuse(path, sha256)
-    try:
-        with safe_open(path, framework="pt") as stream:
-            text = (stream.metadata() or {}).get(KEY)
-            stored = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise WeightsError("is damaged or no safetensors file", path=path, hint="Copy it again.") from error
+    text, stored = _content(path)
     card, config = _described(text, path)
     tensors = {name: value.float() if value.is_floating_point() else value for name, value in stored.items()}
     score, gate, reference = (_taken(tensors, prefix) for prefix in (SCORE_PREFIX, GATE_PREFIX, REFERENCE_PREFIX))
+    fault = checks.value_fault(stored) or checks.gate_fault(gate) or checks.reference_fault(reference)
+    if fault := fault or _network_fault(card, config, tensors, score):
+        raise WeightsError(f"{OTHER_VERSION}: {fault}", path=path, hint="Use weights of this version.")
+    return Weights(_network(config, tensors), card, path, digest, score, gate, reference)
+
+
+def _content(path: Path) -> tuple[str | None, dict[str, Tensor]]:
+    """The metadata entry of a weight file, and its tensors as they are stored. Raises `WeightsError`."""
+    from safetensors import SafetensorError, safe_open
+
     try:
-        model = build(config)
-        model.load_state_dict(tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise WeightsError(OTHER_VERSION, path=path, hint="Use weights of this version.") from error
-    return Weights(model.eval(), card, path, digest, score, gate, reference)
+        with safe_open(path, framework="pt") as stream:
+            text = (stream.metadata() or {}).get(KEY)
+            return text, {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise WeightsError("is damaged or no safetensors file", path=path, hint="Copy it again.") from error
+    except OSError as error:
+        raise WeightsError(f"cannot be read: {error.strerror or error}", path=path, hint="Check the path.") from error
+
+
+def _network(config: ModelConfig, tensors: dict[str, Tensor]) -> Network:
+    from uadcli.reconstruction.reconstructors import build
+
+    model = build(config)
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+def _network_fault(card: ModelCard, config: ModelConfig, tensors: dict[str, Tensor], score: dict[str, Tensor]) -> str:
+    """Why tensors do not fit the networks that are described, which take no memory before that is known."""
+    import torch
+
+    from uadcli.reconstruction.reconstructors import build
+    from uadcli.scoring.scores.siamese import SiameseUNet
+
+    try:
+        with torch.device("meta"):
+            needed = dict(build(config).state_dict())
+            if card.siamese is not None:
+                sizes = from_dict(SiameseConfig, {"mirror": False, **card.siamese})
+                needed |= {SCORE_PREFIX + name: value for name, value in SiameseUNet(sizes).state_dict().items()}
+    except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError, AssertionError) as error:
+        return f"there is no such network ({error})"
+    found = tensors | {SCORE_PREFIX + name: value for name, value in score.items()}
+    return checks.shape_fault({n: t.shape for n, t in found.items()}, {n: t.shape for n, t in needed.items()})
 
 
 def read_card(path: Path, sha256: str | None = None) -> ModelCard:
@@ -240,14 +270,12 @@ def _described(text: str | None, path: Path) -> tuple[ModelCard, ModelConfig]:
     if text is None:
         raise WeightsError("does not say what model it holds", path=path, hint="Use weights made by `uad`.")
     try:
-        values = json.loads(text)
-        config = from_dict(ModelConfig, values.pop("model"))
-        for key in ("contrasts", "levels"):
-            values[key] = tuple(values[key])
-        from_dict(PreprocessConfig, values.get("preprocess", {}))
-        return ModelCard(**values), config
-    except (KeyError, TypeError, ValueError, UsageError) as error:
-        raise WeightsError(OTHER_VERSION, path=path, hint="Use weights of this version.") from error
+        values, config = checks.read_description(text, ModelCard)
+    except ValueError as error:
+        raise WeightsError(f"{OTHER_VERSION}: {error}", path=path, hint="Use weights of this version.") from error
+    for key in ("contrasts", "levels"):
+        values[key] = tuple(values[key])
+    return ModelCard(**values), config
 
 
 def _taken(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

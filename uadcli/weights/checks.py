@@ -1,0 +1,138 @@
+"""What a weight file must say and hold to be used: a fault in words, or nothing.
+
+A file may come from anywhere. Its digest says that it is the one that was published, not that what is in it fits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from uadcli.config import CONTRASTS, SCORES, ModelConfig, PreprocessConfig, SiameseConfig, from_dict
+from uadcli.errors import UsageError
+from uadcli.imaging.slices import GRID_SHAPE
+from uadcli.typed import misfit
+from uadcli.weights.registry import is_plain
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LARGEST = {"steps": 10**9, "seed": 2**63, "batch_size": 10**6, "warmup": 10**9, "checkpoint_every": 10**9}
+LARGEST_SIZE = 4096  # of any other whole number of a network: channels, blocks, dimensions
+LONGEST = 8  # tuple of sizes
+REFERENCE_SHAPE = tuple(n // 2 for n in GRID_SHAPE)
+RANGES = {
+    "along_slices": (0.0, 100.0),
+    "fusion_power": (0.0, 100.0),
+    "reference_erosion": (0, 50),
+    "curvature_flow": (0, 1000),
+    "labelled_cases": (0, 10**9),
+    "steps": (0, 10**12),
+}
+
+
+def read_description(text: str, card: type[Any]) -> tuple[dict[str, Any], ModelConfig]:
+    """The values of a `card` (a dataclass) and the configuration in a file's JSON. Raises `ValueError` for a fault."""
+    try:
+        values = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(values, dict) or not isinstance(values.get("model"), dict):
+        raise ValueError("it does not describe a model")
+    described = values.pop("model")
+    if fault := misfit(card, values) or _card_fault(values):
+        raise ValueError(fault)
+    try:
+        config = from_dict(ModelConfig, described)
+        from_dict(PreprocessConfig, values.get("preprocess", {}))
+        siamese = from_dict(SiameseConfig, values["siamese"]) if values.get("siamese") is not None else None
+    except UsageError as error:
+        raise ValueError(error.what) from error
+    for part in (config, siamese):
+        if part is not None and (fault := _size_fault(dataclasses.asdict(part))):
+            raise ValueError(fault)
+    if not all(1 <= level <= config.steps for level in values["levels"]):
+        raise ValueError("levels lie beyond the steps of the noise")
+    return values, config
+
+
+def _card_fault(values: Mapping[str, Any]) -> str:
+    """What a card whose fields have the right types says that cannot be."""
+    contrasts = values["contrasts"]
+    if not is_plain(values["name"]):
+        return f"{values['name']!r} is no name"
+    if not contrasts or not set(contrasts) <= set(CONTRASTS) or len(set(contrasts)) < len(contrasts):
+        return "contrasts are none of ours"
+    if missing := [one for one in contrasts if values["scores"].get(one) not in SCORES]:
+        return f"scores names none for {missing[0]}"
+    for name, (low, high) in RANGES.items():
+        if not low <= values.get(name, low) <= high:
+            return f"{name} lies outside {low} to {high}"
+    rates = [rate for by in values.get("tails", {}).values() for tail in by.values() for rate, _ in tail]
+    if not all(0 < rate < 1 for rate in rates):
+        return "tails has rates that are none"
+    for one in values.get("shares", {}).values():
+        if not one or not set(one) <= set(SCORES[1:]) or min(one.values()) < 0 or not sum(one.values()):
+            return "shares are none"
+    return ""
+
+
+def _size_fault(values: Mapping[str, Any]) -> str:
+    """A size of a network that none has, and that would take all memory."""
+    for name, value in _numbers(values):
+        if isinstance(value, tuple) and len(value) > LONGEST:
+            return f"{name} has {len(value)} parts"
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, int) and not 0 <= one <= LARGEST.get(name, LARGEST_SIZE):
+                return f"{name} is {one}"
+    return ""
+
+
+def _numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value)
+        else:
+            yield name, value
+
+
+def shape_fault(shapes: Mapping[str, Iterable[int]], needed: Mapping[str, Iterable[int]]) -> str:
+    """The first tensor that a network needs and a file lacks, has in another shape, or has beyond that."""
+    for name in sorted({*shapes, *needed}):
+        if name not in shapes or name not in needed or tuple(shapes[name]) != tuple(needed[name]):
+            return f"the tensor {name} does not fit the network"
+    return ""
+
+
+def value_fault(tensors: Mapping[str, Tensor]) -> str:
+    """The first tensor with a value that is no finite number."""
+    for name, value in tensors.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            return f"the tensor {name} holds values that are no numbers"
+    return ""
+
+
+def gate_fault(state: Mapping[str, Tensor]) -> str:
+    """A tensor of the out-of-distribution check that is missing or has another shape."""
+    for contrast in {name.split(".")[0] for name in state}:
+        parts = [state.get(f"{contrast}.{name}") for name in ("mean", "whitening", "limit")]
+        if contrast not in CONTRASTS or any(part is None for part in parts):
+            return f"the out-of-distribution check of {contrast} is incomplete"
+        mean, whitening, limit = (tuple(part.shape) for part in parts if part is not None)
+        if len(mean) != 2 or mean[0] != GRID_SHAPE[2] or whitening != (mean[1], mean[1]) or limit != ():
+            return f"the out-of-distribution check of {contrast} has other sizes"
+    return ""
+
+
+def reference_fault(state: Mapping[str, Tensor]) -> str:
+    """A tensor of the healthy reference that is missing, unknown or has another shape."""
+    for name, value in state.items():
+        found = re.fullmatch(r"(.+)\.(\w+)\.(mean|deviation|quantile)", name)
+        if not found or found[1] not in SCORES or found[2] not in CONTRASTS:
+            return f"the healthy reference holds {name}"
+        if tuple(value.shape) != (() if found[3] == "quantile" else REFERENCE_SHAPE):
+            return f"the healthy reference {name} has another size"
+    return ""
