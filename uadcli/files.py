@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from uadcli.errors import InputError, OutputError, UadError
-from uadcli.temporary import mark
+from uadcli.running.temporary import mark
 
 
 def write_with(path: Path, write: Callable[[Path], object]) -> None:

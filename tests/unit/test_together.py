@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from stand import OPTIONS, Stand, counts, files_below, run
 
-from uadcli import interrupt, temporary
 from uadcli.data.names import Outputs, name
 from uadcli.detection import together
 from uadcli.detection.detect import detect
 from uadcli.errors import OutputError
+from uadcli.running import interrupt, temporary
 
 GONE = 2**22 + 7  # above the largest process number
 

@@ -222,8 +222,8 @@ def _checked(data: Path, taught: Taught, settings: TrainingConfig, reporter: Rep
 
 def _tried(out: Path | None, workers: int, threads: int | None, reporter: Reporter) -> str:
     from uadcli import device
+    from uadcli.running.temporary import temporary_folder
     from uadcli.smoke import smoke
-    from uadcli.temporary import temporary_folder
 
     device.bound_threads(threads)
     if out is not None and out.exists() and any(out.iterdir()):

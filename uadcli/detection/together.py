@@ -12,11 +12,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from uadcli import interrupt
 from uadcli.data.names import Outputs
 from uadcli.errors import OutputError
 from uadcli.files import make_folder
-from uadcli.temporary import remove, sweep
+from uadcli.running import interrupt
+from uadcli.running.temporary import remove, sweep
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock

@@ -13,7 +13,7 @@ from uadcli.arrays import Affine, Array
 from uadcli.errors import InputError
 from uadcli.imaging.geometry import RAS_TO_LPS, resample, spacing
 from uadcli.imaging.volume import Volume
-from uadcli.temporary import temporary_folder
+from uadcli.running.temporary import temporary_folder
 
 SEED = 42
 
