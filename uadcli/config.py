@@ -298,10 +298,17 @@ def _coerce(default: Any, value: Any, name: str, empty: Any = 0) -> Any:
     if isinstance(default, tuple) and isinstance(value, list | tuple):
         return tuple(_coerce(default[0] if default else empty, item, name) for item in value)
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return _fraction(value, name)
     if type(value) is not type(default):
         raise UsageError(f"{name} must be a {type(default).__name__}, not {value!r}")
     return value
+
+
+def _fraction(value: int, name: str) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise UsageError(f"{name} is too large") from error
 
 
 def with_settings(config: T, assignments: Sequence[str]) -> T:
@@ -322,7 +329,7 @@ def with_settings(config: T, assignments: Sequence[str]) -> T:
                 raise UsageError(f"unknown setting {name.strip()}")
         try:
             place[key] = tomllib.loads(f"x = {raw}")["x"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             place[key] = raw.strip()
     return from_dict(type(config), values)
 
@@ -330,9 +337,10 @@ def with_settings(config: T, assignments: Sequence[str]) -> T:
 def read_toml(kind: type[Any], text: str) -> Any:
     """Parse TOML `text` into the config dataclass `kind`; errors as in `from_dict`, and `UsageError` for bad TOML."""
     try:
-        return from_dict(kind, tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
+        values = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # beside bad TOML, a number of very many digits, or deep nesting
         raise UsageError(f"not valid TOML: {error}") from error
+    return from_dict(kind, values)
 
 
 def to_toml(config: Any) -> str:

@@ -93,7 +93,7 @@ def check_output(folder: Path) -> None:
         return
     try:
         made_by = [entry["Name"] for entry in json.loads(place.read_text(encoding="utf-8"))["GeneratedBy"]]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         made_by = []  # whatever it is, it is not ours
     if "uad" not in made_by:
         raise UsageError("is a dataset that uad did not make", path=folder, hint="Choose another folder with -o.")

