@@ -1,8 +1,8 @@
 """Imports point down only: from a package to one of a lower rank, and never in a circle.
 
 cli -> {batches, calibration} -> {detection, training} -> {evaluation, model, synthesis} -> {data, weights}
--> {imaging, reconstruction, scoring, report} -> {arrays, config, contrasts, console, device, files} -> running
--> {errors, streams, workers}
+-> {imaging, reconstruction, scoring, report} -> {arrays, config, console, device, files} -> {running, typed}
+-> {errors, contrasts, streams, workers}
 """
 
 import ast
