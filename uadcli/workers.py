@@ -16,6 +16,7 @@ J = TypeVar("J")
 R = TypeVar("R")
 AHEAD = 2  # jobs under way for each worker: one at work, one waiting to be taken
 GRACE_SECONDS = 30.0  # for a stage in C++ to end and its temporary folder to go
+TERMINATED = 128 + signal.SIGTERM
 SPAWN = multiprocessing.get_context("spawn")  # a forked process would share torch's and CUDA's locks
 
 
@@ -24,6 +25,21 @@ class Died:
     """What stands for the result of a job whose process died, with its exit code (negative: the signal)."""
 
     exit_code: int | None
+
+    @property
+    def killed(self) -> bool:
+        """Whether it got SIGKILL, as the system sends it for want of memory."""
+        return self.exit_code == -signal.SIGKILL
+
+    def in_words(self) -> str:
+        """How it ended, and what that may mean."""
+        if self.killed:
+            return "was killed: out of memory? Lower --workers"
+        if self.exit_code in (-signal.SIGTERM, TERMINATED):
+            return "was ended by SIGTERM"
+        if self.exit_code is not None and self.exit_code < 0:
+            return f"crashed by {signal.Signals(-self.exit_code).name}"
+        return f"ended with {self.exit_code}"
 
 
 class Workers(Generic[J, R]):
@@ -141,4 +157,4 @@ def _serve(pipe: Connection, work: Callable[[J], R]) -> None:
 
 def _leave(*_: object) -> None:
     """Unwind, so that temporary folders go."""
-    raise SystemExit(0)
+    raise SystemExit(TERMINATED)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from uadcli.detection.options import DetectOptions, with_healthy
 from uadcli.errors import RESEARCH_USE, BatchError, OutputError, UsageError, WeightsError
 from uadcli.files import file_sha256, make_folder
 from uadcli.model import adapt, threshold
-from uadcli.workers import Died, Workers
+from uadcli.workers import TERMINATED, Died, Workers
 
 WORKERS = 4  # at most, unless more are asked for
 WORKER_MB = 2000.0  # peak of a process that strips a large scan by the network
@@ -164,6 +165,31 @@ def batch(request: Request, todo: Plan, reporter: Reporter) -> BatchResult:
     `adapt.rebuilt` does.
     """
     reporter.info(RESEARCH_USE)
+    with _alone(request.output, todo.part):
+        return _carried_out(request, todo, reporter)
+
+
+@contextmanager
+def _alone(output: Path, part: tuple[int, int]) -> Iterator[None]:
+    """Within it no other process does this part of a batch into the folder, which is made. Raises `OutputError`."""
+    from filelock import FileLock, Timeout
+
+    make_folder(output)
+    place = output / f".uad-batch-{part[0] + 1}-of-{part[1]}.lock"
+    lock = FileLock(place)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        hint = "Wait for its end, or look at --status."
+        raise OutputError("another process is at work on this batch", path=output, hint=hint) from error
+    try:
+        yield
+    finally:
+        place.unlink(missing_ok=True)
+        lock.release()
+
+
+def _carried_out(request: Request, todo: Plan, reporter: Reporter) -> BatchResult:
     run = _Run(todo, request.output, reporter)
     to_run = [step.job for step in todo.steps if step.action == "run"]
     try:
@@ -232,8 +258,8 @@ def _finish(
     job: Job, result: Ready | Failure | Died, settings: Settings, load: one_scan.Load
 ) -> dict[str, Any] | Failure:
     if isinstance(result, Died):
-        text = f"the worker process ended with {result.exit_code}: out of memory? Lower --workers."
-        return Failure("preparation", 5, f"{job.scan}: {text}")
+        code = 5 if result.killed else TERMINATED if "SIGTERM" in result.in_words() else 1
+        return Failure("preparation", code, f"{job.scan}: the worker process {result.in_words()}.")
     return result if isinstance(result, Failure) else one_scan.complete(job, result, settings, load)
 
 
@@ -250,7 +276,6 @@ class _Run:
     """What has become of the scans so far, kept in `failed.tsv` at each failure."""
 
     def __init__(self, todo: Plan, output: Path, reporter: Reporter) -> None:
-        make_folder(output)
         self.summary = output / tables.file_name("summary", todo.part)
         self.table = output / tables.file_name("failed", todo.part)
         self.reporter, self.total = reporter, len(todo.steps)

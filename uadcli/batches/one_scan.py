@@ -16,8 +16,9 @@ from uadcli.console import Reporter
 from uadcli.data import names
 from uadcli.detection import detect, together
 from uadcli.detection.findings import ReadyScan
-from uadcli.errors import DeviceError, UadError, about
+from uadcli.errors import UadError, about
 from uadcli.report import sidecar
+from uadcli.running import faults
 
 if TYPE_CHECKING:
     from uadcli.weights.weights import Weights
@@ -57,6 +58,7 @@ class MakeReady:
         with Reporter(silent=True) as reporter:
             try:
                 device.bound_threads(self.settings.threads)
+                names.refuse_long(job.files)
                 ready = detect.ready_scan(job.scan, self.settings.config, job.options, self.settings.device, reporter)
             except Exception as error:  # a bug in one scan must not stop the others; it is in the table and the log
                 return failure(error, reporter.failed_stage or "preparation")
@@ -88,8 +90,7 @@ def complete(job: Job, ready: Ready, settings: Settings, load: Load) -> dict[str
 
 def failure(error: Exception, stage: str) -> Failure:
     """An error as the row of a table: the line and the code that `uad detect` would end with."""
-    if isinstance(error, MemoryError):
-        error = DeviceError("out of memory", hint="Close other programs, or lower --workers.")
+    error = faults.known(error) or error
     if isinstance(error, UadError):
         return Failure(stage, error.exit_code, str(error))
     summary = " ".join(f"{type(error).__name__}: {error}".split())

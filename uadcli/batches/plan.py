@@ -136,7 +136,7 @@ def to_do(job: Job, config: DetectConfig, weights_of: WeightsOf, read_scan: bool
     """Why a job is not done: a fault or a difference of its sidecar, or a file that is missing; empty if it is done."""
     content = read_sidecar(job)
     if content is None:
-        return "no sidecar" if not job.files.paths["sidecar"].exists() else "the sidecar is incomplete"
+        return "no sidecar" if not os.path.exists(job.files.paths["sidecar"]) else "the sidecar is incomplete"
     for what, value, wanted in (
         ("another version of uad", content["tool"]["version"], __version__),
         ("other settings", _deciding(content["settings"]), _deciding(to_dict(config))),
@@ -145,7 +145,7 @@ def to_do(job: Job, config: DetectConfig, weights_of: WeightsOf, read_scan: bool
     ):
         if json.dumps(value, sort_keys=True) != json.dumps(finite(wanted), sort_keys=True):
             return what
-    if not all(path.exists() for path in job.files.paths.values()):
+    if not all(os.path.exists(path) for path in job.files.paths.values()):
         return "a file is missing"
     try:
         if content["weights"]["sha256"] != weights_of(content["contrast"]["value"]):

@@ -14,6 +14,7 @@ from uadcli.files import write_text
 from uadcli.scoring.scores.fusion import ENOUGH, FISHER
 from uadcli.training.run_folder import read_run
 from uadcli.training.train import weights_of
+from uadcli.typed import fits
 
 if TYPE_CHECKING:
     from uadcli.weights.weights import ModelCard, Weights
@@ -21,7 +22,22 @@ if TYPE_CHECKING:
 
 GATE_FILE, REFERENCE_FILE = "gate.safetensors", "reference.safetensors"
 BORROWER = "fusion-absolute"  # of a contrast without healthy scans: both networks, and nothing held against health
+CALIBRATED: dict[str, Any] = {  # what is read of thresholds.json; runs of earlier versions have not all of it
+    "thresholds": dict[str, dict[str, float]],
+    "scans": dict[str, int],
+    "strengths": dict[str, dict[str, list[float]]],
+    "tails": dict[str, dict[str, list[tuple[float, float]]]] | None,
+    "shares": dict[str, dict[str, float]] | None,
+    "borrowed": dict[str, str] | None,
+    "patients": dict[str, int] | None,
+    "fusion_power": float | None,
+    "reference_erosion": int | None,
+}
 RULE = "99.5th percentile of the scores inside the brain of {} healthy scans ({})"
+
+
+def _broken(run: Path) -> InputError:
+    return InputError("is damaged", path=run / "thresholds.json", hint=f"Make it anew: uad calibrate {run} HEALTHY.")
 
 
 def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path:
@@ -39,6 +55,10 @@ def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path
         calibrated = json.loads((run / "thresholds.json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError("is not calibrated", path=run, hint=f"First: uad calibrate {run} HEALTHY.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise _broken(run) from error
+    if not isinstance(calibrated, dict) or not all(fits(calibrated.get(k), hint) for k, hint in CALIBRATED.items()):
+        raise _broken(run)
     loaded = trained_weights(run)
     thresholds, scans, borrowed = calibrated["thresholds"], calibrated["scans"], calibrated.get("borrowed", {})
     rule = RULE.format(sum(scans.values()), ", ".join(f"{n} {c}" for c, n in scans.items()))

@@ -20,8 +20,8 @@ from uadcli.cli.train import calibrate, export, train
 from uadcli.cli.view import view
 from uadcli.cli.weights import app as weights
 from uadcli.console import print_result
-from uadcli.errors import DeviceError, UadError, UsageError
-from uadcli.running import interrupt
+from uadcli.errors import UadError, UsageError
+from uadcli.running import faults, interrupt
 
 app = typer.Typer(context_settings={"help_option_names": ["--help", "-h"]}, pretty_exceptions_enable=False)
 
@@ -80,14 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _translate(error: Exception) -> Exception:
-    """An error of the command line or of memory as the `UadError` it amounts to; any other as it is."""
+    """An error of the command line or of the system as the `UadError` it amounts to; any other as it is."""
     if isinstance(error, TyperException):
         context = getattr(error, "ctx", None)
         place = context.command_path if context else "uad"
         what = error.format_message().rstrip(".")
         return UsageError(f"{what} (see `{place} --help`)")
-    if isinstance(error, MemoryError):
-        return DeviceError("out of memory", hint="Close other programs, or lower --batch-size.").with_traceback(
-            error.__traceback__
-        )
-    return error
+    return faults.known(error) or error

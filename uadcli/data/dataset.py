@@ -123,10 +123,15 @@ def _split(subjects: list[str], participants: Path, share: float) -> dict[str, s
 
 def _told(participants: Path) -> dict[str, str]:
     """The part of each subject, without its `sub-`, that a table puts into one. Raises `InputError` for two."""
-    with participants.open(newline="", encoding="utf-8-sig") as stream:
-        rows = [
-            (row.get("participant_id") or "", row.get("split") or "") for row in csv.DictReader(stream, delimiter="\t")
-        ]
+    try:
+        with participants.open(newline="", encoding="utf-8-sig") as stream:
+            rows = [
+                (r.get("participant_id") or "", r.get("split") or "") for r in csv.DictReader(stream, delimiter="\t")
+            ]
+    except UnicodeDecodeError as error:
+        raise InputError("is not text in UTF-8", path=participants, hint="Save it as UTF-8.") from error
+    except (OSError, csv.Error) as error:
+        raise InputError(f"cannot be read as a table: {error}", path=participants, hint="Mend or remove it.") from error
     told: dict[str, str] = {}
     for name, side in ((name.strip().removeprefix("sub-"), side.strip().lower()) for name, side in rows):
         part = SIDES.get(side, side)
@@ -197,7 +202,7 @@ def prepare_all(chosen: list[Case], cache: Path, config: PreprocessConfig, worke
     faults = dict[Case, str]()
     for case, fault in Workers(functools.partial(_fault, cache=cache, config=config), workers).run(chosen):
         if isinstance(fault, Died):
-            faults[case] = f"the process that prepared it ended with {fault.exit_code}: out of memory? Lower --workers"
+            faults[case] = f"the process that prepared it {fault.in_words()}"
         elif fault:
             faults[case] = fault
     return {case: faults[case] for case in chosen if case in faults}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from uadcli.imaging.volume import stem
 
 EXTRAS = ("recon", "brain", "transform")  # of `all`
 COSTLY = ("uncertainty",)  # only by name: it needs more reconstructions
+LONGEST_NAME = 255  # bytes
 MNI = "space-MNI152NLin2009cAsym"
 
 
@@ -66,7 +68,16 @@ def name(
     return Outputs({key: target.parent / file for key, file in names.items()})
 
 
+def refuse_long(outputs: Outputs) -> None:
+    """Raises `OutputError` for a file name that file systems do not take."""
+    for path in outputs.paths.values():
+        if len(os.fsencode(path.name)) > LONGEST_NAME:
+            what = f"the name would have {len(os.fsencode(path.name))} bytes, and {LONGEST_NAME} are possible"
+            raise OutputError(what, path=path, hint="Give a shorter one with -o, or rename the scan.")
+
+
 def _check(outputs: Outputs, scan: Path, overwrite: bool) -> None:
+    refuse_long(outputs)
     for path in outputs.paths.values():
         if path.exists() and path.samefile(scan):
             raise UsageError("is the scan itself", path=path, hint="Give the map another name with -o.")

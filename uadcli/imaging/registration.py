@@ -42,6 +42,8 @@ def register_affine(moving: Volume, fixed: Volume, *, step_mm: float = 3.0) -> A
                     aff_shrink_factors=(4, 2, 1),
                     aff_smoothing_sigmas=(2, 1, 0),
                 )
+        except MemoryError:
+            raise
         except Exception as error:  # ANTs raises RuntimeError, ValueError and its own kinds alike
             raise InputError("registration to the template failed", hint="Check the scan's orientation.") from error
         return _world_map(ants.read_transform(result["fwdtransforms"][0]))

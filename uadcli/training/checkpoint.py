@@ -7,7 +7,6 @@ leaves the checkpoint before. A `checkpoint.pt` of an earlier version, all in on
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,6 @@ def read(path: Path) -> dict[str, Any]:
 
     Raises `InputError` if the checkpoint is missing or damaged.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
@@ -49,7 +47,9 @@ def read(path: Path) -> dict[str, Any]:
         if "tensors" not in state:  # of an earlier version: all in one file
             return state
         flat = load_file(path.with_name(state["tensors"]))
-    except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # rubbish makes torch and pickle raise nearly anything
         raise InputError("is no whole checkpoint", path=path, hint="Begin the run anew.") from error
     networks: dict[str, dict[str, Tensor]] = {}
     for key, value in flat.items():

@@ -11,6 +11,7 @@ import glob
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from uadcli.errors import WeightsError
 from uadcli.files import file_sha256
+from uadcli.running.temporary import remove
 from uadcli.weights import registry
 from uadcli.weights.registry import Entry
 
@@ -75,6 +77,7 @@ def models() -> list[Model]:
 
 def _model(place: Path, reference: str | None) -> Model:
     try:
+        _refuse_foreign(place)
         entry = registry.read_one(place, "Remove the folder.")
     except WeightsError as error:
         return Model(place, None, str(error), reference)
@@ -85,8 +88,28 @@ def holds(place: Path, sha256: str | None = None) -> Entry | None:
     """The entry of a folder of the cache, if its file is there and has the digest that is asked for."""
     if not (place / registry.FILE).exists():
         return None
-    entry = registry.read_one(place, "Remove the folder.")
+    _refuse_foreign(place)
+    try:
+        entry = registry.read_one(place, "Remove the folder.")
+    except WeightsError:  # it is filled anew, as if it were empty
+        return None
     return entry if sha256 in (None, entry.sha256) and (place / entry.file).exists() else None
+
+
+def _refuse_foreign(place: Path) -> None:
+    """Raises `WeightsError` for a folder of a shared cache that somebody could have filled with other weights: it, or a
+    file in it, belongs neither to this user, the system, nor the cache's owner, or anybody may write it."""
+    root = folder()
+    if root is None or not hasattr(os, "getuid"):
+        return
+    trusted = {os.getuid(), 0, *([root.stat().st_uid] if root.exists() else [])}
+    for path in (place, *place.iterdir()):
+        state = path.lstat()
+        if state.st_uid not in trusted:
+            what = f"belongs to another user ({state.st_uid}) than this cache"
+            raise WeightsError(what, path=path, hint="Remove it, or import the model yourself.")
+        if state.st_mode & stat.S_IWOTH and not path.is_symlink():
+            raise WeightsError("can be written by anybody", path=path, hint="Take that right away: chmod -R o-w.")
 
 
 def origin(path: Path) -> str | None:
@@ -131,6 +154,8 @@ def filling(place: Path, tell: Tell | None = None) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
+    if place.is_symlink():
+        raise WeightsError("is a symbolic link, which is not followed", path=place, hint="Remove it.")
     try:
         place.mkdir(parents=True, exist_ok=True)
         lock = FileLock(place / LOCK)
@@ -144,7 +169,7 @@ def filling(place: Path, tell: Tell | None = None) -> Iterator[None]:
         raise WeightsError(f"the cache cannot be written: {error.strerror}", path=place, hint=ELSEWHERE) from error
     try:
         for left in place.glob(f"{SCRATCH}*"):
-            shutil.rmtree(left)
+            remove(left)
         yield
     finally:
         lock.release()

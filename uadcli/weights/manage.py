@@ -166,17 +166,25 @@ def import_model(path: Path, overwrite: bool, reporter: Reporter) -> str:
     entry = Entry(loaded.card.name, f"{loaded.card.name}.safetensors", loaded.sha256, loaded.card.contrasts, known)
     _refuse_name(entry)
     place = cache.place(cache.IMPORTED, entry.name)
+    try:
+        _into_cache(entry, file, card if known else None, place, overwrite, reporter)
+    except OSError as error:
+        what = f"the cache cannot be written: {error.strerror}"
+        raise WeightsError(what, path=place, hint=cache.ELSEWHERE) from error
+    return entry.name
+
+
+def _into_cache(entry: Entry, file: Path, card: Path | None, place: Path, overwrite: bool, reporter: Reporter) -> None:
     with cache.filling(place, reporter.info):
         held = cache.holds(place)
         if held and held.sha256 != entry.sha256 and not overwrite:
             raise WeightsError(f"another model is called {entry.name}", path=place, hint="Give --overwrite.")
         with cache.scratch(place) as part:
             shutil.copyfile(file, part / entry.file)
-            if known:
+            if card:
                 shutil.copyfile(card, part / entry.card)
             registry.write(part, entry)
             cache.publish(part, entry, place)
-    return entry.name
 
 
 def _refuse_name(entry: Entry) -> None:

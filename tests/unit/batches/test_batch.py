@@ -54,7 +54,7 @@ def test_one_bad_scan_never_stops_the_rest(scans: Path, stand: Stand) -> None:
         "a": ("brain mask", "3"),
         "bug": ("brain mask", "1"),
         "memory": ("reconstruction", "5"),
-        "full": ("write", "1"),
+        "full": ("write", "6"),
     }
     assert "no brain was found" in rows(result.failed_table)[0]["message"]
     status = {row["map"].split("_")[0]: (row["status"], row["volume_ml"]) for row in rows(result.summary)}

@@ -1,0 +1,147 @@
+"""Faults of the system become one line with a remedy and the right exit code."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from stand import OPTIONS, Stand, counts, run
+
+from uadcli.batches import batch, one_scan, plan
+from uadcli.batches.inputs import Found
+from uadcli.cli.app import main
+from uadcli.config import DetectConfig
+from uadcli.console import Reporter
+from uadcli.data import dataset
+from uadcli.detection import detect as detection
+from uadcli.detection.detect import detect
+from uadcli.errors import InputError, OutputError, UadError
+from uadcli.running import faults
+from uadcli.training import checkpoint
+from uadcli.workers import TERMINATED, Died
+
+
+def behind(error: Exception) -> InputError:
+    try:
+        raise InputError("registration failed") from error
+    except InputError as raised:
+        return raised
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (MemoryError(), 5, "out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1073741824 bytes"), 5, "1024"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), 5, "2048 MB"),
+        (RuntimeError("std::bad_alloc"), 5, "4096 MB"),
+        (RuntimeError("can't start new thread"), 5, "out of memory"),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), 5, "out of memory"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), 5, "out of memory"),
+        (behind(RuntimeError("ITK: Failed to allocate memory for image")), 5, "out of memory"),
+        (OSError(errno.ENOSPC, "No space left on device", "/out/a"), 6, "/out/a: cannot be written: No space left"),
+        (OSError(errno.EROFS, "Read-only file system"), 6, "cannot be written"),
+    ],
+)
+def test_faults_of_the_system(error: Exception, code: int, text: str) -> None:
+    found = faults.known(error)
+    assert isinstance(found, UadError)
+    assert found.exit_code == code
+    assert text in str(found)
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), RuntimeError("shapes differ"), OSError(errno.EIO, "broken")])
+def test_a_bug_stays_a_bug(error: Exception) -> None:
+    assert faults.known(error) is None
+
+
+def test_numpy_says_how_much_it_asked_for() -> None:
+    import numpy as np
+
+    with pytest.raises(MemoryError) as caught:
+        np.empty((1 << 30, 1 << 16), dtype=np.float64)
+    assert "536870912 MB more" in str(faults.known(caught.value))
+
+
+def test_a_log_on_a_full_disk(scans: Path, stand: Stand, capsys: pytest.CaptureFixture[str]) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    assert main(["detect", str(scans / "a.nii"), "--log-file", "/dev/full", "--device", "cpu", "--threads", "1"]) == 6
+    err = capsys.readouterr().err
+    assert "/dev/full: cannot write the log file: No space left" in err
+    assert "Traceback" not in err
+
+
+def test_a_name_that_is_too_long_fails_before_the_work_and_alone(scans: Path, stand: Stand) -> None:
+    long = scans / f"{'x' * 243}.nii"
+    long.write_text("long")
+    with pytest.raises(OutputError, match="bytes"):
+        detect(long, options=OPTIONS)
+    assert stand.prepared == []
+    assert counts(run(scans)) == (3, 0, 1)
+    assert counts(run(scans)) == (0, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "code", "text"),
+    [(-9, 5, "out of memory"), (-15, 143, "SIGTERM"), (TERMINATED, 143, "SIGTERM"), (-11, 1, "SIGSEGV"), (3, 1, "3")],
+)
+def test_how_a_worker_ended_is_said_as_it_was(exit_code: int, code: int, text: str, scans: Path) -> None:
+    job = plan.jobs([Found(scans / "a.nii")], scans.parent / "out", OPTIONS)[0]
+    settings = one_scan.Settings(DetectConfig(), "cpu", 1)
+    failure = batch._finish(job, Died(exit_code), settings, lambda path, digest: pytest.fail("loaded"))
+    assert failure.code == code  # type: ignore[union-attr]
+    assert text in failure.message  # type: ignore[union-attr]
+    assert ("memory" in failure.message) == (exit_code == -signal.SIGKILL)  # type: ignore[union-attr]
+
+
+def test_two_batches_in_one_folder(scans: Path, stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    began, leave = threading.Event(), threading.Event()
+    ready = stand.ready
+
+    def slow(*given: object) -> object:
+        began.set()
+        leave.wait(30)
+        return ready(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(detection, "ready_scan", slow)
+    found = []
+    thread = threading.Thread(target=lambda: found.append(counts(run(scans))))
+    thread.start()
+    assert began.wait(30)
+    with pytest.raises(OutputError, match="another process is at work on this batch"):
+        run(scans)
+    leave.set()
+    thread.join()
+    assert found == [(3, 0, 0)]
+    assert not list((scans.parent / "out").rglob(".*"))
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfeparticipant_id\tsplit\n", b"participant_id\tsplit\n\xe9\ttrain\n"])
+def test_a_table_of_participants_that_is_no_text(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "participants.tsv").write_bytes(content)
+    (tmp_path / "sub-1_T1w.nii").touch()
+    with pytest.raises(InputError, match="UTF-8"):
+        dataset.find(tmp_path, 0.2)
+
+
+@pytest.mark.parametrize("content", [b"", b"rubbish", b"PK\x03\x04" + b"\0" * 50, b"\x80\x02}q\x00."])
+def test_a_broken_checkpoint(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "last.pt").write_bytes(content)
+    with pytest.raises(InputError, match="no whole checkpoint"):
+        checkpoint.read(tmp_path / "last.pt")
+
+
+def test_a_checkpoint_names_no_file_elsewhere(tmp_path: Path) -> None:
+    torch.save({"done": 1, "tensors": "../other.safetensors"}, tmp_path / "last.pt")
+    with pytest.raises(InputError, match="no whole checkpoint"):
+        checkpoint.read(tmp_path / "last.pt")
+
+
+def test_a_reporter_whose_log_fails_still_ends(tmp_path: Path) -> None:
+    with pytest.raises(OutputError), Reporter(silent=True, log_file=Path("/dev/full")) as reporter:
+        reporter.info("x" * 100_000)

@@ -1,0 +1,62 @@
+"""Faults of the system that Python, torch and ITK report each in its own way, as the errors of `uad`."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+
+from uadcli.errors import DeviceError, OutputError, UadError
+
+DETECT_MB = 4096.0  # what a detect takes at most
+NO_MEMORY = re.compile(
+    r"can.?t allocate|cannot allocate|failed to allocate|unable to allocate|bad.?alloc|out of memory|failed to map seg"
+    r"|can.?t start new thread",
+    re.IGNORECASE,
+)
+ASKED = re.compile(r"allocate (\d+(?:\.\d*)?) ?(bytes|KiB|MiB|GiB|TiB)", re.IGNORECASE)
+MB = {"bytes": 2.0**-20, "kib": 2.0**-10, "mib": 1.0, "gib": 2.0**10, "tib": 2.0**20}
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.EFBIG}
+
+
+def known(error: BaseException) -> UadError | None:
+    """The `UadError` that an error amounts to: want of memory wherever it lies behind it, a disk that is full or cannot
+    be written; None for any other."""
+    for one in _chain(error):
+        if _is_memory(one):
+            return _out_of_memory(str(one)).with_traceback(error.__traceback__)
+    if isinstance(error, UadError):
+        return error
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:
+        hint = "Check the space and the rights there."
+        place = str(error.filename) if error.filename else None
+        return OutputError(f"cannot be written: {error.strerror}", path=place, hint=hint).with_traceback(
+            error.__traceback__
+        )
+    return None
+
+
+def is_memory(error: BaseException) -> bool:
+    """Whether an error, or one behind it, is for want of memory."""
+    return any(map(_is_memory, _chain(error)))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    for _ in range(10):
+        if error is None:
+            return
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    return isinstance(error, RuntimeError | ImportError | OSError) and bool(NO_MEMORY.search(str(error)))
+
+
+def _out_of_memory(text: str) -> DeviceError:
+    asked = ASKED.search(text)
+    more = f": {float(asked[1]) * MB[asked[2].lower()]:.0f} MB more were asked for" if asked else ""
+    needs = f"uad detect needs up to {DETECT_MB:.0f} MB, `uad doctor` says how much is free"
+    return DeviceError(f"out of memory{more}", hint=f"{needs}. Close other programs, or lower --batch-size, --workers.")
