@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 from uadcli import contrasts
 from uadcli.data.entities import entities
+from uadcli.data.tissue_contrast import ContrastGuess
+from uadcli.scoring.quality import NOT_COMPUTED, Check
 
 # BIDS suffixes of images that are none of the contrasts. UNIT1 is not here: it is T1-weighted, and the image decides.
 OTHER_SUFFIXES = re.compile(
@@ -40,10 +42,11 @@ DOUBTFUL = {"pd": {"T2w"}, "ct": {"T1w", "T2w", "FLAIR"}}
 
 @dataclass(frozen=True)
 class FoundContrast:
-    """The contrast and where it is known from: `option`, `file name` or `image`."""
+    """The contrast, where it is known from (`option`, `file name` or `image`), and what the image says about it."""
 
     contrast: str
     source: str
+    check: Check | None = None
 
 
 def from_name(path: Path) -> str | None:
@@ -132,3 +135,39 @@ def known_before(path: Path, option: str | None) -> FoundContrast | None:
         return FoundContrast(option, "option")
     named = from_name(path)
     return FoundContrast(named, "file name") if named else None
+
+
+NOT_COVERED = "not one that a model covers"
+
+
+def settle(known: FoundContrast | None, path: Path, guess: ContrastGuess | None) -> FoundContrast:
+    """The contrast, with the check of what the image shows (None: too little of the brain) against what was said.
+
+    One of `known` and `guess` is not None.
+    """
+    if known is None:
+        assert guess is not None
+        found = FoundContrast(guess.contrast, "image")
+    else:
+        found = known
+    return replace(found, check=_check(found, other_from_name(path) if known is None else None, guess))
+
+
+def _check(found: FoundContrast, other: str | None, guess: ContrastGuess | None) -> Check:
+    """Whether the image has the contrast that it is said to have, and one that a model covers."""
+    if other:
+        return _judged("fail", f"{NOT_COVERED}: the file name says {other}")
+    if guess is None:
+        return _judged(NOT_COMPUTED, "too little of the brain is in the field of view")
+    if guess.other:
+        return _judged("fail", f"{NOT_COVERED}: {guess.other}")
+    if guess.contrast != found.contrast and not guess.doubtful:
+        says = "--contrast" if found.source == "option" else f"the {found.source}"
+        return _judged("fail", f"{says} says {found.contrast}, the image looks like {guess.contrast}")
+    if guess.doubtful and found.source == "image":
+        return _judged("warn", f"hard to determine from this image; {guess.contrast} is taken, else give --contrast")
+    return _judged("pass", "the tissues have the intensities of this contrast")
+
+
+def _judged(verdict: str, text: str) -> Check:
+    return Check("contrast", None, verdict, text)

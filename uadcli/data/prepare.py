@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from uadcli.arrays import Affine, Array
 from uadcli.config import PreprocessConfig
 from uadcli.console import Reporter
+from uadcli.data import tissue_contrast, unsuitable
 from uadcli.errors import about
 from uadcli.files import write_with
 from uadcli.imaging import geometry, header_geometry, intensity, registration, skullstrip, stored, template
@@ -64,9 +65,11 @@ class Prepared:
         """Intensities in [0, 1] inside the brain, 0 outside."""
         return intensity.scale(self.data, self.mask, config)
 
-    def contrast(self) -> intensity.ContrastGuess:
+    def contrast(self) -> tissue_contrast.ContrastGuess:
         """The contrast by the intensities of the tissues."""
-        return intensity.classify_contrast(self.data, self.mask, template.on_grid("mni_tissue_dseg").astype(np.uint8))
+        return tissue_contrast.classify_contrast(
+            self.data, self.mask, template.on_grid("mni_tissue_dseg").astype(np.uint8)
+        )
 
 
 def _silent(_: str) -> AbstractContextManager[object]:
@@ -83,7 +86,7 @@ def prepare(
 ) -> tuple[Prepared, NDArray[np.bool_]]:
     """Strip, register and correct one scan; returns it on the model's grid, and the brain mask on the scan's own.
 
-    Raises `InputError`, which names the scan, where a stage finds nothing to work on.
+    Raises `InputError`, which names the scan, for what is no MR scan, and where a stage finds nothing to work on.
     """
     header_geometry.check_coverage(scan.volume.affine, scan.volume.shape, scan.path)
     with about(scan.path):
@@ -94,6 +97,7 @@ def _prepared(
     scan: Scan, config: PreprocessConfig, brain_mask: Path | None, device: str, stage: Stage
 ) -> tuple[Prepared, NDArray[np.bool_]]:
     volume = scan.volume
+    unsuitable.refuse(volume, scan.path, masked=brain_mask is not None or config.strip == "none")
     with stage("brain mask"):
         brain = (
             skullstrip.read_mask(brain_mask, scan) if brain_mask else skullstrip.extract(volume, config.strip, device)

@@ -22,7 +22,7 @@ from uadcli.detection import record, repeat, together
 from uadcli.detection.findings import Findings, Question, ReadyScan, examine
 from uadcli.detection.options import DetectOptions, with_healthy
 from uadcli.detection.write import write_files
-from uadcli.errors import RESEARCH_USE, UsageError, WeightsError, about
+from uadcli.errors import RESEARCH_USE, InputError, UsageError, WeightsError, about
 from uadcli.files import write_json
 from uadcli.imaging import mask_file, volume
 from uadcli.imaging.volume import Scan
@@ -136,7 +136,7 @@ def ready_scan(path: Path, config: DetectConfig, options: DetectOptions, name: s
             threshold.resolve(options.threshold, card, kind, known.contrast)
     settings = smoothed_as(config.preprocess, smoothing, reporter)
     prepared, brain = prepare(scan, settings, brain_mask=options.brain_mask, device=name, stage=reporter.stage)
-    return ReadyScan(scan, prepared, brain, _contrast(known, prepared, reporter), labels, smoothing)
+    return ReadyScan(scan, prepared, brain, _contrast(known, path, prepared, reporter), labels, smoothing)
 
 
 def finish(
@@ -167,7 +167,7 @@ def finish(
             asked = _adapted(asked, options.adapt, scan, config, options, name, reporter)
     findings = examine(asked, scan, prepared, config, name, reporter)
     reporter.info(record.summary(findings, prepared, scan.sides_known))
-    verdict = _quality(prepared, findings, reporter)
+    verdict = _quality(prepared, found, findings, reporter)
     if options.strict and findings.distance.beyond is None:
         reporter.warn(f"--strict does not ask whether the scan is like those of the training: {findings.distance.note}")
     with reporter.stage("write"):
@@ -240,7 +240,7 @@ def _adapted(
     return replace(asked, loaded=loaded, threshold=used, healthy=None)
 
 
-def _quality(prepared: Prepared, findings: Findings, reporter: Reporter) -> quality.Quality:
+def _quality(prepared: Prepared, found: FoundContrast, findings: Findings, reporter: Reporter) -> quality.Quality:
     verdict = quality.assess(
         prepared.brain_volume_ml,
         prepared.mask_overlap,
@@ -249,10 +249,11 @@ def _quality(prepared: Prepared, findings: Findings, reporter: Reporter) -> qual
         distance=math.inf if findings.distance.nowhere else findings.distance.value,
         distance_limit=findings.distance.limit,
     )
+    if found.check is not None:
+        verdict = quality.with_check(verdict, found.check)
     for check in verdict.checks:
         if check.verdict in ("warn", "fail"):
-            value = findings.distance.note if check.value is None else f"{check.value:.2f}"
-            reporter.warn(f"quality control, {check.verdict}: {check.name} is {value} ({check.text})")
+            reporter.warn(f"quality control, {check.verdict}: {_in_words(check, findings)}")
     return verdict
 
 
@@ -265,17 +266,21 @@ def _labels(path: Path | None, scan: Scan, reporter: Reporter) -> NDArray[np.boo
     return found.voxels
 
 
-def _contrast(known: FoundContrast | None, prepared: Prepared, reporter: Reporter) -> FoundContrast:
-    """The contrast, with a warning where the image is doubtful or speaks against the file name."""
-    if known is None:
+def _in_words(check: quality.Check, findings: Findings) -> str:
+    if check.name == "contrast":
+        return f"{check.name}: {check.text}"
+    value = findings.distance.note if check.value is None else f"{check.value:.2f}"
+    return f"{check.name} is {value} ({check.text})"
+
+
+def _contrast(known: FoundContrast | None, path: Path, prepared: Prepared, reporter: Reporter) -> FoundContrast:
+    """The contrast, which the image is always asked for. Raises `InputError` where nothing shows it."""
+    try:
         guess = prepared.contrast()
-        found = FoundContrast(guess.contrast, "image")
-        if guess.doubtful:
-            reporter.warn(f"T1w and FLAIR are hard to tell apart in this image; {guess.contrast} is taken (--contrast)")
-    else:
-        found = known
-        seen = prepared.contrast() if known.source == "file name" else None
-        if seen and seen.contrast != known.contrast and not seen.doubtful:
-            reporter.warn(f"the file name says {known.contrast}, the image looks like {seen.contrast} (--contrast)")
+    except InputError:
+        if known is None:
+            raise
+        guess = None
+    found = contrast.settle(known, path, guess)
     reporter.info(f"contrast {found.contrast} (by {found.source})")
     return found

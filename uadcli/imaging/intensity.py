@@ -1,25 +1,17 @@
-"""Bias field, robust scaling inside the brain, and telling the contrast from tissue intensities."""
+"""Bias field, smoothing, and robust scaling inside the brain."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from uadcli import streams
 from uadcli.arrays import Array, Mask
 from uadcli.config import PreprocessConfig
 from uadcli.errors import InputError
 
-# Median white over median grey matter in the development scans: FLAIR 0.86-1.07 (42), T1w 1.09-1.80 (98), of which the
-# thick-slice T1w of patients lie lowest. Between the two of `DOUBTFUL` the image alone does not settle it.
-WM_TO_GM_T1W = 1.08
-DOUBTFUL = (1.03, 1.13)
-CSF_TO_GM_T2W = 1.15
 FIT_REACH = 1.5  # of 0 (all), 1.5 and 2 the one that leaves gliomas brightest; see packaging/docs/decisions.md
-CSF, GM, WM = 1, 2, 3  # labels of the tissue template
 
 
 def correct_bias(data: Array, mask: Mask) -> Array:
@@ -77,36 +69,3 @@ def scale(data: Array, mask: Mask, config: PreprocessConfig) -> Array:
     if not high > low:
         raise InputError("the brain has the same intensity everywhere", hint="Check the scan and its brain mask.")
     return np.where(mask, np.clip((data - low) / (high - low), 0, 1), 0).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class ContrastGuess:
-    """What the tissue intensities say: the contrast, and the ratios of medians it rests on."""
-
-    contrast: str
-    csf_to_gm: float
-    wm_to_gm: float
-
-    @property
-    def doubtful(self) -> bool:
-        """Whether T1w and FLAIR are hard to tell apart here."""
-        return self.contrast != "T2w" and DOUBTFUL[0] < self.wm_to_gm < DOUBTFUL[1]
-
-
-def classify_contrast(data: Array, mask: Mask, tissue: NDArray[np.uint8]) -> ContrastGuess:
-    """Tell T1w, T2w and FLAIR apart by the medians of CSF, grey and white matter in template space.
-
-    CSF brighter than grey matter is T2-weighted; of the rest, white matter clearly brighter than grey is T1-weighted,
-    and FLAIR has the two about equal. `data`, `mask` and `tissue` (0 none, 1 CSF, 2 GM, 3 WM) lie on the same grid.
-    Raises `InputError` if a tissue is missing from the field of view.
-    """
-    floor = float(np.percentile(data[mask], 0.5))
-    medians = {}
-    for label in (CSF, GM, WM):
-        inside = mask & (tissue == label)
-        if inside.sum() < 50:
-            raise InputError("the contrast cannot be told from this field of view", hint="Give it with --contrast.")
-        medians[label] = max(float(np.median(data[inside])) - floor, 1e-6)
-    csf, wm = medians[CSF] / medians[GM], medians[WM] / medians[GM]
-    contrast = "T2w" if csf > CSF_TO_GM_T2W else ("T1w" if wm > WM_TO_GM_T1W else "FLAIR")
-    return ContrastGuess(contrast, csf, wm)

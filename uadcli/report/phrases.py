@@ -38,6 +38,7 @@ CHECKS = {
         "pass": "The scan looks like those that the model was trained on",
         "warn": "The scan is unlike all that the model was trained on: is it a brain, this contrast, the right way up?",
     },
+    "contrast": {"pass": "The tissues have the intensities of the contrast"},  # else its own text says why
     "similarity": {
         "pass": "The registered scan looks like the template",
         "warn": "The registered scan looks only roughly like the template",
@@ -72,7 +73,7 @@ def check_sentence(check: Mapping[str, Any]) -> str:
     if verdict not in VERDICTS:
         return f"Not computed: {check['text']}."
     digits, unit = UNIT.get(name, (2, ""))
-    sentence = CHECKS.get(name, {}).get(verdict, str(check["text"]))
+    sentence = CHECKS.get(name, {}).get(verdict, f"{name.capitalize()}: {check['text']}")
     if value is None:
         return f"{sentence}."
     return f"{sentence} ({name.removesuffix('_ml').replace('_', ' ')} {number(value, digits)}{unit})."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 VERDICTS = ("pass", "warn", "fail")
@@ -89,6 +90,15 @@ def assess(
         text = "distance of the scan from those that the model was trained on"
         check = _check("distance", distance, (0.0, distance_limit), (0.0, NO_LIMIT), text)
         checks.append(replace(check, value=None) if check.value == math.inf else check)
+    return _of(checks)
+
+
+def with_check(quality: Quality, check: Check) -> Quality:
+    """The same with one more check, which counts like the others."""
+    return _of([*quality.checks, check])
+
+
+def _of(checks: Sequence[Check]) -> Quality:
     counted = [c.verdict for c in checks if c.verdict in VERDICTS]
     return Quality(max(counted, key=VERDICTS.index, default=NOT_COMPUTED), tuple(checks))
 

@@ -8,23 +8,8 @@ import pytest
 from uadcli.config import PreprocessConfig
 from uadcli.errors import InputError
 from uadcli.imaging import template
-from uadcli.imaging.intensity import classify_contrast, correct_bias, scale
+from uadcli.imaging.intensity import correct_bias, scale
 from uadcli.imaging.slices import GRID_SHAPE
-
-
-@pytest.mark.parametrize(
-    ("levels", "expected"), [((30, 70, 100), "T1w"), ((200, 110, 80), "T2w"), ((20, 100, 90), "FLAIR")]
-)
-def test_contrast_by_tissues(levels: tuple[int, int, int], expected: str) -> None:
-    tissue = template.on_grid("mni_tissue_dseg").astype(np.uint8)
-    data = np.choose(tissue, [0, *levels]).astype(np.float32)
-    if expected != "T2w":
-        mild = np.choose(tissue, [0, 30, 100, 106]).astype(np.float32)
-        assert classify_contrast(mild, tissue > 0, tissue).doubtful
-    data += np.random.default_rng(0).normal(0, 3, data.shape).astype(np.float32)
-    assert classify_contrast(data, tissue > 0, tissue).contrast == expected
-    with pytest.raises(InputError, match="--contrast"):
-        classify_contrast(data, tissue == 1, tissue)
 
 
 def test_scaling_is_inside_the_mask_and_robust() -> None:

@@ -1,0 +1,91 @@
+"""Label maps, CT and noise around the head are refused; scans of all kinds are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import phantoms
+import pytest
+from scipy import ndimage
+
+from uadcli.data.unsuitable import NOISE, ONE_TISSUE, PLATEAUS, refuse, signs
+from uadcli.errors import InputError
+from uadcli.imaging import template
+from uadcli.imaging.volume import Volume, read_scan
+
+PATH = Path("scan.nii")
+MAPS = [(1, 0), (1e-9, 0), (1e12, 0), (1, -1024), (3, -7)]
+
+
+def labels() -> Volume:
+    return Volume(template._read("mni_regions_dseg").data, template._read("mni_regions_dseg").affine)
+
+
+def mask() -> Volume:
+    return Volume(template.brain_mask().astype(np.float32), template.head().affine)
+
+
+def ct() -> Volume:
+    """Hounsfield units of a head: air, scalp with fat, skull, brain."""
+    rng, inside = np.random.default_rng(0), template.brain_mask()
+    skull, scalp = (ndimage.binary_dilation(inside, iterations=n) for n in (3, 6))
+    white = template.brain().data > 180
+    data = np.full(inside.shape, -1000.0)
+    data[scalp] = np.where(rng.random(int(scalp.sum())) < 0.4, -90, 45)
+    data[skull] = 1100
+    data[inside] = 38
+    data[inside & white] = 29
+    return Volume((data + rng.normal(0, 6, data.shape)).round().astype(np.float32), template.head().affine)
+
+
+def uni() -> Volume:
+    """A head as MP2RAGE UNI shows it: noise over the whole range where there is no signal."""
+    head, rng = template.head(), np.random.default_rng(0)
+    noise = rng.uniform(0, 255, head.shape)
+    return Volume(np.where(head.data > 15, head.data, noise).astype(np.float32), head.affine)
+
+
+@pytest.mark.parametrize(("slope", "shift"), MAPS)
+@pytest.mark.parametrize(
+    ("made", "what"), [(labels, "label map"), (mask, "label map"), (ct, "CT"), (uni, "noise")], ids=lambda v: str(v)
+)
+def test_what_is_certainly_no_scan_is_refused_with_its_name(made, what: str, slope: float, shift: float) -> None:
+    volume = made()
+    with pytest.raises(InputError, match=what) as caught:
+        refuse(Volume((volume.data * slope + shift).astype(np.float32), volume.affine), PATH)
+    assert str(caught.value).startswith("scan.nii: ")
+
+
+@pytest.mark.parametrize(("slope", "shift"), MAPS)
+@pytest.mark.parametrize("made", [template.head, template.brain, phantoms.brain], ids=lambda v: str(v.__name__))
+def test_scans_are_not(made, slope: float, shift: float) -> None:
+    volume = made()
+    refuse(Volume((volume.data * slope + shift).astype(np.float32), volume.affine), PATH)
+
+
+def test_a_normalised_brain_with_zeros_around_is_no_label_map() -> None:
+    brain = phantoms.brain()
+    inside = brain.data > 0
+    z = (brain.data - brain.data[inside].mean()) / brain.data[inside].std()
+    refuse(Volume(np.where(inside, z, 0).astype(np.float32), brain.affine), PATH)
+
+
+def test_noise_around_the_head_does_not_matter_where_the_brain_is_given() -> None:
+    refuse(uni(), PATH, masked=True)
+
+
+def test_an_empty_volume_has_no_signs_of_anything_but_a_mask() -> None:
+    assert signs(Volume(np.zeros((20, 20, 20), np.float32), np.eye(4))).noise == 0
+
+
+@pytest.mark.data
+def test_real_scans_are_far_from_all_limits(data: Path) -> None:
+    files = [
+        p for p in sorted(data.rglob("*.nii.gz")) if p.name.endswith(("_T1w.nii.gz", "_T2w.nii.gz", "_FLAIR.nii.gz"))
+    ]
+    for path in files[::12]:
+        found = signs(read_scan(path).volume)
+        assert found.plateaus < 0.5 * PLATEAUS, path.name
+        assert found.one_tissue < 0.75 * ONE_TISSUE, path.name
+        assert found.noise < 0.6 * NOISE, path.name

@@ -1,0 +1,105 @@
+"""Files that are certainly no MR scan a model could work on: label maps, CT, and noise around the head.
+
+All measures are unchanged by an increasing linear map of the intensities. `packaging/evaluation/contrast_statistics.py`
+prints them for real scans.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadcli.arrays import Array
+from uadcli.errors import InputError
+from uadcli.imaging.geometry import spacing
+from uadcli.imaging.volume import Volume
+
+PLATEAU_MM = 5.0  # two voxels of a label map this far apart are often in the same structure
+# Shares from which on a file is refused, each far above every real scan; see the table that the script prints.
+PLATEAUS, ONE_TISSUE, NOISE = 0.35, 0.35, 0.35
+BLOCK, NOISY = 4, 0.1  # voxels along the side of a block; a step of noise, as a share of the intensity range
+WINDOW = 0.04  # half the width about the commonest intensity, as a share of its distance from air
+
+
+@dataclass(frozen=True)
+class Signs:
+    """Shares in 0..1: equal neighbours (`plateaus`), voxels at one intensity (`one_tissue`), blocks of pure `noise`."""
+
+    plateaus: float
+    one_tissue: float
+    noise: float
+
+
+def signs(volume: Volume) -> Signs:
+    """Measure a volume; 0 where it is empty."""
+    data, empty = volume.data, _empty(volume.data)
+    filled = data[~empty]
+    low, high = (float(v) for v in np.percentile(filled, [1, 99.5])) if filled.size else (0.0, 0.0)
+    if not high > low:
+        return Signs(float(bool(filled.size)), 0.0, 0.0)
+    air = min(low, float(data[empty].min())) if empty.any() else low
+    return Signs(
+        plateaus=_plateaus(data, ~empty & (data > air + 0.1 * (high - air)), spacing(volume.affine)),
+        one_tissue=_one_tissue(data[~empty & (data > air + 0.25 * (high - air))], air),
+        noise=_noise(data, NOISY * (high - air)),
+    )
+
+
+def _empty(data: Array) -> NDArray[np.bool_]:
+    """The voxels that were set to one value, such as 0 outside the brain: most of the border."""
+    faces = np.concatenate([np.take(data, end, axis=axis).ravel() for axis in range(3) for end in (0, -1)])
+    values, counts = np.unique(faces, return_counts=True)
+    return (
+        np.asarray(data == values[np.argmax(counts)]) if counts.max() > faces.size / 2 else np.zeros(data.shape, bool)
+    )
+
+
+def refuse(volume: Volume, path: Path, *, masked: bool = False) -> None:
+    """Raises `InputError` for a label map, a CT, and for a head in noise unless its brain mask is given (`masked`)."""
+    found = signs(volume)
+    if found.plateaus > PLATEAUS:
+        raise InputError("is a label map or a mask, not a scan", path=path, hint="Give the scan that it belongs to.")
+    if found.one_tissue > ONE_TISSUE:
+        raise InputError("is a CT, not an MR scan", path=path, hint="Give a T1w, T2w or FLAIR scan.")
+    if found.noise > NOISE and not masked:
+        raise InputError(
+            "has noise as bright as the head around it, as MP2RAGE UNI images have",
+            path=path,
+            hint="Give the denoised UNI image, set the noise to 0, or give --brain-mask.",
+        )
+
+
+def _plateaus(data: Array, inside: NDArray[np.bool_], sizes: NDArray[np.float64]) -> float:
+    """The share of voxels inside that equal the one `PLATEAU_MM` further, along the two axes with the finest voxels."""
+    equal = count = 0
+    for axis in np.argsort(sizes)[:2]:
+        step = max(1, round(PLATEAU_MM / float(sizes[axis])))
+        here, there = (np.moveaxis(data, axis, 0)[part] for part in (slice(None, -step), slice(step, None)))
+        both = np.moveaxis(inside, axis, 0)
+        both = both[:-step] & both[step:]
+        equal += int((here[both] == there[both]).sum())
+        count += int(both.sum())
+    return equal / count if count else 0.0
+
+
+def _one_tissue(values: Array, air: float) -> float:
+    """The share of values near the commonest one. In CT all soft tissue is: X-rays hardly tell it apart."""
+    counts, edges = np.histogram(values, bins=400)
+    smooth = np.convolve(counts, np.ones(5), mode="same")
+    place = int(np.argmax(smooth))
+    middle = float(edges[place] + edges[place + 1]) / 2
+    return float((np.abs(values - middle) < WINDOW * (middle - air)).mean())
+
+
+def _noise(data: Array, limit: float) -> float:
+    """The share of blocks in which half of the neighbours differ by more than `limit`: at an edge, fewer do."""
+    steps = np.abs(np.diff(data, axis=0))
+    count = [max(n // BLOCK, 1) for n in steps.shape]
+    side = [min(BLOCK, n) for n in steps.shape]
+    cut = steps[tuple(slice(n * m) for n, m in zip(count, side, strict=True))]
+    x, y, z = count
+    blocks = cut.reshape(x, side[0], y, side[1], z, side[2]).transpose(0, 2, 4, 1, 3, 5).reshape(x * y * z, -1)
+    return float((np.median(blocks, axis=1) > limit).mean())
