@@ -56,7 +56,7 @@ def base(folder: Path, model: ModelConfig, siamese: SiameseConfig | None, **card
     import torch
 
     from uadcli.reconstruction.model import ConditionedDiffusion
-    from uadcli.scoring.scores.siamese import SiameseUNet
+    from uadcli.scoring.siamese import SiameseUNet
     from uadcli.weights import registry, weights
 
     torch.manual_seed(1)

@@ -55,7 +55,8 @@ class Stand:
 
         text = ready.path.read_text()
         with reporter.stage("reconstruction"):
-            digest = (load or self.load)(*weights.find(options.weights))
+            found = weights.find(options.weights)
+            digest = load(*found).weights if load else self.load(*found)
             if "memory" in text:
                 raise MemoryError
         with reporter.stage("write"):

@@ -20,21 +20,6 @@ CONTRASTS: tuple[str, ...] = tuple(contrasts.ALL)
 Strip = Literal["hd-bet", "atlas", "none"]
 STRIPS: tuple[str, ...] = get_args(Strip)
 BEST_DICE = "best-dice"  # the threshold that lesion labels choose, for comparison with papers only
-PLAIN_SCORES: tuple[str, ...] = (
-    "fusion-absolute",
-    "fusion-bright",
-    "siamese",
-    "absolute",
-    "bright",
-    "dark",
-    "bright-weighted",
-    "ssim",
-    "mahalanobis",
-    "intensity",
-)
-Z = "z-"  # of the name of a score that is held against its healthy reference
-SCORES: tuple[str, ...] = ("fisher", *PLAIN_SCORES, *(Z + score for score in PLAIN_SCORES))
-SCORE_ALIASES = {"residual": "absolute", "fusion": "fisher"}  # the calibrated sum is the fusion by default
 Method = Literal["cddpm", "ddpm", "pddpm", "dae", "maediff", "synomaly", "diffuse", "vae"]
 METHODS: tuple[str, ...] = get_args(Method)
 CONDITIONED: tuple[str, ...] = ("cddpm", "diffuse")  # methods whose network sees the scan's condition vector

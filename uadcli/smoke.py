@@ -24,7 +24,7 @@ from uadcli.config import (
 from uadcli.console import Reporter
 from uadcli.contrasts import T1W
 from uadcli.imaging import template
-from uadcli.scoring.scores.fusion import FISHER, PARTS
+from uadcli.scoring.fusion import FISHER, PARTS
 from uadcli.training import train
 
 if TYPE_CHECKING:
@@ -95,15 +95,16 @@ def _use(loaded: Weights) -> float:
     """The highest score of the template's own brain; none is negative, and the learned score's are probabilities."""
     from uadcli.errors import WeightsError
     from uadcli.imaging import intensity
-    from uadcli.model.scores import reconstruct, scores
+    from uadcli.model.model import Model
+    from uadcli.model.subject import Subject
 
     config, mask = (
         DetectConfig(reconstruction=ReconstructionConfig(levels=(500,))),
         template.on_grid("mni_brain_mask") > 0,
     )
     x = intensity.scale(template.on_grid("mni_head_T1w", 1), mask, config.preprocess)
-    recon = reconstruct(loaded, x, mask, config.reconstruction)
-    found = scores(loaded, x, recon, mask, ("siamese", FISHER), config, contrast=T1W.name)
+    subject = Subject.of(Model(loaded), x, mask, config, T1W.name)
+    found = {name: subject.score(name) for name in ("siamese", FISHER)}
     for name, values in found.items():
         if not (np.isfinite(values).all() and 0 <= values.min() < values.max()) or found["siamese"].max() > 1:
             raise WeightsError(f"gives scores by {name!r} that cannot be", path=loaded.path, hint="Report it, please.")

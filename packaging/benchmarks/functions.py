@@ -22,10 +22,10 @@ from uadcli.config import ScoringConfig
 from uadcli.evaluation.figures import scan_figures
 from uadcli.report.preview import render_overlay
 from uadcli.scoring.components import components
+from uadcli.scoring.mahalanobis import mahalanobis_score
 from uadcli.scoring.metrics import curve
-from uadcli.scoring.scores.mahalanobis import mahalanobis_score
-from uadcli.scoring.scores.residual import postprocess
-from uadcli.scoring.scores.ssim import ssim_score
+from uadcli.scoring.residual import postprocess
+from uadcli.scoring.ssim import ssim_score
 
 RNG = np.random.default_rng(0)
 GRID, FINE, LARGE = (96, 96, 80), (182, 218, 182), (256, 256, 256)

@@ -26,17 +26,18 @@ from uadcli.data.healthy import lesions_on_grid
 from uadcli.data.prepare import Prepared, prepare_cached
 from uadcli.imaging.slices import GRID_SHAPE
 from uadcli.model import threshold
-from uadcli.model.scores import find, reconstruct, score, scores
+from uadcli.model.flagged import find
+from uadcli.model.model import Model
+from uadcli.model.subject import Subject
 from uadcli.scoring.metrics import average_precision
 from uadcli.scoring.scanner_drift import added, drift, residual
-from uadcli.weights.weights import Weights
 
 PASTED = 3  # lesions in turn in each healthy scan
 Map = np.ndarray
 
 
 @dataclass(frozen=True)
-class Subject:
+class Judged:
     """A scan as it is judged: scaled, with one or several lesions to find in it, and without where they were pasted."""
 
     case: Case
@@ -49,7 +50,7 @@ class Subject:
         return f"{self.case.source} {self.case.contrast}"
 
 
-def subjects(data: Path, cache: Path, count: int) -> Iterator[Subject]:
+def subjects(data: Path, cache: Path, count: int) -> Iterator[Judged]:
     """At most `count` scans of each dev set and of each healthy set."""
     seen = dict[tuple[str, str], int]()
     for case in (c for c in cases(data) if c.part != "train"):
@@ -62,27 +63,27 @@ def subjects(data: Path, cache: Path, count: int) -> Iterator[Subject]:
         prepared = prepare_cached(case.scan, CONFIG.preprocess, cache)
         x = prepared.scaled(CONFIG.preprocess)
         if case.lesions is not None:
-            yield Subject(case, prepared, [(x, lesions_on_grid(case, prepared))], None)
+            yield Judged(case, prepared, [(x, lesions_on_grid(case, prepared))], None)
             continue
         rng = np.random.default_rng([11, number])
         pasted = [with_shape(prepared, case.contrast, prepared.mask, data, rng) for _ in range(PASTED)]
-        yield Subject(case, prepared, pasted, x)
+        yield Judged(case, prepared, pasted, x)
 
 
 KNOWN = "ixi_t1"  # the source of the scans that the healthy reference of T1w knows
 LEARNED = {"T1w": "siamese", "FLAIR": "fusion-absolute", "T2w": "fusion-absolute"}
 
 
-def learned_and_default(one: Subject, weights: Weights) -> list[str]:
+def learned_and_default(one: Judged, model: Model) -> list[str]:
     """The scores to judge beside the residual."""
-    own = [] if one.case.source == KNOWN else [weights.card.scores[one.case.contrast]]
+    own = [] if one.case.source == KNOWN else [model.card.scores[one.case.contrast]]
     return list(dict.fromkeys([LEARNED[one.case.contrast], *own]))
 
 
-def marked_ml(one: Subject, recon: Map, weights: Weights, kind: str) -> float:
+def marked_ml(one: Judged, recon: Map, model: Model, kind: str) -> float:
     """What a score marks in a healthy scan at the threshold `auto`."""
-    contrast, card, mask = one.case.contrast, weights.card, one.prepared.mask
-    values = score(weights, one.healthy, recon, mask, kind, CONFIG, contrast=contrast)
+    contrast, card = one.case.contrast, model.card
+    values = Subject(model, one.healthy, recon, one.prepared.mask, CONFIG, contrast).score(kind)
     _, table = find(values, threshold.resolve("auto", card, kind, contrast).value, one.prepared, CONFIG)
     return sum(c.volume_mm3 for c in table) / 1e3
 
@@ -101,32 +102,33 @@ def main() -> None:
     found: dict[tuple[str, str, str], dict[str, list[float]]] = {}
     marked: dict[tuple[str, str], list[list[float]]] = {}
 
-    def judge(way: str, one: Subject, number: int, recon: Map, weights: Weights) -> dict[str, Map]:
+    def judge(way: str, one: Judged, number: int, recon: Map, model: Model) -> dict[str, Map]:
         contrast, (x, truth) = one.case.contrast, one.ill[number]
-        kinds = list(dict.fromkeys([RESIDUAL[contrast], *learned_and_default(one, weights)]))
-        values = scores(weights, x, recon, one.prepared.mask, kinds, CONFIG, contrast=contrast)
+        kinds = list(dict.fromkeys([RESIDUAL[contrast], *learned_and_default(one, model)]))
+        subject = Subject(model, x, recon, one.prepared.mask, CONFIG, contrast)
+        values = {kind: subject.score(kind) for kind in kinds}
         for kind, one_map in values.items():
             by_scan = found.setdefault((one.set, kind, way), {})
             by_scan.setdefault(one.case.subject, []).append(average_precision(one_map, truth))
         return values
 
     for one in everyone:
-        weights, mask, known = loaded[one.case.contrast], one.prepared.mask, None
+        model, mask, known = loaded[one.case.contrast], one.prepared.mask, None
         same = [o for o in everyone if o.set == one.set and o is not one]
         others = [(o.healthy, o.prepared.mask) for o in same if o.healthy is not None][: arguments.healthy]
         if len(others) == arguments.healthy:
             known = drift(
-                [residual(h, reconstruct(weights, h, m, CONFIG.reconstruction), m) for h, m in others], GRID_SHAPE
+                [residual(h, model.reconstruct(h, m, CONFIG.reconstruction), m) for h, m in others], GRID_SHAPE
             )
         for number, (x, _) in enumerate(one.ill):
-            recon = reconstruct(weights, x, mask, CONFIG.reconstruction)
-            judge("as it is", one, number, recon, weights)
+            recon = model.reconstruct(x, mask, CONFIG.reconstruction)
+            judge("as it is", one, number, recon, model)
             if known is not None:
-                judge("drift", one, number, added(recon, known, mask), weights)
+                judge("drift", one, number, added(recon, known, mask), model)
         if one.healthy is not None and known is not None:
-            recon = reconstruct(weights, one.healthy, mask, CONFIG.reconstruction)
-            for kind in learned_and_default(one, weights):
-                pair = [marked_ml(one, r, weights, kind) for r in (recon, added(recon, known, mask))]
+            recon = model.reconstruct(one.healthy, mask, CONFIG.reconstruction)
+            for kind in learned_and_default(one, model):
+                pair = [marked_ml(one, r, model, kind) for r in (recon, added(recon, known, mask))]
                 marked.setdefault((one.set, kind), []).append(pair)
     print("| set | score | adapted | scans | AUPRC as it is | adapted | difference by scan |\n" + "|---" * 7 + "|")
     for (name, kind, way), by_scan in sorted(found.items()):

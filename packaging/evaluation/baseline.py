@@ -13,7 +13,7 @@ from uadcli.config import DetectConfig
 from uadcli.data.dataset import Case
 from uadcli.data.healthy import healthy_part
 from uadcli.data.prepare import Prepared, prepare_cached
-from uadcli.scoring.scores.residual import postprocess
+from uadcli.scoring.residual import postprocess
 
 PLAIN, RAW = "plain", "plain, raw"
 

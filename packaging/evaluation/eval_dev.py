@@ -34,13 +34,14 @@ from uadcli import device
 from uadcli.calibration.health import Scored, held_against_others, joined
 from uadcli.data.healthy import healthy_part
 from uadcli.data.prepare import Prepared, prepare_cached
-from uadcli.model.scores import find, raw_scores, reconstruct, scores, shares_of, strength_of
+from uadcli.model.flagged import find, strength_of
+from uadcli.model.model import Model, shares_of
+from uadcli.model.subject import Subject
 from uadcli.model.threshold import SHARE, resolve
+from uadcli.scoring import scores
 from uadcli.scoring.calibration import conformal_threshold, healthy_quantile
-from uadcli.scoring.healthy_reference import PREFIX, own_scale
+from uadcli.scoring.fusion import FISHER
 from uadcli.scoring.metrics import average_precision, best_dice, dice
-from uadcli.scoring.scores.fusion import FISHER
-from uadcli.weights.weights import Weights
 
 RULES = ("auto", "calibrated")
 FOLDS = 5
@@ -71,7 +72,7 @@ class Healthy:
 class Evaluation:
     """Everything a table needs: model, thresholds (of the plain baseline, too), cases."""
 
-    def __init__(self, data: Path, cache: Path, loaded: dict[str, Weights], only: str = "") -> None:
+    def __init__(self, data: Path, cache: Path, loaded: dict[str, Model], only: str = "") -> None:
         self.data, self.cache, self.loaded, self.only = data, cache, loaded, only
         self.cases = [c for c in cases(data) if c.contrast in loaded]
         plain = calibrate_baseline([c for c in self.cases if c.part == "val"], cache, CONFIG)
@@ -97,14 +98,11 @@ class Evaluation:
         return prepare_cached(case.scan, CONFIG.preprocess, self.cache)
 
     def maps(
-        self, prepared: Prepared, contrast: str, x: np.ndarray, loaded: Weights, raw: Sequence[str] = ()
+        self, prepared: Prepared, contrast: str, x: np.ndarray, model: Model, raw: Sequence[str] = ()
     ) -> dict[str, np.ndarray]:
-        """The map of every score of one scan with intensities x by `loaded`, or `raw` ones without health behind."""
-        recon = reconstruct(loaded, x, prepared.mask, CONFIG.reconstruction)
-        if raw:
-            found = raw_scores(loaded, x, recon, prepared.mask, raw, CONFIG)
-        else:
-            found = scores(loaded, x, recon, prepared.mask, self.kinds(contrast), CONFIG, contrast=contrast)
+        """The map of every score of one scan with intensities x by `model`, or `raw` ones without health behind."""
+        subject = Subject.of(model, x, prepared.mask, CONFIG, contrast)
+        found = {kind: subject.raw(kind) for kind in raw} or {k: subject.score(k) for k in self.kinds(contrast)}
         return found | baselines(prepared, contrast, CONFIG, x)
 
     def lesion_rows(self) -> list[Row]:
@@ -156,8 +154,8 @@ class Evaluation:
                     limit = self.threshold(kind, case.contrast, rule)
                     getattr(one, rule).append(flagged(values, limit, prepared))
         wanted = [PLAIN, RAW, *self.kinds("T1w")] if calibrating else []
-        for kind in (one for one in calibrating if one.startswith(PREFIX)):
-            calibrating[kind] = held_against_others(calibrating[kind], own_scale(kind))
+        for kind in (one for one in calibrating if one.startswith(scores.Z)):
+            calibrating[kind] = held_against_others(calibrating[kind], scores.find(kind).own_scale)
         for kind in wanted:
             scans = (
                 joined(calibrating, shares_of(self.loaded["T1w"].card, "T1w")) if kind == FISHER else calibrating[kind]
@@ -180,7 +178,7 @@ def show(row: Row) -> None:
     )
 
 
-def lesion_table(rows: list[Row], loaded: dict[str, Weights]) -> None:
+def lesion_table(rows: list[Row], loaded: dict[str, Model]) -> None:
     columns = {
         "auprc": "AUPRC",
         "auto_dice": "Dice, auto",
@@ -202,7 +200,7 @@ def lesion_table(rows: list[Row], loaded: dict[str, Weights]) -> None:
         print(f"| {name} | {len(chosen)} | {f'**{kind}**' if default else kind} | " + " | ".join(cells) + " |")
 
 
-def gain(rows: list[Row], loaded: dict[str, Weights]) -> None:
+def gain(rows: list[Row], loaded: dict[str, Model]) -> None:
     """Print the mean over the sets of the mean AUPRC: of the defaults, and of `absolute`, the paper's score."""
     sets = list(dict.fromkeys(r.set for r in rows))
     for title, chosen in (("dev sets", [s for s in sets if s != SYNTHETIC]), ("dev sets and synthetic lesions", sets)):

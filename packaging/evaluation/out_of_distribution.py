@@ -66,14 +66,14 @@ def main() -> None:
     device.bound_threads(None)
     loaded = models(arguments.weights)
     every = cases(arguments.data)
-    gates = {c: known for c, one in loaded.items() if (known := gate_of(one.gate_state, c)) is not None}
+    gates = {c: known for c, one in loaded.items() if (known := gate_of(one.weights.gate_state, c)) is not None}
     found: dict[tuple[str, str], list[float]] = {}
 
     def note(contrast: str, name: str, x: np.ndarray) -> None:
         x = np.ascontiguousarray(x, dtype=np.float32)
         slices = brain_slices(x > 0)
         one = gates[contrast]
-        model = loaded[contrast].model
+        model = loaded[contrast].network
         value = distance(one.mean, one.whitening, (vectors(model, x, slices), slices)) if len(slices) else None
         found.setdefault((contrast, name), []).append(np.inf if value is None else value)
 

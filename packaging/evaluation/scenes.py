@@ -12,31 +12,32 @@ from typing import Any
 import numpy as np
 from development import cases
 
-from uadcli.config import CONTRASTS, SCORES, DetectConfig, to_dict
+from uadcli.config import CONTRASTS, DetectConfig, to_dict
 from uadcli.data.healthy import healthy_part
 from uadcli.data.prepare import Prepared, prepare_cached, to_native
 from uadcli.errors import UsageError
 from uadcli.imaging import intensity
 from uadcli.imaging.volume import Scan, read_scan
-from uadcli.model.scores import find, flagged_ml, raw_scores, reconstruct, shares_of
+from uadcli.model import model
+from uadcli.model.flagged import find, flagged_ml
+from uadcli.model.model import Model, shares_of
+from uadcli.model.subject import Subject
 from uadcli.reconstruction.model import Network
-from uadcli.scoring import healthy_reference
-from uadcli.scoring.scores import fusion
+from uadcli.scoring import fusion, healthy_reference, scores
 from uadcli.synthesis.lesions import paste_shape
 from uadcli.training.judged_lesions import load_shape, shape_files
 from uadcli.training.reconstruction import Trainer
 from uadcli.training.score_network import SiameseTrainer
 from uadcli.weights import weights
-from uadcli.weights.weights import Weights
 
 CONFIG = DetectConfig()
 SYNTHETIC = "T1w synthetic in IXI val"
 RESIDUAL = {"T1w": "absolute", "FLAIR": "bright-weighted", "T2w": "bright-weighted"}  # that suits a contrast
 
 
-def models(name_or_path: str | None) -> dict[str, Weights]:
+def models(name_or_path: str | None) -> dict[str, Model]:
     """The model of each contrast: the named one for all that it covers, else those that come along."""
-    load = functools.cache(weights.load)
+    load = functools.cache(model.load)
     if name_or_path is None:
         return {contrast: load(*weights.find(None, contrast)) for contrast in CONTRASTS}
     loaded = load(*weights.find(name_or_path))
@@ -63,7 +64,7 @@ def score_of(file: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
     return trainer.average.state_dict(), to_dict(trainer.config) | {"steps": trainer.done}
 
 
-def named(loaded: dict[str, Weights]) -> str:
+def named(loaded: dict[str, Model]) -> str:
     """The models and the beginnings of their sha256."""
     return ", ".join(dict.fromkeys(f"{one.card.name} sha256 {one.sha256[:12]}" for one in loaded.values()))
 
@@ -119,36 +120,37 @@ class Unknowing:
     that are asked for, else all. The tails behind `fisher` stay those of all 20 scans.
     """
 
-    def __init__(self, loaded: dict[str, Weights], data: Path, cache: Path, kinds: Sequence[str] = SCORES) -> None:
+    def __init__(self, loaded: dict[str, Model], data: Path, cache: Path, kinds: Sequence[str] = ()) -> None:
         self.loaded, self.states = loaded, dict[str, dict[str, Any]]()
         validation = [c for c in cases(data) if c.part == "val" and c.contrast == "T1w"]
-        asked = any(fusion.held_against_health(kind) for kind in kinds)
-        if not asked or "T1w" not in loaded or not loaded["T1w"].reference_state:
+        kinds = kinds or scores.names()
+        asked = any(scores.find(kind).normalised for kind in kinds)
+        if not asked or "T1w" not in loaded or not loaded["T1w"].weights.reference_state:
             return
         parts = shares_of(loaded["T1w"].card, "T1w") if fusion.FISHER in kinds else ()
-        held = list(dict.fromkeys(kind for kind in (*kinds, *parts) if kind.startswith(healthy_reference.PREFIX)))
+        held = list(dict.fromkeys(kind for kind in (*kinds, *parts) if kind.startswith(scores.Z)))
         pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
         for case in validation:
             prepared = prepare_cached(case.scan, CONFIG.preprocess, cache)
             x, part = prepared.scaled(CONFIG.preprocess), healthy_part(case, prepared)
-            recon = reconstruct(loaded["T1w"], x, prepared.mask, CONFIG.reconstruction)
-            for kind, values in raw_scores(loaded["T1w"], x, recon, prepared.mask, held, CONFIG).items():
-                pairs.setdefault(kind.removeprefix(healthy_reference.PREFIX), []).append((values, part))
+            subject = Subject.of(loaded["T1w"], x, prepared.mask, CONFIG)
+            for kind in held:
+                pairs.setdefault(scores.base_of(kind), []).append((subject.raw(kind), part))
         others = {
-            kind: healthy_reference.of_the_others(maps, healthy_reference.own_scale(kind))
-            for kind, maps in pairs.items()
+            kind: healthy_reference.of_the_others(maps, scores.find(kind).own_scale) for kind, maps in pairs.items()
         }
         for i, case in enumerate(validation):
             self.states[case.subject] = healthy_reference.state_of(
                 {(k, "T1w"): known[i] for k, known in others.items()}
             )
 
-    def __call__(self, scene: Scene) -> Weights:
-        """The weights for a scene."""
+    def __call__(self, scene: Scene) -> Model:
+        """The model for a scene."""
         found = self.loaded[scene.contrast]
         if scene.set != SYNTHETIC or scene.subject not in self.states:
             return found
-        return replace(found, reference_state=found.reference_state | self.states[scene.subject])
+        states = found.weights.reference_state | self.states[scene.subject]
+        return replace(found, weights=replace(found.weights, reference_state=states))
 
 
 def stroke_shapes(data: Path) -> list[Path]:

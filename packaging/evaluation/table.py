@@ -31,11 +31,12 @@ from uadcli import contrasts, device
 from uadcli.config import METHODS, TrainConfig, for_method, preset
 from uadcli.console import Reporter
 from uadcli.errors import UsageError
-from uadcli.model.scores import reconstruct, score, shares_of
+from uadcli.model.model import Model, shares_of
+from uadcli.model.subject import Subject
 from uadcli.reconstruction.reconstructors import BY_NAME
-from uadcli.scoring.healthy_reference import PREFIX
+from uadcli.scoring import scores
+from uadcli.scoring.fusion import FISHER
 from uadcli.scoring.metrics import average_precision, best_dice
-from uadcli.scoring.scores.fusion import FISHER
 from uadcli.training import checkpoint
 from uadcli.training.reconstruction import Trainer, fit
 from uadcli.training.slices import load_slices
@@ -59,9 +60,9 @@ class Row:
     seconds: float
 
 
-def trained(arguments: argparse.Namespace, methods: list[str], of: ModelCard) -> dict[str, Weights]:
+def trained(arguments: argparse.Namespace, methods: list[str], of: ModelCard) -> dict[str, Model]:
     """A network for each method, trained for the steps asked for or taken from its checkpoint; cards are after `of`."""
-    reporter, found, result = Reporter(), cases(arguments.data), dict[str, Weights]()
+    reporter, found, result = Reporter(), cases(arguments.data), dict[str, Model]()
     slices = load_slices([c for c in found if c.part == "train"], arguments.cache, CONFIG.preprocess)
     validation = load_slices([c for c in found if c.part == "val"][:8], arguments.cache, CONFIG.preprocess)
     for name in dict.fromkeys("cddpm" if m == "diffuse" else m for m in methods):
@@ -79,7 +80,7 @@ def trained(arguments: argparse.Namespace, methods: list[str], of: ModelCard) ->
         card = dataclasses.replace(
             of, name=name, levels=BY_NAME[name].levels, siamese=None, thresholds={}, steps=trainer.done
         )
-        result[name] = Weights(trainer.average, card, folder, "")
+        result[name] = Model(Weights(trainer.average, card, folder, ""))
     return result
 
 
@@ -89,23 +90,23 @@ def figures(scene: Scene, values: np.ndarray) -> tuple[float, float]:
     return average_precision(on_grid, scene.truth), best_dice(on_grid, scene.truth)[0]
 
 
-def rows_of(scene: Scene, label: str, loaded: Weights, method: str, kinds: list[str]) -> Iterator[Row]:
+def rows_of(scene: Scene, label: str, model: Model, method: str, kinds: list[str]) -> Iterator[Row]:
     """A row for each score of one method on one scan."""
     config = dataclasses.replace(CONFIG, reconstruction=dataclasses.replace(CONFIG.reconstruction, method=method))
     start = time.perf_counter()
-    recon = reconstruct(loaded, scene.x, scene.prepared.mask, config.reconstruction)
+    subject = Subject.of(model, scene.x, scene.prepared.mask, config, scene.contrast)
     rebuilt = time.perf_counter() - start
     for kind in kinds:
         if kind == "mahalanobis" and (method in MANY_PASSES or not BY_NAME[method].draws):
             continue
         start = time.perf_counter()
-        values = score(loaded, scene.x, recon, scene.prepared.mask, kind, config, contrast=scene.contrast)
+        values = subject.score(kind)
         seconds = rebuilt + time.perf_counter() - start
         yield Row(label, kind, scene.set, scene.subject, *figures(scene, values), seconds)
 
 
 def compare(
-    scene: Scene, networks: dict[str, Weights], shipped: Weights | None, methods: list[str], kinds: list[str]
+    scene: Scene, networks: dict[str, Model], shipped: Model | None, methods: list[str], kinds: list[str]
 ) -> list[Row]:
     """Every row of one scan."""
     rows: list[Row] = []
@@ -113,7 +114,7 @@ def compare(
         rows += rows_of(scene, method, networks["cddpm" if method == "diffuse" else method], method, kinds)
     if shipped:
         own = dict.fromkeys([*kinds, *shown_of(shipped.card, scene.contrast)])
-        found = list(rows_of(scene, "shipped", shipped, shipped.model.config.method, list(own)))
+        found = list(rows_of(scene, "shipped", shipped, shipped.trained_method, list(own)))
         default = shipped.card.scores[scene.contrast]
         rows += found + [dataclasses.replace(row, score="default") for row in found if row.score == default]
     values = baseline_map(scene.prepared, contrasts.ALL[scene.contrast].lesions, CONFIG, scene.x)
@@ -124,7 +125,7 @@ def compare(
 def shown_of(card: ModelCard, contrast: str) -> list[str]:
     """The calibrated scores of a contrast; of those held against health only what `fisher` joins, to bound the time."""
     shares = shares_of(card, contrast)
-    return [k for k, v in card.thresholds.items() if contrast in v and (not k.startswith(PREFIX) or k in shares)]
+    return [k for k, v in card.thresholds.items() if contrast in v and (not k.startswith(scores.Z) or k in shares)]
 
 
 def table(rows: list[Row]) -> str:

@@ -91,7 +91,7 @@ def test_cite_knows_the_works_of_each_method():
     assert tuple(BY_METHOD) == METHODS
     assert bibtex() == BIBTEX
     for method in METHODS:
-        text = bibtex(method)
+        text = bibtex(BY_METHOD[method])
         assert text.count("\n@") + 1 == len(BY_METHOD[method])
         assert text.count("{") == text.count("}")
         assert text.startswith("@")
@@ -103,18 +103,19 @@ def test_cite_knows_the_works_of_each_method():
 
 
 def test_cite_knows_the_works_of_each_score():
-    from uadcli.config import PLAIN_SCORES, SCORES, Z
-    from uadcli.report.citation import BIBTEX, BY_METHOD, BY_SCORE, bibtex
+    from uadcli.report.citation import BIBTEX, BY_METHOD, bibtex
+    from uadcli.scoring import scores
 
-    assert set(BY_SCORE) == {"fisher", *PLAIN_SCORES}
-    for score in SCORES:
-        text, works = bibtex(score=score), BY_SCORE[score.removeprefix(Z)]
+    for score in scores.BY_NAME.values():
+        text, works = bibtex(score.cites), score.cites
+        assert works == scores.find(scores.base_of(score.name)).cites
         assert re.findall(r"^@\w+{(\w+),", text, re.MULTILINE) == list(works)
         assert text.count("{") == text.count("}")
         assert all(entry in BIBTEX for entry in text.split("\n@")[1:])
-    both = re.findall(r"^@\w+{(\w+),", bibtex("cddpm", "absolute"), re.MULTILINE)
+    both = re.findall(r"^@\w+{(\w+),", run("cite", "--method", "cddpm", "--score", "absolute").stdout, re.MULTILINE)
     assert both == list(BY_METHOD["cddpm"])  # a work behind both is printed once
-    assert set(BY_SCORE["siamese"]) | set(BY_SCORE["absolute"]) < set(BY_SCORE["fisher"])  # what it joins
+    learned, residual, joined = (set(scores.find(name).cites) for name in ("siamese", "absolute", "fisher"))
+    assert learned | residual < joined
 
 
 def test_cite_takes_a_score_by_each_of_its_names():
@@ -133,7 +134,7 @@ def test_cite_takes_a_score_by_each_of_its_names():
 
 def test_help_says_the_other_names_of_scores():
     text = " ".join(re.sub(r"[│╭╰─╮╯]", " ", run("detect", "--help", width=400).stdout).split())
-    assert "residual is absolute, fusion is fisher" in text
+    assert "fusion is fisher, residual is absolute" in text
 
 
 def test_config_prints_what_config_reads():

@@ -13,7 +13,7 @@ import phantoms
 import pytest
 
 from uadcli.cli.app import main
-from uadcli.config import PLAIN_SCORES
+from uadcli.scoring import scores
 from uadcli.weights.weights import load
 
 pytestmark = pytest.mark.slow
@@ -102,7 +102,7 @@ def test_from_a_folder_of_scans_to_a_map(tmp_path: Path, capsys: pytest.CaptureF
     best = max(kept["precision_by_shares"]["T1w"].values())
     assert kept["precision_by_shares"]["T1w"][" ".join(map(str, lab.card.shares["T1w"].values()))] >= 0.9 * best
     assert "T2w has no healthy scans and takes those of T1w" in lab.card.threshold_rule
-    assert {name.rpartition(".")[0] for name in lab.reference_state} == {f"{score}.T1w" for score in PLAIN_SCORES}
+    assert {name.rpartition(".")[0] for name in lab.reference_state} == {f"{score}.T1w" for score in scores.plain()}
     assert sorted(lab.reference_state)[0] == "absolute.T1w.deviation"
     before = {name: value for name, value in kept.items() if name != "reference_erosion"}
     (run / "thresholds.json").write_text(json.dumps(before))  # as it was calibrated by an earlier version

@@ -23,7 +23,8 @@ from uadcli.detection import together
 from uadcli.detection.options import DetectOptions, with_healthy
 from uadcli.errors import RESEARCH_USE, BatchError, OutputError, UsageError, WeightsError
 from uadcli.files import file_sha256, make_folder
-from uadcli.model import adapt, threshold
+from uadcli.model import adapt, model, threshold
+from uadcli.model.adapt import ScannerAdapter
 from uadcli.workers import TERMINATED, Died, Workers
 
 WORKERS = 4  # at most, unless more are asked for
@@ -211,7 +212,7 @@ def _work(run: _Run, jobs: list[Job], request: Request, reporter: Reporter) -> N
     options = request.options
     name, why = device.choose(options.device)
     settings = Settings(request.config, name, device.bound_threads(options.threads))
-    load = functools.cache(weights.load)
+    load = functools.cache(functools.partial(model.load, device=settings.device))
     found = jobs[0].options.weights
     if found:  # weights that are damaged are better known before an hour of preparation
         load(*weights.find(found))
@@ -248,8 +249,8 @@ def _adapt(jobs: list[Job], settings: Settings, load: one_scan.Load, reporter: R
         for contrast in sorted(wanted):
             loaded = load(*weights.find(jobs[0].options.weights, contrast))
             if contrast in loaded.card.contrasts:
-                found = adapt.rebuilt(loaded, healthy, contrast, settings.config, settings.device, reporter)
-                counts.append(len(found))
+                adapter = ScannerAdapter.of(loaded, healthy, contrast, settings.config, reporter)
+                counts.append(len(adapter.residuals()))
     if counts:
         adapt.refuse_few(max(counts), f"{' or '.join(sorted(wanted))} ", healthy.folder)
 

@@ -21,9 +21,9 @@ from uadcli.report import sidecar
 from uadcli.running import faults
 
 if TYPE_CHECKING:
-    from uadcli.weights.weights import Weights
+    from uadcli.model.model import Model
 
-Load = Callable[[Path, str | None], "Weights"]
+Load = Callable[[Path, str | None], "Model"]
 
 
 @dataclass(frozen=True)

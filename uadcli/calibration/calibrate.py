@@ -14,6 +14,7 @@ from uadcli.console import Reporter
 from uadcli.data.dataset import find
 from uadcli.errors import RESEARCH_USE, InputError, UsageError
 from uadcli.files import file_sha256, write_bytes, write_json
+from uadcli.model.model import Model
 from uadcli.training.run_folder import healthy_of, prepare_usable, read_run, rows_of, usable_cases
 
 if TYPE_CHECKING:
@@ -70,13 +71,13 @@ def calibrate(
     usable = healthy_of(usable, run, config.preprocess, reporter)
     if not usable:
         raise InputError("holds no usable scan", path=healthy, hint="See the warnings above.")
-    loaded = trained_weights(run)
+    model = Model(trained_weights(run))
     for case in usable.values():
-        if case.contrast not in loaded.card.contrasts:
-            covered = ", ".join(loaded.card.contrasts)
+        if case.contrast not in model.card.contrasts:
+            covered = ", ".join(model.card.contrasts)
             raise InputError(f"is {case.contrast}, and the run covers {covered}", path=case.scan, hint="Leave it out.")
     counts = Counter(c.contrast for c in usable.values())
-    _check_borrowed(borrow or {}, loaded.card, counts)
+    _check_borrowed(borrow or {}, model.card, counts)
     detect = DetectConfig(preprocess=config.preprocess)
     with reporter.stage("fusion"):
         pasted = {}
@@ -84,27 +85,27 @@ def calibrate(
             held_out = load_healthy(
                 [c for c in usable.values() if c.contrast == contrast], run / "cache", config.preprocess
             )
-            pasted[contrast] = paste_all(loaded, held_out, detect, shapes)
+            pasted[contrast] = paste_all(model, held_out, detect, shapes)
         precisions = precision_by_power([one for group in pasted.values() for one in group])
         if not precisions:
-            reporter.warn(f"no scan has room for a synthetic lesion: the fusion keeps {loaded.card.fusion_power}")
-        loaded = with_best_power(loaded, precisions)
+            reporter.warn(f"no scan has room for a synthetic lesion: the fusion keeps {model.card.fusion_power}")
+        model = with_best_power(model, precisions)
     with reporter.stage("calibration"):
-        found, references = calibration_of(loaded, list(usable.values()), run / "cache", detect, kinds, pasted)
+        found, references = calibration_of(model, list(usable.values()), run / "cache", detect, kinds, pasted)
     with reporter.stage("gate"):
         if is_supervised(run):  # the reconstruction, and so its gate, is that of the weights
-            gates = {c: one for c in loaded.card.contrasts if (one := gate_of(loaded.gate_state, c)) is not None}
+            gates = {c: one for c in model.card.contrasts if (one := gate_of(model.weights.gate_state, c)) is not None}
         else:
             training = [c for c in usable_cases(run) if c.part == "train"]
-            gates = fit_gates(loaded.model, training, list(usable.values()), run / "cache", config.preprocess)
+            gates = fit_gates(model.network, training, list(usable.values()), run / "cache", config.preprocess)
         _write_gates(run / GATE_FILE, gates, reporter)
         write_bytes(run / REFERENCE_FILE, to_bytes(healthy_reference.state_of(references)))
     for taker, giver in (borrow or {}).items():
         found.lend(giver, taker)
     content = {
         **dataclasses.asdict(found),
-        "fusion_power": loaded.card.fusion_power,
-        "reference_erosion": loaded.card.reference_erosion,
+        "fusion_power": model.card.fusion_power,
+        "reference_erosion": model.card.reference_erosion,
         "precision_by_power": precisions,
         "scans": dict(counts),
         "patients": dict(Counter(c.contrast for c in usable.values() if c.lesions is not None)),

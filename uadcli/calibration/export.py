@@ -11,7 +11,7 @@ from uadcli.config import CONTRASTS, TrainingConfig, to_dict
 from uadcli.console import Reporter
 from uadcli.errors import RESEARCH_USE, InputError, OutputError
 from uadcli.files import write_text
-from uadcli.scoring.scores.fusion import ENOUGH, FISHER
+from uadcli.scoring.fusion import ENOUGH, FISHER
 from uadcli.training.run_folder import read_run
 from uadcli.training.train import weights_of
 from uadcli.typed import fits

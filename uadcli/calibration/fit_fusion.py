@@ -5,7 +5,6 @@ No label of a scan takes part, at most masks as shapes of the synthetic lesions.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -18,15 +17,15 @@ import numpy as np
 from uadcli.arrays import Array, Mask
 from uadcli.config import DetectConfig
 from uadcli.data.dataset import evenly
-from uadcli.model.scores import SIAMESE, learned_score, raw_scores, reconstruct
+from uadcli.model.model import Model
+from uadcli.model.subject import Subject
 from uadcli.scoring import healthy_reference
 from uadcli.scoring.calibration import Tail, rarity
+from uadcli.scoring.fusion import ENOUGH, fused_scores
 from uadcli.scoring.healthy_reference import Reference
 from uadcli.scoring.metrics import average_precision
-from uadcli.scoring.scores.fusion import ENOUGH, fused_scores
 from uadcli.training.judged_lesions import paste
 from uadcli.training.synthetic import Healthy
-from uadcli.weights.weights import Weights
 
 POWERS = (0.0, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.0)
 TENTHS = 10  # what shares are counted in
@@ -44,20 +43,22 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True)
 class PastedScan:
-    """A healthy scan, one of several by its `number`, with lesions: scaled intensities, reconstruction and learned
-    score, where the lesions can be seen and where they could have been, each (96, 96, 80)."""
+    """A healthy scan, one of several by its `number`, with lesions: where the lesions can be seen and where they could
+    have been, each (96, 96, 80)."""
 
     number: int
-    x: Array
-    recon: Array
-    learned: Array
-    mask: Mask
+    subject: Subject
     truth: Mask
     allowed: Mask
 
     def precision(self, values: Array) -> float:
         """The AUPRC of a map where lesions could have been."""
         return average_precision(values[self.allowed], self.truth[self.allowed])
+
+    def fused(self, powers: Sequence[float]) -> list[float]:
+        """The AUPRC of the fused score r p^a, by its power a."""
+        s = self.subject
+        return [self.precision(m) for m in fused_scores(s.x, s.recon, s.probability, s.mask, KIND, powers)]
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Part:
 
 
 def paste_all(
-    loaded: Weights, healthy: Sequence[Healthy], config: DetectConfig, shapes: Sequence[Path] = ()
+    model: Model, healthy: Sequence[Healthy], config: DetectConfig, shapes: Sequence[Path] = ()
 ) -> list[PastedScan]:
     """Scans with pasted lesions, rebuilt and judged by the networks; none if no scan has room for a lesion.
 
@@ -93,39 +94,37 @@ def paste_all(
             pasted = paste(one, np.random.default_rng([SEED, number, draw]), config.preprocess, shapes)
             if pasted is None:
                 continue
-            recon = reconstruct(loaded, pasted.x, one.mask, config.reconstruction)
-            learned = learned_score(loaded, pasted.x, recon, one.mask, config)
-            found.append(PastedScan(number, pasted.x, recon, learned, one.mask, pasted.truth, pasted.allowed))
+            subject = Subject.of(model, pasted.x, one.mask, config)
+            subject.score("siamese")  # the network runs now, and once
+            found.append(PastedScan(number, subject, pasted.truth, pasted.allowed))
     return found
 
 
 def precision_by_power(scans: Sequence[PastedScan]) -> dict[float, float]:
     """The mean AUPRC of the fused score r p^a over scans, by a; empty if there is none."""
-    found = [[s.precision(m) for m in fused_scores(s.x, s.recon, s.learned, s.mask, KIND, POWERS)] for s in scans]
+    found = [one.fused(POWERS) for one in scans]
     return dict(zip(POWERS, np.mean(found, axis=0).tolist(), strict=True)) if found else {}
 
 
-def with_best_power(loaded: Weights, precisions: dict[float, float]) -> Weights:
-    """The weights with the best of the powers on their card, of like ones the smallest; unchanged if there is none."""
+def with_best_power(model: Model, precisions: dict[float, float]) -> Model:
+    """The model with the best of the powers on their card, of like ones the smallest; unchanged if there is none."""
     if not precisions:
-        return loaded
+        return model
     power = min(_alike(precisions, ALIKE))
-    return dataclasses.replace(loaded, card=dataclasses.replace(loaded.card, fusion_power=power))
+    return model.with_card(fusion_power=power)
 
 
-def precision_by_shares(
-    loaded: Weights, scans: Sequence[PastedScan], parts: Mapping[str, Part], config: DetectConfig
-) -> dict[Shares, float]:
+def precision_by_shares(scans: Sequence[PastedScan], parts: Mapping[str, Part]) -> dict[Shares, float]:
     """The mean AUPRC of the weighted sum of rarities, by the shares of the `parts`, in tenths; empty without a scan.
 
     The scans with lesions are numbered as the healthy scans of the parts, none of which is held against itself.
     """
     tenths = itertools.product(range(TENTHS + 1), repeat=len(parts))
-    kinds, shares = list(parts), [tuple(n / TENTHS for n in one) for one in tenths if sum(one) == TENTHS]
+    shares = [tuple(n / TENTHS for n in one) for one in tenths if sum(one) == TENTHS]
     found = []
     for one in scans:
-        raw = raw_scores(loaded, one.x, one.recon, one.mask, kinds, config, known={SIAMESE: one.learned})
-        rare = np.stack([part.rarity(one.number, raw[kind], one.mask)[one.allowed] for kind, part in parts.items()])
+        of = one.subject
+        rare = np.stack([part.rarity(one.number, of.raw(kind), of.mask)[one.allowed] for kind, part in parts.items()])
         truth = one.truth[one.allowed]
         found.append([average_precision(np.array(weights, np.float32) @ rare, truth) for weights in shares])
     return dict(zip(shares, np.mean(found, axis=0).tolist(), strict=True)) if found else {}

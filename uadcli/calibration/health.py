@@ -12,21 +12,19 @@ from numpy.typing import NDArray
 from uadcli.arrays import Array
 from uadcli.calibration import fit_fusion
 from uadcli.calibration.fit_fusion import Part, PastedScan
-from uadcli.config import SCORES, DetectConfig
+from uadcli.config import DetectConfig
 from uadcli.data.dataset import Case
 from uadcli.data.healthy import healthy_part
 from uadcli.data.prepare import Prepared, prepare_cached
-from uadcli.model.scores import MAHALANOBIS, costly_scores, method_of, raw_scores, reconstruct, strength_of
-from uadcli.scoring import healthy_reference
+from uadcli.model.flagged import strength_of
+from uadcli.model.model import Model
+from uadcli.model.subject import Subject
+from uadcli.scoring import fusion, healthy_reference, scores
 from uadcli.scoring.calibration import Tail, healthy_quantile, healthy_tail, tails_of_the_others
 from uadcli.scoring.healthy_reference import Reference
-from uadcli.scoring.scores import fusion
-from uadcli.weights.weights import Weights
 
 References = dict[tuple[str, str], Reference]  # by score and contrast
 Found = dict[fit_fusion.Shares, float]  # the AUPRC on pasted lesions
-CALIBRATED = tuple(kind for kind in SCORES if kind != fusion.FISHER)  # which is calibrated where its parts are
-WITH_DRAWS = tuple(prefix + MAHALANOBIS for prefix in ("", healthy_reference.PREFIX))
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class Calibration:
     def lend(self, giver: str, taker: str) -> None:
         """Give the thresholds of one contrast to another, which has no healthy scans, and so no healthy reference."""
         self.borrowed[taker] = giver
-        for kind in (one for one in self.thresholds if not fusion.held_against_health(one)):
+        for kind in (one for one in self.thresholds if not scores.find(one).normalised):
             self.thresholds[kind][taker] = self.thresholds[kind][giver]
             self.tails[kind][taker] = self.tails[kind][giver]
 
@@ -73,7 +71,7 @@ class Scored:
 
 
 def calibrate(
-    loaded: Weights,
+    model: Model,
     validation: list[Case],
     cache: Path,
     config: DetectConfig,
@@ -88,48 +86,45 @@ def calibrate(
     fitted on lesions that are `pasted` into the validation scans of a contrast, numbered in their order, if there are.
     """
     if kinds is None:
-        draws = method_of(loaded, config.reconstruction).draws
-        kinds = [kind for kind in CALIBRATED if draws or kind not in WITH_DRAWS]
+        draws = model.method(config.reconstruction).draws
+        kinds = [kind for kind in calibrated() if draws or not scores.find(kind).draws]
     result, references = Calibration(), References()
     for contrast, cases in by_contrast(validation):
-        rebuilt = [_rebuilt(loaded, case, cache, config, kinds) for case in cases]
+        healthy = [_HealthyScan.of(model, case, cache, config) for case in cases]
 
-        def under(kind: str, scans: Sequence[_Rebuilt] = rebuilt) -> list[Scored]:
-            return [
-                one.scored(
-                    raw_scores(loaded, one.x, one.recon, one.prepared.mask, [kind], config, known=one.known)[kind]
-                )
-                for one in scans
-            ]
+        def under(kind: str, scans: Sequence[_HealthyScan] = healthy) -> list[Scored]:
+            return [one.scored(kind) for one in scans]
 
         def by_shares(parts: Mapping[str, Part], own: Sequence[PastedScan] = (pasted or {}).get(contrast, ())) -> Found:
-            return fit_fusion.precision_by_shares(loaded, own, parts, config)
+            return fit_fusion.precision_by_shares(own, parts)
 
         references |= take_in(result, under, kinds, contrast, config, by_shares)
     return result, references
 
 
+def calibrated() -> list[str]:
+    """The scores that healthy scans calibrate directly; a joined one is calibrated where its parts are."""
+    return [name for name in scores.names() if not scores.find(name).joined]
+
+
 @dataclass(frozen=True)
-class _Rebuilt:
-    """A validation scan with its reconstruction, and the maps that cost most, so that they are made once."""
+class _HealthyScan:
+    """A reconstructed validation scan, and the part of it that counts as healthy."""
 
     prepared: Prepared
-    x: Array
-    recon: Array
-    known: dict[str, Array]
+    subject: Subject
     part: NDArray[np.bool_]
     whole: bool
 
-    def scored(self, values: Array) -> Scored:
-        return Scored(self.prepared, values, self.part, self.whole)
+    @classmethod
+    def of(cls, model: Model, case: Case, cache: Path, config: DetectConfig) -> _HealthyScan:
+        prepared = prepare_cached(case.scan, config.preprocess, cache)
+        subject = Subject.of(model, prepared.scaled(config.preprocess), prepared.mask, config, case.contrast)
+        return cls(prepared, subject, healthy_part(case, prepared), is_whole(case))
 
-
-def _rebuilt(loaded: Weights, case: Case, cache: Path, config: DetectConfig, kinds: Sequence[str]) -> _Rebuilt:
-    prepared = prepare_cached(case.scan, config.preprocess, cache)
-    x = prepared.scaled(config.preprocess)
-    recon = reconstruct(loaded, x, prepared.mask, config.reconstruction)
-    known = costly_scores(loaded, x, recon, prepared.mask, kinds, config)
-    return _Rebuilt(prepared, x, recon, known, healthy_part(case, prepared), is_whole(case))
+    def scored(self, kind: str) -> Scored:
+        """The map of a score before it is normalised to healthy scans."""
+        return Scored(self.prepared, self.subject.raw(kind), self.part, self.whole)
 
 
 def is_whole(case: Case) -> bool:
@@ -160,12 +155,12 @@ def take_in(
     references, parts = References(), dict[str, list[Scored]]()
     for kind in kinds:
         scans = under(kind)
-        if kind.startswith(healthy_reference.PREFIX):
+        if kind.startswith(scores.Z):
             if len(scans) < 2:
                 continue
             pairs = [(one.values, one.part) for one in scans]
-            scale = healthy_reference.own_scale(kind)
-            references[kind.removeprefix(healthy_reference.PREFIX), contrast] = healthy_reference.fit(pairs, scale)
+            scale = scores.find(kind).own_scale
+            references[scores.base_of(kind), contrast] = healthy_reference.fit(pairs, scale)
             others[kind] = healthy_reference.of_the_others(pairs, scale) if kind in shares else []
             scans = held_against_others(scans, scale)
         result.add(kind, contrast, scans, config)
@@ -201,7 +196,7 @@ def _tails_of_the_others(scans: Sequence[Scored]) -> list[Tail]:
 
 
 def held_against_others(scans: Sequence[Scored], quantile: float) -> list[Scored]:
-    """The same scans with their deviations from the reference that the others make (`healthy_reference.own_scale`)."""
+    """The same scans with their deviations from the reference that the others make; see `Score.own_scale`."""
     pairs, masks = [(one.values, one.part) for one in scans], [one.prepared.mask for one in scans]
     deviations = healthy_reference.cross_fitted(pairs, masks, quantile)
     return [replace(one, values=values) for one, values in zip(scans, deviations, strict=True)]

@@ -11,6 +11,7 @@ from uadcli.cli import options as o
 from uadcli.config import DetectConfig, to_toml
 from uadcli.console import print_result
 from uadcli.errors import UadError
+from uadcli.scoring import scores
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False) -> None:
@@ -27,9 +28,10 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON."
 
 def cite(method: o.Method = None, score: o.Score = None) -> None:
     """Print the works to cite, as BibTeX: all, or those behind one method, one score or both."""
-    from uadcli.report.citation import bibtex
+    from uadcli.report.citation import BY_METHOD, bibtex
 
-    print_result(bibtex(method, score))
+    works = (*BY_METHOD.get(method or "", ()), *(scores.find(score).cites if score else ()))
+    print_result(bibtex(works if method or score else None, score or ""))
 
 
 def config() -> None:

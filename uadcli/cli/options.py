@@ -15,9 +15,10 @@ import typer
 
 from uadcli import streams
 from uadcli.cli.command_line import command_line
-from uadcli.config import CONTRASTS, METHODS, SCORE_ALIASES, SCORES, SPACES, STRIPS, DetectConfig, Z, read_toml
+from uadcli.config import CONTRASTS, METHODS, SPACES, STRIPS, DetectConfig, read_toml
 from uadcli.console import Reporter
 from uadcli.errors import UsageError
+from uadcli.scoring import scores
 
 T = TypeVar("T")
 GEOMETRIES = ("auto", "sform", "qform", "trust")
@@ -60,8 +61,8 @@ def one_of(option: str, known: Sequence[str]) -> Callable[[str | None], str | No
 
 
 def score_name(value: str | None) -> str | None:
-    """A Typer callback for the name of a score, or one of `SCORE_ALIASES`. Raises `UsageError` for another."""
-    return None if value is None else nearest(SCORE_ALIASES.get(value.lower(), value), SCORES, "--score")
+    """A Typer callback for the name of a score, or an alias of one. Raises `UsageError` for another."""
+    return None if value is None else nearest(scores.aliases().get(value.lower(), value), scores.names(), "--score")
 
 
 def saved(value: str) -> tuple[str, ...]:
@@ -248,9 +249,9 @@ Score = Annotated[
         "--score",
         panel=METHOD,
         callback=score_name,
-        metavar="|".join(one for one in SCORES if not one.startswith(Z)),
-        help=f"How scan and reconstruction are compared ({Z}SCORE: against health; "
-        f"{', '.join(f'{alias} is {name}' for alias, name in SCORE_ALIASES.items())}); "
+        metavar="|".join((*scores.joined(), *scores.plain())),
+        help=f"How scan and reconstruction are compared ({scores.Z}SCORE: normalised to healthy scans; "
+        f"{', '.join(f'{alias} is {name}' for alias, name in scores.aliases().items())}); "
         "else the default of the weights.",
     ),
 ]

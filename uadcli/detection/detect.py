@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,9 @@ from uadcli.errors import RESEARCH_USE, InputError, UsageError, WeightsError, ab
 from uadcli.files import write_json
 from uadcli.imaging import mask_file, volume
 from uadcli.imaging.volume import Scan
-from uadcli.model import adapt, scores, threshold
-from uadcli.model.adapt import HealthyScans
+from uadcli.model import adapt, model, threshold
+from uadcli.model.adapt import HealthyScans, ScannerAdapter
+from uadcli.model.model import Model
 from uadcli.model.threshold import Threshold
 from uadcli.report import sidecar
 from uadcli.scoring import quality
@@ -36,9 +38,8 @@ if TYPE_CHECKING:
     import nibabel as nib
 
     from uadcli.reconstruction.reconstructors import Method
-    from uadcli.weights.weights import Weights
 
-    Load = Callable[[Path, str | None], Weights]
+    Load = Callable[[Path, str | None], Model]
 
 
 @dataclass(frozen=True)
@@ -128,10 +129,10 @@ def ready_scan(path: Path, config: DetectConfig, options: DetectOptions, name: s
         trained = weights.trained_method(found)
         method = choose(config.reconstruction.method, trained, found)
         _check_seeds(method, options.score or "", options)
-        card = scores.card_for(card, trained, method.name)
+        card = model.card_for(card, trained, method.name)
     if known and known.contrast in card.contrasts:
         kind = options.score or card.scores[known.contrast]
-        scores.tails_behind(card, kind, known.contrast)  # so is a score that is not calibrated
+        model.parts_of(card, kind, known.contrast)  # so is a score that is not calibrated
         if labels is None:
             threshold.resolve(options.threshold, card, kind, known.contrast)
     settings = smoothed_as(config.preprocess, smoothing, reporter)
@@ -150,22 +151,21 @@ def finish(
 ) -> DetectResult:
     """The second half: reconstruct on the device `name`, score, write; the sidecar, which vouches for all, comes last.
 
-    `load` takes the place of `weights.load`. Raises `UadError`s.
+    `load` takes the place of `model.load`. Raises `UadError`s.
     """
-    from uadcli.weights import weights
-
     options = with_healthy(options)
     scan, prepared, found = ready.scan, ready.prepared, ready.found
     with reporter.stage("weights"):
-        asked = _question(found.contrast, ready.labels, files, config, options, load or weights.load)
-        needed = asked.loaded.card.curvature_flow
+        ask = load or partial(model.load, device=name)
+        asked = _question(found.contrast, ready.labels, files, config, options, ask)
+        needed = asked.model.card.curvature_flow
         if needed != ready.curvature_flow:
             what = f"was trained with {needed} iterations of curvature flow, this scan has {ready.curvature_flow}"
-            raise WeightsError(what, path=asked.loaded.path, hint="Give --contrast, so that it is known in time.")
+            raise WeightsError(what, path=asked.model.path, hint="Give --contrast, so that it is known in time.")
     if isinstance(options.adapt, HealthyScans):
         with reporter.stage("adaptation"):
-            asked = _adapted(asked, options.adapt, scan, config, options, name, reporter)
-    findings = examine(asked, scan, prepared, config, name, reporter)
+            asked = _adapted(asked, options.adapt, scan, config, options, reporter)
+    findings = examine(asked, scan, prepared, config, reporter)
     reporter.info(record.summary(findings, prepared, scan.sides_known))
     verdict = _quality(prepared, found, findings, reporter)
     if options.strict and findings.distance.beyond is None:
@@ -174,9 +174,7 @@ def finish(
         if "sidecar" in files.paths:  # an old one must not vouch for new files
             files.paths["sidecar"].unlink(missing_ok=True)
         write_files(files, scan, ready.brain, prepared, findings, options.space)
-    content = record.sidecar_of(
-        scan, files, prepared, asked.loaded, found, findings, verdict, config, options, name, reporter
-    )
+    content = record.sidecar_of(scan, files, prepared, asked.model, found, findings, verdict, config, options, reporter)
     if "page" in files.paths:
         from uadcli.detection.page import write_page
 
@@ -203,10 +201,10 @@ def _question(
         covered = ", ".join(loaded.card.contrasts)
         raise UsageError(f"{loaded.card.name} does not cover {contrast}", hint=f"It covers {covered}.")
     kind = options.score or loaded.card.scores[contrast]
-    method = scores.method_of(loaded, config.reconstruction)
-    scores.check_health(loaded, kind, contrast, config)  # what is missing is better known now
+    method = loaded.method(config.reconstruction)
+    loaded.check(kind, contrast, config.reconstruction)  # fail early if healthy statistics are missing
     _check_seeds(method, kind, options)
-    card = scores.card_for(loaded.card, loaded.model.config.method, method.name)
+    card = loaded.card_by(config.reconstruction)
     asked = (
         config if options.brain_mask is None else replace(config, preprocess=replace(config.preprocess, strip="none"))
     )
@@ -229,15 +227,15 @@ def _adapted(
     scan: Scan,
     config: DetectConfig,
     options: DetectOptions,
-    name: str,
     reporter: Reporter,
 ) -> Question:
     """The same question to the model adapted to the scanner: its thresholds are from before, and say so."""
-    loaded = adapt.adapted(asked.loaded, healthy, asked.contrast, config, name, reporter, scan.sha256)
+    adapter = ScannerAdapter.of(asked.model, healthy, asked.contrast, config, reporter)
+    adapted = adapter.adapted(scan.sha256)
     used = asked.threshold
     if isinstance(used, Threshold):
         used = threshold.not_vouched(used, options.threshold, "set without --adapt, and not vouched for with it")
-    return replace(asked, loaded=loaded, threshold=used, healthy=None)
+    return replace(asked, model=adapted, threshold=used, healthy=None)
 
 
 def _quality(prepared: Prepared, found: FoundContrast, findings: Findings, reporter: Reporter) -> quality.Quality:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +13,14 @@ from uadcli.config import DetectConfig
 from uadcli.console import Reporter
 from uadcli.data.contrast import FoundContrast
 from uadcli.data.prepare import Prepared, to_native
-from uadcli.detection.repeat import Repeats, repeat
+from uadcli.detection.repeat import Found, Repeats, Wanted, repeat
 from uadcli.imaging.volume import Scan
-from uadcli.model import out_of_distribution, scores, threshold
+from uadcli.model import flagged, out_of_distribution, threshold
+from uadcli.model.model import Model
 from uadcli.model.out_of_distribution import Distance
+from uadcli.model.subject import Subject
 from uadcli.model.threshold import BesideHealthy, Threshold, beside_healthy
 from uadcli.scoring.components import Component
-
-if TYPE_CHECKING:
-    from uadcli.weights.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Question:
     In place of a threshold, lesion labels on the scan's canonical grid: it is then the one with the best Dice.
     """
 
-    loaded: Weights
+    model: Model
     contrast: str
     score: str
     threshold: Threshold | NDArray[np.bool_]
@@ -72,46 +70,28 @@ class Findings:
     slice_scores: dict[int, float] | None = None  # by axial slice of the model's grid
 
 
-def examine(
-    asked: Question,
-    scan: Scan,
-    prepared: Prepared,
-    config: DetectConfig,
-    device: str,
-    reporter: Reporter,
-) -> Findings:
-    """Reconstruct and score a scan on a torch device. Raises `UadError`s."""
-    loaded, mask = asked.loaded, prepared.mask
+def examine(asked: Question, scan: Scan, prepared: Prepared, config: DetectConfig, reporter: Reporter) -> Findings:
+    """Reconstruct and score a scan. Raises `UadError`s."""
+    model, mask = asked.model, prepared.mask
     with reporter.stage("reconstruction"):
         x = prepared.scaled(config.preprocess)
-        distance = out_of_distribution.measure(loaded, x, mask, asked.contrast, device)
-        recon = scores.reconstruct(loaded, x, mask, config.reconstruction, device, reporter.progress)
+        distance = out_of_distribution.measure(model, x, mask, asked.contrast)
+        recon = model.reconstruct(x, mask, config.reconstruction, reporter.progress)
+        subject = Subject(model, x, recon, mask, config, asked.contrast)
     with reporter.stage("score"):
-        anomaly_map = scores.score(loaded, x, recon, mask, asked.score, config, device, asked.contrast)
+        anomaly_map = subject.score(asked.score)
         used = asked.threshold
         if not isinstance(used, Threshold):
             used = threshold.best_dice(to_native(anomaly_map, scan, prepared, 1), used)
             reporter.warn("the threshold was chosen by lesion labels: for comparison with papers only")
-        marked, table = scores.find(anomaly_map, used.value, prepared, config)
+        marked, table = flagged.find(anomaly_map, used.value, prepared, config)
         beside = None
         if asked.healthy:
             beside = beside_healthy(anomaly_map, marked, len(table), asked.healthy, prepared, config)
-        by_slice = scores.slice_scores(loaded, x, recon, mask)
+        by_slice = model.slice_scores(x, recon, mask)
     with reporter.stage("repeats") if asked.uncertainty or asked.stability else nullcontext():
-        repeats = repeat(
-            loaded,
-            x,
-            prepared,
-            anomaly_map,
-            asked.score,
-            used.value,
-            config,
-            asked.stability,
-            asked.uncertainty,
-            device,
-            reporter.progress,
-            asked.contrast,
-        )
+        wanted = Wanted(asked.stability or 0, asked.uncertainty)
+        repeats = repeat(subject, asked.score, Found(anomaly_map, used.value, prepared), wanted, reporter.progress)
     return Findings(
         x,
         anomaly_map,

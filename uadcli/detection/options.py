@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from uadcli.model import adapt
 from uadcli.model.adapt import HealthyScans
-
-if TYPE_CHECKING:
-    from uadcli.weights.weights import Weights
-
-    Load = Callable[[Path, str | None], Weights]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from uadcli.imaging import geometry, template
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.imaging.volume import Scan
 from uadcli.model.adapt import HealthyScans
-from uadcli.model.scores import flagged_ml
+from uadcli.model.flagged import flagged_ml
 from uadcli.model.threshold import BesideHealthy
 from uadcli.report import phrases, sidecar
 from uadcli.scoring.components import Component
@@ -27,24 +27,23 @@ from uadcli.weights import cache
 if TYPE_CHECKING:
     from uadcli.detection.findings import Findings
     from uadcli.detection.options import DetectOptions
-    from uadcli.weights.weights import Weights
+    from uadcli.model.model import Model
 
 
 def sidecar_of(
     scan: Scan,
     files: Outputs,
     prepared: Prepared,
-    loaded: Weights,
+    model: Model,
     found: FoundContrast,
     findings: Findings,
     verdict: Quality,
     config: DetectConfig,
     options: DetectOptions,
-    device: str,
     reporter: Reporter,
 ) -> dict[str, Any]:
     """The content of `map.json`; numbers that were not computed are None."""
-    card, beside, adapted = loaded.card, findings.beside, loaded.adaptation
+    card, beside, adapted = model.card, findings.beside, model.adaptation
     return sidecar.Sidecar(
         tool={"name": "uad", "version": __version__},
         command=options.command or None,
@@ -61,16 +60,16 @@ def sidecar_of(
         weights={
             "name": card.name,
             "version": card.version,
-            "sha256": loaded.sha256,
+            "sha256": model.sha256,
             "licence": card.licence,
-            "origin": cache.origin(loaded.path),
+            "origin": cache.origin(model.path),
             "method": findings.method,
             "curvature_flow": card.curvature_flow,
             "reference_erosion": card.reference_erosion,
             "labelled_cases": card.labelled_cases,
             "adapted": adapted and {"healthy_scans": adapted.scans, "sha256": adapted.sha256},
         },
-        device=device,
+        device=model.device,
         seed=config.reconstruction.seed,
         score=findings.score,
         threshold=dataclasses.asdict(findings.threshold),

@@ -1,1 +1,1 @@
-"""A model in use: its scores, thresholds, out-of-distribution check, and adaptation to a scanner."""
+"""A model in use: its networks, what it knows of healthy scans, and one scan as its scores see it."""

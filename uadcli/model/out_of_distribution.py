@@ -20,8 +20,8 @@ from uadcli.scoring import out_of_distribution
 from uadcli.scoring.out_of_distribution import Gate, Part
 
 if TYPE_CHECKING:
+    from uadcli.model.model import Model
     from uadcli.reconstruction.model import Network
-    from uadcli.weights.weights import Weights
 
 BATCH = 32
 MIN_TRAINING, MIN_HELD_OUT = 10, 5  # scans of a contrast; with fewer there is no gate for it
@@ -74,19 +74,18 @@ def has_encoder(model: Network) -> bool:
     return getattr(model, "encoder", None) is not None
 
 
-def measure(loaded: Weights, x: Array, mask: NDArray[np.bool_], contrast: str, device: str = "cpu") -> Distance:
+def measure(model: Model, x: Array, mask: NDArray[np.bool_], contrast: str) -> Distance:
     """The distance of a scaled scan from the training scans of its contrast."""
-    if not has_encoder(loaded.model):
+    if not has_encoder(model.network):
         return Distance(None, None, NO_ENCODER)
-    known = gate_of(loaded.gate_state, contrast)
+    known = gate_of(model.weights.gate_state, contrast)
     if known is None:
         return Distance(None, None, ABSENT)
     slices = brain_slices(mask)
     value = None
     if len(slices):
-        value = out_of_distribution.distance(
-            known.mean, known.whitening, (vectors(loaded.model, x, slices, device), slices)
-        )
+        part = (vectors(model.network, x, slices, model.device), slices)
+        value = out_of_distribution.distance(known.mean, known.whitening, part)
     return Distance(value, known.limit, "" if value is not None else FEW)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from uadcli.config import BEST_DICE, DetectConfig, PreprocessConfig, ScoringConfig, from_dict
 from uadcli.errors import InputError, UsageError
+from uadcli.scoring import scores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -171,13 +172,12 @@ def _by_rate(rate: float, card: ModelCard, kind: str, contrast: str) -> Threshol
 
 def _conformal(share: float, card: ModelCard, kind: str, contrast: str) -> Threshold:
     from uadcli.scoring.calibration import conformal_threshold
-    from uadcli.scoring.scores.fusion import held_against_health
 
     strengths = card.strengths.get(kind, {}).get(contrast, [])
     lacking = f"{card.name} knows no whole healthy {contrast} scans for the score {kind!r}"
     value = _of_healthy("conformal", conformal_threshold, strengths, share, lacking)
     scans = f"healthy scans like the {len(strengths)} of the weights"
-    nearly = "; nearly so, since these scans also made what it is held against" if held_against_health(kind) else ""
+    nearly = "; nearly so, since these scans also made what it is held against" if scores.find(kind).normalised else ""
     return Threshold(value, f"conformal: at most {share:.3g} of {scans} have any finding{nearly}")
 
 

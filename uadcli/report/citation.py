@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uadcli.config import Z
+from collections.abc import Iterable
 
 BIBTEX = r"""@article{behrendt2025guided,
   title = {Guided Reconstruction with Conditioned Diffusion Models for Unsupervised Anomaly Detection in Brain {MRIs}},
@@ -136,28 +136,11 @@ BY_METHOD: dict[str, tuple[str, ...]] = {  # keys of the entries above
     "vae": ("kingma2014auto", "baur2021autoencoders", "albu2020improved"),
 }
 
-RESIDUAL = ("behrendt2025guided",)
-LEARNED = ("behrendt2024combining", "marimont2024disyre")
-BY_SCORE: dict[str, tuple[str, ...]] = {  # likewise; a `z-` score cites what the plain one does
-    "fisher": ("fisher1932statistical", "good1955weighted", *LEARNED, *RESIDUAL),
-    "fusion-absolute": (*LEARNED, *RESIDUAL),
-    "fusion-bright": LEARNED,
-    "siamese": LEARNED,
-    "absolute": RESIDUAL,
-    "bright": RESIDUAL,
-    "dark": RESIDUAL,
-    "bright-weighted": (),
-    "ssim": ("behrendt2024ensembled", "wang2004image"),
-    "mahalanobis": ("behrendt2024leveraging", "wang2004image"),
-    "intensity": (),
-}
 
-
-def bibtex(method: str | None = None, score: str | None = None) -> str:
-    """All works as BibTeX, or those behind one method, one score or both; a comment where there are none."""
-    if method is None and score is None:
+def bibtex(works: Iterable[str] | None = None, behind: str = "it") -> str:
+    """All works as BibTeX, or those with the given keys, each once; a comment that names `behind` if there are none."""
+    if works is None:
         return BIBTEX
     entries = {entry.split("{", 1)[1].split(",", 1)[0]: entry for entry in BIBTEX.split("\n@")}
-    keys = [*(BY_METHOD[method] if method else ()), *(BY_SCORE[score.removeprefix(Z)] if score else ())]
-    found = "\n".join("@" + entries[key].lstrip("@") for key in dict.fromkeys(keys))
-    return found or f"% No work but this project is behind {score}."
+    found = "\n".join("@" + entries[key].lstrip("@") for key in dict.fromkeys(works))
+    return found or f"% No work but this project is behind {behind}."

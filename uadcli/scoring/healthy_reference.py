@@ -19,21 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadcli.arrays import Array, Mask
-from uadcli.config import PLAIN_SCORES, Z
 from uadcli.errors import InputError
 from uadcli.scoring import coarse_grid
 
 Coarse = NDArray[np.float64]
 
-PREFIX, REFERENCED = Z, PLAIN_SCORES  # of the name of a score that is held against its reference; what gets one
 # Erosion of the brain mask for a residual that is held against health, where other residuals take 3: the reference
 # knows the rim of the brain, which a wider erosion would take away from the cortex.
 EROSION = 1
 SIGMA = 1.0  # of the Gaussian over the blocks: few scans have the same fold at the same place
 SMALLEST = 1e-12  # deviation, where health has none
-# Of a residual inside the brain: the scan's own scale. Chosen on the development scans (packaging/docs/decisions.md).
-QUANTILE = 0.75
-ON_OWN_SCALE = ("absolute",)  # scores that are held against health so
 KNOWN = 0.5  # scans that must have a place in their healthy part, smoothed; elsewhere the nearest such place counts
 
 
@@ -61,13 +56,8 @@ class _Sums:
         return _Sums(self.count - other.count, self.total - other.total, self.squares - other.squares)
 
 
-def own_scale(kind: str) -> float:
-    """The quantile in whose units a score is held against health; 0: as it is."""
-    return QUANTILE if kind.removeprefix(PREFIX) in ON_OWN_SCALE else 0.0
-
-
 def fit(maps: Sequence[tuple[Array, Mask]], quantile: float = 0.0) -> Reference:
-    """The reference of pairs (score, healthy part), each (X, Y, Z) with even sides; see `own_scale` for the quantile.
+    """The reference of pairs (score, healthy part), each (X, Y, Z) with even sides; `quantile` as in `Reference`.
 
     Raises `InputError` if they leave no place known.
     """

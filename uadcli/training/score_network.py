@@ -17,7 +17,7 @@ from torch import Tensor
 from uadcli.config import SiameseConfig, from_dict
 from uadcli.console import Reporter
 from uadcli.scoring.metrics import average_precision
-from uadcli.scoring.scores.siamese import SiameseUNet, places, siamese_score, with_neighbours
+from uadcli.scoring.siamese import SiameseUNet, places, siamese_score, with_neighbours
 from uadcli.training import checkpoint, loop
 from uadcli.training.learner import Learner
 from uadcli.training.synthetic import Example, ExampleMaker, ExamplePool

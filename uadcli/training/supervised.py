@@ -23,6 +23,7 @@ from uadcli.data.lesion_labels import LabelledScan
 from uadcli.data.prepare import smoothed_as
 from uadcli.errors import InputError, UsageError
 from uadcli.files import write_bytes, write_text
+from uadcli.model.model import Model
 from uadcli.training.run_folder import prepare_usable, refuse_begun, rows_of, usable_cases, write_rows
 from uadcli.training.synthetic import Example, ExampleMaker, Healthy, load_healthy
 
@@ -42,11 +43,9 @@ class LabelledMaker(ExampleMaker):
     Every other one is synthetic lesions in a volume of `healthy`, of the same contrasts, if there is any.
     """
 
-    def __init__(
-        self, labelled: Sequence[LabelledScan], healthy: list[Healthy], model: Weights, seed: int, device: str = "cpu"
-    ) -> None:
+    def __init__(self, labelled: Sequence[LabelledScan], healthy: list[Healthy], model: Model, seed: int) -> None:
         free = [one for one in healthy if len(one.usable)]
-        super().__init__(free, [], model, seed, device, {one.kind for one in free})
+        super().__init__(free, [], model, seed, {one.kind for one in free})
         self.labelled, self.every = labelled, 2 if free else 1
 
     def draw(self, number: int) -> Example:
@@ -149,9 +148,8 @@ def resume(out: Path, config: TrainingConfig, *, reporter: Reporter, gpus: int |
         maker = LabelledMaker(
             lesion_labels.load(training, cache, config.preprocess),
             load_healthy(training, cache, config.preprocess),
-            base,
+            Model(base, str(where.device)),
             config.siamese.seed,
-            str(where.device),
         )
         held_out = lesion_labels.load([c for c in cases if c.part == "val"], cache, config.preprocess)
         judged_on = _judged_on(held_out, maker, reporter)
@@ -165,7 +163,6 @@ def resume(out: Path, config: TrainingConfig, *, reporter: Reporter, gpus: int |
 
 def _scorer(out: Path, config: TrainingConfig, base: Weights, where: Fabric, reporter: Reporter) -> SiameseTrainer:
     """The score network where the run left off; at its beginning that of the weights, if it has the same sizes."""
-    from uadcli.model.scores import siamese_network
     from uadcli.training import checkpoint
     from uadcli.training.score_network import SiameseTrainer
 
@@ -175,7 +172,7 @@ def _scorer(out: Path, config: TrainingConfig, base: Weights, where: Fabric, rep
         return SiameseTrainer.load(found, where, steps=steps, learning_rate=config.siamese.learning_rate)
     scorer = SiameseTrainer(dataclasses.replace(config.siamese, steps=steps))
     if starts_from(base, config.siamese):
-        scorer.start_from(siamese_network(base))
+        scorer.start_from(Model(base).score_network)
         reporter.info(f"the score network starts from that of {base.card.name}")
     else:
         reporter.warn(f"{base.card.name} has no score network of these sizes: it is trained from nothing")
@@ -187,7 +184,7 @@ def starts_from(base: Weights, config: SiameseConfig) -> bool:
     """Whether the weights have a score network that one of these sizes can start from."""
     if base.card.siamese is None:
         return False
-    sizes = from_dict(SiameseConfig, {"mirror": False, **base.card.siamese})  # as in `model.scores.siamese_network`
+    sizes = from_dict(SiameseConfig, {"mirror": False, **base.card.siamese})  # as in `Model.score_network`
     return sizes.channels == config.channels and sizes.mirror <= config.mirror
 
 
@@ -208,9 +205,9 @@ def is_supervised(run: Path) -> bool:
 
 def weights_of(run: Path, scorer: SiameseTrainer) -> Weights:
     """The reconstruction of a run's weights, with their gate, and its own score network; nothing is calibrated yet."""
+    from uadcli.scoring.fusion import POWER
     from uadcli.scoring.healthy_reference import EROSION
-    from uadcli.scoring.scores.fusion import POWER
-    from uadcli.scoring.scores.siamese import ALONG
+    from uadcli.scoring.siamese import ALONG
     from uadcli.weights import weights
 
     base = weights.load(run / BASE)

@@ -23,12 +23,11 @@ from uadcli.files import file_sha256, write_with
 from uadcli.imaging import geometry, intensity, registration, template
 from uadcli.imaging.slices import FINE_AFFINE, FINE_SHAPE, to_slices
 from uadcli.imaging.volume import Volume
-from uadcli.model.scores import reconstruct
+from uadcli.model.model import Model
 from uadcli.synthesis.brains import EMPTY, brain_of, from_labels, halved
 from uadcli.synthesis.contrast import volume_from_t1
 from uadcli.synthesis.lesions import degrade, paste_lesions
 from uadcli.training import loop
-from uadcli.weights.weights import Weights
 
 LABELS, AS = "labels", f"{contrasts.T1W.name} as "
 # shares of the volumes by where they come from
@@ -126,12 +125,11 @@ class ExampleMaker:
         self,
         healthy: list[Healthy],
         labels: list[NDArray[np.int16]],
-        model: Weights,
+        model: Model,
         seed: int,
-        device: str = "cpu",
         contrasts: Collection[str] = CONTRASTS,
     ) -> None:
-        self.device, self.contrasts = device, contrasts
+        self.contrasts = contrasts
         self.real = {kind: [h for h in healthy if h.kind == kind] for kind in CONTRASTS}
         self.labels, self.model, self.seed = labels, model, seed
 
@@ -175,7 +173,7 @@ class ExampleMaker:
 
     def example(self, x: Array, mask: Mask, truth: Mask, usable: NDArray[np.int64], seed: int = 0) -> Example:
         """The example of a scaled volume x (96, 96, 80) with brain mask and lesions, rebuilt by the model."""
-        recon = reconstruct(self.model, x, mask, ReconstructionConfig(seed=seed), self.device)
+        recon = self.model.reconstruct(x, mask, ReconstructionConfig(seed=seed))
         image, healthy = (np.round(to_slices(v) * 255).astype(np.uint8) for v in (x, recon))
         keep = usable[mask[:, :, usable].any(axis=(0, 1))]
         return Example(image, healthy, to_slices(truth & mask), to_slices(mask), keep)

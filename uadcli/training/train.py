@@ -183,7 +183,7 @@ def _score(
     reporter: Reporter,
 ) -> None:
     """Train the score network to its end, on what the trained reconstruction makes of synthetic lesions."""
-    from uadcli.model.scores import siamese_network
+    from uadcli.model.model import Model
     from uadcli.training import checkpoint, score_network
     from uadcli.training.synthetic import ExampleMaker, label_files, load_healthy, load_labels
 
@@ -195,7 +195,7 @@ def _score(
     else:
         scorer = score_network.SiameseTrainer(settings)
         if start is not None and start.card.siamese is not None:
-            scorer.start_from(siamese_network(start))
+            scorer.start_from(Model(start).score_network)
         elif start is not None:
             reporter.warn(f"{start.card.name} has no score network: it is trained from nothing")
         scorer.place(where)
@@ -204,9 +204,9 @@ def _score(
     training, held_out = (load_healthy(parts[part], cache, config.preprocess) for part in ("train", "val"))
     labels = load_labels(label_files(config.label_maps), cache)
     with reporter.stage("score"):
-        model, device = weights_of(out, trainer, scorer), str(where.device)
-        maker = ExampleMaker(training, labels, model, settings.seed, device, contrasts)
-        judge = ExampleMaker(held_out, [], model, settings.seed + 1, device, contrasts)
+        model = Model(weights_of(out, trainer, scorer), str(where.device))
+        maker = ExampleMaker(training, labels, model, settings.seed, contrasts)
+        judge = ExampleMaker(held_out, [], model, settings.seed + 1, contrasts)
         judged_on = [judge.draw(number) for number in range(min(score_network.HELD_OUT, settings.pool))]
         known = start is not None and start.card.siamese is not None
         score_network.fit(scorer, maker, out / "siamese", reporter, judged_on, to_beat=known)
@@ -256,9 +256,9 @@ def bounded(config: TrainingConfig, slices: int | None = None) -> TrainingConfig
 
 def weights_of(run: Path, trainer: Trainer, scorer: SiameseTrainer) -> Weights:
     """The averaged networks of a run as weights, with what is known of them so far."""
+    from uadcli.scoring.fusion import POWER
     from uadcli.scoring.healthy_reference import EROSION
-    from uadcli.scoring.scores.fusion import POWER
-    from uadcli.scoring.scores.siamese import ALONG
+    from uadcli.scoring.siamese import ALONG
     from uadcli.weights import weights
     from uadcli.weights.weights import ModelCard, Weights
 

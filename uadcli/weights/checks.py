@@ -11,9 +11,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from uadcli.config import CONTRASTS, SCORES, ModelConfig, PreprocessConfig, SiameseConfig, from_dict
+from uadcli.config import CONTRASTS, ModelConfig, PreprocessConfig, SiameseConfig, from_dict
 from uadcli.errors import UsageError
 from uadcli.imaging.slices import GRID_SHAPE
+from uadcli.scoring import scores
 from uadcli.typed import misfit
 from uadcli.weights.registry import is_plain
 
@@ -66,7 +67,7 @@ def _card_fault(values: Mapping[str, Any]) -> str:
         return f"{values['name']!r} is no name"
     if not contrasts or not set(contrasts) <= set(CONTRASTS) or len(set(contrasts)) < len(contrasts):
         return "contrasts are none of ours"
-    if missing := [one for one in contrasts if values["scores"].get(one) not in SCORES]:
+    if missing := [one for one in contrasts if values["scores"].get(one) not in scores.names()]:
         return f"scores names none for {missing[0]}"
     for name, (low, high) in RANGES.items():
         if not low <= values.get(name, low) <= high:
@@ -75,7 +76,12 @@ def _card_fault(values: Mapping[str, Any]) -> str:
     if not all(0 < rate < 1 for rate in rates):
         return "tails has rates that are none"
     for one in values.get("shares", {}).values():
-        if not one or not set(one) <= set(SCORES[1:]) or min(one.values()) < 0 or not sum(one.values()):
+        if (
+            not one
+            or not set(one) <= set(scores.names()) - set(scores.joined())
+            or min(one.values()) < 0
+            or not sum(one.values())
+        ):
             return "shares are none"
     return ""
 
@@ -131,7 +137,7 @@ def reference_fault(state: Mapping[str, Tensor]) -> str:
     """A tensor of the healthy reference that is missing, unknown or has another shape."""
     for name, value in state.items():
         found = re.fullmatch(r"(.+)\.(\w+)\.(mean|deviation|quantile)", name)
-        if not found or found[1] not in SCORES or found[2] not in CONTRASTS:
+        if not found or found[1] not in scores.names() or found[2] not in CONTRASTS:
             return f"the healthy reference holds {name}"
         if tuple(value.shape) != (() if found[3] == "quantile" else REFERENCE_SHAPE):
             return f"the healthy reference {name} has another size"

@@ -17,8 +17,6 @@ from uadcli.weights.hub import Reference
 from uadcli.weights.registry import Entry
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from uadcli.reconstruction.model import Network
@@ -74,23 +72,13 @@ class ModelCard:
 
 
 @dataclass(frozen=True)
-class Adaptation:
-    """What adapts a model to a scanner: the `drift` (96, 96, 80) to be added to its reconstructions, how many healthy
-    scans it comes from, and the digest of theirs."""
-
-    drift: NDArray[np.float32] = field(repr=False)
-    scans: int
-    sha256: str
-
-
-@dataclass(frozen=True)
 class Weights:
-    """A model ready to use, with its card and the digest of the file it came from.
+    """The content of a weight file: networks, card, statistics of healthy scans, and the digest of the file.
 
     `score_state` are the parameters of the score network that belongs to it; empty if there is none. `gate_state` are
     the tensors of the out-of-distribution gate, `CONTRAST.mean`, `CONTRAST.whitening` and `CONTRAST.limit`, and
     `reference_state` those of the healthy reference of scores, `SCORE.CONTRAST.mean` and `SCORE.CONTRAST.deviation`;
-    each empty in weights that are older than it. `adaptation` is never in a file: `model.adapt` puts it here.
+    each empty where the file has none.
     """
 
     model: Network
@@ -100,7 +88,6 @@ class Weights:
     score_state: dict[str, Any] = field(default_factory=dict, repr=False)
     gate_state: dict[str, Any] = field(default_factory=dict, repr=False)
     reference_state: dict[str, Any] = field(default_factory=dict, repr=False)
-    adaptation: Adaptation | None = None
 
 
 def find(
@@ -225,7 +212,7 @@ def _network_fault(card: ModelCard, config: ModelConfig, tensors: dict[str, Tens
     import torch
 
     from uadcli.reconstruction.reconstructors import build
-    from uadcli.scoring.scores.siamese import SiameseUNet
+    from uadcli.scoring.siamese import SiameseUNet
 
     try:
         with torch.device("meta"):

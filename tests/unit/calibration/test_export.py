@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from uadcli.calibration.export import default_score
-from uadcli.scoring.scores.fusion import ENOUGH
+from uadcli.scoring.fusion import ENOUGH
 from uadcli.weights.weights import ModelCard
 
 CARD = ModelCard("lab", "1", ("T1w",), {"T1w": "siamese"}, {}, "", (500,), "", "", "")

@@ -26,11 +26,13 @@ from uadcli.calibration.fit_fusion import (
 from uadcli.config import DetectConfig
 from uadcli.imaging import template
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
+from uadcli.model.model import Model
+from uadcli.model.subject import Subject
 from uadcli.scoring import healthy_reference
 from uadcli.scoring.calibration import healthy_tail, rarity, tails_of_the_others
 from uadcli.training import judged_lesions
 from uadcli.training.synthetic import Healthy
-from uadcli.weights.weights import ModelCard
+from uadcli.weights.weights import ModelCard, Weights
 
 SHAPE = (16, 16, 12)
 
@@ -49,11 +51,12 @@ def world(healthy: list[Healthy], monkeypatch: pytest.MonkeyPatch) -> SimpleName
     state = SimpleNamespace(learned="right", asked=0, outside=False)
     clean, noise = healthy[0].data, np.random.default_rng(1).normal(0, 0.15, GRID_SHAPE)
 
-    def reconstruct(loaded: Any, x: np.ndarray, *_: Any) -> np.ndarray:
+    def reconstruct(model: Model, x: np.ndarray, *_: Any) -> np.ndarray:
         state.asked += 1
         return np.where(healthy[0].mask, clean + noise, 0).astype(np.float32)
 
-    def learned_score(loaded: Any, x: np.ndarray, recon: np.ndarray, mask: np.ndarray, config: Any) -> np.ndarray:
+    def probability(subject: Subject) -> np.ndarray:
+        x, mask = subject.x, subject.mask
         right = np.where(state.truth, 0.9, 0.01)
         if state.outside:
             right[:, :, :15] = 1
@@ -66,14 +69,14 @@ def world(healthy: list[Healthy], monkeypatch: pytest.MonkeyPatch) -> SimpleName
         return found
 
     monkeypatch.setattr(fit_fusion, "paste", paste)
-    monkeypatch.setattr(fit_fusion, "reconstruct", reconstruct)
-    monkeypatch.setattr(fit_fusion, "learned_score", learned_score)
+    monkeypatch.setattr(Model, "reconstruct", reconstruct)
+    monkeypatch.setattr(Subject, "raw_probability", property(probability))
     return state
 
 
-def loaded() -> Any:
+def loaded() -> Model:
     card = ModelCard("m", "1", ("T1w",), {"T1w": "siamese"}, {}, "", (500,), "", "", "", fusion_power=0.3)
-    return dataclasses.make_dataclass("Loaded", [("card", ModelCard)], frozen=True)(card)
+    return Model(Weights(None, card, Path("m"), ""))  # type: ignore[arg-type]
 
 
 def by_power(healthy: list[Healthy], shapes: Sequence[Path] = ()) -> dict[float, float]:
@@ -135,7 +138,8 @@ def pasted(number: int, useful: str, rng: np.random.Generator) -> PastedScan:
     truth[4:8, 4:8, 4:8] = True
     x[truth] += 0.15 * (useful in ("intensity", "both"))
     learned[truth] += 0.15 * (useful in ("siamese", "both"))
-    return PastedScan(number, x, x, learned, mask, truth, mask)
+    subject = Subject(loaded(), x, x, mask, DetectConfig(), "T1w", {"probability": learned})
+    return PastedScan(number, subject, truth, mask)
 
 
 @pytest.mark.parametrize(
@@ -146,8 +150,7 @@ def test_a_part_has_the_share_that_it_is_worth(useful: str, low: float, high: fl
     health = [[(rng.gamma(2, 0.05, SHAPE).astype(np.float32), np.ones(SHAPE, dtype=bool)) for _ in "abc"] for _ in "ab"]
     parts = {kind: Part(tails_of_the_others(of)) for kind, of in zip(("siamese", "intensity"), health, strict=True)}
     scans = [pasted(number, useful, rng) for number in (0, 2)]
-    weights = dataclasses.make_dataclass("Loaded", [("card", ModelCard)], frozen=True)(loaded().card)
-    found = precision_by_shares(weights, scans, parts, DetectConfig())
+    found = precision_by_shares(scans, parts)
     assert len(found) == 11
     assert all(sum(shares) == pytest.approx(1) for shares in found)
     best = best_shares(found)
@@ -157,8 +160,10 @@ def test_a_part_has_the_share_that_it_is_worth(useful: str, low: float, high: fl
     more_even = [shares for shares in found if abs(shares[0] - 0.5) < abs(best[0] - 0.5)]
     assert all(found[shares] < 0.9 * max(found.values()) for shares in more_even)
     one = scans[1]
-    rare = [part.rarity(2, values, one.mask) for part, values in zip(parts.values(), (one.learned, one.x), strict=True)]
-    alone = precision_by_shares(weights, [one], parts, DetectConfig())
+    of = one.subject
+    values = zip(parts.values(), (of.probability, of.x), strict=True)
+    rare = [part.rarity(2, one_map, of.mask) for part, one_map in values]
+    alone = precision_by_shares([one], parts)
     assert alone[0.3, 0.7] == pytest.approx(one.precision(0.3 * rare[0] + 0.7 * rare[1]), abs=1e-3)
 
 
@@ -183,5 +188,5 @@ def test_a_pasted_scan_has_the_number_of_its_healthy_scan(healthy: list[Healthy]
 
 
 def test_without_a_pasted_lesion_there_is_nothing_to_fit() -> None:
-    assert precision_by_shares(loaded(), [], {"siamese": Part([])}, DetectConfig()) == {}
+    assert precision_by_shares([], {"siamese": Part([])}) == {}
     assert best_shares({}) is None

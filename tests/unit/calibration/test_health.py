@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,18 +12,20 @@ import pytest
 
 from uadcli.calibration import health
 from uadcli.calibration.fit_fusion import Part
-from uadcli.calibration.health import CALIBRATED, Calibration
+from uadcli.calibration.health import Calibration
 from uadcli.config import DetectConfig
 from uadcli.data.dataset import Case
 from uadcli.imaging.slices import GRID_AFFINE
-from uadcli.scoring import healthy_reference
+from uadcli.model.subject import Subject
+from uadcli.scoring import healthy_reference, scores
 from uadcli.scoring.calibration import healthy_quantile, healthy_tail, strength
-from uadcli.scoring.scores.fusion import FISHER, PARTS, fisher_score
+from uadcli.scoring.fusion import FISHER, PARTS, fisher_score
 
 SHAPE, SCANS = (16, 20, 12), 6
 SMALLEST = DetectConfig().scoring.min_volume_mm3
 MASK = np.zeros(SHAPE, dtype=bool)
 MASK[2:14, 2:18, 2:10] = True
+CALIBRATED = health.calibrated()
 
 
 @pytest.fixture
@@ -33,13 +36,11 @@ def maps(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, np.ndarray]]:
         {kind: np.where(MASK, rng.gamma(2, 0.1, SHAPE), 0).astype(np.float32) for kind in CALIBRATED}
         for _ in range(SCANS)
     ]
-    numbers = iter(range(SCANS))
+    numbers = itertools.cycle(range(SCANS))
     prepared = SimpleNamespace(mask=MASK, size_factor=1.0, scaled=lambda _: np.zeros(SHAPE, np.float32))
     monkeypatch.setattr(health, "prepare_cached", lambda *_: prepared)
     monkeypatch.setattr(health, "healthy_part", lambda *_: MASK)
-    monkeypatch.setattr(health, "reconstruct", lambda *_: None)
-    monkeypatch.setattr(health, "costly_scores", lambda *_: {"number": next(numbers)})
-    monkeypatch.setattr(health, "raw_scores", lambda *_, known: made[known["number"]])
+    monkeypatch.setattr(Subject, "of", lambda *_: SimpleNamespace(raw=made[next(numbers)].__getitem__))
     return made
 
 
@@ -53,7 +54,7 @@ def test_fisher_joins_its_parts_each_scan_by_reference_and_tails_of_the_others(
 ) -> None:
     found, references = calibrated("T1w")
     learned, residual = PARTS["T1w"]
-    scale = healthy_reference.own_scale(residual)
+    scale = scores.find(residual).own_scale
     deviations = healthy_reference.cross_fitted([(one[residual], MASK) for one in maps], [MASK] * SCANS, scale)
     assert found.thresholds[residual]["T1w"] == pytest.approx(healthy_quantile([(z, MASK) for z in deviations]))
     pairs = [[(one[learned], MASK) for one in maps], [(z, MASK) for z in deviations]]
@@ -65,7 +66,7 @@ def test_fisher_joins_its_parts_each_scan_by_reference_and_tails_of_the_others(
     assert [found.tails[part]["T1w"] for part in (learned, residual)] == [healthy_tail(part) for part in pairs]
     assert found.thresholds[FISHER]["T1w"] == pytest.approx(healthy_quantile([(one, MASK) for one in fused]))
     assert found.strengths[FISHER]["T1w"] == [strength(one, SMALLEST, GRID_AFFINE) for one in fused]
-    assert {kind for kind, _ in references} == set(healthy_reference.REFERENCED)
+    assert {kind for kind, _ in references} == set(scores.plain())
 
 
 def test_the_shares_of_fisher_are_fitted_where_lesions_are_pasted(
@@ -73,7 +74,7 @@ def test_the_shares_of_fisher_are_fitted_where_lesions_are_pasted(
 ) -> None:
     asked = []
 
-    def by_shares(_: Any, scans: Any, parts: dict[str, Part], __: Any) -> dict[tuple[float, ...], float]:
+    def by_shares(scans: Any, parts: dict[str, Part]) -> dict[tuple[float, ...], float]:
         asked.append((scans, parts))
         return {(0.5, 0.5): 0.3, (0.2, 0.8): 0.4, (0.3, 0.7): 0.37}
 
@@ -86,7 +87,7 @@ def test_the_shares_of_fisher_are_fitted_where_lesions_are_pasted(
     ((scans, parts),) = asked
     assert scans == ["scans"]
     raw = [(one["z-absolute"], MASK) for one in maps]
-    own = healthy_reference.of_the_others(raw, healthy_reference.own_scale("z-absolute"))
+    own = healthy_reference.of_the_others(raw, scores.find("z-absolute").own_scale)
     assert parts["siamese"].references is None
     assert all(np.array_equal(a.mean, b.mean) for a, b in zip(parts["z-absolute"].references, own, strict=True))
     others = healthy_tail([(one["siamese"], MASK) for one in maps[:2] + maps[3:]])
@@ -97,8 +98,6 @@ def test_the_shares_of_fisher_are_fitted_where_lesions_are_pasted(
 
 def calibrated_again(maps: list[dict[str, np.ndarray]], monkeypatch: pytest.MonkeyPatch) -> tuple[Calibration, Any]:
     """The same scans once more, without lesions in them."""
-    numbers = iter(range(SCANS))
-    monkeypatch.setattr(health, "costly_scores", lambda *_: {"number": next(numbers)})
     monkeypatch.setattr(health.fit_fusion, "precision_by_shares", lambda *_: {})
     return calibrated("T1w")
 

@@ -22,7 +22,9 @@ from uadcli.detection.options import DetectOptions
 from uadcli.errors import InputError, UsageError
 from uadcli.files import file_sha256
 from uadcli.imaging.slices import GRID_AFFINE
-from uadcli.model import adapt, scores
+from uadcli.model import adapt
+from uadcli.model.adapt import ScannerAdapter
+from uadcli.model.model import Model, load
 from uadcli.reconstruction.reconstructors import CddpmReconstructor
 from uadcli.weights import weights
 
@@ -43,8 +45,18 @@ def model(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def loaded(model: Path) -> weights.Weights:
-    return weights.load(*weights.find(str(model)))
+def loaded(model: Path) -> Model:
+    return load(*weights.find(str(model)))
+
+
+def adapted(
+    model: Model,
+    healthy: adapt.HealthyScans,
+    contrast: str,
+    config: DetectConfig = CONFIG,
+    own: str | None = None,
+) -> Model:
+    return ScannerAdapter.of(model, healthy, contrast, config, SILENT).adapted(own)
 
 
 @pytest.fixture
@@ -69,13 +81,11 @@ def test_the_same_content_counts_once_and_names_do_not(scanner: Path) -> None:
     assert adapt.find(scanner).sha256 != found.sha256
 
 
-def test_one_scan_is_too_few_and_so_are_two_of_two_contrasts(
-    scanner: Path, loaded: weights.Weights, tmp_path: Path
-) -> None:
+def test_one_scan_is_too_few_and_so_are_two_of_two_contrasts(scanner: Path, loaded: Model, tmp_path: Path) -> None:
     for name in ("again_T1w", "p1_T1w", "p2_T1w"):
         (scanner / f"{name}.nii.gz").unlink()
     with pytest.raises(InputError, match="here are 1"):
-        adapt.adapted(loaded, adapt.find(scanner), "T1w", CONFIG, "cpu", SILENT)
+        adapted(loaded, adapt.find(scanner), "T1w")
     (scanner / "p0_FLAIR.nii.gz").unlink()
     with pytest.raises(InputError, match="here are 1"):
         adapt.find(scanner)
@@ -84,21 +94,21 @@ def test_one_scan_is_too_few_and_so_are_two_of_two_contrasts(
 
 
 def test_healthy_scans_are_rebuilt_once_and_the_scan_at_hand_is_left_out(
-    scanner: Path, loaded: weights.Weights, monkeypatch: pytest.MonkeyPatch
+    scanner: Path, loaded: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rebuilt: list[str] = []
-    real = adapt._rebuilt
+    real = ScannerAdapter._measured
 
-    def counted(*given: object) -> dict[str, object]:
-        rebuilt.append(Path(str(given[1])).name)
-        return real(*given)  # type: ignore[arg-type]
+    def counted(self: ScannerAdapter, digest: str) -> dict[str, object]:
+        rebuilt.append(self.healthy.files[digest].name)
+        return real(self, digest)
 
-    monkeypatch.setattr(adapt, "_rebuilt", counted)
+    monkeypatch.setattr(ScannerAdapter, "_measured", counted)
     healthy = adapt.find(scanner)
-    one = adapt.adapted(loaded, healthy, "T1w", CONFIG, "cpu", SILENT)
+    one = adapted(loaded, healthy, "T1w")
     assert sorted(rebuilt) == sorted({path.name for path in healthy.files.values() if "T1w" in path.name})
     own = file_sha256(scanner / "p1_T1w.nii.gz")
-    other = adapt.adapted(loaded, healthy, "T1w", CONFIG, "cpu", SILENT, own)
+    other = adapted(loaded, healthy, "T1w", own=own)
     assert len(rebuilt) == 3  # remembered
     assert one.adaptation is not None
     assert other.adaptation is not None
@@ -106,7 +116,7 @@ def test_healthy_scans_are_rebuilt_once_and_the_scan_at_hand_is_left_out(
     assert one.adaptation.sha256 != other.adaptation.sha256
     assert not np.array_equal(one.adaptation.drift, other.adaptation.drift)
     (scanner / "p1_T1w.nii.gz").unlink()
-    without = adapt.adapted(loaded, adapt.find(scanner), "T1w", CONFIG, "cpu", SILENT)
+    without = adapted(loaded, adapt.find(scanner), "T1w")
     assert without.adaptation is not None
     assert np.array_equal(without.adaptation.drift, other.adaptation.drift)  # as if it had not been there
 
@@ -120,17 +130,17 @@ def test_scans_whose_names_do_not_tell_are_known_by_their_image_whatever_was_ask
         (scanner / f"p{number}_T1w.nii.gz").rename(scanner / f"p{number}.nii.gz")
     (scanner / "again_T1w.nii.gz").unlink()
     with pytest.raises(InputError, match="healthy T2w scans beside the one at hand, and here are 0"):
-        adapt.adapted(loaded, adapt.find(scanner), "T2w", CONFIG, "cpu", SILENT)
-    seen = adapt.adapted(loaded, adapt.find(scanner), "T1w", CONFIG, "cpu", SILENT).adaptation
+        adapted(loaded, adapt.find(scanner), "T2w")
+    seen = adapted(loaded, adapt.find(scanner), "T1w").adaptation
     assert seen is not None
     assert seen.scans == 3
-    said = adapt.adapted(loaded, adapt.find(scanner, contrast="T2w"), "T2w", CONFIG, "cpu", SILENT).adaptation
+    said = adapted(loaded, adapt.find(scanner, contrast="T2w"), "T2w").adaptation
     assert said is not None
     assert said.scans == 3  # the user knows better than the image
 
 
-def test_what_is_kept_is_no_image(scanner: Path, loaded: weights.Weights, cache: Path) -> None:
-    adapt.adapted(loaded, adapt.find(scanner), "T1w", CONFIG, "cpu", SILENT)
+def test_what_is_kept_is_no_image(scanner: Path, loaded: Model, cache: Path) -> None:
+    adapted(loaded, adapt.find(scanner), "T1w")
     files = sorted((cache / adapt.FOLDER).glob("*.npz"))
     assert len(files) == 3
     for file in files:
@@ -142,33 +152,33 @@ def test_what_is_kept_is_no_image(scanner: Path, loaded: weights.Weights, cache:
         assert not any(part in file.name for part in ("p0", "p1", "p2"))
 
 
-def test_the_drift_of_the_scanner_leaves_its_healthy_residual(scanner: Path, loaded: weights.Weights) -> None:
+def test_the_drift_of_the_scanner_leaves_its_healthy_residual(scanner: Path, loaded: Model) -> None:
     """The mean residual of a scan that the drift does not know shrinks: the model is too dark in all."""
     own = scanner / "p1_T1w.nii.gz"
-    known = adapt.adapted(loaded, adapt.find(scanner), "T1w", CONFIG, "cpu", SILENT, file_sha256(own))
+    known = adapted(loaded, adapt.find(scanner), "T1w", own=file_sha256(own))
     scan = prepare.read_scan(own)
     prepared, _ = prepare.prepare(scan, CONFIG.preprocess)
     x = prepared.scaled(CONFIG.preprocess)
     before, after = (
-        np.abs(x - scores.reconstruct(one, x, prepared.mask, CONFIG.reconstruction))[prepared.mask].mean()
+        np.abs(x - one.reconstruct(x, prepared.mask, CONFIG.reconstruction))[prepared.mask].mean()
         for one in (loaded, known)
     )
     assert after < 0.8 * before
-    recon = scores.reconstruct(known, x, prepared.mask, CONFIG.reconstruction)
+    recon = known.reconstruct(x, prepared.mask, CONFIG.reconstruction)
     assert recon.min() >= 0
     assert recon.max() <= 1
     assert not recon[~prepared.mask].any()
 
 
-def test_a_healthy_scan_that_cannot_be_used_is_named(scanner: Path, loaded: weights.Weights) -> None:
+def test_a_healthy_scan_that_cannot_be_used_is_named(scanner: Path, loaded: Model) -> None:
     (scanner / "p1_T1w.nii.gz").write_bytes(b"no scan")
     with pytest.raises(InputError, match="this healthy scan cannot be used") as caught:
-        adapt.adapted(loaded, adapt.find(scanner), "T1w", CONFIG, "cpu", SILENT)
+        adapted(loaded, adapt.find(scanner), "T1w")
     assert "p1_T1w.nii.gz" in str(caught.value)
 
 
 def test_a_healthy_scan_that_fails_quality_control_has_another_content_or_no_clear_contrast_is_refused(
-    scanner: Path, loaded: weights.Weights, monkeypatch: pytest.MonkeyPatch
+    scanner: Path, loaded: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     healthy, look = adapt.find(scanner), prepare.prepare
     own = scanner / "p1_T1w.nii.gz"
@@ -180,17 +190,17 @@ def test_a_healthy_scan_that_fails_quality_control_has_another_content_or_no_cle
     with monkeypatch.context() as patch:
         patch.setattr(prepare, "prepare", small)
         with pytest.raises(InputError, match=r"cannot be used: quality control failed \(brain_volume_ml\)"):
-            adapt.adapted(loaded, healthy, "T1w", CONFIG, "cpu", SILENT)
+            adapted(loaded, healthy, "T1w")
     before = own.read_bytes()
     phantoms.save(own, cohort.head(77), GRID_AFFINE)
     with pytest.raises(InputError, match="changed meanwhile"):
-        adapt.adapted(loaded, healthy, "T1w", CONFIG, "cpu", SILENT)
+        adapted(loaded, healthy, "T1w")
     own.write_bytes(before)
     own.rename(scanner / "p1.nii.gz")
     with monkeypatch.context() as patch:
         patch.setattr(prepare.Prepared, "contrast", lambda _: SimpleNamespace(contrast="T1w", doubtful=True))
         with pytest.raises(InputError, match="hard to tell apart"):
-            adapt.adapted(loaded, adapt.find(scanner), "T1w", CONFIG, "cpu", SILENT)
+            adapted(loaded, adapt.find(scanner), "T1w")
 
 
 def test_a_batch_goes_on_where_one_contrast_has_healthy_scans_and_stops_where_none_has(
@@ -249,19 +259,19 @@ def test_reconstructions_of_another_level_have_no_drift(kind: str, scanner: Path
     scan = tmp_path / "patient_T1w.nii.gz"
     phantoms.save(scan, cohort.head(5), GRID_AFFINE)
     options = DetectOptions(weights=str(model), threads=1, adapt=scanner, score=kind, threshold="0.3")
-    with pytest.raises(UsageError, match="noise level of its own"):
+    with pytest.raises(UsageError, match="another noise level"):
         detect(scan, tmp_path / "map.nii.gz", config=CONFIG, options=options)
     adapt.check("z-absolute")
     request = batch.Request([scan], tmp_path / "out", CONFIG, options, batch.BatchOptions(workers=0))
-    with pytest.raises(UsageError, match="noise level of its own"):
+    with pytest.raises(UsageError, match="another noise level"):
         batch.make_plan(request, SILENT)
 
 
 def test_what_decides_a_residual_decides_the_file_it_is_kept_in(
-    scanner: Path, loaded: weights.Weights, tmp_path: Path, cache: Path
+    scanner: Path, loaded: Model, tmp_path: Path, cache: Path
 ) -> None:
-    def kept(w: weights.Weights, config: DetectConfig) -> int:
-        adapt.adapted(w, adapt.find(scanner), "T1w", config, "cpu", SILENT)
+    def kept(w: Model, config: DetectConfig) -> int:
+        adapted(w, adapt.find(scanner), "T1w", config)
         return len(list((cache / adapt.FOLDER).glob("*.npz")))
 
     def drawn(**changes: int) -> DetectConfig:
@@ -271,8 +281,8 @@ def test_what_decides_a_residual_decides_the_file_it_is_kept_in(
     assert kept(loaded, CONFIG) == 3
     assert kept(loaded, drawn(batch_size=5)) == 3  # changes only time and memory
     assert kept(loaded, drawn(seed=7)) == 6
-    assert kept(weights.load(*weights.find(str(other))), CONFIG) == 9
-    adapt.adapted(loaded, adapt.find(scanner, geometry="sform"), "T1w", CONFIG, "cpu", SILENT)
+    assert kept(load(*weights.find(str(other))), CONFIG) == 9
+    adapted(loaded, adapt.find(scanner, geometry="sform"), "T1w")
     assert len(list((cache / adapt.FOLDER).glob("*.npz"))) == 12
     threads = torch.get_num_threads()
     try:

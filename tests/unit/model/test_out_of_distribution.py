@@ -27,6 +27,7 @@ from uadcli.imaging import template
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
 from uadcli.imaging.volume import read_scan
 from uadcli.model import out_of_distribution
+from uadcli.model.model import Model, load
 from uadcli.reconstruction.model import ConditionedDiffusion
 from uadcli.reconstruction.reconstructors import BY_NAME
 from uadcli.report import sidecar
@@ -92,12 +93,12 @@ def fitted(model: ConditionedDiffusion) -> cloud.Gate:
 
 
 @pytest.fixture
-def loaded(model: ConditionedDiffusion, fitted: cloud.Gate, tmp_path: Path) -> weights.Weights:
+def loaded(model: ConditionedDiffusion, fitted: cloud.Gate, tmp_path: Path) -> Model:
     weights.save(tmp_path / "m.safetensors", model, CARD, None, out_of_distribution.state_of({"T1w": fitted}))
-    return weights.load(tmp_path / "m.safetensors")
+    return load(tmp_path / "m.safetensors")
 
 
-def test_healthy_scans_pass_and_so_do_those_with_a_lesion(loaded: weights.Weights) -> None:
+def test_healthy_scans_pass_and_so_do_those_with_a_lesion(loaded: Model) -> None:
     for seed in range(30, 34):
         x = healthy(seed)
         assert out_of_distribution.measure(loaded, x, MASK, "T1w").beyond is False
@@ -107,23 +108,23 @@ def test_healthy_scans_pass_and_so_do_those_with_a_lesion(loaded: weights.Weight
 
 
 @pytest.mark.parametrize("kind", ["noise", "shuffled", "inverted"])
-def test_wrong_inputs_lie_beyond(kind: str, loaded: weights.Weights) -> None:
+def test_wrong_inputs_lie_beyond(kind: str, loaded: Model) -> None:
     found = out_of_distribution.measure(loaded, wrong(healthy(40))[kind], MASK, "T1w")
     assert found.beyond is True
     assert found.note == ""
 
 
 def test_it_survives_the_weight_file_and_old_weights_have_none(
-    loaded: weights.Weights, fitted: cloud.Gate, model: ConditionedDiffusion, tmp_path: Path
+    loaded: Model, fitted: cloud.Gate, model: ConditionedDiffusion, tmp_path: Path
 ) -> None:
-    again = out_of_distribution.gate_of(loaded.gate_state, "T1w")
+    again = out_of_distribution.gate_of(loaded.weights.gate_state, "T1w")
     assert again is not None
     assert np.array_equal(again.mean, fitted.mean, equal_nan=True)
     assert np.array_equal(again.whitening, fitted.whitening)
     assert again.limit == pytest.approx(fitted.limit)
     weights.save(tmp_path / "old.safetensors", model, CARD)
-    old = weights.load(tmp_path / "old.safetensors")
-    assert old.gate_state == {}
+    old = load(tmp_path / "old.safetensors")
+    assert old.weights.gate_state == {}
     for found in (
         out_of_distribution.measure(old, healthy(0), MASK, "T1w"),
         out_of_distribution.measure(loaded, healthy(0), MASK, "FLAIR"),
@@ -134,12 +135,12 @@ def test_it_survives_the_weight_file_and_old_weights_have_none(
 
 def test_a_model_without_encoder_has_no_gate(model: ConditionedDiffusion) -> None:
     plain = ConditionedDiffusion(dataclasses.replace(model.config, conditioned=False))
-    one = weights.Weights(plain, CARD, Path("x"), "")
+    one = Model(weights.Weights(plain, CARD, Path("x"), ""))
     assert out_of_distribution.measure(one, healthy(0), MASK, "T1w").note == out_of_distribution.NO_ENCODER
     assert out_of_distribution.fit_gates(plain, [], [], Path("x"), DetectConfig().preprocess) == {}
 
 
-def test_too_little_brain_is_not_measured(loaded: weights.Weights) -> None:
+def test_too_little_brain_is_not_measured(loaded: Model) -> None:
     found = out_of_distribution.measure(loaded, healthy(0), np.zeros_like(MASK), "T1w")
     assert (found.value, found.beyond, found.note) == (None, True, out_of_distribution.FEW)  # nothing is further away
     assert found.limit is not None
@@ -195,14 +196,14 @@ def ready(x: np.ndarray, folder: Path) -> ReadyScan:
     return ReadyScan(read_scan(folder / "scan.nii.gz"), prepared(x), MASK, FoundContrast("T1w", "option"))
 
 
-def finish(loaded: weights.Weights, x: np.ndarray, folder: Path, **more: object) -> dict:
+def finish(loaded: Model, x: np.ndarray, folder: Path, **more: object) -> dict:
     options = DetectOptions(**{"weights": str(loaded.path), "threshold": "0.2", "device": "cpu", **more})
     files = names.plan(folder / "scan.nii.gz", folder / "map.nii.gz", "native", options.save, False, True)
     reporter = Reporter(silent=True)
     return detect.finish(ready(x, folder), files, DetectConfig(), options, "cpu", reporter).sidecar
 
 
-def test_the_sidecar_says_so_and_strict_refuses(loaded: weights.Weights, tmp_path: Path) -> None:
+def test_the_sidecar_says_so_and_strict_refuses(loaded: Model, tmp_path: Path) -> None:
     good = finish(loaded, healthy(30), tmp_path)
     assert good["gate"]["beyond"] is False
     assert 0 < good["gate"]["value"] <= good["gate"]["limit"]
@@ -219,7 +220,7 @@ def test_the_sidecar_says_so_and_strict_refuses(loaded: weights.Weights, tmp_pat
 
 
 def test_a_scan_where_no_training_scan_has_brain_is_unlike_them(
-    loaded: weights.Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    loaded: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(out_of_distribution, "brain_slices", lambda mask: np.arange(3))
     found = finish(loaded, healthy(30), tmp_path)
@@ -233,9 +234,7 @@ def test_a_scan_where_no_training_scan_has_brain_is_unlike_them(
         sidecar.refuse_failed(tmp_path / "scan.nii.gz", found)
 
 
-def test_strict_says_that_the_gate_cannot_tell(
-    loaded: weights.Weights, model: ConditionedDiffusion, tmp_path: Path
-) -> None:
+def test_strict_says_that_the_gate_cannot_tell(loaded: Model, model: ConditionedDiffusion, tmp_path: Path) -> None:
     assert not [w for w in finish(loaded, healthy(30), tmp_path, strict=True)["warnings"] if "--strict" in w]
     weights.save(tmp_path / "m.safetensors", model, CARD)
     assert not [w for w in finish(loaded, healthy(30), tmp_path)["warnings"] if "--strict" in w]
@@ -244,7 +243,7 @@ def test_strict_says_that_the_gate_cannot_tell(
     assert out_of_distribution.ABSENT in said[0]
 
 
-def test_old_weights_say_null_and_why(loaded: weights.Weights, model: ConditionedDiffusion, tmp_path: Path) -> None:
+def test_old_weights_say_null_and_why(loaded: Model, model: ConditionedDiffusion, tmp_path: Path) -> None:
     weights.save(tmp_path / "m.safetensors", model, CARD)
     found = finish(loaded, healthy(30), tmp_path)
     assert found["gate"] == {"value": None, "limit": None, "note": out_of_distribution.ABSENT, "beyond": None}
@@ -253,7 +252,7 @@ def test_old_weights_say_null_and_why(loaded: weights.Weights, model: Conditione
     sidecar.refuse_failed(tmp_path / "scan.nii.gz", found)
 
 
-def test_uncertainty_and_stability_of_a_detection(loaded: weights.Weights, tmp_path: Path) -> None:
+def test_uncertainty_and_stability_of_a_detection(loaded: Model, tmp_path: Path) -> None:
     plain = finish(loaded, healthy(31), tmp_path)
     before = (tmp_path / "map.nii.gz").read_bytes()
     assert not (tmp_path / "map_uncertainty.nii.gz").exists()
@@ -278,7 +277,7 @@ def test_uncertainty_and_stability_of_a_detection(loaded: weights.Weights, tmp_p
 
 
 def test_an_uncertainty_is_of_five_draws_at_least_and_the_stability_of_those_asked_for(
-    loaded: weights.Weights, tmp_path: Path
+    loaded: Model, tmp_path: Path
 ) -> None:
     alone = finish(loaded, healthy(31), tmp_path, save=("uncertainty",))
     five = np.asarray(nib.load(tmp_path / "map_uncertainty.nii.gz").dataobj)
@@ -292,7 +291,7 @@ def test_an_uncertainty_is_of_five_draws_at_least_and_the_stability_of_those_ask
 
 @pytest.mark.parametrize("asked", [{"stability": 2}, {"save": ("uncertainty",)}])
 def test_where_noise_changes_nothing_there_is_neither_uncertainty_nor_stability(
-    asked: dict, loaded: weights.Weights, tmp_path: Path
+    asked: dict, loaded: Model, tmp_path: Path
 ) -> None:
     for kind in ("intensity", "z-intensity"):
         with pytest.raises(UsageError, match="depend on noise"):
@@ -320,7 +319,7 @@ def test_a_brain_mask_of_ones_own_is_not_as_the_healthy_scans_were_stripped(
         assert (found["anomaly"]["healthy_scans"] is not None) == vouched
 
 
-def test_the_transform_says_research_use(loaded: weights.Weights, tmp_path: Path) -> None:
+def test_the_transform_says_research_use(loaded: Model, tmp_path: Path) -> None:
     finish(loaded, healthy(31), tmp_path, save=("transform",))
     assert RESEARCH_USE in (tmp_path / "map_transform.json").read_text()
 

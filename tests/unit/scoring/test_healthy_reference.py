@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from uadcli.errors import InputError
-from uadcli.scoring import healthy_reference
+from uadcli.scoring import healthy_reference, scores
 
 SHAPE = (16, 20, 12)
 MASK = np.zeros(SHAPE, bool)
@@ -88,15 +88,9 @@ def test_a_scanner_that_makes_every_residual_larger_changes_nothing_on_the_scans
     assert np.median(healthy_reference.z_score(2.5 * scan, as_it_is, MASK)[MASK]) > 1 > np.median(z[MASK])
 
 
-def test_only_the_residual_is_held_against_health_on_its_own_scale():
-    assert {kind for kind in healthy_reference.REFERENCED if healthy_reference.own_scale(kind)} == set(
-        healthy_reference.ON_OWN_SCALE
-    )
-    assert (
-        healthy_reference.own_scale("z-absolute")
-        == healthy_reference.own_scale("absolute")
-        == healthy_reference.QUANTILE
-    )
+def test_only_the_absolute_residual_is_normalised_to_healthy_scans_on_its_own_scale():
+    scaled = {name: score.own_scale for name, score in scores.BY_NAME.items() if score.own_scale}
+    assert scaled == {"absolute": 0.75, "z-absolute": 0.75}
 
 
 def test_what_is_0_everywhere_has_no_scale():

@@ -13,7 +13,6 @@ import torch
 
 from uadcli.config import (
     METHODS,
-    SCORES,
     DetectConfig,
     EncoderConfig,
     ModelConfig,
@@ -26,13 +25,16 @@ from uadcli.config import (
 )
 from uadcli.errors import UsageError, WeightsError
 from uadcli.imaging.slices import GRID_SHAPE
-from uadcli.model import scores, threshold
+from uadcli.model import model, threshold
+from uadcli.model.model import Model
+from uadcli.model.subject import Subject
 from uadcli.reconstruction.model import ConditionedDiffusion
 from uadcli.reconstruction.reconstructors import BY_NAME, build
+from uadcli.scoring import scores
 from uadcli.scoring.calibration import rarity
+from uadcli.scoring.fusion import FISHER, PARTS
 from uadcli.scoring.healthy_reference import Reference, state_of
-from uadcli.scoring.scores.fusion import FISHER, PARTS, held_against_health
-from uadcli.scoring.scores.siamese import SiameseUNet
+from uadcli.scoring.siamese import SiameseUNet
 from uadcli.weights import registry, weights
 from uadcli.weights.weights import ModelCard
 
@@ -118,7 +120,7 @@ def test_what_comes_along_is_sound(monkeypatch: pytest.MonkeyPatch) -> None:
         assert set(card.scores) == set(entry.contrasts)
         assert all(contrast in card.thresholds[kind] for contrast, kind in card.scores.items())
         for kind, of_score in card.thresholds.items():  # deviations and rarities have no upper bound
-            most = math.inf if held_against_health(kind) else 1
+            most = math.inf if scores.find(kind).normalised else 1
             clipped = kind == "intensity"  # at 1, which 1 % of a healthy scan has: there the threshold marks nothing
             assert all(0 < value < most or (clipped and value == 1) for value in of_score.values())
         assert card.licence
@@ -133,12 +135,14 @@ def test_the_score_network_travels_in_the_same_file(tmp_path: Path, tiny: ModelC
     card = dataclasses.replace(CARD, siamese=to_dict(settings))
     weights.save(tmp_path / "m.safetensors", ConditionedDiffusion(tiny), card, network.state_dict())
     loaded = weights.load(tmp_path / "m.safetensors")
-    again = scores.siamese_network(loaded)
+    one = Model(loaded)
+    again = one.score_network
+    assert one.score_network is again  # built once
     for ours, theirs in zip(network.parameters(), again.parameters(), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-3)
     without = dataclasses.replace(loaded, card=CARD)
     with pytest.raises(WeightsError, match="siamese"):
-        scores.siamese_network(without)
+        _ = Model(without).score_network
 
 
 def test_the_threshold_belongs_to_score_and_contrast(saved: tuple[Path, str]) -> None:
@@ -166,18 +170,18 @@ def test_float16_keeps_counters_and_large_values(tmp_path: Path) -> None:
     assert torch.equal(again.running_var, norm.running_var)
 
 
-def knowing_health(file: Path, tiny: ModelConfig, kinds: tuple[str, ...]) -> weights.Weights:
-    """Weights with a score network that know the healthy T1w tails behind `fisher`, and a reference for each kind."""
+def knowing_health(file: Path, tiny: ModelConfig, kinds: tuple[str, ...]) -> Model:
+    """A model with a score network that know the healthy T1w tails behind `fisher`, and a reference for each kind."""
     settings = SiameseConfig(channels=(8, 16))
     tails = {part: {"T1w": [(0.05, 0.1), (0.005, 0.2)]} for part in PARTS["T1w"]}
     card = dataclasses.replace(CARD, siamese=to_dict(settings), tails=tails)
     half = np.full([n // 2 for n in GRID_SHAPE], 1e-3, np.float32)
     known = state_of({(kind.removeprefix("z-"), "T1w"): Reference(half, half) for kind in kinds})
     weights.save(file, ConditionedDiffusion(tiny), card, SiameseUNet(settings).state_dict(), None, known)
-    return weights.load(file)
+    return Model(weights.load(file))
 
 
-@pytest.mark.parametrize("kind", SCORES)
+@pytest.mark.parametrize("kind", scores.names())
 def test_every_score_is_a_map_inside_the_brain(kind: str, tiny: ModelConfig, tmp_path: Path) -> None:
     loaded = knowing_health(tmp_path / "m.safetensors", tiny, (kind, "z-absolute"))
     mask = np.zeros(GRID_SHAPE, dtype=bool)
@@ -186,29 +190,31 @@ def test_every_score_is_a_map_inside_the_brain(kind: str, tiny: ModelConfig, tmp
     x = np.where(mask, rng.uniform(0.3, 0.9, GRID_SHAPE), 0).astype(np.float32)
     recon = np.where(mask, rng.uniform(0.3, 0.9, GRID_SHAPE), 0).astype(np.float32)
     config = DetectConfig(scoring=ScoringConfig(erosion=0, median=1))
-    result = scores.score(loaded, x, recon, mask, kind, config, contrast="T1w")
+    subject = Subject(loaded, x, recon, mask, config, "T1w")
+    result = subject.score(kind)
     assert result.dtype == np.float32
     assert result.shape == GRID_SHAPE
     assert not result[~mask].any()
     assert result[mask].any()
     assert (result >= 0).all()
     with pytest.raises(UsageError, match="no score"):
-        scores.score(loaded, x, recon, mask, "none", config)
+        subject.score("none")
     with pytest.raises(UsageError, match="no healthy reference for the score 'z-ssim' in FLAIR"):
-        scores.score(loaded, x, recon, mask, "z-ssim", config, contrast="FLAIR")
+        dataclasses.replace(subject, contrast="FLAIR").score("z-ssim")
 
 
 def test_weights_older_than_shares_join_two_halves(tiny: ModelConfig, tmp_path: Path) -> None:
     old = knowing_health(tmp_path / "m.safetensors", tiny, ("z-absolute",))
-    assert scores.shares_of(old.card, "FLAIR") == {"siamese": 0.5, "z-bright-weighted": 0.5}
+    assert model.shares_of(old.card, "FLAIR") == {"siamese": 0.5, "z-bright-weighted": 0.5}
     shares = {"T1w": {"siamese": 0.25, "z-absolute": 0.75}}
-    other = dataclasses.replace(old, card=dataclasses.replace(old.card, shares=shares))
+    other = old.with_card(shares=shares)
     mask = np.zeros(GRID_SHAPE, dtype=bool)
     mask[30:66, 30:66, 38:42] = True
     x = np.where(mask, np.random.default_rng(0).uniform(0.3, 0.9, GRID_SHAPE), 0).astype(np.float32)
     kinds, recon = ("siamese", "z-absolute", FISHER), (0.5 * x).astype(np.float32)
     for loaded, share in ((old, 0.5), (other, 0.25)):
-        found = scores.scores(loaded, x, recon, mask, kinds, DetectConfig(), contrast="T1w")
+        subject = Subject(loaded, x, recon, mask, DetectConfig(), "T1w")
+        found = {kind: subject.score(kind) for kind in kinds}
         learned, residual = (rarity(found[kind], loaded.card.tails[kind]["T1w"]) for kind in kinds[:2])
         expected = np.where(mask, share * learned + (1 - share) * residual, 0)
         np.testing.assert_allclose(found[FISHER], expected, atol=1e-5)
@@ -216,20 +222,20 @@ def test_weights_older_than_shares_join_two_halves(tiny: ModelConfig, tmp_path: 
 
 def test_what_fisher_joins_must_be_known_of_healthy_scans(tiny: ModelConfig, tmp_path: Path) -> None:
     whole, config = knowing_health(tmp_path / "m.safetensors", tiny, ("z-absolute",)), DetectConfig()
-    bare = dataclasses.replace(whole, reference_state={})
-    assert list(scores.tails_behind(whole.card, FISHER, "T1w")) == list(PARTS["T1w"])
-    scores.check_health(whole, FISHER, "T1w", config)
-    emptied = dataclasses.replace(whole.card, tails={**whole.card.tails, "z-absolute": {"T1w": []}})
+    bare = Model(dataclasses.replace(whole.weights, reference_state={}))
+    assert [part.name for part in model.parts_of(whole.card, FISHER, "T1w")] == list(PARTS["T1w"])
+    whole.check(FISHER, "T1w", config.reconstruction)
+    emptied = whole.with_card(tails={**whole.card.tails, "z-absolute": {"T1w": []}})
     other_method = dataclasses.replace(config, reconstruction=ReconstructionConfig(method="diffuse"))
     for loaded, contrast, settings_of, words in (
         (bare, "T1w", config, "no healthy reference for the score 'z-absolute'"),
         (whole, "T2w", config, "how rare scores are in healthy T2w"),
         (whole, "", config, "how rare scores are in healthy scans"),
         (whole, "T1w", other_method, "by diffuse does not know how rare"),
-        (dataclasses.replace(whole, card=emptied), "T1w", config, "how rare scores are in healthy T1w"),
+        (emptied, "T1w", config, "how rare scores are in healthy T1w"),
     ):
         with pytest.raises(UsageError, match=words):
-            scores.check_health(loaded, FISHER, contrast, settings_of)
+            loaded.check(FISHER, contrast, settings_of.reconstruction)
 
 
 def test_weights_keep_the_erosion_that_their_reference_was_made_with(tiny: ModelConfig, tmp_path: Path) -> None:
@@ -240,9 +246,8 @@ def test_weights_keep_the_erosion_that_their_reference_was_made_with(tiny: Model
     for erosion in (1, 3):
         card = dataclasses.replace(CARD, reference_erosion=erosion)
         weights.save(tmp_path / "m.safetensors", ConditionedDiffusion(tiny), card)
-        loaded = weights.load(tmp_path / "m.safetensors")
-        maps = scores.raw_scores(loaded, x, 0 * x, mask, ("absolute", "z-absolute"), DetectConfig())
-        reach[erosion] = [int((one > 0).sum()) for one in maps.values()]
+        subject = Subject(Model(weights.load(tmp_path / "m.safetensors")), x, 0 * x, mask, DetectConfig())
+        reach[erosion] = [int((subject.raw(kind) > 0).sum()) for kind in ("absolute", "z-absolute")]
     assert reach[1][0] == reach[3][0] == reach[3][1]
     assert reach[1][1] > reach[1][0]
     old = json.loads(json.dumps(dataclasses.asdict(CARD)))
@@ -255,20 +260,20 @@ def test_a_file_knows_its_method_and_rebuilds_a_volume_by_it(method: str, tiny: 
     card = dataclasses.replace(CARD, levels=BY_NAME[method].levels)
     weights.save(tmp_path / "m.safetensors", build(for_method(tiny, method)), card)
     assert weights.trained_method(tmp_path / "m.safetensors") == method
-    loaded = weights.load(tmp_path / "m.safetensors")
-    assert scores.method_of(loaded, ReconstructionConfig()).name == method
+    loaded = Model(weights.load(tmp_path / "m.safetensors"))
+    assert loaded.method(ReconstructionConfig()).name == method
     mask = np.zeros(GRID_SHAPE, dtype=bool)
     mask[30:66, 30:66, 40] = True
     x = np.where(mask, np.float32(0.7), 0).astype(np.float32)
-    recon = scores.reconstruct(loaded, x, mask, ReconstructionConfig())
+    recon = loaded.reconstruct(x, mask, ReconstructionConfig())
     assert recon.shape == GRID_SHAPE
     assert not recon[~mask].any()
     assert recon[mask].any()
-    by_slice = scores.slice_scores(loaded, x, recon, mask)
+    by_slice = loaded.slice_scores(x, recon, mask)
     assert (list(by_slice) if by_slice else None) == ([40] if method == "vae" else None)
     if not BY_NAME[method].draws:
         with pytest.raises(UsageError, match="mahalanobis"):
-            scores.draws(loaded, x, mask, ReconstructionConfig())
+            loaded.draws(x, mask, ReconstructionConfig())
 
 
 def test_files_of_before_and_of_later_versions(saved: tuple[Path, str], tiny: ModelConfig, tmp_path: Path) -> None:
@@ -292,14 +297,14 @@ def test_files_of_before_and_of_later_versions(saved: tuple[Path, str], tiny: Mo
 
 
 def test_another_method_needs_its_weights_and_its_threshold(saved: tuple[Path, str]) -> None:
-    loaded = weights.load(*saved)
-    assert scores.method_of(loaded, ReconstructionConfig(method="diffuse")).name == "diffuse"
+    loaded = Model(weights.load(*saved))
+    assert loaded.method(ReconstructionConfig(method="diffuse")).name == "diffuse"
     with pytest.raises(WeightsError, match="uad train DATA --out RUN --method dae"):
-        scores.method_of(loaded, ReconstructionConfig(method="dae"))
+        loaded.method(ReconstructionConfig(method="dae"))
     assert (
-        threshold.resolve("calibrated", scores.card_for(loaded.card, "cddpm", "cddpm"), "bright", "FLAIR").value == 0.2
+        threshold.resolve("calibrated", model.card_for(loaded.card, "cddpm", "cddpm"), "bright", "FLAIR").value == 0.2
     )
-    other = scores.card_for(loaded.card, "cddpm", "diffuse")
+    other = model.card_for(loaded.card, "cddpm", "diffuse")
     with pytest.raises(UsageError, match=r"m by diffuse has no threshold.*Give --threshold a value"):
         threshold.resolve("calibrated", other, "bright", "FLAIR")
     assert threshold.resolve("0.3", other, "bright", "FLAIR").value == 0.3

@@ -1,77 +1,29 @@
-"""The residual as anomaly score, and the post-processing of the paper."""
+"""The residual of scan and reconstruction: absolute, or one of its signs."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable
 
-from uadcli.arrays import Array, Mask
-from uadcli.config import ScoringConfig
-from uadcli.errors import UsageError
+from uadcli.scoring.scores.base import Array, Evidence, Score
 
-RESIDUALS = ("absolute", "bright", "dark")
-WEIGHTED = "bright-weighted"
-
-
-def residual(x: Array, x0_hat: Array, kind: str = "absolute") -> Array:
-    """`absolute` |x - x0_hat| (method 7, step 1), or only where the scan is brighter (`bright`) or darker (`dark`).
-
-    Raises `UsageError` for another kind.
-    """
-    if kind == "absolute":
-        return np.abs(x - x0_hat)
-    if kind == "bright":
-        return np.maximum(x - x0_hat, 0)
-    if kind == "dark":
-        return np.maximum(x0_hat - x, 0)
-    raise UsageError(f"there is no score {kind!r}", hint=f"The residuals are {', '.join(RESIDUALS)}.")
+PAPER = ("behrendt2025guided",)
+# Quantile of the absolute residual in the brain, the scan's own scale: a scan from another scanner has a larger
+# residual everywhere. (Half of a bright residual is 0; it has no such scale.) Chosen on the development scans.
+OWN_SCALE = 0.75
 
 
-def erode_axial(mask: Mask, iterations: int) -> Mask:
-    """Erode a mask (X, Y, Z) slice by slice with a 2-D cross (method 7, step 2)."""
-    from scipy import ndimage
+def _of(kind: str) -> Callable[[Evidence], Array]:
+    def compute(evidence: Evidence) -> Array:
+        from uadcli.scoring.residual import anomaly_score
 
-    if iterations <= 0:  # scipy would erode until nothing changes
-        return mask
-    cross = ndimage.generate_binary_structure(2, 1)[:, :, None]
-    return ndimage.binary_erosion(mask, cross, iterations=iterations)
+        return anomaly_score(evidence.x, evidence.recon, evidence.mask, kind, evidence.scoring)
 
-
-def median_filter(volume: Array, side: int) -> Array:
-    """3-D median over a cube of `side` voxels, an odd number; beyond the border is 0 (method 7, step 3).
-
-    Raises `UsageError` for an even side.
-    """
-    import SimpleITK as sitk
-
-    if side > 1 and side % 2 == 0:
-        raise UsageError(f"a median of side {side} has no centre", hint="Give an odd number of voxels, or 1 for none.")
-    if side <= 1:
-        return volume
-    radius = side // 2
-    image = sitk.GetImageFromArray(np.pad(volume.astype(np.float32), radius))
-    result = sitk.GetArrayFromImage(sitk.Median(image, [radius] * 3))
-    return np.ascontiguousarray(result[tuple([slice(radius, -radius)] * 3)])
+    return compute
 
 
-def postprocess(score: Array, mask: Mask, config: ScoringConfig) -> Array:
-    """Keep the score inside the eroded brain mask and smooth it with the median; outside it is 0."""
-    from scipy import ndimage
-
-    inside = erode_axial(mask, config.erosion)
-    result = np.zeros(score.shape, dtype=np.float32)
-    for box in ndimage.find_objects(inside.astype(np.uint8)):  # one box, or none; beyond it the score is 0 anyway
-        kept = inside[box]
-        result[box] = np.where(kept, median_filter(np.where(kept, score[box], 0), config.median), 0)
-    return result
-
-
-def anomaly_score(x: Array, x0_hat: Array, mask: Mask, kind: str, config: ScoringConfig) -> Array:
-    """The post-processed anomaly map of a volume x (X, Y, Z) in [0, 1] and its pseudo-healthy version.
-
-    `kind` is one of `residual`, or `bright-weighted`: the geometric mean of the post-processed bright residual and the
-    post-processed intensity. In FLAIR and T2w a lesion is bright both against its healthy version and in itself.
-    """
-    if kind == WEIGHTED:
-        bright = postprocess(residual(x, x0_hat, "bright"), mask, config)
-        return np.sqrt(bright * postprocess(x, mask, config))
-    return postprocess(residual(x, x0_hat, kind), mask, config)
+SCORES = (
+    Score("absolute", "absolute residual", _of("absolute"), PAPER, aliases=("residual",), own_scale=OWN_SCALE),
+    Score("bright", "residual where the scan is brighter than its reconstruction", _of("bright"), PAPER),
+    Score("dark", "residual where the scan is darker than its reconstruction", _of("dark"), PAPER),
+    Score("bright-weighted", "geometric mean of bright residual and intensity", _of("bright-weighted")),
+)

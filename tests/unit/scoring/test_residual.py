@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from uadcli.config import ScoringConfig
 from uadcli.errors import UsageError
-from uadcli.scoring.scores.residual import anomaly_score, erode_axial, median_filter, postprocess, residual
+from uadcli.scoring.residual import anomaly_score, erode_axial, median_filter, postprocess, residual
 
 RNG = np.random.default_rng(0)
 

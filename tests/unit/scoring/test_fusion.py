@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from uadcli.scoring.calibration import healthy_tail
-from uadcli.scoring.scores.fusion import FLOOR, POWER, RESIDUALS, fisher_score, fused_score
+from uadcli.scoring.fusion import FLOOR, POWER, RESIDUALS, fisher_score, fused_score
 
 
 def volumes() -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ import torch
 from uadcli.config import SiameseConfig, to_dict
 from uadcli.console import Reporter
 from uadcli.errors import UadError
-from uadcli.scoring.scores.siamese import SiameseUNet, places, siamese_score, smooth_along_slices, with_neighbours
+from uadcli.scoring.siamese import SiameseUNet, places, siamese_score, smooth_along_slices, with_neighbours
 from uadcli.training import checkpoint
 from uadcli.training.score_network import SiameseTrainer, fit
 from uadcli.training.synthetic import Example, ExampleMaker, Healthy

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from uadcli.errors import InputError
-from uadcli.scoring.scores.mahalanobis import RIDGE, mahalanobis, mahalanobis_score, slice_distance, weighted_map
+from uadcli.scoring.mahalanobis import RIDGE, mahalanobis, mahalanobis_score, slice_distance, weighted_map
 
 
 def draws(n=10, shape=(12, 11, 4), seed=0):

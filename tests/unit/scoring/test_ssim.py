@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from uadcli.errors import InputError
-from uadcli.scoring.scores import ssim
+from uadcli.scoring import ssim
 
 
 def pair(shape=(14, 13, 12), seed=0):

@@ -1,0 +1,98 @@
+"""A score is one record in one place: what is registered is listed, computed, calibrated, cited and documented."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from uadcli.calibration import health
+from uadcli.config import DetectConfig
+from uadcli.errors import UsageError
+from uadcli.model.model import Model
+from uadcli.model.subject import Subject
+from uadcli.report.citation import BIBTEX
+from uadcli.scoring import scores
+from uadcli.scoring.scores import Evidence, Score
+
+MADE_UP = '''"""A made-up score."""
+from uadcli.scoring.scores.base import Score
+
+SCORES = (Score("made-up", "brightness squared", lambda e: e.x**2, ("wang2004image",), aliases=("invented",)),)
+'''
+
+
+@pytest.fixture
+def made_up() -> Iterator[Score]:
+    """A score that squares the intensities, registered for the time of a test."""
+
+    def compute(evidence: Evidence) -> np.ndarray:
+        return np.where(evidence.mask, evidence.x**2, 0).astype(np.float32)
+
+    before = dict(scores.BY_NAME)
+    score = Score("made-up", "brightness squared", compute, ("wang2004image",), aliases=("invented",))
+    scores.register(score)
+    yield score
+    scores.BY_NAME.clear()
+    scores.BY_NAME.update(before)
+
+
+def test_a_registered_score_is_listed_computed_and_calibrated(made_up: Score) -> None:
+    assert "made-up" in scores.plain()
+    assert {"made-up", "z-made-up"} <= set(scores.names()) & set(health.calibrated())
+    assert scores.aliases()["invented"] == "made-up"
+    x = np.linspace(0, 1, 27, dtype=np.float32).reshape(3, 3, 3)
+    card = SimpleNamespace(reference_erosion=3)
+    model = Model(SimpleNamespace(card=card))  # type: ignore[arg-type]
+    subject = Subject(model, x, x, x > 0.5, DetectConfig(), "T1w")
+    np.testing.assert_allclose(subject.score("made-up"), np.where(x > 0.5, x**2, 0))
+    np.testing.assert_allclose(subject.raw("z-made-up"), subject.score("made-up"))
+
+
+def test_one_file_is_all_it_takes(tmp_path: Path) -> None:
+    """A file in the folder of scores puts a score into the help, the generated reference and the citations."""
+    package = tmp_path / "uadcli"
+    package.mkdir()
+    source = Path(scores.__file__).parents[2]
+    for path in source.rglob("*.py"):
+        target = package / path.relative_to(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    (package / "scoring" / "scores" / "made_up.py").write_text(MADE_UP)
+
+    def run(*words: str, module: str = "uadcli") -> str:
+        command = [sys.executable, "-m", module, *words]
+        variables = {"PYTHONPATH": str(tmp_path), "COLUMNS": "500", "PATH": "/usr/bin", "HOME": str(tmp_path)}
+        done = subprocess.run(
+            command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=True, timeout=60
+        )
+        return done.stdout
+
+    assert "invented is made-up" in " ".join(run("cite", "--help").replace("│", " ").split())
+    assert "|made-up|" in run("uadcli.cli.app", "utils", "docs", "--name", "uad", module="typer")
+    assert "wang2004image" in run("cite", "--score", "invented")
+
+
+def test_every_score_names_works_that_are_known() -> None:
+    for score in scores.BY_NAME.values():
+        assert all(f"{{{key}," in BIBTEX for key in score.cites)
+        assert score.title
+
+
+def test_every_plain_score_has_a_version_normalised_to_healthy_scans() -> None:
+    for name in scores.plain():
+        plain, deviation = scores.find(name), scores.find(scores.Z + name)
+        assert deviation.normalised
+        assert (deviation.cites, deviation.own_scale) == (plain.cites, plain.own_scale)
+        assert scores.base_of(deviation.name) == name
+    assert scores.joined() == ("fisher",)
+
+
+def test_an_unknown_score_is_named() -> None:
+    with pytest.raises(UsageError, match=r"there is no score 'fischer'.*fisher"):
+        scores.find("fischer")

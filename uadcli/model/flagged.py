@@ -1,0 +1,32 @@
+"""Components of an anomaly map above a threshold, and how strong a map is; volumes count in the patient's space."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadcli.arrays import Array
+from uadcli.config import DetectConfig
+from uadcli.data.prepare import Prepared
+from uadcli.imaging import template
+from uadcli.imaging.slices import GRID_AFFINE
+from uadcli.scoring.calibration import strength
+from uadcli.scoring.components import Component, components
+
+
+def find(
+    anomaly_map: Array, threshold: float, prepared: Prepared, config: DetectConfig
+) -> tuple[NDArray[np.uint8], list[Component]]:
+    """Labels and table of the components above the threshold; the smallest volume counts in the patient's space."""
+    smallest = config.scoring.min_volume_mm3 / prepared.size_factor
+    return components(anomaly_map, threshold, smallest, GRID_AFFINE, template.regions())
+
+
+def flagged_ml(table: list[Component], prepared: Prepared) -> float:
+    """The volume of all components in the patient's space."""
+    return sum(c.volume_mm3 for c in table) * prepared.size_factor / 1e3
+
+
+def strength_of(anomaly_map: Array, prepared: Prepared, config: DetectConfig) -> float:
+    """The strength of a map (`scoring.calibration.strength`), with the component filter of `find`."""
+    return strength(anomaly_map, config.scoring.min_volume_mm3 / prepared.size_factor, GRID_AFFINE)

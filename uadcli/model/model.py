@@ -1,0 +1,213 @@
+"""A model in use: networks built once, and what its weights know of healthy scans by score and contrast."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from uadcli.arrays import Array, Mask
+from uadcli.config import ReconstructionConfig, SiameseConfig, from_dict
+from uadcli.errors import UsageError, WeightsError
+from uadcli.imaging.slices import from_slices, occupied, to_slices
+from uadcli.scoring import fusion, scores
+from uadcli.scoring import healthy_reference as reference
+from uadcli.scoring import scanner_drift as drift
+from uadcli.scoring.calibration import Tail
+from uadcli.scoring.healthy_reference import Reference
+
+if TYPE_CHECKING:
+    from uadcli.reconstruction.model import Network
+    from uadcli.reconstruction.reconstructors import Method, Progress
+    from uadcli.scoring.siamese import SiameseUNet
+    from uadcli.weights.weights import ModelCard, Weights
+
+DRAWS, DRAW_LEVEL = 10, 500  # reconstructions for the Mahalanobis score, and their noise level (method 4)
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What adapts a model to a scanner: the `drift` (96, 96, 80) added to its reconstructions, the number of healthy
+    scans it was estimated from, and their digest."""
+
+    drift: Array = dataclasses.field(repr=False)
+    scans: int
+    sha256: str
+
+
+class Part(NamedTuple):
+    """One of the scores that a joined score is made of."""
+
+    name: str
+    tail: Tail
+    share: float
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """Weights on a torch device. What is built from them is built once and kept."""
+
+    weights: Weights
+    device: str = "cpu"
+    adaptation: Adaptation | None = None
+
+    @property
+    def card(self) -> ModelCard:
+        return self.weights.card
+
+    @property
+    def path(self) -> Path:
+        return self.weights.path
+
+    @property
+    def sha256(self) -> str:
+        return self.weights.sha256
+
+    @property
+    def network(self) -> Network:
+        """The network of the reconstruction."""
+        return self.weights.model
+
+    @property
+    def trained_method(self) -> str:
+        """The method that the network was trained for."""
+        return self.network.config.method
+
+    @cached_property
+    def score_network(self) -> SiameseUNet:
+        """The network of the score `siamese`. Raises `WeightsError` if the weights have none."""
+        from uadcli.scoring.siamese import SiameseUNet
+
+        if self.card.siamese is None:
+            raise WeightsError(
+                "has no network for the score 'siamese'", path=self.path, hint="Choose another --score or --weights."
+            )
+        sizes = {"mirror": False, **self.card.siamese}  # a card older than the mirror image does not name it
+        network = SiameseUNet(from_dict(SiameseConfig, sizes))
+        network.load_state_dict(self.weights.score_state)
+        return network.eval()
+
+    def with_card(self, **changes: Any) -> Model:
+        """The same networks with other entries of the card."""
+        card = dataclasses.replace(self.card, **changes)
+        return dataclasses.replace(self, weights=dataclasses.replace(self.weights, card=card))
+
+    def method(self, config: ReconstructionConfig) -> Method:
+        """The method that reconstructs: the one the settings name, else the one the model was trained for.
+
+        Raises `WeightsError` if the model was not trained for it.
+        """
+        from uadcli.reconstruction.reconstructors import choose
+
+        return choose(config.method, self.trained_method, self.path)
+
+    def card_by(self, config: ReconstructionConfig) -> ModelCard:
+        """The card for the method of the settings (`card_for`)."""
+        return card_for(self.card, self.trained_method, self.method(config).name)
+
+    def reconstruct(
+        self, x: Array, mask: Mask, config: ReconstructionConfig, progress: Progress | None = None
+    ) -> Array:
+        """The pseudo-healthy volume of a scaled scan x (96, 96, 80) in [0, 1]; 0 outside the brain mask.
+
+        An adapted model adds the drift of the scanner. Raises `WeightsError` if the model does not serve the method.
+        """
+        method, slices, indices = self.method(config), to_slices(x), occupied(mask)
+        settings = dataclasses.replace(config, levels=config.levels or self.card.levels)
+        recon = np.zeros_like(slices)
+        reconstructor = method.reconstructor(self.network, settings, self.device, progress)
+        recon[indices] = reconstructor(slices[indices], indices.tolist())
+        healthy = np.where(mask, from_slices(recon), 0).astype(np.float32)
+        return drift.added(healthy, self.adaptation.drift, mask) if self.adaptation else healthy
+
+    def draws(self, x: Array, mask: Mask, config: ReconstructionConfig) -> Array:
+        """Reconstructions (10, 96, 96, 80) at one level that differ by their noise alone (method 4).
+
+        Raises `UsageError` for a method without noise.
+        """
+        method = self.method(config)
+        if not method.draws:
+            raise UsageError(
+                f"the reconstructions of {method.name} do not differ by their noise, so there is no score "
+                "'mahalanobis'",
+                hint="Choose another --score or --method.",
+            )
+        settings = [dataclasses.replace(config, levels=(DRAW_LEVEL,), seed=config.seed + i) for i in range(DRAWS)]
+        return np.stack([self.reconstruct(x, mask, one) for one in settings])
+
+    def slice_scores(self, x: Array, recon: Array, mask: Mask) -> dict[int, float] | None:
+        """The distance between the encodings of scan and reconstruction by axial slice index; None but for the VAE."""
+        from uadcli.reconstruction.reconstructors.vae import latent_dissimilarity
+
+        if self.trained_method != "vae":
+            return None
+        indices = occupied(mask)
+        found = latent_dissimilarity(self.network, to_slices(x)[indices], to_slices(recon)[indices])
+        return dict(zip(indices.tolist(), found.tolist(), strict=True))
+
+    def check(self, score: str, contrast: str, config: ReconstructionConfig) -> None:
+        """Raises `UsageError` if a score needs healthy scans of a contrast that the model does not know, or knows only
+        by another method; or if there is no such score."""
+        kind = scores.find(score)
+        if kind.normalised and not kind.joined:
+            self.reference(scores.base_of(score), contrast, config)
+        for part in parts_of(self.card_by(config), score, contrast):
+            self.check(part.name, contrast, config)
+
+    def reference(self, score: str, contrast: str, config: ReconstructionConfig) -> Reference:
+        """The healthy reference of a plain score in a contrast.
+
+        Raises `UsageError` if the model has none, or was not trained for the method of the settings.
+        """
+        known = None
+        if self.method(config).name == self.trained_method:
+            known = reference.from_state(self.weights.reference_state, score, contrast)
+        if known is None:
+            raise UsageError(
+                f"{self.card.name} has no healthy reference for the score {scores.Z + score!r} "
+                f"in {contrast or 'this contrast'}",
+                hint="Choose another --score or --weights; `uad calibrate` makes one from healthy scans.",
+            )
+        return known
+
+
+def load(path: Path, sha256: str | None = None, device: str = "cpu") -> Model:
+    """The model in a weight file, on a torch device. Raises `WeightsError` as `weights.load`."""
+    from uadcli.weights import weights
+
+    return Model(weights.load(path, sha256), device)
+
+
+def card_for(card: ModelCard, trained: str, method: str) -> ModelCard:
+    """The card without its healthy-scan statistics where the weights are used with a method they were not trained
+    for."""
+    if method == trained:
+        return card
+    return dataclasses.replace(card, name=f"{card.name} by {method}", thresholds={}, strengths={}, tails={})
+
+
+def shares_of(card: ModelCard, contrast: str) -> Mapping[str, float]:
+    """The scores that `fisher` joins in a contrast, and the share of each."""
+    return card.shares.get(contrast) or fusion.FIRST.get(contrast, {})
+
+
+def parts_of(card: ModelCard, score: str, contrast: str) -> list[Part]:
+    """The scores that a joined score is made of, with their healthy tails and shares; empty for any other score.
+
+    Raises `UsageError` if the card does not know them.
+    """
+    if not scores.find(score).joined:
+        return []
+    shares = shares_of(card, contrast)
+    found = [Part(n, tail, share) for n, share in shares.items() if (tail := card.tails.get(n, {}).get(contrast))]
+    if not shares or len(found) < len(shares):
+        raise UsageError(
+            f"{card.name} does not know how rare scores are in healthy {contrast or 'scans'}, for the score {score!r}",
+            hint="Choose another --score or --weights.",
+        )
+    return found

@@ -1,0 +1,103 @@
+"""One scan on the model's grid, and the evidence its scores are computed from, each piece computed once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from uadcli.arrays import Array, Mask
+from uadcli.config import DetectConfig, ScoringConfig
+from uadcli.imaging.slices import from_slices, occupied, to_slices
+from uadcli.model.model import Model, Part, parts_of
+from uadcli.scoring import scores
+from uadcli.scoring.healthy_reference import Reference
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A scaled scan `x` (96, 96, 80) in [0, 1], its reconstruction and its brain mask, under a model and settings.
+
+    `contrast` matters only to scores that need healthy scans of it. The maps of costly scores are kept.
+    """
+
+    model: Model
+    x: Array
+    recon: Array
+    mask: Mask
+    config: DetectConfig
+    contrast: str = ""
+    kept: dict[str, Array] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, model: Model, x: Array, mask: Mask, config: DetectConfig, contrast: str = "") -> Subject:
+        """Reconstruct a scaled scan. Raises as `Model.reconstruct`."""
+        return cls(model, x, model.reconstruct(x, mask, config.reconstruction), mask, config, contrast)
+
+    @property
+    def scoring(self) -> ScoringConfig:
+        return self.config.scoring
+
+    @property
+    def fusion_power(self) -> float:
+        return self.model.card.fusion_power
+
+    @property
+    def raw_probability(self) -> Array:
+        """The probability of abnormality (96, 96, 80) slice by slice; 0 outside the mask.
+
+        Raises `WeightsError` if the model has no score network.
+        """
+        from uadcli.scoring.siamese import siamese_score
+
+        model, indices = self.model, occupied(self.mask)
+        slices, healthy, size = to_slices(self.x), to_slices(self.recon), self.config.reconstruction.batch_size
+        stack = siamese_score(model.score_network, slices, healthy, indices, model.device, size)
+        return np.where(self.mask, from_slices(stack), 0).astype(np.float32)
+
+    @property
+    def probability(self) -> Array:
+        """`raw_probability`, smoothed over neighbouring slices as the card says; computed once."""
+        from uadcli.scoring.siamese import smooth_along_slices
+
+        if "probability" not in self.kept:
+            along = self.model.card.along_slices
+            self.kept["probability"] = smooth_along_slices(self.raw_probability, self.mask, along)
+        return self.kept["probability"]
+
+    @property
+    def draws(self) -> Array:
+        """Reconstructions that differ by their noise alone; not kept, for their size."""
+        return self.model.draws(self.x, self.mask, self.config.reconstruction)
+
+    def score(self, name: str) -> Array:
+        """The anomaly map (96, 96, 80) of a score; 0 outside the brain.
+
+        Raises `UsageError` for an unknown score, and for healthy scans that the model does not know.
+        """
+        kind = scores.find(name)
+        if name not in self.kept:
+            found = kind.compute(self)
+            if not kind.costly:
+                return found
+            self.kept[name] = found
+        return self.kept[name]
+
+    def unnormalised(self, name: str) -> Array:
+        """The map of a score, post-processed with the erosion that the healthy references were made with."""
+        eroded = dataclasses.replace(self.scoring, erosion=self.model.card.reference_erosion)
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, scoring=eroded)).score(name)
+
+    def raw(self, name: str) -> Array:
+        """The map of a score before it is normalised to healthy scans: what a healthy reference is made from."""
+        return self.unnormalised(scores.base_of(name)) if name.startswith(scores.Z) else self.score(name)
+
+    def reference(self, name: str) -> Reference:
+        """The healthy reference of a plain score. Raises `UsageError` if the model has none."""
+        return self.model.reference(name, self.contrast, self.config.reconstruction)
+
+    def parts(self, name: str) -> Sequence[Part]:
+        """The parts of a joined score. Raises `UsageError` if the model does not know their healthy tails."""
+        return parts_of(self.model.card, name, self.contrast)

@@ -1,0 +1,112 @@
+"""What a score is: one record. A new score is one new file in this folder that defines `SCORES`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from uadcli.config import ScoringConfig
+    from uadcli.scoring.calibration import Tail
+    from uadcli.scoring.healthy_reference import Reference
+
+    Array = NDArray[np.float32]
+    Mask = NDArray[np.bool_]
+else:  # names alone: listing the scores must not load NumPy
+    Array = Mask = object
+
+Z = "z-"  # prefix of a score that is normalised to healthy scans
+
+
+class Evidence(Protocol):
+    """What a score may ask of one scan. All volumes are (X, Y, Z) on the model's grid, 0 outside the brain mask."""
+
+    @property
+    def x(self) -> Array:
+        """The scaled scan, in [0, 1]."""
+
+    @property
+    def recon(self) -> Array:
+        """Its pseudo-healthy reconstruction, in [0, 1]."""
+
+    @property
+    def mask(self) -> Mask:
+        """The brain mask."""
+
+    @property
+    def scoring(self) -> ScoringConfig:
+        """Erosion and median of the post-processing."""
+
+    @property
+    def fusion_power(self) -> float:
+        """The power of the learned probability in the fused scores."""
+
+    @property
+    def probability(self) -> Array:
+        """The probability of abnormality from the score network. Raises `WeightsError` if the model has none."""
+
+    @property
+    def draws(self) -> NDArray[np.float32]:
+        """Reconstructions (n, X, Y, Z) that differ by their noise alone. Raises `UsageError` if they cannot differ."""
+
+    def score(self, name: str) -> Array:
+        """The map of another score."""
+
+    def unnormalised(self, name: str) -> Array:
+        """The map of a score as its healthy reference was made: post-processed with the erosion of the reference."""
+
+    def reference(self, name: str) -> Reference:
+        """The healthy reference of a score. Raises `UsageError` if the model has none for the contrast."""
+
+    def parts(self, name: str) -> Sequence[tuple[str, Tail, float]]:
+        """Name, healthy tail and share of each score that a joined score is made of. Raises `UsageError`."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One anomaly score: how it is computed, and the facts that the rest of the program asks of it.
+
+    `compute` returns a map (X, Y, Z) >= 0 that is 0 outside the brain mask. `cites` are keys of `report.citation`.
+    `own_scale` is the quantile of the scan in whose units the score is normalised to healthy scans; 0: as it is.
+    `costly`: it is computed once and kept; `learned`: the score network takes part; `draws`: it needs several
+    reconstructions at another noise level; `noise`: another seed changes it; `normalised`: it needs healthy scans of
+    the contrast, and not only for its threshold; `joined`: it is made of other scores and their tails.
+    """
+
+    name: str
+    title: str
+    compute: Callable[[Evidence], Array]
+    cites: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    own_scale: float = 0.0
+    costly: bool = False
+    learned: bool = False
+    draws: bool = False
+    noise: bool = True
+    normalised: bool = False
+    joined: bool = False
+
+
+def normalised_to_healthy(plain: Score) -> Score:
+    """The score `z-NAME`: how many healthy standard deviations the plain one lies above the healthy mean."""
+
+    def compute(evidence: Evidence) -> Array:
+        from uadcli.scoring.healthy_reference import z_score
+
+        return z_score(evidence.unnormalised(plain.name), evidence.reference(plain.name), evidence.mask)
+
+    return Score(
+        Z + plain.name,
+        f"{plain.title}, normalised to healthy scans",
+        compute,
+        plain.cites,
+        own_scale=plain.own_scale,
+        learned=plain.learned,
+        draws=plain.draws,
+        noise=plain.noise,
+        normalised=True,
+    )

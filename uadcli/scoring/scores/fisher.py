@@ -1,0 +1,31 @@
+"""How rare the evidence is among healthy voxels, over several scores: the default where a model is calibrated."""
+
+from __future__ import annotations
+
+from uadcli.scoring.scores.base import Array, Evidence, Score
+from uadcli.scoring.scores.residual import PAPER
+from uadcli.scoring.scores.siamese import PAPERS
+
+NAME = "fisher"
+
+
+def compute(evidence: Evidence) -> Array:
+    """The weighted mean rarity of the scores that the model joins in this contrast (`fusion.fisher_score`)."""
+    from uadcli.scoring.fusion import fisher_score
+
+    parts = [(evidence.score(name), tail, share) for name, tail, share in evidence.parts(NAME)]
+    return fisher_score(parts, evidence.mask)
+
+
+SCORES = (
+    Score(
+        NAME,
+        "calibrated sum of how rare several scores are in healthy scans",
+        compute,
+        ("fisher1932statistical", "good1955weighted", *PAPERS, *PAPER),
+        aliases=("fusion",),
+        learned=True,
+        normalised=True,
+        joined=True,
+    ),
+)

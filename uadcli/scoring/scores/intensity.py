@@ -1,0 +1,15 @@
+"""The scan's own brightness: what a model has to beat in FLAIR and T2w."""
+
+from __future__ import annotations
+
+from uadcli.scoring.scores.base import Array, Evidence, Score
+
+
+def compute(evidence: Evidence) -> Array:
+    """The scaled scan inside the brain mask; no reconstruction takes part."""
+    import numpy as np
+
+    return np.where(evidence.mask, evidence.x, 0).astype(np.float32)
+
+
+SCORES = (Score("intensity", "the scan's own intensity", compute, noise=False),)
