@@ -11,6 +11,7 @@ from development import cases
 from uadcli.config import PreprocessConfig
 from uadcli.data.prepare import prepare
 from uadcli.imaging import skullstrip
+from uadcli.imaging.levels import levelled
 from uadcli.imaging.volume import read_scan
 
 pytestmark = [pytest.mark.slow, pytest.mark.data]
@@ -41,7 +42,7 @@ def test_contrast_and_place_of_real_scans(name: str, contrast: str, data: Path) 
 
 
 def test_back_ends_agree_on_a_head(data: Path) -> None:
-    volume = read_scan(data / "ixi_t1/sub-IXI049/anat/sub-IXI049_T1w.nii.gz").volume
+    volume = levelled(read_scan(data / "ixi_t1/sub-IXI049/anat/sub-IXI049_T1w.nii.gz").volume)
     network = skullstrip.extract(volume, "hd-bet").mask
     atlas = skullstrip.extract(volume, "atlas").mask
     assert 2 * (network & atlas).sum() / (network.sum() + atlas.sum()) > 0.9
@@ -52,7 +53,7 @@ def test_stripped_scans_are_recognised(data: Path) -> None:
         "mslub_mni/sub-07/anat/sub-07_desc-brain_T2w.nii.gz",
         "kirby21/sub-113/anat/sub-113_desc-brain_T2w.nii.gz",
     ):
-        assert skullstrip.looks_stripped(read_scan(data / name).volume)
+        assert skullstrip.looks_stripped(levelled(read_scan(data / name).volume))
     head = read_scan(data / "tcga_lgg/sub-CS4941/anat/sub-CS4941_FLAIR.nii.gz").volume
-    assert not skullstrip.looks_stripped(head)
+    assert not skullstrip.looks_stripped(levelled(head))
     assert np.isfinite(head.data).all()

@@ -1,6 +1,7 @@
 """Settings survive TOML, and a mistake in a file is named with the nearest right word."""
 
 import dataclasses
+import math
 import re
 
 import pytest
@@ -9,11 +10,15 @@ from hypothesis import strategies as st
 
 from uadcli.config import (
     DetectConfig,
+    EncoderConfig,
     ModelConfig,
     PreprocessConfig,
     ReconstructionConfig,
     ScoringConfig,
+    SiameseConfig,
+    TrainConfig,
     TrainingConfig,
+    UNetConfig,
     from_dict,
     preset,
     read_toml,
@@ -21,6 +26,7 @@ from uadcli.config import (
     to_toml,
     with_settings,
 )
+from uadcli.detection.options import DetectOptions
 from uadcli.errors import UsageError
 
 configs = st.builds(
@@ -47,6 +53,117 @@ configs = st.builds(
 @given(configs)
 def test_toml_returns_the_same_config(config):
     assert read_toml(DetectConfig, to_toml(config)) == config
+
+
+folders = st.text(st.characters(codec="utf-8"))
+
+
+@given(folders, folders, st.sampled_from(["dae", "vae"]))
+def test_free_text_survives_toml(shapes, maps, method):
+    config = TrainingConfig(lesion_shapes=shapes, label_maps=maps, model=ModelConfig(method=method))
+    assert read_toml(TrainingConfig, to_toml(config)) == config
+
+
+@pytest.mark.parametrize("text", ['/data/my "best" shapes', r"C:\Users\lab\new", "/data/back\\slash", "a\nb\x7f\x00'"])
+def test_a_path_survives_toml(text):
+    config = TrainingConfig(lesion_shapes=text)
+    assert read_toml(TrainingConfig, to_toml(config)) == config
+
+
+def test_a_name_that_is_no_text_is_refused_before_it_is_written():
+    with pytest.raises(UsageError, match="cannot be written as TOML"):
+        to_toml(TrainingConfig(lesion_shapes="/data/\udcff"))
+
+
+OUT_OF_BOUNDS = [
+    *[
+        (ScoringConfig, "min_volume_mm3", value)
+        for value in (math.nan, math.inf, -math.inf, -1.0, 1e9, "64", True, None)
+    ],
+    *[(ScoringConfig, "erosion", value) for value in (50, -1, 2.5, True, 10**400)],
+    *[(ScoringConfig, "median", value) for value in (0, -1, 99, 3.0)],
+    *[(ReconstructionConfig, "levels", value) for value in ((0,), (-5,), (500, 1001), (2.5,), [500], 500)],
+    *[(ReconstructionConfig, "seed", value) for value in (-1, 2**70, 0.5)],
+    *[(ReconstructionConfig, "batch_size", value) for value in (0, -3)],
+    *[(ReconstructionConfig, "method", value) for value in ("nope", "DAE", None)],
+    *[(ReconstructionConfig, "overlap", value) for value in ("yes", 1)],
+    *[(PreprocessConfig, "lower_percentile", value) for value in (-1.0, 101.0, math.nan, 99.0, 99.5)],
+    *[(PreprocessConfig, "upper_percentile", value) for value in (-1.0, 101.0, math.nan)],
+    *[(PreprocessConfig, "strip", value) for value in ("hdbet", "HD-BET", "", None)],
+    *[(PreprocessConfig, "curvature_flow", value) for value in (-1, 10**6)],
+    *[(TrainConfig, "learning_rate", value) for value in (-1e-3, math.nan)],
+    *[(TrainConfig, "schedule", value) for value in ("linear", 3)],
+    *[(SiameseConfig, "channels", value) for value in ((0,), (8, -8))],
+    *[(EncoderConfig, "norm", value) for value in ("layer",)],
+    *[(UNetConfig, "unshuffle", value) for value in (0,)],
+    *[(TrainingConfig, "validation_share", value) for value in (-0.1, 1.0, math.nan)],
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "value"), OUT_OF_BOUNDS)
+def test_a_setting_out_of_bounds_is_named(kind, name, value):
+    with pytest.raises(UsageError) as caught:
+        kind(**{name: value})
+    assert re.search(rf"{kind.TABLE}{name} cannot be", str(caught.value))
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("upper", [1.0, 0.5])
+def test_percentiles_are_in_order(upper):
+    with pytest.raises(UsageError, match=r"lower_percentile cannot be 1\..*below preprocess\.upper_percentile"):
+        PreprocessConfig(upper_percentile=upper)
+
+
+@pytest.mark.parametrize("kind", [DetectConfig, TrainingConfig])
+def test_every_number_has_bounds_and_every_word_is_known(kind):
+    for config in _tables(kind()):
+        for one in dataclasses.fields(config):
+            if isinstance(one.default, bool) or one.name in {"contrasts", "lesion_shapes", "label_maps", "method"}:
+                continue  # checked by themselves, or free text
+            if not dataclasses.is_dataclass(getattr(config, one.name)):
+                assert {"bounds", "words"} & set(one.metadata), f"{config.TABLE}{one.name}"
+
+
+def _tables(config):
+    yield config
+    for one in dataclasses.fields(config):
+        if dataclasses.is_dataclass(getattr(config, one.name)):
+            yield from _tables(getattr(config, one.name))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[scoring]\nmin_volume_mm3 = nan", r"scoring\.min_volume_mm3 cannot be nan.*at least 0 and at most 1e\+06"),
+        ("[scoring]\nerosion = 50", r"scoring\.erosion cannot be 50.*at least 0 and at most 10"),
+        (
+            "[reconstruction]\nlevels = [0]",
+            r"reconstruction\.levels cannot be \(0,\).*Each is a whole number, at least 1",
+        ),
+        ('[preprocess]\nstrip = "hdbet"', r"preprocess\.strip cannot be 'hdbet'.*Did you mean hd-bet"),
+        (f"[scoring]\nmin_volume_mm3 = 1{'0' * 400}", r"min_volume_mm3 is too large"),
+    ],
+)
+def test_bounds_hold_for_files(text, message):
+    with pytest.raises(UsageError) as caught:
+        read_toml(DetectConfig, text)
+    assert re.search(message, str(caught.value))
+
+
+def test_words_in_a_file_may_be_in_any_case():
+    assert read_toml(DetectConfig, '[preprocess]\nstrip = "Atlas"').preprocess.strip == "atlas"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"space": "MNI"}, {"space": "mnl"}, {"save": ("recom",)}, {"geometry": "s-form"}, {"contrast": "T1"},
+        {"score": "nope"}, {"stability": 0}, {"volume": -1}, {"threads": 0}, {"threshold": "nan"}, {"volume": 1.5},
+    ],
+)  # fmt: skip
+def test_options_of_the_library_are_checked_as_those_of_the_command_line(wrong):
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        DetectOptions(**wrong)
 
 
 @given(configs)

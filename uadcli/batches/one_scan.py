@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uadcli import device
 from uadcli.batches.plan import Job
 from uadcli.batches.tables import Failure
-from uadcli.config import DetectConfig
+from uadcli.config import COSTLY, DetectConfig
 from uadcli.console import Reporter
 from uadcli.data import names
 from uadcli.detection import detect, together
@@ -75,7 +75,7 @@ def complete(job: Job, ready: Ready, settings: Settings, load: Load) -> dict[str
     reporter.seconds.update(ready.seconds)
     reporter.warnings.extend(ready.warnings)
     try:
-        every = names.name(job.scan, job.files.map, "both", ("all", *names.COSTLY), False, html=True).paths
+        every = names.name(job.scan, job.files.map, "both", ("all", *COSTLY), False, html=True).paths
         old = [path for key, path in every.items() if key not in job.files.paths]
         with together.made_together(job.files, wait=True) as hidden:
             with about(job.scan):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -15,15 +14,23 @@ import typer
 
 from uadcli import streams
 from uadcli.cli.command_line import command_line
-from uadcli.config import CONTRASTS, METHODS, SPACES, STRIPS, DetectConfig, read_toml
+from uadcli.config import (
+    CONTRASTS,
+    COSTLY,
+    GEOMETRIES,
+    METHODS,
+    SAVES,
+    SPACES,
+    STRIPS,
+    DetectConfig,
+    read_toml,
+)
 from uadcli.console import Reporter
 from uadcli.errors import UsageError
 from uadcli.scoring import scores
+from uadcli.settings.bounds import nearest
 
 T = TypeVar("T")
-GEOMETRIES = ("auto", "sform", "qform", "trust")
-SAVES = ("recon", "brain", "transform")  # of `all`
-COSTLY = ("uncertainty",)  # only by name
 
 
 @dataclass
@@ -39,16 +46,6 @@ class Invocation:
     def command(self, keep_paths: bool) -> str:
         """The command for the sidecar, see `command_line`."""
         return command_line(self.arguments, keep_paths)
-
-
-def nearest(value: str, known: Sequence[str], option: str) -> str:
-    """The member of `known` that `value` names, in any case. Raises `UsageError` with the closest one otherwise."""
-    by_lower = {name.lower(): name for name in known}
-    if value.lower() in by_lower:
-        return by_lower[value.lower()]
-    near = difflib.get_close_matches(value.lower(), by_lower, n=1)
-    guess = f"Did you mean {by_lower[near[0]]}? " if near else ""
-    raise UsageError(f"{option} cannot be {value!r}", hint=f"{guess}Choose from {', '.join(known)}.")
 
 
 def one_of(option: str, known: Sequence[str]) -> Callable[[str | None], str | None]:
@@ -97,7 +94,7 @@ def cubic_millimetres(text: str) -> float:
 
 def exclusive(given: Mapping[str, Any]) -> None:
     """Raises `UsageError` for options that contradict one another."""
-    if given.get("brain_mask") and given.get("strip") not in (None, "none"):
+    if given.get("brain_mask") and given.get("strip") not in (None, "auto", "none"):
         raise UsageError("--brain-mask and --strip cannot go together", hint="The mask makes stripping needless.")
     if "labels" in given:
         from uadcli.model import threshold
@@ -112,20 +109,14 @@ def exclusive(given: Mapping[str, Any]) -> None:
 def detect_config(given: Mapping[str, Any]) -> DetectConfig:
     """The settings of `--config`, with the options of the command line laid over them. Raises `UsageError`."""
     config = DetectConfig() if given["config"] is None else read_config(given["config"], DetectConfig)
-    strip = nearest(given["strip"] or config.preprocess.strip, STRIPS, "preprocess.strip")
-    config = dataclasses.replace(
+    return dataclasses.replace(
         config,
-        preprocess=_over(config.preprocess, strip=strip),
+        preprocess=_over(config.preprocess, strip=given["strip"]),
         reconstruction=_over(
             config.reconstruction, batch_size=given["batch_size"], seed=given["seed"], method=given["method"]
         ),
         scoring=_over(config.scoring, min_volume_mm3=given["min_volume"]),
     )
-    if config.reconstruction.method:
-        nearest(config.reconstruction.method, METHODS, "reconstruction.method")
-    if config.reconstruction.batch_size < 1:
-        raise UsageError("reconstruction.batch_size must be at least 1", path=given["config"])
-    return config
 
 
 def _over(part: T, **values: Any) -> T:
@@ -220,8 +211,8 @@ Strip = Annotated[
         panel=METHOD,
         callback=one_of("--strip", STRIPS),
         metavar="|".join(STRIPS),
-        help="How the brain is found: a network, an atlas (fast), or it already is.",
-        show_default="hd-bet",
+        help="How the brain is found: a network, an atlas (fast), or none if it is stripped; auto looks.",
+        show_default="auto",
     ),
 ]
 Weights = Annotated[

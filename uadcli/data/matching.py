@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from uadcli.config import COSTLY, SAVES
 from uadcli.data.contrast import says_contrast
 from uadcli.data.entities import BidsName, entities, read
-from uadcli.data.names import COSTLY, EXTRAS, MNI
+from uadcli.data.names import MNI
 from uadcli.errors import InputError, UsageError
 from uadcli.imaging.volume import SUFFIXES, stem
 
@@ -20,7 +21,7 @@ ROLES = {"map", "anomaly", "mask", "seg", "dseg", "lesion", "lesions", "label", 
 TRUTH_WORDS = ROLES - {"map", "anomaly", "brain"}
 ROLE_ENTITIES = {"desc", "label", "space", "res", "den"}
 # what `uad detect` writes beside a map
-BESIDE = ("_mask", f"_{MNI}", f"_{MNI}_mask", *(f"_{extra}" for extra in (*EXTRAS, *COSTLY)))
+BESIDE = ("_mask", f"_{MNI}", f"_{MNI}_mask", *(f"_{extra}" for extra in (*SAVES, *COSTLY)))
 HEALTHY = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False, "n/a": False}
 HEALTHY_GROUPS = {"healthy", "control", "controls", "hc"}
 SHOWN = 5  # names in a message

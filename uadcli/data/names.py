@@ -6,11 +6,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from uadcli.config import COSTLY, SAVES
 from uadcli.errors import OutputError, UsageError
 from uadcli.imaging.volume import stem
 
-EXTRAS = ("recon", "brain", "transform")  # of `all`
-COSTLY = ("uncertainty",)  # only by name: it needs more reconstructions
 LONGEST_NAME = 255  # bytes
 MNI = "space-MNI152NLin2009cAsym"
 
@@ -60,7 +59,7 @@ def name(
         names["mni_map"] = f"{base}_{MNI}{suffix}"
         if not only_map:
             names["mni_mask"] = f"{base}_{MNI}_mask{suffix}"
-    wanted = [key for key in (*EXTRAS, *COSTLY) if key in save or ("all" in save and key in EXTRAS)]
+    wanted = [key for key in (*SAVES, *COSTLY) if key in save or ("all" in save and key in SAVES)]
     extras = {key: f"{base}_{key}{suffix}" for key in wanted} | {"transform": f"{base}_transform.json"}
     names |= {key: extras[key] for key in wanted}
     if html:

@@ -25,11 +25,12 @@ from uadcli.console import Reporter
 from uadcli.data import tissue_contrast, unsuitable
 from uadcli.errors import about
 from uadcli.files import write_with
-from uadcli.imaging import geometry, header_geometry, intensity, registration, skullstrip, stored, template
+from uadcli.imaging import geometry, header_geometry, intensity, levels, registration, skullstrip, stored, template
+from uadcli.imaging.skullstrip import BrainMask
 from uadcli.imaging.slices import FINE_AFFINE, FINE_SHAPE, GRID_AFFINE, GRID_SHAPE
 from uadcli.imaging.volume import Scan, Volume, read_scan
 
-VERSION = 2  # raise it whenever a stage below changes its result: old caches are then not used
+VERSION = 3  # raise it whenever a stage below changes its result: old caches are then not used
 Stage = Callable[[str], AbstractContextManager[object]]
 
 
@@ -96,12 +97,9 @@ def prepare(
 def _prepared(
     scan: Scan, config: PreprocessConfig, brain_mask: Path | None, device: str, stage: Stage
 ) -> tuple[Prepared, NDArray[np.bool_]]:
-    volume = scan.volume
-    unsuitable.refuse(volume, scan.path, masked=brain_mask is not None or config.strip == "none")
+    unsuitable.refuse(scan.volume, scan.path, masked=brain_mask is not None or config.strip == "none")
     with stage("brain mask"):
-        brain = (
-            skullstrip.read_mask(brain_mask, scan) if brain_mask else skullstrip.extract(volume, config.strip, device)
-        )
+        brain, volume = _brain(scan, config.strip, brain_mask, device)
     with stage("registration"):
         inside = np.where(brain.mask, registration.robust_range(volume.data, brain.mask), 0).astype(np.float32)
         world_map = registration.register_affine(Volume(inside, volume.affine), template.brain())
@@ -124,6 +122,16 @@ def _prepared(
         similarity=registration.similarity(corrected, template.on_grid("mni_head_T1w", 1), both),
     )
     return prepared, brain.mask
+
+
+def _brain(scan: Scan, strip: str, brain_mask: Path | None, device: str) -> tuple[BrainMask, Volume]:
+    """The brain, and the scan's intensities on the one scale that all stages see, as if air were around a brain."""
+    level = levels.levelled(scan.volume)
+    if stripped := skullstrip.looks_stripped(level):
+        level = dataclasses.replace(level, volume=levels.raised(level.volume))
+    if brain_mask:
+        return skullstrip.read_mask(brain_mask, scan), level.volume
+    return skullstrip.extract(level, strip, device, stripped), level.volume
 
 
 def _on_grid(volume: Volume, brain: NDArray[np.bool_], world_map: Affine, config: PreprocessConfig) -> Array:
@@ -179,7 +187,7 @@ def prepare_cached(path: Path, config: PreprocessConfig, cache: Path, *, brain_m
 def save_prepared(file: Path, prepared: Prepared) -> None:
     """Write to a temporary name first, so that a cut-off run leaves no half file."""
     values = dataclasses.asdict(prepared)
-    peak = max(float(prepared.data.max()), 1e-6)  # float16 ends at 65504
+    peak = float(np.abs(prepared.data).max()) or 1.0  # float16 ends at 65504
     values["data"] = (prepared.data / peak).astype(np.float16)
     values["mask"] = np.packbits(prepared.mask)
     write_with(file, lambda temporary: _savez(temporary, peak=peak, **values))

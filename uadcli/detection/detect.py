@@ -137,6 +137,7 @@ def ready_scan(path: Path, config: DetectConfig, options: DetectOptions, name: s
             threshold.resolve(options.threshold, card, kind, known.contrast)
     settings = smoothed_as(config.preprocess, smoothing, reporter)
     prepared, brain = prepare(scan, settings, brain_mask=options.brain_mask, device=name, stage=reporter.stage)
+    reporter.info(f"brain mask: {prepared.strip}")
     return ReadyScan(scan, prepared, brain, _contrast(known, path, prepared, reporter), labels, smoothing)
 
 

@@ -5,13 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from uadcli.model import adapt
+from uadcli.config import CONTRASTS, COSTLY, GEOMETRIES, SAVES, SPACES
+from uadcli.model import adapt, threshold
 from uadcli.model.adapt import HealthyScans
+from uadcli.scoring import scores
+from uadcli.settings.bounds import check_count, check_word
 
 
 @dataclass(frozen=True)
 class DetectOptions:
-    """What a run needs beside the settings of its stages: where, with what, and which files."""
+    """What a run needs beside the settings of its stages: where, with what, and which files.
+
+    Raises `UsageError` for words and numbers that do not exist.
+    """
 
     contrast: str | None = None
     brain_mask: Path | None = None
@@ -32,6 +38,22 @@ class DetectOptions:
     overwrite: bool = False
     strict: bool = False
     command: str = ""
+
+    def __post_init__(self) -> None:
+        known = {
+            "space": SPACES,
+            "geometry": GEOMETRIES,
+            "contrast": (*CONTRASTS, None),
+            "score": (*scores.names(), None),
+        }
+        for name, words in known.items():
+            if getattr(self, name) not in words:
+                check_word(name, getattr(self, name), [one for one in words if one])
+        for one in self.save:
+            check_word("save", one, (*SAVES, *COSTLY, "all"))
+        for name, low in (("stability", 1), ("volume", 0), ("threads", 1)):
+            check_count(name, getattr(self, name), low)
+        threshold.parse(self.threshold)
 
 
 def with_healthy(options: DetectOptions) -> DetectOptions:

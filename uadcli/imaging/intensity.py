@@ -22,7 +22,7 @@ def correct_bias(data: Array, mask: Mask) -> Array:
     """
     import SimpleITK as sitk
 
-    positive = np.where(mask, np.maximum(data, 0) + 1e-3 * max(float(data.max()), 1e-6), 0).astype(np.float32)
+    positive = np.where(mask, np.maximum(data, 0) + 1e-3 * float(data.max()), 0).astype(np.float32)
     values = positive[mask]
     middle = np.median(values)
     reach = FIT_REACH * 1.4826 * np.median(np.abs(values - middle))  # in standard deviations of a normal distribution
@@ -53,7 +53,7 @@ def curvature_flow(data: Array, spacing_mm: float, iterations: int) -> Array:
     """
     import SimpleITK as sitk
 
-    unit = max(float(np.abs(data).max()), 1e-30) / 1e3  # the filter takes gradients below an absolute limit for none
+    unit = (float(np.abs(data).max()) or 1.0) / 1e3  # the filter takes gradients below an absolute limit for none
     image = sitk.GetImageFromArray((data / unit).astype(np.float32))
     image.SetSpacing((spacing_mm,) * 3)
     smoothed = sitk.CurvatureFlow(image, timeStep=0.125, numberOfIterations=iterations)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from uadcli.arrays import Affine, Array, Mask
 from uadcli.errors import InputError
 from uadcli.imaging import registration, template
 from uadcli.imaging.geometry import apply, corners, resample, spacing
+from uadcli.imaging.levels import Levelled
 from uadcli.imaging.mask_file import read_labels
 from uadcli.imaging.volume import Scan, Volume
 
@@ -23,7 +24,14 @@ HDBET_SPACING_MM = 2.0
 HDBET_MULTIPLE = 16  # its four poolings halve every axis
 CROP_MARGIN_MM = 16.0
 STRIPPED_ZEROS = 0.25  # a stripped scan is constant in at least this fraction of its voxels
-STRIPPED_LITRES = (0.5, 2.1)  # and what is left has the volume of a brain; a head has 2.5 l and more
+STRIPPED_LITRES = (0.5, 2.1)  # and what is left has the volume of a brain; a head of full height has 2.5 l and more
+# Heads whose air is 0 have that volume, too, where less than 130 mm of them are seen. Their skull is a dark layer below
+# a bright scalp, all around; a lesion as dark is on one side. packaging/evaluation/stripped.py prints both sides.
+RING_MM = 2.0
+RING_DEPTHS = slice(3, 10)  # layers of `RING_MM`: from 6 to 20 mm below the surface
+RING_DARK = 0.12  # of bright tissue: skull and air lie below
+RING_RISE = 0.03  # how much more of a layer is dark than of a layer above it
+RING_SHARE = 0.30  # or how much of it is, where a scalp without fat signal is as dark
 
 
 @dataclass(frozen=True)
@@ -34,26 +42,51 @@ class BrainMask:
     method: str
 
 
-def looks_stripped(volume: Volume) -> bool:
-    """Whether the background is one constant value and what is left, holes filled, has the volume of a brain."""
+def looks_stripped(scan: Levelled) -> bool:
+    """Whether all but a brain is one constant value: by its volume, and as no skull lies below its surface."""
+    inside = scan.foreground
+    if not scan.constant or 1 - inside.mean() < STRIPPED_ZEROS:
+        return False
+    body = fill(largest_component(inside))
+    litres = body.sum() * np.prod(spacing(scan.volume.affine)) / 1e6
+    return bool(STRIPPED_LITRES[0] <= litres <= STRIPPED_LITRES[1]) and not _has_skull(scan.volume, body)
+
+
+def _has_skull(volume: Volume, body: Mask) -> bool:
+    """Whether a layer below the surface of a body is dark and one above it is not, or far too much of it is dark.
+
+    What counts is the median of the four quarters around the body's axis.
+    """
+    rises, shares = [], []
+    for dark in _dark_layers(volume, body):
+        layers = range(*RING_DEPTHS.indices(len(dark)))
+        above = np.minimum.accumulate(dark[1:])  # the outermost layer is half air
+        rises.append(max((dark[k] - above[k - 2] for k in layers), default=0.0))
+        shares.append(max((dark[k] for k in layers), default=0.0))
+    return bool(np.median(rises) > RING_RISE or np.median(shares) > RING_SHARE)
+
+
+def _dark_layers(volume: Volume, body: Mask) -> list[list[float]]:
+    """Of each layer of 2 mm from the surface of a body on, in axial slices, the share that is as dark as bone.
+
+    One list for each quarter of the body: left and right, front and back.
+    """
     from scipy import ndimage
 
-    inside = foreground(volume.data)
-    if 1 - inside.mean() < STRIPPED_ZEROS:
-        return False
-    labels, count = ndimage.label(inside)
-    if count == 0:
-        return False
-    largest = labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1
-    litres = fill(largest).sum() * np.prod(spacing(volume.affine)) / 1e6
-    return bool(STRIPPED_LITRES[0] <= litres <= STRIPPED_LITRES[1])
+    affine, shape = _regrid(volume, spacing(volume.affine), RING_MM)
+    inside = resample(body.astype(np.float32), volume.affine, shape, affine) >= 0.5
+    data = resample(np.where(body, volume.data, 0), volume.affine, shape, affine)
+    dark = data < RING_DARK * np.percentile(data[inside], 98)
+    padded = np.pad(inside, ((1, 1), (1, 1), (0, 0)))
+    depth = np.stack([ndimage.distance_transform_edt(padded[..., z]) for z in range(shape[2])], axis=2)[1:-1, 1:-1]
+    x, y, _ = (index - np.median(index[inside]) for index in np.indices(shape))
+    quarters = [inside & ((x < 0) == left) & ((y < 0) == back) for left in (True, False) for back in (True, False)]
+    return [_shares(dark, depth, quarter) for quarter in quarters]
 
 
-def foreground(data: Array) -> Mask:
-    """Voxels that differ from a stripped scan's background: its commonest value, give or take what resampling left."""
-    values, counts = np.unique(data, return_counts=True)
-    background = float(values[np.argmax(counts)])
-    return np.abs(data - background) > 1e-3 * float(np.percentile(data, 99.5) - background)
+def _shares(dark: Mask, depth: NDArray[np.float64], part: Mask) -> list[float]:
+    layers = [part & (depth > k) & (depth <= k + 1) for k in range(RING_DEPTHS.stop)]
+    return [float(dark[layer].mean()) for layer in layers if layer.sum() >= 50]
 
 
 def fill(mask: Mask) -> Mask:
@@ -72,20 +105,34 @@ def largest_component(mask: Mask) -> Mask:
     return labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1 if count else mask
 
 
-def extract(volume: Volume, method: str, device: str = "cpu") -> BrainMask:
-    """Find the brain by `hd-bet`, `atlas` or `none` (every voxel that is not background).
+def extract(scan: Levelled, method: str, device: str = "cpu", stripped: bool | None = None) -> BrainMask:
+    """Find the brain by `hd-bet`, `atlas` or `none` (all that is not background); `auto` is `none` for a scan that
+    looks stripped already, else `hd-bet`.
 
-    A scan that is stripped already is left alone whatever the method. Raises `InputError` if no brain is found.
+    `stripped` is what `looks_stripped` says, where it is known. What the image seems to be never overrules a method
+    that is named, but is said. Raises `InputError` if no brain is found.
     """
-    if method == "none" or looks_stripped(volume):
-        found = BrainMask(fill(foreground(volume.data)), "none" if method == "none" else "already stripped")
-    elif method == "atlas":
-        found = BrainMask(_atlas(volume), "atlas")
+    stripped = looks_stripped(scan) if stripped is None else stripped
+    if method == "auto":
+        found = _by("none" if stripped else "hd-bet", scan, stripped, device)
+        found = replace(found, method="already stripped") if stripped else found
     else:
-        found = BrainMask(_hd_bet(volume, device), "hd-bet")
-    if found.mask.sum() * np.prod(spacing(volume.affine)) < 1e5:  # 100 ml
+        found = _by(method, scan, stripped, device)
+        if stripped and method != "none":
+            found = replace(found, method=f"{method}, though the scan looks stripped already")
+        if not stripped and method == "none":
+            found = replace(found, method="none, though the scan does not look stripped")
+    if found.mask.sum() * np.prod(spacing(scan.volume.affine)) < 1e5:  # 100 ml
         raise InputError(f"no brain was found by {found.method}", hint="Try another --strip, or give --brain-mask.")
     return found
+
+
+def _by(method: str, scan: Levelled, stripped: bool, device: str) -> BrainMask:
+    if method == "none":
+        return BrainMask(fill(scan.foreground), method)
+    if method == "atlas":
+        return BrainMask(_atlas(scan.volume, template.brain() if stripped else template.head()), method)
+    return BrainMask(_hd_bet(scan.volume, device), method)
 
 
 def read_mask(path: Path, scan: Scan) -> BrainMask:
@@ -94,9 +141,8 @@ def read_mask(path: Path, scan: Scan) -> BrainMask:
     return BrainMask(found.voxels, f"given: {path.name} ({found.taken})")
 
 
-def _atlas(volume: Volume) -> Mask:
-    """Affine to the head template, and its brain mask brought back."""
-    head = template.head()
+def _atlas(volume: Volume, head: Volume) -> Mask:
+    """Affine to a template, of the head or the brain alone, and its brain mask brought back."""
     moving = Volume(registration.robust_range(volume.data), volume.affine)
     world_map = registration.register_affine(moving, head)
     brain = template.brain_mask()
@@ -111,9 +157,9 @@ def _atlas(volume: Volume) -> Mask:
 def _hd_bet(volume: Volume, device: str) -> Mask:
     """HD-BET (Isensee et al. 2019), one fold without mirroring, on the part of the head that holds the brain."""
     size = spacing(volume.affine)
-    fine_affine, fine_shape = _regrid(volume, size)
+    fine_affine, fine_shape = _regrid(volume, size, HDBET_SPACING_MM)
     fine = resample(volume.data, volume.affine, fine_shape, fine_affine, order=1, antialias=True)
-    fine = (fine - fine.mean()) / max(float(fine.std()), 1e-6)
+    fine = (fine - fine.mean()) / float(fine.std())
     probability = np.zeros(fine_shape, dtype=np.float32)
     box = _brain_box(volume, fine_shape, fine_affine)
     probability[box] = _predict(fine[box], device)
@@ -124,8 +170,8 @@ def _hd_bet(volume: Volume, device: str) -> Mask:
     return fill(largest_component(back >= 0.5))
 
 
-def _regrid(volume: Volume, size: NDArray[np.float64]) -> tuple[Affine, tuple[int, int, int]]:
-    factor = HDBET_SPACING_MM / size
+def _regrid(volume: Volume, size: NDArray[np.float64], step_mm: float) -> tuple[Affine, tuple[int, int, int]]:
+    factor = step_mm / size
     shape = np.maximum(np.round(np.array(volume.shape) / factor), 1).astype(int)
     affine = volume.affine @ np.diag([*factor, 1.0])
     affine[:3, 3] += volume.affine[:3, :3] @ ((factor - 1) / 2)

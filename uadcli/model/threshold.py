@@ -201,7 +201,13 @@ def as_calibrated(card: ModelCard, config: DetectConfig) -> bool:
     """
     own = from_dict(PreprocessConfig, {**card.preprocess, "curvature_flow": config.preprocess.curvature_flow})
     asked = (config.reconstruction.levels or card.levels, config.reconstruction.overlap)
-    return (config.preprocess, config.scoring, *asked) == (own, ScoringConfig(), card.levels, False)
+    scans = (_by_network(config.preprocess), config.scoring)
+    return (*scans, *asked) == (_by_network(own), ScoringConfig(), card.levels, False)
+
+
+def _by_network(preprocess: PreprocessConfig) -> PreprocessConfig:
+    """The same settings, with the network's masks where `auto` stands, which takes it for whole heads."""
+    return replace(preprocess, strip="hd-bet") if preprocess.strip == "auto" else preprocess
 
 
 def not_vouched(found: Threshold, text: str, why: str) -> Threshold:

@@ -109,7 +109,7 @@ def _scene(scan: Any, score: Any, found: Any, brain: Any, affine: Any, threshold
         found[box] & kept,
         kept,
         moved,
-        (float(low), max(float(high), float(low) + 1e-6)),
+        (float(low), float(high) if high > low else float(low) + 1),
         Normalize(0, top),
         threshold,
     )

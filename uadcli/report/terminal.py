@@ -44,7 +44,7 @@ def panels(
     grey = np.zeros(brain.shape)
     if scan is not None:
         low, high = np.percentile(scan[brain], [1, 99.5])
-        grey = np.where(brain, np.clip((scan - low) / max(high - low, 1e-6), 0, 1), 0)
+        grey = np.where(brain, np.clip((scan - low) / (high - low or 1.0), 0, 1), 0)
     score = np.where(brain, anomaly_map, 0) / max(float(anomaly_map[brain].max()), 1e-6)
     hot = colormaps["inferno"](np.clip(score, 0, 1))[..., :3]
     share = 1.0 if scan is None else np.clip((score - FAINT) / (1 - FAINT), 0, 1)[..., None] ** 0.7

@@ -4,15 +4,51 @@ from __future__ import annotations
 
 import numpy as np
 import phantoms
+import pytest
+from scipy import ndimage
 
 from uadcli.imaging import skullstrip, template
+from uadcli.imaging.levels import levelled
+from uadcli.imaging.volume import Volume
 
 
 def test_a_stripped_brain_is_recognised_and_a_head_is_not() -> None:
-    assert skullstrip.looks_stripped(phantoms.brain())
-    assert not skullstrip.looks_stripped(template.head())
-    found = skullstrip.extract(phantoms.brain(), "hd-bet")
-    assert found.method == "already stripped"
+    brain, head = levelled(phantoms.brain()), levelled(template.head())
+    assert skullstrip.looks_stripped(brain)
+    assert not skullstrip.looks_stripped(head)
+    assert skullstrip.extract(brain, "auto").method == "already stripped"
+
+
+def _air_set_to_zero(height_mm: float, bright_fat: bool = True) -> Volume:
+    """The upper part of the template's head, air exactly 0: the volume of a brain, where little of it is seen."""
+    head = template.head()
+    solid = ndimage.binary_fill_holes(ndimage.binary_closing(head.data > 25, iterations=3))
+    top = int(np.flatnonzero(solid.any(axis=(0, 1))).max())
+    data = head.data if bright_fat else np.minimum(head.data, np.where(template.brain_mask(), 255, 20))
+    return Volume(np.where(solid, np.maximum(data, 1), 0)[:, :, top - int(height_mm / 2) :], head.affine)
+
+
+@pytest.mark.parametrize("height_mm", [90, 100, 110, 120, 130])
+@pytest.mark.parametrize("bright_fat", [True, False])
+def test_a_head_with_zero_air_is_not_taken_for_stripped(height_mm: float, bright_fat: bool) -> None:
+    head = levelled(_air_set_to_zero(height_mm, bright_fat))
+    assert head.constant
+    assert not skullstrip.looks_stripped(head)
+
+
+def test_what_the_user_says_of_stripping_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    brain, head = levelled(phantoms.brain()), levelled(_air_set_to_zero(110))
+    half = template.brain_mask() & (np.indices(template.brain_mask().shape)[0] % 2 == 0)
+    monkeypatch.setattr(skullstrip, "_hd_bet", lambda volume, device: half[..., : volume.shape[2]])
+    monkeypatch.setattr(skullstrip, "_atlas", lambda volume, head: half[..., : volume.shape[2]])
+    for method in ("hd-bet", "atlas"):
+        found = skullstrip.extract(brain, method)
+        assert found.mask.sum() == half.sum()
+        assert found.method == f"{method}, though the scan looks stripped already"
+        assert skullstrip.extract(head, method).method == method
+    assert skullstrip.extract(head, "auto").method == "hd-bet"
+    assert skullstrip.extract(brain, "none").method == "none"
+    assert skullstrip.extract(head, "none").method == "none, though the scan does not look stripped"
 
 
 def test_holes_are_filled_in_every_slice() -> None:

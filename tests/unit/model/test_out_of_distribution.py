@@ -12,7 +12,7 @@ import pytest
 import scenes
 import torch
 
-from uadcli.config import DetectConfig, ModelConfig
+from uadcli.config import COSTLY, DetectConfig, ModelConfig
 from uadcli.console import Reporter
 from uadcli.data import names
 from uadcli.data.contrast import FoundContrast
@@ -325,6 +325,6 @@ def test_the_transform_says_research_use(loaded: Model, tmp_path: Path) -> None:
 
 
 def test_old_files_of_every_kind_are_cleared_by_a_batch() -> None:
-    every = names.name(Path("a.nii.gz"), None, "both", ("all", *names.COSTLY), False, html=True).paths
+    every = names.name(Path("a.nii.gz"), None, "both", ("all", *COSTLY), False, html=True).paths
     assert {"recon", "brain", "transform", "uncertainty", "page"} <= set(every)
     assert "uncertainty" not in names.name(Path("a.nii.gz"), None, "both", ("all",), False).paths

@@ -1,0 +1,1 @@
+"""How settings are checked, read and written; what they are stands in `uadcli.config`."""

@@ -1,0 +1,99 @@
+"""Bounds of settings, which hold wherever the frozen dataclass is made."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import numbers
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from uadcli.errors import UsageError
+
+MOST_SEED = 2**63 - 1  # what TOML and the generators take
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The numbers that a setting may be: from `low`, or above it, to `high`."""
+
+    low: float
+    high: float
+    above: bool
+
+    def hold(self, value: Any) -> bool:
+        """Whether a number is within; NaN and what is not a number are not."""
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            return False
+        number = int(value) if isinstance(value, numbers.Integral) else float(value)  # an integer may be beyond floats
+        return (self.low < number if self.above else self.low <= number) and number <= self.high
+
+    def __str__(self) -> str:
+        start = f"above {self.low:g}" if self.above else f"at least {self.low:g}"
+        return start if math.isinf(self.high) else f"{start} and at most {self.high:g}"
+
+
+def within(default: Any, low: float, high: float = math.inf, *, above: bool = False) -> Any:
+    """A field whose number, or each of whose numbers, lies within bounds; `above` leaves `low` itself out."""
+    return field(default=default, metadata={"bounds": Bounds(low, high, above)})
+
+
+def word(default: str, known: Sequence[str], *, empty: bool = False) -> Any:
+    """A field that is one of some words, or with `empty` none."""
+    return field(default=default, metadata={"words": (*known, "") if empty else tuple(known)})
+
+
+class Checked:
+    """Checks the fields that `within` and `word` made when an instance is made; `TABLE` names them in errors."""
+
+    TABLE: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        for one in dataclasses.fields(self):  # type: ignore[arg-type]
+            name, value = f"{self.TABLE}{one.name}", getattr(self, one.name)
+            if "bounds" in one.metadata:
+                _check_number(name, value, one.default, one.metadata["bounds"])
+            elif "words" in one.metadata:
+                check_word(name, value, one.metadata["words"])
+            elif isinstance(one.default, bool) and not isinstance(value, bool):
+                raise UsageError(f"{name} cannot be {value!r}", hint="It is true or false.")
+
+
+def _check_number(name: str, value: Any, default: Any, bounds: Bounds) -> None:
+    several = isinstance(default, tuple)
+    if several and not isinstance(value, tuple):
+        raise UsageError(f"{name} cannot be {value!r}", hint="It is a list of numbers.")
+    example = default[0] if several and default else default
+    whole = not isinstance(example, float)
+    for one in value if several else (value,):
+        if not bounds.hold(one) or (whole and not isinstance(one, numbers.Integral)):
+            kind = "Each is" if several else "It is"
+            what = "a whole number" if whole else "a number"
+            raise UsageError(f"{name} cannot be {value!r}", hint=f"{kind} {what}, {bounds}.")
+
+
+def check_word(name: str, value: Any, known: Sequence[str]) -> None:
+    """Raises `UsageError` with the closest known word unless `value` is one of `known`."""
+    if not isinstance(value, str) or value not in known:
+        nearest(str(value), [one for one in known if one], name, exact=True)
+
+
+def check_count(name: str, value: Any, low: int) -> None:
+    """Raises `UsageError` unless `value` is None or a whole number from `low`."""
+    if value is not None:
+        _check_number(name, value, low, Bounds(low, math.inf, above=False))
+
+
+def nearest(value: str, known: Sequence[str], name: str, *, exact: bool = False) -> str:
+    """The member of `known` that `value` is, in any case. Raises `UsageError` with the closest one otherwise.
+
+    With `exact` another case is an error, too.
+    """
+    by_lower = {one.lower(): one for one in known}
+    if value.lower() in by_lower and not exact:
+        return by_lower[value.lower()]
+    near = difflib.get_close_matches(value.lower(), by_lower, n=1)
+    guess = f"Did you mean {by_lower[near[0]]}? " if near else ""
+    raise UsageError(f"{name} cannot be {value!r}", hint=f"{guess}Choose from {', '.join(known)}.")

@@ -1,0 +1,127 @@
+"""Settings from and to dictionaries, assignments and TOML."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import tomllib
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from uadcli.errors import UsageError
+
+T = TypeVar("T")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config as plain dictionaries, lists and numbers."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(kind: type[T], values: dict[str, Any], where: str = "") -> T:
+    """Build the config dataclass `kind` from nested dictionaries; missing keys keep their defaults.
+
+    Words may be in any case. Raises `UsageError` for an unknown key (with the nearest known one), a value of the wrong
+    type, and one out of bounds.
+    """
+    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    default = kind()
+    chosen: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{where}{key}"
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1)
+            hint = f"Did you mean {where}{near[0]}?" if near else f"Known here: {', '.join(fields)}."
+            raise UsageError(f"unknown setting {name}", hint=hint)
+        empty: Any = "" if fields[key].type == "tuple[str, ...]" else 0  # what an empty tuple would hold
+        made = _coerce(getattr(default, key), value, name, empty)
+        known = fields[key].metadata.get("words", ())
+        chosen[key] = next((one for one in known if one.lower() == str(made).lower()), made)
+    return kind(**chosen)
+
+
+def _coerce(default: Any, value: Any, name: str, empty: Any = 0) -> Any:
+    if dataclasses.is_dataclass(default) and not isinstance(default, type):
+        if not isinstance(value, dict):
+            raise UsageError(f"{name} is a table of settings, not {value!r}")
+        return from_dict(type(default), value, f"{name}.")
+    if isinstance(default, tuple) and isinstance(value, list | tuple):
+        return tuple(_coerce(default[0] if default else empty, item, name) for item in value)
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return _as_float(value, name)
+    if type(value) is not type(default):
+        raise UsageError(f"{name} must be a {type(default).__name__}, not {value!r}")
+    return value
+
+
+def _as_float(value: int, name: str) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise UsageError(f"{name} is too large") from error
+
+
+def with_settings(config: T, assignments: Sequence[str]) -> T:
+    """A copy of a config with `a.b=value` laid over it, values in TOML (a bare word is a string).
+
+    Raises `UsageError` for what is not an assignment, an unknown key or a value of the wrong type.
+    """
+    values = to_dict(config)
+    for text in assignments:
+        name, equals, raw = text.partition("=")
+        if not equals or not name.strip():
+            raise UsageError(f"--set {text!r} is no assignment", hint="Write it as train.steps=5000.")
+        *tables, key = name.strip().split(".")
+        place = values
+        for table in tables:
+            place = place.setdefault(table, {})
+            if not isinstance(place, dict):
+                raise UsageError(f"unknown setting {name.strip()}")
+        try:
+            place[key] = tomllib.loads(f"x = {raw}")["x"]
+        except (ValueError, RecursionError):
+            place[key] = raw.strip()
+    return from_dict(type(config), values)
+
+
+def read_toml(kind: type[Any], text: str) -> Any:
+    """Parse TOML `text` into the config dataclass `kind`; errors as in `from_dict`, and `UsageError` for bad TOML."""
+    try:
+        values = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # beside bad TOML, a number of very many digits, or deep nesting
+        raise UsageError(f"not valid TOML: {error}") from error
+    return from_dict(kind, values)
+
+
+def to_toml(config: Any) -> str:
+    """A config as TOML text that `read_toml` reads back to an equal config.
+
+    Raises `UsageError` for text that is not Unicode, such as a file name with stray bytes.
+    """
+    return "\n".join(_toml_lines(to_dict(config), "")).strip() + "\n"
+
+
+def _toml_lines(values: dict[str, Any], table: str) -> list[str]:
+    lines = [f"{key} = {_toml_value(value)}" for key, value in values.items() if not isinstance(value, dict)]
+    for key, value in values.items():
+        if isinstance(value, dict):
+            lines += ["", f"[{table}{key}]", *_toml_lines(value, f"{table}{key}.")]
+    return lines
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    return _toml_text(value) if isinstance(value, str) else repr(value)
+
+
+def _toml_text(value: str) -> str:
+    """A basic string of TOML, whose escapes are those of JSON; DEL, too, has to be one."""
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{value!r} cannot be written as TOML", hint="Use names in UTF-8.") from error
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
