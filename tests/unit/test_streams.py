@@ -56,12 +56,14 @@ def test_every_command_bears_a_reader_that_goes(command: str, tmp_path: Path) ->
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("ending", ["2>&-", ">&- 2>&-", "2>&1 | head -1"])
+@pytest.mark.parametrize("ending", [">&- 2>&-", "2>&1 | head -1"])
 @pytest.mark.slow
 def test_map_is_written_whatever_becomes_of_the_streams(ending: str, tmp_path: Path) -> None:
     volume = phantoms.brain((-32.0, -10.0, 28.0))
     phantoms.save(tmp_path / "a_T1w.nii.gz", volume.data, volume.affine)
-    done = _shell(f"{UAD} detect a_T1w.nii.gz -o map.nii.gz --strip none --only-map {ending}", tmp_path)
+    (tmp_path / "fast.toml").write_text("[reconstruction]\nlevels = [500]\n")
+    options = "-o map.nii.gz --strip none --only-map --config fast.toml"
+    done = _shell(f"{UAD} detect a_T1w.nii.gz {options} {ending}", tmp_path)
     assert done.returncode == 0
     assert (tmp_path / "map.nii.gz").read_bytes().startswith(b"\x1f\x8b")
 
