@@ -72,7 +72,9 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("method", ["dae", "vae", "pddpm", "synomaly"])
 def test_from_scans_to_a_map(method: str, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cohort.as_they_are(monkeypatch)
-    monkeypatch.setattr(health, "CALIBRATED", (*PLAIN, *DRAWN))  # the others are no different and take their time
+    monkeypatch.setattr(
+        health, "calibrated", lambda: [*PLAIN, *DRAWN]
+    )  # the others are no different and take their time
     monkeypatch.setattr(reconstruction, "NoiseBank", lambda seed: NoiseBank(24, 110, seed))
     run, lab, scan = tmp_path / "run", tmp_path / "lab", scans / "healthy" / "sub-3_T1w.nii.gz"
     settings = [part for text in TINY for part in ("--set", text)]
@@ -95,3 +97,55 @@ def test_from_scans_to_a_map(method: str, scans: Path, tmp_path: Path, monkeypat
     assert np.isfinite(values).all()
     assert values[brain].any()
     assert not values[~brain].any()
+
+
+def test_a_reconstruction_without_a_score_network(
+    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A published method by itself: it calibrates, exports and detects, and what asks for a network is refused."""
+    cohort.as_they_are(monkeypatch)
+    monkeypatch.setattr(health, "calibrated", lambda: [*PLAIN, "siamese", "fusion-absolute", "z-siamese"])
+    run, lab, scan = tmp_path / "run", tmp_path / "lab", scans / "healthy" / "sub-3_T1w.nii.gz"
+    settings = [part for text in (*TINY, "siamese.steps=0") for part in ("--set", text)]
+    assert uad("train", scans / "data", "--out", run, "--method", "dae", *settings) == 0
+    assert not (run / "siamese").exists()
+    assert uad("train", "--resume", run) == 0
+    assert uad("calibrate", run, scans / "healthy") == 0
+    assert uad("export", run, "-o", lab) == 0
+    card = read_card(lab / "lab.safetensors")
+    assert (card.siamese, card.scores, set(card.thresholds)) == (None, {"T1w": "absolute"}, PLAIN)
+    text = (lab / "lab.md").read_text()
+    assert "score: no network" in text
+    assert "fusion" not in text
+    using = ["--weights", lab, "--strip", "none"]
+    assert uad("detect", scan, "-o", tmp_path / "map.nii.gz", *using) == 0
+    report = json.loads((tmp_path / "map.json").read_text())
+    assert (report["score"], report["weights"]["method"]) == ("absolute", "dae")
+    assert report["threshold"]["value"] > 0
+    capsys.readouterr()
+    assert uad("detect", scan, "-o", tmp_path / "other.nii.gz", *using, "--score", "siamese") == 4
+    err = capsys.readouterr().err
+    assert "has no network for the score 'siamese'" in err
+    assert "brain mask" not in err  # refused before the work
+
+
+def test_what_cannot_be_trained_is_refused_before_the_work(
+    scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = [part for text in (*TINY, "train.steps=0") for part in ("--set", text)]
+    assert uad("train", scans / "data", "--out", tmp_path / "run", *settings) == 2
+    assert "train.steps must be at least 1" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_is_not_trained_is_refused_before_its_scans_are_prepared(
+    scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.toml").write_text("")
+    (run / "data.tsv").write_text("subject\tpart\tcontrast\tscan\tsha256\tfault\tlesions\n")
+    assert uad("calibrate", run, scans / "healthy") == 3
+    err = capsys.readouterr().err
+    assert "is not trained to its end" in err
+    assert not (run / "cache").exists()

@@ -41,7 +41,7 @@ def calibrate(
     """
     from safetensors.torch import save as to_bytes
 
-    from uadcli.calibration.fit_fusion import paste_all, precision_by_power, with_best_power
+    from uadcli.calibration.fit_fusion import PastedScan, paste_all, precision_by_power, with_best_power
     from uadcli.calibration.health import calibrate as calibration_of
     from uadcli.model.out_of_distribution import fit_gates, gate_of
     from uadcli.scoring import healthy_reference
@@ -49,7 +49,7 @@ def calibrate(
     from uadcli.training.supervised import is_supervised
     from uadcli.training.synthetic import load_healthy
 
-    config = read_run(run)
+    config, model = read_run(run), Model(trained_weights(run))
     cases = find(healthy, None)
     rows = rows_of(run / "data.tsv")
     trained = {row["sha256"]: row["subject"] for row in rows if row["part"] == "train"}
@@ -71,7 +71,6 @@ def calibrate(
     usable = healthy_of(usable, run, config.preprocess, reporter)
     if not usable:
         raise InputError("holds no usable scan", path=healthy, hint="See the warnings above.")
-    model = Model(trained_weights(run))
     for case in usable.values():
         if case.contrast not in model.card.contrasts:
             covered = ", ".join(model.card.contrasts)
@@ -79,17 +78,18 @@ def calibrate(
     counts = Counter(c.contrast for c in usable.values())
     _check_borrowed(borrow or {}, model.card, counts)
     detect = DetectConfig(preprocess=config.preprocess)
-    with reporter.stage("fusion"):
-        pasted = {}
-        for contrast in counts:
-            held_out = load_healthy(
-                [c for c in usable.values() if c.contrast == contrast], run / "cache", config.preprocess
-            )
-            pasted[contrast] = paste_all(model, held_out, detect, shapes)
-        precisions = precision_by_power([one for group in pasted.values() for one in group])
-        if not precisions:
-            reporter.warn(f"no scan has room for a synthetic lesion: the fusion keeps {model.card.fusion_power}")
-        model = with_best_power(model, precisions)
+    pasted, precisions = dict[str, list[PastedScan]](), dict[float, float]()
+    if model.card.siamese is not None:  # without its network there is nothing to join
+        with reporter.stage("fusion"):
+            for contrast in counts:
+                held_out = load_healthy(
+                    [c for c in usable.values() if c.contrast == contrast], run / "cache", config.preprocess
+                )
+                pasted[contrast] = paste_all(model, held_out, detect, shapes)
+            precisions = precision_by_power([one for group in pasted.values() for one in group])
+            if not precisions:
+                reporter.warn(f"no scan has room for a synthetic lesion: the fusion keeps {model.card.fusion_power}")
+            model = with_best_power(model, precisions)
     with reporter.stage("calibration"):
         found, references = calibration_of(model, list(usable.values()), run / "cache", detect, kinds, pasted)
     with reporter.stage("gate"):

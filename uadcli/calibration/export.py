@@ -13,7 +13,7 @@ from uadcli.errors import RESEARCH_USE, InputError, OutputError
 from uadcli.files import write_text
 from uadcli.scoring.fusion import ENOUGH, FISHER
 from uadcli.training.run_folder import read_run
-from uadcli.training.train import weights_of
+from uadcli.training.train import PLAIN_DEFAULT, weights_of
 from uadcli.typed import fits
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path
         name=name,
         contrasts=tuple(c for c in CONTRASTS if c in {*scans, *borrowed}),
         scores={c: default_score(loaded.card, c, n, thresholds) for c, n in scans.items()}
-        | dict.fromkeys(borrowed, BORROWER),
+        | dict.fromkeys(borrowed, BORROWER if loaded.card.siamese else PLAIN_DEFAULT),
         thresholds=thresholds,
         threshold_rule=rule,
         strengths=calibrated["strengths"],
@@ -115,16 +115,16 @@ def trained_weights(run: Path) -> Weights:
     of_score = checkpoint.find(run / "siamese", checkpoint.BEST)
     if of_score and supervised.is_supervised(run):
         return supervised.weights_of(run, SiameseTrainer.load(of_score))
-    if not found or not of_score:
+    if not found or not (of_score or read_run(run).siamese.steps == 0):
         raise InputError("is not trained to its end", path=run, hint=f"Go on: uad train --resume {run}.")
-    return weights_of(run, Trainer.load(found), SiameseTrainer.load(of_score))
+    return weights_of(run, Trainer.load(found), SiameseTrainer.load(of_score) if of_score else None)
 
 
 def card_text(card: ModelCard, digest: str, config: TrainingConfig) -> str:
     """The model card: what went in, what is known, and what is not."""
     from uadcli.reconstruction.reconstructors import BY_NAME
 
-    score_steps = (card.siamese or {}).get("steps")
+    learned = f"Siamese network, {card.siamese.get('steps')} steps" if card.siamese else "no network"
     lines = [
         f"# {card.name}",
         "",
@@ -132,11 +132,10 @@ def card_text(card: ModelCard, digest: str, config: TrainingConfig) -> str:
         "",
         f"- contrasts: {', '.join(card.contrasts)}",
         f"- training data: {card.training_data}; validation share {config.validation_share} of the subjects",
-        f"- reconstruction: {BY_NAME[config.model.method].title}, {card.steps} steps; "
-        f"score: Siamese network, {score_steps} steps",
+        f"- reconstruction: {BY_NAME[config.model.method].title}, {card.steps} steps; score: {learned}",
         *_labels_in_words(card),
         f"- curvature flow: {card.curvature_flow} iterations",
-        f"- fusion: residual times the learned score to the power {card.fusion_power}",
+        *([f"- fusion: residual times the learned score to the power {card.fusion_power}"] if card.siamese else []),
         f"- thresholds: {card.threshold_rule}",
         *(f"  - {k}: " + ", ".join(f"{c} {v:.4f}" for c, v in t.items()) for k, t in card.thresholds.items()),
         f"- sha256: {digest}",

@@ -80,14 +80,16 @@ def calibrate(
 ) -> tuple[Calibration, References]:
     """The calibration of several scores of a model, or all that it has, from the healthy brain of the validation scans.
 
-    With it, where a contrast has two scans, the healthy references of the scores that are held against one; their
-    calibration holds each scan against the others. `fisher` is calibrated where all its parts are, each scan by the
-    tails of the others; these others were held against a reference that it is part of. The shares of its parts are
-    fitted on lesions that are `pasted` into the validation scans of a contrast, numbered in their order, if there are.
+    Scores that need a network which the model does not have are left out. With it, where a contrast has two scans, the
+    healthy references of the scores that are held against one; their calibration holds each scan against the others.
+    `fisher` is calibrated where all its parts are, each scan by the tails of the others; these others were held against
+    a reference that it is part of. The shares of its parts are fitted on lesions that are `pasted` into the validation
+    scans of a contrast, numbered in their order, if there are.
     """
     if kinds is None:
-        draws = model.method(config.reconstruction).draws
-        kinds = [kind for kind in calibrated() if draws or not scores.find(kind).draws]
+        draws, learned = model.method(config.reconstruction).draws, model.card.siamese is not None
+        known = {kind: scores.find(kind) for kind in calibrated()}
+        kinds = [kind for kind, one in known.items() if (draws or not one.draws) and (learned or not one.learned)]
     result, references = Calibration(), References()
     for contrast, cases in by_contrast(validation):
         healthy = [_HealthyScan.of(model, case, cache, config) for case in cases]

@@ -132,6 +132,7 @@ def ready_scan(path: Path, config: DetectConfig, options: DetectOptions, name: s
         card = model.card_for(card, trained, method.name)
     if known and known.contrast in card.contrasts:
         kind = options.score or card.scores[known.contrast]
+        model.check_network(card, kind, found)
         model.parts_of(card, kind, known.contrast)  # so is a score that is not calibrated
         if labels is None:
             threshold.resolve(options.threshold, card, kind, known.contrast)

@@ -183,6 +183,14 @@ def load(path: Path, sha256: str | None = None, device: str = "cpu") -> Model:
     return Model(weights.load(path, sha256), device)
 
 
+def check_network(card: ModelCard, score: str, path: Path) -> None:
+    """Raises `WeightsError` for a score that asks for a network that the weights do not have."""
+    if card.siamese is None and scores.find(score).learned:
+        raise WeightsError(
+            f"has no network for the score {score!r}", path=path, hint="Choose another --score or --weights."
+        )
+
+
 def card_for(card: ModelCard, trained: str, method: str) -> ModelCard:
     """The card without its healthy-scan statistics where the weights are used with a method they were not trained
     for."""

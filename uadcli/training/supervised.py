@@ -75,6 +75,10 @@ def train(
     train on, or the weights do not cover a scan's contrast; `WeightsError`.
     """
     refuse_begun(out)
+    if config.siamese.steps < 1:
+        raise UsageError(
+            "siamese.steps must be at least 1 with --labels", hint="It is the score that learns from them."
+        )
     cases = lesion_labels.find(data, labels, config.validation_share, reporter)
     lesion_labels.check(cases, labels)
     base = base_for(cases, name, reporter)

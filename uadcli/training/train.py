@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from uadcli.weights.weights import ModelCard, Weights
 
 
+PLAIN_DEFAULT = "absolute"  # the score of a model without a network for one
 START = "start.safetensors"  # in the run's folder: the weights whose networks the training begins with
 
 
@@ -49,6 +50,7 @@ def train(
     without synthetic anomalies, and `WeightsError`.
     """
     refuse_begun(out)
+    _check_steps(config)
     _check_anomalies(config)
     from uadcli.training.judged_lesions import shape_files
     from uadcli.training.synthetic import label_files, load_labels
@@ -97,9 +99,16 @@ def resume(
     reporter.info(f"{where.world_size} x {where.device.type}, {where.strategy.precision.precision}")
     trainer = _reconstruction(out, config, parts, start, where, reporter)
     one = where if where.world_size == 1 else devices.fabric(min(gpus, 1) if gpus else gpus)
-    _score(out, config, parts, start, trainer, one, reporter)
+    if bounded(config).siamese.steps:
+        _score(out, config, parts, start, trainer, one, reporter)
     log.write_page(out, {"encoder": out / "encoder", "reconstruction": out, "score": out / "siamese"})
     reporter.info(f"trained; next: uad calibrate {out} HEALTHY")
+
+
+def _check_steps(config: TrainingConfig) -> None:
+    """Raises `UsageError` for a reconstruction that would not be trained at all."""
+    if config.train.steps < 1 and config.train.epochs <= 0:
+        raise UsageError("train.steps must be at least 1", hint="Only siamese.steps and pretrain.steps can be 0.")
 
 
 def _check_anomalies(config: TrainingConfig) -> None:
@@ -254,8 +263,8 @@ def bounded(config: TrainingConfig, slices: int | None = None) -> TrainingConfig
     )
 
 
-def weights_of(run: Path, trainer: Trainer, scorer: SiameseTrainer) -> Weights:
-    """The averaged networks of a run as weights, with what is known of them so far."""
+def weights_of(run: Path, trainer: Trainer, scorer: SiameseTrainer | None) -> Weights:
+    """The averaged networks of a run as weights, with what is known of them so far; a run may have no score network."""
     from uadcli.scoring.fusion import POWER
     from uadcli.scoring.healthy_reference import EROSION
     from uadcli.scoring.siamese import ALONG
@@ -272,11 +281,12 @@ def weights_of(run: Path, trainer: Trainer, scorer: SiameseTrainer) -> Weights:
         for (contrast, ill), n in sorted(counts.items())
     )
     before = weights.read_card(run / START) if (run / START).exists() else None
+    learned = trainer.done or (scorer.done if scorer else 0)
     card = ModelCard(
         name=run.name,
         version=__version__,
         contrasts=config.contrasts,
-        scores=dict.fromkeys(config.contrasts, "siamese"),
+        scores=dict.fromkeys(config.contrasts, "siamese" if scorer else PLAIN_DEFAULT),
         thresholds={},
         threshold_rule="",
         levels=before.levels if before else method.levels,
@@ -285,14 +295,15 @@ def weights_of(run: Path, trainer: Trainer, scorer: SiameseTrainer) -> Weights:
         reference_erosion=EROSION,
         curvature_flow=config.preprocess.curvature_flow,
         intensity_range="[0, 1], inside the brain mask",
-        training_data=own if before is None else _after(before, run, own, trainer.done or scorer.done),
+        training_data=own if before is None else _after(before, run, own, learned),
         licence=f"{f'{before.licence}; also ' if before else ''}that of the training scans",
         steps=trainer.done + (before.steps if before else 0),
-        siamese=to_dict(scorer.config)
-        | {"steps": scorer.done + int(((before and before.siamese) or {}).get("steps", 0))},
+        siamese=None
+        if scorer is None
+        else to_dict(scorer.config) | {"steps": scorer.done + int(((before and before.siamese) or {}).get("steps", 0))},
         labelled_cases=before.labelled_cases if before else 0,
     )
-    return Weights(trainer.average, card, run, "", scorer.average.state_dict())
+    return Weights(trainer.average, card, run, "", scorer.average.state_dict() if scorer else {})
 
 
 def _after(before: ModelCard, run: Path, own: str, learned: int) -> str:
