@@ -26,7 +26,8 @@ FIRST = int(os.environ.get("UAD_FUZZ_FIRST", "0"))
 PARTS = 4 if CASES >= 4 else 1
 SECONDS, MEMORY_KB = 2.0, 500_000
 # of the first 500: what an earlier reader ended with OverflowError or MemoryError, read for seconds, or took at 1e5 mm
-KEPT = (92, 146, 166, 221, 222, 261, 273, 313, 324, 328, 342, 363, 367, 418, 442, 453, 478, 492)
+# and 5237: a header of a pair in a single file, which could not be written
+KEPT = (5237, 92, 146, 166, 221, 222, 261, 273, 313, 324, 328, 342, 363, 367, 418, 442, 453, 478, 492)
 
 
 def _case(number: int, folder: Path) -> Scan | InputError:
@@ -56,7 +57,9 @@ def _check(scan: Scan | InputError, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-def test_every_damaged_file_is_a_scan_or_an_error_that_names_it(part: int, tmp_path: Path) -> None:
+def test_every_damaged_file_is_a_scan_or_an_error_that_names_it(
+    part: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     accepted = 0
     for number in range(FIRST + part, FIRST + CASES, PARTS):
@@ -69,6 +72,7 @@ def test_every_damaged_file_is_a_scan_or_an_error_that_names_it(part: int, tmp_p
         accepted += isinstance(result, Scan)
         assert time.process_time() - began < SECONDS, number
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MEMORY_KB
+    assert capfd.readouterr() == ("", "")  # nothing is said by a library
     if CASES >= 400:
         assert 0.02 < accepted * PARTS / CASES < 0.9  # the cases are neither all good nor all hopeless
 

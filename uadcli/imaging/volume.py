@@ -152,6 +152,7 @@ def write_native(path: Path, data: Array, scan: Scan, *, dtype: type = np.float3
     kind = nib.Nifti2Image if isinstance(scan.header, nib.Nifti2Header) else nib.Nifti1Image
     if isinstance(scan.header, nib.Nifti1Header):
         header = kind.header_class.from_header(scan.header, check=False)
+        header["magic"], header["vox_offset"] = header.single_magic, header.single_vox_offset  # of a pair, too
     else:
         header = _header_of(scan, native.shape)
     write_image(path, kind, native, header, name)
