@@ -50,7 +50,7 @@ lint-packaging: $(READY)  ## lint Dockerfiles, the Apptainer definition, the SLU
 	$(BIN)/shellcheck packaging/slurm/array.sh packaging/test-tools.sh
 	$(BIN)/python -m pytest -q tests/unit/test_packaging.py
 
-format: $(READY)  ## format and mend what lint can mend
+format: $(READY)  ## format, and fix what lint can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -61,13 +61,13 @@ bench: $(READY)  ## seconds per stage, peak memory, and the network's share of t
 	$(BIN)/python packaging/benchmarks/functions.py
 	$(BIN)/python packaging/benchmarks/detection.py $(DATA)
 
-eval-dev: $(READY)  ## the development cases beside the plain baseline; ONLY= for every score
+eval-dev: $(READY)  ## the development cases next to the plain baseline; ONLY= for every score
 	$(BIN)/python packaging/evaluation/eval_dev.py $(DATA) --only "$(ONLY)"
 
 table: $(READY)  ## methods x scores on the development cases in an hour; STEPS=1000 CASES=20 for longer and of more
 	$(BIN)/python packaging/evaluation/table.py $(DATA) --steps $(or $(STEPS),200) --cases $(or $(CASES),3)
 
-train-default: $(READY)  ## train those that come along further, in runs/default; the same command again goes on
+train-default: $(READY)  ## continue training the bundled models, in runs/default; the same command again resumes
 	PYTHONPATH=packaging/evaluation $(BIN)/python packaging/models/train_default.py $(DATA) --names next-flair next-t1w
 
 clean:  ## remove what the targets made, but neither caches of scans nor runs

@@ -138,7 +138,7 @@ class SiameseConfig(Checked):
 
 @dataclass(frozen=True)
 class PretrainConfig(Checked):
-    """How the encoder is pretrained on masked slices before all else (method 2.3); 0 steps: not at all."""
+    """How the encoder is first pretrained on masked slices (method 2.3); 0 steps: not at all."""
 
     TABLE = "pretrain."
 
@@ -208,7 +208,7 @@ class ScoringConfig(Checked):
 
 @dataclass(frozen=True)
 class DetectConfig:
-    """Everything that decides the result of `uad detect` beside the scan and the weights."""
+    """Everything that determines the result of `uad detect` apart from the scan and the weights."""
 
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
     reconstruction: ReconstructionConfig = field(default_factory=ReconstructionConfig)
@@ -217,7 +217,7 @@ class DetectConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig(Checked):
-    """Everything that decides what `uad train` makes of a folder of healthy scans.
+    """Everything that determines what `uad train` makes of a folder of healthy scans.
 
     Raises `UsageError` for an unknown contrast.
     """

@@ -1,4 +1,4 @@
-"""What the user is told while a command runs: stages, warnings and a log file (the only importer of rich).
+"""What a command reports while it runs: stages, warnings and a log file (the only importer of rich).
 
 On a terminal each stage is a moving line with the time left; elsewhere, or with NO_COLOR, it is one plain line when it
 is done.
@@ -27,7 +27,7 @@ GREYS = " .:-=+*#%@"  # from dark to light, where a picture is printed without c
 
 
 class Stage:
-    """One stage at work: `update(done, total)` tells how far it is."""
+    """A running stage: `update(done, total)` reports its progress."""
 
     def __init__(self, name: str, expected: float | None = None) -> None:
         self.name, self.expected = name, expected
@@ -36,7 +36,7 @@ class Stage:
         self.note = ""
 
     def update(self, done: int, total: int) -> None:
-        """`done` of `total` steps are behind us."""
+        """`done` of `total` steps are finished."""
         self.done, self.total = done, total
 
     @property
@@ -52,7 +52,7 @@ class Stage:
 
 
 class Reporter:
-    """Tells the user about one command, and remembers `seconds` per stage and `warnings` for the sidecar.
+    """Reports on one command, and records `seconds` per stage and `warnings` for the sidecar.
 
     `failed_stage` is the stage that an error escaped from, else empty.
 
@@ -80,7 +80,7 @@ class Reporter:
 
     @property
     def live(self) -> bool:
-        """Whether moving lines and colours are welcome."""
+        """Whether to use moving lines and colours."""
         plain = self.silent or self.verbosity < 0 or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
         return not plain and not self._stream.closed and self._stream.isatty()
 
@@ -112,7 +112,7 @@ class Reporter:
             self._write_log("DEBUG", f"{name}  {stage.elapsed:.1f} s")
 
     def progress(self, done: int, total: int) -> None:
-        """`done` of `total` steps of the stage at work are behind us."""
+        """`done` of `total` steps of the running stage are finished."""
         if self._current is not None:
             self._current.update(done, total)
 
@@ -238,7 +238,7 @@ class Reporter:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: `8 s`, `2 min 05 s`."""
+    """Seconds for people: `8 s`, `2 min 05 s`."""
     whole = round(seconds)
     return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60:02d} s"
 

@@ -1,4 +1,4 @@
-"""Where the arithmetic happens: choosing and describing a device, bounding threads, and the memory that is free."""
+"""Devices: choose and describe one, limit threads, and find the free memory."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def choose(name: str = "auto") -> tuple[str, str]:
     wanted = "cuda:0" if name == "cuda" else name
     exists = f"This machine has {', '.join(present)}; --device auto chooses."
     if not re.fullmatch(r"cpu|mps|cuda:\d+", wanted):
-        raise DeviceError(f"there is no kind of device called {name!r}", hint=exists)
+        raise DeviceError(f"unknown device {name!r}", hint=exists)
     if wanted not in present:
-        raise DeviceError(f"the device {name} is not there{_why_missing(wanted)}", hint=exists)
+        raise DeviceError(f"the device {name} is not available{_why_missing(wanted)}", hint=exists)
     fault = _fault(wanted)
     if fault is not None:
         raise DeviceError(f"the device {name} does not work: {fault}", hint=exists)
@@ -126,7 +126,7 @@ def cores() -> int:
 
 
 def free_memory_mb(device: torch.device | str | None = None) -> float | None:
-    """Memory in MB (2**20 bytes) that can still be taken, of the GPU or of this machine; None if it is not known."""
+    """Free memory in MB (2**20 bytes) of the GPU or of this machine; None if unknown."""
     if device is not None and str(device).startswith("cuda"):
         import torch
 

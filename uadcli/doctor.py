@@ -1,4 +1,4 @@
-"""What is installed here, and whether a detect could run."""
+"""What is installed, and whether `uad detect` can run."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def examine() -> dict[str, Any]:
 
 
 def in_words(report: dict[str, Any]) -> str:
-    """The report of `examine` for people, without the problem."""
+    """The report of `examine` as text, without the problem."""
     free = report["free_memory_mb"]
     memory = "unknown" if free is None else f"{free:.0f} MB free"
     if free is not None and free < DETECT_MB:
@@ -86,7 +86,7 @@ def _weights() -> tuple[str, str | None, list[dict[str, Any]], str | None]:
     try:
         from uadcli.weights import cache, registry
     except (ImportError, OSError) as error:
-        return "unknown", None, [], f"the weights cannot be looked at: {error}"
+        return "unknown", None, [], f"the weights cannot be checked: {error}"
     place = cache.folder()
     folder, cache_folder = str(registry.folder()), str(place) if place else None
     try:

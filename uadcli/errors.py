@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-RESEARCH_USE = "Research use only; not a medical device. A voxel that is not marked is not thereby healthy."
+RESEARCH_USE = "Research use only; not a medical device. An unmarked voxel is not necessarily healthy."
 
 
 class UadError(Exception):
-    """A fault the user can act on: `what` happened, to which `path`, and the `hint` that mends it."""
+    """An error the user can act on: `what` happened, to which `path`, and a `hint` how to fix it."""
 
     exit_code = 1
 
@@ -44,7 +44,7 @@ class UsageError(UadError):
 
 
 class InputError(UadError):
-    """The scan (or a mask beside it) cannot be used."""
+    """The scan (or a mask for it) cannot be used."""
 
     exit_code = 3
 
@@ -56,7 +56,7 @@ class WeightsError(UadError):
 
 
 class DeviceError(UadError):
-    """The device is not there, or its memory is not enough."""
+    """The device is not available, or has too little memory."""
 
     exit_code = 5
 

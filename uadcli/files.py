@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, their folders, and their checksums."""
+"""Atomic writing of files, their folders, and their checksums."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from uadcli.running.temporary import mark
 
 
 def write_with(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write(temporary)` for a file beside `path`, then move it there in one step, or leave nothing.
+    """Call `write(temporary)` for a file next to `path`, then move it there in one step, or leave nothing.
 
     The temporary name is hidden and ends as that of `path`. Raises `OutputError` where the folder cannot be written.
     """
@@ -30,7 +30,7 @@ def write_with(path: Path, write: Callable[[Path], object]) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(
-            f"cannot be written: {reason}", path=path, hint="Check the folder's rights and space."
+            f"cannot be written: {reason}", path=path, hint="Check the folder's permissions and free space."
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -72,7 +72,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot be made: {error.strerror}", path=folder, hint="Choose another folder.") from error
+        raise OutputError(f"cannot be created: {error.strerror}", path=folder, hint="Choose another folder.") from error
     if not os.access(folder, os.W_OK):
         raise OutputError("the folder cannot be written", path=folder, hint="Choose another folder with -o.")
 

@@ -66,7 +66,7 @@ def smoke(folder: Path, *, workers: int, reporter: Reporter) -> str:
     score_steps = (loaded.card.siamese or {}).get("steps")
     threshold, highest = loaded.card.thresholds[FISHER][T1W.name], _use(loaded)
     lines = [
-        f"made {SCANS + HEALTHY} scans out of the template and prepared them",
+        f"made {SCANS + HEALTHY} scans from the template and prepared them",
         f"trained the reconstruction for {loaded.card.steps} steps and the score for {score_steps}",
         f"calibrated: threshold {threshold:.4f} of the score {FISHER}, on {HEALTHY} scans",
         f"exported {file.name}, {file.stat().st_size / 1e3:.0f} kB, and loaded it again",
@@ -107,5 +107,5 @@ def _use(loaded: Weights) -> float:
     found = {name: subject.score(name) for name in ("siamese", FISHER)}
     for name, values in found.items():
         if not (np.isfinite(values).all() and 0 <= values.min() < values.max()) or found["siamese"].max() > 1:
-            raise WeightsError(f"gives scores by {name!r} that cannot be", path=loaded.path, hint="Report it, please.")
+            raise WeightsError(f"gives impossible scores by {name!r}", path=loaded.path, hint="Please report it.")
     return float(found[FISHER].max())

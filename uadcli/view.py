@@ -1,4 +1,4 @@
-"""`uad view`: a map as a quick picture for the terminal."""
+"""`uad view`: a map as a quick picture in the terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CLOSING_MM = 8.0  # bridges fluid and furrows, where a map may be zero, but not 
 def view(map_path: Path, scan_path: Path | None, width: int) -> tuple[str, NDArray[np.uint8]]:
     """A heading, and the pixels (rows, at most `width` columns, 3) of three planes through the highest score.
 
-    The scan is shown only inside the brain: within `<map>_brain` beside the map (`--save brain`) if that is there,
+    The scan is shown only inside the brain: within `<map>_brain` next to the map (`--save brain`) if it exists,
     else where the map covers it. Raises `InputError` for files that cannot be used and for a map without a score.
     """
     found = volume.read_scan(map_path, allow_empty=True)

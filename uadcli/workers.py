@@ -1,4 +1,4 @@
-"""Work ahead in spawned processes: each job's result comes as soon as it is there, and only so many are under way."""
+"""Work ahead in spawned processes: results come as soon as they are ready, with a bounded number of jobs under way."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SPAWN = multiprocessing.get_context("spawn")  # a forked process would share tor
 
 @dataclass(frozen=True)
 class Died:
-    """What stands for the result of a job whose process died, with its exit code (negative: the signal)."""
+    """The result of a job whose process died: its exit code (negative: the signal)."""
 
     exit_code: int | None
 

@@ -1,8 +1,8 @@
-"""Evaluate the model that comes along on the development cases, beside the plain baseline of the same run.
+"""Evaluate the bundled models on the development cases, next to the plain baseline of the same run.
 
     python packaging/evaluation/eval_dev.py DATA [--weights FILE] [--tsv FILE] [--only fisher,z-]
 
-Each contrast has the model that comes along for it, or FILE for those that it covers; --only takes the scores that
+Each contrast has its bundled model, or FILE for those that it covers; --only takes the scores that
 begin with one of these. Scores that begin with `z-`, and `fisher`, are held against the healthy reference, the IXI
 scans against that of the others, with synthetic lesions as without (where the tails behind `fisher` know them all).
 For each dev case and score: AUPRC, Dice (after the component filter) at the threshold that `auto` takes and at the

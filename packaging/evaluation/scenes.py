@@ -36,7 +36,7 @@ RESIDUAL = {"T1w": "absolute", "FLAIR": "bright-weighted", "T2w": "bright-weight
 
 
 def models(name_or_path: str | None) -> dict[str, Model]:
-    """The model of each contrast: the named one for all that it covers, else those that come along."""
+    """The model of each contrast: the named one for all that it covers, else the bundled ones."""
     load = functools.cache(model.load)
     if name_or_path is None:
         return {contrast: load(*weights.find(None, contrast)) for contrast in CONTRASTS}
@@ -116,7 +116,7 @@ def scenes(data: Path, cache: Path, count: int | None = None) -> Iterator[Scene]
 class Unknowing:
     """Weights whose healthy reference does not know a certain scan, for lesions that were pasted into it.
 
-    The weights' own reference must be of the IXI validation scans, as in those that come along. `kinds` are the scores
+    The weights' own reference must be of the IXI validation scans, as in the bundled ones. `kinds` are the scores
     that are asked for, else all. The tails behind `fisher` stay those of all 20 scans.
     """
 

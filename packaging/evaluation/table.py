@@ -5,7 +5,7 @@
 
 Every method is trained from nothing on the same slices, with the `small` sizes and the same number of steps; each
 checkpoint is kept in --run, and more steps go on from it. `diffuse` takes the network of `cddpm`. Beside them stands
-the model that comes along ("shipped"), with the scores of its card; of the `z-` ones those that `fisher` joins.
+the bundled model ("shipped"), with the scores of its card; of the `z-` ones those that `fisher` joins.
 `mahalanobis` needs ten reconstructions, of one level each: only methods that rebuild a slice in one pass a level are
 given it. AUPRC on each scan's own grid (synthetic lesions: the model's grid), mean over scans; "mean" weighs every set
 the same; "gain" is that mean over the one of `cddpm` with `absolute`, the paper's score (erosion 3, median 5), in this

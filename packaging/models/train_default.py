@@ -1,14 +1,14 @@
-"""Make the models that come along, by the commands that a lab uses: `uad train`, `uad calibrate`, `uad export`.
+"""Make the bundled models, by the commands that a lab uses: `uad train`, `uad calibrate`, `uad export`.
 
     export PYTHONPATH=packaging/evaluation
     python packaging/models/train_default.py DATA --names small-10-flair small-10-t1w [--ship]
 
-A model begins with the one that comes along for its contrast, or with --start, and takes the settings of
+A model starts from the bundled one for its contrast, or with --start, and takes the settings of
 `packaging/default`; one that was stopped goes on. RUNS/scans is the development data as a folder of healthy scans, by
 links: IXI T1w and TCGA-LGG FLAIR, these with their lesion masks beside them, so that their tumour-free slices alone
 count; no development case is in it. RUNS/healthy-T1w and RUNS/healthy-FLAIR are the scans of its validation part, from
 which thresholds come; T2w has none and takes those of FLAIR. The weights are then in RUNS/models/NAME; with --ship also
-in the folder of those that come along, where a card has to be written by hand.
+in the folder of the bundled ones, where a card has to be written by hand.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from uadcli.cli.app import main as uad
 from uadcli.data.dataset import Case
 from uadcli.weights import registry
 
-COMMENT = "# Models that come along; a contrast gets the first that covers it. sha256 of each file.\n\n"
+COMMENT = "# Bundled models; a contrast gets the first that covers it. sha256 of each file.\n\n"
 SETTINGS = Path(__file__).parents[1] / "default"
 BORROWED = {"flair": ["--borrow", "T2w=FLAIR"], "t1w": []}
 KINDS = {"flair": "FLAIR", "t1w": "T1w"}

@@ -95,10 +95,10 @@ def test_a_list_on_stdin_with_nul(
         (["in/*.mgz", "-o", "out"], "holds no scan"),
         (["in", "-o", "out", "--shard", "3/2"], "no part 3 of 2"),
         (["in", "-o", "out", "--shard", "auto"], "SLURM"),
-        (["in", "-o", "out", "--participant-label", "01"], "BIDS root"),
+        (["in", "-o", "out", "--participant-label", "01"], "BIDS dataset"),
         (["in", "-o", "out", "--contrast", "T1"], "Did you mean T1w?"),
         (["in", "-o", "out", "--workers", "-1"], "--workers"),
-        (["in", "in/deep er/twin/a.nii", "-o", "out"], "both become"),
+        (["in", "in/deep er/twin/a.nii", "-o", "out"], "both give"),
         (["in", "-o", "out", "-v", "-q"], "--verbose and --quiet"),
     ],
 )
@@ -136,7 +136,7 @@ def test_healthy_scans_to_adapt_by_that_are_too_few(
     healthy = tmp_path / "healthy"
     healthy.mkdir()
     (healthy / "a_T1w.nii").write_text("one")
-    for folder, part in ((healthy, "needs 2 healthy scans"), (tmp_path / "none", "is no folder")):
+    for folder, part in ((healthy, "needs 2 healthy scans"), (tmp_path / "none", "is not a folder")):
         assert main(["batch", str(scans), "-o", str(scans.parent / "out"), "--adapt", str(folder)]) == 3
         assert part in capsys.readouterr().err
     assert stand.prepared == []

@@ -21,8 +21,8 @@ from uadcli.cli.app import main
         (["--set", "slurm.partition=gpu"], "need --cluster"),
         (["--cluster", "debug", "--jobs", "2", "--shard", "1/2"], "--shard"),
         (["--cluster", "debug", "--jobs", "2", "--set", "partition=gpu"], "slurm.partition=gpu"),
-        (["--status", "--collect"], "cannot go together"),
-        (["--status", "--dry-run"], "cannot go together"),
+        (["--status", "--collect"], "cannot be combined"),
+        (["--status", "--dry-run"], "cannot be combined"),
     ],
 )
 def test_bad_usage_exits_with_2_before_any_work(

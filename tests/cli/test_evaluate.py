@@ -77,7 +77,7 @@ def test_every_option_of_the_function_is_within_reach():
     ("line", "code", "part"),
     [
         ("evaluate", 2, "Missing argument"),
-        ("evaluate a", 2, "the truth is missing"),
+        ("evaluate a", 2, "the ground truth is missing"),
         ("evaluate a b t", 2, "--truth"),
         ("evaluate a a --truth t", 2, "twice"),
         ("evaluate a t --threshold high", 2, "--threshold"),
@@ -89,7 +89,7 @@ def test_every_option_of_the_function_is_within_reach():
         ("evaluate a nowhere", 3, "no such file or folder"),
         ("evaluate nowhere.tsv", 3, "cannot be read as a table"),
         ("evaluate a t --masks nowhere", 3, "no such file or folder"),
-        ("evaluate a t -o a/sub-1_T1w_desc-anomaly_map.nii.gz", 6, "cannot be made"),
+        ("evaluate a t -o a/sub-1_T1w_desc-anomaly_map.nii.gz", 6, "cannot be created"),
     ],
 )
 def test_faults_are_one_line_and_a_code(study, capsys, line, code, part):
@@ -106,7 +106,7 @@ def test_results_are_not_replaced(study, capsys):
 
 def test_a_missing_threshold_is_a_warning(study, capsys):
     assert main(["evaluate", "a", "t", "-q"]) == 0
-    assert "no threshold is known" in capsys.readouterr().err
+    assert "no threshold (give --threshold)" in capsys.readouterr().err
 
 
 def test_another_grid_is_an_error_that_says_so(study, capsys):

@@ -48,13 +48,13 @@ def test_what_is_no_whole_command_is_a_usage_error(
 
 def test_what_labels_are_for_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["train", "d", "--out", "n", "--score", "siamese"]) == 2
-    assert "Plain `uad train` trains it on synthetic lesions." in capsys.readouterr().err
+    assert "Without labels, `uad train` trains it on synthetic lesions." in capsys.readouterr().err
     assert main(["train", "d", "--out", "n", "--labels", "l"]) == 2
     assert "--score siamese" in capsys.readouterr().err
     labelled = ["train", str(tmp_path / "d"), "--score", "siamese", "--labels", str(tmp_path / "l")]
     for command in ([*labelled, "--out", str(tmp_path / "n")], [*labelled, "--check"]):
         assert main(command) == 3  # there are no scans
-        assert "no folder" in capsys.readouterr().err
+        assert "not a folder" in capsys.readouterr().err
     assert not (tmp_path / "n").exists()
 
 
@@ -96,6 +96,6 @@ def test_a_setting_that_does_not_exist_is_named_with_the_nearest(capsys: pytest.
 
 def test_a_folder_that_is_no_run_and_one_that_is_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["export", str(tmp_path), "-o", str(tmp_path / "w")]) == 3
-    assert "no run" in capsys.readouterr().err
+    assert "not a run" in capsys.readouterr().err
     assert main(["train", str(tmp_path / "none"), "--check"]) == 3
-    assert "no folder" in capsys.readouterr().err
+    assert "not a folder" in capsys.readouterr().err

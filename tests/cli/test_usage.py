@@ -158,7 +158,7 @@ def test_a_bad_config_file(run, capsys, tmp_path, text, part):
         ("detect scan.nii --save brian", "Did you mean brain?"),
         ("detect scan.nii --save recon,x", "--save cannot be 'x'"),
         ("detect scan.nii --threshold high", "`calibrated`, `rate`"),
-        ("detect scan.nii --threshold best-dice", "--labels go together"),
+        ("detect scan.nii --threshold best-dice", "--labels need each other"),
         ("detect scan.nii --labels lesion.nii", "best-dice and --labels"),
         ("detect scan.nii --threshold nan", "--threshold cannot be 'nan'"),
         ("detect scan.nii --threshold 0", "a number above 0"),

@@ -147,5 +147,5 @@ def test_a_run_that_is_not_trained_is_refused_before_its_scans_are_prepared(
     (run / "data.tsv").write_text("subject\tpart\tcontrast\tscan\tsha256\tfault\tlesions\n")
     assert uad("calibrate", run, scans / "healthy") == 3
     err = capsys.readouterr().err
-    assert "is not trained to its end" in err
+    assert "is not fully trained" in err
     assert not (run / "cache").exists()

@@ -77,7 +77,7 @@ def test_from_a_folder_of_scans_to_a_map(tmp_path: Path, capsys: pytest.CaptureF
     assert more.returncode == 0, more.stderr
     assert (run / "log.csv").read_text().splitlines()[-1].startswith("6,")
     refused(3, "not calibrated", capsys, "export", run, "-o", tmp_path / "lab")
-    refused(3, "trained the model", capsys, "calibrate", run, data)
+    refused(3, "model was trained on this scan", capsys, "calibrate", run, data)
     refused(2, "does not cover FLAIR", capsys, "calibrate", run, healthy, "--borrow", "FLAIR=T1w")
     refused(2, "T1w has healthy scans of its own", capsys, "calibrate", run, healthy, "--borrow", "T1w=T2w")
     done = uad("calibrate", run, healthy, "--borrow", "T2w=T1w")

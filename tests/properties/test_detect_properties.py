@@ -147,7 +147,7 @@ def test_a_scan_without_orientation_has_findings_without_sides(tmp_path: Path) -
         found = result.findings
         assert found
         assert result.sidecar["input"]["sides_known"] == known
-        assert any("left and right are not known" in text for text in result.sidecar["warnings"]) != known
+        assert any("left and right are unknown" in text for text in result.sidecar["warnings"]) != known
         assert {type(one["side"]) for one in found} == ({str} if known else {type(None)})
         names = " ".join(part["name"] for one in found for part in one["regions"] or [])
         assert ("left" in names or "right" in names) == known

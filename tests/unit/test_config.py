@@ -230,7 +230,12 @@ def test_settings_can_be_laid_over() -> None:
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("train.stepz=7", "train.steps"), ("steps", "no assignment"), ("train.steps=many", "int"), ("a.b.c=1", "unknown")],
+    [
+        ("train.stepz=7", "train.steps"),
+        ("steps", "not an assignment"),
+        ("train.steps=many", "int"),
+        ("a.b.c=1", "unknown"),
+    ],
 )
 def test_a_setting_that_cannot_be_is_refused(text: str, words: str) -> None:
     with pytest.raises(UsageError) as caught:

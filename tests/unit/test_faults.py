@@ -132,13 +132,13 @@ def test_a_table_of_participants_that_is_no_text(content: bytes, tmp_path: Path)
 @pytest.mark.parametrize("content", [b"", b"rubbish", b"PK\x03\x04" + b"\0" * 50, b"\x80\x02}q\x00."])
 def test_a_broken_checkpoint(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "last.pt").write_bytes(content)
-    with pytest.raises(InputError, match="no whole checkpoint"):
+    with pytest.raises(InputError, match="not a complete checkpoint"):
         checkpoint.read(tmp_path / "last.pt")
 
 
 def test_a_checkpoint_names_no_file_elsewhere(tmp_path: Path) -> None:
     torch.save({"done": 1, "tensors": "../other.safetensors"}, tmp_path / "last.pt")
-    with pytest.raises(InputError, match="no whole checkpoint"):
+    with pytest.raises(InputError, match="not a complete checkpoint"):
         checkpoint.read(tmp_path / "last.pt")
 
 

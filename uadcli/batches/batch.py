@@ -1,4 +1,4 @@
-"""`uad batch`: `uad detect` for many scans, with the model loaded once and the next scans made ready meanwhile."""
+"""`uad batch`: `uad detect` for many scans, with the model loaded once and the next scans prepared ahead."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LONGEST_COMMAND = 500  # in a sidecar: a shell may have put a thousand paths int
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """What a batch needs beside the options of each detection; `workers` None is chosen from cores and memory."""
+    """Options of a batch in addition to those of each detection; `workers` None: from cores and memory."""
 
     participant_label: Sequence[str] = ()
     session: Sequence[str] = ()
@@ -49,7 +49,7 @@ class BatchOptions:
 
 @dataclass(frozen=True)
 class Request:
-    """What a batch is asked for: inputs, the folder for all results, and how each scan is to be detected."""
+    """A request for a batch: inputs, the folder for all results, and the settings of each detection."""
 
     paths: Sequence[Path]
     output: Path
@@ -74,7 +74,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class BatchResult:
-    """The table of all scans, the table of those that failed, and how many were done, skipped, failed, not begun."""
+    """Paths of the summary and of the table of failures; counts of scans done, skipped, failed and not started."""
 
     summary: Path
     failed_table: Path
@@ -86,7 +86,7 @@ class BatchResult:
 
 @dataclass(frozen=True)
 class Scans:
-    """The jobs of this part of a batch, which part it is, and if a BIDS root is among the inputs."""
+    """The jobs of this part of a batch, which part it is, and whether the inputs include a BIDS dataset."""
 
     jobs: list[Job]
     part: tuple[int, int]
@@ -95,19 +95,19 @@ class Scans:
 
 
 def refuse_failed(result: BatchResult | None) -> None:
-    """Raises `BatchError` if a scan failed or is not done; None is a batch that was only planned."""
+    """Raises `BatchError` if a scan failed or is not done. None stands for a batch that was only planned."""
     total = result.done + result.skipped + result.failed + result.left if result else 0
     if result and result.failed:
-        rest = f", {result.left} are not begun" if result.left else ""
-        hint = "Look there, mend them, and give --retry-failed."
+        rest = f", {result.left} not started" if result.left else ""
+        hint = "See that file, fix the scans, then rerun with --retry-failed."
         raise BatchError(f"{result.failed} of {total} scans failed{rest}", path=result.failed_table, hint=hint)
     if result and result.left:
-        hint = "Wait for the jobs to end, or give the command again."
+        hint = "Wait for the jobs to finish, or run the command again."
         raise BatchError(f"{result.left} of {total} scans are not done", path=result.summary, hint=hint)
 
 
 def make_plan(request: Request, reporter: Reporter, download: bool = True) -> Plan:
-    """Find the scans, name their results and say which are to be done. Writes nothing but weights into the cache.
+    """Find the scans, name their results and decide which to do. Writes only weights to the cache.
 
     Raises `UsageError` as `find_scans` does, and `WeightsError` for weights that are not there.
     """
@@ -139,10 +139,10 @@ def find_scans(request: Request, reporter: Reporter, download: bool = True) -> S
         adapt.check(options.score or "")
     options = with_healthy(options)
     if output.exists() and not output.is_dir():
-        raise OutputError("is no folder", path=output, hint="Choose another one with -o.")
+        raise OutputError("is not a folder", path=output, hint="Choose another one with -o.")
     bids.check_output(output)
     if not paths and not more.listed and more.list_file is None:
-        raise UsageError("there is no input", hint="Give scans, folders, patterns or BIDS roots, or --list.")
+        raise UsageError("there is no input", hint="Give scans, folders, patterns or BIDS datasets, or --list.")
     listed = [*more.listed, *(inputs.read_list(more.list_file, more.nul) if more.list_file else [])]
     selection = Selection(tuple(more.participant_label), tuple(more.session), options.contrast)
     search = inputs.find(paths, listed, selection, output)
@@ -265,7 +265,7 @@ def _finish(
 
 
 def worker_count(asked: int | None) -> int:
-    """How many processes make scans ready: as asked for, else by cores and free memory, 1 to 4; 0 is none."""
+    """Number of processes that prepare scans: as given, otherwise 1 to 4 by cores and free memory; 0 for none."""
     if asked is not None:
         return asked
     free = device.free_memory_mb()
@@ -303,7 +303,7 @@ class _Run:
             self.reporter.info(f"{self.skipped} of {self.total} scans are done already")
 
     def note(self, job: Job, result: dict[str, Any] | Failure) -> None:
-        """Count a scan that has been worked on, and say how it went."""
+        """Count a processed scan and report its outcome."""
         if isinstance(result, Failure):
             self._fail(job, result)
         elif verdict := one_scan.judge(job, result):

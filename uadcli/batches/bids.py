@@ -21,7 +21,7 @@ SCANS = (".nii", ".nii.gz")
 
 @dataclass(frozen=True)
 class Selection:
-    """Which scans of a BIDS root are wanted, with or without `sub-` and `ses-`; empty or None stands for all."""
+    """Selected scans of a BIDS dataset, with or without `sub-` and `ses-`; empty or None selects all."""
 
     participants: tuple[str, ...] = ()
     sessions: tuple[str, ...] = ()
@@ -29,7 +29,7 @@ class Selection:
 
     @property
     def narrow(self) -> bool:
-        """Whether it says something that only a BIDS root can answer."""
+        """Whether it selects by something that only a BIDS dataset has."""
         return bool(self.participants or self.sessions)
 
 
@@ -58,7 +58,7 @@ def scans(root: Path, selection: Selection) -> list[Path]:
     ]
     if not chosen:
         what = f" of contrast {selection.contrast}" if selection.contrast else ""
-        raise UsageError(f"no scan{what} is selected in this BIDS root", path=root, hint="Check the selection.")
+        raise UsageError(f"no scan{what} is selected in this BIDS dataset", path=root, hint="Check the selection.")
     return chosen
 
 
@@ -96,7 +96,7 @@ def check_output(folder: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         made_by = []  # whatever it is, it is not ours
     if "uad" not in made_by:
-        raise UsageError("is a dataset that uad did not make", path=folder, hint="Choose another folder with -o.")
+        raise UsageError("is a dataset not made by uad", path=folder, hint="Choose another folder with -o.")
 
 
 def describe(folder: Path) -> None:

@@ -36,7 +36,7 @@ ONE_TASK = ("nodes", "ntasks_per_node", "tasks_per_node")  # more of them would 
 
 @dataclass(frozen=True)
 class ClusterOptions:
-    """Where a batch is to run and in how many jobs, settings such as `slurm.partition=gpu`, or what to tell of it."""
+    """Where to run a batch, in how many jobs, with which settings (`slurm.partition=gpu`), or what to report of it."""
 
     cluster: str | None = None
     jobs: int | None = None
@@ -48,7 +48,7 @@ class ClusterOptions:
 def carry_out(
     request: Request, chosen: ClusterOptions, reporter: Reporter, dry_run: bool = False
 ) -> tuple[bytes, BatchResult | None]:
-    """What `uad batch` was asked for, here or elsewhere: what it prints, and the result if there is one already.
+    """Run `uad batch` here or as jobs; returns what it prints, and the result if there is one already.
 
     That is the plan of a dry run, the status, the numbers of the jobs of a cluster, or the path of the summary.
     """
@@ -75,13 +75,13 @@ def check(chosen: ClusterOptions, request: Request, dry_run: bool = False) -> No
     several = [name for name, given in vars(chosen).items() if name in ("status", "collect") and given]
     several += ["dry-run"] if dry_run else []
     if len(several) > 1:
-        raise UsageError(f"--{several[0]} and --{several[1]} cannot go together", hint="Leave one of them out.")
+        raise UsageError(f"--{several[0]} and --{several[1]} cannot be combined", hint="Leave one of them out.")
     if chosen.cluster and chosen.jobs is None:
-        raise UsageError("--cluster needs --jobs", hint="Say how many jobs, for example --jobs 8.")
+        raise UsageError("--cluster needs --jobs", hint="Give the number of jobs, for example --jobs 8.")
     if not chosen.cluster and (chosen.jobs is not None or chosen.assignments):
         raise UsageError("--jobs and --set need --cluster", hint=f"Choose from {', '.join(CLUSTERS)}.")
     if chosen.cluster and request.batch.shard and not several:
-        raise UsageError("--cluster and --shard cannot go together", hint="Each job takes a part of its own.")
+        raise UsageError("--cluster and --shard cannot be combined", hint="Each job takes its own part.")
     settings(chosen)
 
 
@@ -95,7 +95,7 @@ def settings(chosen: ClusterOptions) -> dict[str, Any]:
         name, equals, raw = (part.strip() for part in text.partition("="))
         place, dot, key = name.partition(".")
         if not equals or not dot or not key or place not in CLUSTERS:
-            raise UsageError(f"--set {text!r} is no setting of a cluster", hint="Write it as slurm.partition=gpu.")
+            raise UsageError(f"--set {text!r} is not a cluster setting", hint="Write it as slurm.partition=gpu.")
         if key in ONE_TASK:
             raise UsageError(f"{name} cannot be set: each job is one task", hint="Give --jobs.")
         made[f"{place}_{key}"] = _value(raw)
@@ -125,7 +125,7 @@ def submit(request: Request, chosen: ClusterOptions, reporter: Reporter) -> list
     parts = [(index, chosen.jobs or 1) for index in range(chosen.jobs or 1)]
     waiting = [step.job for step in todo.steps if step.action == "run"]
     parts = [part for part in parts if any(plan.in_shard(job, part) for job in waiting)]
-    reporter.info(f"{len(waiting)} of {len(todo.steps)} scans are to be done, by {len(parts)} jobs")
+    reporter.info(f"{len(waiting)} of {len(todo.steps)} scans to do, in {len(parts)} jobs")
     if not parts:
         return []
     make_folder(request.output)
@@ -152,17 +152,19 @@ def _executor(folder: Path, chosen: ClusterOptions) -> submitit.AutoExecutor:
     name = str(chosen.cluster)
     place = str(folder.absolute())
     if "%" in place or "\n" in place:  # both mean something in the names of SLURM's logs
-        raise UsageError("a folder with % or a line end in its name cannot hold jobs", path=folder)
+        raise UsageError("jobs cannot run in a folder with % or a line break in its name", path=folder)
     limits = {} if name == "debug" else {f"{name}_max_num_timeout": RESTARTS}
     try:
         executor = submitit.AutoExecutor(folder=place, cluster=name, **limits)
         executor.update_parameters(**_defaults(name) | settings(chosen))
     except RuntimeError as error:
-        raise UsageError(f"there is no SLURM here ({error})", hint="Submit where sbatch and srun are.") from error
+        raise UsageError(
+            f"there is no SLURM here ({error})", hint="Submit from a machine that has sbatch and srun."
+        ) from error
     except (NameError, ValueError, TypeError, AssertionError) as error:
         raise UsageError(f"--set: {error}") from error
     except OSError as error:
-        raise OutputError(f"cannot be made: {error.strerror}", path=folder, hint="Choose another folder.") from error
+        raise OutputError(f"cannot be created: {error.strerror}", path=folder, hint="Choose another folder.") from error
     return executor
 
 
@@ -177,7 +179,7 @@ def _submitted(executor: submitit.AutoExecutor, made: Sequence[Shard]) -> list[s
     try:
         return executor.submit_array(made)
     except (FailedJobError, FailedSubmissionError) as error:
-        raise UsageError(f"the jobs are refused: {error}", hint="Look at --set, and at `sinfo`.") from error
+        raise UsageError(f"the jobs were refused: {error}", hint="Check --set and `sinfo`.") from error
 
 
 def _wait(jobs: Sequence[submitit.Job[BatchResult]], chosen: ClusterOptions, reporter: Reporter) -> None:
@@ -190,7 +192,7 @@ def _wait(jobs: Sequence[submitit.Job[BatchResult]], chosen: ClusterOptions, rep
             elif error and chosen.cluster == "debug":
                 raise error
             elif error:
-                reporter.warn(f"job {job.job_id} did not end well: see {job.paths.stderr}")
+                reporter.warn(f"job {job.job_id} failed: see {job.paths.stderr}")
     except BaseException:
         for job in jobs:
             job.cancel(check=False)

@@ -1,4 +1,4 @@
-"""Which scans a batch is about: files, folders, patterns, BIDS roots and lists of all these."""
+"""The scans of a batch: from files, folders, patterns, BIDS datasets and lists of these."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Search:
-    """What was found, the names that were left out as masks or maps, and whether a BIDS root was among the inputs."""
+    """The scans found, the names skipped as masks or maps, and whether the inputs include a BIDS dataset."""
 
     found: list[Found]
     left_out: list[Path]
@@ -69,7 +69,7 @@ def find(inputs: Sequence[Path], listed: Sequence[Path], selection: Selection, o
         else:
             raise UsageError("no such file or folder", path=path, hint="Check the path.")
     if selection.narrow and not roots:
-        raise UsageError("--participant-label and --session need a BIDS root", hint="Give the dataset's folder.")
+        raise UsageError("--participant-label and --session need a BIDS dataset", hint="Give the dataset's folder.")
     return Search(found, left_out, roots > 0)
 
 
@@ -86,7 +86,9 @@ def read_list(source: str, nul: bool = False) -> list[Path]:
     near = Path() if source == "-" else Path(source).parent
     paths = [_listed(line, near) for line in _lines(content, nul) if line]
     if not paths:
-        raise UsageError("the list is empty", path=source, hint="Give one path a line, or NUL-ended ones with -0.")
+        raise UsageError(
+            "the list is empty", path=source, hint="Give one path per line, or NUL-separated ones with -0."
+        )
     return paths
 
 

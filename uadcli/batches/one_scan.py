@@ -1,4 +1,4 @@
-"""The two halves of one scan of a batch: made ready in a worker process, finished and published beside the model."""
+"""One scan of a batch in two halves: prepared in a worker process, finished in the process with the model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Load = Callable[[Path, str | None], "Model"]
 
 @dataclass(frozen=True)
 class Ready:
-    """A scan ready for its model, and what its reporter remembered."""
+    """A prepared scan, and what its reporter recorded."""
 
     scan: ReadyScan
     seconds: dict[str, float]

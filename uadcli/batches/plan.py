@@ -71,7 +71,7 @@ def jobs(found: Sequence[Found], output: Path, options: DetectOptions) -> list[J
         other = made.setdefault(name, job)
         if other is not job and other.scan.resolve() != job.scan.resolve():
             hint = "Give their folder, or a pattern in quotes, to keep them apart."
-            raise UsageError(f"and {other.scan} would both become {other.files.map}", path=job.scan, hint=hint)
+            raise UsageError(f"and {other.scan} would both give {other.files.map}", path=job.scan, hint=hint)
     _refuse_overlaps(list(made.values()))
     return list(made.values())
 
@@ -84,11 +84,13 @@ def _refuse_overlaps(made: Sequence[Job]) -> None:
             other = taken.setdefault(path, job)
             if other is not job or path == os.path.abspath(job.scan):
                 hint = "Choose another folder with -o, or leave one of them out."
-                raise UsageError(f"the results of this scan meet {other.scan} in {path}", path=job.scan, hint=hint)
+                raise UsageError(
+                    f"the results of this scan and of {other.scan} would both be {path}", path=job.scan, hint=hint
+                )
 
 
 def shard(text: str | None, environment: Mapping[str, str]) -> tuple[int, int]:
-    """Which part of how many: `2/5` is (1, 5), None is (0, 1), `auto` is the task of a SLURM job array.
+    """Index and number of parts: `2/5` is (1, 5), None is (0, 1), `auto` is the task of a SLURM job array.
 
     Raises `UsageError`.
     """
@@ -119,7 +121,7 @@ def in_shard(job: Job, part: tuple[int, int]) -> bool:
 
 
 def decide(todo: Sequence[Job], config: DetectConfig, weights_of: WeightsOf, read_scans: bool = True) -> list[Step]:
-    """Which jobs are to be done and which are done already; `weights_of(contrast)` is the sha256 of the weights.
+    """Decide which jobs to do and which are done; `weights_of(contrast)` is the sha256 of the weights.
 
     Without `read_scans` the sidecars alone are asked: a scan that was replaced since is not noticed.
     """
@@ -133,7 +135,7 @@ def decide(todo: Sequence[Job], config: DetectConfig, weights_of: WeightsOf, rea
 
 
 def to_do(job: Job, config: DetectConfig, weights_of: WeightsOf, read_scan: bool = True) -> str:
-    """Why a job is not done: a fault or a difference of its sidecar, or a file that is missing; empty if it is done."""
+    """Why a job is not done: a faulty or different sidecar, or a missing file; empty if it is done."""
     content = read_sidecar(job)
     if content is None:
         return "no sidecar" if not os.path.exists(job.files.paths["sidecar"]) else "the sidecar is incomplete"

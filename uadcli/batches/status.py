@@ -1,4 +1,4 @@
-"""What has become of a batch, whoever works on it: from its sidecars and tables alone."""
+"""Progress of a batch, read from its sidecars and tables."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Status:
 
 
 def status(request: Request, reporter: Reporter) -> Status:
-    """How far a batch is, whoever works on it: from the sidecars and the tables of failures."""
+    """The progress of a batch, from its sidecars and tables of failures."""
     found = _look(request, reporter)
     total, failed, left = len(found.scans.jobs), len(found.failed), len(found.left)
     return Status(total, total - failed - left, failed, left)
 
 
 def collect(request: Request, reporter: Reporter) -> BatchResult:
-    """Write the tables of the whole batch, and with `html` its index, as if one process had done it; at any time."""
+    """Write the tables of the whole batch, and its index with `html`, as a single process would; at any time."""
     found = _look(request, reporter)
     output, jobs, part = request.output, found.scans.jobs, found.scans.part
     make_folder(output)

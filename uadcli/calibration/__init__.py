@@ -1,1 +1,1 @@
-"""From a trained run to weights for `uad detect`: thresholds of healthy scans, the fusion's power, the export."""
+"""From a trained run to weights for `uad detect`: thresholds from healthy scans, the power of the fusion, export."""

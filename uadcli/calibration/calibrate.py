@@ -58,11 +58,11 @@ def calibrate(
     for case in cases:
         digest = file_sha256(case.scan)
         if digest in trained:
-            what = f"this scan trained the model (as {trained[digest]}); its score says nothing of others"
+            what = f"the model was trained on this scan (as {trained[digest]})"
             raise InputError(what, path=case.scan, hint="Calibrate on other healthy scans.")
         if digest in masked and case.lesions is None:
-            what = f"this scan is a patient's (as {masked[digest]}), and its lesion mask does not lie beside it here"
-            raise InputError(what, path=case.scan, hint="Bring the mask along, or leave the scan out.")
+            what = f"this scan belongs to a patient (as {masked[digest]}), and its lesion mask is not next to it"
+            raise InputError(what, path=case.scan, hint="Add the mask, or leave the scan out.")
         if digest in ill:
             what = f"this scan has lesions by the labels of the run (as {ill[digest]})"
             raise InputError(what, path=case.scan, hint="Calibrate on healthy scans.")
@@ -74,7 +74,7 @@ def calibrate(
     for case in usable.values():
         if case.contrast not in model.card.contrasts:
             covered = ", ".join(model.card.contrasts)
-            raise InputError(f"is {case.contrast}, and the run covers {covered}", path=case.scan, hint="Leave it out.")
+            raise InputError(f"is {case.contrast}, but the run covers {covered}", path=case.scan, hint="Leave it out.")
     counts = Counter(c.contrast for c in usable.values())
     _check_borrowed(borrow or {}, model.card, counts)
     detect = DetectConfig(preprocess=config.preprocess)
@@ -126,7 +126,7 @@ def _check_borrowed(borrow: Mapping[str, str], card: ModelCard, counts: Mapping[
         if taker not in card.contrasts:
             raise UsageError(f"the run does not cover {taker}", hint=f"It covers {', '.join(card.contrasts)}.")
         if taker in counts:
-            raise UsageError(f"{taker} has healthy scans of its own", hint="Leave --borrow out for it.")
+            raise UsageError(f"{taker} has its own healthy scans", hint="Leave --borrow out for it.")
         if giver not in counts:
             raise UsageError(f"there is no healthy {giver} scan to take thresholds from", hint="See --borrow.")
 
@@ -140,4 +140,4 @@ def _write_gates(path: Path, gates: dict[str, Gate], reporter: Reporter) -> None
     write_bytes(path, save(state_of(gates)))
     if not gates:
         needed = f"{MIN_TRAINING} training scans of the reconstruction and {MIN_HELD_OUT} healthy scans of a contrast"
-        reporter.warn(f"no out-of-distribution gate: it needs at least {needed}")
+        reporter.warn(f"no out-of-distribution check: it needs at least {needed}")

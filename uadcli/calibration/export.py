@@ -63,8 +63,8 @@ def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path
     thresholds, scans, borrowed = calibrated["thresholds"], calibrated["scans"], calibrated.get("borrowed", {})
     rule = RULE.format(sum(scans.values()), ", ".join(f"{n} {c}" for c, n in scans.items()))
     patients = calibrated.get("patients", {})
-    rule += "".join(f"; {n} of the {c} ones are patients, by their slices without lesion" for c, n in patients.items())
-    rule += "".join(f"; {taker} has no healthy scans and takes those of {giver}" for taker, giver in borrowed.items())
+    rule += "".join(f"; {n} of the {c} scans are of patients (slices without lesion only)" for c, n in patients.items())
+    rule += "".join(f"; {taker} has no healthy scans and borrows those of {giver}" for taker, giver in borrowed.items())
     low, high = config.preprocess.lower_percentile, config.preprocess.upper_percentile
     card = dataclasses.replace(
         loaded.card,
@@ -116,7 +116,7 @@ def trained_weights(run: Path) -> Weights:
     if of_score and supervised.is_supervised(run):
         return supervised.weights_of(run, SiameseTrainer.load(of_score))
     if not found or not (of_score or read_run(run).siamese.steps == 0):
-        raise InputError("is not trained to its end", path=run, hint=f"Go on: uad train --resume {run}.")
+        raise InputError("is not fully trained", path=run, hint=f"Continue: uad train --resume {run}.")
     return weights_of(run, Trainer.load(found), SiameseTrainer.load(of_score) if of_score else None)
 
 
@@ -140,8 +140,8 @@ def card_text(card: ModelCard, digest: str, config: TrainingConfig) -> str:
         *(f"  - {k}: " + ", ".join(f"{c} {v:.4f}" for c, v in t.items()) for k, t in card.thresholds.items()),
         f"- sha256: {digest}",
         "",
-        f"Not known: how it does on {'other ' if card.labelled_cases else ''}lesions; nothing here was tested on any. "
-        "Evaluate it before you rely on it.",
+        f"Performance on {'other ' if card.labelled_cases else ''}lesions is unknown: nothing here was tested on any. "
+        "Evaluate it before relying on it.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -152,6 +152,5 @@ def _labels_in_words(card: ModelCard) -> list[str]:
         return []
     return [
         f"- lesion labels: the score network saw those of {card.labelled_cases} cases; siamese, z-siamese, both "
-        "fusions and fisher, which have it in them, are supervised, and no fair comparison on these cases or others "
-        "like them"
+        "fusions and fisher, which use it, are supervised, and not comparable on these cases or similar ones"
     ]

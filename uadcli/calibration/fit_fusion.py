@@ -1,4 +1,4 @@
-"""How much the scores weigh that are joined: fitted on synthetic lesions in healthy scans.
+"""The weights of combined scores, fitted on synthetic lesions in healthy scans.
 
 No label of a scan takes part, at most masks as shapes of the synthetic lesions.
 """
@@ -79,7 +79,7 @@ class Part:
 def paste_all(
     model: Model, healthy: Sequence[Healthy], config: DetectConfig, shapes: Sequence[Path] = ()
 ) -> list[PastedScan]:
-    """Scans with pasted lesions, rebuilt and judged by the networks; none if no scan has room for a lesion.
+    """Scans with pasted lesions, reconstructed and scored; empty if no scan has room for a lesion.
 
     `healthy` are scans that were not trained on, of which up to 20, evenly chosen, get lesions from two to seven times
     each, so that there are about 40 where there are five scans or more. With `shapes`, masks in MNI space, each lesion

@@ -1,4 +1,4 @@
-"""Thresholds of the scores of a model, from healthy scans alone."""
+"""Thresholds of a model's scores, from healthy scans only."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Calibration:
     precision_by_shares: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def add(self, kind: str, contrast: str, scans: Sequence[Scored], config: DetectConfig) -> None:
-        """Take in the healthy scans of a contrast under a score."""
+        """Add the healthy scans of a contrast under a score."""
         maps = [(one.values, one.part) for one in scans]
         self.thresholds.setdefault(kind, {})[contrast] = healthy_quantile(maps)
         self.tails.setdefault(kind, {})[contrast] = list(healthy_tail(maps))

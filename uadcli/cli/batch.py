@@ -13,12 +13,12 @@ from uadcli.device import yield_cores
 
 Inputs = Annotated[
     list[Path] | None,
-    typer.Argument(metavar="IN...", help="Scans, folders, patterns in quotes, BIDS roots.", show_default=False),
+    typer.Argument(metavar="IN...", help="Scans, folders, quoted patterns, BIDS datasets.", show_default=False),
 ]
 Output = Annotated[
     Path,
     typer.Option(
-        "--output", "-o", rich_help_panel=o.OUTPUT, metavar="FOLDER", help="Where all results go.", show_default=False
+        "--output", "-o", rich_help_panel=o.OUTPUT, metavar="FOLDER", help="Folder for all results.", show_default=False
     ),
 ]
 ListFile = Annotated[
@@ -26,7 +26,7 @@ ListFile = Annotated[
     typer.Option("--list", rich_help_panel=o.INPUT, metavar="FILE|-", help="More inputs from a file or stdin."),
 ]
 Nul = Annotated[
-    bool, typer.Option("--null", "-0", rich_help_panel=o.INPUT, help="The paths in --list end in NUL, not in a line.")
+    bool, typer.Option("--null", "-0", rich_help_panel=o.INPUT, help="Paths in --list end in NUL instead of a newline.")
 ]
 Contrast = Annotated[
     str | None,
@@ -35,28 +35,31 @@ Contrast = Annotated[
         rich_help_panel=o.INPUT,
         callback=o.one_of("--contrast", o.CONTRASTS),
         metavar="|".join(o.CONTRASTS),
-        help="Of a BIDS root, take this contrast alone; else the contrast of all scans.",
+        help="In a BIDS dataset, only this contrast; otherwise the contrast of all scans.",
     ),
 ]
 ParticipantLabel = Annotated[
     list[str] | None,
     typer.Option(
-        "--participant-label", rich_help_panel=o.INPUT, metavar="LABEL", help="Of a BIDS root, only this (repeatable)."
+        "--participant-label",
+        rich_help_panel=o.INPUT,
+        metavar="LABEL",
+        help="In a BIDS dataset, only this one (repeatable).",
     ),
 ]
 Session = Annotated[
     list[str] | None,
-    typer.Option("--session", rich_help_panel=o.INPUT, metavar="LABEL", help="Of a BIDS root, only this (repeatable)."),
+    typer.Option(
+        "--session", rich_help_panel=o.INPUT, metavar="LABEL", help="In a BIDS dataset, only this one (repeatable)."
+    ),
 ]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", rich_help_panel=o.OUTPUT, help="Do again what is done already.")
-]
+Overwrite = Annotated[bool, typer.Option("--overwrite", rich_help_panel=o.OUTPUT, help="Redo scans that are done.")]
 Strict = Annotated[
     bool,
     typer.Option(
         "--strict",
         rich_help_panel=o.OUTPUT,
-        help="A scan whose quality control fails, or which is unlike the training, has failed.",
+        help="Treat a scan as failed if quality control fails or it is unlike the training scans.",
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", rich_help_panel=o.OUTPUT, help="Print the plan as JSON lines.")]
@@ -67,13 +70,15 @@ Workers = Annotated[
         rich_help_panel=o.RUNNING,
         min=0,
         metavar="N",
-        help="Processes that prepare scans; 0: none.",
-        show_default="by cores and memory",
+        help="Processes that prepare scans; 0 for none.",
+        show_default="from cores and memory",
     ),
 ]
 Shard = Annotated[
     str | None,
-    typer.Option("--shard", rich_help_panel=o.RUNNING, metavar="I/N|auto", help="Only this part; auto: SLURM's task."),
+    typer.Option(
+        "--shard", rich_help_panel=o.RUNNING, metavar="I/N|auto", help="Only this part; auto: the SLURM array task."
+    ),
 ]
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", rich_help_panel=o.RUNNING, help="Only the scans in failed.tsv.")
@@ -85,23 +90,26 @@ Cluster = Annotated[
         rich_help_panel=o.CLUSTER,
         callback=o.one_of("--cluster", ("slurm", "local", "debug")),
         metavar="slurm|local|debug",
-        help="Let jobs do it: of SLURM, processes of this machine, or this one.",
+        help="Run as SLURM jobs, as local processes, or in this process (debug).",
     ),
 ]
 Jobs = Annotated[
-    int | None, typer.Option("--jobs", rich_help_panel=o.CLUSTER, min=1, metavar="N", help="How many jobs.")
+    int | None, typer.Option("--jobs", rich_help_panel=o.CLUSTER, min=1, metavar="N", help="Number of jobs.")
 ]
 Set = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", rich_help_panel=o.CLUSTER, metavar="A.B=C", help="For the jobs: slurm.partition=gpu (repeatable)."
+        "--set",
+        rich_help_panel=o.CLUSTER,
+        metavar="A.B=C",
+        help="Job setting, such as slurm.partition=gpu (repeatable).",
     ),
 ]
 Status = Annotated[
-    bool, typer.Option("--status", rich_help_panel=o.CLUSTER, help="Only say how many scans are done, as JSON.")
+    bool, typer.Option("--status", rich_help_panel=o.CLUSTER, help="Only print how many scans are done, as JSON.")
 ]
 Collect = Annotated[
-    bool, typer.Option("--collect", rich_help_panel=o.CLUSTER, help="Only write the tables of all parts together.")
+    bool, typer.Option("--collect", rich_help_panel=o.CLUSTER, help="Only write the combined tables of all parts.")
 ]
 FailFast = Annotated[bool, typer.Option("--fail-fast", rich_help_panel=o.RUNNING, help="Stop at the first failure.")]
 
@@ -152,9 +160,9 @@ def batch(
     debug: o.Debug = False,
     log_file: o.LogFile = None,
 ) -> None:
-    """Write the anomaly maps of many brain scans; those that are done already are skipped.
+    """Write the anomaly maps of many brain scans, skipping those that are done.
 
-    Beside the results come summary.tsv and failed.tsv. For research only, not for diagnosis.
+    Also writes summary.tsv and failed.tsv. For research only, not for diagnosis.
     """
     given = locals() | {"participant_label": participant_label or (), "session": session or ()}
     yield_cores()  # before torch is loaded

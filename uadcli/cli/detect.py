@@ -49,7 +49,7 @@ def detect(
 ) -> None:
     """Write the anomaly map of a brain scan, on the scan's own grid.
 
-    Beside the map come its mask (_mask.nii.gz), a picture (_overlay.png) and a report (.json).
+    Also writes its mask (_mask.nii.gz), a picture (_overlay.png) and the sidecar (.json).
     For research only, not for diagnosis.
     """
     given = locals()

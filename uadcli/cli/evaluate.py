@@ -18,19 +18,19 @@ Paths = Annotated[
     list[Path],
     typer.Argument(
         metavar="MAPS... TRUTH",
-        help="Folders or files of maps, then of truths; or one TSV table with columns map and truth.",
+        help="Folders or files of maps, then of ground truth; or one TSV table with columns map and truth.",
         show_default=False,
     ),
 ]
 Truth = Annotated[
     Path | None,
     typer.Option(
-        "--truth", rich_help_panel=o.INPUT, metavar="PATH", help="The truth; then all other paths are methods."
+        "--truth", rich_help_panel=o.INPUT, metavar="PATH", help="The ground truth; all other paths are then methods."
     ),
 ]
 Masks = Annotated[
     Path | None,
-    typer.Option("--masks", rich_help_panel=o.INPUT, metavar="PATH", help="Brain masks: only their voxels count."),
+    typer.Option("--masks", rich_help_panel=o.INPUT, metavar="PATH", help="Brain masks; only voxels inside count."),
 ]
 Unlabelled = Annotated[
     str,
@@ -39,7 +39,7 @@ Unlabelled = Annotated[
         rich_help_panel=o.INPUT,
         callback=o.one_of("--unlabelled", UNLABELLED),
         metavar="|".join(UNLABELLED),
-        help="What a map without a truth is: a fault, a healthy scan, or left out.",
+        help="How to treat a map without ground truth: error, healthy scan, or skip.",
     ),
 ]
 ResampleTruth = Annotated[
@@ -47,7 +47,7 @@ ResampleTruth = Annotated[
     typer.Option(
         "--resample-truth",
         rich_help_panel=o.INPUT,
-        help="Bring truths and masks on another grid to the map's by nearest neighbour.",
+        help="Resample ground truth and masks to the map's grid (nearest neighbour).",
     ),
 ]
 Threshold = Annotated[
@@ -56,7 +56,7 @@ Threshold = Annotated[
         "--threshold",
         rich_help_panel=o.METHOD,
         metavar="VALUE",
-        help="Score above which a voxel is found.",
+        help="Score above which a voxel is marked.",
         show_default="each map's sidecar",
     ),
 ]
@@ -67,20 +67,20 @@ MinVolume = Annotated[
         rich_help_panel=o.METHOD,
         parser=o.cubic_millimetres,
         metavar="MM3",
-        help="Smallest component that is kept, for example 64 or 64mm3.",
+        help="Smallest component to keep, for example 64 or 64mm3.",
         show_default="each map's sidecar",
     ),
 ]
 Resamples = Annotated[
     int,
-    typer.Option("--resamples", rich_help_panel=o.METHOD, min=1, metavar="N", help="Draws of the bootstrap."),
+    typer.Option("--resamples", rich_help_panel=o.METHOD, min=1, metavar="N", help="Number of bootstrap resamples."),
 ]
 Seed = Annotated[
     int, typer.Option("--seed", rich_help_panel=o.METHOD, min=0, metavar="N", help="Seed of the bootstrap.")
 ]
 Output = Annotated[
     Path,
-    typer.Option("--output", "-o", rich_help_panel=o.OUTPUT, metavar="FOLDER", help="Folder of the tables and page."),
+    typer.Option("--output", "-o", rich_help_panel=o.OUTPUT, metavar="FOLDER", help="Folder for tables and page."),
 ]
 AsJson = Annotated[
     bool, typer.Option("--json", rich_help_panel=o.OUTPUT, help="Print evaluation.json instead of the folder's path.")

@@ -15,7 +15,7 @@ from uadcli.scoring import scores
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False) -> None:
-    """Say what is installed, which devices and memory there are, and whether the weights are sound."""
+    """Check packages, devices, memory and weights."""
     from uadcli.doctor import examine, in_words
 
     report = examine()

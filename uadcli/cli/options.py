@@ -95,15 +95,15 @@ def cubic_millimetres(text: str) -> float:
 def exclusive(given: Mapping[str, Any]) -> None:
     """Raises `UsageError` for options that contradict one another."""
     if given.get("brain_mask") and given.get("strip") not in (None, "auto", "none"):
-        raise UsageError("--brain-mask and --strip cannot go together", hint="The mask makes stripping needless.")
+        raise UsageError("--brain-mask and --strip cannot be combined", hint="The brain mask replaces stripping.")
     if "labels" in given:
         from uadcli.model import threshold
 
         threshold.check(given["threshold"], given["labels"] is not None)
     if given.get("only_map") and given.get("save"):
-        raise UsageError("--only-map and --save cannot go together", hint="Leave one of them out.")
+        raise UsageError("--only-map and --save cannot be combined", hint="Leave one of them out.")
     if given.get("only_map") and given.get("html"):
-        raise UsageError("--only-map and --html cannot go together", hint="Leave one of them out.")
+        raise UsageError("--only-map and --html cannot be combined", hint="Leave one of them out.")
 
 
 def detect_config(given: Mapping[str, Any]) -> DetectConfig:
@@ -148,7 +148,7 @@ def reporter(given: Mapping[str, Any]) -> Reporter:
     before: Invocation = given["ctx"].obj
     verbose, quiet = given["verbose"] or before.verbose, given["quiet"] or before.quiet
     if verbose and quiet:
-        raise UsageError("--verbose and --quiet cannot go together", hint="Leave one of them out.")
+        raise UsageError("--verbose and --quiet cannot be combined", hint="Leave one of them out.")
     return Reporter(verbosity=int(verbose) - int(quiet), log_file=given["log_file"] or before.log_file)
 
 
@@ -183,12 +183,12 @@ Contrast = Annotated[
         panel=INPUT,
         callback=one_of("--contrast", CONTRASTS),
         metavar="|".join(CONTRASTS),
-        help="Contrast of the scan; else from its name, else from its intensities.",
+        help="Contrast of the scan; by default from its name, otherwise from its intensities.",
     ),
 ]
 VolumeIndex = Annotated[
     int | None,
-    _option("--volume", panel=INPUT, min=0, metavar="N", help="Which volume of a 4-D scan, counted from 0."),
+    _option("--volume", panel=INPUT, min=0, metavar="N", help="Volume of a 4-D scan, counted from 0."),
 ]
 Geometry = Annotated[
     str,
@@ -197,7 +197,7 @@ Geometry = Annotated[
         panel=INPUT,
         callback=one_of("--geometry", GEOMETRIES),
         metavar="|".join(GEOMETRIES),
-        help="Which of the header's two geometries to believe; trust: also one that it does not vouch for.",
+        help="Which of the header's two geometries to use; trust: even one that the header marks as unknown.",
     ),
 ]
 BrainMask = Annotated[
@@ -221,7 +221,7 @@ Weights = Annotated[
         "--weights",
         panel=METHOD,
         metavar="NAME|PATH|HF",
-        help="Weights other than the bundled ones; hf://owner/repo@commit.",
+        help="Weights instead of the bundled ones; also hf://owner/repo@commit.",
     ),
 ]
 Method = Annotated[
@@ -231,7 +231,7 @@ Method = Annotated[
         panel=METHOD,
         callback=one_of("--method", METHODS),
         metavar="|".join(METHODS),
-        help="How the scan is rebuilt; else as the weights were trained.",
+        help="How to reconstruct the scan; by default as the weights were trained.",
     ),
 ]
 Score = Annotated[
@@ -241,9 +241,9 @@ Score = Annotated[
         panel=METHOD,
         callback=score_name,
         metavar="|".join((*scores.joined(), *scores.plain())),
-        help=f"How scan and reconstruction are compared ({scores.Z}SCORE: normalised to healthy scans; "
+        help=f"How to compare scan and reconstruction ({scores.Z}SCORE: normalised to healthy scans; "
         f"{', '.join(f'{alias} is {name}' for alias, name in scores.aliases().items())}); "
-        "else the default of the weights.",
+        "by default that of the weights.",
     ),
 ]
 Adapt = Annotated[
@@ -252,7 +252,7 @@ Adapt = Annotated[
         "--adapt",
         panel=METHOD,
         metavar="FOLDER",
-        help="Healthy scans of the same scanner: what the model gets wrong in them on average is taken off.",
+        help="Healthy scans from the same scanner; the model's average error on them is subtracted.",
     ),
 ]
 Threshold = Annotated[
@@ -262,7 +262,7 @@ Threshold = Annotated[
         panel=METHOD,
         callback=check_threshold,
         metavar="auto|calibrated|rate|conformal|best-dice|VALUE",
-        help="Score above which voxels are marked: by healthy voxels (rate:0.001), scans (conformal:0.1) or a value.",
+        help="Score above which voxels are marked: from healthy voxels (rate:0.001), scans (conformal:0.1) or a value.",
     ),
 ]
 Labels = Annotated[
@@ -276,7 +276,7 @@ MinVolume = Annotated[
         panel=METHOD,
         parser=cubic_millimetres,
         metavar="MM3",
-        help="Smallest component that is kept, for example 64 or 64mm3.",
+        help="Smallest component to keep, for example 64 or 64mm3.",
         show_default="64",
     ),
 ]
@@ -291,7 +291,11 @@ ConfigFile = Annotated[
 Output = Annotated[
     Path | None,
     _option(
-        "--output", "-o", panel=OUTPUT, metavar="MAP", help="The map; else SCAN_desc-anomaly_map.nii.gz beside it."
+        "--output",
+        "-o",
+        panel=OUTPUT,
+        metavar="MAP",
+        help="The map; by default SCAN_desc-anomaly_map.nii.gz next to the scan.",
     ),
 ]
 Space = Annotated[
@@ -301,7 +305,7 @@ Space = Annotated[
         panel=OUTPUT,
         callback=one_of("--space", SPACES),
         metavar="|".join(SPACES),
-        help="On the scan's own grid, in MNI space, or both.",
+        help="Results on the scan's own grid, in MNI space, or both.",
     ),
 ]
 Save = Annotated[
@@ -312,7 +316,7 @@ Save = Annotated[
         callback=check_saved,
         metavar="LIST",
         show_default=False,
-        help="More files: recon, brain, transform or all of these; uncertainty (slow). Commas between.",
+        help="More files, comma-separated: recon, brain, transform or all of these; uncertainty (slow).",
     ),
 ]
 Stability = Annotated[
@@ -322,11 +326,11 @@ Stability = Annotated[
         panel=METHOD,
         min=1,
         metavar="N",
-        help="Repeat with N other seeds and report how much the map moves (N times the work).",
+        help="Repeat with N other seeds and report how much the map changes (N times as slow).",
     ),
 ]
-OnlyMap = Annotated[bool, _option("--only-map", panel=OUTPUT, help="Write the map alone: no mask, picture or sidecar.")]
-Html = Annotated[bool, _option("--html", panel=OUTPUT, help="Write a page (.html) to look through in a browser.")]
+OnlyMap = Annotated[bool, _option("--only-map", panel=OUTPUT, help="Write only the map: no mask, picture or sidecar.")]
+Html = Annotated[bool, _option("--html", panel=OUTPUT, help="Also write a page (.html) to view in a browser.")]
 Overwrite = Annotated[bool, _option("--overwrite", panel=OUTPUT, help="Replace files that exist.")]
 KeepPaths = Annotated[
     bool,
@@ -336,18 +340,22 @@ KeepPaths = Annotated[
         help="Keep all paths of the command in the sidecar; else those outside the working folder lose their folders.",
     ),
 ]
-AsJson = Annotated[bool, _option("--json", panel=OUTPUT, help="Print the report as JSON instead of the map's path.")]
+AsJson = Annotated[bool, _option("--json", panel=OUTPUT, help="Print the sidecar as JSON instead of the map's path.")]
 Strict = Annotated[
     bool,
-    _option("--strict", panel=OUTPUT, help="Exit with 7 if quality control fails, or the scan is unlike the training."),
+    _option(
+        "--strict", panel=OUTPUT, help="Exit with 7 if quality control fails or the scan is unlike the training scans."
+    ),
 ]
 
 Device = Annotated[
-    str, _option("--device", panel=RUNNING, metavar="auto|cpu|cuda|cuda:N|mps", help="Where the networks run.")
+    str, _option("--device", panel=RUNNING, metavar="auto|cpu|cuda|cuda:N|mps", help="Device for the networks.")
 ]
 Threads = Annotated[
     int | None,
-    _option("--threads", panel=RUNNING, min=1, metavar="N", help="Threads at most.", show_default="all cores"),
+    _option(
+        "--threads", panel=RUNNING, min=1, metavar="N", help="Maximum number of threads.", show_default="all cores"
+    ),
 ]
 BatchSize = Annotated[
     int | None,
@@ -356,18 +364,20 @@ BatchSize = Annotated[
         panel=RUNNING,
         min=1,
         metavar="N",
-        help="Slices at once; changes only time and memory.",
+        help="Slices per batch; affects only time and memory.",
         show_default="32",
     ),
 ]
 
 Offline = Annotated[
     bool,
-    _option("--offline", panel=RUNNING, callback=_note_offline, help="Use no network, as with HF_HUB_OFFLINE=1."),
+    _option(
+        "--offline", panel=RUNNING, callback=_note_offline, help="Do not use the network, as with HF_HUB_OFFLINE=1."
+    ),
 ]
 
-Verbose = Annotated[bool, _option("--verbose", "-v", panel=TALK, help="Say more.")]
-Quiet = Annotated[bool, _option("--quiet", "-q", panel=TALK, help="Say only warnings and errors.")]
+Verbose = Annotated[bool, _option("--verbose", "-v", panel=TALK, help="Print more messages.")]
+Quiet = Annotated[bool, _option("--quiet", "-q", panel=TALK, help="Print only warnings and errors.")]
 Debug = Annotated[bool, _option("--debug", panel=TALK, callback=_note_debug, help="Show the traceback of an error.")]
 LogFile = Annotated[
     Path | None, _option("--log-file", panel=TALK, metavar="FILE", help="Append all messages and tracebacks to a file.")

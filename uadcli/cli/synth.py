@@ -28,7 +28,7 @@ def synth(
 ) -> None:
     """Make a healthy brain of any contrast from a label map or a T1w scan, at 2 mm.
 
-    With --lesions it carries synthetic ones, and their mask is written beside it. For research only.
+    With --lesions it has synthetic lesions, and their mask is written as well. For research only.
     """
     given = locals()
     o.exclusive(given)

@@ -1,4 +1,4 @@
-"""`uad train`, `uad calibrate` and `uad export`: a model of one's own."""
+"""`uad train`, `uad calibrate` and `uad export`: your own model."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from uadcli.console import Reporter, print_result
 from uadcli.errors import UsageError
 
 Data = Annotated[
-    Path | None, typer.Argument(metavar="DATA", help="Folder or BIDS tree of healthy scans, with --labels of patients.")
+    Path | None,
+    typer.Argument(metavar="DATA", help="Folder or BIDS dataset of healthy scans; with --labels of patients."),
 ]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.")]
-Healthy = Annotated[Path, typer.Argument(metavar="HEALTHY", help="Folder of healthy scans, none of them trained on.")]
+Healthy = Annotated[Path, typer.Argument(metavar="HEALTHY", help="Folder of healthy scans not used in training.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the run.")]
-Resume = Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a run.")]
-Check = Annotated[bool, typer.Option("--check", help="Only read every file once and say what is wrong.")]
+Resume = Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Resume a run.")]
+Check = Annotated[bool, typer.Option("--check", help="Only read every file once and report problems.")]
 Smoke = Annotated[bool, typer.Option("--smoke", help="Try every step once on made-up scans, in under 2 minutes.")]
 PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the settings as TOML.")]
 Profile = Annotated[
-    str, typer.Option("--profile", metavar="small|reference", help="Sizes of the model; reference: as published.")
+    str, typer.Option("--profile", metavar="small|reference", help="Model sizes; reference: as published.")
 ]
 Method = Annotated[
     str | None,
@@ -33,7 +34,7 @@ Method = Annotated[
         "--method",
         metavar="|".join(METHODS),
         callback=o.one_of("--method", METHODS),
-        help="What is trained to rebuild scans.",
+        help="Reconstruction method to train.",
         show_default="cddpm",
     ),
 ]
@@ -43,13 +44,15 @@ Score = Annotated[
         "--score",
         metavar="siamese",
         callback=o.one_of("--score", ("siamese",)),
-        help="With --labels: train this score alone, on labelled scans.",
+        help="With --labels: train only this score, on labelled scans.",
     ),
 ]
 Labels = Annotated[
     Path | None,
     typer.Option(
-        "--labels", metavar="FOLDER", help="Lesion masks on the scans' grids, by name; an empty one: healthy."
+        "--labels",
+        metavar="FOLDER",
+        help="Lesion masks on the scans' grids, matched by name; empty for a healthy scan.",
     ),
 ]
 Weights = Annotated[
@@ -57,19 +60,22 @@ Weights = Annotated[
     typer.Option(
         "--weights",
         metavar="NAME|PATH|HF",
-        help="Begin with these networks; with --labels: whose reconstruction it is.",
-        show_default="new ones; with --labels what comes along",
+        help="Start from these networks; with --labels: keep their reconstruction.",
+        show_default="new ones; with --labels the bundled model",
     ),
 ]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a setting; may be repeated.")]
-Workers = Annotated[int, typer.Option("--workers", min=1, help="Scans that are prepared at the same time.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a setting (repeatable).")]
+Workers = Annotated[int, typer.Option("--workers", min=1, help="Scans prepared in parallel.")]
 MaxSteps = Annotated[
-    int | None, typer.Option("--max-steps", min=1, metavar="N", help="Steps at most, of each training.")
+    int | None, typer.Option("--max-steps", min=1, metavar="N", help="Maximum number of steps of each training.")
 ]
 Gpus = Annotated[
-    int | None, typer.Option("--gpus", min=0, metavar="N", help="GPUs to train on; 0: the CPU.", show_default="1 or 0")
+    int | None,
+    typer.Option(
+        "--gpus", min=0, metavar="N", help="Number of GPUs to train on; 0 for the CPU.", show_default="1 or 0"
+    ),
 ]
-Folder = Annotated[Path, typer.Option("--output", "-o", help="Folder for the weights; its name is the model's.")]
+Folder = Annotated[Path, typer.Option("--output", "-o", help="Folder for the weights; its name becomes the model's.")]
 
 
 Borrow = Annotated[
@@ -77,7 +83,7 @@ Borrow = Annotated[
     typer.Option(
         "--borrow",
         metavar="T2w=FLAIR",
-        help="A contrast without healthy scans takes the thresholds of another; may be repeated.",
+        help="A contrast without healthy scans borrows the thresholds of another (repeatable).",
     ),
 ]
 
@@ -106,7 +112,7 @@ def train(
     debug: o.Debug = False,
     log_file: o.LogFile = None,
 ) -> None:
-    """Train a model on a folder of healthy scans, or its score on labelled ones, or go on with a run."""
+    """Train a model on healthy scans, or its score on labelled ones, or resume a run."""
     given = locals()
     taught = _taught(given)
     capped = [f"max_steps={max_steps}"] if max_steps else []
@@ -120,7 +126,7 @@ def train(
 
 @dataclass(frozen=True)
 class Taught:
-    """What a training is given beside scans: lesion masks for the score, and weights to begin with."""
+    """Inputs of a training in addition to scans: lesion masks for the score, and weights to start from."""
 
     labels: Path | None
     weights: str | None
@@ -130,7 +136,9 @@ def _taught(given: Mapping[str, Any]) -> Taught:
     """What `--score`, `--labels` and `--weights` ask for. Raises `UsageError` where they do not go together."""
     labels, weights = given["labels"], given["weights"]
     if labels is None and given["score"] is not None:
-        raise UsageError("--score siamese needs --labels", hint="Plain `uad train` trains it on synthetic lesions.")
+        raise UsageError(
+            "--score siamese needs --labels", hint="Without labels, `uad train` trains it on synthetic lesions."
+        )
     if labels is not None:
         _check_labels(given)
     elif weights is not None:
@@ -141,13 +149,13 @@ def _taught(given: Mapping[str, Any]) -> Taught:
 def _check_weights(given: Mapping[str, Any]) -> None:
     others = {f"--{name}": bool(given[name]) for name in ("resume", "smoke", "method")}
     others |= {"--profile": given["profile"] != "small"}
-    hint = "Sizes and method are those of the weights, and a run keeps what it began with."
+    hint = "Sizes and method are those of the weights, and a run keeps what it started from."
     _refuse_beside("--weights", others, hint)
 
 
 def _check_labels(given: Mapping[str, Any]) -> None:
     if given["score"] is None:
-        raise UsageError("--labels goes with --score siamese only", hint="Add it, or leave --labels out.")
+        raise UsageError("--labels needs --score siamese", hint="Add it, or leave --labels out.")
     others = {"--resume": given["resume"] is not None, "--smoke": given["smoke"]}
     others |= {"--method": given["method"] is not None, "--profile": given["profile"] != "small"}
     _refuse_beside("--labels", others, "A run keeps its labels, and its reconstruction is that of --weights.")
@@ -156,7 +164,7 @@ def _check_labels(given: Mapping[str, Any]) -> None:
 def _refuse_beside(option: str, others: Mapping[str, bool], hint: str) -> None:
     """Raises `UsageError` for the first of the other options that is there."""
     for name in (name for name, there in others.items() if there):
-        raise UsageError(f"{option} and {name} cannot go together", hint=hint)
+        raise UsageError(f"{option} and {name} cannot be combined", hint=hint)
 
 
 def _work(
@@ -176,14 +184,14 @@ def _work(
     if smoke and data is None and resume is None and not check:
         return _tried(out, workers, threads, reporter)
     if smoke:
-        raise UsageError("--smoke makes its own scans", hint="Give it without DATA, --resume and --check.")
+        raise UsageError("--smoke makes its own scans", hint="Use it without DATA, --resume and --check.")
     if data is not None and check:
         return _checked(data, taught, settings, reporter)
     if data is not None and out is not None and resume is None:
         return _begin(data, out, taught, settings, workers, gpus, threads, reporter)
     if resume is not None and data is None and out is None:
         return _go_on(resume, settings, gpus, threads, reporter)
-    raise UsageError("neither DATA --out RUN, --resume RUN, --check DATA nor --smoke", hint="See `uad train --help`.")
+    raise UsageError("give DATA --out RUN, --resume RUN, --check DATA or --smoke", hint="See `uad train --help`.")
 
 
 def _settings(
@@ -203,9 +211,9 @@ def _settings_of(run: Path, profile: str, method: str | None, config: Path | Non
     from uadcli.training.run_folder import read_run
 
     if method is not None:
-        raise UsageError("--method and --resume cannot go together", hint="A run keeps its method.")
+        raise UsageError("--method and --resume cannot be combined", hint="A run keeps its method.")
     if config is not None or profile != "small":
-        raise UsageError("--resume goes without --config and --profile", hint="A run keeps its settings.")
+        raise UsageError("--resume cannot be combined with --config or --profile", hint="A run keeps its settings.")
     return read_run(run)
 
 
@@ -282,7 +290,7 @@ def calibrate(
     debug: o.Debug = False,
     log_file: o.LogFile = None,
 ) -> None:
-    """Set a trained model's thresholds, from healthy scans only."""
+    """Calibrate a trained model on healthy scans."""
     given = locals()
     with o.reporter(given) as reporter:
         from uadcli import device
@@ -313,7 +321,7 @@ def export(
     debug: o.Debug = False,
     log_file: o.LogFile = None,
 ) -> None:
-    """Make weights of a calibrated run, for `uad detect --weights`."""
+    """Export a calibrated run as weights for `uad detect --weights`."""
     given = locals()
     with o.reporter(given) as reporter:
         from uadcli.calibration.export import export as export_run

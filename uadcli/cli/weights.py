@@ -1,4 +1,4 @@
-"""`uad weights`: the models that come along, those in the cache, and those on the Hub."""
+"""`uad weights`: bundled and cached models, and those on the Hub."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ import typer
 from uadcli.cli import options as o
 from uadcli.console import print_result
 
-app = typer.Typer(help="List, fetch, check, import and publish models.")
+app = typer.Typer(help="List, download, verify, import and publish models.")
 
 Name = Annotated[str, typer.Argument(metavar="NAME|HF", help="A name, or hf://owner/repo[@commit|branch|tag].")]
 OneOrDefaults = Annotated[
-    str | None, typer.Argument(metavar="NAME|PATH|HF", help="Which model.", show_default="all that come along")
+    str | None, typer.Argument(metavar="NAME|PATH|HF", help="Which model.", show_default="all bundled ones")
 ]
 Several = Annotated[
-    list[str] | None, typer.Argument(metavar="NAME|PATH|HF...", help="Which models.", show_default="all that are here")
+    list[str] | None, typer.Argument(metavar="NAME|PATH|HF...", help="Which models.", show_default="all local ones")
 ]
 Exported = Annotated[Path, typer.Argument(metavar="PATH", help="A weight file, or a folder made by `uad export`.")]
-Repo = Annotated[str, typer.Argument(metavar="OWNER/REPO", help="The repository; it is made if it is not there.")]
+Repo = Annotated[str, typer.Argument(metavar="OWNER/REPO", help="The repository; created if it does not exist.")]
 Folder = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Copy it here too, for --weights or import.")
+    Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Also copy it here, for --weights or import.")
 ]
-Private = Annotated[bool, typer.Option("--private", help="A repository that is made is private.")]
-Message = Annotated[str | None, typer.Option("--message", metavar="TEXT", help="Message of the commit.")]
+Private = Annotated[bool, typer.Option("--private", help="Make a new repository private.")]
+Message = Annotated[str | None, typer.Option("--message", metavar="TEXT", help="Commit message.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
 
 @app.command("list")
 def list_models(as_json: AsJson = False, debug: o.Debug = False) -> None:
-    """List the models that come along and those in the cache."""
+    """List bundled and cached models."""
     from uadcli.weights import manage
 
     rows = manage.listing()
@@ -44,7 +44,7 @@ def list_models(as_json: AsJson = False, debug: o.Debug = False) -> None:
 def show(
     name: OneOrDefaults = None, as_json: AsJson = False, offline: o.Offline = False, debug: o.Debug = False
 ) -> None:
-    """Print a model's card, or with no name those of all that come along (with --json as a list)."""
+    """Print a model's card, or without a name those of all bundled models (with --json as a list)."""
     from uadcli.weights import manage
 
     shown = [manage.show(one) for one in ([name] if name else manage.defaults())]
@@ -66,7 +66,7 @@ def download(
     debug: o.Debug = False,
     log_file: o.LogFile = None,
 ) -> None:
-    """Bring a model into the cache, verified, and print its path."""
+    """Download a model into the cache, verify it, and print its path."""
     given = locals()
     with o.reporter(given) as reporter:
         from uadcli.weights import manage
@@ -76,7 +76,7 @@ def download(
 
 @app.command()
 def verify(names: Several = None, as_json: AsJson = False, debug: o.Debug = False) -> None:
-    """Compare the sha256 of models with the registry; remove what is wrong in the cache."""
+    """Compare models with the registry (sha256); removes damaged ones from the cache."""
     from uadcli.weights import manage
 
     rows = manage.verify(names or [])
@@ -105,7 +105,7 @@ def import_model(
 
 @app.command()
 def path(name: OneOrDefaults = None, debug: o.Debug = False) -> None:
-    """Print where a model's file lies on this machine; downloads nothing."""
+    """Print the path of a model's file; downloads nothing."""
     from uadcli.weights import manage
 
     for one in [name] if name else manage.defaults():

@@ -1,4 +1,4 @@
-"""A folder or BIDS tree of scans: which file is which subject's, what contrast, and on which side of the split."""
+"""A folder or BIDS dataset of scans: subject, contrast and part of the split of each file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 class Case:
     """One scan: its part (`train`, `val`; of the development data also `dev`, `healthy`), contrast, lesion mask if any.
 
-    `contrast` is empty where the name does not tell; preparation finds it from the image.
+    `contrast` is empty if the name does not give it; preparation determines it from the image.
     """
 
     subject: str
@@ -46,11 +46,11 @@ def find(root: Path, validation_share: float | None) -> list[Case]:
 
     The split is that of `participants.tsv` (column `split`) where there is one, which may also name other parts, such
     as `test`; else by a digest of the subject's name, so that it does not change from run to run. A patient's scan has
-    the lesion mask that lies beside it (`lesions_beside`). Raises `InputError` if there is no scan, the table puts a
-    subject into two parts, or several lesion masks lie beside a scan.
+    the lesion mask next to it (`lesions_beside`). Raises `InputError` if there is no scan, the table puts a
+    subject into two parts, or there are several lesion masks next to a scan.
     """
     if not root.is_dir():
-        raise InputError("is no folder", path=root, hint="Give a folder or BIDS tree of healthy scans.")
+        raise InputError("is not a folder", path=root, hint="Give a folder or BIDS dataset of healthy scans.")
     files = [p for p in sorted(root.rglob("*")) if p.is_file() and _is_scan(p.relative_to(root))]
     if not files:
         raise InputError("holds no scan", path=root, hint="Scans end in .nii, .nii.gz or .mgz.")
@@ -80,12 +80,12 @@ def lesions_beside(scan: Path) -> Path | None:
     best = [path for count, path in found if count == max(found)[0]]
     if len(best) > 1:
         names = " and ".join(path.name for path in best)
-        raise InputError(f"has several lesion masks: {names}", path=scan, hint="Keep one of them there.")
+        raise InputError(f"has several lesion masks: {names}", path=scan, hint="Keep only one of them.")
     return best[0] if best else None
 
 
 def doubtful_mask(case: Case) -> Path | None:
-    """A file beside the scan of a subject that may hold lesions of it, by its name, though it is not its `lesions`."""
+    """A file next to a subject's scan that may be its lesion mask by its name, though it is not its `lesions`."""
     if case.lesions is not None or not case.subject.startswith("sub-"):
         return None
     session = entities(case.scan).entities.get("ses")
@@ -137,7 +137,7 @@ def _told(participants: Path) -> dict[str, str]:
         part = SIDES.get(side, side)
         if name and part and told.setdefault(name, part) != part:
             what = f"{name} is both in {told[name]} and in {part}"
-            raise InputError(what, path=participants, hint="Give each subject one part of the split.")
+            raise InputError(what, path=participants, hint="Assign each subject to one part of the split.")
     return told
 
 
@@ -177,7 +177,7 @@ def check(cases: list[Case]) -> list[Checked]:
 
 
 def in_words(checked: list[Checked]) -> str:
-    """The result of `check`, for people: counts, then a line for each problem."""
+    """The result of `check` as text: counts, then a line for each problem."""
     counts = Counter((c.case.contrast or "contrast unknown", c.case.part) for c in checked if not c.problem)
     lines = [f"{n} {contrast} scans in {part}" for (contrast, part), n in sorted(counts.items())]
     shapes = Counter("x".join(map(str, c.shape)) for c in checked if c.shape)

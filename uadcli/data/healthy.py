@@ -1,4 +1,4 @@
-"""Which slices and voxels of a case count as healthy: a lesion mask serves to leave slices out, for nothing else."""
+"""Which slices and voxels of a case count as healthy. Lesion masks only serve to leave slices out."""
 
 from __future__ import annotations
 

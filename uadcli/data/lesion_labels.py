@@ -1,4 +1,4 @@
-"""Scans with a user's lesion masks: which mask is whose, whether it fits, and both on the model's grid."""
+"""Scans with lesion masks from the user: matching, checks, and both on the model's grid."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def check(cases: Sequence[Case], labels: Path) -> None:
             continue  # the preparation names it and leaves it out
         lesions |= bool(read_labels(_mask(case), scan, "the lesion mask", allow_empty=True).voxels.any())
     if not lesions:
-        raise InputError("every mask is empty", path=labels, hint="For healthy scans alone leave --labels out.")
+        raise InputError("every mask is empty", path=labels, hint="To train on healthy scans only, leave --labels out.")
 
 
 def rows(
@@ -93,7 +93,7 @@ def unchanged(row: Mapping[str, str]) -> None:
     """Raises `InputError` if the mask of a row of `data.tsv` is no longer the one that the run began with."""
     mask = Path(row["lesions"])
     if not mask.exists() or file_sha256(mask) != row["lesions_sha256"]:
-        raise InputError("is gone or has changed since the run began", path=mask, hint="Bring it back.")
+        raise InputError("is gone or has changed since the run began", path=mask, hint="Restore it.")
 
 
 def _mask(case: Case) -> Path:

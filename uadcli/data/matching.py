@@ -1,4 +1,4 @@
-"""Which map belongs to which truth: by file names and BIDS entities, or by a table."""
+"""Which map belongs to which ground truth: by file names and BIDS entities, or by a table."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TABLE = "Give a table with columns map and truth."
 
 @dataclass(frozen=True)
 class Case:
-    """One map of one method with its truth; without a truth the scan is healthy by the user's word."""
+    """One map of one method with its ground truth; without one, the user has declared the scan healthy."""
 
     method: str
     scan: str
@@ -57,13 +57,13 @@ class Identity:
         return next((f"sub-{value}" for key, value in self.entities if key == "sub"), "_".join(self.words))
 
     def fits(self, other: Identity) -> bool:
-        """Whether nothing in the two names speaks against it: BIDS names by entities, others by their words."""
+        """Whether the two names are compatible: BIDS names by entities, others by their words."""
         own, theirs = dict(self.entities), dict(other.entities)
         same = all(own[key] == theirs[key] for key in own.keys() & theirs.keys())
         return same and self.words == other.words and bool(own) == bool(theirs)
 
     def closeness(self, other: Identity) -> tuple[int, int, bool]:
-        """How much speaks for it: entities and contrasts in common, and the same place in the folders."""
+        """How well they match: entities and contrasts in common, and the same place in the folders."""
         shared = len(self.entities & other.entities)
         return shared, len(self.contrasts & other.contrasts), self.folder == other.folder
 
@@ -72,7 +72,7 @@ Known = list[tuple[Identity, Path]]
 
 
 def identify(path: Path, root: Path) -> Identity:
-    """Read a file's name, and the folders below `root` for what it leaves out: subject and session, or any name."""
+    """Read a file name, and the folders below `root` for what is missing in it: subject and session, or any name."""
     folder = path.parent.relative_to(root) if root in path.parents else Path()
     own, above = _whose(entities(path)), [_whose(read(part)) for part in folder.parts]
     contrasts = frozenset(word.lower().removesuffix("w") for word in own if says_contrast(word))
@@ -114,17 +114,21 @@ def from_folders(
         own, without = _cases(method, path, truths, brains)
         if without and unlabelled == "refuse":
             raise InputError(
-                f"{_count(len(without), 'map has', 'maps have')} no truth in {truth} ({some(without)})",
+                f"{_count(len(without), 'map has', 'maps have')} no ground truth in {truth} ({some(without)})",
                 path=path,
                 hint="Give a table, or --unlabelled healthy or skip.",
             )
         if unlabelled == "skip":
             own = [case for case in own if case.truth]
-            notes += [f"{method}: left out without a truth: {some(without)}"] if without else []
+            notes += [f"{method}: skipped without ground truth: {some(without)}"] if without else []
         used = {case.truth for case in own}
         left = [p.name for _, p in truths if p not in used]
         if left:
-            what = _count(len(left), "truth has no map and is not counted", "truths have no map and are not counted")
+            what = _count(
+                len(left),
+                "ground-truth file has no map and is ignored",
+                "ground-truth files have no map and are ignored",
+            )
             notes.append(f"{method}: {what} ({some(left)})")
         cases += own
     return checked(cases, notes)
@@ -156,7 +160,7 @@ def masks_of(scans: Sequence[Path], root: Path, masks: Path) -> tuple[dict[Path,
     """
     own = {path.resolve() for path in scans}
     known: Known = [(identify(p, masks), p) for p in _truth_files(masks) if p.resolve() not in own]
-    hint = "Keep one, or name them as the scans."
+    hint = "Keep one, or name them like the scans."
     found = {path: _match(path, identify(path, root), known, "mask", hint) for path in scans}
     without = [path.name for path, mask in found.items() if mask is None]
     if without:
@@ -174,7 +178,7 @@ def _match(path: Path, who: Identity, candidates: Known, kind: str, hint: str = 
     top = [candidate for closeness, candidate in found if closeness == best]
     if len(top) > 1:
         names = f"{top[0].name} and {top[1].name}"
-        raise InputError(f"fits two {kind}s ({names})", path=path, hint=hint)
+        raise InputError(f"matches two {kind}s ({names})", path=path, hint=hint)
     return top[0]
 
 
@@ -222,14 +226,18 @@ def from_table(path: Path) -> tuple[list[Case], list[str]]:
         raise InputError(f"cannot be read as a table ({error})", path=path, hint="Give tab-separated text.") from error
     for name in ("map", "truth"):
         if name not in columns:
-            raise InputError(f"has no column {name}", path=path, hint="Columns: map, truth, and if wanted mask, group.")
+            raise InputError(
+                f"has no column {name}", path=path, hint="Columns: map, truth, and optionally mask, group."
+            )
     if not rows:
         raise InputError("has no row", path=path, hint="Give one row for each map.")
     cases: list[Case] = []
     for line, row in enumerate(rows, start=2):
         case = _row(row, path, line)
         if any((case.method, case.scan) == (c.method, c.scan) for c in cases):
-            raise InputError(f"line {line}: {case.scan} is there twice", path=path, hint="Give columns scan or method.")
+            raise InputError(
+                f"line {line}: {case.scan} is listed twice", path=path, hint="Give columns scan or method."
+            )
         cases.append(case)
     return checked(cases, [])
 
@@ -261,7 +269,7 @@ def checked(cases: list[Case], notes: list[str]) -> tuple[list[Case], list[str]]
     Raises `InputError` if there is no case, or if one method has two of the same name.
     """
     if not cases:
-        raise InputError("there is no map with a truth", hint="Check the paths.")
+        raise InputError("there is no map with a ground truth", hint="Check the paths.")
     have = Counter((c.method, c.scan) for c in cases)
     (method, scan), times = have.most_common(1)[0]
     if times > 1:
@@ -269,7 +277,7 @@ def checked(cases: list[Case], notes: list[str]) -> tuple[list[Case], list[str]]
     methods, scans = dict.fromkeys(c.method for c in cases), dict.fromkeys(c.scan for c in cases)
     missing = [f"{m} {s}" for m in methods for s in scans if (m, s) not in have]
     if missing:
-        about = "not every method has every scan; methods are compared on those they share"
+        about = "not every method has every scan; methods are compared on the scans they share"
         notes = [*notes, f"{about} (missing: {some(missing)})"]
     return cases, notes
 

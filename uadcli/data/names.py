@@ -1,4 +1,4 @@
-"""The names of a run's files, and the check that they can be written."""
+"""The names of a detection's files, and the check that they can be written."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MNI = "space-MNI152NLin2009cAsym"
 
 @dataclass(frozen=True)
 class Outputs:
-    """Paths by what they hold; a file that was not asked for has no entry."""
+    """Paths by content; files that were not requested have no entry."""
 
     paths: dict[str, Path]
 
@@ -36,7 +36,7 @@ def plan(
 ) -> Outputs:
     """Name every file of a run, next to the map, and refuse what must not be written.
 
-    Without `output` the map is `<scan>_desc-anomaly_map.nii.gz` beside the scan. Raises `UsageError`, `OutputError`.
+    Without `output` the map is `<scan>_desc-anomaly_map.nii.gz` next to the scan. Raises `UsageError`, `OutputError`.
     """
     outputs = name(scan, output, space, save, only_map, html)
     _check(outputs, scan, overwrite)
@@ -46,10 +46,10 @@ def plan(
 def name(
     scan: Path, output: Path | None, space: str, save: tuple[str, ...], only_map: bool, html: bool = False
 ) -> Outputs:
-    """The names alone, whether or not they can be written. Raises `UsageError` for a map that is no NIfTI file."""
+    """The names alone, whether or not they can be written. Raises `UsageError` for a map that is not a NIfTI file."""
     target = output or scan.with_name(f"{stem(scan)}_desc-anomaly_map.nii.gz")
     if not target.name.endswith((".nii.gz", ".nii")):
-        raise UsageError("the map is a NIfTI file", path=target, hint="End its name in .nii.gz.")
+        raise UsageError("the map is a NIfTI file", path=target, hint="Its name must end in .nii.gz.")
     suffix = ".nii.gz" if target.name.endswith(".nii.gz") else ".nii"
     base = target.name[: -len(suffix)]
     names = {"map": target.name}
@@ -81,4 +81,4 @@ def _check(outputs: Outputs, scan: Path, overwrite: bool) -> None:
         if path.exists() and path.samefile(scan):
             raise UsageError("is the scan itself", path=path, hint="Give the map another name with -o.")
         if path.exists() and not overwrite:
-            raise OutputError("exists already", path=path, hint="Give --overwrite or another name with -o.")
+            raise OutputError("already exists", path=path, hint="Give --overwrite or another name with -o.")

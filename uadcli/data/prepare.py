@@ -164,7 +164,7 @@ def to_native(data: Array, scan: Scan, prepared: Prepared, order: int) -> Array:
 
 
 def smoothed_as(config: PreprocessConfig, iterations: int, reporter: Reporter) -> PreprocessConfig:
-    """The settings with the iterations of curvature flow that weights were trained with; says so if others were set."""
+    """The settings with the curvature-flow iterations of the weights; reports if others were set."""
     if config.curvature_flow not in (0, iterations):
         reporter.warn(f"preprocess.curvature_flow is that of the weights, {iterations}")
     return dataclasses.replace(config, curvature_flow=iterations)
@@ -185,7 +185,7 @@ def prepare_cached(path: Path, config: PreprocessConfig, cache: Path, *, brain_m
 
 
 def save_prepared(file: Path, prepared: Prepared) -> None:
-    """Write to a temporary name first, so that a cut-off run leaves no half file."""
+    """Write a prepared scan, whole or not at all."""
     values = dataclasses.asdict(prepared)
     peak = float(np.abs(prepared.data).max()) or 1.0  # float16 ends at 65504
     values["data"] = (prepared.data / peak).astype(np.float16)

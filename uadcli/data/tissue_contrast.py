@@ -84,7 +84,7 @@ def measure(data: Array, mask: Mask, tissue: NDArray[np.uint8]) -> TissueStatist
     low, high = (float(v) for v in np.percentile(data[mask], [0.5, 99.5])) if mask.any() else (0.0, 0.0)
     quartiles = [_quartiles(data[mask & (tissue == label)]) for label in (CSF, GREY, WHITE)]
     if not (high > low and all(quartiles)):
-        raise InputError("the contrast cannot be told from this field of view", hint="Give it with --contrast.")
+        raise InputError("the contrast cannot be determined from this field of view", hint="Give it with --contrast.")
     (_, csf, _), (_, grey, _), (_, white, _) = quartiles
     least = 0.01 * (high - low)  # a difference that is none
     spread = max(sum(upper - lower for lower, _, upper in quartiles[1:]) / 2, least)

@@ -108,7 +108,7 @@ def _run(
 
 
 def ready_scan(path: Path, config: DetectConfig, options: DetectOptions, name: str, reporter: Reporter) -> ReadyScan:
-    """The first half of a detection, which needs the model's card alone: read, strip, register, tell the contrast.
+    """The first half of a detection, which needs only the model's card: read, strip, register, find the contrast.
 
     `name` is the torch device of the brain mask. Raises `InputError`, and `WeightsError` where no model fits.
     """
@@ -151,7 +151,7 @@ def finish(
     reporter: Reporter,
     load: Load | None = None,
 ) -> DetectResult:
-    """The second half: reconstruct on the device `name`, score, write; the sidecar, which vouches for all, comes last.
+    """The second half: reconstruct on the device `name`, score, write; the sidecar comes last, as proof of completion.
 
     `load` takes the place of `model.load`. Raises `UadError`s.
     """
@@ -162,8 +162,12 @@ def finish(
         asked = _question(found.contrast, ready.labels, files, config, options, ask)
         needed = asked.model.card.curvature_flow
         if needed != ready.curvature_flow:
-            what = f"was trained with {needed} iterations of curvature flow, this scan has {ready.curvature_flow}"
-            raise WeightsError(what, path=asked.model.path, hint="Give --contrast, so that it is known in time.")
+            what = (
+                f"was trained with {needed} iterations of curvature flow, the scan prepared with {ready.curvature_flow}"
+            )
+            raise WeightsError(
+                what, path=asked.model.path, hint="Give --contrast, so that the model is known from the start."
+            )
     if isinstance(options.adapt, HealthyScans):
         with reporter.stage("adaptation"):
             asked = _adapted(asked, options.adapt, scan, config, options, reporter)
@@ -171,7 +175,7 @@ def finish(
     reporter.info(record.summary(findings, prepared, scan.sides_known))
     verdict = _quality(prepared, found, findings, reporter)
     if options.strict and findings.distance.beyond is None:
-        reporter.warn(f"--strict does not ask whether the scan is like those of the training: {findings.distance.note}")
+        reporter.warn(f"--strict cannot check whether the scan is like the training scans: {findings.distance.note}")
     with reporter.stage("write"):
         if "sidecar" in files.paths:  # an old one must not vouch for new files
             files.paths["sidecar"].unlink(missing_ok=True)
@@ -236,7 +240,7 @@ def _adapted(
     adapted = adapter.adapted(scan.sha256)
     used = asked.threshold
     if isinstance(used, Threshold):
-        used = threshold.not_vouched(used, options.threshold, "set without --adapt, and not vouched for with it")
+        used = threshold.not_vouched(used, options.threshold, "calibrated without --adapt; may not hold with it")
     return replace(asked, model=adapted, threshold=used, healthy=None)
 
 

@@ -1,4 +1,4 @@
-"""What a model finds in a scan that is ready: its map, its components, and how sure all of it is."""
+"""What a model finds in a prepared scan: map, components, and how certain they are."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ReadyScan:
 
 @dataclass(frozen=True)
 class Question:
-    """A model, and what is asked of it: contrast, score, threshold, method, repeats, deviation over noise draws.
+    """A model and the request to it: contrast, score, threshold, method, repeats, deviation over noise draws.
 
     In place of a threshold, lesion labels on the scan's canonical grid: it is then the one with the best Dice.
     """

@@ -1,4 +1,4 @@
-"""What a detection is asked for, beside the settings of its stages."""
+"""Options of a detection, in addition to the settings of its stages."""
 
 from __future__ import annotations
 

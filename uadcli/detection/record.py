@@ -112,7 +112,7 @@ def summary(findings: Findings, prepared: Prepared, sides_known: bool = True) ->
 
 
 def requested(options: DetectOptions) -> dict[str, Any]:
-    """The options that decide a result beside settings and weights, as given: a batch resumes by them."""
+    """The options that determine a result in addition to settings and weights; a batch resumes by them."""
     return {
         "contrast": options.contrast,
         "score": options.score,
@@ -132,7 +132,7 @@ def row(
 ) -> dict[str, Any]:
     """A component in the sidecar: its volume in the patient's space, its places in both, healthy scans as strong.
 
-    `side` is the patient's, None where left and right are not known; the regions then go without it.
+    `side` is the patient's, None where left and right are unknown; the regions then go without it.
     """
     counts = beside.components if beside else []
     centre, top = np.array(component.centroid_mm), np.array(component.peak_mm)

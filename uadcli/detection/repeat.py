@@ -1,4 +1,4 @@
-"""A detection repeated with other noise: the uncertainty of each voxel, and how much the findings move."""
+"""A detection repeated with other noise: the uncertainty of each voxel, and how much the findings change."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def check(method: Method, score: str) -> None:
     if method.draws and (not score or scores.find(score).noise):
         return
     of = f"the reconstructions of {method.name} do" if not method.draws else f"the score {score!r} does"
-    what = f"{of} not depend on noise, so there is neither an uncertainty nor a stability"
+    what = f"{of} not depend on noise, so there is no uncertainty or stability"
     raise UsageError(what, hint="Leave out --stability and --save uncertainty, or choose another --method or --score.")
 
 

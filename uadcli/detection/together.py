@@ -78,7 +78,7 @@ def publish(hidden: Outputs, files: Outputs, replaced: Sequence[Path] = ()) -> N
                 raise
             place = files.map.parent
             what = f"cannot be written: {error.strerror}"
-            raise OutputError(what, path=place, hint="Check the folder's rights and space.") from error
+            raise OutputError(what, path=place, hint="Check the folder's permissions and free space.") from error
         (folder / MOVING).unlink(missing_ok=True)
 
 

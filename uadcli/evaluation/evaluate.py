@@ -1,4 +1,4 @@
-"""`uad evaluate`: anomaly maps against lesion masks. Read `evaluate` for the way of the data."""
+"""`uad evaluate`: anomaly maps against lesion masks. Read `evaluate` to follow the data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NOT_IN_TABLE = ("bins", "bins_found", "precision_at")
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """What decides the figures beside the files; None: as the sidecar of each map says."""
+    """Options of an evaluation; None: as in the sidecar of each map."""
 
     threshold: float | None = None
     min_volume_mm3: float | None = None
@@ -99,16 +99,18 @@ def _check_options(options: EvaluateOptions) -> None:
 def _cases(paths: list[Path], truth: Path | None, options: EvaluateOptions) -> tuple[list[Case], list[str]]:
     """What the paths mean: a table, or maps and truth."""
     if not paths:
-        raise UsageError("there are no maps", hint="Give a folder of maps and a folder of truths.")
+        raise UsageError("there are no maps", hint="Give a folder of maps and a folder of ground truth.")
     if len(paths) == 1 and paths[0].suffix.lower() == ".tsv":
         if truth is not None or options.masks is not None:
-            raise UsageError("the table names the truth and the masks", path=paths[0], hint="Leave the options out.")
+            raise UsageError(
+                "the table already names ground truth and masks", path=paths[0], hint="Leave the options out."
+            )
         return from_table(paths[0])
     if truth is None:
         if len(paths) == 1:
-            raise UsageError("the truth is missing", path=paths[0], hint="Give maps and truth, or a .tsv table.")
+            raise UsageError("the ground truth is missing", path=paths[0], hint="Give maps and truth, or a .tsv table.")
         if len(paths) > 2:
-            raise UsageError("of several folders none is marked as the truth", hint="Name it with --truth.")
+            raise UsageError("none of the folders is named as the ground truth", hint="Name it with --truth.")
         *paths, truth = paths
     return from_folders(paths, truth, masks=options.masks, unlabelled=options.unlabelled)
 
@@ -137,15 +139,15 @@ def _compare(
         reporter.progress(done, len(cases))
     results, smallest_used = (list(part) for part in zip(*(found[i] for i in range(len(cases))), strict=True))
     if moved:
-        notes.append(f"brought to the map's grid by nearest neighbour: {some(list(moved))}")
+        notes.append(f"resampled to the map's grid (nearest neighbour): {some(list(moved))}")
     cut = [r.scan for r in results if r.figures.truth_outside_mask_ml]
     if cut:
         notes.append(f"lesion voxels outside the mask do not count: {some(list(dict.fromkeys(cut)))}")
     if oracles:
-        notes.append(f"the threshold in the sidecar was chosen by lesion labels, and is not taken: {some(oracles)}")
+        notes.append(f"the threshold in the sidecar was chosen with lesion labels and is not used: {some(oracles)}")
     without = [f"{r.method} {r.scan}" for r in results if r.figures.threshold is None]
     if without:
-        notes.append(f"no threshold is known (--threshold), and what needs one is not computed: {some(without)}")
+        notes.append(f"no threshold (give --threshold), so metrics that need one are not computed: {some(without)}")
     return results, smallest_used, notes
 
 
@@ -215,7 +217,7 @@ def _claim(folder: Path, overwrite: bool) -> Path:
     present = [name for name in FILES if (folder / name).exists()]
     if present and not overwrite:
         raise OutputError(
-            "exists already", path=folder / present[0], hint="Give --overwrite or another folder with -o."
+            "already exists", path=folder / present[0], hint="Give --overwrite or another folder with -o."
         )
     make_folder(folder)
     return folder

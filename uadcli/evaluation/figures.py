@@ -1,4 +1,4 @@
-"""All figures of one map against the truth, and of methods over scans; what was not computed is None or NaN, never 0.
+"""Metrics of one map against the ground truth, and of methods over scans; not computed is None or NaN, never 0.
 
 Figures of lesions (AUPRC, Dice, ...) exist for scans with a lesion, false volume for healthy scans. Rules: method 11.4.
 """
@@ -86,9 +86,9 @@ PER_SCAN = (
     Metric("precision", "precision at the threshold"),
     Metric("recall", "recall at the threshold"),
     Metric("best_dice_oracle", "best Dice (oracle: each scan's threshold is chosen by its labels)", oracle=True),
-    Metric("volume_error_ml", "volume error, found less true", "ml"),
+    Metric("volume_error_ml", "volume error, marked minus true", "ml"),
     Metric("volume_error_abs_ml", "volume error, absolute", "ml"),
-    Metric("lesion_sensitivity", "part of the lesions found"),
+    Metric("lesion_sensitivity", "share of lesions detected"),
     Metric("lesion_f1", "lesion-wise F1"),
     Metric("false_positives", "false findings per scan", "count"),
     Metric("healthy_fp_ml", "false volume per healthy scan", "ml"),
@@ -233,7 +233,7 @@ def _summarise_one(method: str, results: Sequence[Result], resamples: int, seed:
     lesions = np.array([f.bins if f.bins and ok else (0,) * 4 for f, ok in zip(figures, judged, strict=True)])
     found = np.array([f.bins_found or (0,) * 4 for f in figures])
     names = [
-        ("sensitivity_all", "part of the lesions found, pooled over scans"),
+        ("sensitivity_all", "share of lesions detected, pooled over scans"),
         *((f"sensitivity_{b}", b) for b in BIN_NAMES),
     ]
     columns = [(found.sum(axis=1), lesions.sum(axis=1)), *zip(found.T, lesions.T, strict=True)]
@@ -243,7 +243,7 @@ def _summarise_one(method: str, results: Sequence[Result], resamples: int, seed:
     sick = [not f.healthy for f in figures]
     for name, field, text in (
         ("scan_auroc", "scan_score", "scan-level AUROC, by the sum of the map"),
-        ("scan_auroc_volume", "found_ml", "scan-level AUROC, by the volume found"),
+        ("scan_auroc_volume", "found_ml", "scan-level AUROC, by the marked volume"),
     ):
         values = _values(figures, field)
         pooled(name, text, statistics.auroc_over_scans(values, sick, subjects, resamples=resamples, seed=seed))

@@ -1,4 +1,4 @@
-"""Lesion by lesion: which lesions were found, and which findings are false."""
+"""Lesion by lesion: which lesions were detected, and which findings are false."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Lesions:
 
     @property
     def sensitivity(self) -> float:
-        """The part of the lesions that was found; NaN without a lesion."""
+        """The share of lesions detected; NaN without a lesion."""
         return sum(self.found) / len(self.found) if self.found else float("nan")
 
     @property

@@ -1,4 +1,4 @@
-"""A map with its truth, read from files and on one grid."""
+"""A map with its ground truth, read from files and on one grid."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ class Reader:
             truth = self._on_grid(self._shared(case.truth), scan, moved)
         if case.healthy and truth.any():
             raise InputError(
-                "holds lesions, and the scan is said to be healthy", path=case.truth, hint="Mend the table."
+                "contains lesions, but the scan is listed as healthy", path=case.truth, hint="Correct the table."
             )
         mask = None if case.mask is None else self._on_grid(self._shared(case.mask), scan, moved)
         if mask is not None and not mask.any():
-            raise InputError("is an empty mask", path=case.mask, hint="Give a mask of the brain.")
+            raise InputError("is an empty mask", path=case.mask, hint="Give a brain mask.")
         if mask is not None and truth.any() and not (truth & mask).any():
             raise InputError(f"no lesion voxel is inside {case.mask}", path=case.truth, hint="Check the mask.")
         return Labelled(scan.volume.data, scan.volume.affine, truth, mask, tuple(moved), scan.warnings)
@@ -69,9 +69,9 @@ class Reader:
             return data
         if not self.resample:
             raise InputError(
-                f"is on another grid ({_grid(own)}) than {scan.path.name} ({_grid(grid)})",
+                f"is on another grid ({_grid(own)}) from that of {scan.path.name} ({_grid(grid)})",
                 path=source.path,
-                hint="Bring it to the map's grid, or give --resample-truth.",
+                hint="Resample it to the map's grid, or give --resample-truth.",
             )
         result = geometry.resample(data.astype(np.float32), own.affine, grid.shape, grid.affine, order=0) >= 0.5
         if data.any() and not result.any():
@@ -102,7 +102,7 @@ class Marking:
 
 
 def sidecar_marking(path: Path) -> Marking:
-    """What the sidecar beside a map says of its marking; nothing is known without a sidecar.
+    """Threshold and smallest volume of a map from its sidecar; unknown without one.
 
     Raises `InputError` for a sidecar that cannot be read; a JSON file without a threshold belongs to something else.
     """

@@ -61,7 +61,7 @@ def ratio(
 def auroc_over_scans(
     scores: ArrayLike, sick: ArrayLike, subjects: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Estimate:
-    """How well a score per scan tells scans with a lesion from healthy ones; NaN unless there are both.
+    """How well a score per scan separates scans with a lesion from healthy ones; NaN unless there are both.
 
     Draws of subjects in which one group is missing say nothing and are left out of the interval.
     """

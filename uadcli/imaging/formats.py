@@ -93,7 +93,7 @@ def read_header(head: bytes, path: Path) -> Layout:
 
 
 def check_grid(layout: Layout, path: Path) -> None:
-    """Raises `InputError` for a grid that is no volume, or not one of a plausible size."""
+    """Raises `InputError` for a grid that is not a volume, or not of a plausible size."""
     shape = layout.shape
     size = "x".join(map(str, shape))
     if min(shape, default=0) < 1:

@@ -24,7 +24,7 @@ FARTHEST_MM = 1e7  # of the grid from the origin: single precision ends there
 SHEAR_WARNING_MM = 0.1
 CORONAL = np.array([[-1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # FreeSurfer's directions where a header has none
 SET_UNIT = "Correct the voxel size or the unit in its header (xyzt_units 2 is mm)."
-UNKNOWN = "left and right are not known, and no side is given (--geometry trust if you have checked them)"
+UNKNOWN = "left and right are unknown, and no side is given (--geometry trust if you have checked them)"
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def read_labels(path: Path, scan: Scan, what: str = "the label mask", allow_empt
     found, source = read_mask_file(path, allow_empty)
     own, of_scan = source.volume, scan.volume
     if not same_grid(own.shape, own.affine, of_scan.shape, of_scan.affine, 1.0):
-        raise InputError(f"{what} is on another grid than the scan", path=path, hint="Resample it to the scan.")
+        raise InputError(f"{what} is not on the scan's grid", path=path, hint="Resample it to the scan.")
     if not allow_empty and not found.voxels.any():
         raise InputError(f"{what} has no voxel above 0", path=path, hint=HINT)
     return found

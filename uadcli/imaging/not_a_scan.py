@@ -1,4 +1,4 @@
-"""What a path or a content that is no scan is instead, in a word and with the remedy."""
+"""What a file that is not a scan is instead, with the remedy."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def check_name(path: Path, suffixes: tuple[str, ...]) -> None:
 
 
 def refuse(path: Path, head: bytes) -> InputError:
-    """The error for a file whose first bytes are no image's."""
+    """The error for a file whose first bytes are not those of an image."""
     what, hint = name_content(head)
     return InputError(what, path=path, hint=hint)
 
@@ -107,7 +107,7 @@ def _not_opened(path: Path, error: OSError | ValueError) -> InputError:
     if number in (errno.ENOENT, errno.ENOTDIR) or isinstance(error, ValueError):
         return InputError("no such file", path=path, hint="Check the path.")
     if number in (errno.EACCES, errno.EPERM):
-        return InputError("cannot be opened: permission denied", path=path, hint="Check the file's rights.")
+        return InputError("cannot be opened: permission denied", path=path, hint="Check the file's permissions.")
     if number == errno.ELOOP:
         return InputError("is a link that leads back to itself", path=path, hint="Check the path.")
     reason = error.strerror if isinstance(error, OSError) else str(error)

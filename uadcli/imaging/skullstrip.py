@@ -1,4 +1,4 @@
-"""The brain mask of a scan: HD-BET, the atlas, a mask that the user gives, or a scan that is stripped already."""
+"""The brain mask of a scan: by HD-BET, the atlas, a given mask, or of a scan that is already stripped."""
 
 from __future__ import annotations
 

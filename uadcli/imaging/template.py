@@ -1,4 +1,4 @@
-"""The MNI152NLin2009cAsym template that comes with the package, at 2 mm (see `templates/NOTICE.md`)."""
+"""The bundled MNI152NLin2009cAsym template at 2 mm (see `templates/NOTICE.md`)."""
 
 from __future__ import annotations
 

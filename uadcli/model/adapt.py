@@ -1,4 +1,4 @@
-"""`--adapt`: a model made at home with a scanner by a few healthy scans of it, which are rebuilt once and remembered.
+"""`--adapt`: adapt a model to a scanner from a few healthy scans; their residuals are cached.
 
 Of each healthy scan the cache keeps its residual alone, smoothed by 8 mm (see `scanner_drift`): no image of anybody.
 """
@@ -33,7 +33,7 @@ from uadcli.scoring.scanner_drift import Residual
 
 FEWEST = 2  # healthy scans: the drift of one would hold what is its own
 FOLDER = "adapt"  # of the cache
-MEND = "Leave it out of the folder, or mend it."
+MEND = "Remove it from the folder, or fix it."
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def find(folder: Path, contrast: str | None = None, geometry: str = "auto") -> H
     try:
         cases = dataset.find(folder, None)
         if ill := next((case for case in cases if case.lesions is not None), None):
-            raise InputError("is a patient's: a lesion mask lies beside it", path=ill.scan, hint=MEND)
+            raise InputError("belongs to a patient: there is a lesion mask next to it", path=ill.scan, hint=MEND)
         files = {stored.sha256(case.scan): case.scan for case in cases}
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", path=error.filename or folder, hint=MEND) from error
@@ -86,7 +86,7 @@ def refuse_few(count: int, kind: str, folder: Path) -> None:
     """Raises `InputError` for fewer healthy scans than a drift takes."""
     if count < FEWEST:
         what = f"--adapt needs {FEWEST} healthy {kind}scans besides the current one, and here are {count}"
-        raise InputError(what, path=folder, hint="Give more healthy scans of the same scanner.")
+        raise InputError(what, path=folder, hint="Give more healthy scans from the same scanner.")
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class ScannerAdapter:
         """A healthy scan on the model's grid. Raises `InputError` if it changed or fails quality control."""
         scan = read_scan(path, geometry=self.healthy.geometry)
         if scan.sha256 != digest:
-            raise InputError("it has changed meanwhile", hint="Give the command again.")
+            raise InputError("it has changed in the meantime", hint="Run the command again.")
         for text in scan.warnings:
             self.reporter.warn(f"a healthy scan of --adapt: {text}")  # without its name, which may be a patient's
         prepared, _ = prepare.prepare(scan, self.config.preprocess, device=self.model.device)
@@ -201,7 +201,9 @@ def _contrast_of(prepared: Prepared) -> str:
     """The contrast that a healthy scan's image shows. Raises `InputError` if that is doubtful."""
     guess = prepared.contrast()
     if guess.doubtful:
-        raise InputError("T1w and FLAIR are hard to tell apart in it", hint="Say it in its name, or by --contrast.")
+        raise InputError(
+            "T1w and FLAIR are hard to distinguish in it", hint="Put the contrast in its name, or give --contrast."
+        )
     return guess.contrast
 
 

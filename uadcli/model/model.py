@@ -215,7 +215,7 @@ def parts_of(card: ModelCard, score: str, contrast: str) -> list[Part]:
     found = [Part(n, tail, share) for n, share in shares.items() if (tail := card.tails.get(n, {}).get(contrast))]
     if not shares or len(found) < len(shares):
         raise UsageError(
-            f"{card.name} does not know how rare scores are in healthy {contrast or 'scans'}, for the score {score!r}",
+            f"{card.name} has no score quantiles of healthy {contrast or 'scans'} for the score {score!r}",
             hint="Choose another --score or --weights.",
         )
     return found

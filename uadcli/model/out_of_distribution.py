@@ -1,4 +1,4 @@
-"""The out-of-distribution gate of a model: made from its training scans, and asked about a scan."""
+"""The out-of-distribution check of a model: fitted to its training scans, applied to a scan."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 BATCH = 32
 MIN_TRAINING, MIN_HELD_OUT = 10, 5  # scans of a contrast; with fewer there is no gate for it
-ABSENT = "these weights hold no cloud of training scans for this contrast"
-FEW = "too little of this scan lies where the training scans have brain"
+ABSENT = "these weights have no distribution of training scans for this contrast"
+FEW = "too little of this scan overlaps the brain of the training scans"
 NO_ENCODER = "this model has no encoder"
 
 
 @dataclass(frozen=True)
 class Distance:
-    """How far a scan lies from the training scans, and from where on it is unlike them; None with a `note`.
+    """The distance of a scan from the training scans, and the limit beyond which it is unlike them; None with a `note`.
 
     A scan that lies elsewhere than all training scans has no distance, and is unlike them.
     """
@@ -48,7 +48,7 @@ class Distance:
 
     @property
     def beyond(self) -> bool | None:
-        """Whether the scan is unlike what the model was trained on; None if that is not known."""
+        """Whether the scan is unlike the training scans; None if unknown."""
         if self.nowhere:
             return True
         return None if self.value is None or self.limit is None else self.value > self.limit
@@ -96,7 +96,7 @@ def fit_gates(
     cache: Path,
     config: PreprocessConfig,
 ) -> dict[str, Gate]:
-    """The gate of each contrast with enough scans on both sides; of patients only the slices without lesion count.
+    """The check of each contrast with enough scans on both sides; of patients only slices without lesion count.
 
     Raises what preparing a scan raises.
     """

@@ -28,7 +28,7 @@ HINT = "Give `auto`, `calibrated`, `rate`, `rate:SHARE`, `conformal`, `conformal
 
 @dataclass(frozen=True)
 class ThresholdRule:
-    """A rule for the threshold, with its number.
+    """A rule for the threshold, with its parameter.
 
     `calibrated` (the 99.5th percentile of healthy voxels), `rate` (another share of them), `conformal` (a share of
     healthy scans), a `value`, or `auto`: conformal where the weights know enough whole healthy scans, else by rate;
@@ -50,7 +50,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class BesideHealthy:
-    """Of `scans` healthy ones, how many have a finding at least as strong as the scan's, and as each component."""
+    """How many of `scans` healthy scans have a finding at least as strong as the scan's, and as each component."""
 
     scans: int
     as_strong: int
@@ -84,10 +84,10 @@ def parse(text: str) -> ThresholdRule:
 
 
 def check(text: str, labelled: bool) -> None:
-    """Raises `UsageError` if the rule in `text` does not go with lesion labels, or with their absence."""
+    """Raises `UsageError` unless `best-dice` and lesion labels are given together."""
     if (parse(text).kind == BEST_DICE) != labelled:
         raise UsageError(
-            "--threshold best-dice and --labels go together only",
+            "--threshold best-dice and --labels need each other",
             hint="That threshold is chosen by lesion labels, for comparison with papers that do so.",
         )
 
@@ -132,9 +132,11 @@ def resolve(text: str, card: ModelCard, kind: str, contrast: str, config: Detect
     if rule.kind != "conformal":  # rates of voxels do not know components
         asked = replace(asked, scoring=replace(asked.scoring, min_volume_mm3=ScoringConfig.min_volume_mm3))
     if not as_calibrated(card, asked):
-        found = not_vouched(found, text, "set by healthy scans under other settings, and not vouched for with these")
+        found = not_vouched(found, text, "calibrated with different settings; may not hold for these")
     if giver := card.borrowed.get(contrast):
-        return Threshold(found.value, f"{found.rule}; of healthy {giver} scans, for want of healthy {contrast} ones")
+        return Threshold(
+            found.value, f"{found.rule}; from healthy {giver} scans, as there are no healthy {contrast} ones"
+        )
     return found
 
 
@@ -165,26 +167,26 @@ def _by_rate(rate: float, card: ModelCard, kind: str, contrast: str) -> Threshol
     from uadcli.scoring.calibration import rate_threshold
 
     tail = card.tails.get(kind, {}).get(contrast, [])
-    lacking = f"{card.name} does not know the rates of healthy {contrast} voxels for the score {kind!r}"
+    lacking = f"{card.name} has no score quantiles of healthy {contrast} voxels for the score {kind!r}"
     value = _of_healthy("rate", rate_threshold, tail, rate, lacking)
-    return Threshold(value, f"rate: {100 * rate:.3g} % of the healthy voxels that the weights know lie above")
+    return Threshold(value, f"rate: {100 * rate:.3g} % of the model's healthy voxels lie above")
 
 
 def _conformal(share: float, card: ModelCard, kind: str, contrast: str) -> Threshold:
     from uadcli.scoring.calibration import conformal_threshold
 
     strengths = card.strengths.get(kind, {}).get(contrast, [])
-    lacking = f"{card.name} knows no whole healthy {contrast} scans for the score {kind!r}"
+    lacking = f"{card.name} has no whole healthy {contrast} scans for the score {kind!r}"
     value = _of_healthy("conformal", conformal_threshold, strengths, share, lacking)
-    scans = f"healthy scans like the {len(strengths)} of the weights"
-    nearly = "; nearly so, since these scans also made what it is held against" if scores.find(kind).normalised else ""
+    scans = f"healthy scans like the model's {len(strengths)}"
+    nearly = "; approximately, as the same scans made its healthy reference" if scores.find(kind).normalised else ""
     return Threshold(value, f"conformal: at most {share:.3g} of {scans} have any finding{nearly}")
 
 
 def _of_healthy(
     name: str, find: Callable[[Sequence[T], float], float], known: Sequence[T], share: float, lacking: str
 ) -> float:
-    """What a rule finds in the healthy scans that the weights know. Raises `UsageError` if they do not tell."""
+    """The threshold of a rule from the healthy scans of the weights. Raises `UsageError` if they do not give one."""
     if not known:
         raise UsageError(lacking, hint="Give --threshold calibrated or a value.")
     try:
@@ -194,7 +196,7 @@ def _of_healthy(
 
 
 def as_calibrated(card: ModelCard, config: DetectConfig) -> bool:
-    """Whether the settings are those by which the healthy scans of the weights were prepared, rebuilt and scored.
+    """Whether the settings are those with which the healthy scans of the weights were prepared and scored.
 
     Seed and batch size are free. The method is not looked at: by another than their own, weights know no healthy scans.
     Curvature flow is always as the weights say.
@@ -211,12 +213,12 @@ def _by_network(preprocess: PreprocessConfig) -> PreprocessConfig:
 
 
 def not_vouched(found: Threshold, text: str, why: str) -> Threshold:
-    """The threshold with the reason why health does not vouch for it, unless the rule in `text` is a value."""
+    """The threshold with the reason why it may not hold, unless the rule in `text` is a value."""
     return found if parse(text).kind == "value" else replace(found, rule=f"{found.rule}; {why}")
 
 
 def healthy_scans(card: ModelCard, kind: str, contrast: str, config: DetectConfig) -> list[float] | None:
-    """The strengths of healthy scans that a scan may be set beside.
+    """The strengths of healthy scans that a scan may be compared with.
 
     None where the weights know none, or where the settings are not those of their calibration.
     """
@@ -231,7 +233,7 @@ def beside_healthy(
     prepared: Prepared,
     config: DetectConfig,
 ) -> BesideHealthy:
-    """Set a scan, and each of its `count` components in `labels`, beside the strengths of healthy scans."""
+    """Compare a scan, and each of its `count` components in `labels`, with the strengths of healthy scans."""
     from uadcli.imaging.slices import GRID_AFFINE
     from uadcli.scoring.calibration import as_strong, component_strengths, strength
 

@@ -1,6 +1,6 @@
 """Masked pretraining of the encoder, in the manner of SparK (Tian et al., ICLR 2023; method 2.3).
 
-The encoder sees some patches of a slice and a light decoder rebuilds the others. The hidden patches are kept out of
+The encoder sees some patches of a slice and a light decoder reconstructs the others. The hidden patches are kept out of
 every layer: what a convolution or pooling says of them is set to 0, and a norm is taken over visible places alone.
 """
 
@@ -53,7 +53,7 @@ class MaskedAutoencoder(nn.Module):
         return features
 
     def forward(self, x: Tensor, visible: Tensor) -> Tensor:
-        """Rebuild slices (B, 1, H, W) in [0, 1] from their visible patches, (B, 1, H/p, W/p) of 1 and 0."""
+        """Reconstruct slices (B, 1, H, W) in [0, 1] from their visible patches, (B, 1, H/p, W/p) of 1 and 0."""
         parts = []
         for feature, token, lateral in zip(self.pyramid(x, visible), self.tokens, self.lateral, strict=True):
             shown = _enlarged(visible, feature)

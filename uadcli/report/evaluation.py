@@ -23,17 +23,16 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 DASHES = ("none", "7 3", "2 3", "9 3 2 3")
 PLOT, LEFT, TOP = 360, 48, 12  # side of the plot and its margins, in px
 RULES = (
-    "A voxel is found where the score is above the threshold and its 26-connected component has the smallest volume.",
-    "Without --threshold and --min-volume both are those of the sidecar beside each map; without a sidecar the "
-    "figures at a threshold are not computed, nor where the sidecar's threshold was chosen by lesion labels.",
-    "Maps are cut on their own grid; a mask of `uad detect`, which is cut on the model's grid, differs at its rim.",
-    "Voxels count inside the mask if one is given, else all of the map's grid, background included; the background "
-    "raises the AUROC.",
+    "A voxel is marked if its score is above the threshold and its 26-connected component is not too small.",
+    "Threshold and smallest volume are those of each map's sidecar, unless given. Without a sidecar, or if its "
+    "threshold was chosen with lesion labels, metrics that need a threshold are not computed.",
+    "Maps are thresholded on their own grid; masks of `uad detect`, made on the model's grid, differ at the edge.",
+    "With a brain mask only the voxels inside count, otherwise all voxels of the map; the background raises the AUROC.",
     "AUPRC is the average precision. AUPRC, AUROC, Dice and volume error are means over scans with a lesion.",
-    "best Dice takes for each scan the threshold that suits its labels best: an oracle, not a result.",
-    "A lesion is a 26-connected component of the truth; it is found if one of its voxels is. A finding is false if "
-    "it holds no lesion voxel. Sizes are in ml; a bin includes its lower end.",
-    "A scan whose truth is empty, or which is said to be healthy, is healthy.",
+    "best Dice uses for each scan the threshold that suits its labels best: an oracle, not a result.",
+    "A lesion is a 26-connected component of the ground truth; it is detected if one of its voxels is marked. A "
+    "finding is false if it contains no lesion voxel. Sizes are in ml; a bin includes its lower end.",
+    "A scan is healthy if its ground truth is empty or it is listed as healthy.",
     "Scan-level AUROC: scans with a lesion against healthy ones, by the sum of the map (score x ml) or the volume.",
     "Curves are the mean of the scans' precision at each recall.",
     "Intervals are 95 % percentile intervals of a bootstrap over subjects; all scans of a subject are drawn together. "
@@ -117,13 +116,13 @@ def page(content: Content) -> str:
             * bool(content["notes"])
         ),
         "<h2>Figures</h2>",
-        "<p>Mean over scans, or pooled where said; in brackets the 95 % bootstrap interval over subjects; n counts "
+        "<p>Mean over scans, or pooled where stated; in brackets the 95 % bootstrap interval over subjects; n counts "
         f"scans. {MISSING}: not computed.</p>",
         _summary(content),
         "<h2>Precision and recall</h2>",
         _plot(content),
         *(["<h2>Methods compared</h2>", _comparisons(content)] if content["comparisons"] else []),
-        "<h2>How it was counted</h2><ul>",
+        "<h2>How the metrics are computed</h2><ul>",
         *(f"<li>{escape(rule)}</li>" for rule in content["rules"]),
         "</ul>",
         "<h2>Scans</h2>",

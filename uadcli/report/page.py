@@ -23,7 +23,7 @@ COMPONENT_HEADS = (
         "mean score",
         "healthy scans with one as strong",
         "side",
-        "probable place",
+        "probable location",
     ),
     *("centre in MNI, x y z (mm)", ""),
 )
@@ -149,9 +149,10 @@ def _components(found: list[dict[str, Any]], beside: dict[str, Any] | None, v: V
     return (
         f'<div class="scroll"><table id="components"><thead><tr>{heads}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
-        '<p class="note">Volumes are in the patient\'s own space. A row jumps to the highest score of its finding. '
-        "Places are those that most of 20 healthy heads have there after an affine registration, with the part of the "
-        "finding in each: a probability, not the anatomy of this patient, above all where disease has moved it.</p>"
+        '<p class="note">Volumes are in the patient\'s space. Click a row to go to the highest score of its finding. '
+        "Locations are the regions that most of 20 healthy heads have there after an affine registration, with the "
+        "share of the finding in each: a probability, not this patient's anatomy, especially where disease has "
+        "displaced it.</p>"
     )
 
 
@@ -163,7 +164,7 @@ def _check(check: Mapping[str, Any]) -> str:
 
 def _warnings(warnings: list[str]) -> str:
     lines = "".join(f'<li class="warn">{text(line)}</li>' for line in warnings)
-    return f"<p>The program warned:</p><ul>{lines}</ul>" if lines else ""
+    return f"<p>Warnings:</p><ul>{lines}</ul>" if lines else ""
 
 
 def _parameters(sidecar: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -176,7 +177,7 @@ def _parameters(sidecar: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     weights = sidecar["weights"]
     yield "weights", f"{weights['name']} {weights['version']}, licence {weights['licence']}, sha256 {weights['sha256']}"
     if weights.get("adapted"):
-        yield "adapted by", f"{weights['adapted']['healthy_scans']} healthy scans of the same scanner"
+        yield "adapted by", f"{weights['adapted']['healthy_scans']} healthy scans from the same scanner"
     for key in (
         "score",
         "threshold",

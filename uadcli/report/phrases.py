@@ -11,32 +11,32 @@ VERDICTS = {"pass": "passed", "warn": "look first", "fail": "failed"}
 ADVICE = {
     "pass": "All checks passed. They test the preparation of the scan, not whether the map is right.",
     "warn": "Something is unusual. Look at the check pictures before you use the map.",
-    "fail": "The scan was probably not prepared rightly. Do not use the map unless the check pictures convince you.",
+    "fail": "The scan was probably not prepared correctly. Use the map only if the check pictures convince you.",
 }
 UNIT = {"brain_volume_ml": (0, " ml"), "mask_overlap": (2, " of 1"), "border_fraction": (2, " of 1")}
 CHECKS = {
     "brain_volume_ml": {
         "pass": "The brain mask is as large as a brain usually is",
         "warn": "The brain mask is unusually small or large: it may miss brain or hold other tissue",
-        "fail": "The brain mask cannot be a whole adult brain and nothing else",
+        "fail": "The brain mask is far too small or too large for an adult brain",
     },
     "mask_overlap": {
-        "pass": "The brain lies where the template's brain lies",
-        "warn": "The brain lies only roughly where the template's brain lies",
-        "fail": "The brain does not lie on the template's brain: the registration has failed",
+        "pass": "The brain is aligned with the template's brain",
+        "warn": "The brain is only roughly aligned with the template's brain",
+        "fail": "The brain is not aligned with the template's brain: the registration failed",
     },
     "border_fraction": {
-        "pass": "The whole brain is in the picture",
-        "warn": "A part of the brain is cut off by the edge of the picture; nothing can be found there",
+        "pass": "The whole brain is in the field of view",
+        "warn": "Part of the brain is outside the field of view; nothing can be found there",
     },
     "stretch": {
-        "pass": "The brain has the proportions of a brain",
+        "pass": "The brain has normal proportions",
         "warn": "The brain had to be stretched to fit: check the header's voxel sizes and the brain mask",
-        "fail": "The brain had to be stretched beyond belief: a part of it is missing, or the voxel sizes are wrong",
+        "fail": "The brain had to be stretched implausibly: part of it is missing, or the voxel sizes are wrong",
     },
     "distance": {
-        "pass": "The scan looks like those that the model was trained on",
-        "warn": "The scan is unlike all that the model was trained on: is it a brain, this contrast, the right way up?",
+        "pass": "The scan looks like the training scans of the model",
+        "warn": "The scan is unlike the training scans of the model: is it a brain, this contrast, the right way up?",
     },
     "contrast": {"pass": "The tissues have the intensities of the contrast"},  # else its own text says why
     "similarity": {
@@ -95,7 +95,7 @@ def regions_phrase(regions: Sequence[Mapping[str, Any]] | None) -> str:
 
 
 def side_of(x_mm: float, known: bool = True) -> str | None:
-    """The patient's side of a point at `x_mm` in MNI space; None where left and right are not known."""
+    """The patient's side of a point at `x_mm` in MNI space; None where left and right are unknown."""
     if not known:
         return None
     return "left" if x_mm < -MIDLINE_MM else "right" if x_mm > MIDLINE_MM else "midline"
@@ -111,13 +111,13 @@ def marked_sentence(count: int, volume_ml: float | None) -> str:
     if not count:
         return "Nothing is marked. This does not mean that the brain is healthy."
     regions = "1 region is marked" if count == 1 else f"{count} regions are marked"
-    return f"{regions}, {number(volume_ml)} ml in all."
+    return f"{regions}, {number(volume_ml)} ml in total."
 
 
 def healthy_sentence(beside: Mapping[str, Any] | None) -> str:
     """How the scan compares with healthy ones; `beside` as `anomaly.healthy_scans` of the sidecar, None: not known."""
     if beside is None:
-        return "How strong the findings of healthy scans are is not known for this score, contrast or these settings."
+        return "There is no comparison with healthy scans for this score, contrast or these settings."
     scans, as_strong = beside["scans"], beside["as_strong"]
     return f"Of {scans} healthy scans, {as_strong} have a finding as strong as the strongest here."
 

@@ -110,7 +110,7 @@ def refuse_failed(scan: Path, content: dict[str, Any]) -> None:
     if gate["beyond"]:
         far = gate["note"] if gate["value"] is None else f"{gate['value']:.2f} over the limit {gate['limit']:.2f}"
         raise QualityError(
-            f"the scan is unlike those that the model was trained on ({far})",
+            f"the scan is unlike the training scans of the model ({far})",
             path=scan,
             hint="Check that it is a brain, the contrast and the orientation.",
         )

@@ -80,7 +80,7 @@ def rate_threshold(tail: Tail, rate: float) -> float:
     low, high = math.exp(known[0][0]), math.exp(known[-1][0])
     if not low * (1 - 1e-9) <= rate <= high * (1 + 1e-9):
         raise InputError(
-            f"the healthy voxels do not tell the threshold for a rate of {rate:g}",
+            f"the healthy voxels do not determine the threshold for a rate of {rate:g}",
             hint=f"Give one from {low:g} to {high:g}.",
         )
     return float(np.interp(math.log(rate), [at for at, _ in known], [value for _, value in known]))
@@ -156,8 +156,8 @@ def conformal_threshold(strengths: Sequence[float], share: float) -> float:
     rank = math.ceil((n + 1) * (1 - share) - 1e-9)
     if rank > n:
         raise InputError(
-            f"{n} healthy scans cannot vouch for a share of {share:g}",
-            hint=f"It takes {math.ceil(1 / share - 1 - 1e-9)}; or allow a larger share.",
+            f"{n} healthy scans are too few for a share of {share:g}",
+            hint=f"It needs {math.ceil(1 / share - 1 - 1e-9)}; or allow a larger share.",
         )
     return sorted(strengths)[rank - 1]
 

@@ -39,7 +39,9 @@ def fit_cloud(training: Sequence[Part], slices: int) -> tuple[Floats, Floats]:
     shrunk. Each scan's mean offset stays in it: scans differ. Raises `InputError` for fewer than two scans.
     """
     if len(training) < 2:
-        raise InputError("a gate needs at least two training scans", hint="Give more healthy scans.")
+        raise InputError(
+            "an out-of-distribution check needs at least two training scans", hint="Give more healthy scans."
+        )
     vectors = np.concatenate([v for v, _ in training]).astype(np.float64)
     index = np.concatenate([k for _, k in training])
     sigma = FWHM_SLICES / 2.355
@@ -56,7 +58,9 @@ def fit_cloud(training: Sequence[Part], slices: int) -> tuple[Floats, Floats]:
     shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * np.trace(covariance) / d * np.eye(d)
     values, axes = np.linalg.eigh(shrunk)
     if not values.min() > 0:
-        raise InputError("the training scans do not differ, so there is no cloud", hint="Give other healthy scans.")
+        raise InputError(
+            "the training scans do not differ, so they have no distribution", hint="Give other healthy scans."
+        )
     return mean, (axes / np.sqrt(values)).astype(np.float16).astype(np.float32)
 
 
@@ -89,5 +93,5 @@ def fit(training: Sequence[Part], held_out: Sequence[Part], slices: int) -> Gate
     mean, whitening = fit_cloud(training, slices)
     known = [d for d in (distance(mean, whitening, part) for part in held_out) if d is not None]
     if not known:
-        raise InputError("a gate needs held-out healthy scans", hint="Give more healthy scans.")
+        raise InputError("an out-of-distribution check needs held-out healthy scans", hint="Give more healthy scans.")
     return Gate(mean, whitening, MARGIN * max(known))

@@ -71,9 +71,9 @@ def assess(
     overlap, fair_overlap = (limits.overlap_pass, NO_LIMIT), (limits.overlap_warn, NO_LIMIT)
     border, fair_border = (0.0, limits.border_pass), (0.0, NO_LIMIT)  # a cut-off brain is at most a warning
     texts = (
-        "volume of the brain mask; look at the mask if not passed",
+        "volume of the brain mask; check the mask if it does not pass",
         "overlap of the registered brain with the template's brain",
-        "part of the brain's surface cut by the field of view",
+        "share of the brain's surface cut by the field of view",
         "registration stretches one direction against another: part of the brain is missing, or the spacing is wrong",
     )
     checks = [
@@ -87,7 +87,7 @@ def assess(
         text = "similarity of the registered scan to the template"
         checks.append(_check("similarity", similarity, (good, NO_LIMIT), (fair, NO_LIMIT), text))
     if distance_limit is not None:
-        text = "distance of the scan from those that the model was trained on"
+        text = "distance of the scan from the model's training scans"
         check = _check("distance", distance, (0.0, distance_limit), (0.0, NO_LIMIT), text)
         checks.append(replace(check, value=None) if check.value == math.inf else check)
     return _of(checks)

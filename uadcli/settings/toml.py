@@ -71,7 +71,7 @@ def with_settings(config: T, assignments: Sequence[str]) -> T:
     for text in assignments:
         name, equals, raw = text.partition("=")
         if not equals or not name.strip():
-            raise UsageError(f"--set {text!r} is no assignment", hint="Write it as train.steps=5000.")
+            raise UsageError(f"--set {text!r} is not an assignment", hint="Write it as train.steps=5000.")
         *tables, key = name.strip().split(".")
         place = values
         for table in tables:

@@ -85,14 +85,14 @@ def is_label_map(scan: Volume) -> bool:
 def _files(output: Path, options: SynthOptions) -> dict[str, Path]:
     suffix = next((s for s in (".nii.gz", ".nii") if output.name.endswith(s)), None)
     if suffix is None:
-        raise UsageError(f"{output.name} is no NIfTI name", hint="The output ends in .nii.gz or .nii.")
+        raise UsageError(f"{output.name} is not a NIfTI file name", hint="Its name must end in .nii.gz or .nii.")
     stem = output.name.removesuffix(suffix)
     files = {"volume": output, "sidecar": output.with_name(f"{stem}.json")}
     if options.lesions:
         files["lesions"] = output.with_name(f"{stem}_lesions{suffix}")
     for path in files.values():
         if path.exists() and not options.overwrite:
-            raise OutputError("exists already", path=path, hint="Choose another name, or give --overwrite.")
+            raise OutputError("already exists", path=path, hint="Choose another name, or give --overwrite.")
     return files
 
 
@@ -121,7 +121,7 @@ def _from_t1(scan: Scan, options: SynthOptions, rng: np.random.Generator, report
     guess = prepared.contrast()
     if guess.contrast != T1W.name:
         raise InputError(
-            f"looks like {guess.contrast}, and is no label map",
+            f"looks like {guess.contrast}, not a label map",
             path=scan.path,
             hint="Give a T1w scan, or a label map with FreeSurfer's numbers.",
         )

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: the networks as safetensors, and beside them the state that decides the next step.
+"""Checkpoints of a training: the networks as safetensors, and the state that determines the next step.
 
 A checkpoint is called by its state file, `last.pt`, which torch reads with `weights_only=True` and which names its
 tensors' file, `last-0000100.safetensors`. The state file is replaced last, so that a machine that stops in between
@@ -50,7 +50,7 @@ def read(path: Path) -> dict[str, Any]:
     except MemoryError:
         raise
     except Exception as error:  # rubbish makes torch and pickle raise nearly anything
-        raise InputError("is no whole checkpoint", path=path, hint="Begin the run anew.") from error
+        raise InputError("is not a complete checkpoint", path=path, hint="Start a new run.") from error
     networks: dict[str, dict[str, Tensor]] = {}
     for key, value in flat.items():
         name, _, inner = key.partition("/")

@@ -37,7 +37,7 @@ def fabric(gpus: int | None = None, processes: int = 1) -> Fabric:
         present = torch.cuda.device_count() if torch.cuda.is_available() else 0
         wanted = min(present, 1) if gpus is None else gpus
         if wanted > present:
-            raise DeviceError(f"{wanted} GPUs are asked for, {present} are there", hint="Give a smaller --gpus.")
+            raise DeviceError(f"{wanted} GPUs requested, {present} available", hint="Give a smaller --gpus.")
         count = wanted or processes
         has_bf16 = bool(wanted) and torch.cuda.is_bf16_supported(including_emulation=False)
         precision = "bf16-mixed" if has_bf16 else "32-true"

@@ -1,4 +1,4 @@
-"""The first stage of a training: the encoder learns to rebuild hidden patches of healthy slices (method 2.3)."""
+"""The first stage of training: the encoder learns to reconstruct hidden patches of healthy slices (method 2.3)."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Pretrainer(DrawingLearner):
         return float(masked_loss(self.average(x, visible), x, visible))
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds beside the networks."""
+        """The content of a checkpoint apart from the networks."""
         return {**super().state(), "encoder_config": to_dict(self.encoder_config)}
 
     @classmethod

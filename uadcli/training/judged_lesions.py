@@ -51,7 +51,7 @@ def shape_files(folder: str) -> list[Path]:
     """The lesion masks of a folder; none if no folder is named. Raises `InputError` if it holds none."""
     files = sorted(Path(folder).glob("*.nii*")) if folder else []
     if folder and not files:
-        hint = "Mend the setting lesion_shapes, or leave it out."
+        hint = "Correct the setting lesion_shapes, or leave it out."
         raise InputError("holds no lesion masks", path=Path(folder), hint=hint)
     return files
 

@@ -60,7 +60,7 @@ class Learner:
         """Move to the fabric's device and share the steps among its processes; before `restore`."""
         if self.config.batch_size % fabric.world_size:
             raise UsageError(
-                f"batch_size {self.config.batch_size} is no multiple of {fabric.world_size} processes",
+                f"batch_size {self.config.batch_size} is not a multiple of {fabric.world_size} processes",
                 hint="Change it with --set.",
             )
         self.fabric = fabric
@@ -118,7 +118,7 @@ class Learner:
         if self.bad_steps >= MAX_BAD_STEPS:
             raise NotFiniteError(
                 f"the loss was not finite in {MAX_BAD_STEPS} steps in a row",
-                hint=f"Go on more slowly: --resume RUN --set {self._slower()}.",
+                hint=f"Continue with a lower rate: --resume RUN --set {self._slower()}.",
             )
         return math.nan
 
@@ -127,7 +127,7 @@ class Learner:
         return f"{tables[type(self.config)]}.learning_rate={self.config.learning_rate / 4:g}"
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds beside the networks; more in the classes below this one."""
+        """The content of a checkpoint apart from the networks; subclasses add more."""
         return {
             "train_config": to_dict(self.config),
             "optimiser": self.optimiser.state_dict(),
@@ -177,7 +177,7 @@ class DrawingLearner(Learner):
             self.generator = torch.Generator(device=self.device).manual_seed(self.config.seed + 7919 * self.rank)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds beside the networks: also the random states of all processes.
+        """The content of a checkpoint apart from the networks: also the random states of all processes.
 
         They are (bytes,) of one process, (processes, bytes) of several.
         """

@@ -46,7 +46,7 @@ class Interruption:
 
 @contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Within it the first Ctrl-C or SIGTERM is only noted, so that the step at hand can end; a second one acts at once.
+    """Inside it the first Ctrl-C or SIGTERM is only noted, so that the current step can end; a second acts at once.
 
     A signal that is ignored stays so. Outside the main thread, where Python handles no signals, nothing changes.
     """
@@ -87,7 +87,7 @@ def run(
 
     `step` returns the loss, or None if it was interrupted before it began; `sheet` draws the same slices each time;
     `name` is what the page calls the training. With `to_beat` the network that it begins with is judged as well, and
-    stays the best if none is better after it. After Ctrl-C or SIGTERM the step at hand ends, a checkpoint is written,
+    stays the best if none is better after it. After Ctrl-C or SIGTERM the current step ends, a checkpoint is written,
     and the signal takes its course. Ten bad steps in a row end the run with a checkpoint of the network before them.
     Raises `UadError`.
     """
@@ -124,7 +124,7 @@ def run(
                 losses, start = [], time.perf_counter()
         if trainer.somewhere(bool(stop)):
             trainer.save(folder / checkpoint.LAST)
-            reporter.info(f"stopped after step {trainer.done}; a checkpoint is written")
+            reporter.info(f"stopped after step {trainer.done}; a checkpoint was written")
     if stop.received is not None:
         signal.raise_signal(stop.received)
 

@@ -77,12 +77,12 @@ class Trainer(DrawingLearner):
         return super().rate()
 
     def _loss(self, clean: Tensor) -> Tensor:
-        """The loss of the method at hand on clean slices (B, 1, H, W)."""
+        """The loss of the method on clean slices (B, 1, H, W)."""
         self.model.train()
         return self.method.loss(self.model, clean, self.bank, self.generator, self.config)
 
     def rebuilt(self, clean: Tensor) -> Tensor:
-        """Slices (B, 1, H, W) in [0, 1] rebuilt by the averaged model as the method does it; on the CPU.
+        """Reconstruct slices (B, 1, H, W) in [0, 1] with the averaged model, by its method; on the CPU.
 
         The noise is always the same. What is 0 everywhere stays so.
         """
@@ -127,7 +127,7 @@ class Trainer(DrawingLearner):
         self.average.load_state_dict(state)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds beside the networks."""
+        """The content of a checkpoint apart from the networks."""
         return {**super().state(), "model_config": to_dict(self.model.config)}
 
     @classmethod
@@ -149,7 +149,7 @@ def fit(
 ) -> None:
     """Train up to `steps` with checkpoints and a log in the run's folder; see `loop.run`, also for `to_beat`.
 
-    With `lesions`, the checkpoint that found them best is kept beside the last one.
+    With `lesions`, the checkpoint that detected them best is kept as well as the last one.
     """
     data, validation = data.to(trainer.device), validation.to(trainer.device)
     loop.run(

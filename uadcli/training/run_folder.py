@@ -41,7 +41,7 @@ COLUMNS = ("subject", "part", "contrast", "scan", "sha256", "fault", "lesions")
 def refuse_begun(run: Path) -> None:
     """Raises `OutputError` if the folder holds a run already."""
     if (run / "config.toml").exists():
-        raise OutputError("a run exists already", path=run, hint=f"Go on with it: uad train --resume {run}.")
+        raise OutputError("a run already exists", path=run, hint=f"Resume it: uad train --resume {run}.")
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def held(run: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise OutputError("another process is training here", path=run, hint="Wait for it, or end it.") from error
+        raise OutputError("another process is training here", path=run, hint="Wait for it, or stop it.") from error
     try:
         yield
     finally:
@@ -72,7 +72,7 @@ def read_run(run: Path) -> TrainingConfig:
     try:
         text = (run / "config.toml").read_text(encoding="utf-8")
     except OSError as error:
-        raise InputError("is no run of uad train", path=run, hint="Begin one: uad train DATA --out RUN.") from error
+        raise InputError("is not a run of uad train", path=run, hint="Start one: uad train DATA --out RUN.") from error
     config: TrainingConfig = read_toml(TrainingConfig, text)
     known = "contrasts" in tomllib.loads(text)  # a run of an earlier version made all of them
     return config if known else dataclasses.replace(config, contrasts=CONTRASTS)
@@ -88,7 +88,7 @@ def change(run: Path, config: TrainingConfig) -> None:
     changed = [name for name, value in after.items() if value != before[name]]
     if fixed := [name for name in changed if name not in FREE]:
         raise UsageError(
-            f"a run keeps its {', '.join(fixed)}", hint=f"Begin another one, or change {', '.join(sorted(FREE))} alone."
+            f"a run keeps its {', '.join(fixed)}", hint=f"Start another one, or change only {', '.join(sorted(FREE))}."
         )
     if changed:
         write_text(run / "config.toml", to_toml(dataclasses.replace(config, max_steps=known.max_steps)))
@@ -115,7 +115,7 @@ def prepare_usable(
         try:
             contrast = case.contrast or prepare_cached(case.scan, config, run / "cache").contrast().contrast
         except InputError as error:
-            reporter.warn(f"{case.scan}: left out: {error.what}; its name may tell, as sub-01_T1w.nii.gz")
+            reporter.warn(f"{case.scan}: left out: {error.what}; put the contrast in its name, as in sub-01_T1w.nii.gz")
             continue
         usable[case.scan] = dataclasses.replace(case, contrast=contrast)
     return usable
@@ -173,7 +173,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         with path.open(newline="", encoding="utf-8") as stream:
             return list(csv.DictReader(stream, delimiter="\t"))
     except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", path=path, hint="Begin the run anew.") from error
+        raise InputError(f"cannot be read: {error.strerror}", path=path, hint="Start a new run.") from error
 
 
 def usable_cases(run: Path) -> list[Case]:

@@ -125,7 +125,7 @@ def fit(
     for `to_beat`.
 
     The checkpoint that found the lesions of `judged_on` best, which are made of scans that take no part in the
-    training, is kept beside the last one; without lesions there the last one is all there is.
+    training, is kept as well as the last one; without lesions there the last one is all there is.
     """
     config = trainer.config
     pool = ExamplePool(maker, config, folder / "pool")

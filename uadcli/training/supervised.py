@@ -69,7 +69,7 @@ def train(
     reporter: Reporter,
     gpus: int | None = None,
 ) -> None:
-    """Begin a run on the scans of `data` with the masks of `labels` and the weights `name`, or those that come along.
+    """Start a run on the scans of `data` with the masks of `labels` and the weights `name`, or the bundled ones.
 
     Raises `OutputError` if the run exists; `InputError` if scans and masks do not go together, there is no lesion to
     train on, or the weights do not cover a scan's contrast; `WeightsError`.
@@ -97,10 +97,10 @@ def train(
 
 
 def base_for(cases: Sequence[Case], name: str | None, reporter: Reporter) -> Weights:
-    """The weights called `name`, or those that come along for the contrast that the scans' names tell.
+    """The weights called `name`, or the bundled ones for the contrast in the names of the scans.
 
-    Raises `InputError` where these do not tell it, or tell one that the weights do not cover; `UsageError` where no
-    model that comes along covers all of them; `WeightsError`.
+    Raises `InputError` if these do not give it, or give one that the weights do not cover; `UsageError` if no bundled
+    model covers all of them; `WeightsError`.
     """
     from uadcli.weights import weights
 
@@ -108,10 +108,10 @@ def base_for(cases: Sequence[Case], name: str | None, reporter: Reporter) -> Wei
     if name is None and "" in contrasts:
         unknown = next(case for case in cases if not case.contrast)
         hint = "Name it as in sub-01_FLAIR.nii.gz, or give --weights."
-        raise InputError("the name does not tell the contrast", path=unknown.scan, hint=hint)
+        raise InputError("the name does not give the contrast", path=unknown.scan, hint=hint)
     found = dict.fromkeys(weights.find(name, c if name is None else None, tell=reporter.info) for c in contrasts)
     if len(found) > 1:
-        what = f"no model that comes along covers {' and '.join(contrasts)}"
+        what = f"no bundled model covers {' and '.join(contrasts)}"
         raise UsageError(what, hint="Train on one contrast at a time, or give --weights.")
     base = weights.load(*next(iter(found)))
     _refuse_uncovered([case for case in cases if case.contrast], base)
@@ -122,7 +122,7 @@ def _refuse_uncovered(cases: Sequence[Case], base: Weights) -> None:
     for case in cases:
         if case.contrast not in base.card.contrasts:
             covered = ", ".join(base.card.contrasts)
-            what = f"is {case.contrast}, and {base.card.name} covers {covered}"
+            what = f"is {case.contrast}, but {base.card.name} covers {covered}"
             raise InputError(what, path=case.scan, hint="Leave it out, or give other --weights.")
 
 
@@ -133,7 +133,7 @@ def _as_base(config: TrainingConfig, base: Weights, reporter: Reporter) -> Train
 
 
 def resume(out: Path, config: TrainingConfig, *, reporter: Reporter, gpus: int | None = None) -> None:
-    """Go on with a run from its checkpoint; of the settings, only those of `run_folder.FREE` may have changed.
+    """Resume a run from its checkpoint; of the settings, only those of `run_folder.FREE` may have changed.
 
     It takes one process, on a GPU if there is one. Raises `InputError` if a mask has changed.
     """
@@ -179,7 +179,7 @@ def _scorer(out: Path, config: TrainingConfig, base: Weights, where: Fabric, rep
         scorer.start_from(Model(base).score_network)
         reporter.info(f"the score network starts from that of {base.card.name}")
     else:
-        reporter.warn(f"{base.card.name} has no score network of these sizes: it is trained from nothing")
+        reporter.warn(f"{base.card.name} has no score network of these sizes: it is trained from scratch")
     scorer.place(where)
     return scorer
 
@@ -197,7 +197,7 @@ def _judged_on(held_out: Sequence[LabelledScan], maker: ExampleMaker, reporter: 
     ill = [one for one in held_out if one.truth.any()]
     if len(ill) < FEWEST:
         few = f"held-out cases with lesions: {len(ill)}, fewer than {FEWEST}"
-        reporter.warn(f"{few}: the last checkpoint is taken, not the best")
+        reporter.warn(f"{few}: the last checkpoint is used, not the best")
         return []
     return [maker.example(one.data, one.mask, one.truth, one.usable) for one in evenly(ill, JUDGED)]
 

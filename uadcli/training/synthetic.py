@@ -74,7 +74,9 @@ def label_files(folder: str) -> list[Path]:
     """The label maps of a folder; none if no folder is named. Raises `InputError` if it holds none."""
     files = sorted(p for p in Path(folder).glob("*") if p.name.endswith(SCANS)) if folder else []
     if folder and not files:
-        raise InputError("holds no label maps", path=Path(folder), hint="Mend the setting label_maps, or leave it out.")
+        raise InputError(
+            "holds no label maps", path=Path(folder), hint="Correct the setting label_maps, or leave it out."
+        )
     return files
 
 
@@ -109,9 +111,9 @@ def _label_map(file: Path) -> tuple[Any, NDArray[np.int16]]:
         image: Any = nib.load(file)
         labels = np.asarray(image.dataobj).astype(np.int16)
     except (OSError, ValueError, nib.filebasedimages.ImageFileError) as error:
-        raise InputError("cannot be read as a label map", path=file, hint="Mend the setting label_maps.") from error
+        raise InputError("cannot be read as a label map", path=file, hint="Correct the setting label_maps.") from error
     if labels.ndim != 3 or not brain_of(labels).any():
-        raise InputError("is no map of FreeSurfer's labels in 3-D", path=file, hint="Mend the setting label_maps.")
+        raise InputError("is not a 3-D map of FreeSurfer's labels", path=file, hint="Correct the setting label_maps.")
     return image, labels
 
 
@@ -172,7 +174,7 @@ class ExampleMaker:
         return self.example(x, mask, truth, usable, int(rng.integers(2**31)))
 
     def example(self, x: Array, mask: Mask, truth: Mask, usable: NDArray[np.int64], seed: int = 0) -> Example:
-        """The example of a scaled volume x (96, 96, 80) with brain mask and lesions, rebuilt by the model."""
+        """The example of a scaled volume x (96, 96, 80) with brain mask, lesions and its reconstruction."""
         recon = self.model.reconstruct(x, mask, ReconstructionConfig(seed=seed))
         image, healthy = (np.round(to_slices(v) * 255).astype(np.uint8) for v in (x, recon))
         keep = usable[mask[:, :, usable].any(axis=(0, 1))]

@@ -41,7 +41,7 @@ def train(
     gpus: int | None = None,
     start: str | None = None,
 ) -> None:
-    """Begin a run: prepare the scans of a folder, split them by subject, train reconstruction and score.
+    """Start a run: prepare the scans of a folder, split them by subject, train reconstruction and score.
 
     With the name or path of weights to `start` from, it begins with their networks, and takes over their sizes, method
     and curvature flow. Whatever fails before the training leaves no run, and what was prepared is not prepared again.
@@ -62,7 +62,7 @@ def train(
     config = dataclasses.replace(config, lesion_shapes=shapes, label_maps=maps)
     cases = find(data, config.validation_share)
     if others := [case for case in cases if case.part not in ("train", "val")]:
-        reporter.info(f"{len(others)} scans are in neither part of the split and left alone")
+        reporter.info(f"{len(others)} scans are in neither part of the split and are not used")
         cases = [case for case in cases if case not in others]
     base = None if start is None else weights.load(*weights.find(start, tell=reporter.info))
     if base is not None:
@@ -86,7 +86,7 @@ def train(
 def resume(
     out: Path, config: TrainingConfig, *, reporter: Reporter, gpus: int | None = None, cpu_processes: int = 1
 ) -> None:
-    """Go on with a run from its checkpoints; of the settings, only those of `run_folder.FREE` may have changed.
+    """Resume a run from its checkpoints; of the settings, only those of `run_folder.FREE` may have changed.
 
     The reconstruction is trained on `gpus` GPUs or in `cpu_processes`, the score in one process, see `processes`.
     Raises `InputError` if there is no run, or it has too few scans."""
@@ -126,7 +126,9 @@ def _contrasts(config: TrainingConfig, usable: Sequence[Case]) -> tuple[str, ...
     real = {case.contrast for case in usable if case.part == "train"}
     given = real | (contrasts.FROM_T1W.keys() if contrasts.T1W.name in real else set())
     if missing := [one for one in config.contrasts if one not in given]:
-        what = f"the scans to train on give no {' or '.join(missing)}: they are {' and '.join(sorted(real)) or 'none'}"
+        what = (
+            f"the training scans cannot provide {' or '.join(missing)}: they are {' and '.join(sorted(real)) or 'none'}"
+        )
         raise UsageError(what, hint="Change the setting contrasts, or give more scans.")
     return tuple(one for one in CONTRASTS if one in (config.contrasts or real))
 
@@ -163,7 +165,7 @@ def _reconstruction(
     held_out = load_healthy(parts["val"], out / "cache", config.preprocess)
     lesions = lesion_set(held_out, config.preprocess, shape_files(config.lesion_shapes))
     if lesions is None:
-        reporter.warn("no validation scan has room for a synthetic lesion: the last checkpoint is taken, not the best")
+        reporter.warn("no validation scan has room for a synthetic lesion: the last checkpoint is used, not the best")
     config = bounded(config, len(slices["train"].slices))
     job = reconstruction.Job(
         config.model,
@@ -206,7 +208,7 @@ def _score(
         if start is not None and start.card.siamese is not None:
             scorer.start_from(Model(start).score_network)
         elif start is not None:
-            reporter.warn(f"{start.card.name} has no score network: it is trained from nothing")
+            reporter.warn(f"{start.card.name} has no score network: it is trained from scratch")
         scorer.place(where)
     _look_at(trainer, scorer, out / "siamese", reporter)
     contrasts, cache = config.contrasts, out / "cache"
@@ -227,7 +229,7 @@ def _look_at(trainer: Trainer, scorer: SiameseTrainer, folder: Path, reporter: R
     if kept.exists() and kept.read_text() != now:
         shutil.rmtree(folder / "pool", ignore_errors=True)
         ended = scorer.done >= scorer.config.steps
-        more = "let it go on too, with --set siamese.steps=N" if ended else "it goes on with this one"
+        more = "continue it too, with --set siamese.steps=N" if ended else "it continues with this one"
         reporter.warn(f"the score was trained on an earlier reconstruction: {more}")
     if not kept.exists() or scorer.done < scorer.config.steps:
         folder.mkdir(parents=True, exist_ok=True)

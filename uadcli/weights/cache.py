@@ -26,7 +26,7 @@ from uadcli.weights.registry import Entry
 Tell = Callable[[str], None]
 HUB, IMPORTED = "hub", "weights"
 LOCK, SCRATCH = ".lock", ".part-"
-ELSEWHERE = "Set UAD_CACHE to a folder that can be written."
+ELSEWHERE = "Set UAD_CACHE to a writable folder."
 
 
 @dataclass(frozen=True)

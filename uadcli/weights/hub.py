@@ -46,7 +46,7 @@ def parse(text: str) -> Reference:
     """The reference `hf://owner/repo@commit`. Raises `UsageError` for a branch or tag, which may move."""
     repo, revision = split(text)
     if not COMMIT.fullmatch(revision or ""):
-        pin = f"`uad weights download {text}` names the commit."
+        pin = f"`uad weights download {text}` prints the commit."
         raise UsageError(f"{text} is not pinned to a commit", hint=f"{FORM} {pin}")
     return Reference(repo, str(revision))
 
@@ -55,7 +55,7 @@ def split(text: str) -> tuple[str, str | None]:
     """Repository and revision (branch, tag or commit, if any) of `hf://owner/repo[@revision]`. Raises `UsageError`."""
     repo, at, revision = text.removeprefix(SCHEME).partition("@")
     if not text.startswith(SCHEME) or not REPO.fullmatch(repo) or (at and not re.fullmatch(r"[\w./-]+", revision)):
-        raise UsageError(f"{text!r} names no model on the Hub", hint=FORM)
+        raise UsageError(f"{text!r} does not name a model on the Hub", hint=FORM)
     return repo, revision or None
 
 
@@ -65,7 +65,7 @@ def pin(text: str) -> Reference:
     if revision and COMMIT.fullmatch(revision):
         return Reference(repo, revision)
     if offline():
-        raise WeightsError(f"{text} is not pinned to a commit, and offline it cannot be looked up", hint=FORM)
+        raise WeightsError(f"{text} is not pinned to a commit and cannot be looked up offline", hint=FORM)
     with _said(text):
         sha = _client().HfApi(endpoint=_endpoint()).model_info(repo, revision=revision or "main").sha
     return Reference(repo, str(sha))
@@ -81,8 +81,8 @@ def fetch(reference: Reference, sha256: str | None = None, tell: Tell | None = N
     found = cache.holds(place, sha256)
     if found is None:
         if offline():
-            hint = f"With a network: uad weights download {reference}"
-            raise WeightsError(f"{reference} is not in the cache, and the network is not to be used", hint=hint)
+            hint = f"With network access: uad weights download {reference}"
+            raise WeightsError(f"{reference} is not in the cache, and network use is disabled", hint=hint)
         with cache.filling(place, tell):
             found = cache.holds(place, sha256)  # another process may have been first
             if found is None:
@@ -100,7 +100,7 @@ def _download(reference: Reference, place: Path, sha256: str | None) -> None:
         _check_manifest(reference, part / registry.FILE)
         entry = registry.read_one(part, "Ask its authors, or choose another commit.")
         if sha256 not in (None, entry.sha256):
-            raise WeightsError(f"{reference} holds other weights than the registry names", hint="Report this.")
+            raise WeightsError(f"{reference} has other weights than its registry names", hint="Report this.")
         _get(reference, entry.file, part)
         if entry.card_sha256:
             _get(reference, entry.card, part)
@@ -135,7 +135,7 @@ def _check_manifest(reference: Reference, file: Path) -> None:
     content = file.read_bytes()
     blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
     if told.etag not in (blob, hashlib.sha256(content).hexdigest()) or told.commit_hash != reference.commit:
-        raise WeightsError(f"{reference}: the manifest is not the one of this commit", hint="Download it again.")
+        raise WeightsError(f"{reference}: the manifest does not belong to this commit", hint="Download it again.")
 
 
 def upload(repo: str, files: Mapping[str, Path | bytes], private: bool, message: str) -> Reference:
@@ -144,9 +144,9 @@ def upload(repo: str, files: Mapping[str, Path | bytes], private: bool, message:
     Raises `WeightsError`, also where the network is not to be used.
     """
     if not REPO.fullmatch(repo):
-        raise UsageError(f"{repo!r} is no repository", hint="Give owner/repo.")
+        raise UsageError(f"{repo!r} is not a repository", hint="Give owner/repo.")
     if offline():
-        raise WeightsError(f"{repo} cannot be reached: the network is not to be used", hint="Leave --offline out.")
+        raise WeightsError(f"{repo} cannot be reached: network use is disabled", hint="Leave --offline out.")
     client = _client()
     with _said(repo):
         api = client.HfApi(endpoint=_endpoint(), library_name="uad", library_version=__version__)
@@ -198,16 +198,16 @@ def _said(what: str) -> Iterator[None]:
     except errors.RevisionNotFoundError as error:
         raise WeightsError(f"{what}: there is no such commit", hint=FORM) from error
     except errors.RemoteEntryNotFoundError as error:
-        hint = "Only what `uad weights push` has made can be used."
+        hint = "Only repositories made by `uad weights push` can be used."
         raise WeightsError(f"{what}: a file is missing there", hint=hint) from error
     except errors.HfHubHTTPError as error:
         code = error.response.status_code
-        hint = "Set HF_TOKEN to a token with the right to do this." if code in (401, 403) else "Try again later."
-        raise WeightsError(f"{what}: the Hub answers {code}", hint=hint) from error
+        hint = "Set HF_TOKEN to a token with permission to do this." if code in (401, 403) else "Try again later."
+        raise WeightsError(f"{what}: the Hub returned {code}", hint=hint) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         hint = "A proxy may have put a page of its own in its place."
         raise WeightsError(f"{what}: what answers is not the Hub", hint=hint) from error
     except (errors.HTTPError, errors.LocalEntryNotFoundError, OSError) as error:  # type: ignore[attr-defined]
         cause = error.__cause__ or error
-        hint = "Check the network and the space in the cache, or give --offline."
+        hint = "Check the network and the space in the cache, or use --offline."
         raise WeightsError(f"{what}: cannot be reached or stored ({cause})", hint=hint) from error

@@ -1,4 +1,4 @@
-"""The verbs of `uad weights`: which models there are, and fetching, checking, importing and publishing them."""
+"""The functions behind `uad weights`: list, download, verify, import and publish models."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LINES = ("name", "version", "contrasts", "path", "sha256", "origin", "licence", 
 
 
 def listing() -> list[dict[str, Any]]:
-    """Every model that is known: what comes along, then the cache, with where it lies and what is wrong with it.
+    """Every known model, bundled and cached, with its location and what is wrong with it.
 
     `path` is None for a model that is still on the Hub, `origin` None for one that is not from there. Reads registries
     alone: no file of weights, no network.
@@ -55,13 +55,13 @@ def listing_in_words(rows: Sequence[dict[str, Any]]) -> str:
     """One line for each model."""
     return "\n".join(
         f"{r['name']}  {r['source']}  {','.join(r['contrasts']) or '-'}  {(r['sha256'] or '-')[:12]}  "
-        f"{r['fault'] or r['path'] or 'not here yet'}" + (f"  {r['origin']}" if r["origin"] else "")
+        f"{r['fault'] or r['path'] or 'not downloaded'}" + (f"  {r['origin']}" if r["origin"] else "")
         for r in rows
     )
 
 
 def defaults() -> list[str]:
-    """Where the models that come along lie: their names could be those of files here, too. Raises `WeightsError`."""
+    """The paths of the bundled models (their names could also be those of files here). Raises `WeightsError`."""
     covered = [contrast for entry in registry.bundled() for contrast in entry.contrasts]
     return list(dict.fromkeys(str(weights.find(None, contrast, download=False)[0]) for contrast in covered))
 
@@ -77,7 +77,7 @@ def show(name: str) -> dict[str, Any]:
 
 
 def show_in_words(shown: dict[str, Any]) -> str:
-    """The card for people."""
+    """The card as text."""
     rows = [(key.replace("_", " "), _text(shown[key])) for key in LINES]
     rows.append(("thresholds", shown["threshold_rule"]))
     for kind, by_contrast in shown["thresholds"].items():
@@ -92,9 +92,9 @@ def _text(value: Any) -> str:
 
 
 def download(name: str, output: Path | None, overwrite: bool, reporter: Reporter) -> Path:
-    """Bring a model into the cache, and into the folder `output` if given; returns its verified file.
+    """Download a model into the cache, and copy it to the folder `output` if given; returns its verified file.
 
-    A branch or tag of the Hub is looked up, and its commit told. Raises `WeightsError`, `OutputError`.
+    A branch or tag of the Hub is looked up, and its commit reported. Raises `WeightsError`, `OutputError`.
     """
     if name.startswith(hub.SCHEME):
         reference = hub.pin(name)
@@ -136,7 +136,7 @@ def _fault(path: Path, sha256: str | None) -> str | None:
     """What is wrong with a file that is here."""
     try:
         if sha256 is None:
-            raise WeightsError("no registry says what its sha256 must be", path=path, hint="Import it.")
+            raise WeightsError("its sha256 is not in any registry", path=path, hint="Import it.")
         if cache.weights_sha256(path) != sha256:
             raise cache.refuse(path, sha256)
         weights.read_card(path)
@@ -146,7 +146,7 @@ def _fault(path: Path, sha256: str | None) -> str | None:
 
 
 def refuse_faults(rows: Sequence[dict[str, Any]]) -> None:
-    """Raises `WeightsError` if a model of `verify` is not what it should be."""
+    """Raises `WeightsError` if a model failed `verify`."""
     faults = [row["fault"] for row in rows if row["fault"]]
     if faults:
         raise WeightsError(faults[0] + (f" (and {len(faults) - 1} more)" if faults[1:] else ""))
@@ -155,7 +155,7 @@ def refuse_faults(rows: Sequence[dict[str, Any]]) -> None:
 def import_model(path: Path, overwrite: bool, reporter: Reporter) -> str:
     """Copy a weight file, or the folder that `uad export` made, into the cache; returns the name it now has.
 
-    Raises `WeightsError` if it is no model of ours, is not what its registry says, or its name is taken.
+    Raises `WeightsError` if it is not a model of `uad`, is not what its registry says, or its name is taken.
     """
     if not path.exists():
         raise WeightsError("no such file or folder", path=path, hint="Check the path.")
@@ -188,11 +188,11 @@ def _into_cache(entry: Entry, file: Path, card: Path | None, place: Path, overwr
 
 
 def _refuse_name(entry: Entry) -> None:
-    """Raises `WeightsError` for a name that makes no folder, or that another model that comes along has."""
+    """Raises `WeightsError` for a name that makes no folder, or that another bundled model has."""
     registry.check(entry)
     if any(other.name == entry.name and other.sha256 != entry.sha256 for other in registry.bundled()):
-        hint = "Export it into a folder of another name."
-        raise WeightsError(f"a model that comes along is called {entry.name}", hint=hint)
+        hint = "Export it to a folder with another name."
+        raise WeightsError(f"a bundled model is called {entry.name}", hint=hint)
 
 
 def push(folder: Path, repo: str, private: bool, message: str | None, reporter: Reporter) -> str:
@@ -221,7 +221,7 @@ def push(folder: Path, repo: str, private: bool, message: str | None, reporter: 
 
 
 def _entry_of(path: Path) -> Entry:
-    """The entry of a file in the registry beside it, or one made of what it says of itself."""
+    """The entry of a file in the registry next to it, or one made from its card."""
     if (path.parent / registry.FILE).exists():
         for entry in registry.read(path.parent):
             if entry.file == path.name:

@@ -59,7 +59,7 @@ def folder() -> Path:
 
 
 def bundled() -> list[Entry]:
-    """The models that come along, the default first. Raises `WeightsError` if the registry is missing or damaged."""
+    """The bundled models, the default first. Raises `WeightsError` if the registry is missing or damaged."""
     return read(folder())
 
 
@@ -132,9 +132,9 @@ def _entry(values: Any) -> Entry:
 def _fault(entry: Entry) -> str:
     """What an entry must not be: it may come from the Hub, and its names become paths."""
     if not is_plain(entry.name):
-        return f"{entry.name!r} is no name"
+        return f"{entry.name!r} is not a valid name"
     if not is_plain(entry.file) or not entry.file.endswith(".safetensors"):
-        return f"{entry.file!r} is no safetensors file of this folder"
+        return f"{entry.file!r} is not a safetensors file in this folder"
     if not all(isinstance(d, str) and SHA256.fullmatch(d) for d in (entry.sha256, entry.card_sha256 or entry.sha256)):
         return f"{entry.name} has no sha256"
     if not entry.contrasts or not set(entry.contrasts) <= set(CONTRASTS):

@@ -31,7 +31,7 @@ OTHER_VERSION = "does not fit this version of uad"
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a weight file says of itself. `scores` names the default score of each contrast, `thresholds` are by score
+    """The description in a weight file. `scores` names the default score of each contrast, `thresholds` are by score
     and contrast.
 
     `strengths` are those of whole healthy scans (`scoring.calibration.strength`), `tails` the thresholds for rates of
@@ -44,7 +44,7 @@ class ModelCard:
     whose lesion masks it was trained on, 0 if it saw synthetic lesions alone.
     `shares` says by contrast what the score `fisher` is made of; `borrowed` names the contrast whose thresholds another
     one has, for want of healthy scans. `preprocess` are the settings by which the healthy scans were prepared;
-    cards without are older, and those that come along had the defaults.
+    cards without are older; the bundled ones had the defaults.
     """
 
     name: str
@@ -96,8 +96,8 @@ def find(
     """The weight file for a name, a path, `hf://owner/repo@commit` or, with None, a contrast; and the digest it must
     have, None if that is not known.
 
-    A path comes first, then the cache, then what comes along, then the Hub, which only `download` allows; `tell` is
-    told of it. What comes along is taken by its digest, wherever it lies: no model of the cache can pass for it.
+    A path comes first, then the cache, the bundled models, and the Hub, which only `download` allows; `tell` is
+    called then. A bundled model is found by its digest, so that no cached model can pass for it.
     Raises `WeightsError` if there is none; a contrast that no model covers is said so.
     """
     if name_or_path is None:
@@ -114,7 +114,7 @@ def find(
     cached = [(m.folder, m.entry) for m in cache.models() if m.entry and m.entry.name == name_or_path]
     if len({entry.sha256 for _, entry in cached}) > 1:
         hint = "Give the path or the hf:// of one (see `uad weights list`)."
-        raise WeightsError(f"{len(cached)} models of the cache are called {name_or_path!r}", hint=hint)
+        raise WeightsError(f"{len(cached)} cached models are called {name_or_path!r}", hint=hint)
     for place, entry in cached[:1]:
         return place / entry.file, entry.sha256
     names = sorted({entry.name for entry in known} | {m.entry.name for m in cache.models() if m.entry})
@@ -122,7 +122,7 @@ def find(
 
 
 def _default(contrast: str | None) -> Entry:
-    """The first model that comes along and covers a contrast."""
+    """The first bundled model that covers a contrast."""
     known = registry.bundled()
     for entry in known:
         if contrast is None or contrast in entry.contrasts:
@@ -149,15 +149,15 @@ def _of_hub(reference: Reference, sha256: str | None, download: bool, tell: Tell
 
 
 def _on_disk(path: Path) -> tuple[Path, str | None]:
-    """The one weight file of a folder, or the file itself; its digest if the registry beside it names it."""
+    """The one weight file of a folder, or the file itself; its digest if the registry next to it names it."""
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
     if len(files) != 1:
         raise WeightsError(f"holds {len(files)} .safetensors files, not one", path=path, hint="Name the file.")
     file = files[0]
     if file.suffix != ".safetensors":
         hint = "Only .safetensors files are read: other formats can run code when they are opened."
-        raise WeightsError("is no .safetensors file", path=file, hint=hint)
-    beside = registry.read(file.parent, "Remove or mend it.") if (file.parent / registry.FILE).exists() else []
+        raise WeightsError("is not a .safetensors file", path=file, hint=hint)
+    beside = registry.read(file.parent, "Remove or fix it.") if (file.parent / registry.FILE).exists() else []
     return file, next((entry.sha256 for entry in beside if entry.file == file.name), None)
 
 
@@ -194,7 +194,7 @@ def _content(path: Path) -> tuple[str | None, dict[str, Tensor]]:
             text = (stream.metadata() or {}).get(KEY)
             return text, {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
     except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise WeightsError("is damaged or no safetensors file", path=path, hint="Copy it again.") from error
+        raise WeightsError("is damaged or not a safetensors file", path=path, hint="Copy it again.") from error
     except OSError as error:
         raise WeightsError(f"cannot be read: {error.strerror or error}", path=path, hint="Check the path.") from error
 
@@ -227,7 +227,7 @@ def _network_fault(card: ModelCard, config: ModelConfig, tensors: dict[str, Tens
 
 
 def read_card(path: Path, sha256: str | None = None) -> ModelCard:
-    """What a weight file says of itself, without its tensors; the digest is asked only of a file that cannot be read.
+    """The card of a weight file, without its tensors; the digest is asked only of a file that cannot be read.
 
     Raises `WeightsError` as `load` does.
     """
@@ -252,7 +252,7 @@ def _header(path: Path) -> str | None:
         with safe_open(path, framework="np") as stream:
             return (stream.metadata() or {}).get(KEY)
     except SafetensorError as error:
-        raise WeightsError("is damaged or no safetensors file", path=path, hint="Copy it again.") from error
+        raise WeightsError("is damaged or not a safetensors file", path=path, hint="Copy it again.") from error
     except OSError as error:
         raise WeightsError(f"cannot be read: {error.strerror or error}", path=path, hint="Check the path.") from error
 
@@ -260,7 +260,7 @@ def _header(path: Path) -> str | None:
 def _described(text: str | None, path: Path) -> tuple[ModelCard, ModelConfig]:
     """Card and configuration from a file's metadata entry."""
     if text is None:
-        raise WeightsError("does not say what model it holds", path=path, hint="Use weights made by `uad`.")
+        raise WeightsError("does not describe the model in it", path=path, hint="Use weights made by `uad`.")
     try:
         values, config = checks.read_description(text, ModelCard)
     except ValueError as error:

@@ -158,7 +158,7 @@ def test_what_no_scan_could_survive_stops_before_any_work(
 
 
 def test_an_output_that_is_a_file(scans: Path, stand: Stand) -> None:
-    with pytest.raises(OutputError, match="no folder"):
+    with pytest.raises(OutputError, match="not a folder"):
         run(scans, output=scans / "a.nii")
 
 

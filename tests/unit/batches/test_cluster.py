@@ -303,10 +303,10 @@ def test_what_sbatch_refuses_is_one_line(scans: Path, stand: Stand, no_slurm: Pa
 @pytest.mark.parametrize(
     ("setting", "part"),
     [
-        ("partition=gpu", "no setting of a cluster"),
-        ("slurm.partition", "no setting of a cluster"),
-        ("slum.partition=gpu", "no setting of a cluster"),
-        ("slurm.=gpu", "no setting of a cluster"),
+        ("partition=gpu", "not a cluster setting"),
+        ("slurm.partition", "not a cluster setting"),
+        ("slum.partition=gpu", "not a cluster setting"),
+        ("slurm.=gpu", "not a cluster setting"),
         ("slurm.nodes=2", "one task"),
         ("slurm.ntasks_per_node=2", "one task"),
         ("slurm.time=1-00:00:00", "minutes"),
@@ -329,7 +329,7 @@ def test_without_slurm_and_without_submitit(scans: Path, stand: Stand, monkeypat
 
 @pytest.mark.parametrize("name", ["50%jobs", "two\nlines"])
 def test_folders_that_slurm_would_misread(scans: Path, stand: Stand, tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match="cannot hold jobs"):
+    with pytest.raises(UsageError, match="jobs cannot run in"):
         carried_out(asked(scans, output=tmp_path / name), cluster="debug", jobs=1)
 
 

@@ -144,12 +144,12 @@ def test_a_selection_of_nothing_is_a_usage_error(dataset: Path, selection: Selec
 
 def test_a_selection_needs_a_bids_root(tmp_path: Path) -> None:
     make(tmp_path, "d/a.nii")
-    with pytest.raises(UsageError, match="BIDS root"):
+    with pytest.raises(UsageError, match="BIDS dataset"):
         found(tmp_path, tmp_path / "d", selection=Selection(participants=("01",)))
 
 
 def test_results_do_not_go_into_another_dataset(dataset: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="did not make"):
+    with pytest.raises(UsageError, match="not made by uad"):
         bids.check_output(dataset)
     ours = tmp_path / "ours"
     ours.mkdir()

@@ -119,7 +119,7 @@ def test_a_scan_that_ends_its_process_ends_no_other(tmp_path: Path, monkeypatch:
     faults = dataset.prepare_all(find(tmp_path, 0.2), tmp_path / "cache", PreprocessConfig(), 2)
     assert [case.subject for case in faults] == ["sub-2", "sub-4"]
     died, odd = faults.values()
-    assert "ended with -9" in died
+    assert "was killed" in died
     assert odd == "odd"
 
 
@@ -134,7 +134,7 @@ def test_subject(path: str, subject: str) -> None:
 def test_nothing_to_find_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no scan"):
         find(tmp_path, 0.2)
-    with pytest.raises(InputError, match="no folder"):
+    with pytest.raises(InputError, match="not a folder"):
         find(tmp_path / "none", 0.2)
 
 

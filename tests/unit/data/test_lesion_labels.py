@@ -77,7 +77,7 @@ def test_a_scan_without_a_mask_is_named_and_not_taken_for_healthy(folders: tuple
 
 def test_two_masks_for_one_scan_are_an_error(folders: tuple[Path, Path]) -> None:
     mask(folders[1], "sub-1_label-lesions_seg.nii.gz")
-    with pytest.raises(InputError, match=r"sub-1_FLAIR.nii.gz: fits two masks"):
+    with pytest.raises(InputError, match=r"sub-1_FLAIR.nii.gz: matches two masks"):
         lesion_labels.find(*folders, 0.2, silent())
 
 
@@ -90,7 +90,7 @@ def test_a_mask_without_a_scan_is_said(folders: tuple[Path, Path]) -> None:
 
 def test_a_mask_on_another_grid_is_an_error(folders: tuple[Path, Path]) -> None:
     mask(folders[1], "sub-2_label-lesion_mask.nii.gz", shape=(30, 24, 24))
-    with pytest.raises(InputError, match=r"sub-2_label-lesion_mask.nii.gz: the lesion mask is on another grid"):
+    with pytest.raises(InputError, match=r"sub-2_label-lesion_mask.nii.gz: the lesion mask is not on the scan's grid"):
         lesion_labels.check(lesion_labels.find(*folders, 0.2, silent()), folders[1])
 
 

@@ -68,7 +68,7 @@ def test_scans_beside_the_maps_are_no_maps(tmp_path):
 
 def test_another_session_or_case_does_not_fit(tmp_path):
     for name, other in (("sub-1_ses-1_map.nii", "sub-1_ses-2_mask.nii"), ("case-1_map.nii", "case-2_seg.nii")):
-        with pytest.raises(InputError, match="no truth"):
+        with pytest.raises(InputError, match="no ground truth"):
             pairs([name], [other, "x_mask.nii", "sub-9_mask.nii"], tmp_path / name)
 
 
@@ -110,7 +110,7 @@ def test_a_map_without_truth_is_an_error_unless_said_otherwise(tmp_path):
 
 def test_a_truth_without_map_is_told(tmp_path):
     _, notes = from_folders([touch(tmp_path / "m", "a_map.nii")], touch(tmp_path / "t", "a_seg.nii", "b_seg.nii"))
-    assert notes == ["m: 1 truth has no map and is not counted (b_seg.nii)"]
+    assert notes == ["m: 1 ground-truth file has no map and is ignored (b_seg.nii)"]
 
 
 def test_several_methods_share_scans_and_subjects(tmp_path):
@@ -126,7 +126,7 @@ def test_several_methods_share_scans_and_subjects(tmp_path):
 def test_a_scan_that_one_method_lacks_is_told(tmp_path):
     first, second = touch(tmp_path / "a", "x_map.nii", "y_map.nii"), touch(tmp_path / "b", "x_map.nii")
     _, notes = from_folders([first, second], touch(tmp_path / "t", "x_seg.nii", "y_seg.nii"))
-    assert "not every method has every scan; methods are compared on those they share (missing: b y)" in notes
+    assert "not every method has every scan; methods are compared on the scans they share (missing: b y)" in notes
 
 
 def test_brain_masks_are_matched_likewise(tmp_path):

@@ -152,4 +152,4 @@ def test_the_page_names_places() -> None:
     html = page(scenes.volumes(), scenes.sidecar())
     assert "left cerebral white matter 62 %, left cerebral cortex 28 %, outside 10 %" in html
     assert phrases.OUTSIDE in html
-    assert "not the anatomy of this patient" in html
+    assert "not this patient's anatomy" in html

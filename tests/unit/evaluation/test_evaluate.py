@@ -94,7 +94,7 @@ def test_the_threshold_and_the_smallest_component_come_from_the_sidecar(tmp_path
     assert [s["threshold"] for s in content["scans"]] == [0.5, 0.7, None]
     assert [s["dice"] is None for s in content["scans"]] == [False, False, True]
     assert [s["min_volume_mm3"] for s in content["scans"]] == [30.0, 30.0, 0.0]
-    assert any("no threshold is known" in text and "maps sub-3_FLAIR" in text for text in reporter.warnings)
+    assert any("no threshold (give --threshold)" in text and "maps sub-3_FLAIR" in text for text in reporter.warnings)
     given = evaluate(maps, truth, options=EvaluateOptions(threshold=0.9, min_volume_mm3=1.0, resamples=10)).content
     assert {(s["threshold"], s["min_volume_mm3"]) for s in given["scans"]} == {(0.9, 1.0)}
 
@@ -108,7 +108,7 @@ def test_a_threshold_chosen_by_lesion_labels_is_not_taken_from_the_sidecar(tmp_p
     assert found["threshold"] is None
     assert found["dice"] is None
     assert found["best_dice_oracle"] is not None
-    assert any("chosen by lesion labels" in text for text in reporter.warnings)
+    assert any("chosen with lesion labels" in text for text in reporter.warnings)
     assert evaluate(scan, truth, options=EvaluateOptions(threshold=0.5)).content["scans"][0]["dice"] is not None
 
 
@@ -225,7 +225,7 @@ def test_a_mask_without_any_lesion_does_not_make_a_scan_healthy(tmp_path):
 def test_a_healthy_scan_with_lesions_is_an_error(tmp_path):
     scan, truth = pair(tmp_path, *volumes())
     (tmp_path / "t.tsv").write_text(f"map\ttruth\tgroup\n{scan}\t{truth}\thealthy\n")
-    with pytest.raises(InputError, match="said to be healthy"):
+    with pytest.raises(InputError, match="listed as healthy"):
         evaluate(tmp_path / "t.tsv")
 
 
@@ -263,7 +263,7 @@ def test_voxels_that_are_not_finite_are_told(tmp_path):
         (["a"], None, "truth is missing"),
         (["a", "b", "c"], None, "--truth"),
         ([], "t", "no maps"),
-        (["cases.tsv"], "t", "table names the truth"),
+        (["cases.tsv"], "t", "table already names ground truth"),
     ],
 )
 def test_what_the_paths_mean_must_be_certain(paths, truth, part):

@@ -256,11 +256,11 @@ def test_sides_are_known_where_the_header_vouches_for_them(kind: str, tmp_path: 
     make, known = SIDES[kind]
     scan = read_scan(make(tmp_path))
     assert scan.sides_known == known
-    assert any("left and right are not known" in text for text in scan.warnings) != known
+    assert any("left and right are unknown" in text for text in scan.warnings) != known
     trusted = read_scan(scan.path, geometry="trust")
     assert trusted.sides_known
     assert np.array_equal(trusted.source_affine, scan.source_affine)
-    assert not any("left and right are not known" in text for text in trusted.warnings)
+    assert not any("left and right are unknown" in text for text in trusted.warnings)
 
 
 @pytest.mark.parametrize("kind", SIDES)

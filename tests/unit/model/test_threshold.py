@@ -73,8 +73,8 @@ def test_a_contrast_with_the_thresholds_of_another_takes_the_milder_one_and_says
     lent = dataclasses.replace(CARD, borrowed={"T1w": "FLAIR"}, strengths={})
     found = threshold.resolve("auto", lent, "siamese", "T1w")
     assert found.value == threshold.resolve("calibrated", CARD, "siamese", "T1w").value
-    assert found.rule == "by healthy voxels; of healthy FLAIR scans, for want of healthy T1w ones"
-    assert "of healthy FLAIR scans" in threshold.resolve("rate", lent, "siamese", "T1w").rule
+    assert found.rule == "by healthy voxels; from healthy FLAIR scans, as there are no healthy T1w ones"
+    assert "from healthy FLAIR scans" in threshold.resolve("rate", lent, "siamese", "T1w").rule
     assert threshold.resolve("0.3", lent, "siamese", "T1w").rule == "given by the user"
 
 
@@ -86,7 +86,7 @@ def test_each_rule_gives_its_value_and_says_so() -> None:
     assert "0.1" in by["conformal:0.1"].rule
     assert "20" in by["conformal:0.1"].rule
     assert by["rate:0.001"].value == pytest.approx(0.4)
-    assert by["rate:0.001"].rule.startswith("rate: 0.1 % of the healthy voxels")
+    assert by["rate:0.001"].rule.startswith("rate: 0.1 % of the model's healthy voxels")
     assert by["0.3"] == threshold.Threshold(0.3, "given by the user")
 
 
@@ -94,11 +94,11 @@ def test_each_rule_gives_its_value_and_says_so() -> None:
     ("text", "contrast", "says"),
     [
         ("conformal", "FLAIR", "no whole healthy FLAIR scans"),
-        ("conformal:0.04", "T1w", "20 healthy scans cannot vouch"),
+        ("conformal:0.04", "T1w", "20 healthy scans are too few"),
         ("calibrated", "FLAIR", "no threshold"),
-        ("rate", "FLAIR", "does not know the rates"),
-        ("rate:0.00001", "T1w", "do not tell the threshold"),
-        ("rate:0.2", "T1w", "do not tell the threshold"),
+        ("rate", "FLAIR", "no score quantiles"),
+        ("rate:0.00001", "T1w", "do not determine the threshold"),
+        ("rate:0.2", "T1w", "do not determine the threshold"),
     ],
 )
 def test_what_the_healthy_scans_do_not_give_is_an_error(text: str, contrast: str, says: str) -> None:
@@ -128,20 +128,20 @@ def test_a_promise_by_scans_that_made_the_reference_is_only_nearly_one() -> None
     kinds = {"siamese": False, "z-absolute": True, "fisher": True}
     card = dataclasses.replace(CARD, strengths=dict.fromkeys(kinds, CARD.strengths["siamese"]))
     for kind, nearly in kinds.items():
-        assert ("nearly so" in threshold.resolve("conformal", card, kind, "T1w").rule) == nearly
+        assert ("approximately" in threshold.resolve("conformal", card, kind, "T1w").rule) == nearly
 
 
 @pytest.mark.parametrize("rule", ["auto", "calibrated", "rate", "conformal", "0.3"])
 def test_what_health_says_under_other_settings_is_not_vouched_for(rule: str) -> None:
     plain = threshold.resolve(rule, CARD, "siamese", "T1w")
-    assert "vouched" not in plain.rule
+    assert "may not hold" not in plain.rule
     free = DetectConfig(preprocess=PreprocessConfig(curvature_flow=3), reconstruction=FREE)
     assert threshold.resolve(rule, CARD, "siamese", "T1w", free) == plain
     for name, config in OTHERS.items():
         found = threshold.resolve(rule, CARD, "siamese", "T1w", config)
         # the rates of voxels know nothing of components
         silent = rule == "0.3" or (name == "min_volume" and rule in ("calibrated", "rate"))
-        assert ("not vouched for" in found.rule) != silent, name
+        assert ("may not hold" in found.rule) != silent, name
         assert found.value == plain.value
         assert threshold.healthy_scans(CARD, "siamese", "T1w", config) is None
 
@@ -152,14 +152,14 @@ def test_weights_of_other_settings_vouch_for_these() -> None:
     known = threshold.healthy_scans(card, "siamese", "T1w", DetectConfig(preprocess=own))
     assert known == CARD.strengths["siamese"]["T1w"]
     assert threshold.healthy_scans(card, "siamese", "T1w", DetectConfig()) is None
-    assert "not vouched" in threshold.resolve("auto", card, "siamese", "T1w").rule
-    assert "vouched" not in threshold.resolve("auto", card, "siamese", "T1w", DetectConfig(preprocess=own)).rule
+    assert "may not hold" in threshold.resolve("auto", card, "siamese", "T1w").rule
+    assert "may not hold" not in threshold.resolve("auto", card, "siamese", "T1w", DetectConfig(preprocess=own)).rule
 
 
 @pytest.mark.parametrize(("text", "labelled"), [("best-dice", False), ("auto", True), ("0.3", True)])
 def test_labels_and_the_threshold_that_takes_them_go_together(text: str, labelled: bool) -> None:
     threshold.check(text, not labelled)
-    with pytest.raises(UsageError, match="go together"):
+    with pytest.raises(UsageError, match="need each other"):
         threshold.check(text, labelled)
 
 

@@ -80,11 +80,12 @@ def test_it_says_what_was_found_and_what_it_is_not(html: str) -> None:
     for part in (
         "Research use only, not a medical device.",
         "sub-01_FLAIR.nii.gz",
-        "2 regions are marked, 10.80 ml in all. Of 20 healthy scans, 3 have a finding as strong as the strongest here.",
+        "2 regions are marked, 10.80 ml in total.",
+        "Of 20 healthy scans, 3 have a finding as strong as the strongest here.",
         "3 of 20",
         "healthy scans with one as strong",
         "quality control: failed",
-        "the registration has failed (mask overlap 0.71 of 1)",
+        "the registration failed (mask overlap 0.71 of 1)",
         "a measure of tomorrow (new measure 1.50)",
         "Not computed: part cut off.",
         "settings.preprocess.strip",
@@ -265,6 +266,6 @@ def test_a_thumbnail_of_its_own_wins() -> None:
 
 
 def test_what_healthy_scans_have_is_said_to_be_unknown_where_it_is() -> None:
-    assert "not known" in phrases.healthy_sentence(None)
+    assert "no comparison" in phrases.healthy_sentence(None)
     assert phrases.healthy_cell(None, {"scans": 20, "as_strong": 0, "p_value": 1 / 21}) == "n/a"
     assert phrases.healthy_cell(2, None) == "n/a"

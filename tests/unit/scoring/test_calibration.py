@@ -161,7 +161,7 @@ def test_without_others_there_is_no_tail():
 
 @pytest.mark.parametrize("rate", [0.1, 1e-5])
 def test_a_rate_beyond_what_the_voxels_tell_is_an_error(rate):
-    with pytest.raises(InputError, match="do not tell the threshold"):
+    with pytest.raises(InputError, match="do not determine the threshold"):
         rate_threshold(healthy_tail(scans()), rate)
 
 

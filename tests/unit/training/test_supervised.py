@@ -130,7 +130,7 @@ def test_a_run_says_what_it_was_trained_on(begun: Path) -> None:
     assert card.licence.startswith("CC BY-SA 3.0;")
     assert not card.thresholds
     assert not any(torch.equal(loaded.score_state[k], before.score_state[k]) for k in ("out.weight",))
-    with pytest.raises(InputError, match="trained the model"):
+    with pytest.raises(InputError, match="model was trained on this scan"):
         calibrate.calibrate(begun / "run", begun / "scans", workers=1, reporter=reporter)
     for name in "abc":
         (begun / "scans" / f"sub-{name}_T1w.nii.gz").unlink()
@@ -147,7 +147,7 @@ def test_the_best_checkpoint_is_that_of_the_held_out_cases(begun: Path) -> None:
 
 
 def test_a_run_is_not_begun_twice(begun: Path) -> None:
-    with pytest.raises(OutputError, match="a run exists already"):
+    with pytest.raises(OutputError, match="a run already exists"):
         supervised.train(begun / "scans", begun / "masks", None, begun / "run", SETTINGS, workers=1, reporter=silent())
 
 
@@ -199,11 +199,11 @@ def case(contrast: str) -> Case:
 def test_weights_that_come_along_are_those_of_the_contrast() -> None:
     assert supervised.base_for([case("FLAIR"), case("T2w")], None, silent()).card.name == "small-9-flair"
     assert supervised.base_for([case("T1w")], None, silent()).card.name == "small-10-t1w"
-    with pytest.raises(UsageError, match="no model that comes along covers FLAIR and T1w"):
+    with pytest.raises(UsageError, match="no bundled model covers FLAIR and T1w"):
         supervised.base_for([case("FLAIR"), case("T1w")], None, silent())
-    with pytest.raises(InputError, match="does not tell the contrast"):
+    with pytest.raises(InputError, match="does not give the contrast"):
         supervised.base_for([case("FLAIR"), case("")], None, silent())
-    with pytest.raises(InputError, match=r"s_T1w.nii.gz: is T1w, and small-9-flair covers T2w, FLAIR"):
+    with pytest.raises(InputError, match=r"s_T1w.nii.gz: is T1w, but small-9-flair covers T2w, FLAIR"):
         supervised.base_for([case("FLAIR"), case("T1w")], "small-9-flair", silent())
     assert supervised.base_for([case("")], "small-9-flair", silent()).card.name == "small-9-flair"
 
@@ -224,7 +224,7 @@ def test_with_few_held_out_cases_the_last_checkpoint_is_taken(tmp_path: Path, ti
     reporter = silent()
     supervised.train(data, masks, str(tmp_path / "base"), tmp_path / "run", SETTINGS, workers=1, reporter=reporter)
     assert any("held-out cases with lesions: 1, fewer than 3" in text for text in reporter.warnings)
-    assert any("trained from nothing" in text for text in reporter.warnings)
+    assert any("trained from scratch" in text for text in reporter.warnings)
     assert not (tmp_path / "run" / "siamese" / "best.pt").exists()
     assert trained_weights(tmp_path / "run").card.labelled_cases == 1  # the five of the weights were another network's
 

@@ -160,7 +160,7 @@ def test_of_a_patient_the_slices_without_lesion_are_trained_on(
     train.train(scans, tmp_path / "run", NEW, workers=1, reporter=Reporter())
     said = capsys.readouterr().err
     assert "sub-d_T1w.nii.gz: left out: no slice of it is healthy" in said
-    assert "sub-e_T1w.nii.gz: left out: the lesion mask is on another grid" in said
+    assert "sub-e_T1w.nii.gz: left out: the lesion mask is not on the scan's grid" in said
     assert "sub-f_T1w.nii.gz: left out: sub-f_lesions_mask.nii.gz may be its lesion mask" in said
     assert "1 scans have a lesion mask: their slices 6 mm from any lesion" in said
     (ill, well), run = (c for c in run_folder.usable_cases(tmp_path / "run") if c.part == "train"), tmp_path / "run"
@@ -293,7 +293,7 @@ def test_a_run_that_goes_on_learns_faster_or_longer_and_is_otherwise_what_it_was
     assert main(["train", "--resume", str(run)]) == 0
     assert "trained on an earlier reconstruction: let it go on too" in capsys.readouterr().err
     assert main(["train", "--resume", str(run), "--set", "siamese.steps=3"]) == 0
-    assert "earlier reconstruction: it goes on with this one" in capsys.readouterr().err
+    assert "earlier reconstruction: it continues with this one" in capsys.readouterr().err
     assert main(["train", "--resume", str(run)]) == 0
     assert "earlier reconstruction" not in capsys.readouterr().err
     assert main(["train", "--resume", str(run), "--profile", "reference"]) == 2

@@ -137,7 +137,7 @@ def test_a_checkpoint_of_the_earlier_form_is_read(slices: SliceSet, tiny: ModelC
 def test_half_a_checkpoint_is_an_error_of_one_line(tiny: ModelConfig, tmp_path: Path) -> None:
     Trainer(tiny, SETTINGS).save(tmp_path / "last.pt")
     next(tmp_path.glob("*.safetensors")).write_bytes(b"cut")
-    with pytest.raises(InputError, match="no whole checkpoint"):
+    with pytest.raises(InputError, match="not a complete checkpoint"):
         Trainer.load(tmp_path / "last.pt")
 
 

@@ -169,7 +169,7 @@ def test_two_models_of_one_name_are_not_guessed_between(
 ) -> None:
     other = manage.push(export(tmp_path / "other" / "tiny 1", tiny, seed=2), "lab/other", False, None, QUIET)
     assert weights.find(published)[1] != weights.find(other)[1]
-    with pytest.raises(WeightsError, match="2 models"):
+    with pytest.raises(WeightsError, match="2 cached models"):
         weights.find("tiny 1")
 
 
@@ -179,7 +179,7 @@ def test_two_models_of_one_name_are_not_guessed_between(
     + [f"hf://{repo}@{NOWHERE}" for repo in ("tiny", "../tiny", "lab/..", "lab/tiny/deep", "lab/", "")],
 )
 def test_only_a_repository_at_a_full_commit_is_taken(text: str, hub: Hub) -> None:
-    with pytest.raises(UsageError, match=r"pinned|names no model"):
+    with pytest.raises(UsageError, match=r"pinned|does not name a model"):
         weights.find(text)
     assert hub.requests == []
 
@@ -249,7 +249,7 @@ def test_push_needs_the_right_a_card_and_the_network(hub: Hub, exported: Path, m
     hub.requests.clear()
     with pytest.raises(WeightsError, match="network"):
         manage.push(exported, "lab/tiny", False, None, QUIET)
-    with pytest.raises(UsageError, match="no repository"):
+    with pytest.raises(UsageError, match="not a repository"):
         manage.push(exported, "tiny", False, None, QUIET)
     (exported / "tiny 1.md").unlink()
     with pytest.raises(WeightsError, match="card"):
@@ -291,10 +291,10 @@ def test_import_takes_only_models_that_can_be_verified(
     bundled = export(tmp_path / "other" / "tiny 1", tiny, seed=2)
     monkeypatch.setenv("UAD_WEIGHTS_DIR", str(bundled))
     for path, words in (
-        (tmp_path / "m.pt", "no .safetensors"),
+        (tmp_path / "m.pt", "not a .safetensors"),
         (tmp_path / "m.safetensors", "damaged"),
         (tmp_path / "none", "no such"),
-        (exported, "comes along"),
+        (exported, "a bundled model is called"),
     ):
         with pytest.raises(WeightsError, match=words):
             manage.import_model(path, False, QUIET)

@@ -83,7 +83,7 @@ def test_safetensors_of_others_are_refused(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file({"a": torch.zeros(3)}, tmp_path / "x.safetensors")
-    with pytest.raises(WeightsError, match="does not say"):
+    with pytest.raises(WeightsError, match="does not describe"):
         weights.load(tmp_path / "x.safetensors")
 
 
@@ -229,10 +229,10 @@ def test_what_fisher_joins_must_be_known_of_healthy_scans(tiny: ModelConfig, tmp
     other_method = dataclasses.replace(config, reconstruction=ReconstructionConfig(method="diffuse"))
     for loaded, contrast, settings_of, words in (
         (bare, "T1w", config, "no healthy reference for the score 'z-absolute'"),
-        (whole, "T2w", config, "how rare scores are in healthy T2w"),
-        (whole, "", config, "how rare scores are in healthy scans"),
-        (whole, "T1w", other_method, "by diffuse does not know how rare"),
-        (emptied, "T1w", config, "how rare scores are in healthy T1w"),
+        (whole, "T2w", config, "no score quantiles of healthy T2w"),
+        (whole, "", config, "no score quantiles of healthy scans"),
+        (whole, "T1w", other_method, "by diffuse has no score quantiles"),
+        (emptied, "T1w", config, "no score quantiles of healthy T1w"),
     ):
         with pytest.raises(UsageError, match=words):
             loaded.check(FISHER, contrast, settings_of.reconstruction)

@@ -42,7 +42,7 @@ class Loss(Protocol):
 
 @dataclass(frozen=True)
 class Method:
-    """One method: its network, how that is trained, and how it rebuilds slices.
+    """One method: its network, how that is trained, and how it reconstructs slices.
 
     `levels` are the noise levels that weights of it keep, `runs_on` the methods whose weights serve it besides its own;
     `draws` says whether its reconstructions differ by the seed.

@@ -27,7 +27,7 @@ SMOOTH, GROW = 5, 5  # pixels; windows of the mean and of the maximum that make 
 
 
 class FusedReconstructor(SliceReconstructor):
-    """A first pass that finds where to look, and a second one that rebuilds there and nowhere else."""
+    """A first pass that finds where to look, and a second one that reconstructs only there."""
 
     def __init__(
         self,
