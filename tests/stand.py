@@ -15,6 +15,7 @@ from uadcli.console import Reporter
 from uadcli.detection import detect, record
 from uadcli.detection.detect import DetectResult
 from uadcli.detection.options import DetectOptions
+from uadcli.detection.session import Session
 from uadcli.errors import InputError
 from uadcli.files import file_sha256, write_json
 from uadcli.report import sidecar
@@ -39,7 +40,8 @@ class Stand:
         self.loads += 1
         return digest
 
-    def ready(self, path: Path, config: DetectConfig, options: DetectOptions, name: str, reporter: Reporter) -> Any:
+    def ready(self, path: Path, session: Session) -> Any:
+        reporter = session.reporter
         self.prepared.append(path.name)
         with reporter.stage("brain mask"):
             if not path.exists():
@@ -50,7 +52,8 @@ class Stand:
                 raise ZeroDivisionError("by nothing")
         return SimpleNamespace(path=path, sha256=file_sha256(path))
 
-    def finish(self, ready, files, config, options, name, reporter, load=None) -> DetectResult:  # type: ignore[no-untyped-def]
+    def finish(self, ready: Any, files: Any, session: Session) -> DetectResult:
+        config, options, reporter, load = session.config, session.options, session.reporter, session.load
         from uadcli.weights import weights
 
         text = ready.path.read_text()

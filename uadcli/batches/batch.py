@@ -21,6 +21,7 @@ from uadcli.console import Reporter
 from uadcli.data.contrast import known_before
 from uadcli.detection import together
 from uadcli.detection.options import DetectOptions, with_healthy
+from uadcli.detection.session import Load
 from uadcli.errors import RESEARCH_USE, BatchError, OutputError, UsageError, WeightsError
 from uadcli.files import file_sha256, make_folder
 from uadcli.model import adapt, model, threshold
@@ -232,7 +233,7 @@ def _work(run: _Run, jobs: list[Job], request: Request, reporter: Reporter) -> N
             ready.close()  # type: ignore[attr-defined]
 
 
-def _adapt(jobs: list[Job], settings: Settings, load: one_scan.Load, reporter: Reporter) -> None:
+def _adapt(jobs: list[Job], settings: Settings, load: Load, reporter: Reporter) -> None:
     """Rebuild the healthy scans of `--adapt` before all others: one that cannot be used is better known now.
 
     Too few of one contrast are a fault of the scans of that contrast, too few of any an `InputError` here.
@@ -255,9 +256,7 @@ def _adapt(jobs: list[Job], settings: Settings, load: one_scan.Load, reporter: R
         adapt.refuse_few(max(counts), f"{' or '.join(sorted(wanted))} ", healthy.folder)
 
 
-def _finish(
-    job: Job, result: Ready | Failure | Died, settings: Settings, load: one_scan.Load
-) -> dict[str, Any] | Failure:
+def _finish(job: Job, result: Ready | Failure | Died, settings: Settings, load: Load) -> dict[str, Any] | Failure:
     if isinstance(result, Died):
         code = 5 if result.killed else TERMINATED if "SIGTERM" in result.in_words() else 1
         return Failure("preparation", code, f"{job.scan}: the worker process {result.in_words()}.")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from uadcli import device
 from uadcli.batches.plan import Job
@@ -16,14 +14,10 @@ from uadcli.console import Reporter
 from uadcli.data import names
 from uadcli.detection import detect, together
 from uadcli.detection.findings import ReadyScan
+from uadcli.detection.session import Load, Session
 from uadcli.errors import UadError, about
 from uadcli.report import sidecar
 from uadcli.running import faults
-
-if TYPE_CHECKING:
-    from uadcli.model.model import Model
-
-Load = Callable[[Path, str | None], "Model"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +53,8 @@ class MakeReady:
             try:
                 device.bound_threads(self.settings.threads)
                 names.refuse_long(job.files)
-                ready = detect.ready_scan(job.scan, self.settings.config, job.options, self.settings.device, reporter)
+                session = Session(self.settings.config, job.options, self.settings.device, reporter)
+                ready = detect.ready_scan(job.scan, session)
             except Exception as error:  # a bug in one scan must not stop the others; it is in the table and the log
                 return failure(error, reporter.failed_stage or "preparation")
             return Ready(ready, reporter.seconds, reporter.warnings)
@@ -79,8 +74,8 @@ def complete(job: Job, ready: Ready, settings: Settings, load: Load) -> dict[str
         old = [path for key, path in every.items() if key not in job.files.paths]
         with together.made_together(job.files, wait=True) as hidden:
             with about(job.scan):
-                asked = (settings.config, job.options, settings.device)
-                result = detect.finish(ready.scan, hidden, *asked, reporter, load)
+                session = Session(settings.config, job.options, settings.device, reporter, load)
+                result = detect.finish(ready.scan, hidden, session)
             with reporter.stage("write"):
                 together.publish(hidden, job.files, old)
         return result.sidecar

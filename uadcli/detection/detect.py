@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +20,7 @@ from uadcli.data.prepare import Prepared, prepare, smoothed_as
 from uadcli.detection import record, repeat, together
 from uadcli.detection.findings import Findings, Question, ReadyScan, examine
 from uadcli.detection.options import DetectOptions, with_healthy
+from uadcli.detection.session import Session
 from uadcli.detection.write import write_files
 from uadcli.errors import RESEARCH_USE, InputError, UsageError, WeightsError, about
 from uadcli.files import write_json
@@ -29,7 +28,6 @@ from uadcli.imaging import mask_file, volume
 from uadcli.imaging.volume import Scan
 from uadcli.model import adapt, model, threshold
 from uadcli.model.adapt import HealthyScans, ScannerAdapter
-from uadcli.model.model import Model
 from uadcli.model.threshold import Threshold
 from uadcli.report import sidecar
 from uadcli.scoring import quality
@@ -38,8 +36,6 @@ if TYPE_CHECKING:
     import nibabel as nib
 
     from uadcli.reconstruction.reconstructors import Method
-
-    Load = Callable[[Path, str | None], Model]
 
 
 @dataclass(frozen=True)
@@ -91,30 +87,26 @@ def detect(
     return result
 
 
-def _run(
-    path: Path,
-    files: Outputs,
-    config: DetectConfig,
-    options: DetectOptions,
-    reporter: Reporter,
-) -> DetectResult:
+def _run(path: Path, files: Outputs, config: DetectConfig, options: DetectOptions, reporter: Reporter) -> DetectResult:
     name, why = device.choose(options.device)
     threads = device.bound_threads(options.threads)
     reporter.info(f"{RESEARCH_USE}")
     reporter.info(f"device {name} ({why}), {threads} threads")
-    ready = ready_scan(path, config, options, name, reporter)
+    session = Session(config, options, name, reporter)
+    ready = ready_scan(path, session)
     with about(path):
-        return finish(ready, files, config, options, name, reporter)
+        return finish(ready, files, session)
 
 
-def ready_scan(path: Path, config: DetectConfig, options: DetectOptions, name: str, reporter: Reporter) -> ReadyScan:
+def ready_scan(path: Path, session: Session) -> ReadyScan:
     """The first half of a detection, which needs only the model's card: read, strip, register, find the contrast.
 
-    `name` is the torch device of the brain mask. Raises `InputError`, and `WeightsError` where no model fits.
+    Raises `InputError`, and `WeightsError` where no model fits.
     """
     from uadcli.reconstruction.reconstructors import choose
     from uadcli.weights import weights
 
+    config, options, reporter = session.config, session.options, session.reporter
     with reporter.stage("read"):
         scan = volume.read_scan(path, volume=options.volume, geometry=options.geometry)
     for text in scan.warnings:
@@ -137,29 +129,21 @@ def ready_scan(path: Path, config: DetectConfig, options: DetectOptions, name: s
         if labels is None:
             threshold.resolve(options.threshold, card, kind, known.contrast)
     settings = smoothed_as(config.preprocess, smoothing, reporter)
-    prepared, brain = prepare(scan, settings, brain_mask=options.brain_mask, device=name, stage=reporter.stage)
+    mask = options.brain_mask
+    prepared, brain = prepare(scan, settings, brain_mask=mask, device=session.device, stage=reporter.stage)
     reporter.info(f"brain mask: {prepared.strip}")
     return ReadyScan(scan, prepared, brain, _contrast(known, path, prepared, reporter), labels, smoothing)
 
 
-def finish(
-    ready: ReadyScan,
-    files: Outputs,
-    config: DetectConfig,
-    options: DetectOptions,
-    name: str,
-    reporter: Reporter,
-    load: Load | None = None,
-) -> DetectResult:
-    """The second half: reconstruct on the device `name`, score, write; the sidecar comes last, as proof of completion.
+def finish(ready: ReadyScan, files: Outputs, session: Session) -> DetectResult:
+    """The second half: reconstruct, score, write; the sidecar comes last, as proof of completion.
 
-    `load` takes the place of `model.load`. Raises `UadError`s.
+    Raises `UadError`s.
     """
-    options = with_healthy(options)
-    scan, prepared, found = ready.scan, ready.prepared, ready.found
+    session = replace(session, options=with_healthy(session.options))
+    options, reporter, scan, prepared = session.options, session.reporter, ready.scan, ready.prepared
     with reporter.stage("weights"):
-        ask = load or partial(model.load, device=name)
-        asked = _question(found.contrast, ready.labels, files, config, options, ask)
+        asked = _question(ready, files, session)
         needed = asked.model.card.curvature_flow
         if needed != ready.curvature_flow:
             what = (
@@ -170,39 +154,30 @@ def finish(
             )
     if isinstance(options.adapt, HealthyScans):
         with reporter.stage("adaptation"):
-            asked = _adapted(asked, options.adapt, scan, config, options, reporter)
-    findings = examine(asked, scan, prepared, config, reporter)
+            asked = _adapted(asked, options.adapt, scan.sha256, session)
+    findings = examine(asked, scan, prepared, session.config, reporter)
     reporter.info(record.summary(findings, prepared, scan.sides_known))
-    verdict = _quality(prepared, found, findings, reporter)
+    verdict = _quality(prepared, ready.found, findings, reporter)
     if options.strict and findings.distance.beyond is None:
         reporter.warn(f"--strict cannot check whether the scan is like the training scans: {findings.distance.note}")
     with reporter.stage("write"):
         if "sidecar" in files.paths:  # an old one must not vouch for new files
             files.paths["sidecar"].unlink(missing_ok=True)
         write_files(files, scan, ready.brain, prepared, findings, options.space)
-    content = record.sidecar_of(scan, files, prepared, asked.model, found, findings, verdict, config, options, reporter)
+    content = record.sidecar_of(ready, files, asked.model, findings, verdict, session)
     if "page" in files.paths:
         from uadcli.detection.page import write_page
 
-        volumes = (findings.x, findings.recon, findings.anomaly_map, findings.labels)
-        write_page(files.paths["page"], *volumes, prepared, content)
+        write_page(files.paths["page"], findings, prepared, content)
     if "sidecar" in files.paths:
         write_json(files.paths["sidecar"], content)
     return DetectResult(files.map, content)
 
 
-def _question(
-    contrast: str,
-    labels: NDArray[np.bool_] | None,
-    files: Outputs,
-    config: DetectConfig,
-    options: DetectOptions,
-    load: Load,
-) -> Question:
-    """Load the model for a contrast, and say what is asked of it. Raises `UsageError` and `WeightsError`."""
-    from uadcli.weights import weights
-
-    loaded = load(*weights.find(options.weights, contrast))
+def _question(ready: ReadyScan, files: Outputs, session: Session) -> Question:
+    """Load the model for a scan, and say what is asked of it. Raises `UsageError` and `WeightsError`."""
+    config, options, labels, contrast = session.config, session.options, ready.labels, ready.found.contrast
+    loaded = session.model(contrast)
     if contrast not in loaded.card.contrasts:
         covered = ", ".join(loaded.card.contrasts)
         raise UsageError(f"{loaded.card.name} does not cover {contrast}", hint=f"It covers {covered}.")
@@ -227,20 +202,14 @@ def _check_seeds(method: Method, kind: str, options: DetectOptions) -> None:
         adapt.check(kind)
 
 
-def _adapted(
-    asked: Question,
-    healthy: HealthyScans,
-    scan: Scan,
-    config: DetectConfig,
-    options: DetectOptions,
-    reporter: Reporter,
-) -> Question:
+def _adapted(asked: Question, healthy: HealthyScans, own: str, session: Session) -> Question:
     """The same question to the model adapted to the scanner: its thresholds are from before, and say so."""
-    adapter = ScannerAdapter.of(asked.model, healthy, asked.contrast, config, reporter)
-    adapted = adapter.adapted(scan.sha256)
+    adapter = ScannerAdapter.of(asked.model, healthy, asked.contrast, session.config, session.reporter)
+    adapted = adapter.adapted(own)
     used = asked.threshold
     if isinstance(used, Threshold):
-        used = threshold.not_vouched(used, options.threshold, "calibrated without --adapt; may not hold with it")
+        why = "calibrated without --adapt; may not hold with it"
+        used = threshold.not_vouched(used, session.options.threshold, why)
     return replace(asked, model=adapted, threshold=used, healthy=None)
 
 

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from uadcli.arrays import Array
 from uadcli.data.prepare import Prepared
+from uadcli.detection.findings import Findings
 from uadcli.files import finite, write_text
 from uadcli.imaging import template
 from uadcli.imaging.slices import GRID_AFFINE
@@ -18,15 +17,7 @@ from uadcli.report import page
 FAR_VOXELS = 5  # 1 cm
 
 
-def write_page(
-    path: Path,
-    scaled: Array,
-    recon: Array,
-    anomaly_map: Array,
-    labels: NDArray[np.uint8],
-    prepared: Prepared,
-    content: dict[str, Any],
-) -> None:
+def write_page(path: Path, findings: Findings, prepared: Prepared, content: dict[str, Any]) -> None:
     """Write the page of one scan; volumes lie on the model's grid (96, 96, 80), `content` is the sidecar's.
 
     Raises `OutputError`.
@@ -37,10 +28,10 @@ def write_page(
     # a mask that took in more than the brain must not show a face: what lies far from the template's brain stays out
     near = ndimage.binary_dilation(template_brain, iterations=FAR_VOXELS)
     volumes = page.Volumes(
-        scan=scaled,
-        recon=recon,
-        anomaly_map=anomaly_map,
-        labels=labels,
+        scan=findings.x,
+        recon=findings.recon,
+        anomaly_map=findings.anomaly_map,
+        labels=findings.labels,
         brain=prepared.mask & near,
         template_brain=template_brain,
         template_tissue=template.on_grid("mni_tissue_dseg").astype(np.uint8),

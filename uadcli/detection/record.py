@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from uadcli import __version__
-from uadcli.config import DetectConfig, to_dict
-from uadcli.console import Reporter
-from uadcli.data.contrast import FoundContrast
+from uadcli.config import to_dict
 from uadcli.data.names import Outputs
 from uadcli.data.prepare import Prepared
 from uadcli.imaging import geometry, template
 from uadcli.imaging.slices import GRID_AFFINE
-from uadcli.imaging.volume import Scan
 from uadcli.model.adapt import HealthyScans
 from uadcli.model.flagged import flagged_ml
 from uadcli.model.threshold import BesideHealthy
@@ -25,24 +22,18 @@ from uadcli.scoring.quality import Quality
 from uadcli.weights import cache
 
 if TYPE_CHECKING:
-    from uadcli.detection.findings import Findings
+    from uadcli.detection.findings import Findings, ReadyScan
     from uadcli.detection.options import DetectOptions
+    from uadcli.detection.session import Session
     from uadcli.model.model import Model
 
 
 def sidecar_of(
-    scan: Scan,
-    files: Outputs,
-    prepared: Prepared,
-    model: Model,
-    found: FoundContrast,
-    findings: Findings,
-    verdict: Quality,
-    config: DetectConfig,
-    options: DetectOptions,
-    reporter: Reporter,
+    ready: ReadyScan, files: Outputs, model: Model, findings: Findings, verdict: Quality, session: Session
 ) -> dict[str, Any]:
     """The content of `map.json`; numbers that were not computed are None."""
+    scan, prepared, found = ready.scan, ready.prepared, ready.found
+    config, options, reporter = session.config, session.options, session.reporter
     card, beside, adapted = model.card, findings.beside, model.adaptation
     return sidecar.Sidecar(
         tool={"name": "uad", "version": __version__},

@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from uadcli.detection.findings import Findings
 
 NATIVE_PICTURE_MM = 1.0
+NAMES = {  # of the volumes, in their headers
+    "map": "anomaly score",
+    "mask": "anomaly mask",
+    "recon": "recon",
+    "uncertainty": "score deviation",
+    "brain": "brain mask",
+}
 
 
 def write_files(
@@ -30,26 +37,25 @@ def write_files(
     """Write the planned files of one scan, all but sidecar and page; each in the space that its key or `space` says."""
     native_map = to_native(findings.anomaly_map, scan, prepared, 1)
     native_mask = to_native((findings.labels > 0).astype(np.float32), scan, prepared, 1) >= 0.5
-    grid = "native" if space != "mni" else "mni"
+    scores = {"map": findings.anomaly_map, "recon": findings.recon}
+    if findings.repeats.uncertainty is not None:
+        scores["uncertainty"] = findings.repeats.uncertainty
     for key, path in files.paths.items():
-        space = "mni" if key.startswith("mni_") else grid
+        mni = key.startswith("mni_") or space == "mni"
         kind = key.removeprefix("mni_")
-        if kind == "map":
-            _write_one(path, space, scan, native_map, findings.anomaly_map, np.float32, "anomaly score")
-        elif kind == "mask":
-            _write_one(path, space, scan, native_mask, findings.labels > 0, np.uint8, "anomaly mask")
-        elif kind == "recon":
-            _write_one(
-                path, space, scan, to_native(findings.recon, scan, prepared, 1), findings.recon, np.float32, "recon"
-            )
-        elif kind == "uncertainty" and (spread := findings.repeats.uncertainty) is not None:
-            _write_one(path, space, scan, to_native(spread, scan, prepared, 1), spread, np.float32, "score deviation")
-        elif kind == "brain":
-            _write_one(path, space, scan, brain, prepared.mask, np.uint8, "brain mask")
-        elif kind == "transform":
+        if kind == "transform":
             write_json(path, transform(prepared))
         elif kind == "overlay":
             _picture(path, scan, brain, native_map, native_mask, findings.threshold.value)
+        elif kind in NAMES:
+            values: Any
+            if kind == "brain":
+                values = prepared.mask if mni else brain
+            elif kind == "mask":
+                values = findings.labels > 0 if mni else native_mask
+            else:
+                values = scores[kind] if mni else to_native(scores[kind], scan, prepared, 1)
+            _write_one(path, None if mni else scan, values, NAMES[kind])
 
 
 def transform(prepared: Prepared) -> dict[str, Any]:
@@ -63,11 +69,13 @@ def transform(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _write_one(path: Path, space: str, scan: Scan, native: Any, mni: Any, dtype: type, name: str) -> None:
-    if space == "mni":
-        volume.write_mni(path, Volume(mni, GRID_AFFINE), dtype=dtype, name=name)
+def _write_one(path: Path, scan: Scan | None, values: Any, name: str) -> None:
+    """Write a map or a mask on a scan's own grid, or on the template's if `scan` is None."""
+    dtype = np.uint8 if values.dtype == bool else np.float32
+    if scan is None:
+        volume.write_mni(path, Volume(values, GRID_AFFINE), dtype=dtype, name=name)
     else:
-        volume.write_native(path, native, scan, dtype=dtype, name=name)
+        volume.write_native(path, values, scan, dtype=dtype, name=name)
 
 
 def _picture(

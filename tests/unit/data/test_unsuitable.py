@@ -48,7 +48,9 @@ def uni() -> Volume:
 
 @pytest.mark.parametrize(("slope", "shift"), MAPS)
 @pytest.mark.parametrize(
-    ("made", "what"), [(labels, "label map"), (mask, "label map"), (ct, "CT"), (uni, "noise")], ids=lambda v: str(v)
+    ("made", "what"),
+    [(labels, "label map"), (mask, "label map"), (ct, "CT"), (uni, "noise")],
+    ids=lambda v: getattr(v, "__name__", v),
 )
 def test_what_is_certainly_no_scan_is_refused_with_its_name(made, what: str, slope: float, shift: float) -> None:
     volume = made()

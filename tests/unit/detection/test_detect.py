@@ -15,13 +15,14 @@ def test_a_method_that_the_weights_do_not_serve_is_known_before_the_work(
     from uadcli.console import Reporter
     from uadcli.detection import detect
     from uadcli.detection.options import DetectOptions
+    from uadcli.detection.session import Session
     from uadcli.errors import WeightsError
 
     monkeypatch.delenv("UAD_WEIGHTS_DIR", raising=False)
     monkeypatch.setattr(detect, "prepare", lambda *_, **__: pytest.fail("it was prepared"))
     config = DetectConfig(reconstruction=ReconstructionConfig(method="dae"))
     with pytest.raises(WeightsError, match="--method dae"):
-        detect.ready_scan(example, config, DetectOptions(), "cpu", Reporter(silent=True))
+        detect.ready_scan(example, Session(config, DetectOptions(), "cpu", Reporter(silent=True)))
 
 
 def test_the_result_gives_the_map_and_the_findings(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from uadcli.console import Reporter
 from uadcli.data import names, prepare
 from uadcli.detection import detect
 from uadcli.detection.options import DetectOptions
+from uadcli.detection.session import Session
 from uadcli.errors import WeightsError
 from uadcli.imaging.geometry import resample
 from uadcli.imaging.intensity import curvature_flow
@@ -86,25 +87,23 @@ def test_the_weights_say_how_a_scan_is_smoothed(
 
     def stand_in(scan, config, **_):  # type: ignore[no-untyped-def]
         asked.append(config.curvature_flow)
-        return SimpleNamespace(contrast=lambda: SimpleNamespace(contrast="FLAIR", doubtful=False)), None
+        return SimpleNamespace(contrast=lambda: SimpleNamespace(contrast="FLAIR", doubtful=False, other=None)), None
 
     monkeypatch.setattr(detect, "prepare", stand_in)
     assert weights.read_card(smoothing).curvature_flow == 3
     options = DetectOptions(weights=str(smoothing), contrast="FLAIR", device="cpu")
-    ready = detect.ready_scan(scan, DetectConfig(), options, "cpu", Reporter(silent=True))
+    session = Session(DetectConfig(), options, "cpu", Reporter(silent=True))
+    ready = detect.ready_scan(scan, session)
     assert asked == [3]
     with pytest.raises(WeightsError, match="3 iterations of curvature flow, this scan has 0"):
         detect.finish(
             dataclasses.replace(ready, curvature_flow=0),
             names.plan(scan, None, "native", (), False, False),
-            DetectConfig(),
-            options,
-            "cpu",
-            Reporter(silent=True),
+            session,
         )
     wanted = DetectConfig(preprocess=PreprocessConfig(curvature_flow=1))
     reporter = Reporter(silent=True)
-    detect.ready_scan(scan, wanted, options, "cpu", reporter)
+    detect.ready_scan(scan, Session(wanted, options, "cpu", reporter))
     assert asked == [3, 3]
     assert any("curvature_flow is that of the weights, 3" in text for text in reporter.warnings)
 

@@ -117,7 +117,10 @@ def test_stream_is_inflated_as_far_as_the_header_promises(tmp_path: Path, monkey
     assert sum(inflated) < len(raw) + 2 * scan_file.TAIL
 
 
-@pytest.mark.parametrize("member", [gzip.compress(b""), gzip.compress(b"")[:10] + b"\3\0" + bytes(8)])
+EMPTY_MEMBER = gzip.compress(b"", mtime=0)
+
+
+@pytest.mark.parametrize("member", [EMPTY_MEMBER, EMPTY_MEMBER[:10] + b"\3\0" + bytes(8)], ids=["packed", "by hand"])
 def test_stream_of_empty_members_ends(member: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.nii.gz"
     path.write_bytes(member * 500_000)

@@ -22,6 +22,7 @@ from uadcli.data.prepare import Prepared
 from uadcli.detection import detect, repeat
 from uadcli.detection.findings import ReadyScan
 from uadcli.detection.options import DetectOptions
+from uadcli.detection.session import Session
 from uadcli.errors import RESEARCH_USE, InputError, QualityError, UsageError
 from uadcli.imaging import template
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
@@ -200,7 +201,7 @@ def finish(loaded: Model, x: np.ndarray, folder: Path, **more: object) -> dict:
     options = DetectOptions(**{"weights": str(loaded.path), "threshold": "0.2", "device": "cpu", **more})
     files = names.plan(folder / "scan.nii.gz", folder / "map.nii.gz", "native", options.save, False, True)
     reporter = Reporter(silent=True)
-    return detect.finish(ready(x, folder), files, DetectConfig(), options, "cpu", reporter).sidecar
+    return detect.finish(ready(x, folder), files, Session(DetectConfig(), options, "cpu", reporter)).sidecar
 
 
 def test_the_sidecar_says_so_and_strict_refuses(loaded: Model, tmp_path: Path) -> None:

@@ -368,13 +368,14 @@ def test_a_cut_off_model_of_the_cache_is_removed_before_a_scan_is_prepared(
 ) -> None:
     from uadcli.detection import detect
     from uadcli.detection.options import DetectOptions
+    from uadcli.detection.session import Session
 
     path = weights.find(published)[0]
     path.write_bytes(path.read_bytes()[:100])
     monkeypatch.setattr(detect, "prepare", lambda *_, **__: pytest.fail("it was prepared"))
     options = DetectOptions(weights=published)
     with pytest.raises(WeightsError, match="sha256 differs"):
-        detect.ready_scan(example, DetectConfig(), options, "cpu", Reporter(silent=True))
+        detect.ready_scan(example, Session(DetectConfig(), options, "cpu", Reporter(silent=True)))
     assert not path.exists()
     weights.load(*weights.find(published))  # fetched again
 
