@@ -20,6 +20,7 @@ from uadcli.errors import InputError
 from uadcli.files import file_sha256, write_json
 from uadcli.report import sidecar
 
+CONTRADICTION = "the file name says T2w, the image looks like T1w"
 OPTIONS = DetectOptions(device="cpu", threads=1)
 
 
@@ -83,8 +84,8 @@ def _content(
         registration={"mask_overlap": 0.9, "similarity": float("nan")},
         gate={"value": None, "limit": None, "note": "", "beyond": None}, stability=None,
         anomaly={"volume_ml": 1.5, "components": [{"volume_ml": 1.0}, {"volume_ml": 0.5}]},
-        qc={"verdict": verdict, "checks": [{"name": "brain volume", "verdict": verdict}]}, warnings=["odd"],
-        peak_memory_mb=1.0, outputs={k: p.name for k, p in files.paths.items()}, space=options.space,
+        qc={"verdict": verdict, "checks": [{"name": "contrast", "verdict": verdict, "text": CONTRADICTION}]},
+        warnings=["odd"], peak_memory_mb=1.0, outputs={k: p.name for k, p in files.paths.items()}, space=options.space,
         requested=record.requested(options), seconds={"read": 1.0, "write": 0.5},
     ).to_dict()  # fmt: skip
 

@@ -17,7 +17,7 @@ RESEARCH = "research_use_only"  # the last column, so that each row says it
 FAILED = ("map", "scan", "stage", "code", "message", RESEARCH)
 SUMMARY = (
     *("map", "scan", "status", "contrast", "score", "threshold", "volume_ml", "components", "largest_ml", "qc"),
-    *("brain_volume_ml", "mask_overlap", "similarity", "warnings", "seconds", "input_sha256", RESEARCH),
+    *("qc_reasons", "brain_volume_ml", "mask_overlap", "similarity", "warnings", "seconds", "input_sha256", RESEARCH),
 )
 NOT_THERE = "n/a"
 ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
@@ -106,6 +106,7 @@ def summary_row(job: Job, failure: Mapping[str, str] | None, left: bool = False)
         "components": len(components),
         "largest_ml": max((c["volume_ml"] for c in components), default=0.0),
         "qc": content["qc"]["verdict"],
+        "qc_reasons": _reasons(content["qc"]["checks"]) or None,
         "brain_volume_ml": content["brain_volume_ml"],
         "mask_overlap": content["registration"]["mask_overlap"],
         "similarity": content["registration"]["similarity"],
@@ -113,6 +114,11 @@ def summary_row(job: Job, failure: Mapping[str, str] | None, left: bool = False)
         "seconds": round(sum(content["seconds"].values()), 2),
         "input_sha256": content["input"]["sha256"],
     }
+
+
+def _reasons(checks: Sequence[Mapping[str, Any]]) -> str:
+    """The checks that were not passed, with what each says."""
+    return "; ".join(f"{c['name']}: {c.get('text', '')}" for c in checks if c["verdict"] in ("warn", "fail"))
 
 
 def write_index(

@@ -36,6 +36,7 @@ def test_a_folder_is_mirrored_and_the_model_is_loaded_once(scans: Path, stand: S
     assert summary[0] | {"input_sha256": ""} == {
         "map": maps[0], "scan": str(scans / "a.nii"), "status": "done", "contrast": "FLAIR", "score": "absolute",
         "threshold": "0.1", "volume_ml": "1.5", "components": "2", "largest_ml": "1", "qc": "pass",
+        "qc_reasons": "n/a",
         "brain_volume_ml": "1400", "mask_overlap": "0.9", "similarity": "n/a", "warnings": "1", "seconds": "1.5",
         "input_sha256": "", "research_use_only": RESEARCH_USE,
     }  # fmt: skip
@@ -96,6 +97,7 @@ def test_strict_counts_a_failed_quality_control_each_time(scans: Path, stand: St
         assert counts(result) == (0, 2, 1)
         assert [(r["stage"], r["code"]) for r in rows(result.failed_table)] == [("quality control", "7")]
         assert (rows(result.summary)[0]["status"], rows(result.summary)[0]["qc"]) == ("failed", "fail")
+        assert rows(result.summary)[0]["qc_reasons"] == "contrast: the file name says T2w, the image looks like T1w"
 
 
 def test_a_failure_of_another_selection_stays_in_the_table(scans: Path, stand: Stand) -> None:
