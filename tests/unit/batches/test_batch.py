@@ -85,7 +85,7 @@ def test_fail_fast_stops_and_says_what_is_not_done(scans: Path, stand: Stand) ->
     assert stand.prepared == ["a.nii"]
     assert counts(result) == (0, 0, 1)
     assert [row["status"] for row in rows(result.summary)] == ["failed", "not done", "not done"]
-    with pytest.raises(BatchError, match="1 of 3 scans failed, 2 are not begun"):
+    with pytest.raises(BatchError, match="1 of 3 scans failed, 2 not started"):
         batch.refuse_failed(result)
 
 
