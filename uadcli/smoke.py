@@ -95,6 +95,7 @@ def _use(loaded: Weights) -> float:
     """The highest score of the template's own brain; none is negative, and the learned score's are probabilities."""
     from uadcli.errors import WeightsError
     from uadcli.imaging import intensity
+    from uadcli.imaging.intensity import robust_z
     from uadcli.model.model import Model
     from uadcli.model.subject import Subject
 
@@ -102,8 +103,9 @@ def _use(loaded: Weights) -> float:
         DetectConfig(reconstruction=ReconstructionConfig(levels=(500,))),
         template.on_grid("mni_brain_mask") > 0,
     )
-    x = intensity.scale(template.on_grid("mni_head_T1w", 1), mask, config.preprocess)
-    subject = Subject.of(Model(loaded), x, mask, config, T1W.name)
+    head = template.on_grid("mni_head_T1w", 1)
+    x = intensity.scale(head, mask, config.preprocess)
+    subject = Subject.of(Model(loaded), x, mask, config, T1W.name, robust_z(head, mask))
     found = {name: subject.score(name) for name in ("siamese", FISHER)}
     for name, values in found.items():
         if not (np.isfinite(values).all() and 0 <= values.min() < values.max()) or found["siamese"].max() > 1:

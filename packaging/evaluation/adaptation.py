@@ -42,7 +42,7 @@ class Judged:
 
     case: Case
     prepared: Prepared
-    ill: list[tuple[Map, Map]]  # scan and truth
+    ill: list[tuple[Map, Map, Map]]  # scan, its robust z, and truth
     healthy: Map | None
 
     @property
@@ -63,7 +63,7 @@ def subjects(data: Path, cache: Path, count: int) -> Iterator[Judged]:
         prepared = prepare_cached(case.scan, CONFIG.preprocess, cache)
         x = prepared.scaled(CONFIG.preprocess)
         if case.lesions is not None:
-            yield Judged(case, prepared, [(x, lesions_on_grid(case, prepared))], None)
+            yield Judged(case, prepared, [(x, prepared.robust_z(), lesions_on_grid(case, prepared))], None)
             continue
         rng = np.random.default_rng([11, number])
         pasted = [with_shape(prepared, case.contrast, prepared.mask, data, rng) for _ in range(PASTED)]
@@ -83,8 +83,12 @@ def learned_and_default(one: Judged, model: Model) -> list[str]:
 def marked_ml(one: Judged, recon: Map, model: Model, kind: str) -> float:
     """What a score marks in a healthy scan at the threshold `auto`."""
     contrast, card = one.case.contrast, model.card
-    values = Subject(model, one.healthy, recon, one.prepared.mask, CONFIG, contrast).score(kind)
-    _, table = find(values, threshold.resolve("auto", card, kind, contrast).value, one.prepared, CONFIG)
+    z = one.prepared.robust_z()
+    values = Subject(model, one.healthy, recon, one.prepared.mask, CONFIG, contrast, z=z).score(kind)
+    used = threshold.resolve("auto", card, kind, contrast)
+    if isinstance(used, threshold.ScanThreshold):
+        used = used.of(values, one.prepared.mask)
+    _, table = find(values, used.value, one.prepared, CONFIG)
     return sum(c.volume_mm3 for c in table) / 1e3
 
 
@@ -103,9 +107,9 @@ def main() -> None:
     marked: dict[tuple[str, str], list[list[float]]] = {}
 
     def judge(way: str, one: Judged, number: int, recon: Map, model: Model) -> dict[str, Map]:
-        contrast, (x, truth) = one.case.contrast, one.ill[number]
+        contrast, (x, z, truth) = one.case.contrast, one.ill[number]
         kinds = list(dict.fromkeys([RESIDUAL[contrast], *learned_and_default(one, model)]))
-        subject = Subject(model, x, recon, one.prepared.mask, CONFIG, contrast)
+        subject = Subject(model, x, recon, one.prepared.mask, CONFIG, contrast, z=z)
         values = {kind: subject.score(kind) for kind in kinds}
         for kind, one_map in values.items():
             by_scan = found.setdefault((one.set, kind, way), {})
@@ -120,7 +124,7 @@ def main() -> None:
             known = drift(
                 [residual(h, model.reconstruct(h, m, CONFIG.reconstruction), m) for h, m in others], GRID_SHAPE
             )
-        for number, (x, _) in enumerate(one.ill):
+        for number, (x, *_) in enumerate(one.ill):
             recon = model.reconstruct(x, mask, CONFIG.reconstruction)
             judge("as it is", one, number, recon, model)
             if known is not None:

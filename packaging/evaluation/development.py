@@ -11,6 +11,8 @@ from uadcli.errors import InputError
 
 HELD_OUT_FLAIR = 6  # of the TCGA-LGG train patients: tumour-free slices for thresholds, never trained on
 
+MSLESSEG = ("sub-P18", "sub-P39")
+
 
 def cases(data: Path) -> list[Case]:
     """Every case of the data folder, in a fixed order. Raises `InputError` if the folder is not laid out so."""
@@ -25,9 +27,15 @@ def cases(data: Path) -> list[Case]:
         if part == "dev":
             found.append(_case(data, "tcga_lgg", subject, part, "T1w"))
     found += [_case(data, "mslub_mni", "sub-07", "dev", c, "desc-brain_") for c in ("FLAIR", "T2w", "T1w")]
+    found += [_case(data, "mslesseg_mni", s, "dev", c, "desc-brain_") for s in MSLESSEG for c in ("FLAIR", "T1w")]
+    found.append(_case(data, "tcga_t2w", "sub-DU7294", "dev", "T2w", "desc-brain_"))
+    found.append(_case(data, "stroke_t2w", "sub-CT01", "dev", "T2w"))
     oasis = sorted(p.name for p in (data / "oasis_t1_stripped").glob("sub-*"))
     found += [_case(data, "oasis_t1_stripped", s, "healthy", "T1w", "desc-brain_") for s in oasis]
     found += [_case(data, "kirby21", "sub-113", "healthy", c, "desc-brain_") for c in ("T2w", "FLAIR")]
+    other = sorted(p.name for p in (data / "healthy_other").glob("sub-*"))
+    found += [_case(data, "healthy_other", s, "healthy", "T1w") for s in other]
+    found.append(_case(data, "healthy_other", "sub-allineate", "healthy", "T2w"))
     return found
 
 

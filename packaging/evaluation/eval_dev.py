@@ -7,11 +7,13 @@ begin with one of these. Scores that begin with `z-`, and `fisher`, are held aga
 scans against that of the others, with synthetic lesions as without (where the tails behind `fisher` know them all).
 For each dev case and score: AUPRC, Dice (after the component filter) at the threshold that `auto` takes and at the
 calibrated one, the 99.5th percentile of healthy voxels, and best Dice (an oracle: it uses the labels), on the scan's
-own grid; and in how many scans a lesion is touched at `auto`. That is the conformal threshold where the weights know
-enough whole healthy scans (T1w), else a rate of healthy voxels. Baseline: intensity inside the brain (FLAIR, T2w) or
-darkness (T1w), mask eroded, median 5x5x5 ("plain"), or as it is ("plain, raw"), at thresholds of its own by the same
-rules; all come from the healthy validation scans only. For each healthy scan: the flagged volume; for the IXI scans,
-which set the T1w thresholds, at those of the others (calibrated: of the other four fifths; conformal: of the other 19).
+own grid; Dice at `auto` over the best Dice of the same map; and in how many scans a lesion is touched at `auto`. That
+is the conformal threshold where the weights know enough whole healthy scans (T1w), else a rate of healthy voxels, or
+lower where much of the scan is rare.
+Baseline: intensity inside the brain (FLAIR, T2w) or darkness (T1w), mask eroded, median 5x5x5 ("plain"), or as it is
+("plain, raw"), at thresholds of its own by the same rules; all come from the healthy validation scans only. For each
+healthy scan: the flagged volume; for the IXI scans, which set the T1w thresholds, at those of the others (calibrated:
+of the other four fifths; conformal: of the other 19).
 Synthetic lesions: real stroke shapes, on which nothing was trained, pasted into the IXI validation scans with a change
 of intensity of 20 to 60 %. At the end the AUPRC of the defaults, averaged over the sets, beside that of `absolute`.
 """
@@ -37,7 +39,7 @@ from uadcli.data.prepare import Prepared, prepare_cached
 from uadcli.model.flagged import find, strength_of
 from uadcli.model.model import Model, shares_of
 from uadcli.model.subject import Subject
-from uadcli.model.threshold import SHARE, resolve
+from uadcli.model.threshold import SHARE, ScanThreshold, resolve
 from uadcli.scoring import scores
 from uadcli.scoring.calibration import conformal_threshold, healthy_quantile
 from uadcli.scoring.fusion import FISHER
@@ -59,6 +61,11 @@ class Row:
     dice: float  # at the calibrated threshold
     best_dice: float
     touched: bool  # whether any finding at `auto` touches a lesion
+
+    @property
+    def reached(self) -> float:
+        """The part of the best Dice that the threshold of `auto` reaches."""
+        return self.auto_dice / self.best_dice if self.best_dice > 0 else np.nan
 
 
 @dataclass
@@ -91,17 +98,25 @@ class Evaluation:
         known = (k for k, v in card.thresholds.items() if contrast in v and k.startswith(tuple(self.only.split(","))))
         return sorted(known, key=lambda k: k != default)
 
-    def threshold(self, kind: str, contrast: str, rule: str) -> float:
-        return resolve(rule, self.cards[contrast], kind, contrast).value
+    def threshold(self, kind: str, contrast: str, rule: str, values: np.ndarray, mask: np.ndarray) -> float:
+        found = resolve(rule, self.cards[contrast], kind, contrast)
+        return (found.of(values, mask) if isinstance(found, ScanThreshold) else found).value
 
     def prepared(self, case: Case) -> Prepared:
         return prepare_cached(case.scan, CONFIG.preprocess, self.cache)
 
     def maps(
-        self, prepared: Prepared, contrast: str, x: np.ndarray, model: Model, raw: Sequence[str] = ()
+        self,
+        prepared: Prepared,
+        contrast: str,
+        seen: tuple[np.ndarray, np.ndarray],
+        model: Model,
+        raw: Sequence[str] = (),
     ) -> dict[str, np.ndarray]:
-        """The map of every score of one scan with intensities x by `model`, or `raw` ones without health behind."""
-        subject = Subject.of(model, x, prepared.mask, CONFIG, contrast)
+        """The map of every score by `model` of a scan `seen` scaled and as robust z, or `raw` ones without health
+        behind."""
+        x, z = seen
+        subject = Subject.of(model, x, prepared.mask, CONFIG, contrast, z)
         found = {kind: subject.raw(kind) for kind in raw} or {k: subject.score(k) for k in self.kinds(contrast)}
         return found | baselines(prepared, contrast, CONFIG, x)
 
@@ -109,12 +124,12 @@ class Evaluation:
         wanted = self.kinds("T1w") if "T1w" in self.loaded else []
         rows, weights_for = [], Unknowing(self.loaded, self.data, self.cache, wanted)
         for scene in (s for s in scenes(self.data, self.cache) if s.contrast in self.loaded):
-            maps = self.maps(scene.prepared, scene.contrast, scene.x, weights_for(scene))
+            maps = self.maps(scene.prepared, scene.contrast, (scene.x, scene.z), weights_for(scene))
             for kind, values in maps.items():
                 native, truth = scene.on_grid(values), scene.truth
                 marked = {}
                 for rule in RULES:
-                    limit = self.threshold(kind, scene.contrast, rule)
+                    limit = self.threshold(kind, scene.contrast, rule, values, scene.prepared.mask)
                     marked[rule] = scene.marked(find(values, limit, scene.prepared, CONFIG)[0])
                 row = Row(
                     scene.set,
@@ -143,15 +158,15 @@ class Evaluation:
                     )
                 )
                 raw = [kind for kind in raw if kind != FISHER]
-            x = prepared.scaled(CONFIG.preprocess)
-            for kind, values in self.maps(prepared, case.contrast, x, self.loaded[case.contrast], raw).items():
+            seen = prepared.scaled(CONFIG.preprocess), prepared.robust_z()
+            for kind, values in self.maps(prepared, case.contrast, seen, self.loaded[case.contrast], raw).items():
                 if case.part == "val":
                     part = healthy_part(case, prepared)
                     calibrating.setdefault(kind, []).append(Scored(prepared, values, part, whole=True))
                     continue
                 one = result.setdefault((f"{case.source} {case.contrast}", kind), Healthy())
                 for rule in RULES:
-                    limit = self.threshold(kind, case.contrast, rule)
+                    limit = self.threshold(kind, case.contrast, rule, values, prepared.mask)
                     getattr(one, rule).append(flagged(values, limit, prepared))
         wanted = [PLAIN, RAW, *self.kinds("T1w")] if calibrating else []
         for kind in (one for one in calibrating if one.startswith(scores.Z)):
@@ -184,6 +199,7 @@ def lesion_table(rows: list[Row], loaded: dict[str, Model]) -> None:
         "auto_dice": "Dice, auto",
         "dice": "Dice, calibrated",
         "best_dice": "best Dice (oracle)",
+        "reached": "Dice, auto / best Dice",
     }
     names = " | ".join(f"{title} mean | median" for title in columns.values())
     print(f"\n| set | scans | score | {names} | lesion touched, auto |")
@@ -198,6 +214,14 @@ def lesion_table(rows: list[Row], loaded: dict[str, Model]) -> None:
             cells += [f"{np.nanmean(values):.3f}", f"{np.nanmedian(values):.3f}"]
         cells.append(str(sum(r.touched for r in chosen)))
         print(f"| {name} | {len(chosen)} | {f'**{kind}**' if default else kind} | " + " | ".join(cells) + " |")
+
+
+def reached(rows: list[Row], loaded: dict[str, Model]) -> None:
+    """Print how much of the best Dice the defaults reach at `auto`, averaged over the sets."""
+    sets = dict.fromkeys(r.set for r in rows)
+    defaults = {name: loaded[name.split()[0]].card.scores[name.split()[0]] for name in sets}
+    each = [np.nanmean([r.reached for r in rows if (r.set, r.score) == pair]) for pair in defaults.items()]
+    print(f"\nDice at `auto` over best Dice of the same map, defaults, mean over {len(each)} sets: {np.mean(each):.3f}")
 
 
 def gain(rows: list[Row], loaded: dict[str, Model]) -> None:
@@ -243,6 +267,7 @@ def main() -> None:
     healthy_table(evaluation.healthy())
     print()
     gain(rows, loaded)
+    reached(rows, loaded)
     print(f"\n{time.perf_counter() - start:.0f} s, {named(loaded)}")
     if arguments.tsv:
         write_tsv(arguments.tsv, rows)

@@ -102,7 +102,8 @@ def main() -> None:
 
 def kind(case: Case) -> str:
     """The row of a scan that is what it should be."""
-    sick = {"tcga_lgg": "glioma patients", "mslub_mni": "multiple sclerosis"}
+    sick = {"tcga_lgg": "glioma patients", "tcga_t2w": "glioma patients", "stroke_t2w": "stroke"}
+    sick |= dict.fromkeys(("mslub_mni", "mslesseg_mni"), "multiple sclerosis")
     if case.part == "val":
         return "healthy, held out" if case.lesions is None else "glioma patients, held out (whole scans)"
     return sick.get(case.source, f"healthy, other scanner ({case.source})")

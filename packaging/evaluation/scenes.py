@@ -17,6 +17,7 @@ from uadcli.data.healthy import healthy_part
 from uadcli.data.prepare import Prepared, prepare_cached, to_native
 from uadcli.errors import UsageError
 from uadcli.imaging import intensity
+from uadcli.imaging.intensity import robust_z
 from uadcli.imaging.volume import Scan, read_scan
 from uadcli.model import model
 from uadcli.model.flagged import find, flagged_ml
@@ -31,6 +32,13 @@ from uadcli.training.score_network import SiameseTrainer
 from uadcli.weights import weights
 
 CONFIG = DetectConfig()
+SETS = {  # of the dev cases with lesions, by their folder
+    "tcga_lgg": "glioma",
+    "mslub_mni": "MSLUB {}",
+    "mslesseg_mni": "MSLesSeg {}",
+    "tcga_t2w": "glioma {}",
+    "stroke_t2w": "stroke {}",
+}
 SYNTHETIC = "T1w synthetic in IXI val"
 RESIDUAL = {"T1w": "absolute", "FLAIR": "bright-weighted", "T2w": "bright-weighted"}  # that suits a contrast
 
@@ -71,13 +79,15 @@ def named(loaded: dict[str, Model]) -> str:
 
 @dataclass(frozen=True)
 class Scene:
-    """A scan with lesions: scaled intensities on the model's grid, the truth, and the scan where that is on its own."""
+    """A scan with lesions: intensities on the model's grid, scaled and as robust z, the truth, and the scan where that
+    is on its own."""
 
     set: str
     subject: str
     contrast: str
     prepared: Prepared
     x: np.ndarray
+    z: np.ndarray
     truth: np.ndarray
     scan: Scan | None
 
@@ -95,14 +105,14 @@ def scenes(data: Path, cache: Path, count: int | None = None) -> Iterator[Scene]
     model's; at most `count` of each set."""
     found, seen = cases(data), dict[str, int]()
     for case in (c for c in found if c.part == "dev" and c.lesions):
-        name = f"{case.contrast} {'glioma' if case.source == 'tcga_lgg' else 'MSLUB 07'}"
+        name = f"{case.contrast} {SETS[case.source].format(case.subject.removeprefix('sub-'))}"
         seen[name] = seen.get(name, 0) + 1
         if case.lesions is None or (count is not None and seen[name] > count):
             continue
         prepared = prepare_cached(case.scan, CONFIG.preprocess, cache)
         truth = read_scan(case.lesions, allow_empty=True).volume.data > 0
         x = prepared.scaled(CONFIG.preprocess)
-        yield Scene(name, case.subject, case.contrast, prepared, x, truth, read_scan(case.scan))
+        yield Scene(name, case.subject, case.contrast, prepared, x, prepared.robust_z(), truth, read_scan(case.scan))
     shapes = stroke_shapes(data)
     healthy = [c for c in found if c.part == "val" and c.contrast == "T1w"]
     for i, case in enumerate(healthy[:count]):
@@ -133,7 +143,7 @@ class Unknowing:
         for case in validation:
             prepared = prepare_cached(case.scan, CONFIG.preprocess, cache)
             x, part = prepared.scaled(CONFIG.preprocess), healthy_part(case, prepared)
-            subject = Subject.of(loaded["T1w"], x, prepared.mask, CONFIG)
+            subject = Subject.of(loaded["T1w"], x, prepared.mask, CONFIG, "T1w", prepared.robust_z())
             for kind in held:
                 pairs.setdefault(scores.base_of(kind), []).append((subject.raw(kind), part))
         others = {
@@ -158,28 +168,33 @@ def stroke_shapes(data: Path) -> list[Path]:
     return shape_files(str(data / "lesion_shapes"))
 
 
-def synthetic(prepared: Prepared, x: np.ndarray, shape_file: Path, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Paste a stroke shape (MNI space) into a scaled scan, brighter or darker by 20 to 60 %; None if too small."""
+def synthetic(
+    prepared: Prepared, x: np.ndarray, shape_file: Path, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Paste a stroke shape (MNI space) into a scaled scan, brighter or darker by 20 to 60 %: x, z and the truth; None
+    if it is too small."""
     shape = load_shape(shape_file)
     truth = (shape >= 0.5) & prepared.mask
     if truth.sum() < 20:
         return None
     rng = np.random.default_rng(seed)
     change = rng.uniform(0.2, 0.6) * rng.choice([-1, 1])
-    return np.clip(x * (1 + change * shape * prepared.mask), 0, 1).astype(np.float32), truth
+    changed = x * (1 + change * shape * prepared.mask)
+    return np.clip(changed, 0, 1).astype(np.float32), robust_z(changed, prepared.mask), truth
 
 
 def with_shape(
     prepared: Prepared, contrast: str, counts: np.ndarray, data: Path, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """A healthy scan, scaled, with a random stroke shape of which at least 20 voxels lie where it `counts`; the truth
-    there. Sign and texture are drawn as in training, the shape took no part in it."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A healthy scan, scaled and as robust z, with a random stroke shape of which at least 20 voxels lie where it
+    `counts`; the truth there. Sign and texture are drawn as in training, the shape took no part in it."""
     shapes, healthy = stroke_shapes(data), prepared.scaled(CONFIG.preprocess)
     while True:
         shape = load_shape(shapes[int(rng.integers(len(shapes)))])
         x, truth = paste_shape(healthy, prepared.mask, shape, contrast, rng)
         if (truth & counts).sum() >= 20:
-            return intensity.scale(x, prepared.mask, CONFIG.preprocess), truth & counts
+            scaled = intensity.scale(x, prepared.mask, CONFIG.preprocess)
+            return scaled, robust_z(x, prepared.mask), truth & counts
 
 
 def flagged(values: np.ndarray, limit: float, prepared: Prepared) -> float:

@@ -94,7 +94,7 @@ def test_from_a_folder_of_scans_to_a_map(tmp_path: Path, capsys: pytest.CaptureF
     assert lab.card.fusion_power == kept["fusion_power"]
     assert lab.card.reference_erosion == 1
     assert lab.card.contrasts == ("T1w", "T2w")
-    assert lab.card.scores == {"T1w": "siamese", "T2w": "fusion-absolute"}
+    assert lab.card.scores == {"T1w": "siamese", "T2w": "siamese"}
     assert lab.card.thresholds["absolute"]["T2w"] == lab.card.thresholds["absolute"]["T1w"]
     assert "T2w" not in lab.card.thresholds["fisher"]
     assert lab.card.shares == kept["shares"]

@@ -6,18 +6,19 @@ import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from uadcli.calibration.export import GATE_FILE, REFERENCE_FILE, trained_weights
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
-from uadcli.data.dataset import find
+from uadcli.data.dataset import Case, find, is_synthetic
 from uadcli.errors import RESEARCH_USE, InputError, UsageError
 from uadcli.files import file_sha256, write_bytes, write_json
 from uadcli.model.model import Model
 from uadcli.training.run_folder import healthy_of, prepare_usable, read_run, rows_of, usable_cases
 
 if TYPE_CHECKING:
+    from uadcli.calibration.health import References
     from uadcli.scoring.out_of_distribution import Gate
     from uadcli.weights.weights import ModelCard
 
@@ -41,13 +42,10 @@ def calibrate(
     """
     from safetensors.torch import save as to_bytes
 
-    from uadcli.calibration.fit_fusion import PastedScan, paste_all, precision_by_power, with_best_power
-    from uadcli.calibration.health import calibrate as calibration_of
     from uadcli.model.out_of_distribution import fit_gates, gate_of
     from uadcli.scoring import healthy_reference
     from uadcli.training.judged_lesions import shape_files
     from uadcli.training.supervised import is_supervised
-    from uadcli.training.synthetic import load_healthy
 
     config, model = read_run(run), Model(trained_weights(run))
     cases = find(healthy, None)
@@ -77,29 +75,66 @@ def calibrate(
             raise InputError(f"is {case.contrast}, but the run covers {covered}", path=case.scan, hint="Leave it out.")
     counts = Counter(c.contrast for c in usable.values())
     _check_borrowed(borrow or {}, model.card, counts)
-    detect = DetectConfig(preprocess=config.preprocess)
+    training = [c for c in usable_cases(run) if c.part == "train"]
+    cohort = Cohort(list(usable.values()), training, run / "cache", shapes)
+    settings = DetectConfig(preprocess=config.preprocess)
+    content, references = measure(model, cohort, settings, reporter, borrow=borrow, kinds=kinds)
+    with reporter.stage("gate"):
+        if is_supervised(run):  # the reconstruction, and so its gate, is that of the weights
+            gates = {c: one for c in model.card.contrasts if (one := gate_of(model.weights.gate_state, c)) is not None}
+        else:
+            gates = fit_gates(model.network, training, list(usable.values()), run / "cache", config.preprocess)
+        _write_gates(run / GATE_FILE, gates, reporter)
+        write_bytes(run / REFERENCE_FILE, to_bytes(healthy_reference.state_of(references)))
+    write_json(run / "thresholds.json", content)
+    for contrast, count in counts.items():
+        if count < 20:
+            reporter.warn(
+                f"{count} {contrast} scans: a 99.5th percentile of so few is uncertain; 20 or more are better"
+            )
+    return run / "thresholds.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cohort:
+    """The healthy scans of a calibration, prepared in the folder `cache`: those `held_out`, which set the thresholds,
+    and those of the `training`; and masks whose `shapes` the synthetic lesions have, if any."""
+
+    held_out: Sequence[Case]
+    training: Sequence[Case]
+    cache: Path
+    shapes: Sequence[Path] = ()
+
+
+def measure(
+    model: Model,
+    cohort: Cohort,
+    config: DetectConfig,
+    reporter: Reporter,
+    *,
+    borrow: Mapping[str, str] | None = None,
+    kinds: Sequence[str] | None = None,
+) -> tuple[dict[str, Any], References]:
+    """The content of `thresholds.json` for a model, and the healthy references of its scores; see `calibrate`."""
+    from uadcli.calibration.fit_fusion import PastedScan, paste_all, precision_by_power, with_best_power
+    from uadcli.calibration.health import calibrate as calibration_of
+    from uadcli.training.synthetic import load_healthy
+
+    counts = Counter(c.contrast for c in cohort.held_out)
     pasted, precisions = dict[str, list[PastedScan]](), dict[float, float]()
     if model.card.siamese is not None:  # without its network there is nothing to join
         with reporter.stage("fusion"):
             for contrast in counts:
-                held_out = load_healthy(
-                    [c for c in usable.values() if c.contrast == contrast], run / "cache", config.preprocess
-                )
-                pasted[contrast] = paste_all(model, held_out, detect, shapes)
+                healthy = [c for c in cohort.held_out if c.contrast == contrast]
+                scans = load_healthy(healthy, cohort.cache, config.preprocess)
+                pasted[contrast] = paste_all(model, scans, config, cohort.shapes)
             precisions = precision_by_power([one for group in pasted.values() for one in group])
             if not precisions:
                 reporter.warn(f"no scan has room for a synthetic lesion: the fusion keeps {model.card.fusion_power}")
             model = with_best_power(model, precisions)
     with reporter.stage("calibration"):
-        found, references = calibration_of(model, list(usable.values()), run / "cache", detect, kinds, pasted)
-    with reporter.stage("gate"):
-        if is_supervised(run):  # the reconstruction, and so its gate, is that of the weights
-            gates = {c: one for c in model.card.contrasts if (one := gate_of(model.weights.gate_state, c)) is not None}
-        else:
-            training = [c for c in usable_cases(run) if c.part == "train"]
-            gates = fit_gates(model.network, training, list(usable.values()), run / "cache", config.preprocess)
-        _write_gates(run / GATE_FILE, gates, reporter)
-        write_bytes(run / REFERENCE_FILE, to_bytes(healthy_reference.state_of(references)))
+        held_out = list(cohort.held_out)
+        found, references = calibration_of(model, held_out, cohort.cache, config, kinds, pasted, cohort.training)
     for taker, giver in (borrow or {}).items():
         found.lend(giver, taker)
     content = {
@@ -108,16 +143,11 @@ def calibrate(
         "reference_erosion": model.card.reference_erosion,
         "precision_by_power": precisions,
         "scans": dict(counts),
-        "patients": dict(Counter(c.contrast for c in usable.values() if c.lesions is not None)),
+        "patients": dict(Counter(c.contrast for c in cohort.held_out if c.lesions is not None)),
+        "synthetic": dict(Counter(c.contrast for c in cohort.held_out if is_synthetic(c.scan))),
         "research_use_only": RESEARCH_USE,
     }
-    write_json(run / "thresholds.json", content)
-    for contrast, count in counts.items():
-        if count < 20:
-            reporter.warn(
-                f"{count} {contrast} scans: a 99.5th percentile of so few is uncertain; 20 or more are better"
-            )
-    return run / "thresholds.json"
+    return content, references
 
 
 def _check_borrowed(borrow: Mapping[str, str], card: ModelCard, counts: Mapping[str, int]) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uadcli.config import CONTRASTS, TrainingConfig, to_dict
+from uadcli.config import CONTRASTS, PreprocessConfig, TrainingConfig, to_dict
 from uadcli.console import Reporter
 from uadcli.errors import RESEARCH_USE, InputError, OutputError
 from uadcli.files import write_text
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 GATE_FILE, REFERENCE_FILE = "gate.safetensors", "reference.safetensors"
-BORROWER = "fusion-absolute"  # of a contrast without healthy scans: both networks, and nothing held against health
+BORROWER = "siamese"  # of a contrast without real healthy scans: it saw the contrast, if synthetic, and asks no scan
 CALIBRATED: dict[str, Any] = {  # what is read of thresholds.json; runs of earlier versions have not all of it
     "thresholds": dict[str, dict[str, float]],
     "scans": dict[str, int],
@@ -30,6 +31,7 @@ CALIBRATED: dict[str, Any] = {  # what is read of thresholds.json; runs of earli
     "shares": dict[str, dict[str, float]] | None,
     "borrowed": dict[str, str] | None,
     "patients": dict[str, int] | None,
+    "synthetic": dict[str, int] | None,
     "fusion_power": float | None,
     "reference_erosion": int | None,
 }
@@ -60,29 +62,7 @@ def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path
     if not isinstance(calibrated, dict) or not all(fits(calibrated.get(k), hint) for k, hint in CALIBRATED.items()):
         raise _broken(run)
     loaded = trained_weights(run)
-    thresholds, scans, borrowed = calibrated["thresholds"], calibrated["scans"], calibrated.get("borrowed", {})
-    rule = RULE.format(sum(scans.values()), ", ".join(f"{n} {c}" for c, n in scans.items()))
-    patients = calibrated.get("patients", {})
-    rule += "".join(f"; {n} of the {c} scans are of patients (slices without lesion only)" for c, n in patients.items())
-    rule += "".join(f"; {taker} has no healthy scans and borrows those of {giver}" for taker, giver in borrowed.items())
-    low, high = config.preprocess.lower_percentile, config.preprocess.upper_percentile
-    card = dataclasses.replace(
-        loaded.card,
-        name=name,
-        contrasts=tuple(c for c in CONTRASTS if c in {*scans, *borrowed}),
-        scores={c: default_score(loaded.card, c, n, thresholds) for c, n in scans.items()}
-        | dict.fromkeys(borrowed, BORROWER if loaded.card.siamese else PLAIN_DEFAULT),
-        thresholds=thresholds,
-        threshold_rule=rule,
-        strengths=calibrated["strengths"],
-        tails=calibrated.get("tails", {}),  # of a run that was calibrated before there were rates
-        fusion_power=calibrated.get("fusion_power", loaded.card.fusion_power),  # or before it was fitted
-        reference_erosion=calibrated.get("reference_erosion", 3),  # or before it was another
-        shares=calibrated.get("shares", {}),
-        borrowed=borrowed,
-        preprocess=to_dict(config.preprocess),
-        intensity_range=f"[0, 1]: percentiles {low:g} and {high:g} inside the brain mask",
-    )
+    card = calibrated_card(loaded.card, name, calibrated, config.preprocess)
     out.mkdir(parents=True, exist_ok=True)
     beside = (_read_state(run / part) for part in (GATE_FILE, REFERENCE_FILE))
     digest = weights.save(file, loaded.model, card, loaded.score_state, *beside)
@@ -92,8 +72,44 @@ def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path
     return file
 
 
+def calibrated_card(
+    card: ModelCard, name: str, calibrated: Mapping[str, Any], preprocess: PreprocessConfig
+) -> ModelCard:
+    """A card with the name of the model, and what a calibration says (`thresholds.json`)."""
+    thresholds, scans, borrowed = calibrated["thresholds"], calibrated["scans"], calibrated.get("borrowed", {})
+    rule = RULE.format(sum(scans.values()), ", ".join(f"{n} {c}" for c, n in scans.items()))
+    patients = calibrated.get("patients", {})
+    rule += "".join(f"; {n} of the {c} scans are of patients (slices without lesion only)" for c, n in patients.items())
+    synthetic = calibrated.get("synthetic", {})
+    rule += "".join(f"; {n} of the {c} scans are synthetic" for c, n in synthetic.items())
+    rule += "".join(f"; {taker} has no healthy scans and borrows those of {giver}" for taker, giver in borrowed.items())
+    low, high = preprocess.lower_percentile, preprocess.upper_percentile
+    return dataclasses.replace(
+        card,
+        name=name,
+        contrasts=tuple(c for c in CONTRASTS if c in {*scans, *borrowed}),
+        scores={c: default_score(card, c, n - synthetic.get(c, 0), thresholds) for c, n in scans.items()}
+        | dict.fromkeys(borrowed, BORROWER if card.siamese else PLAIN_DEFAULT),
+        thresholds=thresholds,
+        threshold_rule=rule,
+        strengths=calibrated["strengths"],
+        tails=calibrated.get("tails", {}),  # of a run that was calibrated before there were rates
+        fusion_power=calibrated.get("fusion_power", card.fusion_power),  # or before it was fitted
+        reference_erosion=calibrated.get("reference_erosion", 3),  # or before it was another
+        shares=calibrated.get("shares", {}),
+        borrowed=borrowed,
+        preprocess=to_dict(preprocess),
+        intensity_range=f"[0, 1]: percentiles {low:g} and {high:g} inside the brain mask",
+    )
+
+
 def default_score(card: ModelCard, contrast: str, scans: int, thresholds: dict[str, dict[str, float]]) -> str:
-    """`fisher` where enough healthy scans calibrated it; with lesion labels the score that learned from them."""
+    """`fisher` where enough real healthy scans calibrated it; with lesion labels the score that learned from them.
+
+    Without real ones it is `siamese`, too: what is rare in synthetic scans may be a real scanner's normal tissue.
+    """
+    if not scans:
+        return BORROWER if card.siamese else card.scores.get(contrast, PLAIN_DEFAULT)
     known = not card.labelled_cases and scans >= ENOUGH and contrast in thresholds.get(FISHER, {})
     return FISHER if known else card.scores.get(contrast, "siamese")
 

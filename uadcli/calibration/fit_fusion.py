@@ -14,9 +14,13 @@ from typing import TypeVar
 
 import numpy as np
 
+from uadcli import contrasts
 from uadcli.arrays import Array, Mask
+from uadcli.calibration.white_matter_spots import paste_spots
 from uadcli.config import DetectConfig
 from uadcli.data.dataset import evenly
+from uadcli.imaging import intensity
+from uadcli.imaging.intensity import robust_z
 from uadcli.model.model import Model
 from uadcli.model.subject import Subject
 from uadcli.scoring import healthy_reference
@@ -24,7 +28,7 @@ from uadcli.scoring.calibration import Tail, rarity
 from uadcli.scoring.fusion import ENOUGH, fused_scores
 from uadcli.scoring.healthy_reference import Reference
 from uadcli.scoring.metrics import average_precision
-from uadcli.training.judged_lesions import paste
+from uadcli.training.judged_lesions import Pasted, paste
 from uadcli.training.synthetic import Healthy
 
 POWERS = (0.0, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.0)
@@ -84,20 +88,32 @@ def paste_all(
     `healthy` are scans that were not trained on, of which up to 20, evenly chosen, get lesions from two to seven times
     each, so that there are about 40 where there are five scans or more. With `shapes`, masks in MNI space, each lesion
     has one of them; else they are made up like those that trained the learned score, which then does better than on
-    others.
+    others. Where lesions are bright, every second one is white-matter disease: many small ones.
     """
     found, chosen = [], evenly(range(len(healthy)), MOST)
     draws = min(max(FEWEST, math.ceil(LESIONS / len(chosen))), OFTEN) if len(chosen) >= ENOUGH else FEWEST
     for number in chosen:
         one = healthy[number]
         for draw in range(draws):
-            pasted = paste(one, np.random.default_rng([SEED, number, draw]), config.preprocess, shapes)
+            rng = np.random.default_rng([SEED, number, draw])
+            spots = draw % 2 == 1 and contrasts.ALL[one.kind].lesions == "bright"
+            pasted = _with_spots(one, rng, config) if spots else paste(one, rng, config.preprocess, shapes)
             if pasted is None:
                 continue
-            subject = Subject.of(model, pasted.x, one.mask, config)
+            subject = Subject.of(model, pasted.x, one.mask, config, one.kind, pasted.z)
             subject.score("siamese")  # the network runs now, and once
             found.append(PastedScan(number, subject, pasted.truth, pasted.allowed))
     return found
+
+
+def _with_spots(one: Healthy, rng: np.random.Generator, config: DetectConfig) -> Pasted | None:
+    """White-matter disease pasted into the usable slices of a scan; None where it has no white matter there."""
+    allowed = np.zeros_like(one.mask)
+    allowed[:, :, one.usable] = one.mask[:, :, one.usable]
+    x, truth = paste_spots(one.data, one.mask, allowed, rng)
+    truth &= allowed
+    scaled = intensity.scale(x, one.mask, config.preprocess)
+    return Pasted(scaled, robust_z(x, one.mask), truth, allowed) if truth.any() else None
 
 
 def precision_by_power(scans: Sequence[PastedScan]) -> dict[float, float]:

@@ -24,6 +24,7 @@ from uadcli.scoring.calibration import Tail, healthy_quantile, healthy_tail, tai
 from uadcli.scoring.healthy_reference import Reference
 
 References = dict[tuple[str, str], Reference]  # by score and contrast
+Pair = tuple[Array, NDArray[np.bool_]]  # a map and the healthy part of its scan
 Found = dict[fit_fusion.Shares, float]  # the AUPRC on pasted lesions
 
 
@@ -77,6 +78,7 @@ def calibrate(
     config: DetectConfig,
     kinds: Sequence[str] | None = None,
     pasted: Mapping[str, Sequence[PastedScan]] | None = None,
+    training: Sequence[Case] = (),
 ) -> tuple[Calibration, References]:
     """The calibration of several scores of a model, or all that it has, from the healthy brain of the validation scans.
 
@@ -84,7 +86,8 @@ def calibrate(
     healthy references of the scores that are held against one; their calibration holds each scan against the others.
     `fisher` is calibrated where all its parts are, each scan by the tails of the others; these others were held against
     a reference that it is part of. The shares of its parts are fitted on lesions that are `pasted` into the validation
-    scans of a contrast, numbered in their order, if there are.
+    scans of a contrast, numbered in their order, if there are. The healthy parts of `training` scans join the
+    references of scores without a network, which no training changes.
     """
     if kinds is None:
         draws, learned = model.method(config.reconstruction).draws, model.card.siamese is not None
@@ -100,7 +103,8 @@ def calibrate(
         def by_shares(parts: Mapping[str, Part], own: Sequence[PastedScan] = (pasted or {}).get(contrast, ())) -> Found:
             return fit_fusion.precision_by_shares(own, parts)
 
-        references |= take_in(result, under, kinds, contrast, config, by_shares)
+        more = [_without_network(model, case, cache, config) for case in training if case.contrast == contrast]
+        references |= take_in(result, under, kinds, contrast, config, by_shares, more)
     return result, references
 
 
@@ -121,12 +125,22 @@ class _HealthyScan:
     @classmethod
     def of(cls, model: Model, case: Case, cache: Path, config: DetectConfig) -> _HealthyScan:
         prepared = prepare_cached(case.scan, config.preprocess, cache)
-        subject = Subject.of(model, prepared.scaled(config.preprocess), prepared.mask, config, case.contrast)
+        x, z = prepared.scaled(config.preprocess), prepared.robust_z()
+        subject = Subject.of(model, x, prepared.mask, config, case.contrast, z)
         return cls(prepared, subject, healthy_part(case, prepared), is_whole(case))
 
     def scored(self, kind: str) -> Scored:
         """The map of a score before it is normalised to healthy scans."""
         return Scored(self.prepared, self.subject.raw(kind), self.part, self.whole)
+
+
+def _without_network(model: Model, case: Case, cache: Path, config: DetectConfig) -> dict[str, Pair]:
+    """The raw maps of a scan that need no network, by the score that is compared with health, and its healthy part."""
+    prepared = prepare_cached(case.scan, config.preprocess, cache)
+    x, part = prepared.scaled(config.preprocess), healthy_part(case, prepared)
+    subject = Subject(model, x, x, prepared.mask, config, case.contrast, z=prepared.robust_z())
+    plain = [name for name in scores.plain() if not scores.find(name).noise]
+    return {scores.Z + name: (subject.raw(scores.Z + name), part) for name in plain}
 
 
 def is_whole(case: Case) -> bool:
@@ -147,11 +161,13 @@ def take_in(
     contrast: str,
     config: DetectConfig,
     by_shares: Callable[[Mapping[str, Part]], Found] | None = None,
+    more: Sequence[Mapping[str, Pair]] = (),
 ) -> References:
     """Calibrate scores of a contrast by healthy scans, and `fisher`, if all its parts are among them; `under` gives the
     raw maps of the scans under a score, one score at a time. Returns the references.
 
-    The shares of its parts are the best of those that `by_shares` knows, if any.
+    The shares of its parts are the best of those that `by_shares` knows, if any. `more` are raw maps of further healthy
+    scans by score, for its reference alone.
     """
     shares, others = fusion.PARTS[contrast], dict[str, list[Reference]]()
     references, parts = References(), dict[str, list[Scored]]()
@@ -160,11 +176,15 @@ def take_in(
         if kind.startswith(scores.Z):
             if len(scans) < 2:
                 continue
-            pairs = [(one.values, one.part) for one in scans]
-            scale = scores.find(kind).own_scale
+            further = [one[kind] for one in more if kind in one]
+            pairs, scale = [*((one.values, one.part) for one in scans), *further], scores.find(kind).own_scale
             references[scores.base_of(kind), contrast] = healthy_reference.fit(pairs, scale)
-            others[kind] = healthy_reference.of_the_others(pairs, scale) if kind in shares else []
-            scans = held_against_others(scans, scale)
+            known = healthy_reference.of_the_others(pairs, scale)[: len(scans)]
+            others[kind] = known if kind in shares else []
+            scans = [
+                replace(one, values=healthy_reference.z_score(one.values, own, one.prepared.mask))
+                for one, own in zip(scans, known, strict=True)
+            ]
         result.add(kind, contrast, scans, config)
         if kind in shares:
             parts[kind] = scans

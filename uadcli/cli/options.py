@@ -261,8 +261,9 @@ Threshold = Annotated[
         "--threshold",
         panel=METHOD,
         callback=check_threshold,
-        metavar="auto|calibrated|rate|conformal|best-dice|VALUE",
-        help="Score above which voxels are marked: from healthy voxels (rate:0.001), scans (conformal:0.1) or a value.",
+        metavar="auto|calibrated|rate|conformal|fdr|best-dice|VALUE",
+        help="Score above which voxels are marked: from healthy voxels (rate:0.001), scans (conformal:0.1), the "
+        "false discovery rate (fdr:0.05) or a value.",
     ),
 ]
 Labels = Annotated[

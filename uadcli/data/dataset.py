@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from uadcli.config import PreprocessConfig
 from uadcli.data.contrast import from_name
 from uadcli.data.entities import entities, read
 from uadcli.errors import InputError, UadError
+from uadcli.imaging.volume import stem
 from uadcli.workers import Died, Workers
 
 SCANS = (".nii", ".nii.gz", ".mgz")
@@ -61,6 +63,21 @@ def find(root: Path, validation_share: float | None) -> list[Case]:
     else:
         parts = _split(names, root / "participants.tsv", validation_share)
     return [Case(subjects[p], root.name, parts[subjects[p]], from_name(p) or "", p, lesions_beside(p)) for p in files]
+
+
+def is_synthetic(scan: Path) -> bool:
+    """Whether the sidecar next to a scan says so, as that of `uad synth` does; not without a sidecar.
+
+    Raises `InputError` if the sidecar cannot be read.
+    """
+    sidecar = scan.with_name(f"{stem(scan)}.json")
+    if not sidecar.exists():
+        return False
+    try:
+        content = json.loads(sidecar.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError("cannot be read as JSON", path=sidecar, hint="Repair it, or take it away.") from error
+    return isinstance(content, dict) and content.get("synthetic") is True
 
 
 def lesions_beside(scan: Path) -> Path | None:

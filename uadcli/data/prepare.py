@@ -25,7 +25,16 @@ from uadcli.console import Reporter
 from uadcli.data import tissue_contrast, unsuitable
 from uadcli.errors import about
 from uadcli.files import write_with
-from uadcli.imaging import geometry, header_geometry, intensity, levels, registration, skullstrip, stored, template
+from uadcli.imaging import (
+    geometry,
+    header_geometry,
+    intensity,
+    levels,
+    registration,
+    skullstrip,
+    stored,
+    template,
+)
 from uadcli.imaging.skullstrip import BrainMask
 from uadcli.imaging.slices import FINE_AFFINE, FINE_SHAPE, GRID_AFFINE, GRID_SHAPE
 from uadcli.imaging.volume import Scan, Volume, read_scan
@@ -65,6 +74,10 @@ class Prepared:
     def scaled(self, config: PreprocessConfig) -> Array:
         """Intensities in [0, 1] inside the brain, 0 outside."""
         return intensity.scale(self.data, self.mask, config)
+
+    def robust_z(self) -> Array:
+        """Intensities in robust deviations from the brain's median, without a ceiling; 0 outside the brain."""
+        return intensity.robust_z(self.data, self.mask)
 
     def contrast(self) -> tissue_contrast.ContrastGuess:
         """The contrast by the intensities of the tissues."""

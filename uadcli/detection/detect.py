@@ -28,7 +28,7 @@ from uadcli.imaging import mask_file, volume
 from uadcli.imaging.volume import Scan
 from uadcli.model import adapt, model, threshold
 from uadcli.model.adapt import HealthyScans, ScannerAdapter
-from uadcli.model.threshold import Threshold
+from uadcli.model.threshold import ScanThreshold, Threshold
 from uadcli.report import sidecar
 from uadcli.scoring import quality
 
@@ -207,7 +207,7 @@ def _adapted(asked: Question, healthy: HealthyScans, own: str, session: Session)
     adapter = ScannerAdapter.of(asked.model, healthy, asked.contrast, session.config, session.reporter)
     adapted = adapter.adapted(own)
     used = asked.threshold
-    if isinstance(used, Threshold):
+    if isinstance(used, Threshold | ScanThreshold):
         why = "calibrated without --adapt; may not hold with it"
         used = threshold.not_vouched(used, session.options.threshold, why)
     return replace(asked, model=adapted, threshold=used, healthy=None)

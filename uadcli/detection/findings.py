@@ -19,7 +19,7 @@ from uadcli.model import flagged, out_of_distribution, threshold
 from uadcli.model.model import Model
 from uadcli.model.out_of_distribution import Distance
 from uadcli.model.subject import Subject
-from uadcli.model.threshold import BesideHealthy, Threshold, beside_healthy
+from uadcli.model.threshold import BesideHealthy, Resolved, ScanThreshold, Threshold, beside_healthy
 from uadcli.scoring.components import Component
 
 
@@ -45,7 +45,7 @@ class Question:
     model: Model
     contrast: str
     score: str
-    threshold: Threshold | NDArray[np.bool_]
+    threshold: Resolved | NDArray[np.bool_]
     method: str
     healthy: list[float] | None  # strengths of the healthy scans that the findings may be set beside
     stability: int | None = None
@@ -77,10 +77,12 @@ def examine(asked: Question, scan: Scan, prepared: Prepared, config: DetectConfi
         x = prepared.scaled(config.preprocess)
         distance = out_of_distribution.measure(model, x, mask, asked.contrast)
         recon = model.reconstruct(x, mask, config.reconstruction, reporter.progress)
-        subject = Subject(model, x, recon, mask, config, asked.contrast)
+        subject = Subject(model, x, recon, mask, config, asked.contrast, z=prepared.robust_z())
     with reporter.stage("score"):
         anomaly_map = subject.score(asked.score)
         used = asked.threshold
+        if isinstance(used, ScanThreshold):
+            used = used.of(anomaly_map, mask)
         if not isinstance(used, Threshold):
             used = threshold.best_dice(to_native(anomaly_map, scan, prepared, 1), used)
             reporter.warn("the threshold was chosen by lesion labels: for comparison with papers only")

@@ -67,7 +67,8 @@ def repeat(subject: Subject, score: str, first: Found, wanted: Wanted, progress:
     seeds, maps = [seed + STRIDE * i for i in range(wanted.count + 1)], [first.anomaly_map]
     for done, one in enumerate(seeds[1:], start=1):
         again = dataclasses.replace(config, reconstruction=dataclasses.replace(config.reconstruction, seed=one))
-        maps.append(Subject.of(subject.model, subject.x, subject.mask, again, subject.contrast).score(score))
+        other = Subject.of(subject.model, subject.x, subject.mask, again, subject.contrast, subject.z)
+        maps.append(other.score(score))
         if progress:
             progress(done, wanted.count)
     spread = stability.uncertainty(maps) if wanted.uncertainty else None

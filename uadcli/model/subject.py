@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from uadcli import contrasts
 from uadcli.arrays import Array, Mask
 from uadcli.config import DetectConfig, ScoringConfig
+from uadcli.errors import UsageError
 from uadcli.imaging.slices import from_slices, occupied, to_slices
 from uadcli.model.model import Model, Part, parts_of
 from uadcli.scoring import scores
@@ -20,7 +22,8 @@ from uadcli.scoring.healthy_reference import Reference
 class Subject:
     """A scaled scan `x` (96, 96, 80) in [0, 1], its reconstruction and its brain mask, under a model and settings.
 
-    `contrast` matters only to scores that need healthy scans of it. The maps of costly scores are kept.
+    `contrast` matters only to scores that need healthy scans of it, or to know whether its lesions are bright. `z` is
+    the scan without a ceiling (`imaging.intensity.robust_z`). The maps of costly scores are kept.
     """
 
     model: Model
@@ -30,11 +33,22 @@ class Subject:
     config: DetectConfig
     contrast: str = ""
     kept: dict[str, Array] = field(default_factory=dict, repr=False)
+    z: Array | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, model: Model, x: Array, mask: Mask, config: DetectConfig, contrast: str = "") -> Subject:
+    def of(
+        cls, model: Model, x: Array, mask: Mask, config: DetectConfig, contrast: str = "", z: Array | None = None
+    ) -> Subject:
         """Reconstruct a scaled scan. Raises as `Model.reconstruct`."""
-        return cls(model, x, model.reconstruct(x, mask, config.reconstruction), mask, config, contrast)
+        return cls(model, x, model.reconstruct(x, mask, config.reconstruction), mask, config, contrast, z=z)
+
+    @property
+    def robust_z(self) -> Array:
+        """`z`, its sign turned where the contrast shows lesions dark. Raises `UsageError` if it is not known."""
+        if self.z is None or self.contrast not in contrasts.ALL:
+            what = "the score 'robust-z' asks for a scan with its unclipped intensities, and for its contrast"
+            raise UsageError(what, hint="Choose another score.")
+        return -self.z if contrasts.ALL[self.contrast].lesions == "dark" else self.z
 
     @property
     def scoring(self) -> ScoringConfig:
@@ -92,7 +106,10 @@ class Subject:
 
     def raw(self, name: str) -> Array:
         """The map of a score before it is normalised to healthy scans: what a healthy reference is made from."""
-        return self.unnormalised(scores.base_of(name)) if name.startswith(scores.Z) else self.score(name)
+        if not name.startswith(scores.Z):
+            return self.score(name)
+        plain = scores.find(scores.base_of(name))
+        return plain.behind(self) if plain.behind else self.unnormalised(plain.name)
 
     def reference(self, name: str) -> Reference:
         """The healthy reference of a plain score. Raises `UsageError` if the model has none."""

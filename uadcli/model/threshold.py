@@ -15,15 +15,26 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from uadcli.arrays import Array
+    from uadcli.arrays import Array, Mask
     from uadcli.data.prepare import Prepared
+    from uadcli.scoring.calibration import Tail
     from uadcli.weights.weights import ModelCard
 
 T = TypeVar("T")
+R = TypeVar("R", bound="Threshold | ScanThreshold")
 SHARE = 0.05  # of healthy scans with any finding, of `conformal` without a number
 # Of healthy voxels, of `rate` without a number: 2 ml of a brain of 1.35 l, the most that a healthy scan should show.
 RATE = 0.0015
-HINT = "Give `auto`, `calibrated`, `rate`, `rate:SHARE`, `conformal`, `conformal:SHARE` or a number above 0."
+FALSE = 0.05  # expected share of healthy voxels among those marked, of `fdr` without a number
+# Of `auto`, where it lowers the threshold below that of `rate`: of 0.05, 0.1, 0.2, 0.3 and 0.5 the one whose Dice is
+# nearest to the best of the same map on the development scans (packaging/docs/decisions.md).
+FALSE_AUTO = 0.2
+USUAL: dict[Literal["conformal", "rate", "fdr"], float] = {
+    "conformal": SHARE,
+    "rate": RATE,
+    "fdr": FALSE,
+}  # kinds that have a number, and what it is without one
+HINT = "Give `auto`, `calibrated`, `rate`, `conformal`, `fdr`, a share with one of these, as in `fdr:0.1`, or a number."
 
 
 @dataclass(frozen=True)
@@ -31,12 +42,13 @@ class ThresholdRule:
     """A rule for the threshold, with its parameter.
 
     `calibrated` (the 99.5th percentile of healthy voxels), `rate` (another share of them), `conformal` (a share of
-    healthy scans), a `value`, or `auto`: conformal where the weights know enough whole healthy scans, else by rate;
+    healthy scans), `fdr` (an expected share of the marked voxels that is healthy), a `value`, or `auto`: conformal
+    where the weights know enough whole healthy scans, else by rate, or lower by `fdr` where much of the scan is rare;
     calibrated of weights older than rates, and in a contrast that has the thresholds of another. `best-dice` takes
     lesion labels, for comparison with papers that do.
     """
 
-    kind: Literal["auto", "calibrated", "rate", "conformal", "best-dice", "value"]
+    kind: Literal["auto", "calibrated", "rate", "conformal", "fdr", "best-dice", "value"]
     number: float = 0.0
 
 
@@ -46,6 +58,26 @@ class Threshold:
 
     value: float
     rule: str
+
+
+@dataclass(frozen=True)
+class ScanThreshold:
+    """A threshold that each scan sets by its own map: the false discoveries among its marked voxels are at most a
+    `share`, by the healthy `tail` of the score (`scoring.calibration.fdr_threshold`). It is never above `most`."""
+
+    share: float
+    tail: Tail
+    rule: str
+    most: float = math.inf
+
+    def of(self, anomaly_map: Array, mask: Mask) -> Threshold:
+        """The threshold for a map (X, Y, Z) in its brain mask. Raises `InputError` for an empty mask."""
+        from uadcli.scoring.calibration import fdr_threshold
+
+        return Threshold(min(fdr_threshold(anomaly_map[mask], self.tail, self.share), self.most), self.rule)
+
+
+Resolved = Threshold | ScanThreshold
 
 
 @dataclass(frozen=True)
@@ -63,7 +95,7 @@ class BesideHealthy:
 
 
 def parse(text: str) -> ThresholdRule:
-    """`auto`, `calibrated`, `rate:0.001`, `conformal`, `conformal:0.1`, `best-dice` or a score above 0.
+    """`auto`, `calibrated`, `rate:0.001`, `conformal`, `conformal:0.1`, `fdr:0.05`, `best-dice` or a score above 0.
 
     Raises `UsageError` for anything else.
     """
@@ -71,12 +103,12 @@ def parse(text: str) -> ThresholdRule:
     for kind in ("auto", "calibrated", "best-dice"):
         if name == kind and not colon:
             return ThresholdRule(kind)
-    if name in ("rate", "conformal"):
-        usual = SHARE if name == "conformal" else RATE
-        share = _number(rest) if colon else usual
-        if share is None or not 0 < share < 1:
-            raise UsageError(f"--threshold cannot be {text!r}", hint="The share lies between 0 and 1.")
-        return ThresholdRule("conformal" if name == "conformal" else "rate", share)
+    for of_share, usual in USUAL.items():
+        if name == of_share:
+            share = _number(rest) if colon else usual
+            if share is None or not 0 < share < 1:
+                raise UsageError(f"--threshold cannot be {text!r}", hint="The share lies between 0 and 1.")
+            return ThresholdRule(of_share, share)
     value = _number(text)
     if value is None or value <= 0:
         raise UsageError(f"--threshold cannot be {text!r}", hint=HINT)
@@ -116,7 +148,7 @@ def _number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def resolve(text: str, card: ModelCard, kind: str, contrast: str, config: DetectConfig | None = None) -> Threshold:
+def resolve(text: str, card: ModelCard, kind: str, contrast: str, config: DetectConfig | None = None) -> Resolved:
     """The threshold of a score in a contrast by the rule in `text` (see `parse`).
 
     It says so where the healthy scans were scored by other settings than `config` (the defaults if None). Raises
@@ -125,22 +157,26 @@ def resolve(text: str, card: ModelCard, kind: str, contrast: str, config: Detect
     rule = parse(text)
     if rule.kind == "value":
         return Threshold(rule.number, "given by the user")
-    if rule.kind == "auto":
+    automatic = rule.kind == "auto"
+    if automatic:
         rule = _automatic(card, kind, contrast)
     found = _by_health(rule, card, kind, contrast)
+    if automatic and rule.kind == "rate":
+        found = _lowered(_by_rate(rule.number, card, kind, contrast).value, card, kind, contrast)
     asked = config or DetectConfig()
     if rule.kind != "conformal":  # rates of voxels do not know components
         asked = replace(asked, scoring=replace(asked.scoring, min_volume_mm3=ScoringConfig.min_volume_mm3))
     if not as_calibrated(card, asked):
         found = not_vouched(found, text, "calibrated with different settings; may not hold for these")
     if giver := card.borrowed.get(contrast):
-        return Threshold(
-            found.value, f"{found.rule}; from healthy {giver} scans, as there are no healthy {contrast} ones"
-        )
+        words = f"{found.rule}; from healthy {giver} scans, as there are no healthy {contrast} ones"
+        return replace(found, rule=words)
     return found
 
 
-def _by_health(rule: ThresholdRule, card: ModelCard, kind: str, contrast: str) -> Threshold:
+def _by_health(rule: ThresholdRule, card: ModelCard, kind: str, contrast: str) -> Resolved:
+    if rule.kind == "fdr":
+        return _by_false_discoveries(rule.number, card, kind, contrast)
     if rule.kind == "conformal":
         return _conformal(rule.number, card, kind, contrast)
     if rule.kind == "rate":
@@ -170,6 +206,22 @@ def _by_rate(rate: float, card: ModelCard, kind: str, contrast: str) -> Threshol
     lacking = f"{card.name} has no score quantiles of healthy {contrast} voxels for the score {kind!r}"
     value = _of_healthy("rate", rate_threshold, tail, rate, lacking)
     return Threshold(value, f"rate: {100 * rate:.3g} % of the model's healthy voxels lie above")
+
+
+def _by_false_discoveries(share: float, card: ModelCard, kind: str, contrast: str) -> ScanThreshold:
+    tail = card.tails.get(kind, {}).get(contrast, [])
+    if not tail:
+        lacking = f"{card.name} has no score quantiles of healthy {contrast} voxels for the score {kind!r}"
+        raise UsageError(lacking, hint="Give --threshold calibrated or a value.")
+    rule = f"fdr: at most {100 * share:.3g} % of the marked voxels are expected to be healthy, by this scan's own map"
+    return ScanThreshold(share, tail, rule)
+
+
+def _lowered(most: float, card: ModelCard, kind: str, contrast: str) -> ScanThreshold:
+    """The threshold `most` of a rate, lowered in scans where the false discoveries allow it."""
+    rule = f"auto: {100 * RATE:.3g} % of the model's healthy voxels lie above, or lower, as long as at most"
+    rule += f" {100 * FALSE_AUTO:.3g} % of the marked voxels are expected to be healthy"
+    return ScanThreshold(FALSE_AUTO, card.tails[kind][contrast], rule, most)
 
 
 def _conformal(share: float, card: ModelCard, kind: str, contrast: str) -> Threshold:
@@ -212,7 +264,7 @@ def _by_network(preprocess: PreprocessConfig) -> PreprocessConfig:
     return replace(preprocess, strip="hd-bet") if preprocess.strip == "auto" else preprocess
 
 
-def not_vouched(found: Threshold, text: str, why: str) -> Threshold:
+def not_vouched(found: R, text: str, why: str) -> R:
     """The threshold with the reason why it may not hold, unless the rule in `text` is a value."""
     return found if parse(text).kind == "value" else replace(found, rule=f"{found.rule}; {why}")
 

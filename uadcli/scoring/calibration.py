@@ -105,6 +105,26 @@ def rarity(values: NDArray[np.float32], tail: Tail) -> NDArray[np.float32]:
     return np.where(values > 0, result, 0).astype(np.float32)
 
 
+def fdr_threshold(values: NDArray[np.float32], tail: Tail, share: float) -> float:
+    """The threshold of the scores (N,) of a brain above which an expected `share` of the marked voxels is healthy.
+
+    Benjamini and Hochberg 1995 (J. R. Stat. Soc. B 57), on the rarity of each score among healthy voxels: the more of
+    a brain is rare, the lower the threshold. The p-values of neighbours depend on each other positively, for which the
+    rule holds as well (Benjamini and Yekutieli 2001, Ann. Stat. 29). Where no voxel passes, it is the highest score.
+    Raises `InputError` without a voxel.
+    """
+    if not len(values):
+        raise InputError("there is no voxel in the brain mask", hint="Check the scan and its brain mask.")
+    high = np.sort(values)[::-1]
+    rare = rarity(high, tail)
+    allowed = np.log10(len(high) / (share * np.arange(1, len(high) + 1)))
+    passing = np.flatnonzero(rare >= allowed)
+    if not len(passing):
+        return float(high[0])
+    last = high[passing[-1]]  # itself marked: what is above a threshold is
+    return float(np.nextafter(last, np.float32(-np.inf)))
+
+
 def _pooled(maps: Maps) -> NDArray[np.float32]:
     pooled = [score[mask] for score, mask in maps]
     if not sum(len(values) for values in pooled):

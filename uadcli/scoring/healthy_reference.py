@@ -6,7 +6,8 @@ against the others (`cross_fitted`).
 
 In a scan from another scanner the residual is larger everywhere, by contrast and noise. So the absolute residual is
 held against health on the scan's own scale: in units of a percentile of the scan, which a lesion of usual size hardly
-moves. (Half of a bright residual is 0; it has no such scale.)
+moves. (Half of a bright residual is 0; it has no such scale.) The robust z is on the scan's own scale already; there
+the deviations from the reference are given in units of such a percentile of theirs.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ KNOWN = 0.5  # scans that must have a place in their healthy part, smoothed; els
 class Reference:
     """Mean and standard deviation of a score over healthy scans, each (X / 2, Y / 2, Z / 2), on blocks of 4 mm.
 
-    With a `quantile` above 0 they are in units of that quantile of each scan.
+    With a `quantile` above 0 they are in units of that quantile of each scan. With one below 0 they are as they are,
+    and the deviations of a scan from them are in units of that quantile (0.75 for -0.75) of its own deviations.
     """
 
     mean: Array
@@ -88,7 +90,8 @@ def z_score(values: Array, known: Reference, mask: Mask) -> Array:
     mean, deviation = (coarse_grid.enlarged(part, values.shape) for part in (known.mean, known.deviation))
     floor = float(np.median(deviation[mask])) if mask.any() else 1.0
     z = (_scaled(values, mask, known.quantile) - mean) / np.maximum(deviation, max(floor, SMALLEST))
-    return np.where(mask, np.maximum(z, 0), 0).astype(np.float32)
+    above = np.where(mask, np.maximum(z, 0), 0).astype(np.float32)
+    return _scaled(above, mask, -known.quantile)
 
 
 def state_of(references: dict[tuple[str, str], Reference]) -> dict[str, Any]:
@@ -116,8 +119,8 @@ def from_state(state: dict[str, Any], kind: str, contrast: str) -> Reference | N
 
 
 def _scaled(values: Array, inside: Mask, quantile: float) -> Array:
-    """The score in units of its quantile inside a mask; as it is for 0."""
-    if not quantile or not inside.any():
+    """The score in units of its quantile inside a mask; as it is for 0 and below."""
+    if quantile <= 0 or not inside.any():
         return values
     return values / np.float32(max(float(np.quantile(values[inside], quantile)), SMALLEST))
 

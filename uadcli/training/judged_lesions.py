@@ -19,6 +19,7 @@ from uadcli.config import PreprocessConfig
 from uadcli.data.dataset import evenly
 from uadcli.errors import InputError
 from uadcli.imaging import geometry, intensity
+from uadcli.imaging.intensity import robust_z
 from uadcli.imaging.mask_file import read_mask_file
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE, to_slices
 from uadcli.synthesis.lesions import paste_lesions, paste_shape
@@ -71,9 +72,11 @@ def lesion_set(healthy: Sequence[Healthy], config: PreprocessConfig, shapes: Seq
 
 @dataclass(frozen=True)
 class Pasted:
-    """A healthy volume (X, Y, Z) with lesions, scaled again; where they can be seen, and where they could have been."""
+    """A healthy volume (X, Y, Z) with lesions: scaled again, `z` without a ceiling (`imaging.intensity.robust_z`);
+    where the lesions can be seen, and where they could have been."""
 
     x: Array
+    z: Array
     truth: NDArray[np.bool_]
     allowed: NDArray[np.bool_]
 
@@ -93,7 +96,7 @@ def paste(one: Healthy, rng: np.random.Generator, config: PreprocessConfig, shap
             x, truth = paste_lesions(one.data, one.mask, one.kind, rng, allowed)
         truth &= allowed
         if truth.any():
-            return Pasted(intensity.scale(x, one.mask, config), truth, allowed)
+            return Pasted(intensity.scale(x, one.mask, config), robust_z(x, one.mask), truth, allowed)
     return None
 
 

@@ -21,6 +21,7 @@ CARD = ModelCard("lab", "1", ("T1w",), {"T1w": "siamese"}, {}, "", (500,), "", "
         (ENOUGH, 0, {"fisher": {"FLAIR": 2.5}}, "siamese"),
         (ENOUGH, 0, {}, "siamese"),
         (ENOUGH, 7, {"fisher": {"T1w": 2.5}}, "siamese"),
+        (0, 0, {"fisher": {"T1w": 2.5}}, "siamese"),
     ],
 )
 def test_the_joined_score_is_the_default_where_healthy_scans_bear_it(

@@ -37,7 +37,8 @@ def maps(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, np.ndarray]]:
         for _ in range(SCANS)
     ]
     numbers = itertools.cycle(range(SCANS))
-    prepared = SimpleNamespace(mask=MASK, size_factor=1.0, scaled=lambda _: np.zeros(SHAPE, np.float32))
+    nothing = np.zeros(SHAPE, np.float32)
+    prepared = SimpleNamespace(mask=MASK, size_factor=1.0, scaled=lambda _: nothing, robust_z=lambda: nothing)
     monkeypatch.setattr(health, "prepare_cached", lambda *_: prepared)
     monkeypatch.setattr(health, "healthy_part", lambda *_: MASK)
     monkeypatch.setattr(Subject, "of", lambda *_: SimpleNamespace(raw=made[next(numbers)].__getitem__))
@@ -122,3 +123,26 @@ def test_one_scan_has_no_others_to_be_held_against(maps: list[dict[str, np.ndarr
 
 def test_a_lab_with_healthy_t2w_gets_the_joined_score_there(maps: list[dict[str, np.ndarray]]) -> None:
     assert "T2w" in calibrated("T2w")[0].thresholds[FISHER]
+
+
+def test_training_scans_join_the_reference_of_a_score_that_no_training_changes(
+    maps: list[dict[str, np.ndarray]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    further = np.random.default_rng(8).gamma(2, 0.3, SHAPE).astype(np.float32)
+    prepared = SimpleNamespace(mask=MASK, scaled=lambda _: 0 * further, robust_z=lambda: further)
+    usual = health.prepare_cached
+    monkeypatch.setattr(
+        health, "prepare_cached", lambda path, *rest: prepared if path.name == "more.nii" else usual(path, *rest)
+    )
+    cases = [Case(str(i), "lab", "val", "FLAIR", Path(f"{i}.nii")) for i in range(SCANS)]
+    training = [Case("more", "lab", "train", "FLAIR", Path("more.nii"))]
+    model: Any = SimpleNamespace(card=SimpleNamespace(reference_erosion=1))
+    found, references = health.calibrate(model, cases, Path(), DetectConfig(), CALIBRATED, None, training)
+    kind = "z-robust-z"
+    scale, pairs = scores.find(kind).own_scale, [(one[kind], MASK) for one in maps]
+    expected = healthy_reference.fit([*pairs, (further, MASK)], scale)
+    np.testing.assert_allclose(references["robust-z", "FLAIR"].mean, expected.mean, rtol=1e-6)
+    residual = healthy_reference.fit([(one["z-absolute"], MASK) for one in maps], 0.75)
+    np.testing.assert_allclose(references["absolute", "FLAIR"].mean, residual.mean, rtol=1e-6)
+    first = healthy_reference.z_score(maps[0][kind], healthy_reference.fit([*pairs[1:], (further, MASK)], scale), MASK)
+    assert found.strengths[kind]["FLAIR"][0] == pytest.approx(strength(first, SMALLEST, GRID_AFFINE), rel=1e-4)

@@ -11,7 +11,7 @@ import workloads
 
 from uadcli.config import PreprocessConfig
 from uadcli.data import dataset
-from uadcli.data.dataset import check, find, in_words, subject_of
+from uadcli.data.dataset import check, find, in_words, is_synthetic, subject_of
 from uadcli.errors import InputError
 
 
@@ -152,3 +152,19 @@ def test_check_names_broken_files_and_twins_across_the_split(tmp_path: Path) -> 
     text = in_words(checked)
     assert "3 T1w scans in train" in text
     assert "sub-4_T1w.nii.gz: " in text
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [(None, False), ('{"synthetic": true}', True), ('{"synthetic": false}', False), ("[]", False)],
+)
+def test_a_synthetic_scan_is_known_by_its_sidecar(content: str | None, expected: bool, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "sub-1_T2w.json").write_text(content)
+    assert is_synthetic(tmp_path / "sub-1_T2w.nii.gz") is expected
+
+
+def test_a_broken_sidecar_is_no_word_on_a_scan(tmp_path: Path) -> None:
+    (tmp_path / "sub-1_T2w.json").write_text("{")
+    with pytest.raises(InputError, match="JSON"):
+        is_synthetic(tmp_path / "sub-1_T2w.nii.gz")

@@ -41,6 +41,8 @@ CARD = ModelCard(
         ("calibrated", ThresholdRule("calibrated")),
         ("Conformal", ThresholdRule("conformal", 0.05)),
         ("conformal:0.2", ThresholdRule("conformal", 0.2)),
+        ("fdr", ThresholdRule("fdr", 0.05)),
+        ("fdr:0.2", ThresholdRule("fdr", 0.2)),
         ("best-dice", ThresholdRule("best-dice")),
         ("0.5", ThresholdRule("value", 0.5)),
     ],
@@ -50,7 +52,8 @@ def test_what_is_understood(text: str, rule: ThresholdRule) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0", "-1", "nan", "inf", "conformal:", "conformal:0", "conformal:1", "best", "rate:", "rate:1"]
+    "text",
+    ["", "0", "-1", "nan", "inf", "conformal:", "conformal:0", "conformal:1", "best", "rate:", "rate:1", "fdr:0"],
 )
 def test_what_is_not(text: str) -> None:
     with pytest.raises(UsageError, match="--threshold"):
@@ -64,9 +67,41 @@ def test_auto_is_conformal_where_the_healthy_scans_suffice() -> None:
 def test_auto_is_by_rate_where_they_do_not_and_calibrated_where_the_weights_know_no_rates() -> None:
     for strengths in ({"siamese": {"T1w": [0.1] * 18}}, {}):
         few = dataclasses.replace(CARD, strengths=strengths)
-        assert threshold.resolve("auto", few, "siamese", "T1w") == threshold.resolve("rate", few, "siamese", "T1w")
+        usual = threshold.resolve("auto", few, "siamese", "T1w")
+        assert isinstance(usual, threshold.ScanThreshold)
+        assert usual.most == threshold.resolve("rate", few, "siamese", "T1w").value
         old = dataclasses.replace(few, tails={})
         assert threshold.resolve("auto", old, "siamese", "T1w") == threshold.Threshold(0.2, "by healthy voxels")
+
+
+def test_auto_is_lower_than_by_rate_only_where_much_is_rare() -> None:
+    few = dataclasses.replace(CARD, strengths={})
+    found, by_rate = (threshold.resolve(text, few, "siamese", "T1w") for text in ("auto", "rate"))
+    healthy, ill = (np.full((10, 10, 100), 0.01, np.float32) for _ in range(2))
+    healthy[0, 0, :2] = 0.5
+    ill[0, :3], ill[0, 3:6] = 0.95, 0.2
+    mask = np.ones(ill.shape, dtype=bool)
+    assert found.of(healthy, mask).value == by_rate.value
+    assert found.of(ill, mask).value < 0.2 < by_rate.value
+    assert found.of(ill, mask).rule.startswith("auto: 0.15 % of the model's healthy voxels")
+
+
+def test_by_false_discoveries_the_map_sets_the_threshold() -> None:
+    found = threshold.resolve("fdr:0.1", CARD, "siamese", "T1w")
+    assert isinstance(found, threshold.ScanThreshold)
+    mask = np.ones((10, 10, 100), dtype=bool)
+    mask[0] = False
+    few, many = (np.full(mask.shape, 0.01, np.float32) for _ in range(2))
+    few[1, 1, :10], many[1:4, :, :] = 0.95, 0.95  # rarer than once in 10,000
+    few[5, 5, :5] = many[5, 5, :5] = 0.3  # rarer than once in 100
+    few[0], many[0] = 5, 5  # outside the brain
+    marked = [int(((one > found.of(one, mask).value) & mask).sum()) for one in (few, many)]
+    assert marked == [10, 3005]
+    assert found.of(few, mask).rule.startswith("fdr: at most 10 % of the marked voxels")
+    with pytest.raises(UsageError, match="has no score quantiles"):
+        threshold.resolve("fdr", CARD, "fisher", "T1w")
+    lent = dataclasses.replace(CARD, borrowed={"T1w": "FLAIR"})
+    assert "from healthy FLAIR scans" in threshold.resolve("fdr", lent, "siamese", "T1w").rule
 
 
 def test_a_contrast_with_the_thresholds_of_another_takes_the_milder_one_and_says_whose_it_is() -> None:

@@ -13,6 +13,7 @@ from uadcli.scoring.calibration import (
     as_strong,
     component_strengths,
     conformal_threshold,
+    fdr_threshold,
     healthy_quantile,
     healthy_tail,
     rarity,
@@ -54,7 +55,14 @@ def test_no_voxel_is_an_input_error():
 
 
 def test_no_function_takes_labels():
-    for name in ("healthy_quantile", "healthy_tail", "strength", "conformal_threshold", "rate_threshold"):
+    for name in (
+        "healthy_quantile",
+        "healthy_tail",
+        "strength",
+        "conformal_threshold",
+        "rate_threshold",
+        "fdr_threshold",
+    ):
         parameters = inspect.signature(getattr(calibration, name)).parameters
         assert not {"labels", "truth", "lesions"} & set(parameters)
 
@@ -184,3 +192,45 @@ def test_beyond_a_flat_tail_nothing_is_rarer():
     assert rarity(np.array([0.0, level, 9.0], np.float32), flat) == pytest.approx(
         [0, -np.log10(0.005), -np.log10(0.0005)]
     )
+
+
+def with_lesion(voxels, seed=4):
+    """A brain of 50,000 voxels, of which so many come from elsewhere; and its healthy tail."""
+    rng = np.random.default_rng(seed)
+    health = rng.gamma(2, 0.05, (50, 50, 100)).astype(np.float32)
+    values = rng.gamma(2, 0.05, 50_000).astype(np.float32)
+    values[:voxels] += 0.6
+    return values, healthy_tail([(health, np.ones(health.shape, dtype=bool))])
+
+
+@pytest.mark.parametrize("voxels", [0, 50, 2_000, 10_000])
+@pytest.mark.parametrize("share", [0.05, 0.2])
+def test_false_discoveries_are_controlled_as_by_benjamini_and_hochberg(voxels, share):
+    from scipy.stats import false_discovery_control
+
+    values, tail = with_lesion(voxels)
+    marked = values > fdr_threshold(values, tail, share)
+    p_values = 10.0 ** -rarity(values, tail).astype(np.float64)
+    np.testing.assert_array_equal(marked, false_discovery_control(p_values) <= share)
+    if voxels:
+        assert marked[:voxels].mean() > 0.9
+    if voxels >= 2_000:  # of fewer the share is a matter of chance
+        assert marked[voxels:].sum() / marked.sum() < 1.2 * share
+
+
+def test_the_more_is_rare_the_lower_the_threshold():
+    found = [fdr_threshold(*with_lesion(voxels), 0.05) for voxels in (50, 2_000, 10_000)]
+    assert found == sorted(found, reverse=True)
+    assert found[0] > found[-1]
+
+
+def test_a_healthy_brain_stays_empty():
+    marked = [
+        (values > fdr_threshold(values, tail, 0.05)).sum() for values, tail in map(with_lesion, [0] * 10, range(10))
+    ]
+    assert sorted(marked)[8] == 0
+
+
+def test_no_brain_has_no_rate_of_false_discoveries():
+    with pytest.raises(InputError, match="no voxel"):
+        fdr_threshold(np.zeros(0, np.float32), with_lesion(0)[1], 0.05)

@@ -88,9 +88,22 @@ def test_a_scanner_that_makes_every_residual_larger_changes_nothing_on_the_scans
     assert np.median(healthy_reference.z_score(2.5 * scan, as_it_is, MASK)[MASK]) > 1 > np.median(z[MASK])
 
 
-def test_only_the_absolute_residual_is_normalised_to_healthy_scans_on_its_own_scale():
+def test_the_absolute_residual_and_the_robust_z_are_normalised_to_healthy_scans_on_their_own_scales():
     scaled = {name: score.own_scale for name, score in scores.BY_NAME.items() if score.own_scale}
-    assert scaled == {"absolute": 0.75, "z-absolute": 0.75}
+    assert scaled == {"absolute": 0.75, "z-absolute": 0.75, "robust-z": -0.75, "z-robust-z": -0.75}
+
+
+def test_deviations_in_their_own_units_do_not_depend_on_how_far_a_scan_spreads():
+    signed = [(values - 0.1, part) for values, part in healthy(20)]
+    known = healthy_reference.fit(signed, -0.75)
+    np.testing.assert_array_equal(known.mean, healthy_reference.fit(signed).mean)
+    scan = known.mean.repeat(2, 0).repeat(2, 1).repeat(2, 2) + (healthy(1, seed=1)[0][0] - 0.1)
+    scan[10:12, 9:12, 5:7] += 1
+    z = healthy_reference.z_score(scan, known, MASK)
+    assert np.quantile(z[MASK], 0.75) == pytest.approx(1, abs=1e-3)
+    plain = healthy_reference.z_score(scan, healthy_reference.fit(signed), MASK)
+    np.testing.assert_allclose(z * np.quantile(plain[MASK], 0.75), plain, rtol=1e-3, atol=1e-4)
+    assert not healthy_reference.z_score(np.full(SHAPE, -9, np.float32), known, MASK).any()
 
 
 def test_what_is_0_everywhere_has_no_scale():

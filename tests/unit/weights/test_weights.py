@@ -190,7 +190,8 @@ def test_every_score_is_a_map_inside_the_brain(kind: str, tiny: ModelConfig, tmp
     x = np.where(mask, rng.uniform(0.3, 0.9, GRID_SHAPE), 0).astype(np.float32)
     recon = np.where(mask, rng.uniform(0.3, 0.9, GRID_SHAPE), 0).astype(np.float32)
     config = DetectConfig(scoring=ScoringConfig(erosion=0, median=1))
-    subject = Subject(loaded, x, recon, mask, config, "T1w")
+    z = np.where(mask, rng.normal(0, 1, GRID_SHAPE), 0).astype(np.float32)
+    subject = Subject(loaded, x, recon, mask, config, "T1w", z=z)
     result = subject.score(kind)
     assert result.dtype == np.float32
     assert result.shape == GRID_SHAPE
@@ -201,6 +202,19 @@ def test_every_score_is_a_map_inside_the_brain(kind: str, tiny: ModelConfig, tmp
         subject.score("none")
     with pytest.raises(UsageError, match="no healthy reference for the score 'z-ssim' in FLAIR"):
         dataclasses.replace(subject, contrast="FLAIR").score("z-ssim")
+
+
+def test_the_robust_z_is_compared_with_health_on_both_sides(tiny: ModelConfig, tmp_path: Path) -> None:
+    model = knowing_health(tmp_path / "m.safetensors", tiny, ())
+    mask = np.ones(GRID_SHAPE, dtype=bool)
+    z = np.random.default_rng(0).normal(0, 1, GRID_SHAPE).astype(np.float32)
+    for contrast, side in (("T1w", -1), ("FLAIR", 1), ("T2w", 1)):
+        subject = Subject(model, z, z, mask, DetectConfig(), contrast, z=z)
+        np.testing.assert_array_equal(subject.score("robust-z"), np.maximum(side * z, 0))
+        np.testing.assert_array_equal(subject.raw("z-robust-z"), side * z)
+    for unknown in (Subject(model, z, z, mask, DetectConfig(), "T1w"), Subject(model, z, z, mask, DetectConfig(), z=z)):
+        with pytest.raises(UsageError, match="unclipped intensities"):
+            unknown.score("robust-z")
 
 
 def test_weights_older_than_shares_join_two_halves(tiny: ModelConfig, tmp_path: Path) -> None:

@@ -30,6 +30,11 @@ class Evidence(Protocol):
         """The scaled scan, in [0, 1]."""
 
     @property
+    def robust_z(self) -> Array:
+        """The scan in robust deviations from its normal tissue, without a ceiling; positive towards lesions, that is
+        where it is bright, or dark where the contrast shows lesions dark. Raises `UsageError` if it is not known."""
+
+    @property
     def recon(self) -> Array:
         """Its pseudo-healthy reconstruction, in [0, 1]."""
 
@@ -71,7 +76,9 @@ class Score:
     """One anomaly score: how it is computed, and the facts that the rest of the program asks of it.
 
     `compute` returns a map (X, Y, Z) >= 0 that is 0 outside the brain mask. `cites` are keys of `report.citation`.
-    `own_scale` is the quantile of the scan in whose units the score is normalised to healthy scans; 0: as it is.
+    `own_scale` is the quantile of the scan in whose units the score is normalised to healthy scans; 0: as it is; below
+    0: in units of that quantile of its deviations (`scoring.healthy_reference.Reference`). `behind` is the map that is
+    compared with healthy scans, where that is not the score itself: it may have both signs.
     `costly`: it is computed once and kept; `learned`: the score network takes part; `draws`: it needs several
     reconstructions at another noise level; `noise`: another seed changes it; `normalised`: it needs healthy scans of
     the contrast, and not only for its threshold; `joined`: it is made of other scores and their tails.
@@ -83,6 +90,7 @@ class Score:
     cites: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     own_scale: float = 0.0
+    behind: Callable[[Evidence], Array] | None = None
     costly: bool = False
     learned: bool = False
     draws: bool = False
@@ -97,7 +105,8 @@ def normalised_to_healthy(plain: Score) -> Score:
     def compute(evidence: Evidence) -> Array:
         from uadcli.scoring.healthy_reference import z_score
 
-        return z_score(evidence.unnormalised(plain.name), evidence.reference(plain.name), evidence.mask)
+        values = plain.behind(evidence) if plain.behind else evidence.unnormalised(plain.name)
+        return z_score(values, evidence.reference(plain.name), evidence.mask)
 
     return Score(
         Z + plain.name,

@@ -1,0 +1,94 @@
+"""Calibrate a bundled model anew, with the networks that it has: thresholds, references, shares, default scores.
+
+    python packaging/models/recalibrate.py DATA --weights small-9-flair --name small-11-flair [--synthetic T2w=20]
+
+The healthy scans are those that `train_default.py` takes: the validation part of the development data. A contrast
+without any is calibrated on synthetic scans, made of the validation T1w scans by `uad synth`, which the card says. The
+weights are then in RUNS/models/NAME, and a card has to be written by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import torch
+from development import cases
+
+from uadcli import device
+from uadcli.calibration.calibrate import Cohort, measure
+from uadcli.calibration.export import calibrated_card
+from uadcli.config import DetectConfig
+from uadcli.console import Reporter
+from uadcli.data.dataset import Case, evenly
+from uadcli.files import write_json
+from uadcli.model.model import Model
+from uadcli.scoring import healthy_reference
+from uadcli.synthesis.synth import SynthOptions, synth
+from uadcli.training.judged_lesions import shape_files
+from uadcli.weights import registry, weights
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--synthetic", default="", help="contrast and number, as T2w=20")
+    parser.add_argument("--scores", help="the scores to calibrate, with commas between; else all")
+    parser.add_argument("--cache", type=Path, default=Path(".cache"))
+    parser.add_argument("--runs", type=Path, default=Path("runs/default"))
+    arguments = parser.parse_args()
+    device.bound_threads(None)
+    reporter, config = Reporter(), DetectConfig()
+    model = Model(weights.load(*weights.find(arguments.weights)))
+    found = [c for c in cases(arguments.data) if c.contrast in model.card.contrasts]
+    held_out = [c for c in found if c.part == "val"]
+    if arguments.synthetic:
+        contrast, _, count = arguments.synthetic.partition("=")
+        held_out += made(arguments.data, contrast, int(count), arguments.runs / f"synthetic-{contrast}", reporter)
+    cohort = Cohort(
+        held_out,
+        [c for c in found if c.part == "train"],
+        arguments.cache,
+        shape_files(str(arguments.data / "lesion_shapes")),
+    )
+    kinds = arguments.scores.split(",") if arguments.scores else None
+    content, references = measure(model, cohort, config, reporter, kinds=kinds)
+    out = arguments.runs / "models" / arguments.name
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "thresholds.json", content)
+    card = calibrated_card(model.card, arguments.name, content, config.preprocess)
+    file = out / f"{arguments.name}.safetensors"
+    state = healthy_reference.state_of(references)
+    before = model.weights
+    digest = weights.save(file, before.model, card, before.score_state, before.gate_state, state)
+    registry.write(out, registry.Entry(arguments.name, file.name, digest, card.contrasts))
+    check_networks(before, weights.load(file, digest))
+    print(f"{file}\nsha256 {digest}\nscores {card.scores}\nshares {card.shares}\n{card.threshold_rule}")
+
+
+def made(data: Path, contrast: str, count: int, folder: Path, reporter: Reporter) -> list[Case]:
+    """Healthy scans of a contrast, synthesised from validation T1w scans, with what scanners do; kept in a folder."""
+    sources = evenly([c for c in cases(data) if c.part == "val" and c.contrast == "T1w"], count)
+    folder.mkdir(parents=True, exist_ok=True)
+    result = []
+    for seed, source in enumerate(sources):
+        scan = folder / f"{source.subject}_desc-synthetic_{contrast}.nii.gz"
+        if not scan.exists():
+            synth(source.scan, scan, SynthOptions(contrast, seed=seed), reporter)
+        result.append(dataclasses.replace(source, part="val", source="synthetic", contrast=contrast, scan=scan))
+    return result
+
+
+def check_networks(before: weights.Weights, after: weights.Weights) -> None:
+    """Raises `SystemExit` if a parameter of a network is not what it was, bit for bit."""
+    pairs = [(before.model.state_dict(), after.model.state_dict()), (before.score_state, after.score_state)]
+    for old, new in pairs:
+        if old.keys() != new.keys() or not all(torch.equal(old[name], new[name]) for name in old):
+            raise SystemExit("the networks are not those of before")
+
+
+if __name__ == "__main__":
+    main()
