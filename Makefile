@@ -10,7 +10,7 @@ EXAMPLE := packaging/example/sub-FG6692_FLAIR.nii.gz
 # Tests that need the development data run where that folder exists and say that they are skipped elsewhere.
 export UAD_DATA := $(if $(wildcard $(DATA)/ixi_t1),$(abspath $(DATA)),)
 
-.PHONY: help demo test test-tools fuzz check docs lint-packaging format build bench eval-dev table train-default clean
+.PHONY: help demo test test-tools fuzz soak check docs lint-packaging format build bench eval-dev table train-default clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -33,8 +33,11 @@ test-tools: $(READY)  ## install what some tests drive: Chromium, SLURM, zsh, fi
 test: $(READY) test-tools  ## all tests (no GPU; the network only to install what they drive)
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --durations=15
 
-fuzz: $(READY)  ## damaged scans for the reader: CASES=100000 of them, from the number FIRST=0 on
+fuzz: $(READY)  ## damaged scans, CASES=100000 of them from FIRST=0 on, and a tenth as many of each kind of other file
 	UAD_FUZZ=$(or $(CASES),100000) UAD_FUZZ_FIRST=$(or $(FIRST),0) $(BIN)/python -m pytest -q tests/fuzz
+
+soak: $(READY)  ## detections and batches killed at KILLS=2000 random moments, from the number FIRST=0 on
+	UAD_SOAK=$(or $(KILLS),2000) UAD_SOAK_FIRST=$(or $(FIRST),0) $(BIN)/python -m pytest -q --timeout 7200 tests/soak
 
 check: $(READY)  ## format, lint, types and the fast tests
 	$(BIN)/ruff format --check .

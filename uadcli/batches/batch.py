@@ -26,6 +26,7 @@ from uadcli.errors import RESEARCH_USE, BatchError, OutputError, UsageError, Wei
 from uadcli.files import file_sha256, make_folder
 from uadcli.model import adapt, model, threshold
 from uadcli.model.adapt import ScannerAdapter
+from uadcli.running import interrupt
 from uadcli.workers import TERMINATED, Died, Workers
 
 WORKERS = 4  # at most, unless more are asked for
@@ -180,15 +181,16 @@ def _alone(output: Path, part: tuple[int, int]) -> Iterator[None]:
     place = output / f".uad-batch-{part[0] + 1}-of-{part[1]}.lock"
     lock = FileLock(place)
     try:
-        lock.acquire(timeout=0)
+        with interrupt.held():
+            lock.acquire(timeout=0)
+        yield
     except Timeout as error:
         hint = "Wait for its end, or look at --status."
         raise OutputError("another process is at work on this batch", path=output, hint=hint) from error
-    try:
-        yield
     finally:
-        place.unlink(missing_ok=True)
-        lock.release()
+        if lock.is_locked:
+            place.unlink(missing_ok=True)
+            lock.release()
 
 
 def _carried_out(request: Request, todo: Plan, reporter: Reporter) -> BatchResult:

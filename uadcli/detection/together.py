@@ -40,16 +40,19 @@ def made_together(files: Outputs, *, wait: bool = False) -> Iterator[Outputs]:
     its end. Raises `OutputError`, without `wait` also for that.
     """
     folder = hidden_folder(files.map)
-    new = _missing(folder.parent)
-    lock = _locked(folder, wait)
+    new, lock = _missing(folder.parent), None
     try:
+        while lock is None:
+            with interrupt.held():  # else a signal could come between making the folder and knowing of it
+                lock = _locked_or_not(folder, wait)
         sweep_results(folder.parent, besides=folder)
         _clear(folder)
         yield Outputs({key: folder / path.name for key, path in files.paths.items()})
     finally:
         with interrupt.held():
-            _clear(folder)
-            _unlock(folder, lock)
+            if lock is not None:
+                _clear(folder)
+                _unlock(folder, lock)
             for parent in new:
                 with suppress(OSError):  # it holds results now
                     parent.rmdir()
@@ -89,12 +92,26 @@ def sweep_results(folder: Path, besides: Path | None = None) -> None:
         if left == besides or left.is_symlink():
             continue
         with suppress(OutputError):  # another process is at work there, or it is another user's
-            lock = _locked(left, wait=False, patience=0.0)
+            lock = _locked(left, patience=0.0)
             _clear(left)
             _unlock(left, lock)
 
 
-def _locked(folder: Path, wait: bool, patience: float = PATIENCE_SECONDS) -> BaseFileLock:
+class _BusyError(OutputError):
+    """Another process has the hidden folder."""
+
+
+def _locked_or_not(folder: Path, wait: bool) -> BaseFileLock | None:
+    """The lock of a hidden folder; None if it is to be waited for longer. Raises `OutputError`."""
+    try:
+        return _locked(folder)
+    except _BusyError:
+        if wait:
+            return None
+        raise
+
+
+def _locked(folder: Path, patience: float = PATIENCE_SECONDS) -> BaseFileLock:
     """The lock of a hidden folder, which is made. Raises `OutputError` if another process has it."""
     from filelock import FileLock, Timeout
 
@@ -104,11 +121,11 @@ def _locked(folder: Path, wait: bool, patience: float = PATIENCE_SECONDS) -> Bas
         make_folder(folder)
         lock = FileLock(folder / LOCK)
         try:
-            lock.acquire(timeout=-1 if wait else max(until - time.monotonic(), 0.0))
+            lock.acquire(timeout=max(until - time.monotonic(), 0.0))
             return lock
         except Timeout as error:
             what = "another process is making this map"
-            raise OutputError(what, path=folder.parent, hint="Wait for its end, or choose another -o.") from error
+            raise _BusyError(what, path=folder.parent, hint="Wait for its end, or choose another -o.") from error
         except FileNotFoundError:  # the process that had it has just removed the folder
             continue
         except OSError as error:
