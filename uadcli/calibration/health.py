@@ -28,7 +28,7 @@ Pair = tuple[Array, NDArray[np.bool_]]  # a map and the healthy part of its scan
 Found = dict[fit_fusion.Shares, float]  # the AUPRC on pasted lesions
 
 
-@dataclass(frozen=True)
+@dataclass
 class Calibration:
     """What healthy scans say of scores, by score and contrast.
 
