@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 CSF, GREY, WHITE = "CSF", "grey", "white"
+OUTER = "outer fluid"  # around the brain and in its furrows: vessels and membranes cross it
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Contrast:
     bright_lesions: float  # share of synthetic lesions that are brighter than what they replace
     volumes: float  # share of the volumes, in training the score, that are real scans of this contrast
     fisher: Mapping[str, float]  # the scores that the score `fisher` joins, with their shares
+    variety: float = 0.015  # deviation of the means of structures of one tissue, in synthetic brains
     also_says: frozenset[str] = field(default_factory=frozenset)  # contrasts that a name of this one may say too
     made_from_t1w: MadeFromT1w | None = None
 
@@ -67,7 +69,12 @@ _SEQUENCES = rf"{_SEQUENCE}{{0,2}}{_PLANE}(?:fs)?"
 T1W = Contrast(
     name="T1w",
     words=rf"{_PLANE}t1{_WEIGHTED}{_AGENT}{_SEQUENCES}|m?e?mprage|(?:ir)?f?spgr|bravo|t1w?(?:flair|tirm)",
-    levels=(Level(CSF, 0.02, 0.2), Level(GREY, 0.4, 0.6), Level(WHITE, 0.12, 0.35, above=GREY)),
+    levels=(
+        Level(CSF, 0.02, 0.2),
+        Level(GREY, 0.4, 0.6),
+        Level(WHITE, 0.12, 0.35, above=GREY),
+        Level(OUTER, 0.0, 0.1, above=CSF),
+    ),
     bright_lesions=0.25,
     volumes=0.34,
     fisher={"siamese": 0.5, "z-absolute": 0.5},
@@ -75,7 +82,12 @@ T1W = Contrast(
 T2W = Contrast(
     name="T2w",
     words=rf"{_PLANE}t2{_WEIGHTED}(?:ce|gd)?{_SEQUENCES}",
-    levels=(Level(WHITE, 0.2, 0.4), Level(GREY, 0.06, 0.2, above=WHITE), Level(CSF, 0.8, 1.0)),
+    levels=(
+        Level(WHITE, 0.17, 0.25),
+        Level(GREY, 0.07, 0.15, above=WHITE),
+        Level(CSF, 1.0, 1.0),
+        Level(OUTER, 0.45, 0.65),
+    ),
     bright_lesions=0.8,
     volumes=0.22,
     fisher={"siamese": 0.5, "z-bright-weighted": 0.5},
@@ -84,7 +96,13 @@ T2W = Contrast(
 FLAIR = Contrast(
     name="FLAIR",
     words=rf"{_PLANE}(?:t2w?)?(?:flair|tirm){_AGENT}{_SEQUENCES}|t2f|t2w?darkfluid|darkfluid",
-    levels=(Level(CSF, 0.02, 0.25), Level(WHITE, 0.4, 0.65), Level(GREY, 0.0, 0.18, above=WHITE)),
+    levels=(
+        Level(CSF, 0.02, 0.25),
+        Level(WHITE, 0.4, 0.65),
+        Level(GREY, 0.04, 0.2, above=WHITE),
+        Level(OUTER, 0.0, 0.12, above=CSF),
+    ),
+    variety=0.04,
     bright_lesions=0.85,
     volumes=0.22,
     # the scan's own brightness as well, voxel by voxel, since the smoothing of the others takes small lesions away, and

@@ -25,7 +25,7 @@ from uadcli.model.model import Model, shares_of
 from uadcli.model.subject import Subject
 from uadcli.reconstruction.model import Network
 from uadcli.scoring import fusion, healthy_reference, scores
-from uadcli.synthesis.lesions import paste_shape
+from uadcli.synthesis.masses import paste_shape
 from uadcli.training.judged_lesions import load_shape, shape_files
 from uadcli.training.reconstruction import Trainer
 from uadcli.training.score_network import SiameseTrainer

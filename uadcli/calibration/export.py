@@ -151,6 +151,7 @@ def card_text(card: ModelCard, digest: str, config: TrainingConfig) -> str:
         f"- reconstruction: {BY_NAME[config.model.method].title}, {card.steps} steps; score: {learned}",
         *_labels_in_words(card),
         f"- curvature flow: {card.curvature_flow} iterations",
+        f"- scaling of intensities: {card.scaling}",
         *([f"- fusion: residual times the learned score to the power {card.fusion_power}"] if card.siamese else []),
         f"- thresholds: {card.threshold_rule}",
         *(f"  - {k}: " + ", ".join(f"{c} {v:.4f}" for c, v in t.items()) for k, t in card.thresholds.items()),

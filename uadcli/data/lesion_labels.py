@@ -108,5 +108,5 @@ def load(cases: Sequence[Case], cache: Path, config: PreprocessConfig) -> list[L
     for case in cases:
         prepared = prepare_cached(case.scan, config, cache)
         truth = lesions_on_grid(case, prepared) & prepared.mask
-        result.append(LabelledScan(prepared.scaled(config), prepared.mask, truth, brain_slices(prepared.mask)))
+        result.append(LabelledScan(prepared.linear(config), prepared.mask, truth, brain_slices(prepared.mask)))
     return result

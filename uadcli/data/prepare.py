@@ -79,6 +79,10 @@ class Prepared:
         """Intensities in robust deviations from the brain's median, without a ceiling; 0 outside the brain."""
         return intensity.robust_z(self.data, self.mask)
 
+    def linear(self, config: PreprocessConfig) -> Array:
+        """The same intensities before they are bounded: a straight line of `data`."""
+        return intensity.linear(self.data, self.mask, config)
+
     def contrast(self) -> tissue_contrast.ContrastGuess:
         """The contrast by the intensities of the tissues."""
         return tissue_contrast.classify_contrast(
@@ -183,9 +187,17 @@ def smoothed_as(config: PreprocessConfig, iterations: int, reporter: Reporter) -
     return dataclasses.replace(config, curvature_flow=iterations)
 
 
+def scaled_as(config: PreprocessConfig, scaling: str, reporter: Reporter) -> PreprocessConfig:
+    """The settings with the scaling of intensities that weights were trained with; says so if another one was set."""
+    if config.scaling not in ("", scaling):
+        reporter.warn(f"preprocess.scaling is that of the weights, {scaling}")
+    return dataclasses.replace(config, scaling=scaling)
+
+
 def prepare_cached(path: Path, config: PreprocessConfig, cache: Path, *, brain_mask: Path | None = None) -> Prepared:
     """`prepare` for the scan at `path`, kept in the folder `cache` by the content of scan, mask and settings."""
-    relevant = {k: v for k, v in dataclasses.asdict(config).items() if not k.endswith("_percentile")}
+    later = ("lower_percentile", "upper_percentile", "scaling")  # what is kept is not scaled yet
+    relevant = {k: v for k, v in dataclasses.asdict(config).items() if k not in later}
     if not config.curvature_flow:  # what was kept before there was a choice stays good
         del relevant["curvature_flow"]
     key = json.dumps([VERSION, stored.sha256(path), brain_mask and stored.sha256(brain_mask), relevant], sort_keys=True)

@@ -16,7 +16,7 @@ from uadcli.console import Reporter
 from uadcli.data import contrast, names
 from uadcli.data.contrast import FoundContrast
 from uadcli.data.names import Outputs
-from uadcli.data.prepare import Prepared, prepare, smoothed_as
+from uadcli.data.prepare import Prepared, prepare, scaled_as, smoothed_as
 from uadcli.detection import record, repeat, together
 from uadcli.detection.findings import Findings, Question, ReadyScan, examine
 from uadcli.detection.options import DetectOptions, with_healthy
@@ -152,6 +152,8 @@ def finish(ready: ReadyScan, files: Outputs, session: Session) -> DetectResult:
             raise WeightsError(
                 what, path=asked.model.path, hint="Give --contrast, so that the model is known from the start."
             )
+    scaled = scaled_as(session.config.preprocess, asked.model.card.scaling, reporter)
+    session = replace(session, config=replace(session.config, preprocess=scaled))
     if isinstance(options.adapt, HealthyScans):
         with reporter.stage("adaptation"):
             asked = _adapted(asked, options.adapt, scan.sha256, session)

@@ -56,6 +56,7 @@ def sidecar_of(
             "origin": cache.origin(model.path),
             "method": findings.method,
             "curvature_flow": card.curvature_flow,
+            "scaling": card.scaling,
             "reference_erosion": card.reference_erosion,
             "labelled_cases": card.labelled_cases,
             "adapted": adapted and {"healthy_scans": adapted.scans, "sha256": adapted.sha256},

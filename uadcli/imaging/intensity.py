@@ -1,16 +1,30 @@
-"""Bias field, smoothing, and robust scaling inside the brain."""
+"""Bias field, smoothing, and the scaling of intensities inside the brain.
+
+A network sees intensities scaled by two percentiles of the brain, or by its normal tissue.
+Percentiles move with what is in the scan: 150 ml of bright lesions shift all normal tissue, and whatever lies above the
+upper one is alike. By normal tissue, the two matters lie where they lie whatever else there is, and what is brighter
+stays in order below 1. A model card names the scaling that its networks were trained with.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from uadcli import streams
 from uadcli.arrays import Array, Mask
 from uadcli.config import PreprocessConfig
 from uadcli.errors import InputError
+from uadcli.imaging import template
 
+GM, WM = 2, 3  # labels of the tissue template
+FEWEST = 50  # voxels of a tissue that its level can be read from
+MIDDLE = 0.5  # where the mean of the levels of grey and white matter comes to lie
+KNEE = 0.7  # above it intensities are compressed
+STEPS = 30  # of the search for a mode
+CHANGE = "Check the scan and its brain mask."
 FIT_REACH = 1.5  # of 0 (all), 1.5 and 2 the one that leaves gliomas brightest; see packaging/docs/decisions.md
 
 NORMAL = 1.4826  # median absolute deviations in a standard deviation, of a normal distribution
@@ -63,14 +77,64 @@ def curvature_flow(data: Array, spacing_mm: float, iterations: int) -> Array:
 
 
 def scale(data: Array, mask: Mask, config: PreprocessConfig) -> Array:
-    """Scale to [0, 1] by two percentiles of the voxels in the brain; outside is 0 (method 1.2, step 8).
+    """Intensities (X, Y, Z) in [0, 1] by `config.scaling`, percentiles if it is empty; 0 outside the brain `mask`.
 
-    Raises `InputError` if the brain has no contrast at all.
+    `tissue` is for volumes on the model's grid. Raises `InputError` if the brain has no contrast at all, or no normal
+    tissue lies in the field of view.
     """
-    low, high = np.percentile(data[mask], [config.lower_percentile, config.upper_percentile])
+    x = linear(data, mask, config)
+    bounded = compressed(x) if config.scaling == "tissue" else np.clip(x, 0, 1)
+    return np.where(mask, bounded, 0).astype(np.float32)
+
+
+def linear(data: Array, mask: Mask, config: PreprocessConfig) -> Array:
+    """As `scale`, but without a bound above or below: a straight line of the data; 0 outside. Raises as `scale`."""
+    low, high = _anchors(data, mask, config)
     if not high > low:
-        raise InputError("the brain has the same intensity everywhere", hint="Check the scan and its brain mask.")
-    return np.where(mask, np.clip((data - low) / (high - low), 0, 1), 0).astype(np.float32)
+        raise InputError("the brain has the same intensity everywhere", hint=CHANGE)
+    return np.where(mask, (data - low) / (high - low), 0).astype(np.float32)
+
+
+def _anchors(data: Array, mask: Mask, config: PreprocessConfig) -> tuple[float, float]:
+    """The intensities that become 0 and 1 on the straight line: two percentiles (method 1.2, step 8), or by tissue."""
+    if config.scaling != "tissue":
+        low, high = np.percentile(data[mask], [config.lower_percentile, config.upper_percentile])
+        return low, high  # np.float64: the quotient is rounded once
+    dark, grey, white = tissue_levels(data, mask)
+    return dark, dark + ((grey + white) / 2 - dark) / MIDDLE
+
+
+def tissue_levels(data: Array, mask: Mask) -> tuple[float, float, float]:
+    """The darkest percentile of a brain on the model's grid (96, 96, 80), and the modes of its grey and white matter.
+
+    The template says where the two are, and the mode what of it is normal: neither a lesion nor a neighbouring tissue
+    moves it before it is as common. Raises `InputError` if one of the two is not in the field of view.
+    """
+    tissue, found = template.on_grid("mni_tissue_dseg"), []
+    for label in (GM, WM):
+        values = data[mask & (tissue == label)]
+        if len(values) < FEWEST:
+            raise InputError("holds too little grey or white matter to scale by", hint=CHANGE)
+        found.append(_mode(values.astype(np.float64)))
+    return float(np.percentile(data[mask], 1)), found[0], found[1]
+
+
+def _mode(values: NDArray[np.float64]) -> float:
+    """Where values (N,) are densest, by mean shift from their median under a Gaussian of half their robust spread."""
+    middle = float(np.median(values))
+    width = 0.5 * NORMAL * float(np.median(np.abs(values - middle)))
+    if width == 0:
+        return middle
+    for _ in range(STEPS):
+        weight = np.exp(-(((values - middle) / width) ** 2) / 2)
+        middle = float((weight * values).sum() / weight.sum())
+    return middle
+
+
+def compressed(x: Array) -> Array:
+    """x up to the knee, above it a curve that goes on as steeply and approaches 1 without reaching it; 0 below 0."""
+    above = np.maximum(x.astype(np.float64) - KNEE, 0) / (1 - KNEE)  # float32 would confuse the order near 1
+    return np.where(x <= KNEE, np.maximum(x, 0), KNEE + (1 - KNEE) * above / (1 + above)).astype(np.float32)
 
 
 def robust_z(data: Array, mask: Mask) -> Array:

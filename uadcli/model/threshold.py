@@ -251,9 +251,10 @@ def as_calibrated(card: ModelCard, config: DetectConfig) -> bool:
     """Whether the settings are those with which the healthy scans of the weights were prepared and scored.
 
     Seed and batch size are free. The method is not looked at: by another than their own, weights know no healthy scans.
-    Curvature flow is always as the weights say.
+    Curvature flow and scaling are always as the weights say.
     """
-    own = from_dict(PreprocessConfig, {**card.preprocess, "curvature_flow": config.preprocess.curvature_flow})
+    always = {name: getattr(config.preprocess, name) for name in ("curvature_flow", "scaling")}
+    own = from_dict(PreprocessConfig, {**card.preprocess, **always})
     asked = (config.reconstruction.levels or card.levels, config.reconstruction.overlap)
     scans = (_by_network(config.preprocess), config.scoring)
     return (*scans, *asked) == (_by_network(own), ScoringConfig(), card.levels, False)

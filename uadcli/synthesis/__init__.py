@@ -1,1 +1,1 @@
-"""Made data: lesions, brains and contrasts for training, and `uad synth`."""
+"""Healthy brains of any contrast, the ways of scanners, and lesions with their exact truth."""

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from uadcli import contrasts
 from uadcli.arrays import Array, Mask
-from uadcli.synthesis.lesions import Random, smooth_noise
+from uadcli.synthesis.random_fields import Random, smooth_noise
 
-EMPTY = 0.02  # below it a made volume has no brain
-CSF, CORTEX, DEEP, WHITE, OTHER = 1, 2, 3, 4, 5
+EMPTY = 0.02  # at least so much a made volume has inside the brain
+CSF, CORTEX, DEEP, WHITE, OTHER, OUTER = 1, 2, 3, 4, 5, 6
+OUTER_LABEL = 24  # fluid outside the brain and in its furrows; label maps give it all the room up to the skull
+REACH_MM, FURROW_MM = 2, 10  # from tissue, and between tissue: outer fluid beyond is left out
 # FreeSurfer numbers by tissue; numbers from 500 up are outside the brain, all that is not named here is `OTHER`
 TISSUE = {
-    **dict.fromkeys((4, 5, 14, 15, 24, 30, 43, 44, 62, 72), CSF),
+    **dict.fromkeys((4, 5, 14, 15, 43, 44, 72), CSF),
+    OUTER_LABEL: OUTER,
     **dict.fromkeys((3, 8, 17, 18, 42, 47, 53, 54), CORTEX),
     **dict.fromkeys((10, 11, 12, 13, 26, 49, 50, 51, 52, 58), DEEP),
     **dict.fromkeys((2, 7, 16, 28, 41, 46, 60, 85), WHITE),
@@ -24,8 +28,17 @@ TISSUE = {
 
 
 def brain_of(labels: NDArray[np.integer]) -> Mask:
-    """The brain with the fluid around it, of a head label map."""
-    return np.asarray((labels > 0) & (labels < 500))
+    """The brain with the fluid around it, of a head label map of 1 mm.
+
+    Of outer fluid it is what is near tissue, or between it: in furrows and fissures.
+    """
+    brain = np.asarray((labels > 0) & (labels < 500))
+    outer = brain & (labels == OUTER_LABEL)
+    if not outer.any() or (brain == outer).all():
+        return brain
+    tissue = brain & ~outer
+    near = ndimage.distance_transform_edt(~tissue) <= REACH_MM
+    return brain & (near | ndimage.binary_closing(tissue, iterations=FURROW_MM // 2))
 
 
 def tissue_intensities(kind: str, rng: Random) -> dict[int, float]:
@@ -35,28 +48,37 @@ def tissue_intensities(kind: str, rng: Random) -> dict[int, float]:
         drawn[level.tissue] = drawn.get(level.above, 0.0) + rng.uniform(level.low, level.high)
     csf, grey, white = (drawn[tissue] for tissue in (contrasts.CSF, contrasts.GREY, contrasts.WHITE))
     deep = grey + rng.uniform(0.1, 0.7) * (white - grey)
-    return {CSF: csf, CORTEX: grey, DEEP: deep, WHITE: white, OTHER: 0.5 * (grey + white)}
+    return {
+        CSF: csf,
+        CORTEX: grey,
+        DEEP: deep,
+        WHITE: white,
+        OTHER: 0.5 * (grey + white),
+        OUTER: drawn.get(contrasts.OUTER, csf),
+    }
 
 
 def from_labels(labels: NDArray[np.integer], kind: str, rng: Random) -> Array:
     """A volume of the contrast `kind` at half the resolution of the label map (2X, 2Y, 2Z) -> (X, Y, Z), about [0, 1].
 
     Each structure has its own mean about that of its tissue and smooth variation inside; edges are blurred by partial
-    volume. 0 outside the brain.
+    volume. 0 outside the brain, at least `EMPTY` inside.
     """
-    from scipy import ndimage
-
-    means = tissue_intensities(kind, rng)
+    means, variety = tissue_intensities(kind, rng), contrasts.ALL[kind].variety
     table = np.zeros(int(labels.max()) + 1, dtype=np.float32)
     for number in np.unique(labels):
         if 0 < number < 500:
             tissue = TISSUE.get(int(number), OTHER)
-            table[number] = means[tissue] + (0.0 if tissue == CSF else rng.normal(0, 0.015))
+            table[number] = means[tissue] + (0.0 if tissue in (CSF, OUTER) else rng.normal(0, variety))
     image = table[labels]
-    image += np.where(image > 0, rng.uniform(0.005, 0.03) * smooth_noise(image.shape, rng.uniform(3, 12), rng), 0)
-    image = ndimage.gaussian_filter(image, rng.uniform(0.3, 0.9))
+    inside = image > 0
+    image += np.where(inside, rng.uniform(0.005, 0.03) * smooth_noise(image.shape, rng.uniform(3, 12), rng), 0)
+    share = ndimage.gaussian_filter(inside.astype(np.float32), width := rng.uniform(0.3, 0.9))
+    blurred = ndimage.gaussian_filter(image, width) / np.maximum(share, 1e-3)  # air is not mixed into the rim
+    image = np.where(inside, np.maximum(blurred, EMPTY), 0)
     x, y, z = (n // 2 for n in labels.shape)
-    return np.asarray(image.reshape(x, 2, y, 2, z, 2).mean(axis=(1, 3, 5)), dtype=np.float32)
+    total, filled = (v.reshape(x, 2, y, 2, z, 2).mean(axis=(1, 3, 5)) for v in (image, inside))
+    return np.where(filled >= 0.5, total / np.maximum(filled, 0.5), 0).astype(np.float32)
 
 
 def halved(affine: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,13 +1,20 @@
-"""Other contrasts from T1w intensities."""
+"""Healthy T2w and FLAIR volumes made from T1w scans, whose intensities say what tissue a voxel holds."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 
-from uadcli.arrays import Array
+from uadcli.arrays import Array, Mask
 from uadcli.contrasts import FROM_T1W
+from uadcli.synthesis.anatomy import Anatomy, levels
+from uadcli.synthesis.brains import CORTEX, CSF, OUTER, WHITE, tissue_intensities
+from uadcli.synthesis.random_fields import Random, smooth_noise
+
+NEAR = 1.5  # voxels of tissue, within which dark voxels outside the ventricles are fluid
+BEYOND = 0.35  # of bright outer fluid: what is dark in T1w farther out are membranes and bone
 
 
 def from_t1(x: Tensor, kind: str, generator: torch.Generator) -> Tensor:
@@ -34,9 +41,34 @@ def from_t1(x: Tensor, kind: str, generator: torch.Generator) -> Tensor:
     return torch.where(x > 0, value, torch.zeros_like(x)).clamp(0, 1)
 
 
-def volume_from_t1(data: Array, kind: str, rng: np.random.Generator) -> Array:
-    """A T1w volume (X, Y, Z) in [0, 1] with the intensities of another contrast, see `from_t1`."""
-    generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
-    flat = torch.from_numpy(data.reshape(1, 1, len(data), -1))
-    made: Array = from_t1(flat, kind, generator).numpy().reshape(data.shape)
-    return made
+def volume_from_t1(x: Array, mask: Mask, anatomy: Anatomy, contrast: str, rng: Random) -> Array:
+    """A volume of another contrast from a T1w scan (X, Y, Z), x linear in its intensities.
+
+    Between the levels of fluid, grey and white matter a voxel holds two of them (partial volume) and gets the mean of
+    their new intensities, which are drawn as for label maps. Where ventricles border on white matter, there is no grey
+    between them. About [0, 1]; 0 outside the brain `mask`.
+    """
+    means = tissue_intensities(contrast, rng)
+    known, dark = levels(x, mask, anatomy), float(np.percentile(x[mask], 1))
+    grey, white = max(known.grey, dark + 1e-3), max(known.white, known.grey + 1e-3)
+    fluid = _fluid(anatomy, mask, means, rng)
+    of_grey = np.clip((x - dark) / (grey - dark), 0, 1)
+    of_white = np.clip((x - grey) / (white - grey), 0, 1)
+    matter = means[CORTEX] + of_white * (means[WHITE] - means[CORTEX])
+    mixed = fluid + of_grey * (matter - fluid)
+    direct = means[CSF] + np.clip((x - dark) / (white - dark), 0, 1) * (means[WHITE] - means[CSF])
+    beside = ndimage.gaussian_filter(ndimage.binary_dilation(anatomy.ventricles).astype(np.float32), 0.7)
+    made = mixed + beside * (direct - mixed)
+    made = made + rng.uniform(0.003, 0.03) * smooth_noise(x.shape, rng.uniform(2, 8), rng)
+    return np.where(mask, np.maximum(made, 0), 0).astype(np.float32)
+
+
+def _fluid(anatomy: Anatomy, mask: Mask, means: dict[int, float], rng: Random) -> Array:
+    """The intensity that fluid has at each place: that of ventricles, of outer fluid near tissue, or of none."""
+    far = ndimage.distance_transform_edt(~(mask & ~anatomy.fluid)) > NEAR
+    nothing = means[OUTER] * BEYOND if means[CSF] > means[CORTEX] else means[OUTER]
+    level = np.where(far, nothing, means[OUTER]).astype(np.float32)
+    inside = ndimage.gaussian_filter(anatomy.ventricles.astype(np.float32), 0.6)
+    inside = np.minimum(2 * inside, 1)
+    uneven = 1 + rng.uniform(0.0, 0.15) * smooth_noise(mask.shape, 4.0, rng)
+    return np.asarray(level * uneven + inside * (means[CSF] - level * uneven), dtype=np.float32)

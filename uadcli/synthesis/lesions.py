@@ -1,211 +1,98 @@
 """Synthetic lesions in healthy volumes, with their exact truth: what a supervised score learns from.
 
-The variety of shape, texture, sign and edge follows the idea of DISYRE (Naval Marimont et al.): none of it is fitted to
-a real lesion, and no lesion shape of any data set is used, unless one is given (`paste_shape`). All lengths are in
-voxels of 2 mm.
+What kinds there are, and how often each is drawn in a contrast. No real lesion and no real lesion's shape takes part.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 
 from uadcli import contrasts
 from uadcli.arrays import Array, Mask
+from uadcli.synthesis import masses, vascular, white_matter
+from uadcli.synthesis.anatomy import Anatomy, levels
+from uadcli.synthesis.random_fields import Random
+from uadcli.synthesis.tissue import Kind, Tissue
 
-Random = np.random.Generator
-
-NONE, SEVERAL = 0.1, 0.35  # shares of volumes without a lesion, and with several small ones; the rest has one mass
-MASS_AXIS, SMALL_AXIS = (3.0, 20.0), (0.8, 3.5)  # longest half-axis
-VISIBLE = 0.06  # a lesion whose median change is smaller is not called one
-
-
-def smooth_noise(shape: tuple[int, ...], cell: float, rng: Random) -> Array:
-    """A smooth random field, about N(0, 1): normal values on a grid of `cell` voxels, linearly enlarged."""
-    coarse = [max(2, math.ceil(n / cell) + 1) for n in shape]
-    values = torch.from_numpy(rng.standard_normal(coarse).astype(np.float32))[None, None]
-    field = F.interpolate(values, size=shape, mode="trilinear", align_corners=True)[0, 0].numpy()
-    return np.asarray(field / max(float(field.std()), 1e-3), dtype=np.float32)
-
-
-def _rotation(rng: Random) -> NDArray[np.float64]:
-    q, r = np.linalg.qr(rng.standard_normal((3, 3)))
-    return np.asarray(q * np.sign(np.diag(r)))
-
-
-def _log_uniform(low: float, high: float, rng: Random) -> float:
-    return float(np.exp(rng.uniform(math.log(low), math.log(high))))
-
-
-def _pushed(old: Array, offset: NDArray[np.float64], axis: float, rng: Random) -> Array:
-    """Tissue pushed outwards from the middle of a mass; `offset` (3, ...) are the voxels' distances from it."""
-    from scipy import ndimage
-
-    near = np.exp(-(offset**2).sum(axis=0) / axis**2)
-    source = offset * (1 - rng.uniform(0.1, 0.45) * near)
-    place = source - offset[:, :1, :1, :1]  # the box begins at the first voxel's offset
-    return np.asarray(ndimage.map_coordinates(old, place, order=1, mode="nearest"), dtype=np.float32)
-
-
-def _foreign_texture(old: Array, inside: Mask, rng: Random) -> Array:
-    """The deviations from its mean of the box turned over: structure and grain of tissue, in the wrong place."""
-    axes = tuple(axis for axis in range(3) if rng.random() < 0.5) or (0,)
-    turned, valid = np.flip(old, axes), np.flip(inside, axes) & inside
-    mean = float(turned[valid].mean()) if valid.any() else 0.0
-    return np.where(valid, turned - mean, 0).astype(np.float32)
+NONE = 0.1  # share of volumes without a lesion
+SECOND = 0.25  # share of the others with lesions of a second kind
+ANYWHERE = MappingProxyType({"spots": masses.spots, "mass": masses.mass})
+IN_TISSUE: Mapping[str, Kind] = MappingProxyType(
+    {
+        "dots": white_matter.dots,
+        "sheet": white_matter.sheet,
+        "oedema": white_matter.oedema,
+        "lacunes": vascular.lacunes,
+        "infarct": vascular.infarct,
+        "bleeding": vascular.bleeding,
+    }
+)
+SHARES = {  # of the kinds, by what most lesions are in a contrast
+    "bright": {
+        "mass": 0.3,
+        "dots": 0.2,
+        "sheet": 0.2,
+        "infarct": 0.1,
+        "spots": 0.08,
+        "oedema": 0.05,
+        "lacunes": 0.04,
+        "bleeding": 0.03,
+    },
+    "dark": {
+        "mass": 0.3,
+        "infarct": 0.2,
+        "spots": 0.15,
+        "dots": 0.13,
+        "lacunes": 0.08,
+        "sheet": 0.06,
+        "bleeding": 0.04,
+        "oedema": 0.04,
+    },
+}
+UNPLACED = {"mass": 0.6, "spots": 0.4}  # without an anatomy
 
 
-@dataclass(frozen=True)
-class _Form:
-    """Where a lesion is: a box of the volume, its weight there (0 to 1), and how far a voxel is from its middle.
+def paste_lesions(
+    x: Array, mask: Mask, contrast: str, rng: Random, allowed: Mask | None = None, anatomy: Anatomy | None = None
+) -> tuple[Array, Mask]:
+    """Paste no lesion or those of one or two kinds into a healthy volume; returns it and the lesions that can be seen.
 
-    `distance` is 0 in the middle and 1 on the rim, `bend` a smooth field of the size of the lesion, `axis` how far it
-    is from the middle to the rim (of an ellipsoid, the longest way). `tissue` (the box) is what it grows in, perhaps
-    already pushed aside by it.
+    x (X, Y, Z), about [0, 1]; lesions lie in the brain `mask`, their middles in `allowed`. Without the `anatomy` there
+    are only kinds that may lie anywhere. The result may exceed 1: what follows scales it again, as a scan with a
+    lesion would be.
     """
-
-    box: tuple[slice, ...]
-    tissue: Array
-    inside: Mask
-    weight: Array
-    distance: Array
-    bend: Array
-    axis: float
-
-
-def _bend(shape: tuple[int, ...], axis: float, rng: Random) -> Array:
-    return smooth_noise(shape, max(2.0, axis * 0.5), rng) + 0.5 * smooth_noise(shape, max(1.5, axis * 0.2), rng)
-
-
-def _ellipsoid(x: Array, mask: Mask, middle: NDArray[np.int64], axis: float, rng: Random) -> _Form:
-    """A bent ellipsoid about the voxel `middle`, from a clear border to none."""
-    reach = math.ceil(2.2 * axis) + 2
-    box = tuple(slice(max(0, int(m) - reach), int(m) + reach + 1) for m in middle)
-    old, inside = x[box], mask[box]
-    shape = old.shape
-    grid = np.stack(
-        np.meshgrid(*(np.arange(s.start, s.start + n) for s, n in zip(box, shape, strict=True)), indexing="ij")
-    )
-    axes = axis * np.array([1.0, rng.uniform(0.5, 1.0), rng.uniform(0.4, 1.0)])
-    offset = (grid - middle[:, None, None, None]).astype(np.float64)
-    if axis > 5 and rng.random() < 0.5:
-        old = np.where(inside, _pushed(old, offset, axis, rng), old)
-    turned = np.tensordot(_rotation(rng), offset, 1) / axes[:, None, None, None]
-    distance = np.sqrt((turned**2).sum(axis=0)).astype(np.float32)
-    bend = _bend(shape, axis, rng)
-    form = 1 - distance + rng.uniform(0.05, 0.4) * bend
-    edge = min(_log_uniform(0.15, 6.0, rng), 0.35 * axis)  # in voxels
-    weight = 1 / (1 + np.exp(-np.clip(form * axis / edge, -30, 30)))
-    weight = weight * inside * (distance < 2.1)
-    return _Form(box, old, inside, weight, distance, bend, axis)
-
-
-def _given(x: Array, mask: Mask, shape: Array, rng: Random) -> _Form:
-    """A lesion of a given shape (X, Y, Z), 0 to 1, where it lies."""
-    from scipy import ndimage
-
-    core = shape >= 0.5
-    box = tuple(slice(max(0, int(i.min()) - 2), int(i.max()) + 3) for i in np.nonzero(core))
-    core = core[box]
-    depth = np.where(core, ndimage.distance_transform_edt(core), -ndimage.distance_transform_edt(~core))
-    axis = float(depth.max())
-    distance = np.maximum(1 - depth / axis, 0).astype(np.float32)
-    inside = mask[box]
-    return _Form(box, x[box], inside, shape[box] * inside, distance, _bend(core.shape, axis, rng), axis)
-
-
-def _filled(x: Array, form: _Form, kind: str, rng: Random) -> tuple[Array, Mask]:
-    """The volume with a lesion of a form, and where it can be seen; see `paste_lesions`."""
-    from scipy import ndimage
-
-    old, inside, weight, distance = form.tissue, form.inside, form.weight, form.distance
-    values = old[inside & (distance < 1.6)]
-    if rng.random() < 0.5 and len(values):  # grows within one tissue and spares the others
-        tissue, width = float(rng.choice(values)), rng.uniform(0.1, 0.3)
-        weight = weight * np.exp(-(((old - tissue) / width) ** 2) / 2)
-    sign = 1.0 if rng.random() < contrasts.ALL[kind].bright_lesions else -1.0
-    change = sign * rng.uniform(0.08, 0.6)
-    core = old[inside & (distance < 0.8)]
-    around = float(np.median(core)) if len(core) else 0.5
-    keep = rng.uniform(0.0, 0.8)  # how much of the structure beneath still shows
-    new = keep * old + (1 - keep) * around + change
-    if rng.random() < 0.5:  # the texture of real tissue, from elsewhere
-        new = new + rng.uniform(0.3, 1.0) * _foreign_texture(old, inside, rng)
-    else:
-        new = new + rng.uniform(0.3, 1.0) * (old - ndimage.gaussian_filter(old, 1.0))  # its grain stays
-    if form.axis > 4 and rng.random() < 0.45:  # a core of another intensity: necrosis, cyst or bleeding
-        form_core = rng.uniform(0.25, 0.85) - distance + rng.uniform(0.0, 0.25) * form.bend
-        part = 1 / (1 + np.exp(-np.clip(form_core * form.axis * 2, -30, 30)))
-        new = new + part * (rng.uniform(0.0, 1.0) - new)
-    new = new + rng.uniform(0.0, 0.2) * smooth_noise(old.shape, _log_uniform(1.2, 5.0, rng), rng)
-    result, truth = x.copy(), np.zeros(x.shape, dtype=bool)
-    result[form.box] = old + weight * (np.clip(new, 0, 1.3) - old)
-    ill = weight > 0.5
-    if ill.any() and np.median(np.abs(result[form.box] - old)[ill]) > VISIBLE:
-        truth[form.box] = ill  # all of it, with a core that happens to look like tissue
+    allowed = mask if allowed is None else mask & allowed
+    nothing = np.zeros(x.shape, dtype=bool)
+    if rng.random() < NONE or not allowed.any():
+        return x, nothing
+    usable = anatomy is not None and bool((anatomy.white & mask).any() and (anatomy.grey & mask).any())
+    shares = SHARES[contrasts.ALL[contrast].lesions] if usable else UNPLACED
+    kinds = rng.choice(list(shares), 1 + int(rng.random() < SECOND), replace=False, p=list(shares.values()))
+    result, truth = x, nothing
+    for kind in kinds:
+        result, new = paste_kind(str(kind), result, mask, contrast, rng, allowed, anatomy)
+        truth = truth | new
     return result, truth
 
 
-def paste_lesions(x: Array, mask: Mask, kind: str, rng: Random, allowed: Mask | None = None) -> tuple[Array, Mask]:
-    """Paste no, one or several lesions into a healthy volume; returns it and the lesions that can be seen.
-
-    x (X, Y, Z) in [0, 1] of the contrast `kind`; lesions lie in the brain `mask`, their middles in `allowed`. The
-    result may exceed 1: what follows scales it again, as a scan with a lesion would be.
-    """
-    draw = rng.random()
-    if draw < NONE:
-        return x, np.zeros(x.shape, dtype=bool)
-    places = np.argwhere(mask if allowed is None else mask & allowed)
-    if not len(places):
-        return x, np.zeros(x.shape, dtype=bool)
-    count, axes = (
-        (int(rng.integers(2, 16)), SMALL_AXIS) if draw < NONE + SEVERAL else (int(rng.integers(1, 3)), MASS_AXIS)
-    )
-    result, truth = x, np.zeros(x.shape, dtype=bool)
-    for _ in range(count):
-        middle = places[rng.integers(len(places))]
-        axis = _log_uniform(*axes, rng)
-        if axis > 5:  # a mass in the middle of tissue more often than on the rim
-            middle = (0.75 * middle + 0.25 * places.mean(axis=0)).astype(np.int64)
-        result, new = _filled(result, _ellipsoid(result, mask, middle, axis, rng), kind, rng)
-        truth |= new
-    return result, truth
-
-
-def paste_shape(x: Array, mask: Mask, shape: Array, kind: str, rng: Random) -> tuple[Array, Mask]:
-    """Paste one lesion of a given shape (X, Y, Z), 0 to 1, where that lies; returns as `paste_lesions`.
-
-    Its texture, sign and change are drawn as for the others. A shape with nothing of at least 0.5 changes nothing.
-    """
-    if not (shape >= 0.5).any():
-        return x, np.zeros(x.shape, dtype=bool)
-    return _filled(x, _given(x, mask, shape, rng), kind, rng)
-
-
-def degrade(x: Array, mask: Mask, rng: Random) -> tuple[Array, Mask]:
-    """How scanners and preparation differ, none of which is abnormal: returns the volume and its brain mask.
-
-    Tone curve, remaining bias field, thick slices, blur, noise, and a brain mask that is cut a little tighter in
-    places.
-    """
-    from scipy import ndimage
-
-    x = np.maximum(x, 0) ** np.float32(np.exp(rng.uniform(-0.35, 0.35)))
-    field = np.exp(rng.uniform(0.0, 0.12) * smooth_noise(x.shape, _log_uniform(25, 70, rng), rng))
-    x = (x * field).astype(np.float32)
-    if rng.random() < 0.4:  # thick slices: 3 to 7 mm, mostly axial
-        direction = 2 if rng.random() < 0.8 else int(rng.integers(0, 2))
-        thickness = rng.uniform(1.5, 3.5)
-        x = ndimage.gaussian_filter1d(x, thickness / 2.355, axis=direction, mode="nearest")
-    elif rng.random() < 0.3:
-        x = ndimage.gaussian_filter(x, rng.uniform(0.2, 0.6))
-    x = x + rng.uniform(0.0, 0.03) * rng.standard_normal(x.shape).astype(np.float32)
-    if rng.random() < 0.5:
-        depth = ndimage.distance_transform_edt(mask)
-        mask = mask & (depth > np.clip(rng.uniform(-1, 1.5) + 1.0 * smooth_noise(x.shape, 8, rng), 0, 3))
-    return np.where(mask, np.maximum(x, 0), 0).astype(np.float32), mask
+def paste_kind(
+    kind: str,
+    x: Array,
+    mask: Mask,
+    contrast: str,
+    rng: Random,
+    allowed: Mask | None = None,
+    anatomy: Anatomy | None = None,
+) -> tuple[Array, Mask]:
+    """Paste lesions of one kind, of `ANYWHERE` or, with an anatomy, of `IN_TISSUE`; returns as `paste_lesions`."""
+    allowed = mask if allowed is None else mask & allowed
+    if kind in ANYWHERE:
+        return ANYWHERE[kind](x, mask, np.argwhere(allowed), contrast, rng)
+    if anatomy is None:
+        raise ValueError(f"lesions of the kind {kind!r} need an anatomy")
+    tissue = Tissue(x, mask, contrast, allowed, anatomy, levels(x, mask, anatomy))
+    changed, truth = IN_TISSUE[kind](tissue, rng)
+    return changed.x, truth

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from uadcli.imaging.geometry import resample, spacing
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.imaging.volume import Scan, Volume, read_scan
 from uadcli.report import sidecar
+
+if TYPE_CHECKING:
+    from uadcli.synthesis.anatomy import Anatomy
 
 ESSENTIAL = {2, 3, 41, 42}  # white matter and cortex of both sides: every brain label map of FreeSurfer has them
 ALIKE = 0.5  # of neighbours inside; label maps have about 0.8 at 1 mm
@@ -43,6 +46,7 @@ class _Healthy:
     mask: NDArray[np.bool_]
     affine: Affine
     origin: str
+    anatomy: Anatomy | None = None
 
 
 def synth(source: Path, output: Path, options: SynthOptions, reporter: Reporter) -> Path:
@@ -98,7 +102,8 @@ def _files(output: Path, options: SynthOptions) -> dict[str, Path]:
 
 def _from_labels(scan: Scan, options: SynthOptions, rng: np.random.Generator) -> _Healthy:
     """A volume of 2 mm in the space of a label map, which is first brought to 1 mm by nearest neighbour."""
-    from uadcli.synthesis.brains import EMPTY, brain_of, from_labels, halved
+    from uadcli.synthesis.anatomy import of_labels
+    from uadcli.synthesis.brains import brain_of, from_labels, halved
 
     grid = scan.volume
     factor = 1.0 / spacing(grid.affine)
@@ -108,12 +113,13 @@ def _from_labels(scan: Scan, options: SynthOptions, rng: np.random.Generator) ->
     labels = np.round(resample(grid.data, grid.affine, (x, y, z), fine, order=0)).astype(np.int32)
     labels[~brain_of(labels)] = 0
     data = from_labels(labels, options.contrast, rng)
-    return _Healthy(data, data > EMPTY, halved(fine), "label map")
+    return _Healthy(data, data > 0, halved(fine), "label map", of_labels(labels))
 
 
 def _from_t1(scan: Scan, options: SynthOptions, rng: np.random.Generator, reporter: Reporter) -> _Healthy:
     """A T1w scan on the model's grid, its tissues given the intensities of another contrast."""
     from uadcli.data.prepare import prepare
+    from uadcli.synthesis import anatomy
     from uadcli.synthesis.contrast import volume_from_t1
 
     config = PreprocessConfig()
@@ -125,21 +131,23 @@ def _from_t1(scan: Scan, options: SynthOptions, rng: np.random.Generator, report
             path=scan.path,
             hint="Give a T1w scan, or a label map with FreeSurfer's numbers.",
         )
-    data = prepared.scaled(config)
-    if options.contrast != T1W.name:
-        data = volume_from_t1(data, options.contrast, rng)
-    return _Healthy(data, prepared.mask, GRID_AFFINE, "T1w scan")
+    data, mask = prepared.linear(config), prepared.mask
+    known = anatomy.of_scan(data, mask, "T1w")
+    if options.contrast != "T1w":
+        data = volume_from_t1(data, mask, known, options.contrast, rng)
+    return _Healthy(data, mask, GRID_AFFINE, "T1w scan", known)
 
 
 def _finish(
     made: _Healthy, options: SynthOptions, rng: np.random.Generator
 ) -> tuple[Array, NDArray[np.bool_], NDArray[np.bool_]]:
-    from uadcli.synthesis.lesions import degrade, paste_lesions
+    from uadcli.synthesis.lesions import paste_lesions
+    from uadcli.synthesis.scanner import degrade
 
     data, mask, truth = made.data, made.mask, np.zeros(made.mask.shape, dtype=bool)
     if options.lesions:
         for _ in range(20):  # one draw in ten has none, and faint ones do not count
-            data, truth = paste_lesions(made.data, mask, options.contrast, rng)
+            data, truth = paste_lesions(made.data, mask, options.contrast, rng, anatomy=made.anatomy)
             if truth.any():
                 break
     if not options.clean:

@@ -22,7 +22,8 @@ from uadcli.imaging import geometry, intensity
 from uadcli.imaging.intensity import robust_z
 from uadcli.imaging.mask_file import read_mask_file
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE, to_slices
-from uadcli.synthesis.lesions import paste_lesions, paste_shape
+from uadcli.synthesis.lesions import paste_lesions
+from uadcli.synthesis.masses import paste_shape
 
 if TYPE_CHECKING:
     from uadcli.training.synthetic import Healthy
@@ -93,7 +94,7 @@ def paste(one: Healthy, rng: np.random.Generator, config: PreprocessConfig, shap
             shape = load_shape(shapes[int(rng.integers(len(shapes)))])
             x, truth = paste_shape(one.data, one.mask, shape, one.kind, rng)
         else:
-            x, truth = paste_lesions(one.data, one.mask, one.kind, rng, allowed)
+            x, truth = paste_lesions(one.data, one.mask, one.kind, rng, allowed, one.anatomy)
         truth &= allowed
         if truth.any():
             return Pasted(intensity.scale(x, one.mask, config), robust_z(x, one.mask), truth, allowed)

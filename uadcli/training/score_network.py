@@ -68,7 +68,10 @@ class SiameseTrainer(Learner):
         config = self.config
         image, residual, place, truth, brain = (part.to(self.device) for part in self.batch(pool, rng))
         self.model.train()
-        logits = self.model(*(p.contiguous(memory_format=torch.channels_last) for p in (image, residual, place)))
+        parts = [p.contiguous(memory_format=torch.channels_last) for p in (image, residual, place)]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.bf16):
+            logits = self.model(*parts)
+        logits = logits.float()
         entropy = F.binary_cross_entropy_with_logits(logits, truth, weight=brain, reduction="sum") / brain.sum()
         p = logits.sigmoid() * brain
         dice = 1 - (2 * (p * truth).sum() + 1) / (p.sum() + truth.sum() + 1)

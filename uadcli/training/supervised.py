@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from uadcli import __version__
-from uadcli.config import SiameseConfig, TrainingConfig, from_dict, to_dict, to_toml
+from uadcli.config import PreprocessConfig, SiameseConfig, TrainingConfig, from_dict, to_dict, to_toml
 from uadcli.console import Reporter
 from uadcli.data import lesion_labels
 from uadcli.data.dataset import Case, evenly
 from uadcli.data.lesion_labels import LabelledScan
-from uadcli.data.prepare import smoothed_as
+from uadcli.data.prepare import scaled_as, smoothed_as
 from uadcli.errors import InputError, UsageError
 from uadcli.files import write_bytes, write_text
 from uadcli.model.model import Model
@@ -43,9 +43,16 @@ class LabelledMaker(ExampleMaker):
     Every other one is synthetic lesions in a volume of `healthy`, of the same contrasts, if there is any.
     """
 
-    def __init__(self, labelled: Sequence[LabelledScan], healthy: list[Healthy], model: Model, seed: int) -> None:
+    def __init__(
+        self,
+        labelled: Sequence[LabelledScan],
+        healthy: list[Healthy],
+        model: Model,
+        preprocess: PreprocessConfig,
+        seed: int,
+    ) -> None:
         free = [one for one in healthy if len(one.usable)]
-        super().__init__(free, [], model, seed, {one.kind for one in free})
+        super().__init__(free, [], model, preprocess, seed, {one.kind for one in free})
         self.labelled, self.every = labelled, 2 if free else 1
 
     def draw(self, number: int) -> Example:
@@ -127,8 +134,9 @@ def _refuse_uncovered(cases: Sequence[Case], base: Weights) -> None:
 
 
 def _as_base(config: TrainingConfig, base: Weights, reporter: Reporter) -> TrainingConfig:
-    """The settings with what the weights decide: the network, and how scans are smoothed."""
+    """The settings with what the weights decide: the network, and how scans are smoothed and scaled."""
     preprocess = smoothed_as(config.preprocess, base.card.curvature_flow, reporter)
+    preprocess = scaled_as(preprocess, base.card.scaling, reporter)
     return dataclasses.replace(config, preprocess=preprocess, model=base.model.config)
 
 
@@ -153,6 +161,7 @@ def resume(out: Path, config: TrainingConfig, *, reporter: Reporter, gpus: int |
             lesion_labels.load(training, cache, config.preprocess),
             load_healthy(training, cache, config.preprocess),
             Model(base, str(where.device)),
+            config.preprocess,
             config.siamese.seed,
         )
         held_out = lesion_labels.load([c for c in cases if c.part == "val"], cache, config.preprocess)

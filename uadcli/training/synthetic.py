@@ -24,9 +24,12 @@ from uadcli.imaging import geometry, intensity, registration, template
 from uadcli.imaging.slices import FINE_AFFINE, FINE_SHAPE, to_slices
 from uadcli.imaging.volume import Volume
 from uadcli.model.model import Model
-from uadcli.synthesis.brains import EMPTY, brain_of, from_labels, halved
+from uadcli.synthesis import anatomy
+from uadcli.synthesis.anatomy import Anatomy
+from uadcli.synthesis.brains import brain_of, from_labels, halved
 from uadcli.synthesis.contrast import volume_from_t1
-from uadcli.synthesis.lesions import degrade, paste_lesions
+from uadcli.synthesis.lesions import paste_lesions
+from uadcli.synthesis.scanner import degrade
 from uadcli.training import loop
 
 LABELS, AS = "labels", f"{contrasts.T1W.name} as "
@@ -36,16 +39,21 @@ SHARES = {
     **{f"{AS}{name}": made.volumes for name, made in contrasts.FROM_T1W.items()},
     LABELS: 0.22,
 }
+KEPT = 2  # raise it whenever what is kept of a label map changes
 
 
 @dataclass(frozen=True)
 class Healthy:
-    """A healthy volume on the model's grid, not yet scaled, and the slices of it that may be used."""
+    """A healthy volume on the model's grid, linear in the scan's intensities, and the slices of it that may be used.
+
+    Without an `anatomy` it gets lesions of those kinds only that may lie anywhere.
+    """
 
     data: Array
     mask: NDArray[np.bool_]
     usable: NDArray[np.int64]
     kind: str
+    anatomy: Anatomy | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,9 @@ def load_healthy(chosen: list[Case], cache: Path, config: PreprocessConfig) -> l
         prepared = prepare_cached(case.scan, config, cache)
         usable = healthy_slices(case, prepared)
         kind = case.contrast or prepared.contrast().contrast
-        result.append(Healthy(prepared.scaled(config), prepared.mask, usable, kind))
+        data, mask = prepared.linear(config), prepared.mask
+        known = anatomy.of_scan(data, mask, kind) if kind != "T2w" else None
+        result.append(Healthy(data, mask, usable, kind, known))
     return result
 
 
@@ -87,7 +97,7 @@ def load_labels(files: list[Path], cache: Path) -> list[NDArray[np.int16]]:
     """
     result = []
     for file in files:
-        kept = cache / f"labels-{file_sha256(file)[:24]}.npz"
+        kept = cache / f"labels-{KEPT}-{file_sha256(file)[:24]}.npz"
         if not kept.exists():
             image, labels = _label_map(file)
             brain = brain_of(labels)
@@ -128,12 +138,14 @@ class ExampleMaker:
         healthy: list[Healthy],
         labels: list[NDArray[np.int16]],
         model: Model,
+        preprocess: PreprocessConfig,
         seed: int,
         contrasts: Collection[str] = CONTRASTS,
+        one_level: float = 0.0,
     ) -> None:
-        self.contrasts = contrasts
+        self.contrasts, self.one_level = contrasts, one_level
         self.real = {kind: [h for h in healthy if h.kind == kind] for kind in CONTRASTS}
-        self.labels, self.model, self.seed = labels, model, seed
+        self.labels, self.model, self.preprocess, self.seed = labels, model, preprocess, seed
 
     def _healthy(self, rng: np.random.Generator) -> Healthy:
         have = {kind: bool(scans) for kind, scans in self.real.items()} | {LABELS: bool(self.labels)}
@@ -143,26 +155,27 @@ class ExampleMaker:
         origin = str(rng.choice(kinds, p=share / share.sum()))
         if origin == LABELS:
             kind = str(rng.choice([k for k in CONTRASTS if k in self.contrasts]))
-            data = from_labels(self.labels[rng.integers(len(self.labels))], kind, rng)
-            mask = data > EMPTY
-            return Healthy(data, mask, brain_slices(mask), kind)
+            labels = self.labels[rng.integers(len(self.labels))]
+            data = from_labels(labels, kind, rng)
+            return Healthy(data, data > 0, brain_slices(data > 0), kind, anatomy.of_labels(labels))
         pool = self.real[origin.split()[0]]
         one = pool[rng.integers(len(pool))]
         if origin.startswith(AS):
             kind = origin.removeprefix(AS)
-            return replace(one, data=volume_from_t1(one.data, kind, rng), kind=kind)
+            known = one.anatomy or anatomy.of_scan(one.data, one.mask, one.kind)
+            return replace(one, data=volume_from_t1(one.data, one.mask, known, kind, rng), kind=kind)
         return one
 
     def draw(self, number: int) -> Example:
         """The synthetic case with this number, from it and the seed alone."""
         rng = np.random.default_rng([self.seed, number])
         one = self._healthy(rng)
-        data, mask = one.data, one.mask
+        data, mask, known = one.data, one.mask, one.anatomy
         if rng.random() < 0.5:
-            data, mask = data[::-1], mask[::-1]
+            data, mask, known = data[::-1], mask[::-1], known and known.mirrored()
         allowed = np.zeros_like(mask)
         allowed[:, :, one.usable] = True
-        x, truth = paste_lesions(np.ascontiguousarray(data), mask, one.kind, rng, allowed)
+        x, truth = paste_lesions(np.ascontiguousarray(data), mask, one.kind, rng, allowed, known)
         return self.degraded(x, mask, truth, one.usable, rng)
 
     def degraded(
@@ -170,12 +183,23 @@ class ExampleMaker:
     ) -> Example:
         """The example of a volume with its lesions, after the scanner's ways and scaling."""
         x, mask = degrade(x, mask, rng)
-        x = intensity.scale(x, mask, PreprocessConfig())
-        return self.example(x, mask, truth, usable, int(rng.integers(2**31)))
+        x = intensity.scale(x, mask, self.preprocess)
+        seed, levels = int(rng.integers(2**31)), tuple[int, ...]()
+        if rng.random() < self.one_level:
+            levels = (int(rng.choice(self.model.card.levels)),)
+        return self.example(x, mask, truth, usable, seed, levels)
 
-    def example(self, x: Array, mask: Mask, truth: Mask, usable: NDArray[np.int64], seed: int = 0) -> Example:
-        """The example of a scaled volume x (96, 96, 80) with brain mask, lesions and its reconstruction."""
-        recon = self.model.reconstruct(x, mask, ReconstructionConfig(seed=seed))
+    def example(
+        self,
+        x: Array,
+        mask: Mask,
+        truth: Mask,
+        usable: NDArray[np.int64],
+        seed: int = 0,
+        levels: tuple[int, ...] = (),
+    ) -> Example:
+        """The example of a scaled volume x (96, 96, 80) with brain mask lesions and its reconstruction."""
+        recon = self.model.reconstruct(x, mask, ReconstructionConfig(levels=levels, seed=seed))
         image, healthy = (np.round(to_slices(v) * 255).astype(np.uint8) for v in (x, recon))
         keep = usable[mask[:, :, usable].any(axis=(0, 1))]
         return Example(image, healthy, to_slices(truth & mask), to_slices(mask), keep)

@@ -43,8 +43,9 @@ def train(
 ) -> None:
     """Start a run: prepare the scans of a folder, split them by subject, train reconstruction and score.
 
-    With the name or path of weights to `start` from, it begins with their networks, and takes over their sizes, method
-    and curvature flow. Whatever fails before the training leaves no run, and what was prepared is not prepared again.
+    With the name or path of weights to `start` from, it begins with their networks, and takes over their sizes, method,
+    curvature flow and, unless another one is set, scaling. Whatever fails before the training leaves no run, and what
+    was prepared is not prepared again.
     Raises `OutputError` if the run exists, `InputError` if no scan is left on a side of the split, or there are none of
     the lesion shapes or label maps, `UsageError` for contrasts that the scans cannot give and for `synomaly`
     without synthetic anomalies, and `WeightsError`.
@@ -65,7 +66,10 @@ def train(
         reporter.info(f"{len(others)} scans are in neither part of the split and are not used")
         cases = [case for case in cases if case not in others]
     base = None if start is None else weights.load(*weights.find(start, tell=reporter.info))
-    if base is not None:
+    if base is None:
+        own = config.preprocess.scaling or "tissue"
+        config = dataclasses.replace(config, preprocess=dataclasses.replace(config.preprocess, scaling=own))
+    else:
         config = _sizes_of(base, config, reporter)
         _check_anomalies(config)
     out.mkdir(parents=True, exist_ok=True)
@@ -216,8 +220,8 @@ def _score(
     labels = load_labels(label_files(config.label_maps), cache)
     with reporter.stage("score"):
         model = Model(weights_of(out, trainer, scorer), str(where.device))
-        maker = ExampleMaker(training, labels, model, settings.seed, contrasts)
-        judge = ExampleMaker(held_out, [], model, settings.seed + 1, contrasts)
+        maker = ExampleMaker(training, labels, model, config.preprocess, settings.seed, contrasts, settings.one_level)
+        judge = ExampleMaker(held_out, [], model, config.preprocess, settings.seed + 1, contrasts)
         judged_on = [judge.draw(number) for number in range(min(score_network.HELD_OUT, settings.pool))]
         known = start is not None and start.card.siamese is not None
         score_network.fit(scorer, maker, out / "siamese", reporter, judged_on, to_beat=known)
@@ -242,9 +246,10 @@ def _sizes_of(base: Weights, config: TrainingConfig, reporter: Reporter) -> Trai
     score = from_dict(SiameseConfig, to_dict(config.siamese) | ({"mirror": False} | sizes if sizes else {}))
     if config.model not in (preset("small"), base.model.config):
         reporter.warn(f"the settings model are those of {base.card.name}")
+    smoothed = smoothed_as(config.preprocess, base.card.curvature_flow, reporter)
     return dataclasses.replace(
         config,
-        preprocess=smoothed_as(config.preprocess, base.card.curvature_flow, reporter),
+        preprocess=dataclasses.replace(smoothed, scaling=smoothed.scaling or base.card.scaling),
         model=base.model.config,
         pretrain=dataclasses.replace(config.pretrain, steps=0),  # its encoder is trained already
         siamese=score,
@@ -296,6 +301,7 @@ def weights_of(run: Path, trainer: Trainer, scorer: SiameseTrainer | None) -> We
         fusion_power=POWER,
         reference_erosion=EROSION,
         curvature_flow=config.preprocess.curvature_flow,
+        scaling=config.preprocess.scaling or "percentile",
         intensity_range="[0, 1], inside the brain mask",
         training_data=own if before is None else _after(before, run, own, learned),
         licence=f"{f'{before.licence}; also ' if before else ''}that of the training scans",

@@ -39,7 +39,8 @@ class ModelCard:
     `along_slices` is the smoothing of the learned score, `fusion_power` its weight in the fusion: the thresholds hold
     for these, and cards that do not name them are older than both and had the defaults. So it is with
     `reference_erosion`, that of the brain mask for residuals that are held against the healthy reference.
-    `curvature_flow` is the number of its iterations that the scans were smoothed with, and are in use.
+    `curvature_flow` is the number of its iterations that the scans were smoothed with, and are in use. `scaling` is how
+    their intensities were scaled (`config.SCALINGS`); cards that do not name it are older than the choice.
     `siamese` holds the settings of the score network, if one is in the file; `labelled_cases` is the number of scans
     whose lesion masks it was trained on, 0 if it saw synthetic lesions alone.
     `shares` says by contrast what the score `fisher` is made of; `borrowed` names the contrast whose thresholds another
@@ -65,6 +66,7 @@ class ModelCard:
     fusion_power: float = 0.2
     reference_erosion: int = 3
     curvature_flow: int = 0
+    scaling: str = "percentile"
     labelled_cases: int = 0
     shares: dict[str, dict[str, float]] = field(default_factory=dict)
     borrowed: dict[str, str] = field(default_factory=dict)

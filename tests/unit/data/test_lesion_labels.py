@@ -145,4 +145,4 @@ def test_a_labelled_scan_is_what_lies_on_the_models_grid(head: Prepared, tmp_pat
     assert one.truth[CUBE].all()
     assert one.truth.sum() == 6**3  # the corner is not in the brain
     assert np.array_equal(one.usable, healthy.brain_slices(head.mask))
-    assert np.array_equal(one.data, head.scaled(PreprocessConfig()))
+    assert np.array_equal(one.data, head.linear(PreprocessConfig()))

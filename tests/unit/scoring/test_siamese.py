@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from uadcli.config import SiameseConfig, to_dict
+from uadcli.config import PreprocessConfig, SiameseConfig, to_dict
 from uadcli.console import Reporter
 from uadcli.errors import UadError
 from uadcli.scoring.siamese import SiameseUNet, places, siamese_score, smooth_along_slices, with_neighbours
+from uadcli.synthesis.anatomy import Anatomy
 from uadcli.training import checkpoint
 from uadcli.training.score_network import SiameseTrainer, fit
 from uadcli.training.synthetic import Example, ExampleMaker, Healthy
@@ -137,13 +138,16 @@ def test_training_learns_to_find_what_was_pasted() -> None:
 
 def test_examples_are_of_the_contrasts_asked_for() -> None:
     mask = np.ones((8, 8, 4), dtype=bool)
-    scans = [Healthy(mask.astype(np.float32), mask, np.arange(4), kind) for kind in ("T1w", "FLAIR")]
+    white = np.arange(8)[:, None, None] < mask * 4
+    anatomy = Anatomy(white, ~white, ~mask, ~mask)
+    data = np.where(white, 0.8, 0.5).astype(np.float32)
+    scans = [Healthy(data, mask, np.arange(4), kind, anatomy) for kind in ("T1w", "FLAIR")]
     rng = np.random.default_rng(0)
     labels = np.zeros((192, 192, 160), dtype=np.int16)
     labels[70:120, 70:120, 60:100] = 2  # white matter
 
     def kinds(*contrasts: str) -> set[str]:
-        maker = ExampleMaker(scans, [labels], None, 0, contrasts=contrasts)  # type: ignore[arg-type]
+        maker = ExampleMaker(scans, [labels], None, PreprocessConfig(), 0, contrasts=contrasts)  # type: ignore[arg-type]
         return {maker._healthy(rng).kind for _ in range(30)}
 
     assert kinds("T1w") == {"T1w"}

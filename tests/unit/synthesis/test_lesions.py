@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from uadcli.synthesis.anatomy import Anatomy
 from uadcli.synthesis.brains import CORTEX, CSF, WHITE, brain_of, from_labels, tissue_intensities
-from uadcli.synthesis.lesions import VISIBLE, degrade, paste_lesions, smooth_noise
+from uadcli.synthesis.lesions import ANYWHERE, IN_TISSUE, SHARES, paste_kind, paste_lesions
+from uadcli.synthesis.random_fields import smooth_noise
+from uadcli.synthesis.scanner import degrade, thick_slices
+from uadcli.synthesis.tissue import VISIBLE
 
 
 def brain() -> tuple[np.ndarray, np.ndarray]:
@@ -95,3 +99,113 @@ def test_a_label_map_becomes_a_brain_at_half_the_resolution() -> None:
     assert image[15, 15, 15] > image[7, 15, 15] > image[11, 15, 15] > 0
     assert not image[:2].any()
     assert not brain_of(labels)[:5].any()
+
+
+def anatomy() -> tuple[np.ndarray, np.ndarray, Anatomy]:
+    """A brain of ellipsoids in FLAIR: ventricles of two sides, white matter, cortex, fluid around."""
+    x, y, z = np.indices((60, 70, 50))
+    distance = np.sqrt(((x - 30) / 26) ** 2 + ((y - 35) / 31) ** 2 + ((z - 25) / 21) ** 2)
+    mask, inner = distance < 1, distance < 0.8
+    ventricles = (((np.abs(x - 30) - 4) / 3) ** 2 + ((y - 35) / 9) ** 2 + ((z - 25) / 4) ** 2) < 1
+    fluid = ventricles | (mask & (distance > 0.95))
+    white = inner & ~ventricles
+    known = Anatomy(white, mask & ~white & ~fluid, fluid, ventricles)
+    values = np.where(fluid, 0.1, np.where(white, 0.5, 0.58))
+    return np.where(mask, values, 0).astype(np.float32), mask, known
+
+
+@pytest.mark.parametrize("kind", sorted(IN_TISSUE))
+def test_every_kind_lies_in_the_brain_and_its_truth_is_what_changed(kind: str) -> None:
+    x, mask, known = anatomy()
+    found = 0
+    for seed in range(6):
+        pasted, truth = paste_kind(kind, x, mask, "FLAIR", np.random.default_rng(seed), anatomy=known)
+        again, _ = paste_kind(kind, x, mask, "FLAIR", np.random.default_rng(seed), anatomy=known)
+        assert np.array_equal(pasted, again)
+        assert not (pasted - x)[~mask].any()
+        assert not truth[~mask].any()
+        assert np.isfinite(pasted).all()
+        if truth.any():
+            found += 1
+            change = np.abs(pasted - x)
+            assert np.median(change[truth]) > VISIBLE
+            assert np.median(change[mask & (ndimage.distance_transform_edt(~truth) > 4)]) < 0.02
+    assert found >= 4
+
+
+def test_white_matter_disease_is_many_small_bright_lesions_in_white_matter() -> None:
+    x, mask, known = anatomy()
+    numbers, sizes, brightest = [], [], []
+    for seed in range(12):
+        pasted, truth = paste_kind("dots", x, mask, "FLAIR", np.random.default_rng(seed), anatomy=known)
+        labels, count = ndimage.label(truth)
+        numbers.append(count)
+        sizes += np.bincount(labels.ravel())[1:].tolist()
+        brightest.append(pasted.max())
+        assert known.white[truth].mean() > 0.9
+    assert max(numbers) > 15
+    assert np.quantile(sizes, 0.5) < 30  # voxels of 8 mm3
+    assert min(sizes) <= 2
+    assert max(brightest) > 1.4 * x.max()  # beyond all normal tissue
+
+
+def test_sheets_lie_along_the_ventricles_and_grow_confluent() -> None:
+    x, mask, known = anatomy()
+    away = ndimage.distance_transform_edt(~known.ventricles)
+    largest, nearest = [], []
+    for seed in range(12):
+        _, truth = paste_kind("sheet", x, mask, "T2w", np.random.default_rng(seed), anatomy=known)
+        labels, count = ndimage.label(truth)
+        if count:
+            largest.append(np.bincount(labels.ravel())[1:].max())
+            nearest.append(np.median(away[truth]) < np.median(away[known.white]))
+    assert max(largest) > 2000
+    assert np.mean(nearest) > 0.7
+
+
+def test_a_lacune_has_a_dark_core_and_a_bright_rim_in_flair() -> None:
+    x, mask, known = anatomy()
+    cores = rims = 0
+    for seed in range(12):
+        pasted, truth = paste_kind("lacunes", x, mask, "FLAIR", np.random.default_rng(seed), anatomy=known)
+        cores += bool((pasted[truth & known.white] < 0.3).any())
+        rims += bool((pasted[truth & known.white] > 0.62).any())
+    assert cores >= 8
+    assert rims >= 5
+
+
+def test_an_infarct_stays_in_its_hemisphere() -> None:
+    x, mask, known = anatomy()
+    for seed in range(8):
+        _, truth = paste_kind("infarct", x, mask, "T1w", np.random.default_rng(seed), anatomy=known)
+        assert not (truth[:30].any() and truth[31:].any())
+
+
+def test_the_shares_of_the_kinds_are_whole_and_lesions_reach_every_size() -> None:
+    assert all(sum(shares.values()) == pytest.approx(1) for shares in SHARES.values())
+    assert set(IN_TISSUE) | set(ANYWHERE) == set(SHARES["bright"]) == set(SHARES["dark"])
+    x, mask, known = anatomy()
+    sizes = []
+    for seed in range(40):
+        _, truth = paste_lesions(x, mask, "T2w", np.random.default_rng(seed), anatomy=known)
+        sizes += np.bincount(ndimage.label(truth)[0].ravel())[1:].tolist()
+    assert min(sizes) == 1
+    assert max(sizes) > 3000
+
+
+def test_kinds_that_need_an_anatomy_say_so() -> None:
+    x, mask, _ = anatomy()
+    with pytest.raises(ValueError, match="anatomy"):
+        paste_kind("dots", x, mask, "FLAIR", np.random.default_rng(0))
+
+
+def test_slices_may_be_thick_with_gaps_between_them() -> None:
+    x = np.zeros((4, 4, 60), dtype=np.float32)
+    x[:, :, 30] = 1
+    seen = [thick_slices(x, 2, np.random.default_rng(seed)) for seed in range(30)]
+    assert all(one.shape == x.shape for one in seen)
+    assert all(one.max() < 0.8 for one in seen)
+    sums = [one.sum() / x.sum() for one in seen]  # what lies in a gap is seen less, what a slice hits is seen more
+    assert min(sums) < 0.9 < 1.05 < max(sums)
+    flat = thick_slices(np.ones_like(x), 2, np.random.default_rng(0))
+    assert np.allclose(flat, 1)

@@ -20,7 +20,8 @@ from uadcli.console import Reporter
 from uadcli.data.dataset import Case
 from uadcli.data.lesion_labels import LabelledScan
 from uadcli.errors import InputError, OutputError, UsageError
-from uadcli.training import checkpoint, supervised, synthetic
+from uadcli.model.model import Model
+from uadcli.training import checkpoint, supervised
 from uadcli.training.supervised import LabelledMaker
 from uadcli.training.synthetic import Healthy
 from uadcli.weights import weights
@@ -33,13 +34,16 @@ ALL = {"a": True, "b": True, "c": False, "d": True, "e": True, "f": True}
 HELD_OUT = dict.fromkeys("def", "val")
 
 
+BLANK = Model(None, "cpu")  # type: ignore[arg-type]
+
+
 def silent() -> Reporter:
     return Reporter(silent=True)
 
 
 def blank(patch: pytest.MonkeyPatch) -> None:
     """A reconstruction and a preparation that take no time."""
-    patch.setattr(synthetic, "reconstruct", lambda _, x, *rest: (0.9 * x).astype(np.float32))
+    patch.setattr(Model, "reconstruct", lambda _, x, *rest, **more: (0.9 * x).astype(np.float32))
     cohort.as_they_are(patch)
 
 
@@ -68,7 +72,7 @@ def made(maker: LabelledMaker, number: int) -> dict[str, np.ndarray]:
 
 @pytest.mark.usefixtures("_blank")
 def test_every_other_example_is_a_labelled_case_in_turn() -> None:
-    maker = LabelledMaker([labelled(True), labelled(False)], [healthy(*range(10))], None, 1)  # type: ignore[arg-type]
+    maker = LabelledMaker([labelled(True), labelled(False)], [healthy(*range(10))], BLANK, PreprocessConfig(), 1)  # type: ignore[arg-type]
     drawn = [maker.draw(number) for number in range(4)]
     assert [len(one.usable) for one in drawn] == [20, 10, 20, 10]
     assert [bool(one.truth.any()) for one in drawn[::2]] == [True, False]
@@ -78,7 +82,7 @@ def test_every_other_example_is_a_labelled_case_in_turn() -> None:
 
 @pytest.mark.usefixtures("_blank")
 def test_number_and_seed_decide_an_example() -> None:
-    one, other = (LabelledMaker([labelled(True)], [], None, seed) for seed in (1, 2))  # type: ignore[arg-type]
+    one, other = (LabelledMaker([labelled(True)], [], BLANK, PreprocessConfig(), seed) for seed in (1, 2))  # type: ignore[arg-type]
     assert all(np.array_equal(part, made(one, 3)[name]) for name, part in made(one, 3).items())
     assert not np.array_equal(made(one, 3)["image"], made(one, 4)["image"])
     assert not np.array_equal(made(one, 3)["image"], made(other, 3)["image"])
@@ -86,14 +90,14 @@ def test_number_and_seed_decide_an_example() -> None:
 
 @pytest.mark.usefixtures("_blank")
 def test_both_sides_are_shown_and_the_lesion_goes_along() -> None:
-    maker = LabelledMaker([labelled(True)], [], None, 1)  # type: ignore[arg-type]
+    maker = LabelledMaker([labelled(True)], [], BLANK, PreprocessConfig(), 1)  # type: ignore[arg-type]
     left = {bool(maker.draw(number).truth[:, :, :16].any()) for number in range(6)}
     assert left == {True, False}
 
 
 @pytest.mark.usefixtures("_blank")
 def test_without_a_slice_free_of_lesions_all_examples_are_labelled() -> None:
-    maker = LabelledMaker([labelled(True)], [healthy()], None, 1)  # type: ignore[arg-type]
+    maker = LabelledMaker([labelled(True)], [healthy()], BLANK, PreprocessConfig(), 1)  # type: ignore[arg-type]
     assert all(maker.draw(number).truth.any() for number in range(3))
 
 

@@ -1,0 +1,165 @@
+"""Lesions of any kind: masses and spots of every shape, texture, sign and edge, and lesions of a given shape.
+
+The variety of shape, texture, sign and edge follows the idea of DISYRE (Naval Marimont et al.): none of it is fitted to
+a real lesion, and no lesion shape of any data set is used, unless one is given (`paste_shape`). All lengths are in
+voxels of 2 mm.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from uadcli import contrasts
+from uadcli.arrays import Array, Mask
+from uadcli.synthesis.random_fields import Random, log_uniform, rotation, smooth_noise
+from uadcli.synthesis.tissue import VISIBLE
+
+MASS_AXIS, SMALL_AXIS = (3.0, 20.0), (0.8, 3.5)  # longest half-axis
+
+
+def _pushed(old: Array, offset: NDArray[np.float64], axis: float, rng: Random) -> Array:
+    """Tissue pushed outwards from the middle of a mass; `offset` (3, ...) are the voxels' distances from it."""
+    near = np.exp(-(offset**2).sum(axis=0) / axis**2)
+    source = offset * (1 - rng.uniform(0.1, 0.45) * near)
+    place = source - offset[:, :1, :1, :1]  # the box begins at the first voxel's offset
+    return np.asarray(ndimage.map_coordinates(old, place, order=1, mode="nearest"), dtype=np.float32)
+
+
+def _foreign_texture(old: Array, inside: Mask, rng: Random) -> Array:
+    """The deviations from its mean of the box turned over: structure and grain of tissue, in the wrong place."""
+    axes = tuple(axis for axis in range(3) if rng.random() < 0.5) or (0,)
+    turned, valid = np.flip(old, axes), np.flip(inside, axes) & inside
+    mean = float(turned[valid].mean()) if valid.any() else 0.0
+    return np.where(valid, turned - mean, 0).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _Form:
+    """Where a lesion is: a box of the volume, its weight there (0 to 1), and how far a voxel is from its middle.
+
+    `distance` is 0 in the middle and 1 on the rim, `bend` a smooth field of the size of the lesion, `axis` how far it
+    is from the middle to the rim (of an ellipsoid, the longest way). `tissue` (the box) is what it grows in, perhaps
+    already pushed aside by it.
+    """
+
+    box: tuple[slice, ...]
+    tissue: Array
+    inside: Mask
+    weight: Array
+    distance: Array
+    bend: Array
+    axis: float
+
+
+def _bend(shape: tuple[int, ...], axis: float, rng: Random) -> Array:
+    return smooth_noise(shape, max(2.0, axis * 0.5), rng) + 0.5 * smooth_noise(shape, max(1.5, axis * 0.2), rng)
+
+
+def _ellipsoid(x: Array, mask: Mask, middle: NDArray[np.int64], axis: float, rng: Random) -> _Form:
+    """A bent ellipsoid about the voxel `middle`, from a clear border to none."""
+    reach = math.ceil(2.2 * axis) + 2
+    box = tuple(slice(max(0, int(m) - reach), int(m) + reach + 1) for m in middle)
+    old, inside = x[box], mask[box]
+    shape = old.shape
+    grid = np.stack(
+        np.meshgrid(*(np.arange(s.start, s.start + n) for s, n in zip(box, shape, strict=True)), indexing="ij")
+    )
+    axes = axis * np.array([1.0, rng.uniform(0.5, 1.0), rng.uniform(0.4, 1.0)])
+    offset = (grid - middle[:, None, None, None]).astype(np.float64)
+    if axis > 5 and rng.random() < 0.5:
+        old = np.where(inside, _pushed(old, offset, axis, rng), old)
+    turned = np.tensordot(rotation(rng), offset, 1) / axes[:, None, None, None]
+    distance = np.sqrt((turned**2).sum(axis=0)).astype(np.float32)
+    bend = _bend(shape, axis, rng)
+    form = 1 - distance + rng.uniform(0.05, 0.4) * bend
+    edge = min(log_uniform(0.15, 6.0, rng), 0.35 * axis)  # in voxels
+    weight = 1 / (1 + np.exp(-np.clip(form * axis / edge, -30, 30)))
+    weight = weight * inside * (distance < 2.1)
+    return _Form(box, old, inside, weight, distance, bend, axis)
+
+
+def _given(x: Array, mask: Mask, shape: Array, rng: Random) -> _Form:
+    """A lesion of a given shape (X, Y, Z), 0 to 1, where it lies."""
+    core = shape >= 0.5
+    box = tuple(slice(max(0, int(i.min()) - 2), int(i.max()) + 3) for i in np.nonzero(core))
+    core = core[box]
+    depth = np.where(core, ndimage.distance_transform_edt(core), -ndimage.distance_transform_edt(~core))
+    axis = float(depth.max())
+    distance = np.maximum(1 - depth / axis, 0).astype(np.float32)
+    inside = mask[box]
+    return _Form(box, x[box], inside, shape[box] * inside, distance, _bend(core.shape, axis, rng), axis)
+
+
+def _filled(x: Array, form: _Form, kind: str, rng: Random) -> tuple[Array, Mask]:
+    """The volume with a lesion of a form, and where it can be seen; see `paste_lesions`."""
+    old, inside, weight, distance = form.tissue, form.inside, form.weight, form.distance
+    values = old[inside & (distance < 1.6)]
+    if rng.random() < 0.5 and len(values):  # grows within one tissue and spares the others
+        tissue, width = float(rng.choice(values)), rng.uniform(0.1, 0.3)
+        weight = weight * np.exp(-(((old - tissue) / width) ** 2) / 2)
+    sign = 1.0 if rng.random() < contrasts.ALL[kind].bright_lesions else -1.0
+    change = sign * rng.uniform(0.08, 0.6)
+    core = old[inside & (distance < 0.8)]
+    around = float(np.median(core)) if len(core) else 0.5
+    keep = rng.uniform(0.0, 0.8)  # how much of the structure beneath still shows
+    new = keep * old + (1 - keep) * around + change
+    if rng.random() < 0.5:  # the texture of real tissue, from elsewhere
+        new = new + rng.uniform(0.3, 1.0) * _foreign_texture(old, inside, rng)
+    else:
+        new = new + rng.uniform(0.3, 1.0) * (old - ndimage.gaussian_filter(old, 1.0))  # its grain stays
+    if form.axis > 4 and rng.random() < 0.45:  # a core of another intensity: necrosis, cyst or bleeding
+        form_core = rng.uniform(0.25, 0.85) - distance + rng.uniform(0.0, 0.25) * form.bend
+        part = 1 / (1 + np.exp(-np.clip(form_core * form.axis * 2, -30, 30)))
+        new = new + part * (rng.uniform(0.0, 1.0) - new)
+    new = new + rng.uniform(0.0, 0.2) * smooth_noise(old.shape, log_uniform(1.2, 5.0, rng), rng)
+    result, truth = x.copy(), np.zeros(x.shape, dtype=bool)
+    result[form.box] = old + weight * (np.clip(new, 0, 1.3) - old)
+    ill = weight > 0.5
+    if ill.any() and np.median(np.abs(result[form.box] - old)[ill]) > VISIBLE:
+        truth[form.box] = ill  # all of it, with a core that happens to look like tissue
+    return result, truth
+
+
+def mass(x: Array, mask: Mask, places: NDArray[np.int64], kind: str, rng: Random) -> tuple[Array, Mask]:
+    """One or two masses of any size; returns the volume and where they can be seen."""
+    return _at_random(x, mask, places, int(rng.integers(1, 3)), MASS_AXIS, kind, rng)
+
+
+def spots(x: Array, mask: Mask, places: NDArray[np.int64], kind: str, rng: Random) -> tuple[Array, Mask]:
+    """2 to 15 small lesions of any kind; returns as `mass`."""
+    return _at_random(x, mask, places, int(rng.integers(2, 16)), SMALL_AXIS, kind, rng)
+
+
+def _at_random(
+    x: Array,
+    mask: Mask,
+    places: NDArray[np.int64],
+    count: int,
+    axes: tuple[float, float],
+    kind: str,
+    rng: Random,
+) -> tuple[Array, Mask]:
+    result, truth = x, np.zeros(x.shape, dtype=bool)
+    for _ in range(count):
+        middle = places[rng.integers(len(places))]
+        axis = log_uniform(*axes, rng)
+        if axis > 5:  # a mass in the middle of tissue more often than on the rim
+            middle = (0.75 * middle + 0.25 * places.mean(axis=0)).astype(np.int64)
+        result, new = _filled(result, _ellipsoid(result, mask, middle, axis, rng), kind, rng)
+        truth |= new
+    return result, truth
+
+
+def paste_shape(x: Array, mask: Mask, shape: Array, kind: str, rng: Random) -> tuple[Array, Mask]:
+    """Paste one lesion of a given shape (X, Y, Z), 0 to 1, where that lies; returns as `mass`.
+
+    Its texture, sign and change are drawn as for the others. A shape with nothing of at least 0.5 changes nothing.
+    """
+    if not (shape >= 0.5).any():
+        return x, np.zeros(x.shape, dtype=bool)
+    return _filled(x, _given(x, mask, shape, rng), kind, rng)

@@ -1,0 +1,54 @@
+"""How scanners and preparation differ, none of which is abnormal."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from uadcli.arrays import Array, Mask
+from uadcli.synthesis.random_fields import Random, log_uniform, smooth_noise
+
+SLICES = (1.5, 3.5)  # thickness and distance of thick slices, in voxels of 2 mm
+
+
+def degrade(x: Array, mask: Mask, rng: Random) -> tuple[Array, Mask]:
+    """A volume (X, Y, Z) as another scanner might show it, and its brain mask.
+
+    Tone curve, remaining bias field, thick slices with or without gaps, blur, noise, and a brain mask that is cut a
+    little tighter in places.
+    """
+    x = np.maximum(x, 0) ** np.float32(np.exp(rng.uniform(-0.35, 0.35)))
+    field = np.exp(rng.uniform(0.0, 0.12) * smooth_noise(x.shape, log_uniform(25, 70, rng), rng))
+    x = (x * field).astype(np.float32)
+    if rng.random() < 0.4:
+        x = thick_slices(x, 2 if rng.random() < 0.8 else int(rng.integers(0, 2)), rng)
+    elif rng.random() < 0.3:
+        x = ndimage.gaussian_filter(x, rng.uniform(0.2, 0.6))
+    x = x + rng.uniform(0.0, 0.03) * rng.standard_normal(x.shape).astype(np.float32)
+    if rng.random() < 0.5:
+        depth = ndimage.distance_transform_edt(mask)
+        mask = mask & (depth > np.clip(rng.uniform(-1, 1.5) + 1.0 * smooth_noise(x.shape, 8, rng), 0, 3))
+    return np.where(mask, np.maximum(x, 0), 0).astype(np.float32), mask
+
+
+def thick_slices(x: Array, axis: int, rng: Random) -> Array:
+    """The volume as slices of 3 to 7 mm along an axis would show it, brought back to its own grid by straight lines.
+
+    A slice covers 60 to 100 % of the distance to the next one: the rest is the gap between them.
+    """
+    distance = rng.uniform(*SLICES)
+    thickness = distance * rng.uniform(0.6, 1.0)
+    smooth = ndimage.gaussian_filter1d(x, thickness / 2.355, axis=axis, mode="nearest")
+    count = x.shape[axis]
+    places = np.arange(rng.uniform(0, distance), count - 1, distance)
+    acquired = _at(smooth, places, axis)
+    return _at(acquired, (np.arange(count) - places[0]) / distance, axis)
+
+
+def _at(x: Array, places: np.ndarray, axis: int) -> Array:
+    """x at places along an axis, on straight lines between its voxels; beyond the ends it stays as there."""
+    inside = np.clip(places, 0, x.shape[axis] - 1)
+    below = np.minimum(inside.astype(int), max(x.shape[axis] - 2, 0))
+    part = (inside - below).astype(np.float32).reshape([-1 if i == axis else 1 for i in range(x.ndim)])
+    above = np.minimum(below + 1, x.shape[axis] - 1)
+    return np.asarray((1 - part) * x.take(below, axis) + part * x.take(above, axis), dtype=np.float32)
