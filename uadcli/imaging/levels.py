@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from uadcli.arrays import Array, Mask
 from uadcli.errors import InputError
@@ -23,6 +24,8 @@ BACKGROUND_SHARE = 0.1  # of all voxels, and of those on the faces of the volume
 FACE_SHARE = 0.3
 PLATEAU = 0.8  # of its neighbours are background, too; values of noisy air are not
 TOLERANCE = 1e-3  # of the range of intensities: what resampling leaves of a constant
+MOST_STEPS = 1 << 16  # distinct whole numbers
+OFF_STEP = 0.1  # of a step, which single precision may add
 EXACT = 1e-6  # of it, for one amid the values, where many voxels come near to it
 
 
@@ -39,19 +42,43 @@ class Levelled:
 
 
 def levelled(volume: Volume) -> Levelled:
-    """Bring the intensities of a scan to one scale. Raises `InputError` if they are the same nearly everywhere."""
-    foreground = _foreground(volume.data)
-    values = volume.data if foreground is None else volume.data[foreground]
-    low, high = np.percentile(values, [0.1 if foreground is None else 0.5, 99.5])
+    """Bring the intensities of a scan to one scale. Raises `InputError` if they are the same nearly everywhere.
+
+    Of a scan that was stored in whole numbers the result is the same to the last bit, whatever linear map came after:
+    an optimiser turns a difference in the last bit into another optimum.
+    """
+    values, counts = np.unique(volume.data, return_counts=True)
+    foreground = _foreground(volume.data, values, counts)
+    if foreground is None:
+        data, base, shares = _steps(volume.data, values), 0.0, (0.1, 99.5)
+    else:
+        data, base, shares = _steps(volume.data, np.delete(values, np.argmax(counts))), DARKEST, (0.5, 99.5)
+    low, high = np.percentile(data if foreground is None else data[foreground], shares)
     if not high > low:
         raise InputError("nearly all voxels have the same value", hint="The file holds no image; convert it again.")
-    base = 0.0 if foreground is None else DARKEST
-    data = base + (volume.data.astype(np.float64) - low) * ((TOP - base) / (high - low))
-    if foreground is None:
-        everything = np.ones(data.shape, dtype=bool)
-        return Levelled(Volume(data.astype(np.float32), volume.affine), everything, constant=False)
-    data = np.where(foreground, np.maximum(data, 0.1 * DARKEST), 0)
-    return Levelled(Volume(data.astype(np.float32), volume.affine), foreground, constant=True)
+    data = base + (data - low) * ((TOP - base) / (high - low))
+    if foreground is not None:
+        data = np.where(foreground, np.maximum(data, 0.1 * DARKEST), 0)
+    everything = np.ones(data.shape, dtype=bool) if foreground is None else foreground
+    return Levelled(Volume(data.astype(np.float32), volume.affine), everything, foreground is not None)
+
+
+def _step(values: Array) -> float | None:
+    """The step between whole numbers that a linear map made `values` of (sorted, each once); None if none did."""
+    if not 2 <= len(values) <= MOST_STEPS:
+        return None
+    exact = values.astype(np.float64)
+    gaps = np.diff(exact)
+    step = float(gaps.sum() / np.round(gaps / gaps.min()).sum())  # the mean is more precise than the smallest gap
+    place = (exact - exact[0]) / step
+    return step if np.abs(place - np.round(place)).max() < OFF_STEP else None
+
+
+def _steps(data: Array, values: Array) -> NDArray[np.float64]:
+    """The data counted in steps, if all its values are whole numbers of them, else as they are."""
+    step = _step(values)
+    exact = data.astype(np.float64)
+    return exact if step is None else np.round((exact - float(values[0])) / step)
 
 
 def raised(volume: Volume) -> Volume:
@@ -64,18 +91,19 @@ def raised(volume: Volume) -> Volume:
     return Volume(data.astype(np.float32), volume.affine)
 
 
-def _foreground(data: Array) -> Mask | None:
-    """The voxels that differ from a constant background, with the holes inside them; None if it is not constant."""
-    values, counts = np.unique(data, return_counts=True)
+def _foreground(data: Array, values: Array, counts: NDArray[np.integer]) -> Mask | None:
+    """The voxels that differ from a constant background, with the holes inside them; None if it is not constant.
+
+    `values` are those of the data, sorted, and `counts` how often each is there.
+    """
     at = int(np.argmax(counts))
-    if counts[at] < BACKGROUND_SHARE * data.size:
+    others = np.delete(values, at)
+    if counts[at] < BACKGROUND_SHARE * data.size or not len(others):
         return None
-    others = np.repeat(np.delete(values, at), np.delete(counts, at)) if len(values) < 1000 else data[data != values[at]]
-    if others.size == 0:
-        return None
-    low, high = np.percentile(others, [0.5, 99.5])
-    amid = low < values[at] < high
-    background = np.abs(data - values[at]) <= (EXACT if amid else TOLERANCE) * (high - low)
+    low, high = np.percentile(data[data != values[at]], [0.5, 99.5])
+    amid, step = low < values[at] < high, _step(others)
+    near = EXACT * (high - low) if amid else TOLERANCE * (high - low) if step is None else step / 4
+    background = np.abs(data - values[at]) <= near
     if not _is_around(background):
         return None
     return ~_outside(background) if amid else ~background

@@ -20,7 +20,8 @@ def _thin(volume: Volume) -> Volume:
     return Volume(np.ascontiguousarray(volume.data[::2, ::2, ::2]), volume.affine @ np.diag([2.0, 2.0, 2.0, 1.0]))
 
 
-BRAIN, HEAD = _thin(phantoms.brain()), _thin(template.head())
+BRAIN, HEAD = _thin(phantoms.brain()), _thin(template.head())  # whole numbers, or are they
+assert all(np.array_equal(one.data, np.round(one.data)) for one in (BRAIN, HEAD))
 NOISY = Volume(HEAD.data + np.random.default_rng(0).gamma(2, 2, HEAD.shape).astype(np.float32), HEAD.affine)
 KINDS = {"brain": BRAIN, "head": HEAD, "noisy head": NOISY}
 maps = st.tuples(
@@ -37,8 +38,11 @@ def mapped(volume: Volume, scale: float, shift: float) -> Volume:
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_an_increasing_linear_map_changes_nothing(kind: str, change: tuple[float, float]) -> None:
     one, two = levelled(KINDS[kind]), levelled(mapped(KINDS[kind], *change))
-    coarse = 2e3 if change[1] == 1e6 else 1  # of a number of 24 bits little is left behind such a shift
-    assert np.abs(one.volume.data - two.volume.data).max() < 1e-3 * coarse
+    if kind == "noisy head":
+        coarse = 2e3 if change[1] == 1e6 else 1  # of a number of 24 bits little is left behind such a shift
+        assert np.abs(one.volume.data - two.volume.data).max() < 1e-3 * coarse
+    else:  # whole numbers
+        assert np.array_equal(one.volume.data, two.volume.data)
     assert np.array_equal(one.foreground, two.foreground)
     assert one.constant == two.constant
 
@@ -61,9 +65,8 @@ def variants() -> dict[str, Volume]:
 def test_a_constant_background_is_below_the_brain_wherever_it_was(name: str) -> None:
     one, two = levelled(BRAIN), levelled(variants()[name])
     assert two.constant
-    lost = one.foreground ^ two.foreground  # at the surface, a voxel may have just the value of the background
-    assert lost.sum() < 1e-3 * one.foreground.sum()
-    assert np.abs(one.volume.data - two.volume.data)[~lost].max() < 0.1
+    assert np.array_equal(one.foreground, two.foreground)
+    assert np.array_equal(one.volume.data, two.volume.data)
     assert two.volume.data[~two.foreground].max() == 0 < two.volume.data[two.foreground].min()
 
 
