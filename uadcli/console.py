@@ -198,7 +198,7 @@ class Reporter:
                 self._log.flush()
             except OSError as error:
                 place, self._log = self._log.name, None  # what is still in its buffer would fail again
-                hint = "Make room there, or leave --log-file out."
+                hint = "Free space there, or leave --log-file out."
                 raise OutputError(f"cannot write the log file: {error.strerror}", path=place, hint=hint) from error
 
     def _rich_console(self) -> Any:

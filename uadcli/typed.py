@@ -24,7 +24,7 @@ def misfit(kind: type[Any], values: Mapping[str, Any]) -> str:
             if needed:
                 return f"{field.name} is missing"
         elif not fits(values[field.name], hints[field.name]):
-            return f"{field.name} is no {_name(hints[field.name])}"
+            return f"{field.name} is not of type {_name(hints[field.name])}"
     unknown = sorted(set(map(str, values)) - set(hints))
     return f"{unknown[0]} is unknown" if unknown else ""
 

@@ -92,7 +92,7 @@ def test_a_list_on_stdin_with_nul(
         (["-o", "out"], "there is no input"),
         (["in"], "--output"),
         (["none", "-o", "out"], "no such file"),
-        (["in/*.mgz", "-o", "out"], "holds no scan"),
+        (["in/*.mgz", "-o", "out"], "contains no scan"),
         (["in", "-o", "out", "--shard", "3/2"], "no part 3 of 2"),
         (["in", "-o", "out", "--shard", "auto"], "SLURM"),
         (["in", "-o", "out", "--participant-label", "01"], "BIDS dataset"),

@@ -151,7 +151,7 @@ def test_a_scan_without_orientation_has_findings_without_sides(tmp_path: Path) -
         assert {type(one["side"]) for one in found} == ({str} if known else {type(None)})
         names = " ".join(part["name"] for one in found for part in one["regions"] or [])
         assert ("left" in names or "right" in names) == known
-        assert ("Left and right are not known" in (folder / "map.html").read_text()) != known
+        assert ("Left and right are unknown" in (folder / "map.html").read_text()) != known
         assert int(result.image.header["sform_code"]) == int(known)
 
 

@@ -113,7 +113,7 @@ def test_two_batches_in_one_folder(scans: Path, stand: Stand, monkeypatch: pytes
     thread = threading.Thread(target=lambda: found.append(counts(run(scans))))
     thread.start()
     assert began.wait(30)
-    with pytest.raises(OutputError, match="another process is at work on this batch"):
+    with pytest.raises(OutputError, match="another process is working on this batch"):
         run(scans)
     leave.set()
     thread.join()

@@ -185,8 +185,8 @@ def _alone(output: Path, part: tuple[int, int]) -> Iterator[None]:
             lock.acquire(timeout=0)
         yield
     except Timeout as error:
-        hint = "Wait for its end, or look at --status."
-        raise OutputError("another process is at work on this batch", path=output, hint=hint) from error
+        hint = "Wait until it ends, or see --status."
+        raise OutputError("another process is working on this batch", path=output, hint=hint) from error
     finally:
         if lock.is_locked:
             place.unlink(missing_ok=True)

@@ -118,7 +118,7 @@ def _filled(path: Path, scans: Iterator[Found]) -> list[Found]:
     result = list(scans)
     if not result:
         hint = "Scans end in .nii, .nii.gz, .img, .hdr or .mgz; convert DICOM with `dcm2niix -z y FOLDER`."
-        raise UsageError("holds no scan", path=path, hint=hint)
+        raise UsageError("contains no scan", path=path, hint=hint)
     return result
 
 

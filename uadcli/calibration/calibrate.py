@@ -68,7 +68,7 @@ def calibrate(
     usable = prepare_usable(cases, run, config.preprocess, workers, reporter)
     usable = healthy_of(usable, run, config.preprocess, reporter)
     if not usable:
-        raise InputError("holds no usable scan", path=healthy, hint="See the warnings above.")
+        raise InputError("contains no usable scan", path=healthy, hint="See the warnings above.")
     for case in usable.values():
         if case.contrast not in model.card.contrasts:
             covered = ", ".join(model.card.contrasts)

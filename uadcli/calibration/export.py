@@ -39,7 +39,7 @@ RULE = "99.5th percentile of the scores inside the brain of {} healthy scans ({}
 
 
 def _broken(run: Path) -> InputError:
-    return InputError("is damaged", path=run / "thresholds.json", hint=f"Make it anew: uad calibrate {run} HEALTHY.")
+    return InputError("is damaged", path=run / "thresholds.json", hint=f"Make it again: uad calibrate {run} HEALTHY.")
 
 
 def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path:
@@ -52,7 +52,7 @@ def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path
     config, name = read_run(run), out.resolve().name
     file = out / f"{name}.safetensors"
     if out.is_dir() and any(out.glob("*.safetensors")) and not overwrite:
-        raise OutputError("holds weights already", path=out, hint="Choose another folder, or give --overwrite.")
+        raise OutputError("already contains weights", path=out, hint="Choose another folder, or give --overwrite.")
     try:
         calibrated = json.loads((run / "thresholds.json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:

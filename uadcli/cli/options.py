@@ -211,7 +211,7 @@ Strip = Annotated[
         panel=METHOD,
         callback=one_of("--strip", STRIPS),
         metavar="|".join(STRIPS),
-        help="How the brain is found: a network, an atlas (fast), or none if it is stripped; auto looks.",
+        help="How to extract the brain: HD-BET, an atlas (fast), or none if stripped; auto decides.",
         show_default="auto",
     ),
 ]
@@ -338,7 +338,7 @@ KeepPaths = Annotated[
     _option(
         "--keep-paths",
         panel=OUTPUT,
-        help="Keep all paths of the command in the sidecar; else those outside the working folder lose their folders.",
+        help="Keep full paths in the sidecar's command; by default those outside the working folder are shortened.",
     ),
 ]
 AsJson = Annotated[bool, _option("--json", panel=OUTPUT, help="Print the sidecar as JSON instead of the map's path.")]

@@ -165,7 +165,7 @@ def _check(found: FoundContrast, other: str | None, guess: ContrastGuess | None)
         says = "--contrast" if found.source == "option" else f"the {found.source}"
         return _judged("fail", f"{says} says {found.contrast}, the image looks like {guess.contrast}")
     if guess.doubtful and found.source == "image":
-        return _judged("warn", f"hard to determine from this image; {guess.contrast} is taken, else give --contrast")
+        return _judged("warn", f"hard to determine from this image; assuming {guess.contrast} (see --contrast)")
     return _judged("pass", "the tissues have the intensities of this contrast")
 
 

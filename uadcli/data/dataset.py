@@ -55,7 +55,7 @@ def find(root: Path, validation_share: float | None) -> list[Case]:
         raise InputError("is not a folder", path=root, hint="Give a folder or BIDS dataset of healthy scans.")
     files = [p for p in sorted(root.rglob("*")) if p.is_file() and _is_scan(p.relative_to(root))]
     if not files:
-        raise InputError("holds no scan", path=root, hint="Scans end in .nii, .nii.gz or .mgz.")
+        raise InputError("contains no scan", path=root, hint="Scans end in .nii, .nii.gz or .mgz.")
     subjects = {p: subject_of(p.relative_to(root)) for p in files}
     names = sorted(set(subjects.values()))
     if validation_share is None:
@@ -148,7 +148,7 @@ def _told(participants: Path) -> dict[str, str]:
     except UnicodeDecodeError as error:
         raise InputError("is not text in UTF-8", path=participants, hint="Save it as UTF-8.") from error
     except (OSError, csv.Error) as error:
-        raise InputError(f"cannot be read as a table: {error}", path=participants, hint="Mend or remove it.") from error
+        raise InputError(f"cannot be read as a table: {error}", path=participants, hint="Fix or remove it.") from error
     told: dict[str, str] = {}
     for name, side in ((name.strip().removeprefix("sub-"), side.strip().lower()) for name, side in rows):
         part = SIDES.get(side, side)

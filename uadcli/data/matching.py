@@ -190,7 +190,7 @@ def _files(place: Path) -> list[Path]:
         raise InputError("no such file or folder", path=place, hint="Check the path.")
     found = sorted(p for p in place.rglob("*") if p.name.lower().endswith(SUFFIXES) and not p.name.startswith("."))
     if not found:
-        raise InputError("holds no NIfTI file", path=place, hint="Check the path.")
+        raise InputError("contains no NIfTI file", path=place, hint="Check the path.")
     return [p for p in found if not p.name.lower().endswith((".img", ".img.gz")) or not p.with_suffix(".hdr").exists()]
 
 
@@ -208,7 +208,7 @@ def _truth_files(place: Path) -> list[Path]:
     files = [p for p in _files(place) if "brain" not in stem(p).lower().replace("-", "_").split("_")]
     named = [p for p in files if TRUTH_WORDS & set(stem(p).lower().replace("-", "_").split("_"))]
     if not files:
-        raise InputError("holds no NIfTI file of lesions", path=place, hint="Check the path.")
+        raise InputError("contains no NIfTI file of lesions", path=place, hint="Check the path.")
     return named or files
 
 

@@ -71,7 +71,7 @@ def refuse_long(outputs: Outputs) -> None:
     """Raises `OutputError` for a file name that file systems do not take."""
     for path in outputs.paths.values():
         if len(os.fsencode(path.name)) > LONGEST_NAME:
-            what = f"the name would have {len(os.fsencode(path.name))} bytes, and {LONGEST_NAME} are possible"
+            what = f"the name would have {len(os.fsencode(path.name))} bytes, but at most {LONGEST_NAME} are possible"
             raise OutputError(what, path=path, hint="Give a shorter one with -o, or rename the scan.")
 
 

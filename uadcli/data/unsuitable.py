@@ -66,7 +66,7 @@ def refuse(volume: Volume, path: Path, *, masked: bool = False) -> None:
         raise InputError("is a CT, not an MR scan", path=path, hint="Give a T1w, T2w or FLAIR scan.")
     if found.noise > NOISE and not masked:
         raise InputError(
-            "has noise as bright as the head around it, as MP2RAGE UNI images have",
+            "has noise as bright as the head around it, as in MP2RAGE UNI images",
             path=path,
             hint="Give the denoised UNI image, set the noise to 0, or give --brain-mask.",
         )

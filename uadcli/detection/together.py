@@ -125,7 +125,7 @@ def _locked(folder: Path, patience: float = PATIENCE_SECONDS) -> BaseFileLock:
             return lock
         except Timeout as error:
             what = "another process is making this map"
-            raise _BusyError(what, path=folder.parent, hint="Wait for its end, or choose another -o.") from error
+            raise _BusyError(what, path=folder.parent, hint="Wait until it ends, or choose another -o.") from error
         except FileNotFoundError:  # the process that had it has just removed the folder
             continue
         except OSError as error:

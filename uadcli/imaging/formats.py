@@ -97,12 +97,12 @@ def check_grid(layout: Layout, path: Path) -> None:
     shape = layout.shape
     size = "x".join(map(str, shape))
     if min(shape, default=0) < 1:
-        raise InputError(f"holds no voxels: its header gives the size {size}", path=path, hint=CONVERT_AGAIN)
+        raise InputError(f"contains no voxels: its header gives the size {size}", path=path, hint=CONVERT_AGAIN)
     if len(shape) < 3 or (shape[2] == 1 and layout.frames == 1):
         what = f"is one slice ({size} voxels), with {min(len(shape), 2)} dimensions"
         raise InputError(what, path=path, hint="A 3-D scan is needed.")
     if shape[2] == 1:
-        what = f"holds {layout.frames} slices as volumes in time ({size} voxels)"
+        what = f"contains {layout.frames} slices as volumes in time ({size} voxels)"
         raise InputError(what, path=path, hint="Store them as one 3-D volume; dcm2niix does.")
     if min(shape[:3]) < MIN_VOXELS:
         hint = f"At least {MIN_VOXELS} along every axis are needed."
@@ -162,9 +162,11 @@ def _check_type(dtype: np.dtype[Any], path: Path) -> None:
     if dtype.fields is not None:
         raise InputError("is a colour (RGB) image", path=path, hint="Give the grey-scale scan itself.")
     if np.issubdtype(dtype, np.complexfloating):
-        raise InputError("holds complex numbers", path=path, hint="Give the magnitude image.")
+        raise InputError("contains complex numbers", path=path, hint="Give the magnitude image.")
     if dtype.kind not in "iuf":
-        raise InputError(f"holds voxels of the type {dtype.name}", path=path, hint="Give the grey-scale scan itself.")
+        raise InputError(
+            f"contains voxels of the type {dtype.name}", path=path, hint="Give the grey-scale scan itself."
+        )
 
 
 def _is_mgh(head: bytes) -> bool:
@@ -181,7 +183,9 @@ def _mgh(head: bytes, path: Path) -> Layout:
         header[name] = raw[name]
     code = int(raw["type"])
     if code not in {0, 1, 3, 4, 10}:
-        raise InputError(f"holds voxels of an unknown type ({code})", path=path, hint="Convert it with `mri_convert`.")
+        raise InputError(
+            f"contains voxels of an unknown type ({code})", path=path, hint="Convert it with `mri_convert`."
+        )
     shape = tuple(int(n) for n in raw["dims"])
     return Layout(
         kind=MGH,

@@ -82,7 +82,7 @@ def check(affine: Affine, shape: tuple[int, ...], path: Path) -> None:
         what = f"covers {extent.max():.0f} mm along one axis (voxels of {sizes} mm); plausible are {LONGEST_MM:g} mm"
         raise InputError(what, path=path, hint=SET_UNIT)
     if np.abs(apply(affine, corners(shape))).max() > FARTHEST_MM:
-        raise InputError("lies more than 10 km from the origin of its space", path=path, hint=other)
+        raise InputError("is more than 10 km from the origin of its space", path=path, hint=other)
 
 
 def check_coverage(affine: Affine, shape: tuple[int, ...], path: Path) -> None:
@@ -162,7 +162,7 @@ def _analyze(layout: Layout, path: Path, matrix: bytes | None) -> Placement:
     if matrix:
         return _by_matrix(path, matrix)
     affine = np.asarray(layout.header.get_best_affine(), dtype=np.float64)
-    return Placement(affine, False, (f"an Analyze header holds no orientation: {UNKNOWN}",))
+    return Placement(affine, False, (f"an Analyze header has no orientation: {UNKNOWN}",))
 
 
 def _by_matrix(path: Path, content: bytes) -> Placement:
@@ -199,7 +199,7 @@ def _mgh(layout: Layout) -> Placement:
         affine[:3, 3] = -CORONAL @ np.array(layout.shape[:3]) / 2
         text = f"the header gives neither voxel sizes (1 mm is assumed) nor an orientation: {UNKNOWN}"
         return Placement(affine, False, (text,))
-    return Placement(affine, False, (f"the header does not vouch for its orientation (goodRASFlag 0): {UNKNOWN}",))
+    return Placement(affine, False, (f"the header marks its orientation as unknown (goodRASFlag 0): {UNKNOWN}",))
 
 
 def _usable(affine: NDArray[np.float64]) -> bool:

@@ -55,7 +55,7 @@ def levelled(volume: Volume) -> Levelled:
         data, base, shares = _steps(volume.data, np.delete(values, np.argmax(counts))), DARKEST, (0.5, 99.5)
     low, high = np.percentile(data if foreground is None else data[foreground], shares)
     if not high > low:
-        raise InputError("nearly all voxels have the same value", hint="The file holds no image; convert it again.")
+        raise InputError("nearly all voxels have the same value", hint="The file contains no image; convert it again.")
     data = base + (data - low) * ((TOP - base) / (high - low))
     if foreground is not None:
         data = np.where(foreground, np.maximum(data, 0.1 * DARKEST), 0)

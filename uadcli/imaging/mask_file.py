@@ -65,7 +65,7 @@ def marked(data: Array, path: Path) -> MaskFile:
     """
     low, high = float(data.min()), float(data.max())
     if low < -OVERSHOOT:
-        raise _refused(f"holds values below 0 (from {low:.3g} to {high:.3g}), as a distance map does", path)
+        raise _refused(f"contains values below 0 (from {low:.3g} to {high:.3g}), as a distance map does", path)
     values, counts = np.unique(data, return_counts=True)
     if len(values) == 2 and low == 0 and high >= HALF:  # a mask, whatever number it writes
         return MaskFile(data > 0, "voxels above 0")
@@ -83,7 +83,7 @@ def _whole(data: Array, values: NDArray[np.floating], counts: NDArray[np.integer
         if edge.size and np.median(edge) < RISING * np.median(inside):
             return _graded(data, values, counts, path)
         if _plateaus(data) < PLATEAU:
-            raise _refused("holds no labels: neighbouring voxels have different numbers, as in an image", path)
+            raise _refused("contains no labels: neighbouring voxels have different numbers, as in an image", path)
     return MaskFile(data > 0, "voxels above 0")
 
 
@@ -93,7 +93,7 @@ def _graded(data: Array, values: NDArray[np.floating], counts: NDArray[np.intege
     full = next((one for one in FULL if abs(high - one) <= 0.01 * one), None)
     share = counts[values >= 0.98 * high].sum() / max(counts[values > 0].sum(), 1)
     if full is None or share < TOP_SHARE:
-        what = f"holds graded values up to {high:.3g}: an image or a distance map, not a mask"
+        what = f"contains graded values up to {high:.3g}: an image or a distance map, not a mask"
         raise _refused(what, path)
     return _probabilities(data, full, path)
 
@@ -101,7 +101,7 @@ def _graded(data: Array, values: NDArray[np.floating], counts: NDArray[np.intege
 def _probabilities(data: Array, full: float, path: Path) -> MaskFile:
     voxels = data >= HALF * full
     if not voxels.any() and data.max() > 0:
-        raise InputError(f"holds only values between 0 and {HALF * full:g}", path=path, hint=HINT)
+        raise InputError(f"contains only values between 0 and {HALF * full:g}", path=path, hint=HINT)
     if full == 1 and np.isin(data, (0, 1)).all():
         return MaskFile(voxels, "voxels above 0")
     return MaskFile(voxels, f"probabilities, cut at {HALF * full:g}")

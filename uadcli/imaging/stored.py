@@ -130,9 +130,9 @@ def _voxels(file: ScanFile, layout: Layout, volume: int | None) -> NDArray[Any]:
     formats.check_grid(layout, path)
     count, frame = layout.frames, layout.frame_bytes
     if count != 1 and volume is None:
-        raise InputError(f"holds {count} volumes", path=path, hint=f"Choose one with --volume 0 ... {count - 1}.")
+        raise InputError(f"contains {count} volumes", path=path, hint=f"Choose one with --volume 0 ... {count - 1}.")
     if volume is not None and not 0 <= volume < count:
-        raise InputError(f"has no volume {volume}", path=path, hint=f"It holds {count}, counted from 0.")
+        raise InputError(f"has no volume {volume}", path=path, hint=f"It has {count}, counted from 0.")
     start = layout.offset + (volume or 0) * frame
     _check_room(file, start + frame)
     stored = np.empty(frame, dtype=np.uint8)

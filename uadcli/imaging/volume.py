@@ -137,7 +137,7 @@ def is_background(bad: NDArray[np.bool_]) -> bool:
 
 def _constant(value: float, path: Path) -> InputError:
     what = "all voxels are zero" if value == 0 else f"all voxels have the same value ({value:g})"
-    return InputError(what, path=path, hint="The file holds no image; convert it again.")
+    return InputError(what, path=path, hint="The file contains no image; convert it again.")
 
 
 def write_native(path: Path, data: Array, scan: Scan, *, dtype: type = np.float32, name: str = "") -> None:

@@ -85,7 +85,7 @@ def check(score: str) -> None:
 def refuse_few(count: int, kind: str, folder: Path) -> None:
     """Raises `InputError` for fewer healthy scans than a drift takes."""
     if count < FEWEST:
-        what = f"--adapt needs {FEWEST} healthy {kind}scans besides the current one, and here are {count}"
+        what = f"--adapt needs {FEWEST} healthy {kind}scans besides the current one, but found {count}"
         raise InputError(what, path=folder, hint="Give more healthy scans from the same scanner.")
 
 

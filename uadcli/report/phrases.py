@@ -48,7 +48,7 @@ CHECKS = {
 
 OUTSIDE = "outside the regions of the atlas"
 MIDLINE_MM = 2.0  # from the middle on either side
-SIDES_UNKNOWN = "Left and right are not known: the header does not vouch for them."
+SIDES_UNKNOWN = "Left and right are unknown: the header does not define them."
 PARTS, SMALL = 3, 0.05  # how many parts of a finding are named, and from which share on
 
 

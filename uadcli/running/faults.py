@@ -28,7 +28,7 @@ def known(error: BaseException) -> UadError | None:
     if isinstance(error, UadError):
         return error
     if isinstance(error, OSError) and error.errno in UNWRITABLE:
-        hint = "Check the space and the rights there."
+        hint = "Check the free space and permissions there."
         place = str(error.filename) if error.filename else None
         return OutputError(f"cannot be written: {error.strerror}", path=place, hint=hint).with_traceback(
             error.__traceback__

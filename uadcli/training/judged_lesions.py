@@ -54,7 +54,7 @@ def shape_files(folder: str) -> list[Path]:
     files = sorted(Path(folder).glob("*.nii*")) if folder else []
     if folder and not files:
         hint = "Correct the setting lesion_shapes, or leave it out."
-        raise InputError("holds no lesion masks", path=Path(folder), hint=hint)
+        raise InputError("contains no lesion masks", path=Path(folder), hint=hint)
     return files
 
 

@@ -85,7 +85,7 @@ def label_files(folder: str) -> list[Path]:
     files = sorted(p for p in Path(folder).glob("*") if p.name.endswith(SCANS)) if folder else []
     if folder and not files:
         raise InputError(
-            "holds no label maps", path=Path(folder), hint="Correct the setting label_maps, or leave it out."
+            "contains no label maps", path=Path(folder), hint="Correct the setting label_maps, or leave it out."
         )
     return files
 

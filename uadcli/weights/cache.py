@@ -109,7 +109,7 @@ def _refuse_foreign(place: Path) -> None:
             what = f"belongs to another user ({state.st_uid}) than this cache"
             raise WeightsError(what, path=path, hint="Remove it, or import the model yourself.")
         if state.st_mode & stat.S_IWOTH and not path.is_symlink():
-            raise WeightsError("can be written by anybody", path=path, hint="Take that right away: chmod -R o-w.")
+            raise WeightsError("is writable by everyone", path=path, hint="Remove that permission: chmod -R o-w.")
 
 
 def origin(path: Path) -> str | None:

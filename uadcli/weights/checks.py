@@ -64,17 +64,17 @@ def _card_fault(values: Mapping[str, Any]) -> str:
     """What a card whose fields have the right types says that cannot be."""
     contrasts = values["contrasts"]
     if not is_plain(values["name"]):
-        return f"{values['name']!r} is no name"
+        return f"{values['name']!r} is not a valid name"
     if not contrasts or not set(contrasts) <= set(CONTRASTS) or len(set(contrasts)) < len(contrasts):
-        return "contrasts are none of ours"
+        return "contrasts are empty, unknown or repeated"
     if missing := [one for one in contrasts if values["scores"].get(one) not in scores.names()]:
-        return f"scores names none for {missing[0]}"
+        return f"scores has no known score for {missing[0]}"
     for name, (low, high) in RANGES.items():
         if not low <= values.get(name, low) <= high:
-            return f"{name} lies outside {low} to {high}"
+            return f"{name} is outside {low} to {high}"
     rates = [rate for by in values.get("tails", {}).values() for tail in by.values() for rate, _ in tail]
     if not all(0 < rate < 1 for rate in rates):
-        return "tails has rates that are none"
+        return "tails has rates outside 0 to 1"
     for one in values.get("shares", {}).values():
         if (
             not one
@@ -82,7 +82,7 @@ def _card_fault(values: Mapping[str, Any]) -> str:
             or min(one.values()) < 0
             or not sum(one.values())
         ):
-            return "shares are none"
+            return "shares are not valid"
     return ""
 
 
@@ -117,7 +117,7 @@ def value_fault(tensors: Mapping[str, Tensor]) -> str:
     """The first tensor with a value that is no finite number."""
     for name, value in tensors.items():
         if value.is_floating_point() and not bool(value.isfinite().all()):
-            return f"the tensor {name} holds values that are no numbers"
+            return f"the tensor {name} contains values that are not numbers"
     return ""
 
 
@@ -138,7 +138,7 @@ def reference_fault(state: Mapping[str, Tensor]) -> str:
     for name, value in state.items():
         found = re.fullmatch(r"(.+)\.(\w+)\.(mean|deviation|quantile)", name)
         if not found or found[1] not in scores.names() or found[2] not in CONTRASTS:
-            return f"the healthy reference holds {name}"
+            return f"the healthy reference contains {name}"
         if tuple(value.shape) != (() if found[3] == "quantile" else REFERENCE_SHAPE):
             return f"the healthy reference {name} has another size"
     return ""

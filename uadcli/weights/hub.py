@@ -205,8 +205,8 @@ def _said(what: str) -> Iterator[None]:
         hint = "Set HF_TOKEN to a token with permission to do this." if code in (401, 403) else "Try again later."
         raise WeightsError(f"{what}: the Hub returned {code}", hint=hint) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        hint = "A proxy may have put a page of its own in its place."
-        raise WeightsError(f"{what}: what answers is not the Hub", hint=hint) from error
+        hint = "A proxy may have answered with its own page."
+        raise WeightsError(f"{what}: the answer is not from the Hub", hint=hint) from error
     except (errors.HTTPError, errors.LocalEntryNotFoundError, OSError) as error:  # type: ignore[attr-defined]
         cause = error.__cause__ or error
         hint = "Check the network and the space in the cache, or use --offline."

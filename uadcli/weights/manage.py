@@ -233,7 +233,7 @@ def _entry_of(path: Path) -> Entry:
 def _copy(entry: Entry, source: Path, output: Path, overwrite: bool) -> Path:
     """Copy a model into a folder that `--weights` and `uad weights import` take."""
     if (output / registry.FILE).exists() and not overwrite:
-        raise OutputError("holds weights already", path=output, hint="Choose another folder, or give --overwrite.")
+        raise OutputError("already contains weights", path=output, hint="Choose another folder, or give --overwrite.")
     card = source / entry.card
     known = cache.weights_sha256(card) if card.exists() else None
     entry = dataclasses.replace(entry, card_sha256=known)

@@ -121,7 +121,7 @@ def check(entry: Entry) -> None:
 def _entry(values: Any) -> Entry:
     """An entry of the right types. Raises `TypeError` or `KeyError` for anything else."""
     if not isinstance(values, dict) or not isinstance(values["contrasts"], list):
-        raise TypeError("no table of a model")
+        raise TypeError("not a table of a model")
     texts = [values["name"], values["file"], values["sha256"], *values["contrasts"]]
     more = {key: values.get(key) for key in ("card_sha256", "repo", "commit")}
     if not all(isinstance(text, str) for text in (*texts, *(one for one in more.values() if one is not None))):

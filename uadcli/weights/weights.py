@@ -154,7 +154,7 @@ def _on_disk(path: Path) -> tuple[Path, str | None]:
     """The one weight file of a folder, or the file itself; its digest if the registry next to it names it."""
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
     if len(files) != 1:
-        raise WeightsError(f"holds {len(files)} .safetensors files, not one", path=path, hint="Name the file.")
+        raise WeightsError(f"contains {len(files)} .safetensors files instead of one", path=path, hint="Name the file.")
     file = files[0]
     if file.suffix != ".safetensors":
         hint = "Only .safetensors files are read: other formats can run code when they are opened."

@@ -103,7 +103,7 @@ def test_no_side_is_named_where_left_and_right_are_not_known() -> None:
     html = page(dataclasses.replace(scenes.volumes(), sides_known=False), content)
     parsed = Parsed(html)
     words_ = " ".join(parsed.words.split())
-    assert "Left and right are not known" in words_
+    assert "Left and right are unknown" in words_
     assert "not known" in words_
     assert "±" in words_
     for word in ("<td>left</td>", "<td>right</td>", "(R)"):

@@ -81,7 +81,7 @@ def test_no_side_is_named_where_left_and_right_are_not_known(tmp_path, monkeypat
         render(tmp_path / "a.png", phantom(), sides_known=known)
         assert ("R" in said) == ("L" in said) == known
         assert ("?" in said) != known
-        assert any("Left and right are not known" in text for text in said) != known
+        assert any("Left and right are unknown" in text for text in said) != known
 
 
 @pytest.mark.parametrize("row", [0, 1], ids=["axial", "coronal"])
