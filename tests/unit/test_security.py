@@ -100,7 +100,7 @@ def test_a_card_that_names_another_folder_is_refused_on_import(
     save_file(load_file(file), file, {weights.KEY: text})
     (exported / registry.FILE).unlink()
     assert main(["weights", "import", str(exported)]) == 4
-    assert "is no name" in capsys.readouterr().err
+    assert "is not a valid name" in capsys.readouterr().err
     assert not list(cache.rglob("*"))
 
 
