@@ -107,7 +107,7 @@ FLAIR = Contrast(
     volumes=0.22,
     # the scan's own brightness as well, voxel by voxel, since the smoothing of the others takes small lesions away, and
     # without a ceiling, since all of the brightest percentile is alike in the scaled scan
-    fisher={"siamese": 0.2, "z-bright-weighted": 0.2, "z-robust-z": 0.6},
+    fisher={"siamese": 0.3, "z-bright-weighted": 0.2, "z-robust-z": 0.5},
     also_says=frozenset({"T2w"}),
     made_from_t1w=MadeFromT1w((0.05, 0.25), (0.5, 0.25), (0.02, 0.16), slices=0.2, volumes=0.10),
 )

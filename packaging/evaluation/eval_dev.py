@@ -8,8 +8,7 @@ scans against that of the others, with synthetic lesions as without (where the t
 For each dev case and score: AUPRC, Dice (after the component filter) at the threshold that `auto` takes and at the
 calibrated one, the 99.5th percentile of healthy voxels, and best Dice (an oracle: it uses the labels), on the scan's
 own grid; Dice at `auto` over the best Dice of the same map; and in how many scans a lesion is touched at `auto`. That
-is the conformal threshold where the weights know enough whole healthy scans (T1w), else a rate of healthy voxels, or
-lower where much of the scan is rare.
+is the conformal threshold where the weights know enough whole healthy scans (T1w), else a rate of healthy voxels.
 Baseline: intensity inside the brain (FLAIR, T2w) or darkness (T1w), mask eroded, median 5x5x5 ("plain"), or as it is
 ("plain, raw"), at thresholds of its own by the same rules; all come from the healthy validation scans only. For each
 healthy scan: the flagged volume; for the IXI scans, which set the T1w thresholds, at those of the others (calibrated:

@@ -16,11 +16,9 @@ import numpy as np
 
 from uadcli import contrasts
 from uadcli.arrays import Array, Mask
-from uadcli.calibration.white_matter_spots import paste_spots
 from uadcli.config import DetectConfig
 from uadcli.data.dataset import evenly
 from uadcli.imaging import intensity
-from uadcli.imaging.intensity import robust_z
 from uadcli.model.model import Model
 from uadcli.model.subject import Subject
 from uadcli.scoring import healthy_reference
@@ -28,6 +26,7 @@ from uadcli.scoring.calibration import Tail, rarity
 from uadcli.scoring.fusion import ENOUGH, fused_scores
 from uadcli.scoring.healthy_reference import Reference
 from uadcli.scoring.metrics import average_precision
+from uadcli.synthesis.lesions import paste_kind
 from uadcli.training.judged_lesions import Pasted, paste
 from uadcli.training.synthetic import Healthy
 
@@ -37,6 +36,7 @@ KIND = "fusion-absolute"  # the lesions are of both signs
 SEED, MOST = 40, 20  # scans
 LESIONS = 40  # to be pasted: with a dozen the fit is a lottery; each scan gets from 2 to 7 times some, of few scans 2
 FEWEST, OFTEN = 2, 7
+WHITE_MATTER = ("dots", "sheet")  # kinds of lesions, of white-matter disease
 # Of powers whose AUPRC is this near to the best, the smallest, and of shares the most even: synthetic lesions are what
 # the learned score was trained on, and the gentler weight leaves more to the others in lesions that it does not know.
 ALIKE, SHARES_ALIKE = 0.98, 0.9
@@ -88,7 +88,7 @@ def paste_all(
     `healthy` are scans that were not trained on, of which up to 20, evenly chosen, get lesions from two to seven times
     each, so that there are about 40 where there are five scans or more. With `shapes`, masks in MNI space, each lesion
     has one of them; else they are made up like those that trained the learned score, which then does better than on
-    others. Where lesions are bright, every second one is white-matter disease: many small ones.
+    others. Where lesions are bright, every second scan gets white-matter disease instead: many small ones, or sheets.
     """
     found, chosen = [], evenly(range(len(healthy)), MOST)
     draws = min(max(FEWEST, math.ceil(LESIONS / len(chosen))), OFTEN) if len(chosen) >= ENOUGH else FEWEST
@@ -96,8 +96,8 @@ def paste_all(
         one = healthy[number]
         for draw in range(draws):
             rng = np.random.default_rng([SEED, number, draw])
-            spots = draw % 2 == 1 and contrasts.ALL[one.kind].lesions == "bright"
-            pasted = _with_spots(one, rng, config) if spots else paste(one, rng, config.preprocess, shapes)
+            disease = draw % 2 == 1 and one.anatomy is not None and contrasts.ALL[one.kind].lesions == "bright"
+            pasted = _with_disease(one, rng, config) if disease else paste(one, rng, config.preprocess, shapes)
             if pasted is None:
                 continue
             subject = Subject.of(model, pasted.x, one.mask, config, one.kind, pasted.z)
@@ -106,14 +106,15 @@ def paste_all(
     return found
 
 
-def _with_spots(one: Healthy, rng: np.random.Generator, config: DetectConfig) -> Pasted | None:
-    """White-matter disease pasted into the usable slices of a scan; None where it has no white matter there."""
+def _with_disease(one: Healthy, rng: np.random.Generator, config: DetectConfig) -> Pasted | None:
+    """White-matter disease pasted into the usable slices of a scan; None where nothing of it can be seen there."""
     allowed = np.zeros_like(one.mask)
     allowed[:, :, one.usable] = one.mask[:, :, one.usable]
-    x, truth = paste_spots(one.data, one.mask, allowed, rng)
+    kind = str(rng.choice(WHITE_MATTER))
+    x, truth = paste_kind(kind, one.data, one.mask, one.kind, rng, allowed, one.anatomy)
     truth &= allowed
     scaled = intensity.scale(x, one.mask, config.preprocess)
-    return Pasted(scaled, robust_z(x, one.mask), truth, allowed) if truth.any() else None
+    return Pasted(scaled, intensity.robust_z(x, one.mask), truth, allowed) if truth.any() else None
 
 
 def precision_by_power(scans: Sequence[PastedScan]) -> dict[float, float]:

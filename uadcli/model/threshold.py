@@ -26,9 +26,6 @@ SHARE = 0.05  # of healthy scans with any finding, of `conformal` without a numb
 # Of healthy voxels, of `rate` without a number: 2 ml of a brain of 1.35 l, the most that a healthy scan should show.
 RATE = 0.0015
 FALSE = 0.05  # expected share of healthy voxels among those marked, of `fdr` without a number
-# Of `auto`, where it lowers the threshold below that of `rate`: of 0.05, 0.1, 0.2, 0.3 and 0.5 the one whose Dice is
-# nearest to the best of the same map on the development scans (packaging/docs/decisions.md).
-FALSE_AUTO = 0.2
 USUAL: dict[Literal["conformal", "rate", "fdr"], float] = {
     "conformal": SHARE,
     "rate": RATE,
@@ -43,9 +40,8 @@ class ThresholdRule:
 
     `calibrated` (the 99.5th percentile of healthy voxels), `rate` (another share of them), `conformal` (a share of
     healthy scans), `fdr` (an expected share of the marked voxels that is healthy), a `value`, or `auto`: conformal
-    where the weights know enough whole healthy scans, else by rate, or lower by `fdr` where much of the scan is rare;
-    calibrated of weights older than rates, and in a contrast that has the thresholds of another. `best-dice` takes
-    lesion labels, for comparison with papers that do.
+    where the weights know enough whole healthy scans, else by rate; calibrated of weights older than rates. `best-dice`
+    takes lesion labels, for comparison with papers that do.
     """
 
     kind: Literal["auto", "calibrated", "rate", "conformal", "fdr", "best-dice", "value"]
@@ -63,18 +59,17 @@ class Threshold:
 @dataclass(frozen=True)
 class ScanThreshold:
     """A threshold that each scan sets by its own map: the false discoveries among its marked voxels are at most a
-    `share`, by the healthy `tail` of the score (`scoring.calibration.fdr_threshold`). It is never above `most`."""
+    `share`, by the healthy `tail` of the score (`scoring.calibration.fdr_threshold`)."""
 
     share: float
     tail: Tail
     rule: str
-    most: float = math.inf
 
     def of(self, anomaly_map: Array, mask: Mask) -> Threshold:
         """The threshold for a map (X, Y, Z) in its brain mask. Raises `InputError` for an empty mask."""
         from uadcli.scoring.calibration import fdr_threshold
 
-        return Threshold(min(fdr_threshold(anomaly_map[mask], self.tail, self.share), self.most), self.rule)
+        return Threshold(fdr_threshold(anomaly_map[mask], self.tail, self.share), self.rule)
 
 
 Resolved = Threshold | ScanThreshold
@@ -157,12 +152,9 @@ def resolve(text: str, card: ModelCard, kind: str, contrast: str, config: Detect
     rule = parse(text)
     if rule.kind == "value":
         return Threshold(rule.number, "given by the user")
-    automatic = rule.kind == "auto"
-    if automatic:
+    if rule.kind == "auto":
         rule = _automatic(card, kind, contrast)
     found = _by_health(rule, card, kind, contrast)
-    if automatic and rule.kind == "rate":
-        found = _lowered(_by_rate(rule.number, card, kind, contrast).value, card, kind, contrast)
     asked = config or DetectConfig()
     if rule.kind != "conformal":  # rates of voxels do not know components
         asked = replace(asked, scoring=replace(asked.scoring, min_volume_mm3=ScoringConfig.min_volume_mm3))
@@ -192,8 +184,6 @@ def _by_health(rule: ThresholdRule, card: ModelCard, kind: str, contrast: str) -
 
 
 def _automatic(card: ModelCard, kind: str, contrast: str) -> ThresholdRule:
-    if contrast in card.borrowed:  # another contrast's: no rate can be promised, and the milder rule misses less
-        return ThresholdRule("calibrated")
     if len(card.strengths.get(kind, {}).get(contrast, ())) + 1 >= 1 / SHARE:
         return ThresholdRule("conformal", SHARE)
     return ThresholdRule("rate", RATE) if card.tails.get(kind, {}).get(contrast) else ThresholdRule("calibrated")
@@ -215,13 +205,6 @@ def _by_false_discoveries(share: float, card: ModelCard, kind: str, contrast: st
         raise UsageError(lacking, hint="Give --threshold calibrated or a value.")
     rule = f"fdr: at most {100 * share:.3g} % of the marked voxels are expected to be healthy, by this scan's own map"
     return ScanThreshold(share, tail, rule)
-
-
-def _lowered(most: float, card: ModelCard, kind: str, contrast: str) -> ScanThreshold:
-    """The threshold `most` of a rate, lowered in scans where the false discoveries allow it."""
-    rule = f"auto: {100 * RATE:.3g} % of the model's healthy voxels lie above, or lower, as long as at most"
-    rule += f" {100 * FALSE_AUTO:.3g} % of the marked voxels are expected to be healthy"
-    return ScanThreshold(FALSE_AUTO, card.tails[kind][contrast], rule, most)
 
 
 def _conformal(share: float, card: ModelCard, kind: str, contrast: str) -> Threshold:

@@ -121,6 +121,30 @@ def test_what_the_lesion_could_not_reach_does_not_count(healthy: list[Healthy], 
     assert by_power(healthy) == plain
 
 
+def test_every_second_scan_has_white_matter_disease_where_lesions_are_bright(
+    healthy: list[Healthy], world: SimpleNamespace
+) -> None:
+    asked = []
+
+    def paste_kind(kind: str, x: np.ndarray, *_: Any) -> tuple[np.ndarray, np.ndarray]:
+        asked.append(kind)
+        world.truth = healthy[0].mask & (np.arange(GRID_SHAPE[2]) == 40)
+        return np.where(world.truth, 2, x).astype(np.float32), world.truth
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit_fusion, "paste_kind", paste_kind)
+        known: Any = "an anatomy"
+        for contrast, anatomy, expected in (("FLAIR", known, 2), ("FLAIR", None, 0), ("T1w", known, 0)):
+            scans = [dataclasses.replace(one, kind=contrast) for one in healthy]
+            patch.setattr(judged_lesions, "paste_lesions", lambda x, *_: (x + 1, healthy[0].mask))
+            asked.clear()
+            ill = [dataclasses.replace(one, anatomy=anatomy) for one in scans]
+            found = paste_all(loaded(), ill, DetectConfig())
+            assert len(asked) == expected
+            assert set(asked) <= {"dots", "sheet"}
+            assert [float(one.subject.robust_z.max()) > 3 for one in found].count(True) >= expected
+
+
 def test_given_shapes_are_where_the_lesions_lie(healthy: list[Healthy], world: SimpleNamespace, tmp_path: Path) -> None:
     ball = np.zeros(GRID_SHAPE, dtype=np.uint8)
     ball[40:52, 44:56, 34:46] = 1
