@@ -19,7 +19,6 @@ from uadcli.errors import InputError
 from uadcli.imaging import template
 
 CSF, GREY, WHITE = 1, 2, 3  # labels of the tissue template
-PALLIDUM = (13, 14)  # numbers of the regions
 FEWEST = 50  # voxels of a tissue
 BRIGHT_CSF, DOUBTFUL_CSF = 0.9, (0.6, 1.2)  # `csf_over_white`: dark CSF up to 0.3 (FLAIR), bright from 3.2 on (T2w)
 LIKE_T1W, DOUBTFUL_T1W = 0.85, (0.55, 1.1)  # `likeness`: FLAIR up to 0.77, T1w from 0.91 on
@@ -27,7 +26,7 @@ DOUBTFUL_WHITE = (1.03, 1.13)  # `wm_to_gm`: FLAIR 0.86 to 1.07, T1w 1.09 to 1.8
 LOW_CSF, HIGH_CSF = 1.7, 4.2  # `csf_to_gm` of T2w: 2.0 to 3.2
 LOW_STEP = 1.5  # `step` of T2w: 2.6 to 8.0
 FLAT = 0.4  # grey over white in spreads; T2w from 0.7 on
-PALE, SHALLOW = 0.1, 1.6  # `pallidum` and `depth` of T2w: up to 0.02, and from 1.8 on
+TURNED = 1.35  # `inversion` of T2w: 1.6 to 7.3; of T1 maps made from healthy T1w scans 0 to 1.4, a tenth of them above
 
 
 @dataclass(frozen=True)
@@ -43,13 +42,17 @@ class TissueStatistics:
     white_over_grey: float
     step: float  # CSF over grey, in steps from white to grey
     depth: float  # grey over the darkest of the brain, in steps between white and grey
-    pallidum: float  # 0 as bright as white matter, 1 as grey; iron makes it dark in T2w
     correlation: float  # rank correlation with the T1w template
 
     @property
     def likeness(self) -> float:
         """How much the brain looks like T1w rather than FLAIR."""
         return self.white_over_grey + self.correlation
+
+    @property
+    def inversion(self) -> float:
+        """Low if the image is T1w turned over: its ranks are reversed, and nothing is darker than white matter."""
+        return self.depth + 10 * (self.correlation + 0.5)
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,6 @@ def measure(data: Array, mask: Mask, tissue: NDArray[np.uint8]) -> TissueStatist
     least = 0.01 * (high - low)  # a difference that is none
     spread = max(sum(upper - lower for lower, _, upper in quartiles[1:]) / 2, least)
     step = math.copysign(max(abs(grey - white), least), grey - white)
-    pallidum = data[mask & np.isin(template.regions(), PALLIDUM)]
     return TissueStatistics(
         csf_to_gm=(csf - low) / max(grey - low, least),
         wm_to_gm=(white - low) / max(grey - low, least),
@@ -97,7 +99,6 @@ def measure(data: Array, mask: Mask, tissue: NDArray[np.uint8]) -> TissueStatist
         white_over_grey=(white - grey) / spread,
         step=(csf - grey) / step,
         depth=(grey - low) / abs(step),
-        pallidum=(float(np.median(pallidum)) - white) / step if pallidum.size else math.nan,
         correlation=float(spearmanr(data[mask], template.on_grid("mni_head_T1w", 1)[mask]).statistic),
     )
 
@@ -130,6 +131,6 @@ def _not_t2w(found: TissueStatistics) -> str:
         return "fluid is hardly brighter than grey matter, as in proton density"
     if found.csf_to_gm < LOW_CSF:
         return "fluid is little brighter than grey matter, as in T2*"
-    if found.pallidum > PALE and found.depth < SHALLOW:
-        return "nothing is darker than white matter, as in T1 maps"
+    if found.inversion < TURNED:
+        return "the image is T1w turned over, as T1 maps are"
     return ""

@@ -102,10 +102,11 @@ def refuse_failed(scan: Path, content: dict[str, Any]) -> None:
     """Raises `QualityError` if the sidecar `content` of a scan says that quality control failed, or that the scan is
     unlike all that the model was trained on."""
     if content["qc"]["verdict"] == "fail":
-        failed = ", ".join(c["name"] for c in content["qc"]["checks"] if c["verdict"] == "fail")
-        raise QualityError(
-            f"quality control failed ({failed})", path=scan, hint="Look at the overlay; try --brain-mask."
-        )
+        failed = [c for c in content["qc"]["checks"] if c["verdict"] == "fail"]
+        what = ", ".join(f"contrast: {c['text']}" if c["name"] == "contrast" else c["name"] for c in failed)
+        alone = [c["name"] for c in failed] == ["contrast"]
+        hint = "Check which contrast it is, and give --contrast." if alone else "Look at the overlay; try --brain-mask."
+        raise QualityError(f"quality control failed ({what})", path=scan, hint=hint)
     gate = content["gate"]
     if gate["beyond"]:
         far = gate["note"] if gate["value"] is None else f"{gate['value']:.2f} over the limit {gate['limit']:.2f}"

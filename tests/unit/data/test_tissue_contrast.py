@@ -11,8 +11,9 @@ import pytest
 from uadcli.data import contrast
 from uadcli.data.contrast import FoundContrast
 from uadcli.data.tissue_contrast import ContrastGuess, classify_contrast, measure
-from uadcli.errors import InputError
+from uadcli.errors import InputError, QualityError
 from uadcli.imaging import template
+from uadcli.report import sidecar
 from uadcli.scoring import quality
 
 TISSUE = template.on_grid("mni_tissue_dseg").astype(np.uint8)
@@ -104,6 +105,14 @@ def test_the_image_is_asked_whatever_the_name_says(
     assert text in found.check.text
 
 
+def raise_in_words(content: dict[str, object]) -> None:
+    """What `--strict` makes of a sidecar, with its remedy."""
+    try:
+        sidecar.refuse_failed(Path("sub-01_FLAIR.nii"), content)
+    except QualityError as error:
+        raise QualityError(str(error)) from error
+
+
 def test_the_check_counts_in_the_verdict_of_the_scan() -> None:
     good = quality.assess(1400.0, 0.95, 0.0, stretch=1.0)
     failed = settled(None, "sub-01_FLAIR.nii", guessed("T1w")).check
@@ -111,7 +120,11 @@ def test_the_check_counts_in_the_verdict_of_the_scan() -> None:
     assert failed is not None
     assert passed is not None
     assert good.verdict == quality.with_check(good, passed).verdict == "pass"
-    assert quality.with_check(good, failed).verdict == "fail"
+    bad = quality.with_check(good, failed)
+    assert bad.verdict == "fail"
+    content = {"qc": {"verdict": "fail", "checks": [dataclasses.asdict(check) for check in bad.checks]}}
+    with pytest.raises(QualityError, match=r"\(contrast: the file name says FLAIR, the image looks.*--contrast"):
+        raise_in_words(content)
 
 
 @pytest.mark.parametrize(
