@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +13,7 @@ from uadcli.cli import options as o
 from uadcli.config import CONTRASTS, METHODS, TrainingConfig, for_method, to_toml, training_preset, with_settings
 from uadcli.console import Reporter, print_result
 from uadcli.errors import UsageError
+from uadcli.settings.training import Machine, Taught
 
 Data = Annotated[
     Path | None,
@@ -120,16 +121,8 @@ def train(
     if print_config:
         return print_result(to_toml(settings), end="")
     with o.reporter(given) as reporter:
-        done = _work(data, out, resume, check, smoke, taught, settings, workers, gpus, threads, reporter)
-        print_result(str(done))
-
-
-@dataclass(frozen=True)
-class Taught:
-    """Inputs of a training in addition to scans: lesion masks for the score, and weights to start from."""
-
-    labels: Path | None
-    weights: str | None
+        machine = Machine(workers, gpus, threads)
+        print_result(str(_work(given, taught, settings, machine, reporter)))
 
 
 def _taught(given: Mapping[str, Any]) -> Taught:
@@ -168,29 +161,22 @@ def _refuse_beside(option: str, others: Mapping[str, bool], hint: str) -> None:
 
 
 def _work(
-    data: Path | None,
-    out: Path | None,
-    resume: Path | None,
-    check: bool,
-    smoke: bool,
-    taught: Taught,
-    settings: TrainingConfig,
-    workers: int,
-    gpus: int | None,
-    threads: int | None,
-    reporter: Reporter,
+    given: Mapping[str, Any], taught: Taught, settings: TrainingConfig, machine: Machine, reporter: Reporter
 ) -> object:
     """What `uad train` prints, after the one of its kinds of work that was asked for."""
-    if smoke and data is None and resume is None and not check:
-        return _tried(out, workers, threads, reporter)
+    data, out, resume, check, smoke = (given[name] for name in ("data", "out", "resume", "check", "smoke"))
+    if smoke and (data, resume, check) == (None, None, False):
+        return _tried(out, machine, reporter)
     if smoke:
         raise UsageError("--smoke makes its own scans", hint="Use it without DATA, --resume and --check.")
     if data is not None and check:
         return _checked(data, taught, settings, reporter)
+    from uadcli.training import train as training
+
     if data is not None and out is not None and resume is None:
-        return _begin(data, out, taught, settings, workers, gpus, threads, reporter)
+        return training.train(data, out, settings, taught=taught, machine=machine, reporter=reporter)
     if resume is not None and data is None and out is None:
-        return _go_on(resume, settings, gpus, threads, reporter)
+        return training.resume(resume, settings, machine=machine, reporter=reporter)
     raise UsageError("give DATA --out RUN, --resume RUN, --check DATA or --smoke", hint="See `uad train --help`.")
 
 
@@ -228,54 +214,16 @@ def _checked(data: Path, taught: Taught, settings: TrainingConfig, reporter: Rep
     return dataset.in_words(dataset.check(cases))
 
 
-def _tried(out: Path | None, workers: int, threads: int | None, reporter: Reporter) -> str:
+def _tried(out: Path | None, machine: Machine, reporter: Reporter) -> str:
     from uadcli import device
     from uadcli.running.temporary import temporary_folder
     from uadcli.smoke import smoke
 
-    device.bound_threads(threads)
+    device.bound_threads(machine.threads)
     if out is not None and out.exists() and any(out.iterdir()):
         raise UsageError(f"{out} is not empty", hint="Give an empty folder, or none.")
     with temporary_folder() as temporary:
-        return smoke(out or temporary, workers=workers, reporter=reporter)
-
-
-def _begin(
-    data: Path,
-    out: Path,
-    taught: Taught,
-    settings: TrainingConfig,
-    workers: int,
-    gpus: int | None,
-    threads: int | None,
-    reporter: Reporter,
-) -> Path:
-    from uadcli import device
-    from uadcli.training import run_folder, supervised
-    from uadcli.training import train as unsupervised
-
-    device.bound_threads(threads)
-    more: dict[str, Any] = {"workers": workers, "reporter": reporter, "gpus": gpus}
-    run_folder.refuse_begun(out)
-    with run_folder.held(out):
-        if taught.labels is None:
-            unsupervised.train(data, out, settings, start=taught.weights, **more)
-        else:
-            supervised.train(data, taught.labels, taught.weights, out, settings, **more)
-    return out
-
-
-def _go_on(run: Path, settings: TrainingConfig, gpus: int | None, threads: int | None, reporter: Reporter) -> Path:
-    from uadcli import device
-    from uadcli.training import run_folder, supervised
-    from uadcli.training import train as unsupervised
-
-    device.bound_threads(threads)
-    with run_folder.held(run):
-        run_folder.change(run, settings)
-        work = supervised if supervised.is_supervised(run) else unsupervised
-        work.resume(run, settings, reporter=reporter, gpus=gpus)
-    return run
+        return smoke(out or temporary, workers=machine.workers, reporter=reporter)
 
 
 def calibrate(

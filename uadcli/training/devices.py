@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from uadcli.errors import DeviceError, UadError
+from uadcli.settings.training import Machine
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -49,6 +50,11 @@ def fabric(gpus: int | None = None, processes: int = 1) -> Fabric:
             precision=precision,  # type: ignore[arg-type]
             plugins=[LightningEnvironment()],
         )
+
+
+def one_process(machine: Machine) -> Fabric:
+    """The fabric for what takes one process, on a GPU if there may be one. Raises as `fabric`."""
+    return fabric(min(machine.gpus, 1) if machine.gpus else machine.gpus)
 
 
 def launch(where: Fabric, work: Callable[..., Any], *arguments: Any) -> Any:

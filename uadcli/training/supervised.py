@@ -24,7 +24,8 @@ from uadcli.data.prepare import scaled_as, smoothed_as
 from uadcli.errors import InputError, UsageError
 from uadcli.files import write_bytes, write_text
 from uadcli.model.model import Model
-from uadcli.training.run_folder import prepare_usable, refuse_begun, rows_of, usable_cases, write_rows
+from uadcli.settings.training import Machine, Taught
+from uadcli.training.run_folder import prepare_usable, rows_of, usable_cases, write_rows
 from uadcli.training.synthetic import Example, ExampleMaker, Healthy, load_healthy
 
 if TYPE_CHECKING:
@@ -65,33 +66,24 @@ class LabelledMaker(ExampleMaker):
         return self.degraded(one.data[::side], one.mask[::side], one.truth[::side], one.usable, rng)
 
 
-def train(
-    data: Path,
-    labels: Path,
-    name: str | None,
-    out: Path,
-    config: TrainingConfig,
-    *,
-    workers: int,
-    reporter: Reporter,
-    gpus: int | None = None,
-) -> None:
-    """Start a run on the scans of `data` with the masks of `labels` and the weights `name`, or the bundled ones.
+def begin(data: Path, out: Path, config: TrainingConfig, taught: Taught, machine: Machine, reporter: Reporter) -> None:
+    """Start a run on the scans of `data` with masks and weights, or the bundled weights (`train.Taught`).
 
-    Raises `OutputError` if the run exists; `InputError` if scans and masks do not go together, there is no lesion to
+    Raises `InputError` if scans and masks do not go together, there is no lesion to
     train on, or the weights do not cover a scan's contrast; `WeightsError`.
     """
-    refuse_begun(out)
+    labels = taught.labels
+    assert labels is not None
     if config.siamese.steps < 1:
         raise UsageError(
             "siamese.steps must be at least 1 with --labels", hint="It is the score that learns from them."
         )
     cases = lesion_labels.find(data, labels, config.validation_share, reporter)
     lesion_labels.check(cases, labels)
-    base = base_for(cases, name, reporter)
+    base = base_for(cases, taught.weights, reporter)
     config = _as_base(config, base, reporter)
     out.mkdir(parents=True, exist_ok=True)
-    prepared = prepare_usable(cases, out, config.preprocess, workers, reporter)
+    prepared = prepare_usable(cases, out, config.preprocess, machine.workers, reporter)
     _refuse_uncovered(list(prepared.values()), base)
     more = lesion_labels.rows(prepared, out / "cache", config.preprocess, reporter)
     usable = {scan: case for scan, case in prepared.items() if not more[scan].get("fault")}
@@ -100,7 +92,7 @@ def train(
     write_rows(out / "data.tsv", cases, prepared, more)
     write_bytes(out / BASE, base.path.read_bytes())
     write_text(out / "config.toml", to_toml(config))  # last: from here on the run can be resumed
-    resume(out, config, reporter=reporter, gpus=gpus)
+    go_on(out, config, machine, reporter)
 
 
 def base_for(cases: Sequence[Case], name: str | None, reporter: Reporter) -> Weights:
@@ -140,7 +132,7 @@ def _as_base(config: TrainingConfig, base: Weights, reporter: Reporter) -> Train
     return dataclasses.replace(config, preprocess=preprocess, model=base.model.config)
 
 
-def resume(out: Path, config: TrainingConfig, *, reporter: Reporter, gpus: int | None = None) -> None:
+def go_on(out: Path, config: TrainingConfig, machine: Machine, reporter: Reporter) -> None:
     """Resume a run from its checkpoint; of the settings, only those of `run_folder.FREE` may have changed.
 
     It takes one process, on a GPU if there is one. Raises `InputError` if a mask has changed.
@@ -152,7 +144,7 @@ def resume(out: Path, config: TrainingConfig, *, reporter: Reporter, gpus: int |
         if not row["fault"]:
             lesion_labels.unchanged(row)
     base, cache = weights.load(out / BASE), out / "cache"
-    where = devices.fabric(min(gpus, 1) if gpus else gpus)
+    where = devices.one_process(machine)
     cases = usable_cases(out)
     training = [case for case in cases if case.part == "train"]
     scorer = _scorer(out, config, base, where, reporter)

@@ -10,14 +10,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from uadcli import __version__, contrasts
-from uadcli.config import CONTRASTS, SiameseConfig, TrainingConfig, from_dict, preset, to_dict, to_toml
+from uadcli import __version__, contrasts, device
+from uadcli.config import CONTRASTS, SiameseConfig, TrainingConfig, from_dict, preset, to_dict, to_toml, training_preset
 from uadcli.console import Reporter
 from uadcli.data.dataset import Case, find
 from uadcli.data.prepare import smoothed_as
 from uadcli.errors import InputError, UsageError
 from uadcli.files import file_sha256, write_bytes, write_text
-from uadcli.training.run_folder import healthy_of, prepare_usable, read_run, refuse_begun, usable_cases, write_rows
+from uadcli.settings.training import Machine, Taught
+from uadcli.training.run_folder import (
+    change,
+    healthy_of,
+    held,
+    prepare_usable,
+    read_run,
+    refuse_begun,
+    usable_cases,
+    write_rows,
+)
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -32,25 +42,68 @@ START = "start.safetensors"  # in the run's folder: the weights whose networks t
 
 
 def train(
-    data: Path,
-    out: Path,
-    config: TrainingConfig,
+    data: Path | str,
+    out: Path | str,
+    config: TrainingConfig | None = None,
     *,
-    workers: int,
-    reporter: Reporter,
-    gpus: int | None = None,
-    start: str | None = None,
+    taught: Taught | None = None,
+    machine: Machine | None = None,
+    reporter: Reporter | None = None,
+) -> Path:
+    """Train a model on the healthy scans of a folder, or the score network on labelled scans; returns the run's folder.
+
+    One process at a time trains in a run. Raises `OutputError` if the run exists or another process trains in it, and
+    what `_begin` and `supervised.begin` raise.
+    """
+    from uadcli.training import supervised
+
+    run, taught, machine = Path(out), taught or Taught(), machine or Machine()
+    config, reporter = config or training_preset("small"), reporter or Reporter(silent=True)
+    refuse_begun(run)
+    device.bound_threads(machine.threads)
+    with held(run):
+        if taught.labels is None:
+            _begin(Path(data), run, config, taught.weights, machine, reporter)
+        else:
+            supervised.begin(Path(data), run, config, taught, machine, reporter)
+    return run
+
+
+def resume(
+    run: Path | str,
+    config: TrainingConfig | None = None,
+    *,
+    machine: Machine | None = None,
+    reporter: Reporter | None = None,
+) -> Path:
+    """Resume a run from its checkpoints; of its settings, only those of `run_folder.FREE` may be changed by `config`.
+
+    Raises `InputError` if there is no run, `UsageError` for a setting that a run keeps, and `OutputError` as `train`.
+    """
+    from uadcli.training import supervised
+
+    run, machine, reporter = Path(run), machine or Machine(), reporter or Reporter(silent=True)
+    config = config or read_run(run)
+    device.bound_threads(machine.threads)
+    with held(run):
+        change(run, config)
+        go_on = supervised.go_on if supervised.is_supervised(run) else _go_on
+        go_on(run, config, machine, reporter)
+    return run
+
+
+def _begin(
+    data: Path, out: Path, config: TrainingConfig, start: str | None, machine: Machine, reporter: Reporter
 ) -> None:
     """Start a run: prepare the scans of a folder, split them by subject, train reconstruction and score.
 
     With the name or path of weights to `start` from, it begins with their networks, and takes over their sizes, method,
     curvature flow and, unless another one is set, scaling. Whatever fails before the training leaves no run, and what
     was prepared is not prepared again.
-    Raises `OutputError` if the run exists, `InputError` if no scan is left on a side of the split, or there are none of
+    Raises `InputError` if no scan is left on a side of the split, or there are none of
     the lesion shapes or label maps, `UsageError` for contrasts that the scans cannot give and for `synomaly`
     without synthetic anomalies, and `WeightsError`.
     """
-    refuse_begun(out)
     _check_steps(config)
     _check_anomalies(config)
     from uadcli.training.judged_lesions import shape_files
@@ -73,7 +126,7 @@ def train(
         config = _sizes_of(base, config, reporter)
         _check_anomalies(config)
     out.mkdir(parents=True, exist_ok=True)
-    usable = prepare_usable(cases, out, config.preprocess, workers, reporter)
+    usable = prepare_usable(cases, out, config.preprocess, machine.workers, reporter)
     usable = healthy_of(usable, out, config.preprocess, reporter)
     write_rows(out / "data.tsv", cases, usable)
     config = dataclasses.replace(config, contrasts=_contrasts(config, list(usable.values())))
@@ -84,25 +137,23 @@ def train(
     if base is not None:
         write_bytes(out / START, base.path.read_bytes())
     write_text(out / "config.toml", to_toml(config))  # last: from here on the run can be resumed
-    resume(out, config, reporter=reporter, gpus=gpus)
+    _go_on(out, config, machine, reporter)
 
 
-def resume(
-    out: Path, config: TrainingConfig, *, reporter: Reporter, gpus: int | None = None, cpu_processes: int = 1
-) -> None:
+def _go_on(out: Path, config: TrainingConfig, machine: Machine, reporter: Reporter) -> None:
     """Resume a run from its checkpoints; of the settings, only those of `run_folder.FREE` may have changed.
 
-    The reconstruction is trained on `gpus` GPUs or in `cpu_processes`, the score in one process, see `processes`.
+    The reconstruction is trained on all GPUs or CPU processes of `machine`, the score in one process.
     Raises `InputError` if there is no run, or it has too few scans."""
     from uadcli.training import devices, log
     from uadcli.weights import weights
 
     parts = _parts(out, config)
     start = weights.load(out / START) if (out / START).exists() else None
-    where = devices.fabric(gpus, cpu_processes)
+    where = devices.fabric(machine.gpus, machine.cpu_processes)
     reporter.info(f"{where.world_size} x {where.device.type}, {where.strategy.precision.precision}")
     trainer = _reconstruction(out, config, parts, start, where, reporter)
-    one = where if where.world_size == 1 else devices.fabric(min(gpus, 1) if gpus else gpus)
+    one = where if where.world_size == 1 else devices.one_process(machine)
     if bounded(config).siamese.steps:
         _score(out, config, parts, start, trainer, one, reporter)
     log.write_page(out, {"encoder": out / "encoder", "reconstruction": out, "score": out / "siamese"})

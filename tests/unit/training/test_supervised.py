@@ -21,13 +21,15 @@ from uadcli.data.dataset import Case
 from uadcli.data.lesion_labels import LabelledScan
 from uadcli.errors import InputError, OutputError, UsageError
 from uadcli.model.model import Model
-from uadcli.training import checkpoint, supervised
+from uadcli.settings.training import Machine, Taught
+from uadcli.training import checkpoint, supervised, train
 from uadcli.training.supervised import LabelledMaker
 from uadcli.training.synthetic import Healthy
 from uadcli.weights import weights
 
 pytestmark = pytest.mark.xdist_group("supervised")  # one process for what its tests share
 
+ONE = Machine(workers=1)
 SMALL = SiameseConfig(channels=(8, 16), batch_size=4, steps=4, warmup=2, pool=2, checkpoint_every=2)
 SETTINGS = TrainingConfig(preprocess=PreprocessConfig(strip="none"), siamese=SMALL)
 ALL = {"a": True, "b": True, "c": False, "d": True, "e": True, "f": True}
@@ -109,7 +111,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = str(cohort.base(folder / "base", cohort.TINY, SMALL))
     with pytest.MonkeyPatch.context() as patch:
         blank(patch)
-        supervised.train(data, masks, base, folder / "run", SETTINGS, workers=1, reporter=silent())
+        train.train(data, folder / "run", SETTINGS, taught=Taught(masks, base), machine=ONE, reporter=silent())
     return folder
 
 
@@ -152,7 +154,14 @@ def test_the_best_checkpoint_is_that_of_the_held_out_cases(begun: Path) -> None:
 
 def test_a_run_is_not_begun_twice(begun: Path) -> None:
     with pytest.raises(OutputError, match="a run already exists"):
-        supervised.train(begun / "scans", begun / "masks", None, begun / "run", SETTINGS, workers=1, reporter=silent())
+        train.train(
+            begun / "scans",
+            begun / "run",
+            SETTINGS,
+            taught=Taught(begun / "masks"),
+            machine=ONE,
+            reporter=silent(),
+        )
 
 
 class Stops(Reporter):
@@ -172,8 +181,8 @@ def test_four_steps_are_two_and_two(begun: Path) -> None:
     whole, parts = begun / "run", begun / "parts"
     scans, masks, base = begun / "scans", begun / "masks", str(begun / "base")
     with pytest.raises(KeyboardInterrupt):
-        supervised.train(scans, masks, base, parts, SETTINGS, workers=1, reporter=Stops(2))
-    supervised.resume(parts, SETTINGS, reporter=silent())
+        train.train(scans, parts, SETTINGS, taught=Taught(masks, base), machine=ONE, reporter=Stops(2))
+    train.resume(parts, SETTINGS, reporter=silent())
     one, other = (checkpoint.read(place / "siamese" / "last.pt") for place in (whole, parts))
     assert one["done"] == other["done"] == 4
     assert one["best"] == other["best"]
@@ -182,7 +191,7 @@ def test_four_steps_are_two_and_two(begun: Path) -> None:
     mask = masks / "sub-a_label-lesion_mask.nii.gz"
     mask.write_bytes(mask.read_bytes() + b"x")
     with pytest.raises(InputError, match="has changed since the run began"):
-        supervised.resume(parts, SETTINGS, reporter=silent())
+        train.resume(parts, SETTINGS, reporter=silent())
 
 
 @pytest.mark.parametrize(
@@ -216,8 +225,9 @@ def test_weights_that_come_along_are_those_of_the_contrast() -> None:
 def test_a_side_without_lesions_is_an_error(tmp_path: Path, tiny: ModelConfig) -> None:
     data, masks = cohort.cohort(tmp_path, {"a": False, "b": True}, {"b": "val"})
     cohort.base(tmp_path / "base", tiny, SMALL)
+    taught = Taught(masks, str(tmp_path / "base"))
     with pytest.raises(InputError, match="no usable scan to train on has a lesion"):
-        supervised.train(data, masks, str(tmp_path / "base"), tmp_path / "run", SETTINGS, workers=1, reporter=silent())
+        train.train(data, tmp_path / "run", SETTINGS, taught=taught, machine=ONE, reporter=silent())
     assert not (tmp_path / "run" / "config.toml").exists()
 
 
@@ -225,8 +235,8 @@ def test_a_side_without_lesions_is_an_error(tmp_path: Path, tiny: ModelConfig) -
 def test_with_few_held_out_cases_the_last_checkpoint_is_taken(tmp_path: Path, tiny: ModelConfig) -> None:
     data, masks = cohort.cohort(tmp_path, {"a": True, "b": True}, {"b": "val"})
     cohort.base(tmp_path / "base", tiny, None, labelled_cases=5)
-    reporter = silent()
-    supervised.train(data, masks, str(tmp_path / "base"), tmp_path / "run", SETTINGS, workers=1, reporter=reporter)
+    reporter, taught = silent(), Taught(masks, str(tmp_path / "base"))
+    train.train(data, tmp_path / "run", SETTINGS, taught=taught, machine=ONE, reporter=reporter)
     assert any("held-out cases with lesions: 1, fewer than 3" in text for text in reporter.warnings)
     assert any("trained from scratch" in text for text in reporter.warnings)
     assert not (tmp_path / "run" / "siamese" / "best.pt").exists()

@@ -25,7 +25,9 @@ from uadcli.console import Reporter
 from uadcli.data import prepare
 from uadcli.data.healthy import brain_slices, lesions_on_grid
 from uadcli.errors import InputError, UsageError
-from uadcli.training import run_folder, synthetic, train
+from uadcli.model.model import Model
+from uadcli.settings.training import Machine, Taught
+from uadcli.training import run_folder, train
 from uadcli.training.reconstruction import Trainer
 from uadcli.training.score_network import SiameseTrainer
 from uadcli.training.slices import load_slices
@@ -33,6 +35,7 @@ from uadcli.weights import weights
 
 pytestmark = pytest.mark.xdist_group("own model")  # one process for what its tests share
 
+ONE = Machine(workers=1)
 SCORE = SiameseConfig(channels=(8, 16), mirror=False, batch_size=4, steps=2, warmup=1, pool=2, checkpoint_every=2)
 FROZEN = TrainConfig(steps=2, batch_size=4, warmup=1, learning_rate=0.0, checkpoint_every=2)
 SETTINGS = TrainingConfig(
@@ -53,13 +56,13 @@ def silent() -> Reporter:
 @pytest.fixture
 def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Three healthy T1w scans, one of them held out; preparing and rebuilding them takes no time."""
-    monkeypatch.setattr(synthetic, "reconstruct", lambda _, x, *rest: (0.9 * x).astype(np.float32))
+    monkeypatch.setattr(Model, "reconstruct", lambda _, x, *rest: (0.9 * x).astype(np.float32))
     cohort.as_they_are(monkeypatch)
     return cohort.cohort(tmp_path / "own", dict.fromkeys("abc", False), {"c": "val"})[0]
 
 
 def begun(folder: Path, scans: Path, config: TrainingConfig, start: str | None = None) -> Path:
-    train.train(scans, folder / "run", config, workers=1, reporter=silent(), start=start)
+    train.train(scans, folder / "run", config, taught=Taught(weights=start), machine=ONE, reporter=silent())
     return folder / "run"
 
 
@@ -143,7 +146,7 @@ def test_a_model_begun_with_others_is_judged_and_rebuilt_from_their_noise_levels
 def test_of_a_patient_the_slices_without_lesion_are_trained_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(synthetic, "reconstruct", lambda _, x, *rest: (0.9 * x).astype(np.float32))
+    monkeypatch.setattr(Model, "reconstruct", lambda _, x, *rest: (0.9 * x).astype(np.float32))
     cohort.as_they_are(monkeypatch)
     scans, masks = cohort.cohort(
         tmp_path / "own", {"a": True, "b": False, "c": False, "d": True, "e": True, "f": True}, {"c": "val"}
@@ -157,7 +160,7 @@ def test_of_a_patient_the_slices_without_lesion_are_trained_on(
     everywhere = np.ones(image.shape, np.int16)
     phantoms.save(scans / "sub-d_label-lesion_mask.nii.gz", everywhere, image.affine)
     phantoms.save(scans / "sub-e_label-lesion_mask.nii.gz", everywhere[:-4], image.affine)
-    train.train(scans, tmp_path / "run", NEW, workers=1, reporter=Reporter())
+    train.train(scans, tmp_path / "run", NEW, machine=ONE, reporter=Reporter())
     said = capsys.readouterr().err
     assert "sub-d_T1w.nii.gz: left out: no slice of it is healthy" in said
     assert "sub-e_T1w.nii.gz: left out: the lesion mask is not on the scan's grid" in said
@@ -192,7 +195,7 @@ def test_weights_without_a_score_network_are_begun_with_and_it_is_said(
     scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = cohort.base(tmp_path / "base", OTHER, None)
-    train.train(scans, tmp_path / "run", SETTINGS, workers=1, reporter=Reporter(), start=str(base))
+    train.train(scans, tmp_path / "run", SETTINGS, taught=Taught(weights=str(base)), machine=ONE, reporter=Reporter())
     said = capsys.readouterr().err
     assert "base has no score network" in said
     assert "the settings model are those of base" in said

@@ -342,7 +342,7 @@ def test_lesions_of_given_shapes(tmp_path: Path) -> None:
     assert (where.max(axis=0) < (55, 50)).all()
     assert shape_files("") == []
     with pytest.raises(InputError, match="no lesion masks"):
-        train(tmp_path, tmp_path / "run", TrainingConfig(lesion_shapes="nothing"), workers=1, reporter=Reporter())
+        train(tmp_path, tmp_path / "run", TrainingConfig(lesion_shapes="nothing"), reporter=Reporter())
     assert not (tmp_path / "run").exists()
 
 
