@@ -104,7 +104,8 @@ def _begin(
     the lesion shapes or label maps, `UsageError` for contrasts that the scans cannot give and for `synomaly`
     without synthetic anomalies, and `WeightsError`.
     """
-    _check_steps(config)
+    if start is None:
+        _check_steps(config)
     _check_anomalies(config)
     from uadcli.training.judged_lesions import shape_files
     from uadcli.training.synthetic import label_files, load_labels
