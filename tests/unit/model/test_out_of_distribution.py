@@ -213,7 +213,7 @@ def test_the_sidecar_says_so_and_strict_refuses(loaded: Model, tmp_path: Path) -
     bad = finish(loaded, wrong(healthy(30))["inverted"], tmp_path)
     assert bad["gate"]["beyond"] is True
     assert bad["qc"]["verdict"] == "warn"
-    assert [w for w in bad["warnings"] if "distance" in w and "trained on" in w]
+    assert [w for w in bad["warnings"] if "distance" in w and "training scans" in w]
     assert sidecar.is_complete(json.loads((tmp_path / "map.json").read_text()))
     with pytest.raises(QualityError, match="unlike the training scans") as caught:
         sidecar.refuse_failed(tmp_path / "scan.nii.gz", bad)
