@@ -151,7 +151,7 @@ def test_slurm_refuses_a_partition_that_is_not_there(many: Path, slurm: dict[str
     done = uad(many, slurm, "--cluster", "slurm", "--jobs", "2", "--set", "slurm.partition=none")
     assert done.returncode == 2
     assert "invalid partition" in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("error: the jobs are refused")
+    assert done.stderr.splitlines()[-1].startswith("error: the jobs were refused")
 
 
 @pytest.mark.parametrize("how", ["checkpoint", "preempted", "node lost"])

@@ -79,7 +79,7 @@ def test_from_a_folder_of_scans_to_a_map(tmp_path: Path, capsys: pytest.CaptureF
     refused(3, "not calibrated", capsys, "export", run, "-o", tmp_path / "lab")
     refused(3, "model was trained on this scan", capsys, "calibrate", run, data)
     refused(2, "does not cover FLAIR", capsys, "calibrate", run, healthy, "--borrow", "FLAIR=T1w")
-    refused(2, "T1w has healthy scans of its own", capsys, "calibrate", run, healthy, "--borrow", "T1w=T2w")
+    refused(2, "T1w has its own healthy scans", capsys, "calibrate", run, healthy, "--borrow", "T1w=T2w")
     done = uad("calibrate", run, healthy, "--borrow", "T2w=T1w")
     assert done.returncode == 0, done.stderr
     kept = json.loads((run / "thresholds.json").read_text())
@@ -101,7 +101,7 @@ def test_from_a_folder_of_scans_to_a_map(tmp_path: Path, capsys: pytest.CaptureF
     assert sum(lab.card.shares["T1w"].values()) == pytest.approx(1)
     best = max(kept["precision_by_shares"]["T1w"].values())
     assert kept["precision_by_shares"]["T1w"][" ".join(map(str, lab.card.shares["T1w"].values()))] >= 0.9 * best
-    assert "T2w has no healthy scans and takes those of T1w" in lab.card.threshold_rule
+    assert "T2w has no healthy scans and borrows those of T1w" in lab.card.threshold_rule
     assert {name.rpartition(".")[0] for name in lab.reference_state} == {f"{score}.T1w" for score in scores.plain()}
     assert sorted(lab.reference_state)[0] == "absolute.T1w.deviation"
     before = {name: value for name, value in kept.items() if name != "reference_erosion"}

@@ -95,7 +95,7 @@ def test_the_weights_say_how_a_scan_is_smoothed(
     session = Session(DetectConfig(), options, "cpu", Reporter(silent=True))
     ready = detect.ready_scan(scan, session)
     assert asked == [3]
-    with pytest.raises(WeightsError, match="3 iterations of curvature flow, this scan has 0"):
+    with pytest.raises(WeightsError, match="3 iterations of curvature flow, the scan prepared with 0"):
         detect.finish(
             dataclasses.replace(ready, curvature_flow=0),
             names.plan(scan, None, "native", (), False, False),

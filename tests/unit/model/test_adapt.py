@@ -84,10 +84,10 @@ def test_the_same_content_counts_once_and_names_do_not(scanner: Path) -> None:
 def test_one_scan_is_too_few_and_so_are_two_of_two_contrasts(scanner: Path, loaded: Model, tmp_path: Path) -> None:
     for name in ("again_T1w", "p1_T1w", "p2_T1w"):
         (scanner / f"{name}.nii.gz").unlink()
-    with pytest.raises(InputError, match="here are 1"):
+    with pytest.raises(InputError, match="but found 1"):
         adapted(loaded, adapt.find(scanner), "T1w")
     (scanner / "p0_FLAIR.nii.gz").unlink()
-    with pytest.raises(InputError, match="here are 1"):
+    with pytest.raises(InputError, match="but found 1"):
         adapt.find(scanner)
     with pytest.raises(InputError, match="not a folder"):
         adapt.find(tmp_path / "absent")
@@ -129,7 +129,7 @@ def test_scans_whose_names_do_not_tell_are_known_by_their_image_whatever_was_ask
     for number in range(3):
         (scanner / f"p{number}_T1w.nii.gz").rename(scanner / f"p{number}.nii.gz")
     (scanner / "again_T1w.nii.gz").unlink()
-    with pytest.raises(InputError, match="healthy T2w scans beside the one at hand, and here are 0"):
+    with pytest.raises(InputError, match="healthy T2w scans besides the current one, but found 0"):
         adapted(loaded, adapt.find(scanner), "T2w")
     seen = adapted(loaded, adapt.find(scanner), "T1w").adaptation
     assert seen is not None

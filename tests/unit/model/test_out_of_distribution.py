@@ -229,7 +229,7 @@ def test_a_scan_where_no_training_scan_has_brain_is_unlike_them(
     assert found["qc"]["verdict"] == "warn"
     check = next(check for check in found["qc"]["checks"] if check["name"] == "distance")
     assert (check["value"], check["verdict"]) == (None, "warn")
-    assert "unlike all" in check_sentence(check)
+    assert "unlike the training scans" in check_sentence(check)
     assert [w for w in found["warnings"] if "distance" in w and out_of_distribution.FEW in w]
     with pytest.raises(QualityError, match=out_of_distribution.FEW):
         sidecar.refuse_failed(tmp_path / "scan.nii.gz", found)

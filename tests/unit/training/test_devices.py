@@ -43,7 +43,7 @@ def test_what_is_not_there_is_said(tiny: ModelConfig) -> None:
     with pytest.raises(DeviceError, match="64 GPUs"):
         devices.fabric(64)
     two = devices.fabric(0, 2)
-    with pytest.raises(UsageError, match="no multiple of 2"):
+    with pytest.raises(UsageError, match="not a multiple of 2"):
         Trainer(tiny, replace(SETTINGS, batch_size=3)).place(two)
 
 

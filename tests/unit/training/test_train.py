@@ -247,7 +247,7 @@ def test_scans_of_neither_part_are_left_alone(scans: Path, tmp_path: Path) -> No
 def test_a_contrast_that_the_scans_cannot_give_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cohort.as_they_are(monkeypatch)
     flair = cohort.cohort(tmp_path / "flair", dict.fromkeys("ab", False), {"b": "val"}, "FLAIR")[0]
-    with pytest.raises(UsageError, match="give no T1w: they are FLAIR"):
+    with pytest.raises(UsageError, match="cannot provide T1w: they are FLAIR"):
         begun(tmp_path, flair, dataclasses.replace(SETTINGS, contrasts=("T1w", "FLAIR")))
     assert not (tmp_path / "run" / "config.toml").exists()
 
@@ -294,7 +294,7 @@ def test_a_run_that_goes_on_learns_faster_or_longer_and_is_otherwise_what_it_was
     (run / "siamese" / "reconstruction.txt").write_text("step 1\n")
     capsys.readouterr()
     assert main(["train", "--resume", str(run)]) == 0
-    assert "trained on an earlier reconstruction: let it go on too" in capsys.readouterr().err
+    assert "trained on an earlier reconstruction: continue it too" in capsys.readouterr().err
     assert main(["train", "--resume", str(run), "--set", "siamese.steps=3"]) == 0
     assert "earlier reconstruction: it continues with this one" in capsys.readouterr().err
     assert main(["train", "--resume", str(run)]) == 0
