@@ -31,7 +31,10 @@ USUAL: dict[Literal["conformal", "rate", "fdr"], float] = {
     "rate": RATE,
     "fdr": FALSE,
 }  # kinds that have a number, and what it is without one
-HINT = "Give `auto`, `calibrated`, `rate`, `conformal`, `fdr`, a share with one of these, as in `fdr:0.1`, or a number."
+HINT = (
+    "Give `auto`, `calibrated`, `rate`, `conformal`, `fdr`, the last three also with a share, as in `fdr:0.1`, "
+    "or a number above 0."
+)
 
 
 @dataclass(frozen=True)
