@@ -25,7 +25,7 @@ import numpy as np, torch
 from typer.testing import CliRunner
 from uadcli.cli.app import app
 from uadcli.data import contrast
-from uadcli.scoring.scores import fusion
+from uadcli.scoring import fusion
 from uadcli.synthesis.brains import CSF as FLUID, tissue_intensities
 from uadcli.synthesis.contrast import from_t1
 from uadcli.training.slices import SliceSet

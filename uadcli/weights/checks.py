@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from uadcli.config import CONTRASTS, ModelConfig, PreprocessConfig, SiameseConfig, from_dict
 from uadcli.errors import UsageError
-from uadcli.imaging.slices import GRID_SHAPE
 from uadcli.scoring import scores
 from uadcli.typed import misfit
 from uadcli.weights.registry import is_plain
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 LARGEST = {"steps": 10**9, "seed": 2**63, "batch_size": 10**6, "warmup": 10**9, "checkpoint_every": 10**9}
 LARGEST_SIZE = 4096  # of any other whole number of a network: channels, blocks, dimensions
 LONGEST = 8  # tuple of sizes
-REFERENCE_SHAPE = tuple(n // 2 for n in GRID_SHAPE)
 RANGES = {
     "along_slices": (0.0, 100.0),
     "fusion_power": (0.0, 100.0),
@@ -123,6 +121,8 @@ def value_fault(tensors: Mapping[str, Tensor]) -> str:
 
 def gate_fault(state: Mapping[str, Tensor]) -> str:
     """A tensor of the out-of-distribution check that is missing or has another shape."""
+    from uadcli.imaging.slices import GRID_SHAPE
+
     for contrast in {name.split(".")[0] for name in state}:
         parts = [state.get(f"{contrast}.{name}") for name in ("mean", "whitening", "limit")]
         if contrast not in CONTRASTS or any(part is None for part in parts):
@@ -135,10 +135,13 @@ def gate_fault(state: Mapping[str, Tensor]) -> str:
 
 def reference_fault(state: Mapping[str, Tensor]) -> str:
     """A tensor of the healthy reference that is missing, unknown or has another shape."""
+    from uadcli.imaging.slices import GRID_SHAPE
+
+    half = tuple(n // 2 for n in GRID_SHAPE)
     for name, value in state.items():
         found = re.fullmatch(r"(.+)\.(\w+)\.(mean|deviation|quantile)", name)
         if not found or found[1] not in scores.names() or found[2] not in CONTRASTS:
             return f"the healthy reference contains {name}"
-        if tuple(value.shape) != (() if found[3] == "quantile" else REFERENCE_SHAPE):
+        if tuple(value.shape) != (() if found[3] == "quantile" else half):
             return f"the healthy reference {name} has another size"
     return ""

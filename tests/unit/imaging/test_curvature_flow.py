@@ -87,7 +87,8 @@ def test_the_weights_say_how_a_scan_is_smoothed(
 
     def stand_in(scan, config, **_):  # type: ignore[no-untyped-def]
         asked.append(config.curvature_flow)
-        return SimpleNamespace(contrast=lambda: SimpleNamespace(contrast="FLAIR", doubtful=False, other=None)), None
+        guess = SimpleNamespace(contrast="FLAIR", doubtful=False, other=None)
+        return SimpleNamespace(contrast=lambda: guess, strip="none"), None
 
     monkeypatch.setattr(detect, "prepare", stand_in)
     assert weights.read_card(smoothing).curvature_flow == 3

@@ -124,8 +124,10 @@ def test_healthy_scans_are_rebuilt_once_and_the_scan_at_hand_is_left_out(
 def test_scans_whose_names_do_not_tell_are_known_by_their_image_whatever_was_asked_first(
     scanner: Path, tmp_path: Path
 ) -> None:
-    model = cohort.base(tmp_path / "both", cohort.TINY, None, contrasts=("T1w", "T2w"))
-    loaded = weights.load(*weights.find(str(model)))
+    model = cohort.base(
+        tmp_path / "both", cohort.TINY, None, contrasts=("T1w", "T2w"), scores={"T1w": "absolute", "T2w": "absolute"}
+    )
+    loaded = load(*weights.find(str(model)))
     for number in range(3):
         (scanner / f"p{number}_T1w.nii.gz").rename(scanner / f"p{number}.nii.gz")
     (scanner / "again_T1w.nii.gz").unlink()
