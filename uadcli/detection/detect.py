@@ -153,11 +153,11 @@ def finish(ready: ReadyScan, files: Outputs, session: Session) -> DetectResult:
                 what, path=asked.model.path, hint="Give --contrast, so that the model is known from the start."
             )
     scaled = scaled_as(session.config.preprocess, asked.model.card.scaling, reporter)
-    session = replace(session, config=replace(session.config, preprocess=scaled))
+    scaling = replace(session, config=replace(session.config, preprocess=scaled))
     if isinstance(options.adapt, HealthyScans):
         with reporter.stage("adaptation"):
-            asked = _adapted(asked, options.adapt, scan.sha256, session)
-    findings = examine(asked, scan, prepared, session.config, reporter)
+            asked = _adapted(asked, options.adapt, scan.sha256, scaling)
+    findings = examine(asked, scan, prepared, scaling.config, reporter)
     reporter.info(record.summary(findings, prepared, scan.sides_known))
     verdict = _quality(prepared, ready.found, findings, reporter)
     if options.strict and findings.distance.beyond is None:
@@ -166,6 +166,7 @@ def finish(ready: ReadyScan, files: Outputs, session: Session) -> DetectResult:
         if "sidecar" in files.paths:  # an old one must not vouch for new files
             files.paths["sidecar"].unlink(missing_ok=True)
         write_files(files, scan, ready.brain, prepared, findings, options.space)
+    # the settings as given, not as the weights complete them: a batch resumes by them
     content = record.sidecar_of(ready, files, asked.model, findings, verdict, session)
     if "page" in files.paths:
         from uadcli.detection.page import write_page
