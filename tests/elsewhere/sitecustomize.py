@@ -13,12 +13,12 @@ if "submitit.core._submit" in sys.orig_argv and "UAD_STAND" in os.environ:
     from stand import Stand
 
     class Elsewhere(Stand):
-        def ready(self, path, config, options, name, reporter):
+        def ready(self, path, session):
             with open(os.environ["UAD_STAND"], "a", encoding="utf-8") as note:
                 note.write(f"{os.getpid()} {path.name}\n")
             go = os.path.join(os.path.dirname(os.environ["UAD_STAND"]), "go")
             while "wait" in path.read_text() and not os.path.exists(go):
                 time.sleep(0.05)
-            return super().ready(path, config, options, name, reporter)
+            return super().ready(path, session)
 
     Elsewhere(pytest.MonkeyPatch())
