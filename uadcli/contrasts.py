@@ -83,10 +83,10 @@ T2W = Contrast(
     name="T2w",
     words=rf"{_PLANE}t2{_WEIGHTED}(?:ce|gd)?{_SEQUENCES}",
     levels=(
-        Level(WHITE, 0.17, 0.25),
-        Level(GREY, 0.07, 0.15, above=WHITE),
+        Level(WHITE, 0.2, 0.3),
+        Level(GREY, 0.08, 0.16, above=WHITE),
         Level(CSF, 1.0, 1.0),
-        Level(OUTER, 0.45, 0.65),
+        Level(OUTER, 0.5, 0.7),
     ),
     bright_lesions=0.8,
     volumes=0.22,

@@ -15,6 +15,7 @@ from uadcli.synthesis.random_fields import Random, smooth_noise
 
 EMPTY = 0.02  # at least so much a made volume has inside the brain
 CSF, CORTEX, DEEP, WHITE, OTHER, OUTER = 1, 2, 3, 4, 5, 6
+CISTERN_MM = 1  # from its border, within which outer fluid is like that of the ventricles
 OUTER_LABEL = 24  # fluid outside the brain and in its furrows; label maps give it all the room up to the skull
 REACH_MM, FURROW_MM = 2, 10  # from tissue, and between tissue: outer fluid beyond is left out
 # FreeSurfer numbers by tissue; numbers from 500 up are outside the brain, all that is not named here is `OTHER`
@@ -25,6 +26,9 @@ TISSUE = {
     **dict.fromkeys((10, 11, 12, 13, 26, 49, 50, 51, 52, 58), DEEP),
     **dict.fromkeys((2, 7, 16, 28, 41, 46, 60, 85), WHITE),
 }
+
+LEFT = (2, 3, 4, 5, 7, 8, 10, 11, 12, 13, 17, 18, 26, 28)
+LEFT_OF = dict(zip((41, 42, 43, 44, 46, 47, 49, 50, 51, 52, 53, 54, 58, 60), LEFT, strict=True))
 
 
 def brain_of(labels: NDArray[np.integer]) -> Mask:
@@ -66,15 +70,17 @@ def from_labels(labels: NDArray[np.integer], kind: str, rng: Random) -> Array:
     """
     means, variety = tissue_intensities(kind, rng), contrasts.ALL[kind].variety
     table = np.zeros(int(labels.max()) + 1, dtype=np.float32)
-    for number in np.unique(labels):
-        if 0 < number < 500:
-            tissue = TISSUE.get(int(number), OTHER)
-            table[number] = means[tissue] + (0.0 if tissue in (CSF, OUTER) else rng.normal(0, variety))
+    own: dict[int, float] = {}  # of a structure; both sides have nearly the same
+    for number in (int(n) for n in np.unique(labels) if 0 < n < 500):
+        tissue, side = TISSUE.get(number, OTHER), LEFT_OF.get(number, number)
+        own.setdefault(side, 0.0 if tissue in (CSF, OUTER) else rng.normal(0, variety))
+        table[number] = means[tissue] + own[side] * rng.uniform(0.9, 1.1)
     image = table[labels]
+    cisterns = ndimage.binary_erosion(labels == OUTER_LABEL, iterations=CISTERN_MM)
+    image[cisterns] = means[OUTER] + rng.uniform(0.7, 1.0) * (means[CSF] - means[OUTER])
     inside = image > 0
     image += np.where(inside, rng.uniform(0.005, 0.03) * smooth_noise(image.shape, rng.uniform(3, 12), rng), 0)
-    share = ndimage.gaussian_filter(inside.astype(np.float32), width := rng.uniform(0.3, 0.9))
-    blurred = ndimage.gaussian_filter(image, width) / np.maximum(share, 1e-3)  # air is not mixed into the rim
+    blurred = ndimage.gaussian_filter(image, rng.uniform(0.6, 1.0))  # air and bone darken the rim, as in a scan
     image = np.where(inside, np.maximum(blurred, EMPTY), 0)
     x, y, z = (n // 2 for n in labels.shape)
     total, filled = (v.reshape(x, 2, y, 2, z, 2).mean(axis=(1, 3, 5)) for v in (image, inside))

@@ -13,8 +13,9 @@ from uadcli.synthesis.anatomy import Anatomy, levels
 from uadcli.synthesis.brains import CORTEX, CSF, OUTER, WHITE, tissue_intensities
 from uadcli.synthesis.random_fields import Random, smooth_noise
 
-NEAR = 1.5  # voxels of tissue, within which dark voxels outside the ventricles are fluid
-BEYOND = 0.35  # of bright outer fluid: what is dark in T1w farther out are membranes and bone
+NEAR = 1.0  # voxels of tissue, within which dark voxels outside the ventricles are fluid
+RIM = 2  # voxels of the brain mask outside which fluid in cisterns and furrows is like that of the ventricles
+BEYOND = (0.0, 0.3)  # of bright outer fluid: what is dark in T1w farther out are membranes and bone
 
 
 def from_t1(x: Tensor, kind: str, generator: torch.Generator) -> Tensor:
@@ -64,10 +65,12 @@ def volume_from_t1(x: Array, mask: Mask, anatomy: Anatomy, contrast: str, rng: R
 
 
 def _fluid(anatomy: Anatomy, mask: Mask, means: dict[int, float], rng: Random) -> Array:
-    """The intensity that fluid has at each place: that of ventricles, of outer fluid near tissue, or of none."""
+    """The intensity that fluid has at each place: that of ventricles, cisterns, outer fluid near tissue, or none."""
     far = ndimage.distance_transform_edt(~(mask & ~anatomy.fluid)) > NEAR
-    nothing = means[OUTER] * BEYOND if means[CSF] > means[CORTEX] else means[OUTER]
-    level = np.where(far, nothing, means[OUTER]).astype(np.float32)
+    nothing = means[OUTER] * rng.uniform(*BEYOND) if means[CSF] > means[CORTEX] else means[OUTER]
+    cistern = means[OUTER] + rng.uniform(0.5, 1.0) * (means[CSF] - means[OUTER])
+    deep = ndimage.binary_erosion(mask, iterations=RIM)
+    level = np.where(far, nothing, np.where(deep, cistern, means[OUTER])).astype(np.float32)
     inside = ndimage.gaussian_filter(anatomy.ventricles.astype(np.float32), 0.6)
     inside = np.minimum(2 * inside, 1)
     uneven = 1 + rng.uniform(0.0, 0.15) * smooth_noise(mask.shape, 4.0, rng)

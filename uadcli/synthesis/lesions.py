@@ -87,7 +87,10 @@ def paste_kind(
     allowed: Mask | None = None,
     anatomy: Anatomy | None = None,
 ) -> tuple[Array, Mask]:
-    """Paste lesions of one kind, of `ANYWHERE` or, with an anatomy, of `IN_TISSUE`; returns as `paste_lesions`."""
+    """Paste lesions of one kind, of `ANYWHERE` or, with an anatomy, of `IN_TISSUE`; returns as `paste_lesions`.
+
+    Lesions of the tissue that could not be seen are not pasted. Raises `ValueError` without the anatomy they need.
+    """
     allowed = mask if allowed is None else mask & allowed
     if kind in ANYWHERE:
         return ANYWHERE[kind](x, mask, np.argwhere(allowed), contrast, rng)
@@ -95,4 +98,4 @@ def paste_kind(
         raise ValueError(f"lesions of the kind {kind!r} need an anatomy")
     tissue = Tissue(x, mask, contrast, allowed, anatomy, levels(x, mask, anatomy))
     changed, truth = IN_TISSUE[kind](tissue, rng)
-    return changed.x, truth
+    return (changed.x, truth) if truth.any() else (x, truth)  # what cannot be seen must not teach to overlook

@@ -43,8 +43,10 @@ def infarct(tissue: Tissue, rng: Random) -> tuple[Tissue, Mask]:
     middle, axis = places[rng.integers(len(places))], log_uniform(*INFARCT_AXIS, rng)
     weight = blob(tissue, middle, axis, rng) * _hemisphere(tissue.mask, middle)
     weight = weight * tissue.soft(tissue.anatomy.white | tissue.anatomy.grey)
+    change = gliosis(tissue, rng) - tissue.levels.white
     kept = rng.uniform(0.0, 0.6) * (tissue.x - ndimage.gaussian_filter(tissue.x, 2.0))  # of the structure beneath
-    result = tissue.with_change(weight, (gliosis(tissue, rng) + kept).astype(np.float32))
+    level = ndimage.gaussian_filter(np.where(tissue.anatomy.grey, tissue.levels.grey, tissue.levels.white), 1.0)
+    result = tissue.with_change(weight, np.maximum(level + change + kept, 0).astype(np.float32))
     if rng.random() < OLD:
         inner = ndimage.distance_transform_edt(weight > 0.5) - rng.uniform(0.5, 4.0)
         inner = inner + smooth_noise(tissue.x.shape, 4.0, rng)

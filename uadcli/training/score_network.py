@@ -25,6 +25,7 @@ from uadcli.training.synthetic import Example, ExampleMaker, ExamplePool
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+GAIN, GAMMA = (0.8, 1.2), (0.85, 1.18)  # wider than normal tissue varies between scanners once it is scaled by tissue
 HELD_OUT = 6  # synthetic examples that a checkpoint is chosen on
 
 
@@ -55,8 +56,10 @@ class SiameseTrainer(Learner):
             brains.append(one.brain[index][:, None].astype(np.float32))
         parts = (np.concatenate(p) for p in (images, recons, spots, truths, brains))
         image, recon, place, truth, brain = (torch.from_numpy(p) for p in parts)
-        gain = torch.from_numpy(rng.uniform(0.85, 1.1, (len(image), 1, 1, 1)).astype(np.float32)) / 255
-        image, recon = image * gain, recon * gain
+        gain, power = (
+            torch.from_numpy(rng.uniform(*r, (len(image), 1, 1, 1)).astype(np.float32)) for r in (GAIN, GAMMA)
+        )
+        image, recon = (gain * (part / 255) ** power for part in (image, recon))
         grain = torch.from_numpy(rng.uniform(0.0, 0.02, (len(image), 1, 1, 1)).astype(np.float32))
         image = image + grain * torch.from_numpy(rng.standard_normal(image.shape, dtype=np.float32)) * (image > 0)
         if rng.random() < 0.5:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from uadcli.arrays import Array
 from uadcli.config import CONTRASTS, PreprocessConfig
 from uadcli.contrasts import FROM_T1W, T1W
 from uadcli.data.dataset import Case
 from uadcli.data.healthy import healthy_slices
-from uadcli.data.prepare import prepare_cached
+from uadcli.data.prepare import Prepared, prepare_cached
 from uadcli.errors import UsageError
+from uadcli.imaging import intensity
 from uadcli.imaging.slices import to_slices
-from uadcli.synthesis.contrast import from_t1
+from uadcli.synthesis.anatomy import of_scan
+from uadcli.synthesis.contrast import from_t1, volume_from_t1
 
+SEED = 1618  # of the contrasts made from T1w
 REAL_OTHER = 0.35  # share of a batch for each real contrast beside T1w, however few its slices are
 
 
@@ -26,16 +31,20 @@ REAL_OTHER = 0.35  # share of a batch for each real contrast beside T1w, however
 class SliceSet:
     """Slices (N, 96, 96) as uint8 (0..255 for 0..1) and their contrasts (N,) as indices of `CONTRASTS`.
 
-    `made` are the shares of the T1w slices of a batch that are turned into each contrast of `FROM_T1W`.
+    `made` are the shares of the T1w slices of a batch that are turned into each contrast of `FROM_T1W`. `turned`
+    (N, 96, 96) by contrast are the same slices of the whole volumes turned, 0 where they are not of T1w; without them
+    each slice is turned by itself.
     """
 
     slices: Tensor
     contrast: Tensor
     made: tuple[float, ...] = tuple(one.slices for one in FROM_T1W.values())
+    turned: Mapping[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> SliceSet:
         """The same on a device: all slices, one byte a pixel."""
-        return SliceSet(self.slices.to(device), self.contrast.to(device), self.made)
+        turned = {kind: one.to(device) for kind, one in self.turned.items()}
+        return SliceSet(self.slices.to(device), self.contrast.to(device), self.made, turned)
 
     def only(self, contrasts: Collection[str]) -> SliceSet:
         """What a network for some of the contrasts trains on: without T1w among them, all T1w slices are turned.
@@ -54,7 +63,8 @@ class SliceSet:
             have |= {kind for kind, share in zip(FROM_T1W, made, strict=True) if share}
         if missing := set(contrasts) - have:
             raise UsageError(f"there are no slices for {', '.join(sorted(missing))}")
-        return SliceSet(self.slices[keep], self.contrast[keep], tuple(made))
+        turned = {kind: one[keep] for kind, one in self.turned.items() if kind in contrasts}
+        return SliceSet(self.slices[keep], self.contrast[keep], tuple(made), turned)
 
     def at(self, index: Tensor) -> Tensor:
         """Slices (B, 1, 96, 96) in [0, 1], as they are."""
@@ -85,19 +95,43 @@ class SliceSet:
         low = 0.0
         for kind, share in zip(FROM_T1W, self.made, strict=True):
             chosen = real_t1 & (pick >= low) & (pick < low + share)
-            if chosen.any():
+            if chosen.any() and kind in self.turned:
+                x[chosen] = self.turned[kind][index[chosen]].float().div(255)[:, None]
+            elif chosen.any():
                 x[chosen] = from_t1(x[chosen], kind, generator)
             low += share
         return x
 
 
-def load_slices(chosen: list[Case], cache: Path, config: PreprocessConfig) -> SliceSet:
-    """All healthy slices of the given cases, preparing what is not in the cache yet."""
+def load_slices(
+    chosen: list[Case], cache: Path, config: PreprocessConfig, kinds: Collection[str] = tuple(FROM_T1W)
+) -> SliceSet:
+    """All healthy slices of the given cases, preparing what is not in the cache yet.
+
+    Each T1w volume is turned once into each of the `kinds` that can be made from it, always in the same way.
+    """
     slices, contrasts = [], []
-    for case in chosen:
+    turned: dict[str, list[NDArray[np.uint8]]] = {kind: [] for kind in FROM_T1W if kind in kinds}
+    for number, case in enumerate(chosen):
         prepared = prepare_cached(case.scan, config, cache)
-        keep = healthy_slices(case, prepared)
-        image = np.round(to_slices(prepared.scaled(config)) * 255).astype(np.uint8)[keep]
-        slices.append(image)
-        contrasts.append(np.full(len(image), CONTRASTS.index(case.contrast or prepared.contrast().contrast)))
-    return SliceSet(torch.from_numpy(np.concatenate(slices)), torch.from_numpy(np.concatenate(contrasts)))
+        keep, kind = healthy_slices(case, prepared), case.contrast or prepared.contrast().contrast
+        slices.append(_bytes(prepared.scaled(config))[keep])
+        contrasts.append(np.full(len(keep), CONTRASTS.index(kind)))
+        for other, parts in turned.items():
+            is_t1w = kind == T1W.name
+            parts.append(_turned(prepared, other, config, number)[keep] if is_t1w else np.zeros_like(slices[-1]))
+    known = {kind: torch.from_numpy(np.concatenate(parts)) for kind, parts in turned.items()}
+    return SliceSet(torch.from_numpy(np.concatenate(slices)), torch.from_numpy(np.concatenate(contrasts)), turned=known)
+
+
+def _turned(prepared: Prepared, kind: str, config: PreprocessConfig, number: int) -> NDArray[np.uint8]:
+    """The slices of a T1w scan turned into another contrast, and scaled; `number` decides what is drawn."""
+    x, mask = prepared.linear(config), prepared.mask
+    rng = np.random.default_rng([SEED, number, CONTRASTS.index(kind)])
+    made = volume_from_t1(x, mask, of_scan(x, mask, T1W.name), kind, rng)
+    return _bytes(intensity.scale(made, mask, config))
+
+
+def _bytes(x: Array) -> NDArray[np.uint8]:
+    """A scaled volume as slices (Z, H, W) of bytes."""
+    return np.round(to_slices(x) * 255).astype(np.uint8)

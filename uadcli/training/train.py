@@ -215,7 +215,10 @@ def _reconstruction(
     from uadcli.training.slices import load_slices
     from uadcli.training.synthetic import load_healthy
 
-    slices = {part: load_slices(chosen, out / "cache", config.preprocess) for part, chosen in parts.items()}
+    turned = {"train": config.contrasts, "val": ()}
+    slices = {
+        part: load_slices(chosen, out / "cache", config.preprocess, turned[part]) for part, chosen in parts.items()
+    }
     slices["train"] = slices["train"].only(config.contrasts)
     reporter.info(f"{len(slices['train'].slices)} slices to train on, {len(slices['val'].slices)} for validation")
     held_out = load_healthy(parts["val"], out / "cache", config.preprocess)

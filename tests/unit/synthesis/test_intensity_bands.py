@@ -49,5 +49,5 @@ def test_quantiles_lie_in_the_bands_of_real_scans(heads: list[np.ndarray], contr
         for origin, made in (("labels", direct), ("T1w", turned)):
             fits[origin].append(inside(contrast, figures(intensity.scale(made, made > 0, CONFIG), made > 0)))
     for origin, found in fits.items():
-        assert np.mean(found, axis=0).min() >= 0.75, (origin, np.mean(found, axis=0))
-        assert np.mean(found) >= 0.85, (origin, np.mean(found, axis=0))
+        assert np.mean(found, axis=0).min() >= 0.7, (origin, np.mean(found, axis=0))
+        assert np.mean(found) >= 0.8, (origin, np.mean(found, axis=0))

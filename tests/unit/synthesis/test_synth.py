@@ -93,7 +93,9 @@ def test_lesions_are_where_their_mask_says(source: Path) -> None:
     mask = np.asarray(truth.dataobj) > 0
     assert truth.get_data_dtype() == np.uint8
     assert mask.any()
-    assert (healthy[mask] > 0).mean() > 0.95
+    x, y, z = (n // 2 for n in SHAPE)
+    brain = ((labels() > 0) & (labels() < 500)).reshape(x, 2, y, 2, z, 2).any(axis=(1, 3, 5))
+    assert brain[mask].all()
     around = (healthy > 0) & ~mask
     slope, level = np.polyfit(healthy[around], ill[around], 1)  # a lesion moves the percentiles of the scaling
     change = np.abs(ill - np.clip(slope * healthy + level, 0, 1))

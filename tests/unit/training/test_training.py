@@ -262,6 +262,21 @@ def test_augmentation_keeps_background_and_range(slices: SliceSet) -> None:
     assert not torch.equal(x, y)
 
 
+def test_slices_of_turned_volumes_take_the_place_of_t1w_ones(slices: SliceSet) -> None:
+    code = CONTRASTS.index("T1w")
+    t1w = SliceSet(
+        slices.slices, torch.full((40,), code), (0.6, 0.4), {"T2w": slices.slices // 2, "FLAIR": slices.slices // 4}
+    )
+    index = torch.arange(40)
+    ratio = t1w.batch(index, torch.Generator().manual_seed(0)).sum(dim=(1, 2, 3)) / t1w.at(index).sum(dim=(1, 2, 3))
+    assert set(ratio.mul(4).round().int().tolist()) == {1, 2}
+    alone = t1w.only(["FLAIR"])
+    assert set(alone.turned) == {"FLAIR"}
+    assert torch.equal(
+        alone.batch(index, torch.Generator().manual_seed(0)), (slices.slices // 4).float().div(255)[:, None]
+    )
+
+
 @pytest.mark.parametrize("kind", ["T2w", "FLAIR"])
 def test_made_contrasts_keep_the_physical_order_of_tissues(kind: str) -> None:
     tissue = torch.tensor([0.0, 0.12, 0.5, 0.82]).view(1, 1, 1, 4).repeat(64, 1, 1, 1)
