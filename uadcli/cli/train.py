@@ -164,15 +164,13 @@ def _work(
     given: Mapping[str, Any], taught: Taught, settings: TrainingConfig, machine: Machine, reporter: Reporter
 ) -> object:
     """What `uad train` prints, after the one of its kinds of work that was asked for."""
-    data, out, resume, check, smoke = (given[name] for name in ("data", "out", "resume", "check", "smoke"))
-    if smoke and (data, resume, check) == (None, None, False):
-        return _tried(out, machine, reporter)
-    if smoke:
-        raise UsageError("--smoke makes its own scans", hint="Use it without DATA, --resume and --check.")
-    if data is not None and check:
-        return _checked(data, taught, settings, reporter)
     from uadcli.training import train as training
 
+    data, out, resume = (given[name] for name in ("data", "out", "resume"))
+    if given["smoke"]:
+        return _tried(given, machine, reporter)
+    if data is not None and given["check"]:
+        return _checked(data, taught, settings, reporter)
     if data is not None and out is not None and resume is None:
         return training.train(data, out, settings, taught=taught, machine=machine, reporter=reporter)
     if resume is not None and data is None and out is None:
@@ -214,11 +212,14 @@ def _checked(data: Path, taught: Taught, settings: TrainingConfig, reporter: Rep
     return dataset.in_words(dataset.check(cases))
 
 
-def _tried(out: Path | None, machine: Machine, reporter: Reporter) -> str:
+def _tried(given: Mapping[str, Any], machine: Machine, reporter: Reporter) -> str:
     from uadcli import device
     from uadcli.running.temporary import temporary_folder
     from uadcli.smoke import smoke
 
+    if given["data"] is not None or given["resume"] is not None or given["check"]:
+        raise UsageError("--smoke makes its own scans", hint="Use it without DATA, --resume and --check.")
+    out: Path | None = given["out"]
     device.bound_threads(machine.threads)
     if out is not None and out.exists() and any(out.iterdir()):
         raise UsageError(f"{out} is not empty", hint="Give an empty folder, or none.")

@@ -182,7 +182,7 @@ def test_four_steps_are_two_and_two(begun: Path) -> None:
     scans, masks, base = begun / "scans", begun / "masks", str(begun / "base")
     with pytest.raises(KeyboardInterrupt):
         train.train(scans, parts, SETTINGS, taught=Taught(masks, base), machine=ONE, reporter=Stops(2))
-    train.resume(parts, SETTINGS, reporter=silent())
+    train.resume(parts, reporter=silent())
     one, other = (checkpoint.read(place / "siamese" / "last.pt") for place in (whole, parts))
     assert one["done"] == other["done"] == 4
     assert one["best"] == other["best"]
@@ -191,7 +191,7 @@ def test_four_steps_are_two_and_two(begun: Path) -> None:
     mask = masks / "sub-a_label-lesion_mask.nii.gz"
     mask.write_bytes(mask.read_bytes() + b"x")
     with pytest.raises(InputError, match="has changed since the run began"):
-        train.resume(parts, SETTINGS, reporter=silent())
+        train.resume(parts, reporter=silent())
 
 
 @pytest.mark.parametrize(
