@@ -155,7 +155,7 @@ def _go_on(out: Path, config: TrainingConfig, machine: Machine, reporter: Report
     reporter.info(f"{where.world_size} x {where.device.type}, {where.strategy.precision.precision}")
     trainer = _reconstruction(out, config, parts, start, where, reporter)
     one = where if where.world_size == 1 else devices.one_process(machine)
-    if bounded(config).siamese.steps:
+    if bounded(config).siamese.steps or (start is not None and start.card.siamese is not None):  # or kept as it is
         _score(out, config, parts, start, trainer, one, reporter)
     log.write_page(out, {"encoder": out / "encoder", "reconstruction": out, "score": out / "siamese"})
     reporter.info(f"trained; next: uad calibrate {out} HEALTHY")
