@@ -62,7 +62,7 @@ def test_batch_size_does_not_change_the_map_and_runs_repeat(tmp_path: Path) -> N
         config = DetectConfig(reconstruction=ReconstructionConfig(batch_size=size))
         maps[size] = detect(scan, tmp_path / f"{size}.nii.gz", config=config, options=OPTIONS).map_path
     one = _map(maps[1])
-    near = 1e-5 * one.max()  # of the highest score, which is no probability: here it is above 12
+    near = 1e-4 * one.max()  # as --help says; beyond the healthy tail `fisher` multiplies rounding, here 2.6e-5
     assert np.abs(one - _map(maps[7])).max() < near
     assert np.abs(one - _map(maps[64])).max() < near
     config = DetectConfig(reconstruction=ReconstructionConfig(batch_size=64))

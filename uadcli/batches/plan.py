@@ -168,6 +168,6 @@ def read_sidecar(job: Job) -> dict[str, Any] | None:
 
 
 def _deciding(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings without the batch size, which changes scores only by rounding (at most 1e-5 of the highest)."""
+    """Settings without the batch size, which changes scores only by rounding (at most 1e-4 of the highest)."""
     part = settings["reconstruction"]
     return settings | {"reconstruction": part | {"batch_size": None} if isinstance(part, dict) else part}

@@ -365,7 +365,7 @@ BatchSize = Annotated[
         panel=RUNNING,
         min=1,
         metavar="N",
-        help="Slices per batch, for time and memory; scores change only by rounding, at most 1e-5 of the highest.",
+        help="Slices per batch, for time and memory; scores change only by rounding, at most 1e-4 of the highest.",
         show_default="32",
     ),
 ]
