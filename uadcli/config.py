@@ -21,7 +21,6 @@ from uadcli.settings.toml import with_settings as with_settings
 CONTRASTS: tuple[str, ...] = tuple(contrasts.ALL)
 Strip = Literal["auto", "hd-bet", "atlas", "none"]
 STRIPS: tuple[str, ...] = get_args(Strip)
-BEST_DICE = "best-dice"  # the threshold that lesion labels choose, for comparison with papers only
 Method = Literal["cddpm", "ddpm", "pddpm", "dae", "maediff", "synomaly", "diffuse", "vae"]
 METHODS: tuple[str, ...] = get_args(Method)
 CONDITIONED: tuple[str, ...] = ("cddpm", "diffuse")  # methods whose network sees the scan's condition vector

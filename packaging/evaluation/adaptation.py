@@ -31,6 +31,7 @@ from uadcli.model.model import Model
 from uadcli.model.subject import Subject
 from uadcli.scoring.metrics import average_precision
 from uadcli.scoring.scanner_drift import added, drift, residual
+from uadcli.settings.threshold import ThresholdRule
 
 PASTED = 3  # lesions in turn in each healthy scan
 Map = np.ndarray
@@ -85,7 +86,7 @@ def marked_ml(one: Judged, recon: Map, model: Model, kind: str) -> float:
     contrast, card = one.case.contrast, model.card
     z = one.prepared.robust_z()
     values = Subject(model, one.healthy, recon, one.prepared.mask, CONFIG, contrast, z=z).score(kind)
-    used = threshold.resolve("auto", card, kind, contrast)
+    used = threshold.resolve(ThresholdRule("auto"), card, kind, contrast)
     if isinstance(used, threshold.ScanThreshold):
         used = used.of(values, one.prepared.mask)
     _, table = find(values, used.value, one.prepared, CONFIG)

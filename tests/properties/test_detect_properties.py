@@ -111,6 +111,7 @@ def test_a_threshold_chosen_by_labels_says_so_and_marks_as_it_says(tmp_path: Pat
     result = detect(scan, options=options).sidecar
     rule = result["threshold"]["rule"]
     assert "oracle" in rule
+    assert result["threshold"]["kind"] == "best-dice"
     assert any("lesion labels" in text for text in result["warnings"])
     told = float(rule.split("Dice ")[1].split(")")[0])
     marked = _map(tmp_path / result["outputs"]["mask"]) > 0

@@ -24,7 +24,7 @@ from uadcli.detection.options import DetectOptions, with_healthy
 from uadcli.detection.session import Load
 from uadcli.errors import RESEARCH_USE, BatchError, OutputError, UsageError, WeightsError
 from uadcli.files import file_sha256, make_folder
-from uadcli.model import adapt, model, threshold
+from uadcli.model import adapt, model
 from uadcli.model.adapt import ScannerAdapter
 from uadcli.running import interrupt
 from uadcli.workers import TERMINATED, Died, Workers
@@ -136,7 +136,7 @@ def find_scans(request: Request, reporter: Reporter, download: bool = True) -> S
     if len(options.command) > LONGEST_COMMAND:
         options = replace(options, command=options.command[:LONGEST_COMMAND] + " ...")
     part = plan.shard(more.shard, os.environ)
-    threshold.check(options.threshold, labelled=False)
+    options.rule.check_labels(False)
     if options.adapt is not None:
         adapt.check(options.score or "")
     options = with_healthy(options)

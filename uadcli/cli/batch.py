@@ -130,7 +130,7 @@ def batch(
     method: o.Method = None,
     adapt: o.Adapt = None,
     score: o.Score = None,
-    threshold: o.Threshold = "auto",
+    threshold: o.Threshold = o.AUTO,
     min_volume: o.MinVolume = None,
     seed: o.Seed = None,
     stability: o.Stability = None,

@@ -24,7 +24,7 @@ def detect(
     method: o.Method = None,
     adapt: o.Adapt = None,
     score: o.Score = None,
-    threshold: o.Threshold = "auto",
+    threshold: o.Threshold = o.AUTO,
     labels: o.Labels = None,
     min_volume: o.MinVolume = None,
     seed: o.Seed = None,

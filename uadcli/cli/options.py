@@ -29,6 +29,7 @@ from uadcli.console import Reporter
 from uadcli.errors import UsageError
 from uadcli.scoring import scores
 from uadcli.settings.bounds import nearest
+from uadcli.settings.threshold import ThresholdRule
 
 T = TypeVar("T")
 
@@ -76,14 +77,6 @@ def check_saved(value: str) -> str:
     return value
 
 
-def check_threshold(value: str) -> str:
-    """A Typer callback for `--threshold`: what `model.threshold.parse` takes, in lower case."""
-    from uadcli.model import threshold
-
-    threshold.parse(value)
-    return value.lower()
-
-
 def cubic_millimetres(text: str) -> float:
     """A volume in mm3 from `64`, `64mm3` or `0.5ml`. Raises `UsageError` for anything else."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(mm3|mm³|ml)?\s*", text, re.IGNORECASE)
@@ -97,9 +90,7 @@ def exclusive(given: Mapping[str, Any]) -> None:
     if given.get("brain_mask") and given.get("strip") not in (None, "auto", "none"):
         raise UsageError("--brain-mask and --strip cannot be combined", hint="The brain mask replaces stripping.")
     if "labels" in given:
-        from uadcli.model import threshold
-
-        threshold.check(given["threshold"], given["labels"] is not None)
+        given["threshold"].check_labels(given["labels"] is not None)
     if given.get("only_map") and given.get("save"):
         raise UsageError("--only-map and --save cannot be combined", hint="Leave one of them out.")
     if given.get("only_map") and given.get("html"):
@@ -256,16 +247,17 @@ Adapt = Annotated[
     ),
 ]
 Threshold = Annotated[
-    str,
+    ThresholdRule,
     _option(
         "--threshold",
         panel=METHOD,
-        callback=check_threshold,
+        parser=ThresholdRule.parse,
         metavar="auto|calibrated|rate|conformal|fdr|best-dice|VALUE",
         help="Score above which voxels are marked: from healthy voxels (rate:0.001), scans (conformal:0.1), the "
         "false discovery rate (fdr:0.05) or a value.",
     ),
 ]
+AUTO = ThresholdRule("auto")
 Labels = Annotated[
     Path | None,
     _option("--labels", panel=METHOD, metavar="FILE", help="Lesion mask on the scan's grid, for best-dice."),

@@ -26,7 +26,7 @@ from uadcli.errors import RESEARCH_USE, InputError, UsageError, WeightsError, ab
 from uadcli.files import write_json
 from uadcli.imaging import mask_file, volume
 from uadcli.imaging.volume import Scan
-from uadcli.model import adapt, model, threshold
+from uadcli.model import adapt, healthy_scans, model, threshold
 from uadcli.model.adapt import HealthyScans, ScannerAdapter
 from uadcli.model.threshold import ScanThreshold, Threshold
 from uadcli.report import sidecar
@@ -74,7 +74,7 @@ def detect(
     path, target = Path(scan), Path(output) if output is not None else None
     if not path.exists():
         volume.read_scan(path)  # says what is wrong
-    threshold.check(options.threshold, options.labels is not None)
+    options.rule.check_labels(options.labels is not None)
     options = with_healthy(options)
     together.sweep_results((target or path).parent)
     files = names.plan(path, target, options.space, options.save, options.only_map, options.overwrite, options.html)
@@ -127,7 +127,7 @@ def ready_scan(path: Path, session: Session) -> ReadyScan:
         model.check_network(card, kind, found)
         model.parts_of(card, kind, known.contrast)  # so is a score that is not calibrated
         if labels is None:
-            threshold.resolve(options.threshold, card, kind, known.contrast)
+            threshold.resolve(options.rule, card, kind, known.contrast)
     settings = smoothed_as(config.preprocess, smoothing, reporter)
     mask = options.brain_mask
     prepared, brain = prepare(scan, settings, brain_mask=mask, device=session.device, stage=reporter.stage)
@@ -192,8 +192,8 @@ def _question(ready: ReadyScan, files: Outputs, session: Session) -> Question:
     asked = (
         config if options.brain_mask is None else replace(config, preprocess=replace(config.preprocess, strip="none"))
     )
-    used = threshold.resolve(options.threshold, card, kind, contrast, asked) if labels is None else labels
-    healthy = threshold.healthy_scans(card, kind, contrast, asked)
+    used = threshold.resolve(options.rule, card, kind, contrast, asked) if labels is None else labels
+    healthy = healthy_scans.strengths_of(card, kind, contrast, asked)
     return Question(loaded, contrast, kind, used, method.name, healthy, options.stability, "uncertainty" in files.paths)
 
 
@@ -206,13 +206,12 @@ def _check_seeds(method: Method, kind: str, options: DetectOptions) -> None:
 
 
 def _adapted(asked: Question, healthy: HealthyScans, own: str, session: Session) -> Question:
-    """The same question to the model adapted to the scanner: its thresholds are from before, and say so."""
+    """The same question to the model adapted to the scanner: its thresholds are from before, a doubt."""
     adapter = ScannerAdapter.of(asked.model, healthy, asked.contrast, session.config, session.reporter)
     adapted = adapter.adapted(own)
     used = asked.threshold
     if isinstance(used, Threshold | ScanThreshold):
-        why = "calibrated without --adapt; may not hold with it"
-        used = threshold.not_vouched(used, session.options.threshold, why)
+        used = threshold.doubted(used, "adapted")
     return replace(asked, model=adapted, threshold=used, healthy=None)
 
 

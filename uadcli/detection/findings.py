@@ -16,10 +16,11 @@ from uadcli.data.prepare import Prepared, to_native
 from uadcli.detection.repeat import Found, Repeats, Wanted, repeat
 from uadcli.imaging.volume import Scan
 from uadcli.model import flagged, out_of_distribution, threshold
+from uadcli.model.healthy_scans import BesideHealthy, beside_healthy
 from uadcli.model.model import Model
 from uadcli.model.out_of_distribution import Distance
 from uadcli.model.subject import Subject
-from uadcli.model.threshold import BesideHealthy, Resolved, ScanThreshold, Threshold, beside_healthy
+from uadcli.model.threshold import Resolved, ScanThreshold, Threshold
 from uadcli.scoring.components import Component
 
 

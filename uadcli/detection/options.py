@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from uadcli.config import CONTRASTS, COSTLY, GEOMETRIES, SAVES, SPACES
-from uadcli.model import adapt, threshold
+from uadcli.model import adapt
 from uadcli.model.adapt import HealthyScans
 from uadcli.scoring import scores
 from uadcli.settings.bounds import check_count, check_word
+from uadcli.settings.threshold import ThresholdRule
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class DetectOptions:
     score: str | None = None
     device: str = "auto"
     threads: int | None = None
-    threshold: str = "auto"
+    threshold: ThresholdRule | str = "auto"  # a text is parsed once, when the options are made
     stability: int | None = None  # repeats with other seeds
     volume: int | None = None
     geometry: str = "auto"
@@ -53,7 +54,12 @@ class DetectOptions:
             check_word("save", one, (*SAVES, *COSTLY, "all"))
         for name, low in (("stability", 1), ("volume", 0), ("threads", 1)):
             check_count(name, getattr(self, name), low)
-        threshold.parse(self.threshold)
+        object.__setattr__(self, "threshold", ThresholdRule.parse(self.threshold))
+
+    @property
+    def rule(self) -> ThresholdRule:
+        """The rule of the threshold."""
+        return ThresholdRule.parse(self.threshold)
 
 
 def with_healthy(options: DetectOptions) -> DetectOptions:

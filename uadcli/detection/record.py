@@ -15,7 +15,8 @@ from uadcli.imaging import geometry, template
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.model.adapt import HealthyScans
 from uadcli.model.flagged import flagged_ml
-from uadcli.model.threshold import BesideHealthy
+from uadcli.model.healthy_scans import BesideHealthy
+from uadcli.model.threshold import Threshold
 from uadcli.report import phrases, sidecar
 from uadcli.scoring.components import Component
 from uadcli.scoring.quality import Quality
@@ -64,7 +65,7 @@ def sidecar_of(
         device=model.device,
         seed=config.reconstruction.seed,
         score=findings.score,
-        threshold=dataclasses.asdict(findings.threshold),
+        threshold=threshold_of(findings.threshold),
         settings=to_dict(config),
         strip=prepared.strip,
         brain_volume_ml=prepared.brain_volume_ml,
@@ -109,13 +110,26 @@ def requested(options: DetectOptions) -> dict[str, Any]:
         "contrast": options.contrast,
         "score": options.score,
         "adapt": options.adapt.sha256 if isinstance(options.adapt, HealthyScans) else None,
-        "threshold": options.threshold,
+        "threshold": str(options.rule),
         "stability": options.stability,
         "volume": options.volume,
         "geometry": options.geometry,
         "space": options.space,
         "labels": options.labels.name if options.labels else None,
         "brain_mask": options.brain_mask.name if options.brain_mask else None,
+    }
+
+
+def threshold_of(used: Threshold) -> dict[str, Any]:
+    """A threshold in the sidecar: its value, how it was chosen, field by field and in words, and if that holds here."""
+    basis = used.basis
+    return {
+        "value": used.value,
+        "rule": basis.in_words(),
+        "kind": basis.kind,
+        "share": basis.share,
+        "borrowed_from": basis.borrowed_from,
+        "vouched": basis.vouched,
     }
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from uadcli.arrays import Affine, Array, Mask
-from uadcli.config import BEST_DICE
 from uadcli.data.matching import Case
-from uadcli.errors import InputError
+from uadcli.errors import InputError, UsageError
 from uadcli.imaging import geometry, mask_file
 from uadcli.imaging.volume import Scan, Volume, read_scan, stem
+from uadcli.settings.threshold import ThresholdRule
 
 SHARED = 2  # truths and masks kept in memory: methods share them, and cases are read scan by scan
 
@@ -115,7 +115,8 @@ def sidecar_marking(path: Path) -> Marking:
         if value is None:
             return Marking()
         smallest = float(content.get("settings", {}).get("scoring", {}).get("min_volume_mm3", 0.0))
-        oracle = str(content.get("requested", {}).get("threshold")).strip().lower() == BEST_DICE
+        requested = content.get("requested", {}).get("threshold")
+        oracle = requested is not None and ThresholdRule.parse(str(requested)).by_labels
         return Marking(None if oracle else float(value), smallest, oracle)
-    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError, UsageError) as error:
         raise InputError("is not the sidecar of a map", path=place, hint="Write it again, or remove it.") from error

@@ -10,10 +10,13 @@ import phantoms
 import pytest
 
 from uadcli.config import DetectConfig, PreprocessConfig, ReconstructionConfig, ScoringConfig, to_dict
+from uadcli.detection.record import threshold_of
 from uadcli.errors import InputError, UsageError
 from uadcli.model import threshold
-from uadcli.model.threshold import ThresholdRule, beside_healthy
+from uadcli.model.healthy_scans import beside_healthy, strengths_of
+from uadcli.model.threshold import Basis, Threshold
 from uadcli.scoring.metrics import dice
+from uadcli.settings.threshold import ThresholdRule
 from uadcli.weights.weights import ModelCard
 
 CARD = ModelCard(
@@ -32,48 +35,29 @@ CARD = ModelCard(
 )
 
 
-@pytest.mark.parametrize(
-    ("text", "rule"),
-    [
-        ("auto", ThresholdRule("auto")),
-        ("rate", ThresholdRule("rate", 0.0015)),
-        ("rate:0.01", ThresholdRule("rate", 0.01)),
-        ("calibrated", ThresholdRule("calibrated")),
-        ("Conformal", ThresholdRule("conformal", 0.05)),
-        ("conformal:0.2", ThresholdRule("conformal", 0.2)),
-        ("fdr", ThresholdRule("fdr", 0.05)),
-        ("fdr:0.2", ThresholdRule("fdr", 0.2)),
-        ("best-dice", ThresholdRule("best-dice")),
-        ("0.5", ThresholdRule("value", 0.5)),
-    ],
-)
-def test_what_is_understood(text: str, rule: ThresholdRule) -> None:
-    assert threshold.parse(text) == rule
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "0", "-1", "nan", "inf", "conformal:", "conformal:0", "conformal:1", "best", "rate:", "rate:1", "fdr:0"],
-)
-def test_what_is_not(text: str) -> None:
-    with pytest.raises(UsageError, match="--threshold"):
-        threshold.parse(text)
+rule = ThresholdRule.parse
 
 
 def test_auto_is_conformal_where_the_healthy_scans_suffice() -> None:
-    assert threshold.resolve("auto", CARD, "siamese", "T1w") == threshold.resolve("conformal", CARD, "siamese", "T1w")
+    assert threshold.resolve(rule("auto"), CARD, "siamese", "T1w") == threshold.resolve(
+        rule("conformal"), CARD, "siamese", "T1w"
+    )
 
 
 def test_auto_is_by_rate_where_they_do_not_and_calibrated_where_the_weights_know_no_rates() -> None:
     for strengths in ({"siamese": {"T1w": [0.1] * 18}}, {}):
         few = dataclasses.replace(CARD, strengths=strengths)
-        assert threshold.resolve("auto", few, "siamese", "T1w") == threshold.resolve("rate", few, "siamese", "T1w")
+        assert threshold.resolve(rule("auto"), few, "siamese", "T1w") == threshold.resolve(
+            rule("rate"), few, "siamese", "T1w"
+        )
         old = dataclasses.replace(few, tails={})
-        assert threshold.resolve("auto", old, "siamese", "T1w") == threshold.Threshold(0.2, "by healthy voxels")
+        assert threshold.resolve(rule("auto"), old, "siamese", "T1w") == Threshold(
+            0.2, Basis("calibrated", card_rule="by healthy voxels")
+        )
 
 
 def test_by_false_discoveries_the_map_sets_the_threshold() -> None:
-    found = threshold.resolve("fdr:0.1", CARD, "siamese", "T1w")
+    found = threshold.resolve(rule("fdr:0.1"), CARD, "siamese", "T1w")
     assert isinstance(found, threshold.ScanThreshold)
     mask = np.ones((10, 10, 100), dtype=bool)
     mask[0] = False
@@ -83,33 +67,36 @@ def test_by_false_discoveries_the_map_sets_the_threshold() -> None:
     few[0], many[0] = 5, 5  # outside the brain
     marked = [int(((one > found.of(one, mask).value) & mask).sum()) for one in (few, many)]
     assert marked == [10, 3005]
-    assert found.of(few, mask).rule.startswith("fdr: at most 10 % of the marked voxels")
+    assert found.of(few, mask).basis.in_words().startswith("fdr: at most 10 % of the marked voxels")
     with pytest.raises(UsageError, match="has no score quantiles"):
-        threshold.resolve("fdr", CARD, "fisher", "T1w")
+        threshold.resolve(rule("fdr"), CARD, "fisher", "T1w")
     lent = dataclasses.replace(CARD, borrowed={"T1w": "FLAIR"})
-    assert "from healthy FLAIR scans" in threshold.resolve("fdr", lent, "siamese", "T1w").rule
+    assert "from healthy FLAIR scans" in threshold.resolve(rule("fdr"), lent, "siamese", "T1w").basis.in_words()
 
 
 def test_a_contrast_with_the_thresholds_of_another_takes_its_rate_and_says_whose_it_is() -> None:
     lent = dataclasses.replace(CARD, borrowed={"T1w": "FLAIR"}, strengths={})
-    found = threshold.resolve("auto", lent, "siamese", "T1w")
-    by_rate = threshold.resolve("rate", CARD, "siamese", "T1w")
+    found = threshold.resolve(rule("auto"), lent, "siamese", "T1w")
+    by_rate = threshold.resolve(rule("rate"), CARD, "siamese", "T1w")
     assert found.value == by_rate.value
-    assert found.rule == f"{by_rate.rule}; from healthy FLAIR scans, as there are no healthy T1w ones"
-    assert "from healthy FLAIR scans" in threshold.resolve("rate", lent, "siamese", "T1w").rule
-    assert threshold.resolve("0.3", lent, "siamese", "T1w").rule == "given by the user"
+    assert (
+        found.basis.in_words()
+        == f"{by_rate.basis.in_words()}; from healthy FLAIR scans, as there are no healthy T1w ones"
+    )
+    assert "from healthy FLAIR scans" in threshold.resolve(rule("rate"), lent, "siamese", "T1w").basis.in_words()
+    assert threshold.resolve(rule("0.3"), lent, "siamese", "T1w").basis.in_words() == "given by the user"
 
 
 def test_each_rule_gives_its_value_and_says_so() -> None:
     texts = ("calibrated", "conformal:0.1", "rate:0.001", "0.3")
-    by = {text: threshold.resolve(text, CARD, "siamese", "T1w") for text in texts}
-    assert by["calibrated"] == threshold.Threshold(0.2, "by healthy voxels")
+    by = {text: threshold.resolve(rule(text), CARD, "siamese", "T1w") for text in texts}
+    assert by["calibrated"] == Threshold(0.2, Basis("calibrated", card_rule="by healthy voxels"))
     assert by["conformal:0.1"].value == 18 / 20  # rank 19 of 20
-    assert "0.1" in by["conformal:0.1"].rule
-    assert "20" in by["conformal:0.1"].rule
+    assert "0.1" in by["conformal:0.1"].basis.in_words()
+    assert "20" in by["conformal:0.1"].basis.in_words()
     assert by["rate:0.001"].value == pytest.approx(0.4)
-    assert by["rate:0.001"].rule.startswith("rate: 0.1 % of the model's healthy voxels")
-    assert by["0.3"] == threshold.Threshold(0.3, "given by the user")
+    assert by["rate:0.001"].basis.in_words().startswith("rate: 0.1 % of the model's healthy voxels")
+    assert by["0.3"] == Threshold(0.3, Basis("value"))
 
 
 @pytest.mark.parametrize(
@@ -125,14 +112,14 @@ def test_each_rule_gives_its_value_and_says_so() -> None:
 )
 def test_what_the_healthy_scans_do_not_give_is_an_error(text: str, contrast: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
-        threshold.resolve(text, CARD, "siamese", contrast)
+        threshold.resolve(rule(text), CARD, "siamese", contrast)
 
 
 def test_scans_are_set_beside_healthy_ones_only_under_the_settings_of_calibration() -> None:
-    assert threshold.healthy_scans(CARD, "siamese", "T1w", DetectConfig()) == CARD.strengths["siamese"]["T1w"]
-    assert threshold.healthy_scans(CARD, "siamese", "FLAIR", DetectConfig()) is None
+    assert strengths_of(CARD, "siamese", "T1w", DetectConfig()) == CARD.strengths["siamese"]["T1w"]
+    assert strengths_of(CARD, "siamese", "FLAIR", DetectConfig()) is None
     other = dataclasses.replace(DetectConfig(), scoring=ScoringConfig(min_volume_mm3=8))
-    assert threshold.healthy_scans(CARD, "siamese", "T1w", other) is None
+    assert strengths_of(CARD, "siamese", "T1w", other) is None
 
 
 OTHERS = {
@@ -150,39 +137,36 @@ def test_a_promise_by_scans_that_made_the_reference_is_only_nearly_one() -> None
     kinds = {"siamese": False, "z-absolute": True, "fisher": True}
     card = dataclasses.replace(CARD, strengths=dict.fromkeys(kinds, CARD.strengths["siamese"]))
     for kind, nearly in kinds.items():
-        assert ("approximately" in threshold.resolve("conformal", card, kind, "T1w").rule) == nearly
+        assert ("approximately" in threshold.resolve(rule("conformal"), card, kind, "T1w").basis.in_words()) == nearly
 
 
-@pytest.mark.parametrize("rule", ["auto", "calibrated", "rate", "conformal", "0.3"])
-def test_what_health_says_under_other_settings_is_not_vouched_for(rule: str) -> None:
-    plain = threshold.resolve(rule, CARD, "siamese", "T1w")
-    assert "may not hold" not in plain.rule
+@pytest.mark.parametrize("text", ["auto", "calibrated", "rate", "conformal", "0.3"])
+def test_what_health_says_under_other_settings_is_not_vouched_for(text: str) -> None:
+    plain = threshold.resolve(rule(text), CARD, "siamese", "T1w")
+    assert "may not hold" not in plain.basis.in_words()
     free = DetectConfig(preprocess=PreprocessConfig(curvature_flow=3), reconstruction=FREE)
-    assert threshold.resolve(rule, CARD, "siamese", "T1w", free) == plain
+    assert threshold.resolve(rule(text), CARD, "siamese", "T1w", free) == plain
     for name, config in OTHERS.items():
-        found = threshold.resolve(rule, CARD, "siamese", "T1w", config)
+        found = threshold.resolve(rule(text), CARD, "siamese", "T1w", config)
         # the rates of voxels know nothing of components
-        silent = rule == "0.3" or (name == "min_volume" and rule in ("calibrated", "rate"))
-        assert ("may not hold" in found.rule) != silent, name
+        silent = text == "0.3" or (name == "min_volume" and text in ("calibrated", "rate"))
+        assert ("may not hold" in found.basis.in_words()) != silent, name
+        assert found.basis.vouched == silent, name
         assert found.value == plain.value
-        assert threshold.healthy_scans(CARD, "siamese", "T1w", config) is None
+        assert strengths_of(CARD, "siamese", "T1w", config) is None
 
 
 def test_weights_of_other_settings_vouch_for_these() -> None:
     own = PreprocessConfig(bias_field=False, upper_percentile=99.5)
     card = dataclasses.replace(CARD, preprocess=to_dict(own))
-    known = threshold.healthy_scans(card, "siamese", "T1w", DetectConfig(preprocess=own))
+    known = strengths_of(card, "siamese", "T1w", DetectConfig(preprocess=own))
     assert known == CARD.strengths["siamese"]["T1w"]
-    assert threshold.healthy_scans(card, "siamese", "T1w", DetectConfig()) is None
-    assert "may not hold" in threshold.resolve("auto", card, "siamese", "T1w").rule
-    assert "may not hold" not in threshold.resolve("auto", card, "siamese", "T1w", DetectConfig(preprocess=own)).rule
-
-
-@pytest.mark.parametrize(("text", "labelled"), [("best-dice", False), ("auto", True), ("0.3", True)])
-def test_labels_and_the_threshold_that_takes_them_go_together(text: str, labelled: bool) -> None:
-    threshold.check(text, not labelled)
-    with pytest.raises(UsageError, match="need each other"):
-        threshold.check(text, labelled)
+    assert strengths_of(card, "siamese", "T1w", DetectConfig()) is None
+    assert "may not hold" in threshold.resolve(rule("auto"), card, "siamese", "T1w").basis.in_words()
+    assert (
+        "may not hold"
+        not in threshold.resolve(rule("auto"), card, "siamese", "T1w", DetectConfig(preprocess=own)).basis.in_words()
+    )
 
 
 def test_best_dice_is_reached_at_its_threshold_and_says_that_it_is_an_oracle() -> None:
@@ -193,8 +177,8 @@ def test_best_dice_is_reached_at_its_threshold_and_says_that_it_is_an_oracle() -
     used = threshold.best_dice(scores, truth)
     by_hand = max(dice(scores >= value, truth) for value in np.unique(scores))
     assert dice(scores > used.value, truth) == by_hand
-    assert f"{by_hand:.3f}" in used.rule
-    assert "oracle" in used.rule
+    assert f"{by_hand:.3f}" in used.basis.in_words()
+    assert "oracle" in used.basis.in_words()
     with pytest.raises(InputError, match="empty"):
         threshold.best_dice(scores, truth & False)
 
@@ -233,3 +217,30 @@ def test_a_score_without_a_threshold_is_refused_before_the_scan_is_prepared(
         detect.detect(scan, options=options)
     with pytest.raises(AssertionError, match="prepared"):
         detect.detect(scan, options=DetectOptions(weights=str(exported), score="absolute", threshold="0.1"))
+
+
+def test_the_sidecar_says_how_a_threshold_was_chosen_in_fields_and_in_words() -> None:
+    """In the words, the doubt about the settings comes first, then the lender, then the doubt about the adaptation."""
+    lent = dataclasses.replace(CARD, borrowed={"T1w": "FLAIR"})
+    found = threshold.resolve(rule("rate:0.001"), lent, "siamese", "T1w", OTHERS["strip"])
+    found = threshold.doubted(found, "adapted")
+    assert isinstance(found, Threshold)
+    assert threshold_of(found) == {
+        "value": found.value,
+        "rule": "rate: 0.1 % of the model's healthy voxels lie above; calibrated with different settings; may not hold "
+        "for these; from healthy FLAIR scans, as there are no healthy T1w ones; calibrated without --adapt; may not "
+        "hold with it",
+        "kind": "rate",
+        "share": 0.001,
+        "borrowed_from": "FLAIR",
+        "vouched": False,
+    }
+    given = threshold.doubted(Threshold(0.3, Basis("value")), "adapted")
+    assert threshold_of(given) == {
+        "value": 0.3,
+        "rule": "given by the user",
+        "kind": "value",
+        "share": None,
+        "borrowed_from": None,
+        "vouched": True,
+    }

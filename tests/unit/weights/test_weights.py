@@ -35,6 +35,7 @@ from uadcli.scoring.calibration import rarity
 from uadcli.scoring.fusion import FISHER, PARTS
 from uadcli.scoring.healthy_reference import Reference, state_of
 from uadcli.scoring.siamese import SiameseUNet
+from uadcli.settings.threshold import ThresholdRule
 from uadcli.weights import registry, weights
 from uadcli.weights.weights import ModelCard
 
@@ -147,10 +148,10 @@ def test_the_score_network_travels_in_the_same_file(tmp_path: Path, tiny: ModelC
 
 def test_the_threshold_belongs_to_score_and_contrast(saved: tuple[Path, str]) -> None:
     loaded = weights.load(*saved)
-    assert threshold.resolve("calibrated", loaded.card, "bright", "FLAIR").value == 0.2
+    assert threshold.resolve(ThresholdRule.parse("calibrated"), loaded.card, "bright", "FLAIR").value == 0.2
     for kind, contrast in (("bright", "T1w"), ("absolute", "FLAIR")):
         with pytest.raises(UsageError, match="threshold"):
-            threshold.resolve("calibrated", loaded.card, kind, contrast)
+            threshold.resolve(ThresholdRule.parse("calibrated"), loaded.card, kind, contrast)
 
 
 def test_float16_keeps_counters_and_large_values(tmp_path: Path) -> None:
@@ -316,9 +317,12 @@ def test_another_method_needs_its_weights_and_its_threshold(saved: tuple[Path, s
     with pytest.raises(WeightsError, match="uad train DATA --out RUN --method dae"):
         loaded.method(ReconstructionConfig(method="dae"))
     assert (
-        threshold.resolve("calibrated", model.card_for(loaded.card, "cddpm", "cddpm"), "bright", "FLAIR").value == 0.2
+        threshold.resolve(
+            ThresholdRule.parse("calibrated"), model.card_for(loaded.card, "cddpm", "cddpm"), "bright", "FLAIR"
+        ).value
+        == 0.2
     )
     other = model.card_for(loaded.card, "cddpm", "diffuse")
     with pytest.raises(UsageError, match=r"m by diffuse has no threshold.*Give --threshold a value"):
-        threshold.resolve("calibrated", other, "bright", "FLAIR")
-    assert threshold.resolve("0.3", other, "bright", "FLAIR").value == 0.3
+        threshold.resolve(ThresholdRule.parse("calibrated"), other, "bright", "FLAIR")
+    assert threshold.resolve(ThresholdRule.parse("0.3"), other, "bright", "FLAIR").value == 0.3

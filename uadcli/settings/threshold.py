@@ -1,0 +1,94 @@
+"""The rule that `--threshold` names, parsed once from its text."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from uadcli.errors import UsageError
+
+Kind = Literal["auto", "calibrated", "rate", "conformal", "fdr", "best-dice", "value"]
+WITHOUT_SHARE: tuple[Literal["auto", "calibrated", "best-dice"], ...] = ("auto", "calibrated", "best-dice")
+SHARE = 0.05  # of healthy scans with any finding, of `conformal` without a number
+# Of healthy voxels, of `rate` without a number: 2 ml of a brain of 1.35 l, the most that a healthy scan should show.
+RATE = 0.0015
+FALSE = 0.05  # expected share of healthy voxels among those marked, of `fdr` without a number
+USUAL: dict[Literal["conformal", "rate", "fdr"], float] = {
+    "conformal": SHARE,
+    "rate": RATE,
+    "fdr": FALSE,
+}  # kinds that have a number, and what it is without one
+HINT = (
+    "Give `auto`, `calibrated`, `rate`, `conformal`, `fdr`, the last three also with a share, as in `fdr:0.1`, "
+    "or a number above 0."
+)
+
+
+@dataclass(frozen=True)
+class ThresholdRule:
+    """A rule for the threshold, with its parameter.
+
+    `calibrated` (the 99.5th percentile of healthy voxels), `rate` (another share of them), `conformal` (a share of
+    healthy scans), `fdr` (an expected share of the marked voxels that is healthy), a `value`, or `auto`: conformal
+    where the weights know enough whole healthy scans, else by rate; calibrated of weights older than rates. `best-dice`
+    takes lesion labels, for comparison with papers that do.
+    """
+
+    kind: Kind
+    number: float = 0.0
+
+    @classmethod
+    def parse(cls, text: str | ThresholdRule) -> ThresholdRule:
+        """`auto`, `calibrated`, `rate:0.001`, `conformal`, `conformal:0.1`, `fdr:0.05`, `best-dice` or a score above 0.
+
+        A rule stays as it is. Raises `UsageError` for anything else.
+        """
+        if isinstance(text, ThresholdRule):
+            return text
+        name, colon, rest = text.strip().lower().partition(":")
+        for kind in WITHOUT_SHARE:
+            if name == kind and not colon:
+                return cls(kind)
+        for of_share, usual in USUAL.items():
+            if name == of_share:
+                share = _number(rest) if colon else usual
+                if share is None or not 0 < share < 1:
+                    raise UsageError(f"--threshold cannot be {text!r}", hint="The share lies between 0 and 1.")
+                return cls(of_share, share)
+        value = _number(text)
+        if value is None or value <= 0:
+            raise UsageError(f"--threshold cannot be {text!r}", hint=HINT)
+        return cls("value", value)
+
+    def __str__(self) -> str:
+        """The shortest text of the rule, which `parse` reads back."""
+        if self.kind == "value":
+            return _shortest(self.number)
+        usual = self.kind not in USUAL or self.number == USUAL[self.kind]
+        return self.kind if usual else f"{self.kind}:{_shortest(self.number)}"
+
+    @property
+    def by_labels(self) -> bool:
+        """Whether lesion labels choose the threshold: an oracle, for comparison with papers only."""
+        return self.kind == "best-dice"
+
+    def check_labels(self, labelled: bool) -> None:
+        """Raises `UsageError` unless `best-dice` and lesion labels are given together."""
+        if self.by_labels != labelled:
+            raise UsageError(
+                "--threshold best-dice and --labels need each other",
+                hint="That threshold is chosen by lesion labels, for comparison with papers that do so.",
+            )
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _shortest(number: float) -> str:
+    return repr(number).removesuffix(".0")
