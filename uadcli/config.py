@@ -5,12 +5,12 @@ Each default that the paper fixes names it; the others were chosen by the measur
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from uadcli import contrasts
 from uadcli.errors import UsageError
+from uadcli.settings import methods
 from uadcli.settings.bounds import MOST_SEED, Checked, within, word
 from uadcli.settings.toml import from_dict as from_dict
 from uadcli.settings.toml import read_toml as read_toml
@@ -21,9 +21,6 @@ from uadcli.settings.toml import with_settings as with_settings
 CONTRASTS: tuple[str, ...] = tuple(contrasts.ALL)
 Strip = Literal["auto", "hd-bet", "atlas", "none"]
 STRIPS: tuple[str, ...] = get_args(Strip)
-Method = Literal["cddpm", "ddpm", "pddpm", "dae", "maediff", "synomaly", "diffuse", "vae"]
-METHODS: tuple[str, ...] = get_args(Method)
-CONDITIONED: tuple[str, ...] = ("cddpm", "diffuse")  # methods whose network sees the scan's condition vector
 Space = Literal["native", "mni", "both"]
 SPACES: tuple[str, ...] = get_args(Space)
 SCALINGS: tuple[str, ...] = ("percentile", "tissue")
@@ -104,12 +101,13 @@ class ModelConfig(Checked):
     conditioned: bool = True
     steps: int = within(1000, 1, 100_000)
     noise: Literal["simplex", "gaussian"] = word("simplex", ("simplex", "gaussian"))
-    method: Method = "cddpm"
+    method: str = "cddpm"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.method not in METHODS:
-            raise UsageError(f"there is no method {self.method!r}", hint=f"The methods are {', '.join(METHODS)}.")
+        if self.method not in methods.NAMES:
+            hint = f"The methods are {', '.join(methods.NAMES)}."
+            raise UsageError(f"there is no method {self.method!r}", hint=hint)
         if self.method == "cddpm" and not self.conditioned:
             object.__setattr__(self, "method", "ddpm")
         if self.method == "ddpm" and self.conditioned:
@@ -196,7 +194,7 @@ class ReconstructionConfig(Checked):
     levels: tuple[int, ...] = within((), 1, 1000)  # empty: those stored with the weights (250, 500, 750 in the paper)
     batch_size: int = within(32, 1, MOST_AT_ONCE)
     seed: int = within(0, 0, MOST_SEED)
-    method: str = word("", METHODS, empty=True)  # one of METHODS; empty: the one that the weights were trained for
+    method: str = word("", methods.NAMES, empty=True)  # empty: the one that the weights were trained for
     overlap: bool = False  # pddpm: patches every 24 pixels, averaged where they overlap, at 2.25 times the cost
 
 
@@ -258,11 +256,6 @@ def preset(name: str) -> ModelConfig:
             encoder=EncoderConfig(blocks=(1, 1, 1, 1), width=16, condition=256, norm="group", unshuffle=2),
         )
     raise UsageError(f"there is no preset {name!r}", hint="The presets are 'small' and 'reference'.")
-
-
-def for_method(model: ModelConfig, method: str) -> ModelConfig:
-    """The same sizes for another method, conditioned where that method is. Raises `UsageError` for an unknown one."""
-    return dataclasses.replace(model, method=method, conditioned=method in CONDITIONED)  # type: ignore[arg-type]
 
 
 def training_preset(name: str) -> TrainingConfig:

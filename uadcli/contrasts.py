@@ -59,6 +59,11 @@ class Contrast:
         """What most lesions are next to healthy tissue: `bright` or `dark`."""
         return "bright" if self.bright_lesions > 0.5 else "dark"
 
+    @property
+    def dark_fluid(self) -> bool:
+        """Whether CSF is darker than brain tissue."""
+        return self.levels[0].tissue == CSF
+
 
 _PLANE = r"(?:[23]d|ax|axial|sag|sagittal|cor|coronal|tra|transversal)?"
 _WEIGHTED = r"(?:w|wi|weighted)?"
@@ -114,3 +119,9 @@ FLAIR = Contrast(
 ALL: dict[str, Contrast] = {one.name: one for one in (T1W, T2W, FLAIR)}
 # the contrasts that T1w scans are turned into for training, and how
 FROM_T1W: dict[str, MadeFromT1w] = {name: one.made_from_t1w for name, one in ALL.items() if one.made_from_t1w}
+
+
+def in_words() -> str:
+    """The names for a sentence: `T1w, T2w or FLAIR`."""
+    *others, last = ALL
+    return f"{', '.join(others)} or {last}"

@@ -28,12 +28,12 @@ from development import cases
 from scenes import CONFIG, Scene, Unknowing, models, named, scenes, write_tsv
 
 from uadcli import contrasts, device
-from uadcli.config import METHODS, TrainConfig, for_method, preset
+from uadcli.config import TrainConfig, preset
 from uadcli.console import Reporter
 from uadcli.errors import UsageError
 from uadcli.model.model import Model, shares_of
 from uadcli.model.subject import Subject
-from uadcli.reconstruction.reconstructors import BY_NAME
+from uadcli.reconstruction.reconstructors import BY_NAME, for_method
 from uadcli.scoring import scores
 from uadcli.scoring.fusion import FISHER
 from uadcli.scoring.metrics import average_precision, best_dice
@@ -165,7 +165,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--steps", type=int, default=1000, help="of the training of each method")
-    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--methods", default=",".join(BY_NAME))
     parser.add_argument("--scores", default=",".join(SCORES))
     parser.add_argument("--cases", type=int, default=1000, help="scans of each set at most")
     parser.add_argument("--weights", help="the model to show as shipped; else the bundled one")
@@ -175,7 +175,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     arguments = parser.parse_args()
     threads = device.bound_threads(arguments.threads)
-    methods, kinds = chosen(arguments.methods, METHODS), chosen(arguments.scores, SCORES)
+    methods, kinds = chosen(arguments.methods, tuple(BY_NAME)), chosen(arguments.scores, SCORES)
     shipped = models(arguments.weights)
     networks, rows = trained(arguments, methods, next(iter(shipped.values())).card), list[Row]()
     weights_for = Unknowing(shipped, arguments.data, arguments.cache, (FISHER,))

@@ -85,14 +85,14 @@ def test_cite_names_every_work():
 
 
 def test_cite_knows_the_works_of_each_method():
-    from uadcli.config import METHODS
-    from uadcli.report.citation import BIBTEX, BY_METHOD, bibtex
+    from uadcli.reconstruction.reconstructors import BY_NAME
+    from uadcli.report.citation import BIBTEX, bibtex
 
-    assert tuple(BY_METHOD) == METHODS
     assert bibtex() == BIBTEX
-    for method in METHODS:
-        text = bibtex(BY_METHOD[method])
-        assert text.count("\n@") + 1 == len(BY_METHOD[method])
+    for method in BY_NAME.values():
+        text = bibtex(method.cites)
+        assert method.cites
+        assert re.findall(r"^@\w+{(\w+),", text, re.MULTILINE) == list(method.cites)
         assert text.count("{") == text.count("}")
         assert text.startswith("@")
         assert all(entry in BIBTEX for entry in text.split("\n@")[1:])
@@ -103,7 +103,8 @@ def test_cite_knows_the_works_of_each_method():
 
 
 def test_cite_knows_the_works_of_each_score():
-    from uadcli.report.citation import BIBTEX, BY_METHOD, bibtex
+    from uadcli.reconstruction.reconstructors import BY_NAME
+    from uadcli.report.citation import BIBTEX, bibtex
     from uadcli.scoring import scores
 
     for score in scores.BY_NAME.values():
@@ -113,7 +114,7 @@ def test_cite_knows_the_works_of_each_score():
         assert text.count("{") == text.count("}")
         assert all(entry in BIBTEX for entry in text.split("\n@")[1:])
     both = re.findall(r"^@\w+{(\w+),", run("cite", "--method", "cddpm", "--score", "absolute").stdout, re.MULTILINE)
-    assert both == list(BY_METHOD["cddpm"])  # a work behind both is printed once
+    assert both == list(BY_NAME["cddpm"].cites)  # a work behind both is printed once
     learned, residual, joined = (set(scores.find(name).cites) for name in ("siamese", "absolute", "fisher"))
     assert learned | residual < joined
 

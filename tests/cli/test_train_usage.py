@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from uadcli.cli.app import main
-from uadcli.config import CONDITIONED, METHODS, TrainingConfig, preset, read_toml, to_toml
+from uadcli.config import TrainingConfig, preset, read_toml, to_toml
+from uadcli.settings import methods
 
 
 @pytest.mark.parametrize(
@@ -80,12 +81,12 @@ def test_print_config_prints_what_config_reads(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out == text
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", methods.NAMES)
 def test_the_method_is_in_the_settings_of_the_model(method: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--print-config", "--method", method]) == 0
     config = read_toml(TrainingConfig, capsys.readouterr().out)
     assert config.model.method == method
-    assert config.model.conditioned == (method in CONDITIONED)
+    assert config.model.conditioned == (method in ("cddpm", "diffuse"))
     assert config.model.unet == preset("small").unet
 
 

@@ -28,10 +28,18 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON."
 
 def cite(method: o.Method = None, score: o.Score = None) -> None:
     """Print the works to cite, as BibTeX: all, or those behind one method, one score or both."""
-    from uadcli.report.citation import BY_METHOD, bibtex
+    from uadcli.report.citation import bibtex
 
-    works = (*BY_METHOD.get(method or "", ()), *(scores.find(score).cites if score else ()))
+    works = (*_works_of(method), *(scores.find(score).cites if score else ()))
     print_result(bibtex(works if method or score else None, score or ""))
+
+
+def _works_of(method: str | None) -> tuple[str, ...]:
+    if method is None:
+        return ()
+    from uadcli.reconstruction import reconstructors  # loads torch
+
+    return reconstructors.find(method).cites
 
 
 def config() -> None:

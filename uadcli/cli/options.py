@@ -18,7 +18,6 @@ from uadcli.config import (
     CONTRASTS,
     COSTLY,
     GEOMETRIES,
-    METHODS,
     SAVES,
     SPACES,
     STRIPS,
@@ -28,6 +27,7 @@ from uadcli.config import (
 from uadcli.console import Reporter
 from uadcli.errors import UsageError
 from uadcli.scoring import scores
+from uadcli.settings import methods
 from uadcli.settings.bounds import nearest
 from uadcli.settings.threshold import ThresholdRule
 
@@ -220,8 +220,8 @@ Method = Annotated[
     _option(
         "--method",
         panel=METHOD,
-        callback=one_of("--method", METHODS),
-        metavar="|".join(METHODS),
+        callback=one_of("--method", methods.NAMES),
+        metavar="|".join(methods.NAMES),
         help="How to reconstruct the scan; by default as the weights were trained.",
     ),
 ]

@@ -10,9 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from uadcli.cli import options as o
-from uadcli.config import CONTRASTS, METHODS, TrainingConfig, for_method, to_toml, training_preset, with_settings
+from uadcli.config import CONTRASTS, TrainingConfig, to_toml, training_preset, with_settings
 from uadcli.console import Reporter, print_result
 from uadcli.errors import UsageError
+from uadcli.settings import methods
 from uadcli.settings.training import Machine, Taught
 
 Data = Annotated[
@@ -33,8 +34,8 @@ Method = Annotated[
     str | None,
     typer.Option(
         "--method",
-        metavar="|".join(METHODS),
-        callback=o.one_of("--method", METHODS),
+        metavar="|".join(methods.NAMES),
+        callback=o.one_of("--method", methods.NAMES),
         help="Reconstruction method to train.",
         show_default="cddpm",
     ),
@@ -187,6 +188,8 @@ def _settings(
     base = training_preset(profile)
     chosen = o.read_config(config, type(base)) if config else base
     if method is not None:
+        from uadcli.reconstruction.reconstructors import for_method
+
         chosen = replace(chosen, model=for_method(chosen.model, method))
     return with_settings(chosen, assignments)
 

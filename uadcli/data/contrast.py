@@ -37,7 +37,7 @@ PARTS_OF_A_WORD = (  # words that are written together or apart
 TO = re.compile(r"2|to|in|into|on|onto|reg|registered|coreg|coregistered|align|aligned|from|ratio|over|minus")
 MOVED = re.compile(r"(t1w?|t2w?|flair)(2|to)(mni.*|t1w?|t2w?|flair|std|atlas|template)", re.I)
 # a contrast, or the initials of a person or a disease: with these a name of the contrast does not decide
-DOUBTFUL = {"pd": {"T2w"}, "ct": {"T1w", "T2w", "FLAIR"}}
+DOUBTFUL = {"pd": {contrasts.T2W.name}, "ct": set(contrasts.ALL)}
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from uadcli import contrasts
 from uadcli.arrays import Array
 from uadcli.errors import InputError
 from uadcli.imaging.geometry import spacing
@@ -63,7 +64,7 @@ def refuse(volume: Volume, path: Path, *, masked: bool = False) -> None:
     if found.plateaus > PLATEAUS:
         raise InputError("is a label map or a mask, not a scan", path=path, hint="Give the scan that it belongs to.")
     if found.one_tissue > ONE_TISSUE:
-        raise InputError("is a CT, not an MR scan", path=path, hint="Give a T1w, T2w or FLAIR scan.")
+        raise InputError("is a CT, not an MR scan", path=path, hint=f"Give a {contrasts.in_words()} scan.")
     if found.noise > NOISE and not masked:
         raise InputError(
             "has noise as bright as the head around it, as in MP2RAGE UNI images",

@@ -141,13 +141,17 @@ class Model:
         return np.stack([self.reconstruct(x, mask, one) for one in settings])
 
     def slice_scores(self, x: Array, recon: Array, mask: Mask) -> dict[int, float] | None:
-        """The distance between the encodings of scan and reconstruction by axial slice index; None but for the VAE."""
-        from uadcli.reconstruction.reconstructors.vae import latent_dissimilarity
+        """The method's own score of each axial slice by its index (z of the model's grid), from 0; None if it has none.
 
-        if self.trained_method != "vae":
+        `x` and `recon` are volumes (96, 96, 80) in [0, 1], 0 outside the brain mask.
+        """
+        from uadcli.reconstruction.reconstructors import find
+
+        score = find(self.trained_method).slice_score
+        if score is None:
             return None
         indices = occupied(mask)
-        found = latent_dissimilarity(self.network, to_slices(x)[indices], to_slices(recon)[indices])
+        found = score(self.network, to_slices(x)[indices], to_slices(recon)[indices])
         return dict(zip(indices.tolist(), found.tolist(), strict=True))
 
     def check(self, score: str, contrast: str, config: ReconstructionConfig) -> None:

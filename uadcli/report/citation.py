@@ -1,4 +1,4 @@
-"""The works behind a result, and behind each method and each score."""
+"""The works behind the methods and the scores, as BibTeX; each method and score names its own by their keys."""
 
 from __future__ import annotations
 
@@ -123,18 +123,6 @@ BIBTEX = r"""@article{behrendt2025guided,
   title = {Unbiased average age-appropriate atlases for pediatric studies}, author = {Fonov, Vladimir and others},
   journal = {NeuroImage}, volume = {54}, number = {1}, pages = {313--327}, year = {2011}
 }"""
-
-DIFFUSION = ("ho2020denoising", "wyatt2022anoddpm")
-BY_METHOD: dict[str, tuple[str, ...]] = {  # keys of the entries above
-    "cddpm": ("behrendt2025guided", *DIFFUSION),
-    "ddpm": DIFFUSION,
-    "pddpm": ("behrendt2023patched", *DIFFUSION),
-    "dae": ("kascenas2022denoising", "kascenas2023role"),
-    "maediff": ("xu2024maediff", *DIFFUSION),
-    "synomaly": ("bi2024synomaly", *DIFFUSION),
-    "diffuse": ("fontanella2024diffusion", "song2021denoising", "behrendt2025guided", *DIFFUSION),
-    "vae": ("kingma2014auto", "baur2021autoencoders", "albu2020improved"),
-}
 
 
 def bibtex(works: Iterable[str] | None = None, behind: str = "it") -> str:

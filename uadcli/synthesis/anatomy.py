@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from uadcli.arrays import Array, Mask
+from uadcli.contrasts import T1W
 from uadcli.imaging import intensity, template
 from uadcli.synthesis.brains import CORTEX, CSF, DEEP, TISSUE, WHITE
 
@@ -75,7 +76,7 @@ def of_scan(x: Array, mask: Mask, contrast: str) -> Anatomy:
     fluid = mask & (x < low + 0.5 * (min(grey, white) - low))
     tissue = template.on_grid("mni_tissue_dseg")
     by_template = (tissue == intensity.WM) & ~fluid
-    is_white = mask & (x > (grey + white) / 2 if contrast == "T1w" else by_template)
+    is_white = mask & (x > (grey + white) / 2 if contrast == T1W.name else by_template)
     near = ndimage.binary_dilation(ventricles_of_template(), iterations=AROUND)
     return Anatomy(is_white, mask & ~is_white & ~fluid, fluid, fluid & near)
 

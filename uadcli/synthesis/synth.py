@@ -132,8 +132,8 @@ def _from_t1(scan: Scan, options: SynthOptions, rng: np.random.Generator, report
             hint="Give a T1w scan, or a label map with FreeSurfer's numbers.",
         )
     data, mask = prepared.linear(config), prepared.mask
-    known = anatomy.of_scan(data, mask, "T1w")
-    if options.contrast != "T1w":
+    known = anatomy.of_scan(data, mask, T1W.name)
+    if options.contrast != T1W.name:
         data = volume_from_t1(data, mask, known, options.contrast, rng)
     return _Healthy(data, mask, GRID_AFFINE, "T1w scan", known)
 

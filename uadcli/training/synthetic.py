@@ -75,7 +75,7 @@ def load_healthy(chosen: list[Case], cache: Path, config: PreprocessConfig) -> l
         usable = healthy_slices(case, prepared)
         kind = case.contrast or prepared.contrast().contrast
         data, mask = prepared.linear(config), prepared.mask
-        known = anatomy.of_scan(data, mask, kind) if kind != "T2w" else None
+        known = anatomy.of_scan(data, mask, kind) if contrasts.ALL[kind].dark_fluid else None
         result.append(Healthy(data, mask, usable, kind, known))
     return result
 

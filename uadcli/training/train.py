@@ -168,9 +168,12 @@ def _check_steps(config: TrainingConfig) -> None:
 
 
 def _check_anomalies(config: TrainingConfig) -> None:
-    """Raises `UsageError` for `synomaly` without synthetic anomalies, which are part of its noise."""
-    if config.model.method == "synomaly" and not config.train.lesion_probability:
-        what = "synomaly is trained with synthetic anomalies, and train.lesion_probability is 0"
+    """Raises `UsageError` for a method that learns from synthetic anomalies if the settings switch these off."""
+    from uadcli.reconstruction.reconstructors import find
+
+    method = find(config.model.method)
+    if method.needs_anomalies and not config.train.lesion_probability:
+        what = f"{method.name} is trained with synthetic anomalies, and train.lesion_probability is 0"
         raise UsageError(what, hint="Give --set train.lesion_probability=0.5.")
 
 

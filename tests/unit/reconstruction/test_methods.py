@@ -12,11 +12,9 @@ from torch import Tensor
 
 from uadcli.config import (
     CONTRASTS,
-    METHODS,
     ModelConfig,
     ReconstructionConfig,
     TrainConfig,
-    for_method,
     from_dict,
     to_dict,
 )
@@ -24,7 +22,7 @@ from uadcli.errors import UsageError, WeightsError
 from uadcli.reconstruction.augment import synthetic_lesions
 from uadcli.reconstruction.model import Network
 from uadcli.reconstruction.noise import NoiseBank, slice_noise
-from uadcli.reconstruction.reconstructors import BY_NAME, build, choose
+from uadcli.reconstruction.reconstructors import BY_NAME, build, choose, for_method
 from uadcli.reconstruction.reconstructors.base import noisy_batch
 from uadcli.reconstruction.reconstructors.dae import coarse_noise
 from uadcli.reconstruction.reconstructors.diffuse import FusedReconstructor, suspect_region
@@ -40,6 +38,7 @@ from uadcli.reconstruction.reconstructors.pddpm import (
 )
 from uadcli.reconstruction.reconstructors.vae import latent_dissimilarity
 from uadcli.reconstruction.schedule import add_noise, alpha_bar, reverse_step
+from uadcli.settings import methods
 from uadcli.training import reconstruction
 from uadcli.training.slices import SliceSet
 
@@ -66,7 +65,7 @@ def pasted(slices: np.ndarray, value: float) -> tuple[np.ndarray, np.ndarray, np
     return np.where(lesion, np.float32(value), slices), lesion, around & (slices.min(axis=0) > 0)
 
 
-@pytest.fixture(params=METHODS)
+@pytest.fixture(params=methods.NAMES)
 def network(request: pytest.FixtureRequest, tiny: ModelConfig) -> Network:
     torch.manual_seed(0)
     model = build(for_method(tiny, request.param))
@@ -83,7 +82,7 @@ def rebuild(model: Network, slices: np.ndarray, indices: list[int], **settings: 
 
 
 def test_every_name_is_a_method() -> None:
-    assert tuple(BY_NAME) == METHODS
+    assert tuple(BY_NAME) == methods.NAMES
     assert all(name == method.name for name, method in BY_NAME.items())
 
 
@@ -135,7 +134,7 @@ def test_the_loss_is_the_generators_alone(network: Network) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", methods.NAMES)
 def test_after_a_short_training_a_lesion_scores_higher_than_the_tissue_around(
     method: str, tiny: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,13 +16,11 @@ from safetensors.torch import load_file
 
 from uadcli.config import (
     CONTRASTS,
-    METHODS,
     ModelConfig,
     PreprocessConfig,
     ReconstructionConfig,
     TrainConfig,
     TrainingConfig,
-    for_method,
     training_preset,
 )
 from uadcli.console import Reporter
@@ -30,7 +28,8 @@ from uadcli.errors import InputError, UadError, UsageError
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.reconstruction.augment import augment, blur, ghost, synthetic_lesions
 from uadcli.reconstruction.noise import NoiseBank, SharedNoise, simplex_noise
-from uadcli.reconstruction.reconstructors import BY_NAME
+from uadcli.reconstruction.reconstructors import BY_NAME, for_method
+from uadcli.settings import methods
 from uadcli.synthesis.contrast import from_t1
 from uadcli.training import checkpoint
 from uadcli.training.devices import fabric
@@ -391,7 +390,7 @@ def test_what_removes_lesions_is_judged_better_than_what_copies_them(
     assert judged(True) > 0.9 > 0.5 > judged(False)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", methods.NAMES)
 def test_a_network_is_judged_by_the_reconstruction_of_its_method(method: str, tiny: ModelConfig) -> None:
     """Also where a method rebuilds patch by patch, and the network alone gives back what is outside its patch."""
     torch.manual_seed(0)

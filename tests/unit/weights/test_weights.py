@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from uadcli.config import (
-    METHODS,
     DetectConfig,
     EncoderConfig,
     ModelConfig,
@@ -20,7 +19,6 @@ from uadcli.config import (
     ScoringConfig,
     SiameseConfig,
     UNetConfig,
-    for_method,
     to_dict,
 )
 from uadcli.errors import UsageError, WeightsError
@@ -29,12 +27,13 @@ from uadcli.model import model, threshold
 from uadcli.model.model import Model
 from uadcli.model.subject import Subject
 from uadcli.reconstruction.model import ConditionedDiffusion
-from uadcli.reconstruction.reconstructors import BY_NAME, build
+from uadcli.reconstruction.reconstructors import BY_NAME, build, for_method
 from uadcli.scoring import scores
 from uadcli.scoring.calibration import rarity
 from uadcli.scoring.fusion import FISHER, PARTS
 from uadcli.scoring.healthy_reference import Reference, state_of
 from uadcli.scoring.siamese import SiameseUNet
+from uadcli.settings import methods
 from uadcli.settings.threshold import ThresholdRule
 from uadcli.weights import registry, weights
 from uadcli.weights.weights import ModelCard
@@ -270,7 +269,7 @@ def test_weights_keep_the_erosion_that_their_reference_was_made_with(tiny: Model
     assert weights.ModelCard(**old).reference_erosion == 3
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", methods.NAMES)
 def test_a_file_knows_its_method_and_rebuilds_a_volume_by_it(method: str, tiny: ModelConfig, tmp_path: Path) -> None:
     card = dataclasses.replace(CARD, levels=BY_NAME[method].levels)
     weights.save(tmp_path / "m.safetensors", build(for_method(tiny, method)), card)

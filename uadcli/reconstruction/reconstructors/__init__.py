@@ -1,20 +1,22 @@
-"""From slices to pseudo-healthy slices: one protocol, one file for each method of the family.
+"""The reconstruction methods: from slices to pseudo-healthy slices, one file and one record for each.
 
-A method is its network, the loss that trains it, and the reconstructor that uses it; a new one is a new file and a
-line in `BY_NAME`.
+A method is its network, the loss that trains it, and the reconstructor that uses it. To add one, add a file with a
+record `METHOD` that has the file's name; nothing else needs to know of it.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 from pathlib import Path
 
 from uadcli.arrays import Array
 from uadcli.config import ModelConfig
-from uadcli.errors import WeightsError
+from uadcli.errors import UsageError, WeightsError
 from uadcli.reconstruction.model import Network
-from uadcli.reconstruction.reconstructors import cddpm, dae, ddpm, diffuse, maediff, pddpm, synomaly, vae
 from uadcli.reconstruction.reconstructors.base import Method, Progress, Reconstructor, SliceReconstructor
 from uadcli.reconstruction.reconstructors.cddpm import CddpmReconstructor
+from uadcli.settings import methods
 
 __all__ = [
     "BY_NAME",
@@ -26,16 +28,38 @@ __all__ = [
     "SliceReconstructor",
     "build",
     "choose",
+    "find",
+    "for_method",
+    "register",
 ]
 
-BY_NAME: dict[str, Method] = {
-    module.METHOD.name: module.METHOD for module in (cddpm, ddpm, pddpm, dae, maediff, synomaly, diffuse, vae)
-}
+BY_NAME: dict[str, Method] = {}
+
+
+def register(method: Method) -> None:
+    """Add a method to `BY_NAME`."""
+    BY_NAME[method.name] = method
+
+
+def find(name: str) -> Method:
+    """The method with this name. Raises `UsageError` if there is none."""
+    try:
+        return BY_NAME[name]
+    except KeyError:
+        raise UsageError(f"there is no method {name!r}", hint=f"The methods are {', '.join(BY_NAME)}.") from None
 
 
 def build(config: ModelConfig) -> Network:
     """The untrained network of a configuration's method."""
     return BY_NAME[config.method].network(config)
+
+
+def for_method(model: ModelConfig, name: str) -> ModelConfig:
+    """The same sizes for the method `name`, with an encoder where that method has one.
+
+    Raises `UsageError` if there is no such method.
+    """
+    return dataclasses.replace(model, method=name, conditioned=find(name).conditioned)
 
 
 def choose(wanted: str, trained: str, path: Path | None = None) -> Method:
@@ -51,3 +75,7 @@ def choose(wanted: str, trained: str, path: Path | None = None) -> Method:
             hint=f"Train it: uad train DATA --out RUN --method {method.name}.",
         )
     return method
+
+
+for _name in methods.NAMES:
+    register(importlib.import_module(f"{__name__}.{_name}").METHOD)

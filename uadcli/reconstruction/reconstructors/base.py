@@ -40,12 +40,20 @@ class Loss(Protocol):
     ) -> Tensor: ...
 
 
+class SliceScore(Protocol):
+    """How far slices (N, H, W) and their reconstructions are apart by the network itself: one number each, (N,)."""
+
+    def __call__(self, model: Any, slices: Array, recon: Array) -> Array: ...
+
+
 @dataclass(frozen=True)
 class Method:
     """One method: its network, how that is trained, and how it reconstructs slices.
 
-    `levels` are the noise levels that weights of it keep, `runs_on` the methods whose weights serve it besides its own;
-    `draws` says whether its reconstructions differ by the seed.
+    `name` is that of its file. `cites` are keys of `report.citation`. `conditioned`: the network sees the scan's
+    condition vector. `levels` are the noise levels stored with its weights. `runs_on` are further methods whose weights
+    it can use. `draws`: another seed gives another reconstruction. `needs_anomalies`: it cannot be trained without
+    synthetic anomalies. `slice_score` is reported for each slice, if the method has one.
     """
 
     name: str
@@ -53,9 +61,16 @@ class Method:
     network: Callable[[ModelConfig], Network]
     loss: Loss
     reconstructor: Callable[[Any, ReconstructionConfig, Device, Progress | None], Reconstructor]
+    cites: tuple[str, ...] = ()
+    conditioned: bool = False
     levels: tuple[int, ...] = (250, 500, 750)
     runs_on: tuple[str, ...] = ()
     draws: bool = True
+    needs_anomalies: bool = False
+    slice_score: SliceScore | None = None
+
+
+DIFFUSION = ("ho2020denoising", "wyatt2022anoddpm")  # the works behind every diffusion model here
 
 
 class SliceReconstructor:

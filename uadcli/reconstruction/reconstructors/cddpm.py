@@ -13,6 +13,7 @@ from uadcli.config import ReconstructionConfig, TrainConfig
 from uadcli.reconstruction.model import ConditionedDiffusion
 from uadcli.reconstruction.noise import NoiseBank, slice_noise
 from uadcli.reconstruction.reconstructors.base import (
+    DIFFUSION,
     Device,
     Method,
     Progress,
@@ -92,4 +93,12 @@ def loss(
     return ((predicted - clean.to(device)).abs() * (1 + config.lesion_weight * batch.weight)).mean()
 
 
-METHOD = Method("cddpm", "conditioned diffusion model (cDDPM)", ConditionedDiffusion, loss, CddpmReconstructor)
+METHOD = Method(
+    "cddpm",
+    "conditioned diffusion model (cDDPM)",
+    ConditionedDiffusion,
+    loss,
+    CddpmReconstructor,
+    cites=("behrendt2025guided", *DIFFUSION),
+    conditioned=True,
+)

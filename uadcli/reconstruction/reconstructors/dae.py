@@ -73,5 +73,12 @@ def loss(
 
 
 METHOD = Method(
-    "dae", "denoising autoencoder (DAE)", DenoisingAutoencoder, loss, DenoisingReconstructor, levels=(), draws=False
+    "dae",
+    "denoising autoencoder (DAE)",
+    DenoisingAutoencoder,
+    loss,
+    DenoisingReconstructor,
+    cites=("kascenas2022denoising", "kascenas2023role"),
+    levels=(),
+    draws=False,
 )

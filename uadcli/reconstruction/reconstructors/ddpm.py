@@ -7,6 +7,13 @@ from __future__ import annotations
 
 from uadcli.reconstruction.model import ConditionedDiffusion
 from uadcli.reconstruction.reconstructors import cddpm
-from uadcli.reconstruction.reconstructors.base import Method
+from uadcli.reconstruction.reconstructors.base import DIFFUSION, Method
 
-METHOD = Method("ddpm", "diffusion model (DDPM)", ConditionedDiffusion, cddpm.loss, cddpm.CddpmReconstructor)
+METHOD = Method(
+    "ddpm",
+    "diffusion model (DDPM)",
+    ConditionedDiffusion,
+    cddpm.loss,
+    cddpm.CddpmReconstructor,
+    cites=DIFFUSION,
+)

@@ -19,7 +19,7 @@ from uadcli.arrays import Array
 from uadcli.config import ReconstructionConfig
 from uadcli.reconstruction.model import ConditionedDiffusion
 from uadcli.reconstruction.reconstructors import cddpm
-from uadcli.reconstruction.reconstructors.base import Device, Method, Progress, SliceReconstructor
+from uadcli.reconstruction.reconstructors.base import DIFFUSION, Device, Method, Progress, SliceReconstructor
 from uadcli.reconstruction.schedule import add_noise, reverse_step
 
 PATH = (500, 400, 300, 200, 100, 0)  # noise levels of the second pass; 0 is the slice itself
@@ -107,5 +107,7 @@ METHOD = Method(
     ConditionedDiffusion,
     cddpm.loss,
     FusedReconstructor,
+    cites=("fontanella2024diffusion", "song2021denoising", "behrendt2025guided", *DIFFUSION),
+    conditioned=True,
     runs_on=("cddpm", "ddpm"),
 )

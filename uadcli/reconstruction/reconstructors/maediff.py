@@ -13,7 +13,7 @@ from torch import Tensor
 
 from uadcli.config import TrainConfig
 from uadcli.reconstruction.noise import NoiseBank
-from uadcli.reconstruction.reconstructors.base import Method, device_of, noisy_batch
+from uadcli.reconstruction.reconstructors.base import DIFFUSION, Method, device_of, noisy_batch
 from uadcli.reconstruction.reconstructors.pddpm import (
     HALF,
     PATCH,
@@ -66,4 +66,11 @@ def loss(
     return ((predicted - clean.to(device)).abs() * (1 + config.lesion_weight * batch.weight) * region).mean()
 
 
-METHOD = Method("maediff", "masked patched diffusion model (MAEDiff)", PatchedDiffusion, loss, MaskedReconstructor)
+METHOD = Method(
+    "maediff",
+    "masked patched diffusion model (MAEDiff)",
+    PatchedDiffusion,
+    loss,
+    MaskedReconstructor,
+    cites=("xu2024maediff", *DIFFUSION),
+)

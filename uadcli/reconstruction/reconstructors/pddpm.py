@@ -16,7 +16,7 @@ from uadcli.arrays import Array
 from uadcli.config import TrainConfig
 from uadcli.reconstruction.model import ConditionedDiffusion
 from uadcli.reconstruction.noise import NoiseBank
-from uadcli.reconstruction.reconstructors.base import Method, device_of, noisy_batch
+from uadcli.reconstruction.reconstructors.base import DIFFUSION, Method, device_of, noisy_batch
 from uadcli.reconstruction.reconstructors.cddpm import CddpmReconstructor
 from uadcli.reconstruction.schedule import add_noise
 
@@ -125,4 +125,11 @@ def loss(
     return ((predicted - clean.to(device)).abs() * (1 + config.lesion_weight * batch.weight) * region).mean()
 
 
-METHOD = Method("pddpm", "patched diffusion model (pDDPM)", PatchedDiffusion, loss, PatchedReconstructor)
+METHOD = Method(
+    "pddpm",
+    "patched diffusion model (pDDPM)",
+    PatchedDiffusion,
+    loss,
+    PatchedReconstructor,
+    cites=("behrendt2023patched", *DIFFUSION),
+)

@@ -16,7 +16,7 @@ from uadcli.config import TrainConfig
 from uadcli.reconstruction.augment import synthetic_lesions
 from uadcli.reconstruction.model import ConditionedDiffusion
 from uadcli.reconstruction.noise import NoiseBank
-from uadcli.reconstruction.reconstructors.base import Method, SliceReconstructor, device_of, noisy_batch
+from uadcli.reconstruction.reconstructors.base import DIFFUSION, Method, SliceReconstructor, device_of, noisy_batch
 
 BLOBS = 3  # anomalies in a slice at most
 STAGES = (200, 150, 100)  # noise levels, one for each stage
@@ -60,5 +60,7 @@ METHOD = Method(
     ConditionedDiffusion,
     loss,
     StagedReconstructor,
+    cites=("bi2024synomaly", *DIFFUSION),
     levels=STAGES,
+    needs_anomalies=True,
 )

@@ -114,6 +114,8 @@ METHOD = Method(
     VariationalAutoencoder,
     loss,
     VariationalReconstructor,
+    cites=("kingma2014auto", "baur2021autoencoders", "albu2020improved"),
     levels=(),
     draws=False,
+    slice_score=latent_dissimilarity,
 )

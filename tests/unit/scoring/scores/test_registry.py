@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,12 +16,6 @@ from uadcli.model.subject import Subject
 from uadcli.report.citation import BIBTEX
 from uadcli.scoring import scores
 from uadcli.scoring.scores import Evidence, Score
-
-MADE_UP = '''"""A made-up score."""
-from uadcli.scoring.scores.base import Score
-
-SCORES = (Score("made-up", "brightness squared", lambda e: e.x**2, ("wang2004image",), aliases=("invented",)),)
-'''
 
 
 @pytest.fixture
@@ -52,30 +43,6 @@ def test_a_registered_score_is_listed_computed_and_calibrated(made_up: Score) ->
     subject = Subject(model, x, x, x > 0.5, DetectConfig(), "T1w")
     np.testing.assert_allclose(subject.score("made-up"), np.where(x > 0.5, x**2, 0))
     np.testing.assert_allclose(subject.raw("z-made-up"), subject.score("made-up"))
-
-
-def test_one_file_is_all_it_takes(tmp_path: Path) -> None:
-    """A file in the folder of scores puts a score into the help, the generated reference and the citations."""
-    package = tmp_path / "uadcli"
-    package.mkdir()
-    source = Path(scores.__file__).parents[2]
-    for path in source.rglob("*.py"):
-        target = package / path.relative_to(source)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(path.read_bytes())
-    (package / "scoring" / "scores" / "made_up.py").write_text(MADE_UP)
-
-    def run(*words: str, module: str = "uadcli") -> str:
-        command = [sys.executable, "-m", module, *words]
-        variables = {"PYTHONPATH": str(tmp_path), "COLUMNS": "500", "PATH": "/usr/bin", "HOME": str(tmp_path)}
-        done = subprocess.run(
-            command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=True, timeout=60
-        )
-        return done.stdout
-
-    assert "invented is made-up" in " ".join(run("cite", "--help").replace("│", " ").split())
-    assert "|made-up|" in run("uadcli.cli.app", "utils", "docs", "--name", "uad", module="typer")
-    assert "wang2004image" in run("cite", "--score", "invented")
 
 
 def test_every_score_names_works_that_are_known() -> None:
