@@ -104,7 +104,10 @@ class Browser:
 
     def key(self, key: str) -> None:
         """Press and release one key."""
-        text = {"text": key} if len(key) == 1 else {}
+        text: dict[str, Any] = {"text": key} if len(key) == 1 else {"text": "\r"} if key == "Enter" else {}
+        code = {"Tab": 9, "Enter": 13}.get(key)
+        if code:
+            text["windowsVirtualKeyCode"] = code
         self.call("Input.dispatchKeyEvent", type="keyDown", key=key, **text)
         self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
 

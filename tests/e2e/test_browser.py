@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +167,135 @@ def test_mouse_wheel_click_and_drag(opened: Browser) -> None:
     opened.until("document.getElementById('width').value === '120'")
     assert opened.run("document.getElementById('level').value") == "45"
     assert opened.run("document.getElementById('readout').textContent").startswith("x +39")  # a drag is no click
+
+
+def test_the_overlay_fades_to_the_scan(opened: Browser) -> None:
+    """At 0 the map and the mask are the scan; half way the mask is between both; 100 is where it starts."""
+    u, v = spot(scenes.FINDINGS[0][0])
+    v += 0.02  # beside the cross
+    marked, plain = mean_in(opened, "mask", u, v), mean_in(opened, "scan", u, v)
+    set_opacity = (
+        "(n => { const e = document.getElementById('opacity'); e.value = n; e.dispatchEvent(new Event('input')); })"
+    )
+    act(opened, f"{set_opacity}(50)")
+    half = mean_in(opened, "mask", u, v)
+    assert np.abs(np.array(half) - (np.array(marked) + plain) / 2).max() <= 1
+    act(opened, f"{set_opacity}(0)")
+    assert mean_in(opened, "mask", u, v) == mean_in(opened, "map", u, v) == plain
+    for _ in range(10):
+        press(opened, ".")
+    assert mean_in(opened, "mask", u, v) == marked
+
+
+def test_the_values_under_the_pointer_are_read(opened: Browser) -> None:
+    x, y, wide, high = opened.run(
+        "(b => [b.x, b.y, b.width, b.height])(document.getElementById('map').getBoundingClientRect())"
+    )
+    before = opened.run("document.getElementById('readout').textContent")
+    u, v = spot((39.0, -33.0, 25.0))
+    opened.mouse("mouseMoved", x + u * wide, y + v * high)
+    opened.until("document.getElementById('readout').textContent.startsWith('x +39, y -33, z +25')")
+    assert place(opened) == "z = +25 mm"  # nothing has moved
+    opened.mouse("mouseMoved", 1, 1)
+    opened.until(f"document.getElementById('readout').textContent === {json.dumps(before)}")
+
+
+# Words whose letters stand in more than one line
+BROKEN = """[...document.querySelectorAll('#components th, #components td, h2, .bar label, button')].flatMap(cell => {
+  const walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), found = [];
+  for (let node; (node = walker.nextNode()); ) {
+    for (const word of node.textContent.matchAll(/[\\p{L}\\p{N}]+/gu)) {
+      const range = document.createRange();
+      range.setStart(node, word.index);
+      range.setEnd(node, word.index + word[0].length);
+      if (new Set([...range.getClientRects()].map(box => Math.round(box.top))).size > 1) found.push(word[0]);
+    }
+  }
+  return found;
+})"""
+# Texts whose contrast to what is behind them is too low, by WCAG 2 (relative luminance)
+FAINT = """[...document.querySelectorAll('body *')].flatMap(element => {
+  const own = [...element.childNodes].some(node => node.nodeType === 3 && node.textContent.trim());
+  if (!own || !element.checkVisibility() || element.closest('script, style, option')) return [];
+  const rgb = text => (text.match(/[\\d.]+/g) || []).map(Number);
+  let behind = element;
+  while (behind && rgb(getComputedStyle(behind).backgroundColor)[3] === 0) behind = behind.parentElement;
+  const light = text => {
+    const [r, g, b] = rgb(text).map(v => v / 255).map(v => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const pair = [getComputedStyle(element).color, getComputedStyle(behind || document.body).backgroundColor].map(light);
+  const ratio = (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
+  return ratio < 4.5 ? [`${element.tagName} ${element.className} ${ratio.toFixed(2)}`] : [];
+})"""
+
+
+@pytest.fixture
+def screen(browser: Browser) -> Iterator[Callable[..., None]]:
+    """Sets the width of the window and how colours are preferred; as it was after the test."""
+
+    def choose(width: int, scheme: str, media: str = "screen") -> None:
+        browser.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        browser.call(
+            "Emulation.setEmulatedMedia", media=media, features=[{"name": "prefers-color-scheme", "value": scheme}]
+        )
+
+    yield choose
+    browser.call("Emulation.clearDeviceMetricsOverride")
+    browser.call("Emulation.setEmulatedMedia", media="", features=[])
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_stay_whole_and_texts_readable_on_every_screen(
+    browser: Browser, screen: Callable[..., None], tmp_path: Path, scheme: str
+) -> None:
+    (tmp_path / "page.html").write_text(page(scenes.volumes(), scenes.sidecar(warnings=["odd"])), encoding="utf-8")
+    browser.open(tmp_path / "page.html", DRAWN)
+    for width in (360, 768, 840, 1280, 1920):
+        screen(width, scheme)
+        assert browser.run(BROKEN) == [], width
+        assert browser.run(FAINT) == [], width
+        assert browser.run("document.documentElement.scrollWidth <= innerWidth"), width
+    assert browser.run("getComputedStyle(document.body).backgroundColor") == (
+        "rgb(255, 255, 255)" if scheme == "light" else "rgb(16, 18, 20)"
+    )
+    browser.run("document.body.append(Object.assign(document.createElement('h2'), {textContent: 'w'.repeat(400)}))")
+    browser.run("document.body.lastChild.className = 'test'")
+    browser.run("document.body.lastChild.style.cssText = 'overflow-wrap: anywhere; color: #888888'")
+    assert len(browser.run(BROKEN)) == 1  # what the check is for is seen
+    assert [text.split()[1] for text in browser.run(FAINT)] == (["test"] if scheme == "light" else [])
+
+
+def test_paper_gets_whole_tables_and_no_controls(opened: Browser, screen: Callable[..., None]) -> None:
+    screen(800, "dark", media="print")
+    shown = "(s => document.querySelector(s).checkVisibility())"
+    assert not any(opened.run(f"{shown}({json.dumps(s)})") for s in (".bar", ".keys", "#components button"))
+    assert all(opened.run(f"{shown}({json.dumps(s)})") for s in ("#scan", "#components", ".research", ".parameters"))
+    assert opened.run("getComputedStyle(document.querySelector('.scroll')).overflowY") == "visible"
+    assert opened.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert opened.run(FAINT) == []
+
+
+def test_every_control_is_reached_by_the_keyboard_and_seen_to_be(opened: Browser) -> None:
+    """Tab goes through all controls, with a line around the one that has the focus; Enter on a button acts."""
+    opened.run("document.activeElement.blur()")
+    reached: list[str] = []
+    while True:
+        opened.key("Tab")
+        name, line = opened.run(
+            "(e => [e.id || e.name || e.ariaLabel || e.textContent, getComputedStyle(e).outlineStyle])"
+            "(document.activeElement)"
+        )
+        if opened.run("document.activeElement === document.body"):  # behind the last one
+            break
+        assert line == "solid", name
+        reached.append(name)
+    for control in ("plane", "slice", "level", "width", "reset", "opacity", "outline", "show"):
+        assert control in reached, control
+    assert reached.count("show") == len(scenes.FINDINGS)
+    opened.run("[...document.querySelectorAll('#components button')][1].focus()")
+    press(opened, "Enter")
+    assert place(opened) == "z = +3 mm"
 
 
 def test_the_policy_stops_what_is_not_ours(browser: Browser, file: Path) -> None:

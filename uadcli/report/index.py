@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from uadcli.report.markup import document, fill, href, number, text
+from uadcli.errors import RESEARCH_USE
+from uadcli.report.markup import render
 from uadcli.report.phrases import VERDICTS, verdict_class, verdict_word
 
 ERROR = "error"
@@ -23,23 +24,17 @@ def index_page(rows: Iterable[Mapping[str, Any]], title: str = "uad batch") -> s
     """
     given = sorted(rows, key=lambda row: (ORDER.index(_state(row)), str(row["name"])))
     counts = {state: sum(_state(row) == state for row in given) for state in ORDER}
-    summary = ", ".join(f"{counts[state]} {_word(state)}" for state in ORDER if counts[state])
-    options = "".join(
-        f'<option value="{state or "none"}">{text(_word(state))} ({counts[state]})</option>'
-        for state in ORDER
-        if counts[state]
-    )
-    body = fill(
-        "index.html",
-        title=text(title),
-        count=str(len(given)),
-        summary=text(summary or "no scans"),
-        options=options,
-        heads="".join(_head(name, kind) for name, kind in HEADS),
-        rows="\n".join(map(_row, given)),
-    )
     # a page opened from a folder has no origin: its own folder is file:
-    return document(title, body, "index.js", images="data: 'self' file:")
+    return render(
+        "index.html",
+        script="index.js",
+        images="data: 'self' file:",
+        title=title,
+        research_use=RESEARCH_USE,
+        states=[(state or "none", _word(state), counts[state]) for state in ORDER if counts[state]],
+        heads=HEADS,
+        rows=[_row(row) for row in given],
+    )
 
 
 def _state(row: Mapping[str, Any]) -> str:
@@ -50,28 +45,20 @@ def _word(state: str) -> str:
     return WORDS.get(state) or verdict_word(None)
 
 
-def _head(name: str, kind: str) -> str:
-    return f'<th class="{kind}"><button type="button">{name}</button></th>' if name else "<th></th>"
-
-
-def _row(row: Mapping[str, Any]) -> str:
-    """One scan; `data-sort` is what a column is sorted by where that is not its text."""
+def _row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """One scan as the template shows it; links without a path are left out."""
     state, links = _state(row), dict(row.get("links") or {})
     picture = links.pop("thumbnail", None) or links.get("overlay")
-    name = f"<bdi>{text(row['name'])}</bdi>"
-    if links.get("page"):
-        name = f'<a href="{href(links["page"])}">{name}</a>'
-    if row.get("error"):
-        name += f'<br><span class="error">{text(row["error"])}</span>'
-    files = " ".join(f'<a href="{href(path)}">{text(what)}</a>' for what, path in links.items() if path)
-    shown = f'<img src="{href(picture)}" alt="" loading="lazy" decoding="async">' if picture else ""
-    volume, count = row.get("anomaly_volume_ml"), row.get("components")
-    ml, regions = "-" if volume is None else number(volume), "-" if count is None else int(count)
-    return (
-        f'<tr data-state="{state or "none"}"><td>{shown}</td><td data-sort="{text(row["name"])}">{name}</td>'
-        f'<td class="{state}" data-sort="{ORDER.index(state)}">{text(_word(state))}</td>'
-        f"<td>{text(row.get('contrast') or '-')}</td>"
-        f'<td class="n" data-sort="{-1 if volume is None else float(volume)}">{ml}</td>'
-        f'<td class="n" data-sort="{-1 if count is None else int(count)}">{regions}</td>'
-        f"<td>{files}</td></tr>"
-    )
+    return {
+        "name": row["name"],
+        "error": row.get("error"),
+        "state": state,
+        "word": _word(state),
+        "order": ORDER.index(state),
+        "contrast": row.get("contrast") or "-",
+        "volume": row.get("anomaly_volume_ml"),
+        "regions": row.get("components"),
+        "picture": picture,
+        "page": links.get("page"),
+        "links": [(what, path) for what, path in links.items() if path],
+    }

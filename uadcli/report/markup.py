@@ -1,31 +1,37 @@
-"""HTML that stands alone: escaped text, data inside the file, and a policy that lets the page load nothing else."""
+"""HTML pages that stand alone: rendered by Jinja2 with escaping on, data inside the file, and nothing to load.
+
+`templates/` holds one file for each page; all extend `document.html`.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import json
 import os
 import re
+from functools import cache
 from pathlib import Path
-from string import Template
 from typing import Any
 from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 FOLDER = Path(__file__).parent / "templates"
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 NOT_COMPUTED = "not computed"
 
 
-def text(value: object) -> str:
-    """Any value as text of a page, also within a quoted attribute.
+def readable(value: object) -> object:
+    """A value as a page shows it; Jinja2 applies this to everything that it prints, then escapes it.
 
     Control characters, marks that turn the direction of writing, and bytes of a file name that are not UTF-8 become
-    a replacement sign, so that a name cannot look like another one.
+    a replacement sign, so that a name cannot look like another one. What is `Markup` already stays as it is.
     """
-    readable = str(value).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return html.escape(CONTROLS.sub("\ufffd", readable), quote=True)
+    if isinstance(value, Markup):
+        return value
+    return CONTROLS.sub("\ufffd", str(value).encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -35,17 +41,7 @@ def number(value: float | None, digits: int = 2) -> str:
 
 def href(path: str | Path) -> str:
     """A relative path as the value of `href` or `src`; nothing in it can be read as a scheme or a query."""
-    return text(quote(os.fsencode(path), safe="/"))
-
-
-def asset(name: str) -> str:
-    """The content of one of the files in `templates/`."""
-    return (FOLDER / name).read_text(encoding="utf-8")
-
-
-def fill(file: str, /, **parts: str) -> str:
-    """A file of `templates/` with its `$names` replaced by parts that are HTML already."""
-    return Template(asset(file)).substitute(parts)
+    return quote(os.fsencode(path), safe="/")
 
 
 def data_uri(png: bytes) -> str:
@@ -53,21 +49,42 @@ def data_uri(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
-def document(title: str, body: str, script: str | None, data: Any = None, images: str = "data:") -> str:
-    """A whole page: `body` is HTML, `title` plain text, `script` a file of `templates/` or None, `data` what it reads.
+def asset(name: str) -> str:
+    """The content of one of the files in `templates/`."""
+    return (FOLDER / name).read_text(encoding="utf-8")
 
-    The policy in its head forbids every request, and every script and style but the two whose hashes it names;
-    `images` says where pictures may come from.
+
+def render(template: str, script: str | None = None, data: Any = None, images: str = "data:", **context: Any) -> str:
+    """A whole page from a file of `templates/` and what it shows; texts in `context` are escaped.
+
+    `script` is a file of `templates/` that reads `data`, or None. The policy in the page's head forbids every request,
+    and every script and style but the two whose hashes it names; `images` says where pictures may come from.
     """
     style, code = asset("style.css"), asset(script) if script else ""
-    policy = (
-        f"default-src 'none'; base-uri 'none'; form-action 'none'; img-src {images}; "
-        f"style-src '{_hash(style)}'; script-src '{_hash(code)}'"
-    )
+    policy = f"default-src 'none'; base-uri 'none'; form-action 'none'; img-src {images}; style-src '{_hash(style)}'"
+    if code:
+        policy += f"; script-src '{_hash(code)}'"
     inert = json.dumps(data, allow_nan=False).translate({ord(c): f"\\u{ord(c):04x}" for c in "<>&"})
-    return fill(
-        "document.html", policy=policy, title=text(title), style=style, body=body, data=inert, code=code
-    )  # fmt: skip
+    return (
+        environment()
+        .get_template(template)
+        .render(policy=Markup(policy), style=Markup(style), code=Markup(code), data=Markup(inert), **context)
+    )
+
+
+@cache
+def environment() -> Environment:
+    """Jinja2 for the pages: everything is escaped, and a name that a template does not get is an error."""
+    made = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=readable,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"number": number, "href": href, "data_uri": data_uri}
+    return made
 
 
 def _hash(content: str) -> str:

@@ -13,21 +13,7 @@ from numpy.typing import NDArray
 
 from uadcli.errors import InputError
 from uadcli.report import check_pictures, phrases
-from uadcli.report.markup import data_uri, document, fill, number, text
-
-COMPONENT_HEADS = (
-    *(
-        "finding",
-        "volume (ml)",
-        "highest score",
-        "mean score",
-        "healthy scans with one as strong",
-        "side",
-        "probable location",
-    ),
-    *("centre in MNI, x y z (mm)", ""),
-)
-
+from uadcli.report.markup import number, render
 
 VIEW = "Radiological view: the patient's right (R) is on the image's left; A front, P back, S top, I bottom."
 
@@ -61,36 +47,25 @@ def page(volumes: Volumes, sidecar: Mapping[str, Any]) -> str:
     if not v.brain.any():
         raise InputError("the brain mask is empty, so there is nothing to show", hint="Check the mask.")
     name, threshold = sidecar["input"]["name"], float(sidecar["threshold"]["value"])
-    found, verdict = sidecar["anomaly"]["components"], sidecar["qc"]["verdict"]
     score_max = max(1.6 * threshold, float(v.anomaly_map[v.brain].max()), 1e-6)
-    spacing = np.diag(v.affine)[:3]
-    body = fill(
+    return render(
         "page.html",
-        name=text(name),
-        verdict=phrases.verdict_class(verdict),
-        verdict_word=text(phrases.verdict_word(verdict)),
-        verdict_text=text(phrases.advice(verdict)),
-        contrast=text(f"{sidecar['contrast']['value']} (by {sidecar['contrast']['source']})"),
-        summary=text(f"{len(found)} marked, {number(sidecar['anomaly']['volume_ml'])} ml"),
-        score_max=number(score_max, 3),
-        threshold=number(threshold, 3),
-        spacing=f"{spacing[0]:g}",
-        findings=text(
-            f"{phrases.marked_sentence(len(found), sidecar['anomaly']['volume_ml'])} "
-            f"{phrases.healthy_sentence(sidecar['anomaly']['healthy_scans'])}"
+        script="page.js",
+        data=_data(v, score_max),
+        sidecar=sidecar,
+        name=name,
+        phrases=phrases,
+        score_max=score_max,
+        threshold=threshold,
+        spacing=f"{np.diag(v.affine)[0]:g}",
+        view=VIEW if v.sides_known else phrases.SIDES_UNKNOWN,
+        findings=[_finding(one, sidecar["anomaly"]["healthy_scans"], v) for one in sidecar["anomaly"]["components"]],
+        mask_picture=check_pictures.mask_picture(v.scan, v.brain, v.template_brain, v.affine, v.sides_known),
+        registration_picture=check_pictures.registration_picture(
+            v.scan, v.brain, v.template_tissue, v.affine, v.sides_known
         ),
-        view=text(VIEW if v.sides_known else phrases.SIDES_UNKNOWN),
-        components=_components(found, sidecar["anomaly"]["healthy_scans"], v),
-        checks="".join(_check(check) for check in sidecar["qc"]["checks"]),
-        warnings=_warnings(sidecar["warnings"]),
-        mask_picture=data_uri(check_pictures.mask_picture(v.scan, v.brain, v.template_brain, v.affine, v.sides_known)),
-        registration_picture=data_uri(
-            check_pictures.registration_picture(v.scan, v.brain, v.template_tissue, v.affine, v.sides_known)
-        ),
-        parameters="".join(_row(key, value) for key, value in _parameters(sidecar)),
-        footer=text(f"{sidecar['tool']['name']} {sidecar['tool']['version']}. {sidecar['research_use_only']}"),
+        parameters=[(key, _in_words(value)) for key, value in _parameters(sidecar)],
     )
-    return document(f"{name}: anomaly map", body, "page.js", _data(v, score_max))
 
 
 def _data(v: Volumes, score_max: float) -> dict[str, Any]:
@@ -122,49 +97,24 @@ def _packed(volume: NDArray[Any]) -> str:
     return base64.b64encode(zlib.compress(whole.tobytes(), 9)).decode()
 
 
-def _components(found: list[dict[str, Any]], beside: dict[str, Any] | None, v: Volumes) -> str:
-    """The table of findings; each row knows the voxel of its highest score, to which it jumps."""
-    if not found:
-        return ""
+def _finding(one: Mapping[str, Any], beside: Mapping[str, Any] | None, v: Volumes) -> dict[str, Any]:
+    """A row of the table of findings; it knows the voxel of its highest score, to which it jumps."""
     to_voxel = np.linalg.inv(v.affine)
-    rows = []
-    for one in found:
-        place = to_voxel[:3, :3] @ np.array(one["peak_mni_mm"]) + to_voxel[:3, 3]
-        voxel = np.clip(np.round(place), 0, np.array(v.scan.shape) - 1).astype(int)
-        x, y, z = one["centroid_mni_mm"]
-        numbers = (
-            *(number(one["volume_ml"]), number(one["peak"], 3), number(one["mean"], 3)),
-            phrases.healthy_cell(one["healthy_scans_as_strong"], beside),
-        )
-        cells = "".join(f'<td class="n">{value}</td>' for value in numbers)
-        side = phrases.side_of(x, v.sides_known) or "not known"
-        across = f"{x:+.0f}" if v.sides_known else f"±{abs(x):.0f}"
-        rows.append(
-            f'<tr data-index="{int(one["index"])}" data-voxel="{",".join(map(str, voxel))}">'
-            f"<td>{int(one['index'])}</td>{cells}<td>{side}</td><td>{text(phrases.regions_phrase(one['regions']))}</td>"
-            f'<td class="n">{across} {y:+.0f} {z:+.0f}</td>'
-            f'<td><button type="button">show</button></td></tr>'
-        )
-    heads = "".join(f"<th>{text(head)}</th>" for head in COMPONENT_HEADS)
-    return (
-        f'<div class="scroll"><table id="components"><thead><tr>{heads}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-        '<p class="note">Volumes are in the patient\'s space. Click a row to go to the highest score of its finding. '
-        "Locations are the regions that most of 20 healthy heads have there after an affine registration, with the "
-        "share of the finding in each: a probability, not this patient's anatomy, especially where disease has "
-        "displaced it.</p>"
-    )
-
-
-def _check(check: Mapping[str, Any]) -> str:
-    verdict = check["verdict"]
-    word = text(phrases.verdict_word(verdict))
-    return f'<li><b class="{phrases.verdict_class(verdict)}">{word}</b> {text(phrases.check_sentence(check))}</li>'
-
-
-def _warnings(warnings: list[str]) -> str:
-    lines = "".join(f'<li class="warn">{text(line)}</li>' for line in warnings)
-    return f"<p>Warnings:</p><ul>{lines}</ul>" if lines else ""
+    place = to_voxel[:3, :3] @ np.array(one["peak_mni_mm"]) + to_voxel[:3, 3]
+    voxel = np.clip(np.round(place), 0, np.array(v.scan.shape) - 1).astype(int)
+    x, y, z = one["centroid_mni_mm"]
+    across = f"{x:+.0f}" if v.sides_known else f"±{abs(x):.0f}"
+    return {
+        "index": one["index"],
+        "voxel": ",".join(map(str, voxel)),
+        "volume": number(one["volume_ml"]),
+        "peak": number(one["peak"], 3),
+        "mean": number(one["mean"], 3),
+        "healthy": phrases.healthy_cell(one["healthy_scans_as_strong"], beside),
+        "side": phrases.side_of(x, v.sides_known) or "not known",
+        "location": phrases.regions_phrase(one["regions"]).replace(" %", "\u00a0%"),
+        "centre": f"{across} {y:+.0f} {z:+.0f}",
+    }
 
 
 def _parameters(sidecar: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -202,9 +152,9 @@ def _flat(key: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield key, value
 
 
-def _row(key: str, value: Any) -> str:
+def _in_words(value: Any) -> str:
     if isinstance(value, float):
-        value = f"{value:.4g}"
-    elif isinstance(value, list | tuple):
-        value = ", ".join(map(str, value)) or "none given"
-    return f"<tr><th>{text(key)}</th><td>{text('-' if value is None else value)}</td></tr>"
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none given"
+    return "-" if value is None else str(value)

@@ -314,7 +314,7 @@ def test_names_with_markup_stay_text(tmp_path):
     evaluate(tmp_path / "maps", tmp_path / "truth", tmp_path / "out", options=FEW)
     page = (tmp_path / "out" / "evaluation.html").read_text()
     assert "<img" not in page
-    assert "&lt;img src=x onerror=alert(1)&gt;&amp;&quot;&#x27;" in page
+    assert "&lt;img src=x onerror=alert(1)&gt;&amp;&#34;&#39;" in page
     assert rows(tmp_path / "out" / "scans.tsv")[0]["scan"] == name
 
 

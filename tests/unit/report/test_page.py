@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scenes
+from jinja2 import UndefinedError
 
-from uadcli.errors import InputError
+from uadcli.errors import RESEARCH_USE, InputError
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.report import phrases
 from uadcli.report.index import index_page
-from uadcli.report.markup import FOLDER, href, text
+from uadcli.report.markup import FOLDER, environment, href
 from uadcli.report.page import page
 from uadcli.scoring import quality
 
@@ -78,7 +79,7 @@ def shown(html: str) -> dict[str, np.ndarray]:
 def test_it_says_what_was_found_and_what_it_is_not(html: str) -> None:
     words_ = " ".join(Parsed(html).words.split())
     for part in (
-        "Research use only, not a medical device.",
+        RESEARCH_USE,
         "sub-01_FLAIR.nii.gz",
         "2 regions are marked, 10.80 ml in total.",
         "Of 20 healthy scans, 3 have a finding as strong as the strongest here.",
@@ -214,8 +215,11 @@ def test_plain_words_for_every_check_and_verdict() -> None:
 
 
 def test_names_that_are_not_utf_8_and_paths_that_look_like_schemes() -> None:
-    assert text("a\udcffb") == "a\ufffdb"
-    assert text("<&\"'>\n") == "&lt;&amp;&quot;&#x27;&gt;\ufffd"
+    printed = environment().from_string("{{ text }}")
+    assert printed.render(text="a\udcffb") == "a\ufffdb"
+    assert printed.render(text="<&\"'>\n") == "&lt;&amp;&#34;&#39;&gt;\ufffd"
+    with pytest.raises(UndefinedError):
+        printed.render()
     assert href("javascript:alert(1)") == "javascript%3Aalert%281%29"
     assert href("a b/ü?#.html") == "a%20b/%C3%BC%3F%23.html"
     assert href(Path("a\udcff.png")) == "a%FF.png"
@@ -240,7 +244,7 @@ def test_the_index_has_what_failed_first() -> None:
     assert states == ["error", "fail", "warn", "none", "pass", "pass"]
     assert parsed.words.index("a-good") < parsed.words.index("b-good")
     assert "6 scans: 1 not processed, 1 failed, 1 look first, 1 not computed, 2 passed." in parsed.words
-    assert "Research use only, not a medical device." in parsed.words
+    assert RESEARCH_USE in parsed.words
 
 
 def test_the_index_links_to_files_beside_it_and_escapes() -> None:

@@ -14,7 +14,7 @@ from matplotlib.image import imread
 from rich.console import Console
 
 from uadcli.console import Reporter
-from uadcli.report.training import plot, training_page
+from uadcli.report.training import plots, training_page
 from uadcli.training.log import COLUMNS, SHEETS, Log, contact_sheet, read_log, write_page
 from uadcli.training.loop import in_words
 
@@ -79,10 +79,9 @@ def test_one_page_for_both_trainings(tmp_path: Path) -> None:
 
 def test_a_curve_goes_through_its_values_and_breaks_where_one_is_missing() -> None:
     rows = [row(0, 1.0), row(10, 0.5), row(20, None), row(30, 0.0)]
-    svg = plot(rows, "loss", "#fff")
-    lines = re.findall(r'points="([^"]*)"', svg)
-    assert len(lines) == 2
-    first, second = ([tuple(map(float, p.split(","))) for p in line.split()] for line in lines)
+    assert re.findall("<polyline", training_page("a", {"b": rows}, [], "0")) == ["<polyline"] * 2
+    (drawn,) = plots(rows)
+    ((first, second),) = (line.runs for line in drawn.lines)
     assert first[0][1] < first[1][1] < second[0][1]  # down the picture, as the loss falls
     assert second[0][0] - first[0][0] == pytest.approx(3 * (first[1][0] - first[0][0]), abs=0.5)
 

@@ -14,7 +14,7 @@
   };
   const NAMES = Object.keys(PLANES);
   const SIGNS = ["x", "y", "z"];
-  const state = { plane: "axial", voxel: data.start.slice(), level: 50, width: 100, outline: true, chosen: 0 };
+  const state = { plane: "axial", voxel: data.start.slice(), level: 50, width: 100, opacity: 100, outline: true, chosen: 0 };
 
   function bytesOf(base64) {
     return Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
@@ -60,11 +60,17 @@
 
   function colour(pane, n) {
     if (!volumes.brain[n]) return [0, 0, 0];
-    if (pane === "map") return colours.subarray(3 * volumes.map[n], 3 * volumes.map[n] + 3);
     const g = grey(volumes[pane === "recon" ? "recon" : "scan"][n]);
+    if (pane === "map") return over(g, colours.subarray(3 * volumes.map[n], 3 * volumes.map[n] + 3));
     const label = pane === "mask" ? volumes.labels[n] : 0;
     if (!label) return [g, g, g];
-    return label === state.chosen ? [255, 0.55 * g, 0.2 * g] : [0.35 * g + 150, 0.45 * g, 0.45 * g];
+    return over(g, label === state.chosen ? [255, 0.55 * g, 0.2 * g] : [0.35 * g + 150, 0.45 * g, 0.45 * g]);
+  }
+
+  // a colour of map or mask over the grey of the scan, as opaque as the slider says
+  function over(g, [red, green, blue]) {
+    const share = state.opacity / 100;
+    return [red, green, blue].map((value) => g + share * (value - g));
   }
 
   const small = document.createElement("canvas");
@@ -148,10 +154,16 @@
 
   function say() {
     const { axis } = PLANES[state.plane];
-    const places = state.voxel.map((index, a) => mm(a, index));
-    const n = at(...state.voxel);
-    const beside = axis === 0 ? ` (${side(places[0])})` : "";
-    byId("place").textContent = `${SIGNS[axis]} = ${axis === 0 ? sideways(places[0]) : signed(places[axis])} mm${beside}`;
+    const place = mm(axis, state.voxel[axis]);
+    const beside = axis === 0 ? ` (${side(place)})` : "";
+    byId("place").textContent = `${SIGNS[axis]} = ${axis === 0 ? sideways(place) : signed(place)} mm${beside}`;
+    read(state.voxel);
+  }
+
+  // the values at a voxel: the one under the pointer, or else the chosen one
+  function read(voxel) {
+    const places = voxel.map((index, a) => mm(a, index));
+    const n = at(...voxel);
     const parts = [`x ${sideways(places[0])}, y ${signed(places[1])}, z ${signed(places[2])} mm (${side(places[0])})`];
     if (volumes.brain[n]) {
       parts.push(`score ${((volumes.map[n] * data.score_max) / 255).toFixed(3)}`);
@@ -173,6 +185,7 @@
     slider.value = String(state.voxel[axis]);
     byId("level").value = String(state.level);
     byId("width").value = String(state.width);
+    byId("opacity").value = String(state.opacity);
     byId("outline").checked = state.outline;
     for (const radio of document.querySelectorAll("input[name=plane]")) radio.checked = radio.value === state.plane;
     for (const row of rows) row.classList.toggle("chosen", Number(row.dataset.index) === state.chosen);
@@ -216,6 +229,7 @@
   });
   byId("level").addEventListener("input", (event) => setWindow(Number(event.target.value), state.width));
   byId("width").addEventListener("input", (event) => setWindow(state.level, Number(event.target.value)));
+  byId("opacity").addEventListener("input", (event) => setOpacity(Number(event.target.value)));
   byId("reset").addEventListener("click", () => setWindow(50, 100));
   byId("outline").addEventListener("change", (event) => setOutline(event.target.checked));
   for (const radio of document.querySelectorAll("input[name=plane]")) {
@@ -223,6 +237,10 @@
   }
   function setOutline(on) {
     state.outline = on;
+    show();
+  }
+  function setOpacity(opacity) {
+    state.opacity = clamp(opacity, 0, 100);
     show();
   }
   function setPlane(plane) {
@@ -246,6 +264,8 @@
     n: () => chooseNext(1),
     p: () => chooseNext(-1),
     o: () => setOutline(!state.outline),
+    ",": () => setOpacity(state.opacity - 10),
+    ".": () => setOpacity(state.opacity + 10),
   };
   document.addEventListener("keydown", (event) => {
     const act = KEYS[event.key];
@@ -262,17 +282,21 @@
       from = { x: event.clientX, y: event.clientY, level: state.level, width: state.width, dragged: false };
       canvas.setPointerCapture(event.pointerId);
     });
+    const under = (event) => {
+      const box = canvas.getBoundingClientRect();
+      const u = Math.floor(((event.clientX - box.left) / box.width) * (canvas.width / SCALE));
+      const v = Math.floor(((event.clientY - box.top) / box.height) * (canvas.height / SCALE));
+      return voxelAt(u, v);
+    };
+    canvas.addEventListener("pointerleave", () => read(state.voxel));
     canvas.addEventListener("pointermove", (event) => {
-      if (!from) return;
+      if (!from) return read(under(event) || state.voxel);
       const [right, down] = [event.clientX - from.x, event.clientY - from.y];
       from.dragged = from.dragged || Math.hypot(right, down) > 4;
       if (from.dragged) setWindow(from.level + down / 3, from.width + right / 2);
     });
     canvas.addEventListener("pointerup", (event) => {
-      const box = canvas.getBoundingClientRect();
-      const u = Math.floor(((event.clientX - box.left) / box.width) * (canvas.width / SCALE));
-      const v = Math.floor(((event.clientY - box.top) / box.height) * (canvas.height / SCALE));
-      const voxel = voxelAt(u, v);
+      const voxel = under(event);
       if (from && !from.dragged && voxel) {
         state.voxel = voxel;
         show();
