@@ -10,6 +10,7 @@ import pytest
 
 from uadcli import __version__
 from uadcli.batches import batch
+from uadcli.batches.options import BatchOptions, Request
 from uadcli.config import DetectConfig, to_dict
 from uadcli.console import Reporter
 from uadcli.detection import detect, record
@@ -94,15 +95,19 @@ def run(
     *paths: Path, config: DetectConfig | None = None, options: DetectOptions = OPTIONS, **more: Any
 ) -> batch.BatchResult:
     output = more.pop("output") if "output" in more else paths[0].parent / "out"
-    asked = batch.BatchOptions(**{"workers": 0, **more})
-    request = batch.Request(paths, output, config or DetectConfig(), options, asked)
+    asked = BatchOptions(**{"workers": 0, **more})
+    request = Request(paths=paths, output=output, config=config or DetectConfig(), options=options, batch=asked)
     reporter = Reporter(silent=True)
     return batch.batch(request, batch.make_plan(request, reporter), reporter)
 
 
 def steps(*paths: Path, config: DetectConfig | None = None, options: DetectOptions = OPTIONS) -> dict[str, str]:
-    request = batch.Request(
-        paths, paths[0].parent / "out", config or DetectConfig(), options, batch.BatchOptions(workers=0)
+    request = Request(
+        paths=paths,
+        output=paths[0].parent / "out",
+        config=config or DetectConfig(),
+        options=options,
+        batch=BatchOptions(workers=0),
     )
     made = batch.make_plan(request, Reporter(silent=True))
     return {step.job.scan.name: step.action if step.action == "skip" else step.reason for step in made.steps}

@@ -12,6 +12,7 @@ from uadcli import contrasts
 from uadcli.errors import UsageError
 from uadcli.settings import methods
 from uadcli.settings.bounds import MOST_SEED, Checked, within, word
+from uadcli.settings.option import METHOD, MIN_VOLUME, RUNNING, Option
 from uadcli.settings.toml import from_dict as from_dict
 from uadcli.settings.toml import read_toml as read_toml
 from uadcli.settings.toml import to_dict as to_dict
@@ -29,6 +30,7 @@ SCALINGS: tuple[str, ...] = ("percentile", "tissue")
 GEOMETRIES = ("auto", "sform", "qform", "trust")
 SAVES = ("recon", "brain", "transform")  # of `all`
 COSTLY = ("uncertainty",)  # only by name
+UNLABELLED = ("refuse", "healthy", "skip")  # what to do with a map without ground truth
 MOST_STEPS, MOST_AT_ONCE = 100_000_000, 100_000
 
 
@@ -42,7 +44,11 @@ class PreprocessConfig(Checked):
     TABLE = "preprocess."
 
     # `auto`: `none` for a scan that looks stripped already, else `hd-bet`
-    strip: Strip = word("auto", STRIPS)  # noqa: RUF009 (it makes a field)
+    strip: Strip = word(
+        "auto",
+        STRIPS,
+        option=Option("How to extract the brain: HD-BET, an atlas (fast), or none if stripped; auto decides.", METHOD),
+    )
     bias_field: bool = True
     lower_percentile: float = within(1.0, 0, 100)  # of the voxels in the brain, clipped (reference code)
     upper_percentile: float = within(99.0, 0, 100)
@@ -122,9 +128,9 @@ class SiameseConfig(Checked):
 
     channels: tuple[int, ...] = within((32, 64, 96, 128), 1, 4096)
     mirror: bool = True  # each input beside its left-right mirror image: the other hemisphere is the best reference
-    steps: int = within(4000, 0, MOST_STEPS)
+    steps: int = within(4000, 0, MOST_STEPS, free=True)
     batch_size: int = within(16, 1, MOST_AT_ONCE)
-    learning_rate: float = within(1e-3, 0, 1)
+    learning_rate: float = within(1e-3, 0, 1, free=True)
     warmup: int = within(100, 0, MOST_STEPS)
     ema: float = within(0.998, 0, 1)
     pool: int = within(64, 1, 100_000)  # synthetic volumes at a time, with their reconstructions
@@ -145,9 +151,9 @@ class PretrainConfig(Checked):
 
     TABLE = "pretrain."
 
-    steps: int = within(0, 0, MOST_STEPS)
+    steps: int = within(0, 0, MOST_STEPS, free=True)
     batch_size: int = within(32, 1, MOST_AT_ONCE)
-    learning_rate: float = within(1e-4, 0, 1)
+    learning_rate: float = within(1e-4, 0, 1, free=True)
     warmup: int = within(0, 0, MOST_STEPS)
     ratio: float = within(0.65, 0, 1)  # of the patches, hidden
     ema: float = within(0.0, 0, 1)  # none
@@ -162,9 +168,9 @@ class TrainConfig(Checked):
 
     TABLE = "train."
 
-    steps: int = within(2600, 0, MOST_STEPS)
+    steps: int = within(2600, 0, MOST_STEPS, free=True)
     batch_size: int = within(16, 1, MOST_AT_ONCE)
-    learning_rate: float = within(4e-4, 0, 1)
+    learning_rate: float = within(4e-4, 0, 1, free=True)
     warmup: int = within(100, 0, MOST_STEPS)
     ema: float = within(0.999, 0, 1)
     clip: float = within(1.0, 0, 1e6)  # largest norm of the gradient; 0: any
@@ -180,7 +186,8 @@ class TrainConfig(Checked):
     schedule: Literal["cosine", "constant"] = word(
         "cosine", ("cosine", "constant")
     )  # of the learning rate, after the warm-up
-    epochs: float = within(0.0, 0, 1e6)  # if above 0 it sets the steps: so often, on average, every slice is seen
+    # if above 0 it sets the steps: so often, on average, every slice is seen
+    epochs: float = within(0.0, 0, 1e6, free=True)
     seed: int = within(3141, 0, MOST_SEED)
     checkpoint_every: int = within(100, 1, MOST_STEPS)
 
@@ -192,9 +199,25 @@ class ReconstructionConfig(Checked):
     TABLE = "reconstruction."
 
     levels: tuple[int, ...] = within((), 1, 1000)  # empty: those stored with the weights (250, 500, 750 in the paper)
-    batch_size: int = within(32, 1, MOST_AT_ONCE)
-    seed: int = within(0, 0, MOST_SEED)
-    method: str = word("", methods.NAMES, empty=True)  # empty: the one that the weights were trained for
+    batch_size: int = within(
+        32,
+        1,
+        MOST_AT_ONCE,
+        option=Option(
+            "Slices per batch, for time and memory; scores change only by rounding, at most 1e-4 of the highest.",
+            RUNNING,
+            metavar="N",
+        ),
+        decides=False,
+    )
+    seed: int = within(0, 0, MOST_SEED, option=Option("Seed of the noise.", METHOD, metavar="N"))
+    # empty: the one that the weights were trained for
+    method: str = word(
+        "",
+        methods.NAMES,
+        empty=True,
+        option=Option("How to reconstruct the scan; by default as the weights were trained.", METHOD),
+    )
     overlap: bool = False  # pddpm: patches every 24 pixels, averaged where they overlap, at 2.25 times the cost
 
 
@@ -206,7 +229,7 @@ class ScoringConfig(Checked):
 
     erosion: int = within(3, 0, 10)  # iterations of a 2-D cross on the brain mask, per axial slice
     median: int = within(5, 1, 15)  # side of the 3-D median filter, voxels of 2 mm
-    min_volume_mm3: float = within(64.0, 0, 1e6)  # components of at most 7 voxels of 8 mm3 are dropped
+    min_volume_mm3: float = within(64.0, 0, 1e6, option=MIN_VOLUME)  # components of at most 7 voxels of 8 mm3 go
 
 
 @dataclass(frozen=True)
@@ -222,6 +245,8 @@ class DetectConfig:
 class TrainingConfig(Checked):
     """Everything that determines what `uad train` makes of a folder of healthy scans.
 
+    A field that is `free` may be changed when a run goes on.
+
     Raises `UsageError` for an unknown contrast.
     """
 
@@ -233,9 +258,11 @@ class TrainingConfig(Checked):
     validation_share: float = within(0.2, 0, 0.9)  # of the subjects, never trained on
     # what the model is for, T2w and FLAIR made from T1w as well; empty: the contrasts of the scans, nothing else
     contrasts: tuple[str, ...] = ()
-    lesion_shapes: str = ""  # a folder of masks in MNI space, whose lesions judge the reconstruction; empty: made-up
-    label_maps: str = ""  # a folder of head label maps with FreeSurfer's numbers, of which the score sees brains, too
-    max_steps: int = within(0, 0, MOST_STEPS)  # of each training, if above 0
+    # a folder of masks in MNI space, whose lesions judge the reconstruction; empty: made-up
+    lesion_shapes: str = field(default="", metadata={"free": True})
+    # a folder of head label maps with FreeSurfer's numbers, of which the score sees brains, too
+    label_maps: str = field(default="", metadata={"free": True})
+    max_steps: int = within(0, 0, MOST_STEPS, free=True)  # of each training, if above 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

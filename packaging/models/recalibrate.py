@@ -25,7 +25,8 @@ from uadcli.data.dataset import Case, evenly
 from uadcli.files import write_json
 from uadcli.model.model import Model
 from uadcli.scoring import healthy_reference
-from uadcli.synthesis.synth import SynthOptions, synth
+from uadcli.synthesis.options import SynthOptions
+from uadcli.synthesis.synth import synth
 from uadcli.training.judged_lesions import shape_files
 from uadcli.weights import registry, weights
 

@@ -16,10 +16,10 @@ import pytest
 from uadcli import device, errors
 from uadcli.cli import detect as command
 from uadcli.cli.app import main
-from uadcli.cli.options import cubic_millimetres, saved
 from uadcli.config import DetectConfig
-from uadcli.detection.options import DetectOptions
+from uadcli.detection.options import DetectOptions, saved
 from uadcli.errors import UsageError
+from uadcli.settings.option import cubic_millimetres
 
 
 @dataclass(frozen=True)

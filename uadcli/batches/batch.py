@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,50 +14,25 @@ from uadcli import device
 from uadcli.batches import bids, inputs, one_scan, plan, tables, twins
 from uadcli.batches.bids import Selection
 from uadcli.batches.one_scan import MakeReady, Ready, Settings
+from uadcli.batches.options import Request
 from uadcli.batches.plan import Job, Step
 from uadcli.batches.tables import Failure
-from uadcli.config import CONTRASTS, DetectConfig
+from uadcli.config import CONTRASTS
 from uadcli.console import Reporter
 from uadcli.data.contrast import known_before
 from uadcli.detection import together
-from uadcli.detection.options import DetectOptions, with_healthy
-from uadcli.detection.session import Load
+from uadcli.detection.session import Load, with_healthy
 from uadcli.errors import RESEARCH_USE, BatchError, OutputError, UsageError, WeightsError
 from uadcli.files import file_sha256, make_folder
 from uadcli.model import adapt, model
 from uadcli.model.adapt import ScannerAdapter
+from uadcli.model.healthy_folder import HealthyScans
 from uadcli.running import interrupt
 from uadcli.workers import TERMINATED, Died, Workers
 
 WORKERS = 4  # at most, unless more are asked for
 WORKER_MB = 2000.0  # peak of a process that strips a large scan by the network
 LONGEST_COMMAND = 500  # in a sidecar: a shell may have put a thousand paths into it
-
-
-@dataclass(frozen=True)
-class BatchOptions:
-    """Options of a batch in addition to those of each detection; `workers` None: from cores and memory."""
-
-    participant_label: Sequence[str] = ()
-    session: Sequence[str] = ()
-    list_file: str | None = None
-    nul: bool = False
-    listed: Sequence[Path] = ()  # the content of a list that was read already
-    workers: int | None = None
-    shard: str | None = None
-    retry_failed: bool = False
-    fail_fast: bool = False
-
-
-@dataclass(frozen=True)
-class Request:
-    """A request for a batch: inputs, the folder for all results, and the settings of each detection."""
-
-    paths: Sequence[Path]
-    output: Path
-    config: DetectConfig
-    options: DetectOptions
-    batch: BatchOptions
 
 
 @dataclass(frozen=True)
@@ -243,7 +218,7 @@ def _adapt(jobs: list[Job], settings: Settings, load: Load, reporter: Reporter) 
     from uadcli.weights import weights
 
     healthy = jobs[0].options.adapt
-    if not isinstance(healthy, adapt.HealthyScans):
+    if not isinstance(healthy, HealthyScans):
         return
     known = [known_before(job.scan, job.options.contrast) for job in jobs]
     wanted = {one.contrast for one in known if one} if all(known) else CONTRASTS

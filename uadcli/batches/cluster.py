@@ -11,12 +11,13 @@ import signal
 import time
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uadcli.batches import batch, inputs, plan, status
-from uadcli.batches.batch import BatchResult, Request
+from uadcli.batches.batch import BatchResult
+from uadcli.batches.options import CLUSTERS, ClusterOptions, Request
 from uadcli.batches.plan import Job, Step
 from uadcli.console import Reporter
 from uadcli.errors import OutputError, UadError, UsageError
@@ -25,7 +26,6 @@ from uadcli.files import make_folder
 if TYPE_CHECKING:
     import submitit
 
-CLUSTERS = ("slurm", "local", "debug")
 FOLDER = ".uad-jobs"  # in the folder of results: what was submitted, and the jobs' logs
 MINUTES = {"slurm": 240, "local": 7 * 24 * 60}  # of a job, unless set; a part that needs more is queued again
 RESTARTS = 1000  # submitit's bound, which counts those that got on too; ours is BARREN
@@ -34,28 +34,15 @@ PAUSE_SECONDS = 3600.0  # at most, between SLURM's first signal and what follows
 ONE_TASK = ("nodes", "ntasks_per_node", "tasks_per_node")  # more of them would do the same part at the same time
 
 
-@dataclass(frozen=True)
-class ClusterOptions:
-    """Where to run a batch, in how many jobs, with which settings (`slurm.partition=gpu`), or what to report of it."""
-
-    cluster: str | None = None
-    jobs: int | None = None
-    assignments: Sequence[str] | None = None
-    status: bool = False
-    collect: bool = False
-
-
-def carry_out(
-    request: Request, chosen: ClusterOptions, reporter: Reporter, dry_run: bool = False
-) -> tuple[bytes, BatchResult | None]:
+def carry_out(request: Request, chosen: ClusterOptions, reporter: Reporter) -> tuple[bytes, BatchResult | None]:
     """Run `uad batch` here or as jobs; returns what it prints, and the result if there is one already.
 
     That is the plan of a dry run, the status, the numbers of the jobs of a cluster, or the path of the summary.
     """
-    check(chosen, request, dry_run)
+    check(chosen, request)
     if chosen.status:
         return status.status(request, reporter).as_json().encode(), None
-    if dry_run:
+    if chosen.dry_run:
         return batch.make_plan(request, reporter, download=False).as_json().encode(), None
     if chosen.cluster and not chosen.collect:
         numbers = submit(request, chosen, reporter)
@@ -70,10 +57,9 @@ def carry_out(
     return os.fsencode(result.summary) + b"\n", result
 
 
-def check(chosen: ClusterOptions, request: Request, dry_run: bool = False) -> None:
+def check(chosen: ClusterOptions, request: Request) -> None:
     """Raises `UsageError` for options that contradict one another."""
-    several = [name for name, given in vars(chosen).items() if name in ("status", "collect") and given]
-    several += ["dry-run"] if dry_run else []
+    several = [name.replace("_", "-") for name in ("status", "collect", "dry_run") if getattr(chosen, name)]
     if len(several) > 1:
         raise UsageError(f"--{several[0]} and --{several[1]} cannot be combined", hint="Leave one of them out.")
     if chosen.cluster and chosen.jobs is None:
@@ -91,7 +77,7 @@ def settings(chosen: ClusterOptions) -> dict[str, Any]:
     Raises `UsageError` for what is no such assignment, another cluster, or more than one task for a job.
     """
     made: dict[str, Any] = {}
-    for text in chosen.assignments or ():
+    for text in chosen.assignments:
         name, equals, raw = (part.strip() for part in text.partition("="))
         place, dot, key = name.partition(".")
         if not equals or not dot or not key or place not in CLUSTERS:

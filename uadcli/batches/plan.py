@@ -23,6 +23,7 @@ from uadcli.files import finite
 from uadcli.imaging import stored
 from uadcli.imaging.volume import stem
 from uadcli.report import sidecar
+from uadcli.settings.option import deciding_settings
 
 if TYPE_CHECKING:
     from uadcli.detection.options import DetectOptions
@@ -141,7 +142,7 @@ def to_do(job: Job, config: DetectConfig, weights_of: WeightsOf, read_scan: bool
         return "no sidecar" if not os.path.exists(job.files.paths["sidecar"]) else "the sidecar is incomplete"
     for what, value, wanted in (
         ("another version of uad", content["tool"]["version"], __version__),
-        ("other settings", _deciding(content["settings"]), _deciding(to_dict(config))),
+        ("other settings", *(deciding_settings(one, DetectConfig) for one in (content["settings"], to_dict(config)))),
         ("other options", content["requested"], record.requested(job.options)),
         ("other files", content["outputs"], {key: path.name for key, path in job.files.paths.items()}),
     ):
@@ -165,9 +166,3 @@ def read_sidecar(job: Job) -> dict[str, Any] | None:
     except (OSError, ValueError, RecursionError):
         return None
     return content if sidecar.is_complete(content) else None
-
-
-def _deciding(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings without the batch size, which changes scores only by rounding (at most 1e-4 of the highest)."""
-    part = settings["reconstruction"]
-    return settings | {"reconstruction": part | {"batch_size": None} if isinstance(part, dict) else part}

@@ -6,7 +6,8 @@ import json
 from dataclasses import asdict, dataclass, replace
 
 from uadcli.batches import batch, bids, one_scan, plan, tables
-from uadcli.batches.batch import BatchResult, Request
+from uadcli.batches.batch import BatchResult
+from uadcli.batches.options import Request
 from uadcli.console import Reporter
 from uadcli.files import make_folder
 

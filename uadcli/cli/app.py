@@ -14,6 +14,7 @@ from uadcli.cli import options as o
 from uadcli.cli.batch import batch
 from uadcli.cli.detect import detect
 from uadcli.cli.evaluate import evaluate
+from uadcli.cli.grouped import grouped
 from uadcli.cli.info import cite, config, doctor
 from uadcli.cli.synth import synth
 from uadcli.cli.train import calibrate, export, train
@@ -33,19 +34,17 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback(invoke_without_command=True)
+@grouped()
 def uad(
     ctx: typer.Context,
+    talk: o.Talk,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
-    verbose: o.Verbose = False,
-    quiet: o.Quiet = False,
-    debug: o.Debug = False,
-    log_file: o.LogFile = None,
 ) -> None:
     """Find what is unusual in a brain MRI, without labels. For research only, not for diagnosis."""
     invocation: o.Invocation = ctx.ensure_object(o.Invocation)
-    invocation.verbose, invocation.quiet, invocation.log_file = verbose, quiet, log_file
+    invocation.verbose, invocation.quiet, invocation.log_file = talk.verbose, talk.quiet, talk.log_file
     if ctx.invoked_subcommand is None:
         print_result(ctx.get_help())
 

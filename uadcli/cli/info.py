@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
-from uadcli.cli import options as o
+from uadcli.cli.grouped import grouped
 from uadcli.config import DetectConfig, to_toml
 from uadcli.console import print_result
+from uadcli.detection.options import SCORE
 from uadcli.errors import UadError
 from uadcli.scoring import scores
+from uadcli.settings import methods
+from uadcli.settings.option import METHOD, Option, option
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False) -> None:
@@ -26,12 +30,21 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON."
         raise error
 
 
-def cite(method: o.Method = None, score: o.Score = None) -> None:
+@dataclass(frozen=True)
+class Works:
+    """What the works are behind; None: all."""
+
+    method: str | None = option(None, Option("A reconstruction method.", METHOD), words=methods.NAMES)
+    score: str | None = option(None, SCORE)
+
+
+@grouped()
+def cite(of: Works) -> None:
     """Print the works to cite, as BibTeX: all, or those behind one method, one score or both."""
     from uadcli.report.citation import bibtex
 
-    works = (*_works_of(method), *(scores.find(score).cites if score else ()))
-    print_result(bibtex(works if method or score else None, score or ""))
+    works = (*_works_of(of.method), *(scores.find(of.score).cites if of.score else ()))
+    print_result(bibtex(works if of.method or of.score else None, of.score or ""))
 
 
 def _works_of(method: str | None) -> tuple[str, ...]:

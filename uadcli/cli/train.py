@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from uadcli.cli import options as o
+from uadcli.cli.grouped import grouped
 from uadcli.config import CONTRASTS, TrainingConfig, to_toml, training_preset, with_settings
 from uadcli.console import Reporter, print_result
 from uadcli.errors import UsageError
 from uadcli.settings import methods
-from uadcli.settings.training import Machine, Taught
+from uadcli.settings.option import OUTPUT, OVERWRITE, Option, option
+from uadcli.settings.training import Helpers, Machine, Taught
 
 Data = Annotated[
     Path | None,
@@ -22,64 +24,8 @@ Data = Annotated[
 ]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.")]
 Healthy = Annotated[Path, typer.Argument(metavar="HEALTHY", help="Folder of healthy scans not used in training.")]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the run.")]
-Resume = Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Resume a run.")]
-Check = Annotated[bool, typer.Option("--check", help="Only read every file once and report problems.")]
-Smoke = Annotated[bool, typer.Option("--smoke", help="Try every step once on made-up scans, in under 2 minutes.")]
-PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the settings as TOML.")]
-Profile = Annotated[
-    str, typer.Option("--profile", metavar="small|reference", help="Model sizes; reference: as published.")
-]
-Method = Annotated[
-    str | None,
-    typer.Option(
-        "--method",
-        metavar="|".join(methods.NAMES),
-        callback=o.one_of("--method", methods.NAMES),
-        help="Reconstruction method to train.",
-        show_default="cddpm",
-    ),
-]
-Score = Annotated[
-    str | None,
-    typer.Option(
-        "--score",
-        metavar="siamese",
-        callback=o.one_of("--score", ("siamese",)),
-        help="With --labels: train only this score, on labelled scans.",
-    ),
-]
-Labels = Annotated[
-    Path | None,
-    typer.Option(
-        "--labels",
-        metavar="FOLDER",
-        help="Lesion masks on the scans' grids, matched by name; empty for a healthy scan.",
-    ),
-]
-Weights = Annotated[
-    str | None,
-    typer.Option(
-        "--weights",
-        metavar="NAME|PATH|HF",
-        help="Start from these networks; with --labels: keep their reconstruction.",
-        show_default="new ones; with --labels the bundled model",
-    ),
-]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a setting (repeatable).")]
-Workers = Annotated[int, typer.Option("--workers", min=1, help="Scans prepared in parallel.")]
-MaxSteps = Annotated[
-    int | None, typer.Option("--max-steps", min=1, metavar="N", help="Maximum number of steps of each training.")
-]
-Gpus = Annotated[
-    int | None,
-    typer.Option(
-        "--gpus", min=0, metavar="N", help="Number of GPUs to train on; 0 for the CPU.", show_default="1 or 0"
-    ),
-]
 Folder = Annotated[Path, typer.Option("--output", "-o", help="Folder for the weights; its name becomes the model's.")]
-
-
+Overwrite = Annotated[bool, typer.Option("--overwrite", rich_help_panel=OUTPUT, help=OVERWRITE.help)]
 Borrow = Annotated[
     list[str] | None,
     typer.Option(
@@ -90,69 +36,83 @@ Borrow = Annotated[
 ]
 
 
-def train(
-    ctx: typer.Context,
-    data: Data = None,
-    out: Out = None,
-    resume: Resume = None,
-    check: Check = False,
-    smoke: Smoke = False,
-    print_config: PrintConfig = False,
-    profile: Profile = "small",
-    method: Method = None,
-    score: Score = None,
-    labels: Labels = None,
-    weights: Weights = None,
-    config: o.ConfigFile = None,
-    assignments: Set = None,
-    max_steps: MaxSteps = None,
-    workers: Workers = 2,
-    gpus: Gpus = None,
-    threads: o.Threads = None,
-    verbose: o.Verbose = False,
-    quiet: o.Quiet = False,
-    debug: o.Debug = False,
-    log_file: o.LogFile = None,
-) -> None:
+@dataclass(frozen=True)
+class Work:
+    """Which work is to be done, and in which folder."""
+
+    out: Path | None = option(None, Option("Folder for the run.", names=("--out", "-o")))
+    resume: Path | None = option(None, Option("Resume a run.", metavar="RUN"))
+    check: bool = option(False, Option("Only read every file once and report problems."))
+    smoke: bool = option(False, Option("Try every step once on made-up scans, in under 2 minutes."))
+    print_config: bool = option(False, Option("Print the settings as TOML."))
+    score: str | None = option(
+        None,
+        Option("With --labels: train only this score, on labelled scans.", metavar="siamese"),
+        words=("siamese",),
+    )
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the settings of a training begin with, and what is laid over them."""
+
+    profile: str = option("small", Option("Model sizes; reference: as published.", metavar="small|reference"))
+    method: str | None = option(None, Option("Reconstruction method to train.", shown="cddpm"), words=methods.NAMES)
+    config: Path | None = option(None, o.CONFIG)
+    assignments: Sequence[str] = option((), Option("Change a setting (repeatable).", names=("--set",), metavar="A.B=C"))
+    max_steps: int | None = option(None, Option("Maximum number of steps of each training.", metavar="N"), low=1)
+
+    def settings(self, resume: Path | None) -> TrainingConfig:
+        """The settings of the run to resume, of a file, or of a profile, with the other options laid over them."""
+        capped = [f"max_steps={self.max_steps}"] if self.max_steps else []
+        return with_settings(self._begun(resume), [*self.assignments, *capped])
+
+    def _begun(self, resume: Path | None) -> TrainingConfig:
+        if resume is not None:
+            return self._settings_of(resume)
+        base = training_preset(self.profile)
+        chosen = o.read_config(self.config, type(base)) if self.config else base
+        if self.method is not None:
+            from uadcli.reconstruction.reconstructors import for_method
+
+            chosen = replace(chosen, model=for_method(chosen.model, self.method))
+        return chosen
+
+    def _settings_of(self, run: Path) -> TrainingConfig:
+        from uadcli.training.run_folder import read_run
+
+        if self.method is not None:
+            raise UsageError("--method and --resume cannot be combined", hint="A run keeps its method.")
+        if self.config is not None or self.profile != "small":
+            raise UsageError("--resume cannot be combined with --config or --profile", hint="A run keeps its settings.")
+        return read_run(run)
+
+
+@grouped()
+def train(work: Work, chosen: Chosen, taught: Taught, machine: Machine, talk: o.Talk, data: Data = None) -> None:
     """Train a model on healthy scans, or its score on labelled ones, or resume a run."""
-    given = locals()
-    taught = _taught(given)
-    capped = [f"max_steps={max_steps}"] if max_steps else []
-    settings = _settings(profile, method, config, resume, [*(assignments or []), *capped])
-    if print_config:
+    _check_taught(taught, work, chosen)
+    settings = chosen.settings(work.resume)
+    if work.print_config:
         return print_result(to_toml(settings), end="")
-    with o.reporter(given) as reporter:
-        machine = Machine(workers, gpus, threads)
-        print_result(str(_work(given, taught, settings, machine, reporter)))
+    with talk.reporter() as reporter:
+        print_result(str(_done(data, work, taught, settings, machine, reporter)))
 
 
-def _taught(given: Mapping[str, Any]) -> Taught:
-    """What `--score`, `--labels` and `--weights` ask for. Raises `UsageError` where they do not go together."""
-    labels, weights = given["labels"], given["weights"]
-    if labels is None and given["score"] is not None:
-        raise UsageError(
-            "--score siamese needs --labels", hint="Without labels, `uad train` trains it on synthetic lesions."
-        )
-    if labels is not None:
-        _check_labels(given)
-    elif weights is not None:
-        _check_weights(given)
-    return Taught(labels, weights)
-
-
-def _check_weights(given: Mapping[str, Any]) -> None:
-    others = {f"--{name}": bool(given[name]) for name in ("resume", "smoke", "method")}
-    others |= {"--profile": given["profile"] != "small"}
-    hint = "Sizes and method are those of the weights, and a run keeps what it started from."
-    _refuse_beside("--weights", others, hint)
-
-
-def _check_labels(given: Mapping[str, Any]) -> None:
-    if given["score"] is None:
+def _check_taught(taught: Taught, work: Work, chosen: Chosen) -> None:
+    """Raises `UsageError` where `--score`, `--labels` and `--weights` do not go together, or with other options."""
+    others = {"--resume": work.resume is not None, "--smoke": work.smoke}
+    others |= {"--method": chosen.method is not None, "--profile": chosen.profile != "small"}
+    if taught.labels is None and work.score is not None:
+        hint = "Without labels, `uad train` trains it on synthetic lesions."
+        raise UsageError("--score siamese needs --labels", hint=hint)
+    if taught.labels is not None and work.score is None:
         raise UsageError("--labels needs --score siamese", hint="Add it, or leave --labels out.")
-    others = {"--resume": given["resume"] is not None, "--smoke": given["smoke"]}
-    others |= {"--method": given["method"] is not None, "--profile": given["profile"] != "small"}
-    _refuse_beside("--labels", others, "A run keeps its labels, and its reconstruction is that of --weights.")
+    if taught.labels is not None:
+        _refuse_beside("--labels", others, "A run keeps its labels, and its reconstruction is that of --weights.")
+    elif taught.weights is not None:
+        hint = "Sizes and method are those of the weights, and a run keeps what it started from."
+        _refuse_beside("--weights", others, hint)
 
 
 def _refuse_beside(option: str, others: Mapping[str, bool], hint: str) -> None:
@@ -161,47 +121,21 @@ def _refuse_beside(option: str, others: Mapping[str, bool], hint: str) -> None:
         raise UsageError(f"{option} and {name} cannot be combined", hint=hint)
 
 
-def _work(
-    given: Mapping[str, Any], taught: Taught, settings: TrainingConfig, machine: Machine, reporter: Reporter
+def _done(
+    data: Path | None, work: Work, taught: Taught, settings: TrainingConfig, machine: Machine, reporter: Reporter
 ) -> object:
     """What `uad train` prints, after the one of its kinds of work that was asked for."""
     from uadcli.training import train as training
 
-    data, out, resume = (given[name] for name in ("data", "out", "resume"))
-    if given["smoke"]:
-        return _tried(given, machine, reporter)
-    if data is not None and given["check"]:
+    if work.smoke:
+        return _tried(data, work, machine, reporter)
+    if data is not None and work.check:
         return _checked(data, taught, settings, reporter)
-    if data is not None and out is not None and resume is None:
-        return training.train(data, out, settings, taught=taught, machine=machine, reporter=reporter)
-    if resume is not None and data is None and out is None:
-        return training.resume(resume, settings, machine=machine, reporter=reporter)
+    if data is not None and work.out is not None and work.resume is None:
+        return training.train(data, work.out, settings, taught=taught, machine=machine, reporter=reporter)
+    if work.resume is not None and data is None and work.out is None:
+        return training.resume(work.resume, settings, machine=machine, reporter=reporter)
     raise UsageError("give DATA --out RUN, --resume RUN, --check DATA or --smoke", hint="See `uad train --help`.")
-
-
-def _settings(
-    profile: str, method: str | None, config: Path | None, resume: Path | None, assignments: list[str]
-) -> TrainingConfig:
-    """The settings of the run to resume, of a file, or of a profile, with `--method` and `--set` laid over them."""
-    if resume is not None:
-        return with_settings(_settings_of(resume, profile, method, config), assignments)
-    base = training_preset(profile)
-    chosen = o.read_config(config, type(base)) if config else base
-    if method is not None:
-        from uadcli.reconstruction.reconstructors import for_method
-
-        chosen = replace(chosen, model=for_method(chosen.model, method))
-    return with_settings(chosen, assignments)
-
-
-def _settings_of(run: Path, profile: str, method: str | None, config: Path | None) -> TrainingConfig:
-    from uadcli.training.run_folder import read_run
-
-    if method is not None:
-        raise UsageError("--method and --resume cannot be combined", hint="A run keeps its method.")
-    if config is not None or profile != "small":
-        raise UsageError("--resume cannot be combined with --config or --profile", hint="A run keeps its settings.")
-    return read_run(run)
 
 
 def _checked(data: Path, taught: Taught, settings: TrainingConfig, reporter: Reporter) -> str:
@@ -215,41 +149,30 @@ def _checked(data: Path, taught: Taught, settings: TrainingConfig, reporter: Rep
     return dataset.in_words(dataset.check(cases))
 
 
-def _tried(given: Mapping[str, Any], machine: Machine, reporter: Reporter) -> str:
+def _tried(data: Path | None, work: Work, machine: Machine, reporter: Reporter) -> str:
     from uadcli import device
     from uadcli.running.temporary import temporary_folder
     from uadcli.smoke import smoke
 
-    if given["data"] is not None or given["resume"] is not None or given["check"]:
+    if data is not None or work.resume is not None or work.check:
         raise UsageError("--smoke makes its own scans", hint="Use it without DATA, --resume and --check.")
-    out: Path | None = given["out"]
     device.bound_threads(machine.threads)
-    if out is not None and out.exists() and any(out.iterdir()):
+    if (out := work.out) is not None and out.exists() and any(out.iterdir()):
         raise UsageError(f"{out} is not empty", hint="Give an empty folder, or none.")
     with temporary_folder() as temporary:
         return smoke(out or temporary, workers=machine.workers, reporter=reporter)
 
 
-def calibrate(
-    ctx: typer.Context,
-    run: Run,
-    healthy: Healthy,
-    borrow: Borrow = None,
-    workers: Workers = 2,
-    threads: o.Threads = None,
-    verbose: o.Verbose = False,
-    quiet: o.Quiet = False,
-    debug: o.Debug = False,
-    log_file: o.LogFile = None,
-) -> None:
+@grouped()
+def calibrate(run: Run, healthy: Healthy, machine: Helpers, talk: o.Talk, borrow: Borrow = None) -> None:
     """Calibrate a trained model on healthy scans."""
-    given = locals()
-    with o.reporter(given) as reporter:
+    with talk.reporter() as reporter:
         from uadcli import device
         from uadcli.calibration.calibrate import calibrate as calibrate_run
 
-        device.bound_threads(threads)
-        print_result(calibrate_run(run, healthy, workers=workers, reporter=reporter, borrow=_borrowed(borrow)))
+        device.bound_threads(machine.threads)
+        borrowed = _borrowed(borrow)
+        print_result(calibrate_run(run, healthy, workers=machine.workers, reporter=reporter, borrow=borrowed))
 
 
 def _borrowed(pairs: list[str] | None) -> dict[str, str]:
@@ -263,19 +186,10 @@ def _borrowed(pairs: list[str] | None) -> dict[str, str]:
     return result
 
 
-def export(
-    ctx: typer.Context,
-    run: Run,
-    output: Folder,
-    overwrite: o.Overwrite = False,
-    verbose: o.Verbose = False,
-    quiet: o.Quiet = False,
-    debug: o.Debug = False,
-    log_file: o.LogFile = None,
-) -> None:
+@grouped()
+def export(run: Run, output: Folder, talk: o.Talk, overwrite: Overwrite = False) -> None:
     """Export a calibrated run as weights for `uad detect --weights`."""
-    given = locals()
-    with o.reporter(given) as reporter:
+    with talk.reporter() as reporter:
         from uadcli.calibration.export import export as export_run
 
         print_result(export_run(run, output, overwrite=overwrite, reporter=reporter))

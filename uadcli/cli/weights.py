@@ -10,7 +10,9 @@ from typing import Annotated
 import typer
 
 from uadcli.cli import options as o
+from uadcli.cli.grouped import grouped
 from uadcli.console import print_result
+from uadcli.settings.option import OUTPUT, OVERWRITE
 
 app = typer.Typer(help="List, download, verify, import and publish models.")
 
@@ -28,11 +30,13 @@ Folder = Annotated[
 ]
 Private = Annotated[bool, typer.Option("--private", help="Make a new repository private.")]
 Message = Annotated[str | None, typer.Option("--message", metavar="TEXT", help="Commit message.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", rich_help_panel=OUTPUT, help=OVERWRITE.help)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
 
 @app.command("list")
-def list_models(as_json: AsJson = False, debug: o.Debug = False) -> None:
+@grouped(o.Debug)
+def list_models(as_json: AsJson = False) -> None:
     """List bundled and cached models."""
     from uadcli.weights import manage
 
@@ -41,9 +45,8 @@ def list_models(as_json: AsJson = False, debug: o.Debug = False) -> None:
 
 
 @app.command()
-def show(
-    name: OneOrDefaults = None, as_json: AsJson = False, offline: o.Offline = False, debug: o.Debug = False
-) -> None:
+@grouped(o.Network, o.Debug)
+def show(name: OneOrDefaults = None, as_json: AsJson = False) -> None:
     """Print a model's card, or without a name those of all bundled models (with --json as a list)."""
     from uadcli.weights import manage
 
@@ -55,27 +58,23 @@ def show(
 
 
 @app.command()
+@grouped(o.Network)
 def download(
-    ctx: typer.Context,
     name: Name,
+    talk: o.Talk,
     output: Folder = None,
-    overwrite: o.Overwrite = False,
-    offline: o.Offline = False,
-    verbose: o.Verbose = False,
-    quiet: o.Quiet = False,
-    debug: o.Debug = False,
-    log_file: o.LogFile = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Download a model into the cache, verify it, and print its path."""
-    given = locals()
-    with o.reporter(given) as reporter:
+    with talk.reporter() as reporter:
         from uadcli.weights import manage
 
         print_result(os.fsencode(manage.download(name, output, overwrite, reporter)))
 
 
 @app.command()
-def verify(names: Several = None, as_json: AsJson = False, debug: o.Debug = False) -> None:
+@grouped(o.Debug)
+def verify(names: Several = None, as_json: AsJson = False) -> None:
     """Compare models with the registry (sha256); removes damaged ones from the cache."""
     from uadcli.weights import manage
 
@@ -86,25 +85,18 @@ def verify(names: Several = None, as_json: AsJson = False, debug: o.Debug = Fals
 
 
 @app.command("import")
-def import_model(
-    ctx: typer.Context,
-    path: Exported,
-    overwrite: o.Overwrite = False,
-    verbose: o.Verbose = False,
-    quiet: o.Quiet = False,
-    debug: o.Debug = False,
-    log_file: o.LogFile = None,
-) -> None:
+@grouped()
+def import_model(path: Exported, talk: o.Talk, overwrite: Overwrite = False) -> None:
     """Copy a model into the cache, and print its name for --weights."""
-    given = locals()
-    with o.reporter(given) as reporter:
+    with talk.reporter() as reporter:
         from uadcli.weights import manage
 
         print_result(manage.import_model(path, overwrite, reporter))
 
 
 @app.command()
-def path(name: OneOrDefaults = None, debug: o.Debug = False) -> None:
+@grouped(o.Debug)
+def path(name: OneOrDefaults = None) -> None:
     """Print the path of a model's file; downloads nothing."""
     from uadcli.weights import manage
 
@@ -113,21 +105,16 @@ def path(name: OneOrDefaults = None, debug: o.Debug = False) -> None:
 
 
 @app.command()
+@grouped(o.Network)
 def push(
-    ctx: typer.Context,
     folder: Exported,
     repo: Repo,
+    talk: o.Talk,
     private: Private = False,
     message: Message = None,
-    offline: o.Offline = False,
-    verbose: o.Verbose = False,
-    quiet: o.Quiet = False,
-    debug: o.Debug = False,
-    log_file: o.LogFile = None,
 ) -> None:
     """Publish a model with card and manifest on the Hub, and print its hf:// reference."""
-    given = locals()
-    with o.reporter(given) as reporter:
+    with talk.reporter() as reporter:
         from uadcli.weights import manage
 
         print_result(manage.push(folder, repo, private, message, reporter))

@@ -15,7 +15,6 @@ from uadcli.data.names import MNI
 from uadcli.errors import InputError, UsageError
 from uadcli.imaging.volume import SUFFIXES, stem
 
-UNLABELLED = ("refuse", "healthy", "skip")
 # words of a name that say what a file is, not whose it is
 ROLES = {"map", "anomaly", "mask", "seg", "dseg", "lesion", "lesions", "label", "labels", "truth", "gt", "brain"}
 TRUTH_WORDS = ROLES - {"map", "anomaly", "brain"}

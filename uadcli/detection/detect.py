@@ -19,15 +19,16 @@ from uadcli.data.names import Outputs
 from uadcli.data.prepare import Prepared, prepare, scaled_as, smoothed_as
 from uadcli.detection import record, repeat, together
 from uadcli.detection.findings import Findings, Question, ReadyScan, examine
-from uadcli.detection.options import DetectOptions, with_healthy
-from uadcli.detection.session import Session
+from uadcli.detection.options import DetectOptions
+from uadcli.detection.session import Session, with_healthy
 from uadcli.detection.write import write_files
 from uadcli.errors import RESEARCH_USE, InputError, UsageError, WeightsError, about
 from uadcli.files import write_json
 from uadcli.imaging import mask_file, volume
 from uadcli.imaging.volume import Scan
 from uadcli.model import adapt, healthy_scans, model, threshold
-from uadcli.model.adapt import HealthyScans, ScannerAdapter
+from uadcli.model.adapt import ScannerAdapter
+from uadcli.model.healthy_folder import HealthyScans
 from uadcli.model.threshold import ScanThreshold, Threshold
 from uadcli.report import sidecar
 from uadcli.scoring import quality

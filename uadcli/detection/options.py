@@ -1,69 +1,160 @@
-"""Options of a detection, in addition to the settings of its stages."""
+"""The options of a detection, each one field: its help, its bounds, and whether it decides the result."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 
 from uadcli.config import CONTRASTS, COSTLY, GEOMETRIES, SAVES, SPACES
-from uadcli.model import adapt
-from uadcli.model.adapt import HealthyScans
+from uadcli.model.healthy_folder import HealthyScans
 from uadcli.scoring import scores
-from uadcli.settings.bounds import check_count, check_word
+from uadcli.settings.bounds import Checked, check_word, nearest
+from uadcli.settings.option import INPUT, METHOD, OUTPUT, OVERWRITE, RUNNING, THREADS, Option, option
 from uadcli.settings.threshold import ThresholdRule
+
+ALL_SAVES = (*SAVES, *COSTLY, "all")
+
+
+def saved(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    """The files named by `--save`: a comma list, `all` spelt out. Raises `UsageError` for an unknown one."""
+    given = value.split(",") if isinstance(value, str) else value
+    names = [nearest(name.strip(), ALL_SAVES, "--save") for name in given if name.strip()]
+    names += SAVES if "all" in names else ()
+    return tuple(name for name in (*SAVES, *COSTLY) if name in names)
+
+
+def score_name(value: str) -> str:
+    """The name of a score from it, or from an alias of one. Raises `UsageError` for another."""
+    return nearest(scores.aliases().get(value.lower(), value), scores.names(), "--score")
+
+
+def _digest(adapt: Path | HealthyScans) -> str | None:
+    return adapt.sha256 if isinstance(adapt, HealthyScans) else None
+
+
+SCORE = Option(
+    f"How to compare scan and reconstruction ({scores.Z}SCORE: normalised to healthy scans; "
+    f"{', '.join(f'{alias} is {name}' for alias, name in scores.aliases().items())}); "
+    "by default that of the weights.",
+    METHOD,
+    metavar="|".join((*scores.joined(), *scores.plain())),
+    parse=score_name,
+)
 
 
 @dataclass(frozen=True)
-class DetectOptions:
-    """What a run needs beside the settings of its stages: where, with what, and which files.
+class DetectOptions(Checked):
+    """What a run needs in addition to the settings of its stages: where, with what, and which files.
 
     Raises `UsageError` for words and numbers that do not exist.
     """
 
-    contrast: str | None = None
-    brain_mask: Path | None = None
-    labels: Path | None = None  # of lesions, for the threshold `best-dice` alone
-    space: str = "native"
-    save: tuple[str, ...] = ()
-    only_map: bool = False
-    html: bool = False
-    weights: str | None = None
-    adapt: Path | HealthyScans | None = None  # a folder of healthy scans of the same scanner, or what is in it
-    score: str | None = None
-    device: str = "auto"
-    threads: int | None = None
-    threshold: ThresholdRule | str = "auto"  # a text is parsed once, when the options are made
-    stability: int | None = None  # repeats with other seeds
-    volume: int | None = None
-    geometry: str = "auto"
-    overwrite: bool = False
-    strict: bool = False
+    contrast: str | None = option(
+        None,
+        Option(
+            "Contrast of the scan; by default from its name, otherwise from its intensities.",
+            INPUT,
+            in_batch="In a BIDS dataset, only this contrast; otherwise the contrast of all scans.",
+        ),
+        words=CONTRASTS,
+        decides=True,
+    )
+    volume: int | None = option(
+        None, Option("Volume of a 4-D scan, counted from 0.", INPUT, metavar="N"), low=0, decides=True
+    )
+    geometry: str = option(
+        "auto",
+        Option("Which of the header's two geometries to use; trust: even one that the header marks as unknown.", INPUT),
+        words=GEOMETRIES,
+        decides=True,
+    )
+    brain_mask: Path | None = option(
+        None,
+        Option("Brain mask on the scan's grid.", INPUT, metavar="FILE", in_batch=""),
+        decides=attrgetter("name"),
+    )
+    weights: str | None = option(
+        None,
+        Option("Weights instead of the bundled ones; also hf://owner/repo@commit.", METHOD, metavar="NAME|PATH|HF"),
+        decides=False,  # their digest is recorded
+    )
+    adapt: Path | HealthyScans | None = option(  # a folder, or what is in it
+        None,
+        Option(
+            "Healthy scans from the same scanner; the model's average error on them is subtracted.",
+            METHOD,
+            metavar="FOLDER",
+        ),
+        decides=_digest,
+    )
+    score: str | None = option(None, SCORE, words=scores.names(), decides=True)
+    threshold: ThresholdRule | str = option(  # a text is parsed once, when the options are made
+        ThresholdRule("auto"),
+        Option(
+            "Score above which voxels are marked: from healthy voxels (rate:0.001), scans (conformal:0.1), the "
+            "false discovery rate (fdr:0.05) or a value.",
+            METHOD,
+            metavar="auto|calibrated|rate|conformal|fdr|best-dice|VALUE",
+            parse=ThresholdRule.parse,
+        ),
+        decides=str,
+    )
+    labels: Path | None = option(
+        None,
+        Option("Lesion mask on the scan's grid, for best-dice.", METHOD, metavar="FILE", in_batch=""),
+        decides=attrgetter("name"),
+    )
+    stability: int | None = option(
+        None,
+        Option("Repeat with N other seeds and report how much the map changes (N times as slow).", METHOD, metavar="N"),
+        low=1,
+        decides=True,
+    )
+    space: str = option(
+        "native",
+        Option("Results on the scan's own grid, in MNI space, or both.", OUTPUT),
+        words=SPACES,
+        decides=True,
+    )
+    save: tuple[str, ...] = option(
+        (),
+        Option(
+            "More files, comma-separated: recon, brain, transform or all of these; uncertainty (slow).",
+            OUTPUT,
+            metavar="LIST",
+            parse=saved,
+            shown=False,
+        ),
+        decides=False,  # the names of the files are recorded, as of the next two
+    )
+    only_map: bool = option(
+        False, Option("Write only the map: no mask, picture or sidecar.", OUTPUT, in_batch=""), decides=False
+    )
+    html: bool = option(False, Option("Also write a page (.html) to view in a browser.", OUTPUT), decides=False)
+    overwrite: bool = option(False, replace(OVERWRITE, in_batch="Redo scans that are done."), decides=False)
+    strict: bool = option(
+        False,
+        Option(
+            "Exit with 7 if quality control fails or the scan is unlike the training scans.",
+            OUTPUT,
+            in_batch="Treat a scan as failed if quality control fails or it is unlike the training scans.",
+        ),
+        decides=False,
+    )
+    device: str = option(
+        "auto", Option("Device for the networks.", RUNNING, metavar="auto|cpu|cuda|cuda:N|mps"), decides=False
+    )
+    threads: int | None = option(None, THREADS, low=1, decides=False)
     command: str = ""
 
     def __post_init__(self) -> None:
-        known = {
-            "space": SPACES,
-            "geometry": GEOMETRIES,
-            "contrast": (*CONTRASTS, None),
-            "score": (*scores.names(), None),
-        }
-        for name, words in known.items():
-            if getattr(self, name) not in words:
-                check_word(name, getattr(self, name), [one for one in words if one])
+        super().__post_init__()
         for one in self.save:
-            check_word("save", one, (*SAVES, *COSTLY, "all"))
-        for name, low in (("stability", 1), ("volume", 0), ("threads", 1)):
-            check_count(name, getattr(self, name), low)
+            check_word("save", one, ALL_SAVES)
         object.__setattr__(self, "threshold", ThresholdRule.parse(self.threshold))
 
     @property
     def rule(self) -> ThresholdRule:
         """The rule of the threshold."""
         return ThresholdRule.parse(self.threshold)
-
-
-def with_healthy(options: DetectOptions) -> DetectOptions:
-    """The options with what the folder of `adapt` holds in its place. Raises `InputError`."""
-    if options.adapt is None or isinstance(options.adapt, HealthyScans):
-        return options
-    return replace(options, adapt=adapt.find(Path(options.adapt), options.contrast, options.geometry))

@@ -13,13 +13,13 @@ from uadcli.data.names import Outputs
 from uadcli.data.prepare import Prepared
 from uadcli.imaging import geometry, template
 from uadcli.imaging.slices import GRID_AFFINE
-from uadcli.model.adapt import HealthyScans
 from uadcli.model.flagged import flagged_ml
 from uadcli.model.healthy_scans import BesideHealthy
 from uadcli.model.threshold import Threshold
 from uadcli.report import phrases, sidecar
 from uadcli.scoring.components import Component
 from uadcli.scoring.quality import Quality
+from uadcli.settings.option import deciding
 from uadcli.weights import cache
 
 if TYPE_CHECKING:
@@ -106,18 +106,7 @@ def summary(findings: Findings, prepared: Prepared, sides_known: bool = True) ->
 
 def requested(options: DetectOptions) -> dict[str, Any]:
     """The options that determine a result in addition to settings and weights; a batch resumes by them."""
-    return {
-        "contrast": options.contrast,
-        "score": options.score,
-        "adapt": options.adapt.sha256 if isinstance(options.adapt, HealthyScans) else None,
-        "threshold": str(options.rule),
-        "stability": options.stability,
-        "volume": options.volume,
-        "geometry": options.geometry,
-        "space": options.space,
-        "labels": options.labels.name if options.labels else None,
-        "brain_mask": options.brain_mask.name if options.brain_mask else None,
-    }
+    return deciding(options)
 
 
 def threshold_of(used: Threshold) -> dict[str, Any]:

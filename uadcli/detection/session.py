@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
 from uadcli.detection.options import DetectOptions
-from uadcli.model import model
+from uadcli.model import adapt, model
+from uadcli.model.healthy_folder import HealthyScans
 from uadcli.model.model import Model
 
 Load = Callable[[Path, str | None], Model]
@@ -34,3 +35,10 @@ class Session:
 
         file = weights.find(self.options.weights, contrast)
         return self.load(*file) if self.load else model.load(*file, self.device)
+
+
+def with_healthy(options: DetectOptions) -> DetectOptions:
+    """The options with what the folder of `adapt` holds in its place. Raises `InputError`."""
+    if options.adapt is None or isinstance(options.adapt, HealthyScans):
+        return options
+    return replace(options, adapt=adapt.find(Path(options.adapt), options.contrast, options.geometry))

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from uadcli import __version__
+from uadcli.config import UNLABELLED
 from uadcli.console import Reporter
-from uadcli.data.matching import UNLABELLED, Case, from_folders, from_table, some
+from uadcli.data.matching import Case, from_folders, from_table, some
 from uadcli.errors import RESEARCH_USE, OutputError, UsageError
 from uadcli.evaluation import figures, statistics
 from uadcli.evaluation.figures import Figures, Result
 from uadcli.evaluation.lesionwise import BIN_NAMES
+from uadcli.evaluation.options import EvaluateOptions
 from uadcli.evaluation.read import Marking, Reader, sidecar_marking
 from uadcli.files import finite, make_folder, write_json, write_text
 from uadcli.report import evaluation as report
@@ -24,21 +26,6 @@ FILES = ("scans.tsv", "summary.tsv", "comparisons.tsv", "evaluation.json", "eval
 SCHEMA_VERSION = 1
 TOLD = ("auprc", "dice", "best_dice_oracle", "sensitivity_all", "healthy_fp_ml", "scan_auroc")
 NOT_IN_TABLE = ("bins", "bins_found", "precision_at")
-
-
-@dataclass(frozen=True)
-class EvaluateOptions:
-    """Options of an evaluation; None: as in the sidecar of each map."""
-
-    threshold: float | None = None
-    min_volume_mm3: float | None = None
-    masks: Path | None = None
-    unlabelled: str = "refuse"
-    resample_truth: bool = False
-    resamples: int = statistics.RESAMPLES
-    seed: int = 0
-    overwrite: bool = False
-    command: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-RESAMPLES = 2000
+from uadcli.evaluation.options import RESAMPLES
+
 PERMUTATIONS = 9999
 LEVEL = 0.95
 NAN = float("nan")

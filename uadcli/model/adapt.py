@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,13 @@ from uadcli import __version__
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
 from uadcli.data import dataset, prepare
-from uadcli.data.contrast import from_name
 from uadcli.data.prepare import Prepared
 from uadcli.errors import InputError, UsageError
 from uadcli.files import write_with
 from uadcli.imaging import stored
 from uadcli.imaging.slices import GRID_SHAPE
 from uadcli.imaging.volume import read_scan
+from uadcli.model.healthy_folder import HealthyScans, digest_of
 from uadcli.model.model import Adaptation, Model
 from uadcli.scoring import quality, scanner_drift, scores
 from uadcli.scoring.scanner_drift import Residual
@@ -34,29 +33,6 @@ from uadcli.scoring.scanner_drift import Residual
 FEWEST = 2  # healthy scans: the drift of one would hold what is its own
 FOLDER = "adapt"  # of the cache
 MEND = "Remove it from the folder, or fix it."
-
-
-@dataclass(frozen=True)
-class HealthyScans:
-    """The healthy scans of one scanner in a `folder`: their `files` by digest.
-
-    Of those whose names do not tell it `contrast` does, if it is given; else the image does. `geometry` is as in
-    `read_scan`.
-    """
-
-    folder: Path
-    files: dict[str, Path]
-    contrast: str | None = None
-    geometry: str = "auto"
-
-    @property
-    def sha256(self) -> str:
-        """One digest for all of them, whatever they are called but for the contrast that a name tells."""
-        return _digest_of(f"{digest} {self.told(path)}" for digest, path in self.files.items())
-
-    def told(self, path: Path) -> str | None:
-        """The contrast of a scan, if it is known without looking at the image."""
-        return from_name(path) or self.contrast
 
 
 def find(folder: Path, contrast: str | None = None, geometry: str = "auto") -> HealthyScans:
@@ -118,7 +94,7 @@ class ScannerAdapter:
         refuse_few(len(found), f"{self.contrast} ", self.healthy.folder)
         self.reporter.info(f"adapted by {len(found)} healthy {self.contrast} scans")
         values = scanner_drift.drift(list(found.values()), GRID_SHAPE)
-        return dataclasses.replace(self.model, adaptation=Adaptation(values, len(found), _digest_of(found)))
+        return dataclasses.replace(self.model, adaptation=Adaptation(values, len(found), digest_of(found)))
 
     def residuals(self, own: str | None = None) -> dict[str, Residual]:
         """The residuals of the healthy scans of the contrast by digest, from the cache where they are there; not `own`.
@@ -205,7 +181,3 @@ def _contrast_of(prepared: Prepared) -> str:
             "T1w and FLAIR are hard to distinguish in it", hint="Put the contrast in its name, or give --contrast."
         )
     return guess.contrast
-
-
-def _digest_of(digests: Iterable[str]) -> str:
-    return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()

@@ -35,24 +35,32 @@ class Bounds:
         return start if math.isinf(self.high) else f"{start} and at most {self.high:g}"
 
 
-def within(default: Any, low: float, high: float = math.inf, *, above: bool = False) -> Any:
-    """A field whose number, or each of whose numbers, lies within bounds; `above` leaves `low` itself out."""
-    return field(default=default, metadata={"bounds": Bounds(low, high, above)})
+def within(default: Any, low: float, high: float = math.inf, *, above: bool = False, **more: Any) -> Any:
+    """A field whose number, or each of whose numbers, lies within bounds; `above` leaves `low` itself out.
+
+    `more` is kept in the field's metadata, as of `word`: the `option` that sets it, and whether it `decides` results.
+    """
+    return field(default=default, metadata={"bounds": Bounds(low, high, above), **more})
 
 
-def word(default: str, known: Sequence[str], *, empty: bool = False) -> Any:
+def word(default: str, known: Sequence[str], *, empty: bool = False, **more: Any) -> Any:
     """A field that is one of some words, or with `empty` none."""
-    return field(default=default, metadata={"words": (*known, "") if empty else tuple(known)})
+    return field(default=default, metadata={"words": (*known, "") if empty else tuple(known), **more})
 
 
 class Checked:
-    """Checks the fields that `within` and `word` made when an instance is made; `TABLE` names them in errors."""
+    """Checks the fields that `within`, `word` and `option` made when an instance is made; `TABLE` names them in errors.
+
+    None is let through where it is the default.
+    """
 
     TABLE: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         for one in dataclasses.fields(self):  # type: ignore[arg-type]
             name, value = f"{self.TABLE}{one.name}", getattr(self, one.name)
+            if value is None and one.default is None:
+                continue
             if "bounds" in one.metadata:
                 _check_number(name, value, one.default, one.metadata["bounds"])
             elif "words" in one.metadata:
@@ -65,7 +73,7 @@ def _check_number(name: str, value: Any, default: Any, bounds: Bounds) -> None:
     several = isinstance(default, tuple)
     if several and not isinstance(value, tuple):
         raise UsageError(f"{name} cannot be {value!r}", hint="It is a list of numbers.")
-    example = default[0] if several and default else default
+    example = default[0] if several and default else bounds.low if default is None else default
     whole = not isinstance(example, float)
     for one in value if several else (value,):
         if not bounds.hold(one) or (whole and not isinstance(one, numbers.Integral)):

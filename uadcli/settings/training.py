@@ -5,22 +5,42 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from uadcli.settings.option import THREADS, Option, option
+
 
 @dataclass(frozen=True)
 class Taught:
     """Inputs of a training in addition to scans: a folder of lesion masks, from which the score network then learns on
     the reconstruction of existing weights; and the name or path of weights to start from."""
 
-    labels: Path | None = None
-    weights: str | None = None
+    labels: Path | None = option(
+        None,
+        Option("Lesion masks on the scans' grids, matched by name; empty for a healthy scan.", metavar="FOLDER"),
+    )
+    weights: str | None = option(
+        None,
+        Option(
+            "Start from these networks; with --labels: keep their reconstruction.",
+            metavar="NAME|PATH|HF",
+            shown="new ones; with --labels the bundled model",
+        ),
+    )
 
 
 @dataclass(frozen=True)
-class Machine:
-    """What a training may use: processes that prepare scans, GPUs (None: one if there is one), threads (None: all
-    cores), and processes on the CPU that train in parallel."""
+class Helpers:
+    """What a calibration may use: processes that prepare scans, and threads (None: all cores)."""
 
-    workers: int = 2
-    gpus: int | None = None
-    threads: int | None = None
+    workers: int = option(2, Option("Scans prepared in parallel."), low=1)
+    threads: int | None = option(None, THREADS, low=1)
+
+
+@dataclass(frozen=True)
+class Machine(Helpers):
+    """What a training may use in addition: GPUs (None: one if there is one), and processes on the CPU that train in
+    parallel."""
+
+    gpus: int | None = option(
+        None, Option("Number of GPUs to train on; 0 for the CPU.", metavar="N", shown="1 or 0"), low=0
+    )
     cpu_processes: int = 1

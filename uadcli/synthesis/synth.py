@@ -21,23 +21,13 @@ from uadcli.imaging.geometry import resample, spacing
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.imaging.volume import Scan, Volume, read_scan
 from uadcli.report import sidecar
+from uadcli.synthesis.options import SynthOptions
 
 if TYPE_CHECKING:
     from uadcli.synthesis.anatomy import Anatomy
 
 ESSENTIAL = {2, 3, 41, 42}  # white matter and cortex of both sides: every brain label map of FreeSurfer has them
 ALIKE = 0.5  # of neighbours inside; label maps have about 0.8 at 1 mm
-
-
-@dataclass(frozen=True)
-class SynthOptions:
-    """What to make: contrast, seed, with `lesions` or not; `clean` leaves out what scanners do to an image."""
-
-    contrast: str
-    seed: int = 0
-    lesions: bool = False
-    clean: bool = False
-    overwrite: bool = False
 
 
 @dataclass(frozen=True)

@@ -27,13 +27,10 @@ from uadcli.files import file_sha256, write_text
 from uadcli.imaging.mask_file import read_labels
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.imaging.volume import read_scan
+from uadcli.settings.option import named
 
-STAGES = ("pretrain", "train", "siamese")
 # What a run may be told anew when it goes on: how long and how fast it learns, and where folders have gone.
-FREE = {
-    *("max_steps", "train.epochs", "lesion_shapes", "label_maps"),
-    *(f"{stage}.{name}" for stage in STAGES for name in ("steps", "learning_rate")),
-}
+FREE = named(TrainingConfig, "free")
 LOCK = ".lock"
 COLUMNS = ("subject", "part", "contrast", "scan", "sha256", "fault", "lesions")
 

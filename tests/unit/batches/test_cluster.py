@@ -13,8 +13,8 @@ import pytest
 from stand import OPTIONS, Stand, counts, files_below, rows, run
 
 from uadcli.batches import batch, cluster, plan, status
-from uadcli.batches.batch import BatchOptions, Request
-from uadcli.batches.cluster import ClusterOptions, Shard
+from uadcli.batches.cluster import Shard
+from uadcli.batches.options import BatchOptions, ClusterOptions, Request
 from uadcli.batches.status import Status
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
@@ -26,11 +26,17 @@ SILENT = Reporter(silent=True)
 def asked(*paths: Path, **more: Any) -> Request:
     options = more.pop("options", OPTIONS)
     output = more.pop("output", paths[0].parent / "out" if paths else None)
-    return Request(paths, output, DetectConfig(), options, BatchOptions(**{"workers": 0, **more}))
+    return Request(
+        paths=paths,
+        output=output,
+        config=DetectConfig(),
+        options=options,
+        batch=BatchOptions(**{"workers": 0, **more}),
+    )
 
 
-def carried_out(request: Request, *, dry_run: bool = False, **chosen: Any) -> tuple[bytes, batch.BatchResult | None]:
-    return cluster.carry_out(request, ClusterOptions(**chosen), SILENT, dry_run)
+def carried_out(request: Request, **chosen: Any) -> tuple[bytes, batch.BatchResult | None]:
+    return cluster.carry_out(request, ClusterOptions(**chosen), SILENT)
 
 
 def results(folder: Path) -> dict[str, bytes]:

@@ -12,6 +12,7 @@ import pytest
 import stand
 
 from uadcli.batches import batch
+from uadcli.batches.options import BatchOptions, Request
 from uadcli.console import Reporter
 from uadcli.errors import UsageError
 
@@ -21,8 +22,14 @@ def planned(*paths: Path, **more: object) -> tuple[list[dict[str, str]], str]:
     import io
 
     heard = io.StringIO()
-    asked = batch.BatchOptions(workers=0, **more)  # type: ignore[arg-type]
-    request = batch.Request(paths, Path(paths[0]).parent / "out", stand.DetectConfig(), stand.OPTIONS, asked)
+    asked = BatchOptions(workers=0, **more)  # type: ignore[arg-type]
+    request = Request(
+        paths=paths,
+        output=Path(paths[0]).parent / "out",
+        config=stand.DetectConfig(),
+        options=stand.OPTIONS,
+        batch=asked,
+    )
     made = batch.make_plan(request, Reporter(stream=heard), download=False)
     return [json.loads(line) for line in made.as_json().splitlines()], heard.getvalue()
 

@@ -14,7 +14,8 @@ import pytest
 import uadcli
 from uadcli.console import Reporter
 from uadcli.errors import InputError, OutputError, UsageError
-from uadcli.evaluation.evaluate import FILES, EvaluateOptions, evaluate
+from uadcli.evaluation.evaluate import FILES, evaluate
+from uadcli.evaluation.options import EvaluateOptions
 from uadcli.scoring import metrics
 
 AFFINE = np.array([[-2.0, 0, 0, 40], [0, 2.0, 0, -30], [0, 0, 3.0, -20], [0, 0, 0, 1]])

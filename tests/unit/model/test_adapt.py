@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from uadcli.batches import batch
+from uadcli.batches.options import BatchOptions, Request
 from uadcli.config import DetectConfig, PreprocessConfig, to_dict
 from uadcli.console import Reporter
 from uadcli.data import prepare
@@ -24,6 +25,7 @@ from uadcli.files import file_sha256
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.model import adapt
 from uadcli.model.adapt import ScannerAdapter
+from uadcli.model.healthy_folder import HealthyScans
 from uadcli.model.model import Model, load
 from uadcli.reconstruction.reconstructors import CddpmReconstructor
 from uadcli.weights import weights
@@ -51,7 +53,7 @@ def loaded(model: Path) -> Model:
 
 def adapted(
     model: Model,
-    healthy: adapt.HealthyScans,
+    healthy: HealthyScans,
     contrast: str,
     config: DetectConfig = CONFIG,
     own: str | None = None,
@@ -218,7 +220,13 @@ def test_a_batch_goes_on_where_one_contrast_has_healthy_scans_and_stops_where_no
     options = DetectOptions(weights=str(model), threads=1, device="cpu", adapt=scanner)
 
     def run() -> batch.BatchResult:
-        request = batch.Request([folder], tmp_path / "out", CONFIG, options, batch.BatchOptions(workers=0))
+        request = Request(
+            paths=[folder],
+            output=tmp_path / "out",
+            config=CONFIG,
+            options=options,
+            batch=BatchOptions(workers=0),
+        )
         return batch.batch(request, batch.make_plan(request, SILENT), SILENT)
 
     result = run()
@@ -264,7 +272,13 @@ def test_reconstructions_of_another_level_have_no_drift(kind: str, scanner: Path
     with pytest.raises(UsageError, match="another noise level"):
         detect(scan, tmp_path / "map.nii.gz", config=CONFIG, options=options)
     adapt.check("z-absolute")
-    request = batch.Request([scan], tmp_path / "out", CONFIG, options, batch.BatchOptions(workers=0))
+    request = Request(
+        paths=[scan],
+        output=tmp_path / "out",
+        config=CONFIG,
+        options=options,
+        batch=BatchOptions(workers=0),
+    )
     with pytest.raises(UsageError, match="another noise level"):
         batch.make_plan(request, SILENT)
 
@@ -302,7 +316,13 @@ def test_a_batch_adapts_before_all_else_as_detect_does_and_resumes_by_the_health
     for name in ("a", "b"):
         phantoms.save(folder / f"{name}_T1w.nii.gz", cohort.head(ord(name)), GRID_AFFINE)
     options = DetectOptions(weights=str(model), threads=1, device="cpu", adapt=scanner)
-    request = batch.Request([folder], tmp_path / "out", CONFIG, options, batch.BatchOptions(workers=0))
+    request = Request(
+        paths=[folder],
+        output=tmp_path / "out",
+        config=CONFIG,
+        options=options,
+        batch=BatchOptions(workers=0),
+    )
 
     def actions() -> list[str]:
         return [step.action for step in batch.make_plan(request, SILENT).steps]

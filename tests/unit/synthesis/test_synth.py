@@ -14,7 +14,8 @@ from uadcli.cli.app import main
 from uadcli.console import Reporter
 from uadcli.errors import OutputError, UsageError
 from uadcli.imaging.volume import Volume
-from uadcli.synthesis.synth import SynthOptions, is_label_map, synth
+from uadcli.synthesis.options import SynthOptions
+from uadcli.synthesis.synth import is_label_map, synth
 
 SHAPE, CENTRE = (84, 96, 76), np.array([42.0, 47, 39])
 

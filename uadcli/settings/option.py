@@ -1,0 +1,107 @@
+"""An option of the command line as one field of a dataclass: its help, bounds, and whether it decides a result."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from uadcli.errors import UsageError
+from uadcli.settings.bounds import Bounds
+
+OUTPUT, INPUT, METHOD, RUNNING, CLUSTER, TALK = "Output", "Input", "Method", "Running", "Cluster", "Messages"
+PANELS = (None, OUTPUT, INPUT, METHOD, RUNNING, CLUSTER, TALK)  # of `--help`, in this order
+REQUIRED = dataclasses.MISSING
+
+
+@dataclass(frozen=True)
+class Option:
+    """How a field is shown and read on the command line.
+
+    `names` are by default that of the field, `shown` is the default value in words (False: none is shown), `parse`
+    makes the value from the text and lets a value pass, `in_batch` is the help in `uad batch`; a batch does not have
+    the option if that is empty. An `argument` stands without a name.
+    """
+
+    help: str
+    panel: str | None = None
+    names: tuple[str, ...] = ()
+    metavar: str | None = None
+    parse: Callable[[Any], Any] | None = None
+    shown: str | bool = True
+    callback: Callable[..., Any] | None = None
+    in_batch: str | None = None
+    argument: bool = False
+
+
+def option(
+    default: Any,
+    shown_as: Option,
+    *,
+    words: Sequence[str] = (),
+    low: int | None = None,
+    decides: bool | Callable[[Any], Any] | None = None,
+) -> Any:
+    """A field that is an option: one of `words`, or a whole number from `low` on, where these are given.
+
+    `decides` is whether results differ by it, or a function to what of its value is recorded; see `deciding`.
+    """
+    metadata: dict[str, Any] = {"option": shown_as}
+    metadata |= {"words": tuple(words)} if words else {}
+    metadata |= {} if low is None else {"bounds": Bounds(low, math.inf, above=False)}
+    metadata |= {} if decides is None else {"decides": decides}
+    return field(default=default, metadata=metadata)
+
+
+def deciding(options: Any) -> dict[str, Any]:
+    """The options that results differ by, as they are recorded. Each option has to say whether it is one."""
+    values = {}
+    for one in (one for one in dataclasses.fields(options) if "option" in one.metadata):
+        decides, value = one.metadata["decides"], getattr(options, one.name)
+        if decides:
+            values[one.name] = decides(value) if callable(decides) and value is not None else value
+    return values
+
+
+def deciding_settings(values: Any, kind: type) -> Any:
+    """Settings of a dataclass as they are written, without those by which results do not differ (`decides=False`)."""
+    if not isinstance(values, dict):
+        return values
+    left = dict(values)
+    for one in dataclasses.fields(kind):
+        if one.metadata.get("decides") is False:
+            left.pop(one.name, None)
+        elif one.default_factory is not dataclasses.MISSING and one.name in left:
+            left[one.name] = deciding_settings(left[one.name], type(one.default_factory()))
+    return left
+
+
+def named(kind: type, mark: str, table: str = "") -> set[str]:
+    """The settings of a dataclass, `table.name`, whose field carries a mark in its metadata."""
+    found = {f"{table}{one.name}" for one in dataclasses.fields(kind) if one.metadata.get(mark)}
+    for one in dataclasses.fields(kind):
+        part = one.default_factory() if one.default_factory is not dataclasses.MISSING else None
+        found |= named(type(part), mark, f"{table}{one.name}.") if dataclasses.is_dataclass(part) else set()
+    return found
+
+
+def cubic_millimetres(text: str | float) -> float:
+    """A volume in mm3 from `64`, `64mm3` or `0.5ml`. Raises `UsageError` for anything else."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(mm3|mm³|ml)?\s*", str(text), re.IGNORECASE)
+    if not found:
+        raise UsageError(f"--min-volume cannot be {text!r}", hint="Give mm3, for example 64 or 64mm3.")
+    return float(found[1]) * (1000.0 if (found[2] or "").lower() == "ml" else 1.0)
+
+
+MIN_VOLUME = Option(
+    "Smallest component to keep, for example 64 or 64mm3.",
+    METHOD,
+    names=("--min-volume",),
+    metavar="MM3",
+    parse=cubic_millimetres,
+)
+THREADS = Option("Maximum number of threads.", RUNNING, metavar="N", shown="all cores")
+OVERWRITE = Option("Replace files that exist.", OUTPUT)
