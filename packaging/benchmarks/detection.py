@@ -9,6 +9,7 @@ of its training as `uad train` makes them: noise, augmentation, synthetic anomal
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -113,6 +114,9 @@ def training(rate: float) -> None:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, nargs="?", help="the development data; without it there is no 1 mm head")
+    data = parser.parse_args().data
     print(
         f"{os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads, no other load meant\n"
     )
@@ -120,8 +124,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         scans = [EXAMPLE]
-        if len(sys.argv) > 1 and Path(sys.argv[1]).is_dir():
-            scans.insert(0, head_at_1mm(Path(sys.argv[1]), folder))
+        if data is not None and data.is_dir():
+            scans.insert(0, head_at_1mm(data, folder))
+        else:
+            print(f"no folder {data}: the 1 mm head is left out", file=sys.stderr)
         for scan in scans:
             for strip in ("hd-bet", "atlas"):
                 detect(scan, strip, folder)

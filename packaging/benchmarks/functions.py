@@ -7,6 +7,7 @@ Processor time, up to three times: other programs may be at work. The limits lea
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -86,6 +87,8 @@ def seconds(call: Callable[[], object], limit: float) -> float:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
     begun, slow = time.perf_counter(), []
     print("| | seconds | limit |\n|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:

@@ -52,13 +52,17 @@ def _case(data: Path, source: str, subject: str, part: str, contrast: str, entit
 
 
 def main() -> None:
-    """Fill the cache: `development.py DATA CACHE`."""
-    import sys
+    """Fill the cache with all prepared cases."""
+    import argparse
     from itertools import zip_longest
 
     from uadcli.console import Reporter
 
-    data, cache = Path(sys.argv[1]), Path(sys.argv[2])
+    parser = argparse.ArgumentParser(description=__doc__, epilog=main.__doc__, usage="development.py DATA CACHE")
+    parser.add_argument("data", type=Path)
+    parser.add_argument("cache", type=Path)
+    arguments = parser.parse_args()
+    data, cache = arguments.data, arguments.cache
     order = {"train": 0, "val": 1, "dev": 2, "healthy": 3}
     todo = sorted(cases(data), key=lambda c: order[c.part])
     flair, other = [c for c in todo if c.contrast == "FLAIR"], [c for c in todo if c.contrast != "FLAIR"]

@@ -8,7 +8,7 @@ dark cavity of 40 ml. Prints a row for each wrong decision, and how many there w
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,4 +95,8 @@ def main(data: Path, every: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 5)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("every", type=int, nargs="?", default=5)
+    arguments = parser.parse_args()
+    main(arguments.data, arguments.every)

@@ -7,7 +7,7 @@ FOLDER holds the template files of TemplateFlow names (T1w and tissue probabilit
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import nibabel as nib
@@ -40,4 +40,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    main(parser.parse_args().folder)

@@ -1,20 +1,21 @@
 """Calibrate a bundled model anew, with the networks that it has: thresholds, references, shares, default scores.
 
-    python packaging/models/recalibrate.py DATA --weights small-9-flair --name small-11-flair [--synthetic T2w=20]
+    python packaging/models/recalibrate.py DATA --weights small-9-flair --name small-11-flair [--borrow T2w=FLAIR]
 
 The healthy scans are those that `train_default.py` takes: the validation part of the development data. A contrast
-without any is calibrated on synthetic scans, made of the validation T1w scans by `uad synth`, which the card says. The
-weights are then in RUNS/models/NAME, and a card has to be written by hand.
+without any borrows the thresholds of another (`--borrow`), or is calibrated on scans synthesised from the validation
+T1w scans by `uad synth` (`--synthetic T2w=20`); the model card states which. The weights are written to
+RUNS/models/NAME; their card (NAME.md) is written by hand.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 from pathlib import Path
 
 import torch
-from development import cases
 
 from uadcli import device
 from uadcli.calibration.calibrate import Cohort, measure
@@ -30,13 +31,17 @@ from uadcli.synthesis.synth import synth
 from uadcli.training.judged_lesions import shape_files
 from uadcli.weights import registry, weights
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
+from development import cases
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--weights", required=True)
     parser.add_argument("--name", required=True)
-    parser.add_argument("--synthetic", default="", help="contrast and number, as T2w=20")
+    parser.add_argument("--synthetic", default="", help="contrast and number of scans, as in T2w=20")
+    parser.add_argument("--borrow", default="", help="contrast and whose thresholds it takes, as in T2w=FLAIR")
     parser.add_argument("--scores", help="the scores to calibrate, with commas between; else all")
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     parser.add_argument("--runs", type=Path, default=Path("runs/default"))
@@ -56,7 +61,9 @@ def main() -> None:
         shape_files(str(arguments.data / "lesion_shapes")),
     )
     kinds = arguments.scores.split(",") if arguments.scores else None
-    content, references = measure(model, cohort, config, reporter, kinds=kinds)
+    taker, _, giver = arguments.borrow.partition("=")
+    borrow = {taker: giver} if giver else {}
+    content, references = measure(model, cohort, config, reporter, borrow=borrow, kinds=kinds)
     out = arguments.runs / "models" / arguments.name
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "thresholds.json", content)

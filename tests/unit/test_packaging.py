@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -222,3 +223,14 @@ def test_snakemake_runs_the_rule(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     maps = sorted(path.name for path in (tmp_path / "maps").glob("*_map.nii.gz"))
     assert maps == ["a b_T1w_desc-anomaly_map.nii.gz", "ü_desc-anomaly_map.nii.gz"]
+
+
+SCRIPTS = [p for p in sorted((ROOT / "packaging").glob("*/*.py")) if "__main__" in p.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: f"{p.parent.name}/{p.name}")
+def test_each_script_starts(script: Path) -> None:
+    """As its own documentation calls it: in a process of its own, which finds what it imports."""
+    found = subprocess.run([sys.executable, str(script), "--help"], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert script.name in found.stdout
