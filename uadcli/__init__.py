@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from uadcli.detection.options import DetectOptions as DetectOptions
     from uadcli.evaluation.evaluate import evaluate as evaluate
     from uadcli.training.train import train as train
+
+logging.getLogger("uadcli").addHandler(logging.NullHandler())  # messages are shown where the user asks for them
 
 HOMES = {  # of the public names, imported on first use, so that `import uadcli` alone stays light
     "DetectConfig": "uadcli.config",

@@ -1,18 +1,19 @@
-"""What a command reports while it runs: stages, warnings and a log file (the only importer of rich).
+"""Messages of a running command: stages, warnings and a log file (the only importer of rich).
 
 On a terminal each stage is a moving line with the time left; elsewhere, or with NO_COLOR, it is one plain line when it
-is done.
+is done. In the library, where nothing is printed, messages go to the logger `uadcli`.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -26,29 +27,33 @@ from uadcli.running import interrupt
 GREYS = " .:-=+*#%@"  # from dark to light, where a picture is printed without colours
 
 
-class Stage:
-    """A running stage: `update(done, total)` reports its progress."""
+LOGGER = logging.getLogger("uadcli")
 
-    def __init__(self, name: str, expected: float | None = None) -> None:
-        self.name, self.expected = name, expected
+
+class Stage:
+    """A running stage; `changed` is called whenever its progress or its note changes."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.started = time.monotonic()
         self.done, self.total = 0, 0
         self.note = ""
+        self.changed: Callable[[], None] = lambda: None
 
     def update(self, done: int, total: int) -> None:
-        """`done` of `total` steps are finished."""
+        """Report that `done` of `total` steps are finished."""
         self.done, self.total = done, total
+        self.changed()
+
+    def remark(self, note: str) -> None:
+        """Show a note at the end of the moving line."""
+        self.note = note
+        self.changed()
 
     @property
     def elapsed(self) -> float:
         """Seconds since the stage began."""
         return time.monotonic() - self.started
-
-    def left(self, pace: float = 1.0) -> float | None:
-        """Seconds left, from the steps if they are counted, else from the expected seconds times `pace`."""
-        if self.total and self.done:
-            return self.elapsed * (self.total - self.done) / self.done
-        return None if self.expected is None else max(self.expected * pace - self.elapsed, 0.0)
 
 
 class Reporter:
@@ -56,7 +61,8 @@ class Reporter:
 
     `failed_stage` is the stage that an error escaped from, else empty.
 
-    `verbosity` is -1 (warnings and errors only), 0, or 1 (details too). `silent` prints nothing and still remembers.
+    `verbosity` is -1 (warnings and errors only), 0, or 1 (details too). With `silent`, messages are not printed but go
+    to the logger `uadcli`.
     As a context manager it closes the log file, and writes the traceback of an escaping error into it.
     """
 
@@ -74,7 +80,6 @@ class Reporter:
         self.failed_stage = ""
         self._stream = stream or sys.stderr
         self._log = _open_log(log_file) if log_file else None
-        self._expected: dict[str, float] = {}
         self._current: Stage | None = None
         self._showwarning = warnings.showwarning
 
@@ -84,15 +89,11 @@ class Reporter:
         plain = self.silent or self.verbosity < 0 or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
         return not plain and not self._stream.closed and self._stream.isatty()
 
-    def plan(self, expected: Mapping[str, float]) -> None:
-        """Name the coming stages in order with the seconds each usually takes, from which the time left is guessed."""
-        self._expected = dict(expected)
-
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:
         """Time a stage and show it; a stage inside another is only timed. A signal acts here at the latest."""
         interrupt.check()
-        stage = Stage(name, self._expected.get(name))
+        stage = Stage(name)
         outer, self._current = self._current, stage
         try:
             if self.live and outer is None:
@@ -117,19 +118,9 @@ class Reporter:
             self._current.update(done, total)
 
     def note(self, text: str) -> None:
-        """What is to be read behind the moving line of the stage at work; elsewhere it is not shown."""
+        """Show a text at the end of the moving line of the current stage; elsewhere it is not shown."""
         if self._current is not None:
-            self._current.note = text
-
-    def seconds_left(self) -> float | None:
-        """Seconds until the last planned stage ends, at the pace of those behind us; None if nothing is known."""
-        behind = [(self._expected[n], s) for n, s in self.seconds.items() if n in self._expected]
-        usual = sum(expected for expected, _ in behind)
-        pace = min(max(sum(s for _, s in behind) / usual, 0.2), 20.0) if usual else 1.0
-        now = self._current
-        here = now.left(pace) if now else 0.0
-        coming = [s for n, s in self._expected.items() if n not in self.seconds and (now is None or n != now.name)]
-        return None if here is None else here + pace * sum(coming)
+            self._current.remark(text)
 
     def debug(self, text: str) -> None:
         """A detail, shown with --verbose."""
@@ -171,6 +162,8 @@ class Reporter:
 
     def _tell(self, kind: str, text: str, level: int) -> None:
         self._write_log(kind, text)
+        if self.silent:
+            LOGGER.log(logging.getLevelNamesMapping()[kind], text)
         if self.silent or self.verbosity < level:
             return
         line = f"{kind.lower()}: {text}" if kind in ("WARNING", "ERROR") else text
@@ -210,31 +203,39 @@ class Reporter:
 
     @contextmanager
     def _moving_line(self, stage: Stage) -> Iterator[None]:
-        from rich.live import Live
+        line = self._progress()
+        task = line.add_task(stage.name, total=None, note="")
 
-        with Live(
+        def show() -> None:
+            line.update(task, completed=stage.done, total=stage.total or None, note=stage.note)
+
+        stage.changed = show
+        show()
+        with line:
+            yield
+
+    def _progress(self) -> Any:
+        """A moving line of rich: name, bar, time, and a note or the time left, which comes from the counted steps."""
+        from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn
+        from rich.text import Text
+
+        class Time(ProgressColumn):
+            def render(self, task: Any) -> Text:
+                left = task.time_remaining if task.total else None
+                about = task.fields["note"] or ("" if left is None else f"about {duration(left)} left")
+                return Text(f"{duration(task.elapsed or 0)} {about}".rstrip())
+
+        return Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            Time(),
             console=self._rich_console(),
-            get_renderable=lambda: self._line(stage),
             refresh_per_second=4,
             transient=True,
             redirect_stdout=False,
             redirect_stderr=False,
-        ):
-            yield
-
-    def _line(self, stage: Stage) -> Any:
-        from rich.progress_bar import ProgressBar
-        from rich.spinner import Spinner
-        from rich.table import Table
-
-        left = self.seconds_left()
-        if not hasattr(self, "_spinner"):
-            self._spinner = Spinner("dots")
-        line = Table.grid(padding=(0, 1))
-        bar = ProgressBar(stage.total, stage.done, width=24) if stage.total else ""
-        about = stage.note or ("" if left is None else f"about {duration(left)} left")
-        line.add_row(self._spinner, stage.name, bar, duration(stage.elapsed), about)
-        return line
+        )
 
 
 def duration(seconds: float) -> str:

@@ -125,18 +125,19 @@ def cores() -> int:
     return max(1, min(mine, int(quota) // int(period))) if quota.isdigit() and period.isdigit() else mine
 
 
-def free_memory_mb(device: torch.device | str | None = None) -> float | None:
-    """Free memory in MB (2**20 bytes) of the GPU or of this machine; None if unknown."""
+def free_memory_mb(device: torch.device | str | None = None) -> float:
+    """Free memory in MB (2**20 bytes) of the GPU, or of this machine within the limit of its container."""
     if device is not None and str(device).startswith("cuda"):
         import torch
 
         return torch.cuda.mem_get_info(device)[0] / 2**20
-    found = re.search(r"MemAvailable:\s+(\d+) kB", _read(Path("/proc/meminfo")))
-    free = [int(found[1]) / 2**10] if found else []
+    import psutil
+
+    free = [psutil.virtual_memory().available / 2**20]
     limit, used = _read(CGROUP / "memory.max"), _read(CGROUP / "memory.current")
     if limit.isdigit() and used.isdigit():
         free.append((int(limit) - int(used)) / 2**20)
-    return max(min(free), 0.0) if free else None
+    return max(min(free), 0.0)
 
 
 def _fault(name: str) -> str | None:

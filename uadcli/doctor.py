@@ -52,8 +52,8 @@ def examine() -> dict[str, Any]:
 def in_words(report: dict[str, Any]) -> str:
     """The report of `examine` as text, without the problem."""
     free = report["free_memory_mb"]
-    memory = "unknown" if free is None else f"{free:.0f} MB free"
-    if free is not None and free < DETECT_MB:
+    memory = f"{free:.0f} MB free"
+    if free < DETECT_MB:
         memory += f"; a detect may take {DETECT_MB:.0f} MB"
     rows = [(name, version or "missing") for name, version in report["versions"].items()]
     rows += [("device", one) for one in report["devices"]]

@@ -5,8 +5,9 @@ import re
 import warnings
 
 import pytest
+from rich.console import Console
 
-from uadcli.console import Reporter, Stage, duration, print_error
+from uadcli.console import Reporter, duration, print_error
 from uadcli.errors import InputError, OutputError
 
 
@@ -107,23 +108,50 @@ def test_a_stage_that_fails_is_not_counted_and_passes_the_error_on():
     assert reporter.seconds == {}
 
 
+def shown(progress):
+    """What a moving line prints on a wide terminal."""
+    stream = io.StringIO()
+    Console(file=stream, width=200).print(progress)
+    return stream.getvalue()
+
+
 def test_time_left_comes_from_counted_steps():
-    stage = Stage("reconstruction")
-    stage.started -= 10
-    assert stage.left() is None
-    stage.update(1, 4)
-    assert stage.left() == pytest.approx(30, rel=0.05)
+    now, line = [100.0], Reporter(stream=Terminal())._progress()
+    line.get_time = lambda: now[0]
+    task = line.add_task("reconstruction", total=None, note="")
+    assert "left" not in shown(line)
+    for done in range(1, 4):
+        now[0] += 10
+        line.update(task, completed=done, total=10)
+    assert "reconstruction" in shown(line)
+    assert "30 s about 1 min 10 s left" in shown(line)
+    line.update(task, note="step 3: loss 0.1")
+    assert "30 s step 3: loss 0.1" in shown(line)
 
 
-def test_time_left_comes_from_the_plan_at_the_pace_so_far():
-    reporter = Reporter(silent=True)
-    reporter.plan({"strip": 10.0, "register": 5.0, "score": 5.0})
-    assert reporter.seconds_left() == pytest.approx(20)
-    with reporter.stage("strip") as stage:
-        stage.started -= 20  # twice as slow as planned
-    with reporter.stage("register") as stage:
-        assert reporter.seconds_left() == pytest.approx(20, abs=0.5)
-    assert Reporter(silent=True).seconds_left() == 0.0
+def test_the_moving_line_follows_its_stage(monkeypatch):
+    reporter = Reporter(stream=Terminal())
+    lines, make = [], reporter._progress
+    monkeypatch.setattr(reporter, "_progress", lambda: lines.append(make()) or lines[-1])
+    with reporter.stage("score") as stage:
+        reporter.progress(3, 9)
+        reporter.note("a [note]")
+        (task,) = lines[0].tasks
+        assert (task.completed, task.total, task.fields["note"]) == (3, 9, "a [note]")
+        assert stage.note == "a [note]"
+        assert "a [note]" in shown(lines[0])
+
+
+def test_the_messages_of_a_silent_reporter_go_to_the_logger(caplog, capsys):
+    with caplog.at_level("DEBUG", logger="uadcli"):
+        reporter = Reporter(silent=True)
+        work(reporter)
+        reporter.debug("a detail")
+    found = [(record.levelname, record.getMessage()) for record in caplog.records if record.name == "uadcli"]
+    assert found[0] == ("WARNING", "the [brain] is cut off")
+    assert [level for level, text in found if text.startswith(("skull strip", "score"))] == ["INFO", "INFO"]
+    assert found[-1] == ("DEBUG", "a detail")
+    assert capsys.readouterr() == ("", "")
 
 
 def test_progress_is_that_of_the_stage_at_work():

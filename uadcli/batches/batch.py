@@ -244,9 +244,7 @@ def worker_count(asked: int | None) -> int:
     """Number of processes that prepare scans: as given, otherwise 1 to 4 by cores and free memory; 0 for none."""
     if asked is not None:
         return asked
-    free = device.free_memory_mb()
-    room = WORKERS if free is None else int(free / WORKER_MB)
-    return max(1, min(WORKERS, device.cores(), room))
+    return max(1, min(WORKERS, device.cores(), int(device.free_memory_mb() / WORKER_MB)))
 
 
 class _Run:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from uadcli.arrays import Array, Mask
-from uadcli.config import ReconstructionConfig, SiameseConfig, from_dict
+from uadcli.config import ReconstructionConfig
 from uadcli.errors import UsageError, WeightsError
 from uadcli.imaging.slices import from_slices, occupied, to_slices
 from uadcli.scoring import fusion, scores
@@ -83,12 +83,12 @@ class Model:
         """The network of the score `siamese`. Raises `WeightsError` if the weights have none."""
         from uadcli.scoring.siamese import SiameseUNet
 
-        if self.card.siamese is None:
+        sizes = self.card.score_network
+        if sizes is None:
             raise WeightsError(
                 "has no network for the score 'siamese'", path=self.path, hint="Choose another --score or --weights."
             )
-        sizes = {"mirror": False, **self.card.siamese}  # a card older than the mirror image does not name it
-        network = SiameseUNet(from_dict(SiameseConfig, sizes))
+        network = SiameseUNet(sizes)
         network.load_state_dict(self.weights.score_state)
         return network.eval()
 

@@ -53,11 +53,10 @@ def render_overlay(
     affine: NDArray[np.float64],
     threshold: float,
     title: str,
-    vmax: float | None = None,
     *,
     sides_known: bool = True,
 ) -> None:
-    """Draw the overlay as PNG; all volumes (X, Y, Z), axes nearest to RAS+, any spacing; `vmax` ends the colour scale.
+    """Draw the overlay as PNG; all volumes (X, Y, Z), axes nearest to RAS+, any spacing.
 
     Only voxels inside the brain mask are drawn, so that no face appears. Axial and coronal views are radiological:
     the patient's right is on the image's left; without `sides_known` neither is named. Raises `InputError` for an empty
@@ -68,7 +67,7 @@ def render_overlay(
 
     if not brain_mask.any():
         raise InputError("the brain mask is empty, so there is nothing to draw", hint="Check the mask.")
-    scene = _scene(scan, anomaly_map, anomaly_mask > 0, brain_mask > 0, affine, threshold, vmax)
+    scene = _scene(scan, anomaly_map, anomaly_mask > 0, brain_mask > 0, affine, threshold)
     scene = replace(scene, sides_known=sides_known)
     width = (RIGHT - LEFT) * WIDTH_IN / COLUMNS
     scale = min((width - GAP_IN) / scene.size_mm[ACROSS[axis][0]] for _, axis in PLANES)  # inches per mm, one for all
@@ -90,7 +89,7 @@ def render_overlay(
     _save(figure, path)
 
 
-def _scene(scan: Any, score: Any, found: Any, brain: Any, affine: Any, threshold: float, vmax: float | None) -> _Scene:
+def _scene(scan: Any, score: Any, found: Any, brain: Any, affine: Any, threshold: float) -> _Scene:
     """Cut all volumes to the brain with a margin, and blank whatever lies outside the brain mask."""
     from matplotlib.colors import Normalize
 
@@ -99,7 +98,7 @@ def _scene(scan: Any, score: Any, found: Any, brain: Any, affine: Any, threshold
     start, stop = np.maximum(inside.min(axis=0) - margin, 0), inside.max(axis=0) + margin + 1
     box = tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
     low, high = np.percentile(scan[brain], [1, 99.5])
-    top = max(1.6 * threshold, float(score[brain].max()), 1e-6) if vmax is None else vmax
+    top = max(1.6 * threshold, float(score[brain].max()), 1e-6)
     moved = affine.copy()
     moved[:3, 3] += affine[:3, :3] @ start
     kept = brain[box]

@@ -129,7 +129,7 @@ def versions() -> dict[str, str | None]:
 
 
 def peak_memory_mb() -> float:
-    """Peak resident memory of this process so far, in MB (2**20 bytes); on Windows since it began, elsewhere too."""
+    """Peak resident memory of this process so far, in MB (2**20 bytes); psutil knows the peak on Windows alone."""
     if sys.platform == "win32":
         import psutil
 

@@ -102,11 +102,6 @@ def average_precision(scores: Scores, truth: Truth) -> float:
     return curve(scores, truth).average_precision
 
 
-def auroc(scores: Scores, truth: Truth) -> float:
-    """Area under the ROC curve by the trapezoidal rule; NaN if one class is missing."""
-    return curve(scores, truth).auroc
-
-
 def best_dice(scores: Scores, truth: Truth) -> tuple[float, float]:
     """The highest Dice over all thresholds (score >= threshold) and its threshold: an oracle, it uses the labels."""
     return curve(scores, truth).best_dice

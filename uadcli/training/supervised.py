@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from uadcli import __version__
-from uadcli.config import PreprocessConfig, SiameseConfig, TrainingConfig, from_dict, to_dict, to_toml
+from uadcli.config import PreprocessConfig, SiameseConfig, TrainingConfig, to_dict, to_toml
 from uadcli.console import Reporter
 from uadcli.data import lesion_labels
 from uadcli.data.dataset import Case, evenly
@@ -187,10 +187,8 @@ def _scorer(out: Path, config: TrainingConfig, base: Weights, where: Fabric, rep
 
 def starts_from(base: Weights, config: SiameseConfig) -> bool:
     """Whether the weights have a score network that one of these sizes can start from."""
-    if base.card.siamese is None:
-        return False
-    sizes = from_dict(SiameseConfig, {"mirror": False, **base.card.siamese})  # as in `Model.score_network`
-    return sizes.channels == config.channels and sizes.mirror <= config.mirror
+    sizes = base.card.score_network
+    return sizes is not None and sizes.channels == config.channels and sizes.mirror <= config.mirror
 
 
 def _judged_on(held_out: Sequence[LabelledScan], maker: ExampleMaker, reporter: Reporter) -> list[Example]:

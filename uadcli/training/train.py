@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uadcli import __version__, contrasts, device
-from uadcli.config import CONTRASTS, SiameseConfig, TrainingConfig, from_dict, preset, to_dict, to_toml, training_preset
+from uadcli.config import CONTRASTS, TrainingConfig, preset, to_dict, to_toml, training_preset
 from uadcli.console import Reporter
 from uadcli.data.dataset import Case, find
 from uadcli.data.prepare import smoothed_as
@@ -300,8 +300,9 @@ def _look_at(trainer: Trainer, scorer: SiameseTrainer, folder: Path, reporter: R
 
 def _sizes_of(base: Weights, config: TrainingConfig, reporter: Reporter) -> TrainingConfig:
     """The settings with the sizes of the networks of weights, and what else these decide; says what that overrules."""
-    sizes = {k: v for k, v in (base.card.siamese or {}).items() if k in ("channels", "mirror")}
-    score = from_dict(SiameseConfig, to_dict(config.siamese) | ({"mirror": False} | sizes if sizes else {}))
+    score, known = config.siamese, base.card.score_network
+    if known is not None:
+        score = dataclasses.replace(score, channels=known.channels, mirror=known.mirror)
     if config.model not in (preset("small"), base.model.config):
         reporter.warn(f"the settings model are those of {base.card.name}")
     smoothed = smoothed_as(config.preprocess, base.card.curvature_flow, reporter)

@@ -72,6 +72,13 @@ class ModelCard:
     borrowed: dict[str, str] = field(default_factory=dict)
     preprocess: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def score_network(self) -> SiameseConfig | None:
+        """The settings of the score network in the file; None if it has none. Raises `UsageError` for invalid ones."""
+        if self.siamese is None:
+            return None
+        return from_dict(SiameseConfig, {"mirror": False, **self.siamese})  # cards older than `mirror` do not name it
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -219,8 +226,7 @@ def _network_fault(card: ModelCard, config: ModelConfig, tensors: dict[str, Tens
     try:
         with torch.device("meta"):
             needed = dict(build(config).state_dict())
-            if card.siamese is not None:
-                sizes = from_dict(SiameseConfig, {"mirror": False, **card.siamese})
+            if sizes := card.score_network:
                 needed |= {SCORE_PREFIX + name: value for name, value in SiameseUNet(sizes).state_dict().items()}
     except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError, AssertionError) as error:
         return f"there is no such network ({error})"

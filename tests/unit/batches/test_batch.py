@@ -179,7 +179,7 @@ def test_a_long_command_is_cut_in_the_sidecar(scans: Path, stand: Stand) -> None
 
 def test_workers_are_chosen_by_cores_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch.device, "cores", lambda: 16)
-    for free, count in ((None, 4), (1e6, 4), (5000.0, 2), (100.0, 1)):
+    for free, count in ((1e6, 4), (5000.0, 2), (100.0, 1)):
         monkeypatch.setattr(batch.device, "free_memory_mb", lambda free=free: free)
         assert batch.worker_count(None) == count
     assert batch.worker_count(0) == 0

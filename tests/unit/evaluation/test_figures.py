@@ -28,7 +28,7 @@ def test_the_figures_of_a_scan_with_lesions():
     found = scores > 0.45
     assert figures.dice == metrics.dice(found, truth)
     assert figures.auprc == metrics.average_precision(scores, truth)
-    assert figures.auroc == metrics.auroc(scores, truth)
+    assert figures.auroc == metrics.curve(scores, truth).auroc
     assert (figures.best_dice_oracle, figures.best_threshold_oracle) == metrics.best_dice(scores, truth)
     assert figures.truth_ml == pytest.approx(72 * 0.008)
     assert figures.found_ml == pytest.approx(found.sum() * 0.008)

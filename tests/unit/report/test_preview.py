@@ -131,8 +131,8 @@ def test_a_scan_without_findings_has_no_outline(tmp_path):
 def test_a_score_is_strong_above_the_threshold_faint_below_and_absent_far_below(tmp_path):
     scan, score, none, brain, affine = (*phantom()[:2], np.zeros_like(phantom()[2]), *phantom()[3:])
     plain, *others = (
-        render(tmp_path / "a.png", (scan, score * factor, none, brain, affine), vmax=0.8)
-        for factor in np.float32([0, 0.02, 0.2, 1])
+        render(tmp_path / "a.png", (scan, score * factor, none, brain, affine), threshold=0.5)
+        for factor in np.float32([0, 0.05, 0.5, 1])  # of 0.8, where all four scales end
     )
     absent, faint, strong = (np.abs(other - plain).max() for other in others)
     assert absent < 0.02 < faint < strong / 2

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-from uadcli.scoring.metrics import auroc, average_precision, best_dice, curve, dice, precision, recall
+from uadcli.scoring.metrics import average_precision, best_dice, curve, dice, precision, recall
 
 
 def case(seed, levels):
@@ -24,7 +24,7 @@ def case(seed, levels):
 def test_areas_equal_those_of_scikit_learn(seed, levels):
     scores, truth = case(seed, levels)
     assert average_precision(scores, truth) == pytest.approx(average_precision_score(truth.ravel(), scores.ravel()))
-    assert auroc(scores, truth) == pytest.approx(roc_auc_score(truth.ravel(), scores.ravel()))
+    assert curve(scores, truth).auroc == pytest.approx(roc_auc_score(truth.ravel(), scores.ravel()))
 
 
 @pytest.mark.parametrize("levels", [2, 7, 1000])
@@ -41,13 +41,13 @@ def test_a_constant_map_has_the_prevalence_as_precision():
     truth[0] = True
     scores = np.zeros(truth.shape, dtype=np.float32)
     assert average_precision(scores, truth) == pytest.approx(0.25)
-    assert auroc(scores, truth) == pytest.approx(0.5)
+    assert curve(scores, truth).auroc == pytest.approx(0.5)
 
 
 def test_a_perfect_map_reaches_one():
     truth = np.random.default_rng(0).random((6, 6, 6)) < 0.3
     scores = truth.astype(np.float32)
-    assert average_precision(scores, truth) == auroc(scores, truth) == best_dice(scores, truth)[0] == 1
+    assert average_precision(scores, truth) == curve(scores, truth).auroc == best_dice(scores, truth)[0] == 1
 
 
 def test_dice_by_hand():
@@ -61,8 +61,8 @@ def test_what_is_not_defined_is_nan_and_not_zero():
     scores, none = np.random.default_rng(0).random((4, 4, 4)).astype(np.float32), np.zeros((4, 4, 4), bool)
     assert math.isnan(dice(none, none))
     assert math.isnan(average_precision(scores, none))
-    assert math.isnan(auroc(scores, none))
-    assert math.isnan(auroc(scores, ~none))
+    assert math.isnan(curve(scores, none).auroc)
+    assert math.isnan(curve(scores, ~none).auroc)
     assert all(math.isnan(v) for v in best_dice(scores, none))
 
 

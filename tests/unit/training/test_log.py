@@ -109,12 +109,9 @@ def test_the_moving_line_says_step_loss_validation_pace_and_time_left() -> None:
     words = in_words(row(120, 0.0612, 0.0583))
     assert words == "step 120: loss 0.0612, validation 0.0583, 12.5 slices/s, 1 min 05 s left"
     assert "not finite" in in_words(row(1, None))
-    reporter = Reporter(stream=io.StringIO())
-    with reporter.stage("reconstruction") as stage:
-        reporter.note(words)
-        shown = io.StringIO()
-
-        Console(file=shown, width=200).print(reporter._line(stage))
+    line, shown = Reporter(stream=io.StringIO())._progress(), io.StringIO()
+    line.add_task("reconstruction", total=None, note=words)
+    Console(file=shown, width=200).print(line)
     assert words in shown.getvalue()
 
 
