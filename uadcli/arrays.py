@@ -1,4 +1,4 @@
-"""The arrays that pass between modules, by what they hold."""
+"""Types of the arrays that modules exchange."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]  # a volume (X, Y, Z), or slices of one
-Mask = NDArray[np.bool_]  # of the same shape as what it is a mask of
+Mask = NDArray[np.bool_]  # of the same shape as the array it belongs to
 Affine = NDArray[np.float64]  # (4, 4), voxel indices to world points in mm, RAS+

@@ -1,6 +1,6 @@
-"""The contrasts that uad knows, one record each: everything that depends on the contrast is a field here.
+"""The contrasts that uad knows, one record each, with everything that depends on the contrast.
 
-To add a contrast, add a record to `ALL`; then train a model for it. Intensities are in [0, 1] of the scaled brain.
+To add a contrast, add a record to `ALL`, then train a model for it. Intensities are those of the scaled brain, [0, 1].
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 CSF, GREY, WHITE = "CSF", "grey", "white"
-OUTER = "outer fluid"  # around the brain and in its furrows: vessels and membranes cross it
+OUTER = "outer fluid"  # around the brain and in its sulci, crossed by vessels and membranes
 
 
 @dataclass(frozen=True)
 class Level:
-    """The mean intensity of a tissue, drawn between `low` and `high`, on top of that of another tissue if one is named.
+    """The mean intensity of a tissue, drawn from `low` to `high`, added to that of the tissue `above` if there is one.
 
-    The order of a contrast's levels is the order of the draws.
+    Levels are drawn in the order of a contrast's list.
     """
 
     tissue: str
@@ -27,10 +27,10 @@ class Level:
 
 @dataclass(frozen=True)
 class MadeFromT1w:
-    """How a T1w scan is turned into another contrast: each tissue gets an intensity of `low + width * draw`.
+    """How a T1w scan is converted to another contrast: each tissue gets the intensity `low + width * draw`.
 
-    `slices` is the share of a batch's T1w slices that are turned, in training the reconstruction; `volumes` the share
-    of the volumes, in training the score.
+    `slices` is the share of T1w slices in a batch that are converted when training the reconstruction; `volumes` the
+    share of volumes when training the score.
     """
 
     csf: tuple[float, float]
@@ -45,18 +45,20 @@ class Contrast:
     """One contrast. `name` is the BIDS suffix, and the word used everywhere else."""
 
     name: str
-    words: str  # regular expression: a whole word of a file name, in lower case, that says this contrast
+    words: str  # regular expression: a whole word of a file name (lower case) that names this contrast
     levels: tuple[Level, ...]  # of the tissues in synthetic brains
-    bright_lesions: float  # share of synthetic lesions that are brighter than what they replace
-    volumes: float  # share of the volumes, in training the score, that are real scans of this contrast
-    fisher: Mapping[str, float]  # the scores that the score `fisher` joins, with their shares
-    variety: float = 0.015  # deviation of the means of structures of one tissue, in synthetic brains
-    also_says: frozenset[str] = field(default_factory=frozenset)  # contrasts that a name of this one may say too
+    bright_lesions: float  # share of synthetic lesions that are brighter than the tissue they replace
+    volumes: float  # share of volumes, when training the score, that are real scans of this contrast
+    fisher: Mapping[str, float]  # scores combined by the score `fisher`, with their shares
+    variety: float = 0.015  # standard deviation of the means of structures of one tissue in synthetic brains
+    also_says: frozenset[str] = field(
+        default_factory=frozenset
+    )  # contrasts that a file name of this one may mention too
     made_from_t1w: MadeFromT1w | None = None
 
     @property
     def lesions(self) -> str:
-        """What most lesions are next to healthy tissue: `bright` or `dark`."""
+        """How most lesions compare with healthy tissue: `bright` or `dark`."""
         return "bright" if self.bright_lesions > 0.5 else "dark"
 
     @property
@@ -110,14 +112,14 @@ FLAIR = Contrast(
     variety=0.04,
     bright_lesions=0.85,
     volumes=0.22,
-    # the scan's own brightness as well, voxel by voxel, since the smoothing of the others takes small lesions away, and
-    # without a ceiling, since all of the brightest percentile is alike in the scaled scan
+    # includes the scan's own brightness by voxel, as the other scores smooth small lesions away; without clipping, as
+    # the brightest percentile of the scaled scan is constant
     fisher={"siamese": 0.3, "z-bright-weighted": 0.2, "z-robust-z": 0.5},
     also_says=frozenset({"T2w"}),
     made_from_t1w=MadeFromT1w((0.05, 0.25), (0.5, 0.25), (0.02, 0.16), slices=0.2, volumes=0.10),
 )
 ALL: dict[str, Contrast] = {one.name: one for one in (T1W, T2W, FLAIR)}
-# the contrasts that T1w scans are turned into for training, and how
+# contrasts that are made from T1w scans for training, and how
 FROM_T1W: dict[str, MadeFromT1w] = {name: one.made_from_t1w for name, one in ALL.items() if one.made_from_t1w}
 
 

@@ -28,7 +28,7 @@ def offline() -> bool:
 
 @contextmanager
 def no_socket_probe() -> Iterator[None]:
-    """Where the network is forbidden, keep urllib3, which ANTs imports, from opening a socket to try out IPv6."""
+    """Keep urllib3, which ANTs imports, from opening a socket to test IPv6 if the network is forbidden."""
     before = socket.has_ipv6
     socket.has_ipv6 = before and not offline()
     try:
@@ -38,11 +38,10 @@ def no_socket_probe() -> Iterator[None]:
 
 
 def choose(name: str = "auto") -> tuple[str, str]:
-    """The torch name of the device called `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, and why it is this one.
+    """The torch name of the device `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, and the reason for the choice.
 
-    `auto` prefers CUDA, then MPS, then the CPU.
-
-    Raises `DeviceError`, naming what exists, if a device is asked for that is not there or does not work.
+    `auto` prefers CUDA, then MPS, then the CPU. Raises `DeviceError`, which lists the available devices, if the
+    requested one is missing or does not work.
     """
     present = available()
     if name == "auto":
@@ -70,7 +69,7 @@ def _automatic(present: list[str]) -> tuple[str, str]:
 
 
 def available() -> list[str]:
-    """The names of the devices that torch sees, the fastest kind first; `cpu` is always the last."""
+    """The names of the devices that torch can use, the fastest kind first; `cpu` is always last."""
     import torch
 
     cuda = [f"cuda:{n}" for n in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
@@ -78,7 +77,7 @@ def available() -> list[str]:
 
 
 def describe(device: torch.device | str) -> str:
-    """One line: the device's name, its maker's name and its size (threads, or memory in GiB)."""
+    """A device in one line: its name, its model and its size (threads, or memory in GiB)."""
     import torch
 
     device = torch.device(device)
@@ -91,9 +90,9 @@ def describe(device: torch.device | str) -> str:
 
 
 def bound_threads(count: int | None = None) -> int:
-    """Bound torch, ITK and BLAS to `count` threads, by default all cores this process may use; returns the number.
+    """Limit torch, ITK and BLAS to `count` threads (default: all cores this process may use); returns the number.
 
-    Call it before ANTs is loaded: its ITK reads the environment once.
+    Call it before ANTs is loaded, whose ITK reads the environment only once.
     """
     import SimpleITK as sitk
     import torch
@@ -109,11 +108,10 @@ def bound_threads(count: int | None = None) -> int:
 
 
 def yield_cores() -> None:
-    """Let OpenMP threads that wait for work give their core away: where several processes share the cores, spinning
-    costs the others their time.
+    """Let waiting OpenMP threads yield their core instead of spinning, for processes that share the cores.
 
-    Call it before torch is loaded, which reads the environment once; processes begun later inherit it. A policy that
-    the user has set stays.
+    Call it before torch is loaded, which reads the environment only once; child processes inherit it. A policy set by
+    the user is kept.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -141,7 +139,7 @@ def free_memory_mb(device: torch.device | str | None = None) -> float:
 
 
 def _fault(name: str) -> str | None:
-    """What torch says when a first number is put on the device, or None."""
+    """The error of torch when a number is put on the device, or None."""
     import torch
 
     try:
@@ -166,7 +164,7 @@ def _processor() -> str:
 
 
 def _read(path: Path) -> str:
-    """The text of a file of the kernel; empty where there is none."""
+    """The text of a kernel file; empty if it does not exist."""
     try:
         return path.read_text().strip()
     except OSError:

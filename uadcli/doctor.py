@@ -1,4 +1,4 @@
-"""What is installed, and whether `uad detect` can run."""
+"""`uad doctor`: what is installed, and whether `uad detect` can run."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ NEEDED += ["rich", "safetensors", "scipy", "SimpleITK", "torch", "typer"]
 
 
 def examine() -> dict[str, Any]:
-    """Look at everything a detect needs: packages, a device, and weights with the right sha256. Uses no network.
+    """Check everything that a detection needs: packages, a device, and weights with the right sha256. Offline.
 
-    A file of weights that is still on the Hub is a fault too, and then `network_needed`.
-    `problem` is the first thing that keeps a detect from running, else None; `exit_code` is 0, 4 (weights) or
-    5 (packages, devices). A file of weights has `fault` None if it is what it should be.
+    A weight file that is only on the Hub is a fault, and sets `network_needed`. `problem` is the first reason why
+    `detect` cannot run, or None; `exit_code` is 0, 4 (weights) or 5 (packages, devices). `fault` is None for a correct
+    weight file.
     """
     versions = {"uadcli": __version__, "python": platform.python_version(), **{n: _version(n) for n in NEEDED}}
     faults: list[tuple[str, type[UadError]]] = [
@@ -54,7 +54,7 @@ def in_words(report: dict[str, Any]) -> str:
     free = report["free_memory_mb"]
     memory = f"{free:.0f} MB free"
     if free < DETECT_MB:
-        memory += f"; a detect may take {DETECT_MB:.0f} MB"
+        memory += f"; a detection may need {DETECT_MB:.0f} MB"
     rows = [(name, version or "missing") for name, version in report["versions"].items()]
     rows += [("device", one) for one in report["devices"]]
     rows += [("--device auto", report["auto_device"] or "none works"), ("cores", report["cores"]), ("memory", memory)]
@@ -73,7 +73,7 @@ def _version(name: str) -> str | None:
 
 
 def _devices() -> tuple[list[str], str | None, str | None]:
-    """Every device in words, the one `auto` takes and why, and a fault if torch cannot be loaded."""
+    """Every device in words, the choice of `auto` with its reason, and a fault if torch cannot be loaded."""
     try:
         name, why = device.choose("auto")
         return [device.describe(one) for one in device.available()], f"{name} ({why})", None
@@ -104,7 +104,7 @@ def _weights() -> tuple[str, str | None, list[dict[str, Any]], str | None]:
 
 
 def _fault(entry: Entry) -> tuple[str | None, bool]:
-    """What is wrong with a model, and whether it is only that its file is still on the Hub."""
+    """What is wrong with a model, and whether its file is only on the Hub."""
     from uadcli.weights import weights
 
     try:

@@ -1,4 +1,4 @@
-"""The errors that a user can meet, each with its exit code and a remedy.
+"""The errors that users can meet, each with an exit code and a remedy.
 
 A `UadError` is printed as one line, "what, which file, what to do"; anything else that escapes is a bug (exit code 1).
 """
@@ -29,7 +29,7 @@ class UadError(Exception):
 
 @contextmanager
 def about(path: Path) -> Iterator[None]:
-    """Let every `InputError` from inside that names no file name this one."""
+    """Add `path` to every `InputError` raised inside that names no file."""
     try:
         yield
     except InputError as error:

@@ -16,9 +16,9 @@ from uadcli.running.temporary import mark
 
 
 def write_with(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write(temporary)` for a file next to `path`, then move it there in one step, or leave nothing.
+    """Write a file atomically: call `write(temporary)` for a hidden file next to `path`, then rename it to `path`.
 
-    The temporary name is hidden and ends as that of `path`. Raises `OutputError` where the folder cannot be written.
+    The temporary name has the suffix of `path`. Raises `OutputError` if the folder cannot be written.
     """
     suffix = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
     temporary = path.with_name(f".{mark()}{suffix}")
@@ -37,25 +37,25 @@ def write_with(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write the whole content or nothing. Raises `OutputError`."""
+    """Write bytes atomically. Raises `OutputError`."""
     write_with(path, lambda temporary: temporary.write_bytes(content))
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write text in UTF-8, whole or not at all. Raises `OutputError`.
+    """Write text in UTF-8 atomically. Raises `OutputError`.
 
-    A file name may hold bytes that are no UTF-8: in JSON this makes an escape of them that reads back.
+    Bytes of a file name that are not valid UTF-8 become escapes, which JSON reads back.
     """
     write_bytes(path, content.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON, whole or not at all; what was not computed (see `finite`) is null. Raises `OutputError`."""
+    """Write JSON atomically; numbers that were not computed (see `finite`) are null. Raises `OutputError`."""
     write_text(path, json.dumps(finite(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def finite(value: Any) -> Any:
-    """The value with every number that was not computed (NaN, infinite) as None, through lists and dictionaries."""
+    """The value with None for every number that was not computed (NaN, infinite), also in lists and dictionaries."""
     if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):
         return float(value) if math.isfinite(value) else None  # float() for the numbers of NumPy
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):
@@ -78,7 +78,7 @@ def make_folder(folder: Path) -> None:
 
 
 def file_sha256(path: Path, unreadable: type[UadError] = InputError) -> str:
-    """The hexadecimal SHA-256 of a file's bytes. Raises `unreadable` where it cannot be read."""
+    """The hexadecimal SHA-256 of a file's bytes. Raises `unreadable` if it cannot be read."""
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()

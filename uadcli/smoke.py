@@ -1,4 +1,4 @@
-"""`uad train --smoke`: every step from scans to weights once, on brains made of the template, in under two minutes."""
+"""`uad train --smoke`: every step from scans to weights, once, on brains made from the template, in under 2 min."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from uadcli.training import train
 if TYPE_CHECKING:
     from uadcli.weights.weights import Weights
 
-SCANS, HEALTHY = 3, 2  # to train and validate on, and to calibrate with: each of two is held against the other
+SCANS, HEALTHY = 3, 2  # to train and validate on, and to calibrate with (each is compared with the other)
 STEPS = 4
 KINDS = ("absolute", *PARTS[T1W.name])  # the other scores are calibrated in the same way
 
 
 def settings() -> TrainingConfig:
-    """A model of some thousand parameters and a few steps of each training; the scans have no skull to strip."""
+    """A model of a few thousand parameters and a few steps of each training; the scans have no skull to strip."""
     return TrainingConfig(
         preprocess=PreprocessConfig(strip="none"),
         model=ModelConfig(
@@ -53,8 +53,8 @@ def settings() -> TrainingConfig:
 def smoke(folder: Path, *, workers: int, reporter: Reporter) -> str:
     """Make scans, train both networks on them, calibrate, export, load the export and use it once.
 
-    Everything is written below `folder`, which is empty. Returns what was done, a line for each step; raises the
-    `UadError` of the step that failed.
+    Everything is written below `folder`, which must be empty. Returns a line for each step; raises the `UadError` of
+    the step that failed.
     """
     from uadcli.weights import weights
 
@@ -77,7 +77,7 @@ def smoke(folder: Path, *, workers: int, reporter: Reporter) -> str:
 
 
 def _heads(folder: Path, count: int, seed: int) -> Path:
-    """Brains at 2 mm, made of the template, that differ a little in size, tone and noise."""
+    """Brains at 2 mm, made from the template, with slightly different size, contrast and noise."""
     import nibabel as nib
 
     source, rng = template.brain(), np.random.default_rng(seed)
@@ -93,7 +93,7 @@ def _heads(folder: Path, count: int, seed: int) -> Path:
 
 
 def _use(loaded: Weights) -> float:
-    """The highest score of the template's own brain; none is negative, and the learned score's are probabilities."""
+    """The highest score in the template's brain, after checking that scores are in their valid range."""
     from uadcli.errors import WeightsError
     from uadcli.imaging import intensity
     from uadcli.imaging.intensity import robust_z
@@ -110,5 +110,5 @@ def _use(loaded: Weights) -> float:
     found = {name: subject.score(name) for name in ("siamese", FISHER)}
     for name, values in found.items():
         if not (np.isfinite(values).all() and 0 <= values.min() < values.max()) or found["siamese"].max() > 1:
-            raise WeightsError(f"gives impossible scores by {name!r}", path=loaded.path, hint="Please report it.")
+            raise WeightsError(f"computes invalid scores {name!r}", path=loaded.path, hint="Please report it.")
     return float(found[FISHER].max())

@@ -1,4 +1,4 @@
-"""The process's streams: closed ones are replaced, and compiled libraries are kept off them."""
+"""The standard streams: replace closed ones, and keep the output of compiled libraries off them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _shown = False  # whether what compiled libraries print is shown: with --debug
 
 
 def open_missing() -> None:
-    """Give a process that was started with closed streams (`2>&-`, cron, daemons) ones that lead nowhere.
+    """Replace closed standard streams (`2>&-`, cron, daemons) by the null device.
 
-    Else the next file that is opened, perhaps the map, would get what libraries write to stderr.
+    Otherwise the next opened file, perhaps the map, would receive what libraries write to stderr.
     """
     for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
@@ -27,7 +27,7 @@ def open_missing() -> None:
 
 
 def set_library_text(shown: bool) -> None:
-    """Whether what libraries print and log by themselves reaches the user."""
+    """Set whether the user sees what libraries print and log."""
     global _shown
     _shown = shown
     root = logging.getLogger()
@@ -38,14 +38,14 @@ def set_library_text(shown: bool) -> None:
 
 
 def keep_terminal() -> None:
-    """Write to the terminal by a descriptor of our own, so that a line still moves while libraries are mute."""
+    """Write to the terminal through a separate descriptor, so that progress shows while libraries are muted."""
     if sys.stderr.isatty() and _descriptor(sys.stderr) == 2:
         sys.stderr = os.fdopen(os.dup(2), "w", encoding=sys.stderr.encoding, errors=sys.stderr.errors, buffering=1)
 
 
 @contextmanager
 def mute_libraries() -> Iterator[None]:
-    """Let nothing reach stdout and stderr that compiled code (ITK, ANTs) prints, unless it is to be shown."""
+    """Suppress what compiled code (ITK, ANTs) prints to stdout and stderr, unless it is to be shown."""
     if _shown:
         yield
         return
@@ -63,7 +63,7 @@ def mute_libraries() -> Iterator[None]:
 
 
 def drop(stream: Any) -> None:
-    """Let what a stream still holds go nowhere: Python would fail in writing it at the end."""
+    """Discard what a stream still buffers, which Python would otherwise fail to write at exit."""
     descriptor = _descriptor(stream)
     if descriptor is not None:
         _lead_nowhere(descriptor)

@@ -1,4 +1,4 @@
-"""Whether what was read from a file has the types that a dataclass declares."""
+"""Checks that values read from a file have the types that a dataclass declares."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ ANY_NUMBER = (int, float)
 
 
 def misfit(kind: type[Any], values: Mapping[str, Any]) -> str:
-    """The first field of a dataclass that `values` (plain JSON or TOML) have not, or of another type; else empty.
+    """What is wrong with `values` (plain JSON or TOML) for the dataclass `kind`, in words; empty if nothing is.
 
-    A list stands for a tuple and a whole number for a fraction; a number that is not finite fits nowhere.
+    A list may stand for a tuple and a whole number for a float; numbers must be finite.
     """
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
@@ -30,7 +30,7 @@ def misfit(kind: type[Any], values: Mapping[str, Any]) -> str:
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a value has the type that is meant by an annotation."""
+    """Whether a value fits a type annotation."""
     origin, parts = get_origin(hint), get_args(hint)
     if hint is Any:
         return True

@@ -14,14 +14,14 @@ from uadcli.imaging.volume import Scan, Volume
 from uadcli.report import terminal
 
 MIN_WIDTH = 40
-CLOSING_MM = 8.0  # bridges fluid and furrows, where a map may be zero, but not the way to the face
+CLOSING_MM = 8.0  # closes gaps at fluid and sulci, where a map may be zero, but not the gap to the face
 
 
 def view(map_path: Path, scan_path: Path | None, width: int) -> tuple[str, NDArray[np.uint8]]:
     """A heading, and the pixels (rows, at most `width` columns, 3) of three planes through the highest score.
 
-    The scan is shown only inside the brain: within `<map>_brain` next to the map (`--save brain`) if it exists,
-    else where the map covers it. Raises `InputError` for files that cannot be used and for a map without a score.
+    The scan is shown only inside the brain: in `<map>_brain` next to the map (`--save brain`) if it exists, otherwise
+    where the map is not zero. Raises `InputError` for files that cannot be used and for a map without a score.
     """
     found = volume.read_scan(map_path, allow_empty=True)
     anomaly = found.volume
@@ -34,7 +34,7 @@ def view(map_path: Path, scan_path: Path | None, width: int) -> tuple[str, NDArr
     shape, affine = _isotropic(anomaly, step)
     inside = geometry.resample(brain.astype(np.float32), anomaly.affine, shape, affine) >= 0.5
     score = _largest(anomaly, shape, affine, step)
-    inside |= (score >= score.max()) & (score > 0)  # a picture coarser than its finding still shows it
+    inside |= (score >= score.max()) & (score > 0)  # keep findings that are smaller than a pixel
     grey = None
     if scan_path is not None:
         hidden = np.where(brain, _on_grid(volume.read_scan(scan_path), found), 0)
@@ -45,10 +45,10 @@ def view(map_path: Path, scan_path: Path | None, width: int) -> tuple[str, NDArr
 
 
 def _on_grid(source: Scan, map_: Scan) -> Array:
-    """The scan on the map's grid, on which it usually lies already."""
+    """The scan, resampled to the map's grid if necessary."""
     scan, target = source.volume, map_.volume
     if not (source.sides_known and map_.sides_known) and source.source_shape == map_.source_shape:
-        # without an orientation the file formats assume different ones: voxels as stored are what is common
+        # without an orientation, file formats assume different ones: compare the stored voxels
         return geometry.to_canonical(geometry.from_canonical(scan.data, source.orientation), map_.source_affine)[0]
     if geometry.same_grid(scan.shape, scan.affine, target.shape, target.affine):
         return scan.data
@@ -56,7 +56,7 @@ def _on_grid(source: Scan, map_: Scan) -> Array:
 
 
 def _brain(map_path: Path, anomaly: Volume) -> NDArray[np.bool_]:
-    """The saved brain mask on the map's grid, else what the map covers with its gaps closed."""
+    """The saved brain mask on the map's grid, otherwise the extent of the map with gaps closed."""
     from scipy import ndimage
 
     covered = anomaly.data > 0
@@ -85,7 +85,7 @@ def _isotropic(source: Volume, step: float) -> tuple[tuple[int, int, int], NDArr
 
 
 def _largest(source: Volume, shape: tuple[int, int, int], affine: NDArray[np.float64], step: float) -> Array:
-    """The highest score within each pixel, so that no small finding falls between them."""
+    """The highest score within each pixel, so that small findings are not missed."""
     from scipy import ndimage
 
     size = tuple(int(n) for n in np.maximum(np.ceil(step / geometry.spacing(source.affine)), 1))

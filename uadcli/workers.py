@@ -1,4 +1,4 @@
-"""Work ahead in spawned processes: results come as soon as they are ready, with a bounded number of jobs under way."""
+"""Running jobs ahead in spawned processes: results arrive when they are ready, with a bounded number in progress."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Generic, TypeVar
 
 J = TypeVar("J")
 R = TypeVar("R")
-AHEAD = 2  # jobs under way for each worker: one at work, one waiting to be taken
-GRACE_SECONDS = 30.0  # for a stage in C++ to end and its temporary folder to go
+AHEAD = 2  # jobs per worker: one in progress, one waiting
+GRACE_SECONDS = 30.0  # for a stage in C++ to end and remove its temporary folder
 TERMINATED = 128 + signal.SIGTERM
 SPAWN = multiprocessing.get_context("spawn")  # a forked process would share torch's and CUDA's locks
 
@@ -28,11 +28,11 @@ class Died:
 
     @property
     def killed(self) -> bool:
-        """Whether it got SIGKILL, as the system sends it for want of memory."""
+        """Whether it got SIGKILL, which the system sends if it is out of memory."""
         return self.exit_code == -signal.SIGKILL
 
     def in_words(self) -> str:
-        """How it ended, and what that may mean."""
+        """How the process ended, and the likely reason."""
         if self.killed:
             return "was killed: out of memory? Lower --workers"
         if self.exit_code in (-signal.SIGTERM, TERMINATED):
@@ -43,7 +43,7 @@ class Died:
 
 
 class Workers(Generic[J, R]):
-    """Runs `work`, which is pickled, on jobs in `count` processes; with 0 in this one, each when it is asked for."""
+    """Runs `work` (which is pickled) on jobs in `count` processes, or lazily in this process if `count` is 0."""
 
     def __init__(self, work: Callable[[J], R], count: int) -> None:
         self.work, self.count = work, count
@@ -54,9 +54,10 @@ class Workers(Generic[J, R]):
         self._stopped = False
 
     def run(self, jobs: Sequence[J]) -> Iterator[tuple[J, R | Died]]:
-        """Yields (job, result) in the order in which they are done; a job is over when the next one is asked for.
+        """Yield (job, result) in the order of completion; a job is finished when the next one is requested.
 
-        A process that dies takes its job along, and another one goes on. Closing the iterator ends all processes.
+        If a process dies, its job fails with `Died` and a new process continues. Closing the iterator ends all
+        processes.
         """
         if not self.count:
             yield from ((job, self.work(job)) for job in jobs)
@@ -75,7 +76,7 @@ class Workers(Generic[J, R]):
                     raise item
                 else:
                     yield item
-                    del item  # not to be kept while the next one is awaited
+                    del item  # do not keep it while waiting for the next one
                     self._slots.release()
         finally:
             self._stop(threads, at_once=left > 0)
@@ -89,7 +90,7 @@ class Workers(Generic[J, R]):
                 with self._lock:
                     job = None if self._stopped else next(waiting, None)
                 if job is None:
-                    self._slots.release()  # for the next thread, which ends likewise
+                    self._slots.release()  # for the next thread, which then ends too
                     return
                 worker = worker or self._start()
                 process, pipe = worker
@@ -105,7 +106,7 @@ class Workers(Generic[J, R]):
             self._results.put(error)
         finally:
             if worker:
-                worker[1].close()  # at which its process ends
+                worker[1].close()  # which ends its process
             self._results.put(None)
 
     def _start(self) -> tuple[SpawnProcess, Connection]:
@@ -137,7 +138,7 @@ class Workers(Generic[J, R]):
 
 
 def _serve(pipe: Connection, work: Callable[[J], R]) -> None:
-    """The life of a process: jobs in, results out, until the other end is closed (or its process is gone)."""
+    """The loop of a worker process: receive jobs, send results, until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent decides what it means
     signal.signal(signal.SIGTERM, _leave)
     if hasattr(signal, "SIGUSR2"):  # SLURM tells every process of a job that it is to be queued again

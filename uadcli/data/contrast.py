@@ -1,4 +1,4 @@
-"""Which contrast a scan has: given by the user, said by its name, or seen in its tissue intensities."""
+"""The contrast of a scan: given by the user, from its name, or from its tissue intensities."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from uadcli.data.entities import entities
 from uadcli.data.tissue_contrast import ContrastGuess
 from uadcli.scoring.quality import NOT_COMPUTED, Check
 
-# BIDS suffixes of images that are none of the contrasts. UNIT1 is not here: it is T1-weighted, and the image decides.
+# BIDS suffixes of images of other contrasts. UNIT1 is T1-weighted, so the image decides.
 OTHER_SUFFIXES = re.compile(
     r"T2star|T2starw|T2starmap|T1map|T2map|R1map|R2map|R2starmap|T1rho|PD|PDw|PDmap|PDT2|inplaneT1|inplaneT2"
     r"|angio|swi|defacemask|bold|cbv|sbref|phase|dwi|asl|m0scan|perf|MTR|MTRmap|MTsat|MTVmap|MTS|MTw|M0map"
@@ -28,21 +28,21 @@ OTHER = re.compile(
 )
 # a T2 of these sequences is a T2*
 ECHO = re.compile(r"gre|ffe|fl[23]d|hemo|heme|me[23]d|medic|merge|fgre|fspgr|spgr")
-PARTS_OF_A_WORD = (  # words that are written together or apart
+PARTS_OF_A_WORD = (  # words that may be written as one or two
     ("dark", "fluid"), ("mp", "rage"), ("me", "mprage"), ("t2", "star"), ("t2w", "star"), ("t1", "map"), ("t2", "map"),
     ("t1", "maps"), ("t2", "maps"), ("t1", "mapping"), ("t2", "mapping"), ("q", "t1"), ("q", "t2"), ("inplane", "t1"),
     ("inplane", "t2"), ("proton", "density"), ("t1", "rho"), ("fluid", "attenuated"), ("r2", "star"),
 )  # fmt: skip
-# words between the two contrasts of a scan that was brought to another one
+# words between two contrasts, in the name of a scan registered to another one
 TO = re.compile(r"2|to|in|into|on|onto|reg|registered|coreg|coregistered|align|aligned|from|ratio|over|minus")
 MOVED = re.compile(r"(t1w?|t2w?|flair)(2|to)(mni.*|t1w?|t2w?|flair|std|atlas|template)", re.I)
-# a contrast, or the initials of a person or a disease: with these a name of the contrast does not decide
+# may be a contrast, or the initials of a person or disease: with these, the name does not decide
 DOUBTFUL = {"pd": {contrasts.T2W.name}, "ct": set(contrasts.ALL)}
 
 
 @dataclass(frozen=True)
 class FoundContrast:
-    """The contrast, where it is known from (`option`, `file name` or `image`), and what the image says about it."""
+    """The contrast, its source (`option`, `file name` or `image`), and the check against the image."""
 
     contrast: str
     source: str
@@ -50,21 +50,21 @@ class FoundContrast:
 
 
 def from_name(path: Path) -> str | None:
-    """The contrast that a file name says, or None where it says none, or contradicts itself.
+    """The contrast from a file name; None if the name has none or contradicts itself.
 
-    In a BIDS name the suffix decides. Else whole words do; `T1 FLAIR` is T1w, and entities such as `acq-` or `space-`
-    never say anything.
+    In a BIDS name the suffix decides, otherwise whole words do. `T1 FLAIR` is T1w; entities such as `acq-` or `space-`
+    are ignored.
     """
     return _said(path)[0]
 
 
 def other_from_name(path: Path) -> str | None:
-    """The kind of image that a file name says, if that is none of the contrasts: `dwi`, `t2star`, ..."""
+    """The kind of image from a file name if it is not a known contrast, such as `dwi` or `t2star`; otherwise None."""
     return _said(path)[1]
 
 
 def _said(path: Path) -> tuple[str | None, str | None]:
-    """The contrast, or the other kind of image, that a name says; None for what it does not say."""
+    """The contrast and the other kind of image in a name; None if there is none."""
     name = entities(path)
     if name.suffix in contrasts.ALL:
         return name.suffix, None
@@ -81,7 +81,7 @@ def _said(path: Path) -> tuple[str | None, str | None]:
 
 
 def _one(found: list[str], words: list[str]) -> str | None:
-    """The one contrast of all that the words of a name say; None if they contradict each other."""
+    """The contrast that the words of a name agree on; None if they contradict each other."""
     said = dict.fromkeys(found)
     if len(said) < 2:
         return next(iter(said), None)
@@ -104,13 +104,13 @@ def _pattern(words: str) -> re.Pattern[str]:
 
 
 def says_contrast(word: str) -> bool:
-    """Whether a word of a file name says a contrast, be it one that no model covers."""
+    """Whether a word of a file name is a contrast, including ones that no model covers."""
     lower = word.lower()
     return bool(_contrast_of(lower) or lower in DOUBTFUL or OTHER.fullmatch(lower))
 
 
 def _gradient_echo(words: list[str], found: list[str]) -> str | None:
-    """`t2gre` and the like, where a T2 and a gradient echo are said."""
+    """A name such as `t2gre` if the words contain T2 and a gradient echo; otherwise None."""
     if set(found) != {contrasts.T2W.name}:
         return None
     return next((f"t2{word}" for word in words if ECHO.fullmatch(word)), None)
@@ -130,7 +130,7 @@ def _words(name: str) -> Iterator[str]:
 
 
 def known_before(path: Path, option: str | None) -> FoundContrast | None:
-    """The contrast, if it is known without looking at the image."""
+    """The contrast from the option or the file name; None if neither gives it."""
     if option is not None:
         return FoundContrast(option, "option")
     named = from_name(path)
@@ -141,9 +141,9 @@ NOT_COVERED = "not one that a model covers"
 
 
 def settle(known: FoundContrast | None, path: Path, guess: ContrastGuess | None) -> FoundContrast:
-    """The contrast, with the check of what the image shows (None: too little of the brain) against what was said.
+    """The contrast, with a check against the image (`guess`; None: too little of the brain).
 
-    One of `known` and `guess` is not None.
+    One of `known` and `guess` must not be None.
     """
     if known is None:
         assert guess is not None
@@ -154,7 +154,7 @@ def settle(known: FoundContrast | None, path: Path, guess: ContrastGuess | None)
 
 
 def _check(found: FoundContrast, other: str | None, guess: ContrastGuess | None) -> Check:
-    """Whether the image has the contrast that it is said to have, and one that a model covers."""
+    """Whether the image has the stated contrast, and one that a model covers."""
     if other:
         return _judged("fail", f"{NOT_COVERED}: the file name says {other}")
     if guess is None:

@@ -1,4 +1,4 @@
-"""A folder or BIDS dataset of scans: subject, contrast and part of the split of each file."""
+"""A folder or BIDS dataset of scans: subject, contrast and part of the training/validation split of each file."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ class Case:
 def find(root: Path, validation_share: float | None) -> list[Case]:
     """Every scan below a folder, in a fixed order, split by subject; all are `train` with a share of None.
 
-    The split is that of `participants.tsv` (column `split`) where there is one, which may also name other parts, such
-    as `test`; else by a digest of the subject's name, so that it does not change from run to run. A patient's scan has
-    the lesion mask next to it (`lesions_beside`). Raises `InputError` if there is no scan, the table puts a
-    subject into two parts, or there are several lesion masks next to a scan.
+    The split is that of `participants.tsv` (column `split`) if there is one, which may also name other parts, such as
+    `test`; otherwise it follows from a digest of the subject's name, so that it is the same in every run. A patient's
+    scan has its lesion mask next to it (`lesions_beside`). Raises `InputError` if there is no scan, if the table puts a
+    subject into two parts, or if several lesion masks are next to a scan.
     """
     if not root.is_dir():
         raise InputError("is not a folder", path=root, hint="Give a folder or BIDS dataset of healthy scans.")
@@ -66,7 +66,7 @@ def find(root: Path, validation_share: float | None) -> list[Case]:
 
 
 def is_synthetic(scan: Path) -> bool:
-    """Whether the sidecar next to a scan says so, as that of `uad synth` does; not without a sidecar.
+    """Whether the sidecar next to a scan marks it as synthetic, as that of `uad synth` does; False without a sidecar.
 
     Raises `InputError` if the sidecar cannot be read.
     """
@@ -76,16 +76,16 @@ def is_synthetic(scan: Path) -> bool:
     try:
         content = json.loads(sidecar.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError("cannot be read as JSON", path=sidecar, hint="Repair it, or take it away.") from error
+        raise InputError("cannot be read as JSON", path=sidecar, hint="Repair or remove it.") from error
     return isinstance(content, dict) and content.get("synthetic") is True
 
 
 def lesions_beside(scan: Path) -> Path | None:
-    """The lesion mask of a patient's scan in BIDS: `..._label-lesion_mask.nii.gz` in the scan's folder, whose name says
-    nothing that the scan's does not (`sub-1_label-lesion_mask` is for all contrasts of `sub-1`); of several the one
-    that says most.
+    """The lesion mask of a patient's scan in BIDS: `..._label-lesion_mask.nii.gz` in the scan's folder, all of whose
+    entities match the scan's (`sub-1_label-lesion_mask` is for all contrasts of `sub-1`); of several, the most
+    specific.
 
-    Raises `InputError` if two say as much.
+    Raises `InputError` if two are equally specific.
     """
     own = set(entities(scan).parts)
     found = list[tuple[int, Path]]()
@@ -102,7 +102,7 @@ def lesions_beside(scan: Path) -> Path | None:
 
 
 def doubtful_mask(case: Case) -> Path | None:
-    """A file next to a subject's scan that may be its lesion mask by its name, though it is not its `lesions`."""
+    """A file next to a subject's scan whose name suggests a lesion mask, although it is not its `lesions`."""
     if case.lesions is not None or not case.subject.startswith("sub-"):
         return None
     session = entities(case.scan).entities.get("ses")
@@ -122,7 +122,7 @@ def _is_scan(path: Path) -> bool:
 
 
 def subject_of(path: Path) -> str:
-    """`sub-...` of a BIDS path, else the folder of the scan, else its own name."""
+    """`sub-...` from a BIDS path, otherwise the name of the scan's folder, otherwise of the scan."""
     for part in path.parts:
         if subject := read(part).subject:
             return subject
@@ -139,7 +139,7 @@ def _split(subjects: list[str], participants: Path, share: float) -> dict[str, s
 
 
 def _told(participants: Path) -> dict[str, str]:
-    """The part of each subject, without its `sub-`, that a table puts into one. Raises `InputError` for two."""
+    """The part of each subject (without `sub-`) from a table. Raises `InputError` if a subject has two."""
     try:
         with participants.open(newline="", encoding="utf-8-sig") as stream:
             rows = [
@@ -170,7 +170,7 @@ class Checked:
 
 
 def check(cases: list[Case]) -> list[Checked]:
-    """Read every file once: broken ones, and the same bytes twice, above all on both sides of the split."""
+    """Read every file once, to find broken files and duplicates, in particular across the split."""
     from uadcli.imaging.geometry import spacing
     from uadcli.imaging.volume import read_scan
 
@@ -204,7 +204,7 @@ def in_words(checked: list[Checked]) -> str:
 
 
 def evenly(items: Sequence[T], most: int) -> list[T]:
-    """At most so many of the items, evenly chosen and in their order, always the same ones."""
+    """At most `most` of the items, evenly spaced and in order; always the same ones."""
     import numpy as np
 
     places = np.linspace(0, len(items) - 1, min(most, len(items)))
@@ -214,7 +214,7 @@ def evenly(items: Sequence[T], most: int) -> list[T]:
 def prepare_all(chosen: list[Case], cache: Path, config: PreprocessConfig, workers: int = 2) -> dict[Case, str]:
     """Prepare cases in parallel single-threaded processes; returns the fault of each that failed.
 
-    A scan whose process dies, for want of memory perhaps, is one that failed; another process goes on with the rest.
+    A scan whose process dies, perhaps out of memory, has failed; another process continues with the rest.
     """
     faults = dict[Case, str]()
     for case, fault in Workers(functools.partial(_fault, cache=cache, config=config), workers).run(chosen):
@@ -226,7 +226,7 @@ def prepare_all(chosen: list[Case], cache: Path, config: PreprocessConfig, worke
 
 
 def _fault(case: Case, cache: Path, config: PreprocessConfig) -> str:
-    """Prepare a case into the cache, in a process of its own; returns what was wrong with it, if anything."""
+    """Prepare a case into the cache, in a worker process; returns what was wrong with it, if anything."""
     import torch
 
     from uadcli.data.prepare import prepare_cached
@@ -236,6 +236,6 @@ def _fault(case: Case, cache: Path, config: PreprocessConfig) -> str:
         prepare_cached(case.scan, config, cache)
     except UadError as error:
         return error.what
-    except Exception as error:  # one bad scan never ends the run
+    except Exception as error:  # one bad scan must not end the run
         return f"{type(error).__name__}: {error}"
     return ""

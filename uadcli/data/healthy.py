@@ -1,4 +1,4 @@
-"""Which slices and voxels of a case count as healthy. Lesion masks only serve to leave slices out."""
+"""The slices and voxels of a case that count as healthy. Lesion masks are only used to leave slices out."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from uadcli.imaging.mask_file import read_mask_file
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
 
 MIN_BRAIN_PIXELS = 200  # of 9216; smaller brain sections are left out
-LESION_MARGIN_SLICES = 3  # 6 mm: thick slices smear a lesion into the slices beside it
+LESION_MARGIN_SLICES = 3  # 6 mm: thick slices smear a lesion into their neighbours
 
 
 def brain_slices(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The slices of a brain mask (96, 96, 80) that count: those with enough brain to train on."""
+    """Indices (N,) of the slices of a brain mask (96, 96, 80) with enough brain to train on."""
     return np.flatnonzero(mask.sum(axis=(0, 1)) >= MIN_BRAIN_PIXELS)
 
 
 def lesions_on_grid(case: Case, prepared: Prepared) -> NDArray[np.bool_]:
-    """The lesion mask of a case on the model's grid, by nearest neighbour (labels never grow by interpolation)."""
+    """The lesion mask of a case on the model's grid, by nearest neighbour."""
     if case.lesions is None:
         return np.zeros(GRID_SHAPE, dtype=bool)
     found, scan = read_mask_file(case.lesions, allow_empty=True)
@@ -34,7 +34,7 @@ def lesions_on_grid(case: Case, prepared: Prepared) -> NDArray[np.bool_]:
 
 
 def healthy_slices(case: Case, prepared: Prepared) -> NDArray[np.int64]:
-    """Indices of the slices with enough brain and, with a margin, without lesion."""
+    """Indices (N,) of the slices with enough brain and without lesion (including a margin)."""
     touched = lesions_on_grid(case, prepared).any(axis=(0, 1))
     near = np.convolve(touched, np.ones(2 * LESION_MARGIN_SLICES + 1), mode="same") > 0
     enough = brain_slices(prepared.mask)
@@ -42,10 +42,7 @@ def healthy_slices(case: Case, prepared: Prepared) -> NDArray[np.int64]:
 
 
 def healthy_part(case: Case, prepared: Prepared) -> NDArray[np.bool_]:
-    """The voxels of a validation scan that count as healthy: its brain, in slices without tumour.
-
-    Of patients, the lesion masks say which slices to leave out; nothing else of them is used.
-    """
+    """The voxels (96, 96, 80) of a validation scan that count as healthy: its brain in slices without lesion."""
     part = np.zeros_like(prepared.mask)
     keep = healthy_slices(case, prepared)
     part[:, :, keep] = prepared.mask[:, :, keep]

@@ -1,4 +1,4 @@
-"""Scans with lesion masks from the user: matching, checks, and both on the model's grid."""
+"""Scans with the user's lesion masks: matching, checking, and resampling to the model's grid."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ LOST = "no lesion voxel of its mask is inside the brain on the model's grid"
 
 @dataclass(frozen=True)
 class LabelledScan:
-    """A scan on the model's grid (96, 96, 80), scaled to [0, 1], its brain and its lesions there.
+    """A scan on the model's grid (96, 96, 80), scaled to [0, 1], with its brain and lesion masks.
 
-    `usable` are the slices that count, those with enough brain.
+    `usable` are the indices of slices with enough brain.
     """
 
     data: Array
@@ -39,9 +39,9 @@ class LabelledScan:
 
 
 def find(data: Path, labels: Path, validation_share: float, reporter: Reporter) -> list[Case]:
-    """Every scan below a folder, split as `dataset.find` does it, with its mask from the folder `labels`, by name.
+    """Every scan below a folder, split as by `dataset.find`, with its mask from the folder `labels`, matched by name.
 
-    Raises `InputError` if there is no scan, a scan has no mask, or it is not certain which.
+    Raises `InputError` if there is no scan, or if a scan has no mask or more than one.
     """
     cases = dataset.find(data, validation_share)
     masks, unused = matching.masks_of([case.scan for case in cases], data, labels)
@@ -51,7 +51,7 @@ def find(data: Path, labels: Path, validation_share: float, reporter: Reporter) 
 
 
 def check(cases: Sequence[Case], labels: Path) -> None:
-    """Read every mask once. Raises `InputError` for one on another grid than its scan, and if all are empty."""
+    """Read every mask once. Raises `InputError` if one is not on its scan's grid, or if all are empty."""
     lesions = False
     for case in cases:
         try:
@@ -66,9 +66,9 @@ def check(cases: Sequence[Case], labels: Path) -> None:
 def rows(
     usable: Mapping[Path, Case], cache: Path, config: PreprocessConfig, reporter: Reporter
 ) -> dict[Path, dict[str, object]]:
-    """What `data.tsv` says of the mask of each prepared scan: file, digest, and lesion voxels on the model's grid.
+    """The entries of `data.tsv` for the mask of each prepared scan: file, sha256, lesion voxels on the model's grid.
 
-    A lesion of which nothing is left there is a fault, and said: such a scan is not healthy.
+    A mask whose lesions all vanish there is a fault, since the scan is not healthy; it is reported.
     """
     result: dict[Path, dict[str, object]] = {}
     for case in usable.values():
@@ -90,7 +90,7 @@ def rows(
 
 
 def unchanged(row: Mapping[str, str]) -> None:
-    """Raises `InputError` if the mask of a row of `data.tsv` is no longer the one that the run began with."""
+    """Raises `InputError` if the mask of a row of `data.tsv` has changed since the run began."""
     mask = Path(row["lesions"])
     if not mask.exists() or file_sha256(mask) != row["lesions_sha256"]:
         raise InputError("is gone or has changed since the run began", path=mask, hint="Restore it.")

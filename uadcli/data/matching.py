@@ -1,4 +1,4 @@
-"""Which map belongs to which ground truth: by file names and BIDS entities, or by a table."""
+"""Matching maps and ground truth by file names and BIDS entities, or by a table."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from uadcli.data.names import MNI
 from uadcli.errors import InputError, UsageError
 from uadcli.imaging.volume import SUFFIXES, stem
 
-# words of a name that say what a file is, not whose it is
+# words of a name that describe the kind of file, not the scan
 ROLES = {"map", "anomaly", "mask", "seg", "dseg", "lesion", "lesions", "label", "labels", "truth", "gt", "brain"}
 TRUTH_WORDS = ROLES - {"map", "anomaly", "brain"}
 ROLE_ENTITIES = {"desc", "label", "space", "res", "den"}
-# what `uad detect` writes beside a map
+# suffixes of files that `uad detect` writes next to a map
 BESIDE = ("_mask", f"_{MNI}", f"_{MNI}_mask", *(f"_{extra}" for extra in (*SAVES, *COSTLY)))
 HEALTHY = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False, "n/a": False}
 HEALTHY_GROUPS = {"healthy", "control", "controls", "hc"}
@@ -29,7 +29,7 @@ TABLE = "Give a table with columns map and truth."
 
 @dataclass(frozen=True)
 class Case:
-    """One map of one method with its ground truth; without one, the user has declared the scan healthy."""
+    """One map of one method with its ground truth; None if the user declared the scan healthy."""
 
     method: str
     scan: str
@@ -42,7 +42,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Identity:
-    """Whose file it is, by its name: BIDS entities, or words if it names no `sub-`; contrasts, and its folder."""
+    """The scan a file belongs to, from its name: BIDS entities, or words without `sub-`; contrasts, and folder."""
 
     entities: frozenset[tuple[str, str]]
     words: tuple[str, ...]
@@ -52,7 +52,7 @@ class Identity:
 
     @property
     def subject(self) -> str:
-        """`sub-...` if there is one, else the words of the name without contrasts."""
+        """`sub-...` if there is one, otherwise the words of the name without contrasts."""
         return next((f"sub-{value}" for key, value in self.entities if key == "sub"), "_".join(self.words))
 
     def fits(self, other: Identity) -> bool:
@@ -62,7 +62,7 @@ class Identity:
         return same and self.words == other.words and bool(own) == bool(theirs)
 
     def closeness(self, other: Identity) -> tuple[int, int, bool]:
-        """How well they match: entities and contrasts in common, and the same place in the folders."""
+        """How well they match: number of common entities and contrasts, and whether the folder is the same."""
         shared = len(self.entities & other.entities)
         return shared, len(self.contrasts & other.contrasts), self.folder == other.folder
 
@@ -71,7 +71,7 @@ Known = list[tuple[Identity, Path]]
 
 
 def identify(path: Path, root: Path) -> Identity:
-    """Read a file name, and the folders below `root` for what is missing in it: subject and session, or any name."""
+    """Parse a file name and, for what is missing in it (subject and session, or any name), the folders below `root`."""
     folder = path.parent.relative_to(root) if root in path.parents else Path()
     own, above = _whose(entities(path)), [_whose(read(part)) for part in folder.parts]
     contrasts = frozenset(word.lower().removesuffix("w") for word in own if says_contrast(word))
@@ -82,14 +82,14 @@ def identify(path: Path, root: Path) -> Identity:
         named = frozenset(read("_".join(own)).entities.items())
         return Identity(named, (), contrasts, folder.as_posix(), "_".join(own))
     names = [word for word in own if not says_contrast(word)]
-    if not names:  # such as map.nii.gz: the nearest folder with a name, or the very name
+    if not names:  # such as map.nii.gz: the nearest folder with a name, otherwise the file name
         nearest = next((part for part in reversed(above) if part), [stem(path)])
         names, own = nearest, [*nearest, *own]
     return Identity(frozenset(), tuple(names), contrasts, folder.as_posix(), "_".join(own))
 
 
 def _whose(name: BidsName) -> list[str]:
-    """The parts of a name that say whose it is, BIDS entities included."""
+    """The parts of a name that identify the scan, including BIDS entities."""
     return [p for p in name.parts if p.lower() not in ROLES and p.partition("-")[0] not in ROLE_ENTITIES]
 
 
@@ -98,8 +98,8 @@ def from_folders(
 ) -> tuple[list[Case], list[str]]:
     """The cases of one or more methods, each a folder of maps (or one map), and notes for the user.
 
-    `unlabelled` says what a map without a truth is: an error (`refuse`), a `healthy` scan, or left out (`skip`).
-    Raises `InputError` where a match is missing or not certain, `UsageError` for the same maps twice.
+    `unlabelled` is how to treat a map without truth: as an error (`refuse`), a `healthy` scan, or left out (`skip`).
+    Raises `InputError` if a match is missing or ambiguous, `UsageError` for the same maps twice.
     """
     if len({path.resolve() for path in maps}) < len(maps):
         raise UsageError("the same maps are given twice", hint="Give each method's folder once.")
@@ -134,7 +134,7 @@ def from_folders(
 
 
 def _cases(method: str, maps: Path, truths: Known, brains: Known) -> tuple[list[Case], list[str]]:
-    """The cases of one method, and the names of its maps without a truth; one map and one other file need no names."""
+    """The cases of one method, and the names of maps without a truth; a single map and truth need no matching names."""
     cases, without = [], []
     files = _map_files(maps)
     known = [identify(path, maps) for path in files]
@@ -153,9 +153,9 @@ def _cases(method: str, maps: Path, truths: Known, brains: Known) -> tuple[list[
 
 
 def masks_of(scans: Sequence[Path], root: Path, masks: Path) -> tuple[dict[Path, Path], list[Path]]:
-    """The lesion mask of each of the scans below `root`, and the masks that belong to none.
+    """The lesion mask of each scan below `root`, and the masks without a scan.
 
-    Raises `InputError` where a scan has no mask, or it is not certain which.
+    Raises `InputError` if a scan has no mask, or several match.
     """
     own = {path.resolve() for path in scans}
     known: Known = [(identify(p, masks), p) for p in _truth_files(masks) if p.resolve() not in own]
@@ -182,7 +182,7 @@ def _match(path: Path, who: Identity, candidates: Known, kind: str, hint: str = 
 
 
 def _files(place: Path) -> list[Path]:
-    """Every image below a folder, in order, or the file itself."""
+    """Every image below a folder (sorted), or the file itself."""
     if place.is_file():
         return [place]
     if not place.is_dir():
@@ -194,7 +194,7 @@ def _files(place: Path) -> list[Path]:
 
 
 def _map_files(place: Path) -> list[Path]:
-    """The files with the word `map` in their name; where none has it, all. What lies beside a map is none."""
+    """The files with the word `map` in their name, or all if none has it, without the files next to a map."""
     files = _files(place)
     stems = {(p.parent, stem(p)) for p in files}
     beside = {(folder, f"{name}{end}") for folder, name in stems for end in BESIDE}
@@ -203,7 +203,7 @@ def _map_files(place: Path) -> list[Path]:
 
 
 def _truth_files(place: Path) -> list[Path]:
-    """The files whose name says that they are masks of lesions; where none does, all but brains."""
+    """The files named as lesion masks; if there are none, all except brain masks."""
     files = [p for p in _files(place) if "brain" not in stem(p).lower().replace("-", "_").split("_")]
     named = [p for p in files if TRUTH_WORDS & set(stem(p).lower().replace("-", "_").split("_"))]
     if not files:
@@ -214,8 +214,8 @@ def _truth_files(place: Path) -> list[Path]:
 def from_table(path: Path) -> tuple[list[Case], list[str]]:
     """The cases of a TSV table: `map`, `truth`, and if wanted `mask`, `group`, `healthy`, `method`, `scan`, `subject`.
 
-    Paths are relative to the table. `n/a` and nothing are no value; a row without a truth must be healthy. Raises
-    `InputError` with the line for what cannot be.
+    Paths are relative to the table. `n/a` and empty cells have no value; a row without a truth must be healthy. Raises
+    `InputError` with the line number.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
@@ -263,7 +263,7 @@ def _row(row: dict[str, str | None], path: Path, line: int) -> Case:
 
 
 def checked(cases: list[Case], notes: list[str]) -> tuple[list[Case], list[str]]:
-    """The cases, with a note where a method lacks a scan that another has.
+    """The cases, with a note if a method lacks a scan that another has.
 
     Raises `InputError` if there is no case, or if one method has two of the same name.
     """
@@ -282,7 +282,7 @@ def checked(cases: list[Case], notes: list[str]) -> tuple[list[Case], list[str]]
 
 
 def some(names: Sequence[str]) -> str:
-    """The first names of a list, and how many more there are."""
+    """The first names of a list, and the number of the others."""
     more = len(names) - SHOWN
     return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 

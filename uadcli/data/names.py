@@ -1,4 +1,4 @@
-"""The names of a detection's files, and the check that they can be written."""
+"""The names of a detection's output files, and the check that they can be written."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def plan(
     overwrite: bool,
     html: bool = False,
 ) -> Outputs:
-    """Name every file of a run, next to the map, and refuse what must not be written.
+    """Name every output file, next to the map, and refuse what must not be overwritten.
 
     Without `output` the map is `<scan>_desc-anomaly_map.nii.gz` next to the scan. Raises `UsageError`, `OutputError`.
     """
@@ -46,7 +46,7 @@ def plan(
 def name(
     scan: Path, output: Path | None, space: str, save: tuple[str, ...], only_map: bool, html: bool = False
 ) -> Outputs:
-    """The names alone, whether or not they can be written. Raises `UsageError` for a map that is not a NIfTI file."""
+    """The names only, without checks. Raises `UsageError` for a map that is not a NIfTI file."""
     target = output or scan.with_name(f"{stem(scan)}_desc-anomaly_map.nii.gz")
     if not target.name.endswith((".nii.gz", ".nii")):
         raise UsageError("the map is a NIfTI file", path=target, hint="Its name must end in .nii.gz.")
@@ -68,7 +68,7 @@ def name(
 
 
 def refuse_long(outputs: Outputs) -> None:
-    """Raises `OutputError` for a file name that file systems do not take."""
+    """Raises `OutputError` for a file name that is too long for file systems."""
     for path in outputs.paths.values():
         if len(os.fsencode(path.name)) > LONGEST_NAME:
             what = f"the name would have {len(os.fsencode(path.name))} bytes, but at most {LONGEST_NAME} are possible"

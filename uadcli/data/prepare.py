@@ -1,6 +1,6 @@
-"""From a scan to bias-corrected intensities and a brain mask on the model's grid, with the way back.
+"""From a scan to bias-corrected intensities and a brain mask on the model's grid, and back.
 
-`detect`, training, calibration and evaluation all prepare scans here, so that a model sees the same kind of image in
+Detection, training, calibration and evaluation all prepare scans here, so that a model sees the same kind of images in
 use as in training.
 """
 
@@ -39,7 +39,7 @@ from uadcli.imaging.skullstrip import BrainMask
 from uadcli.imaging.slices import FINE_AFFINE, FINE_SHAPE, GRID_AFFINE, GRID_SHAPE
 from uadcli.imaging.volume import Scan, Volume, read_scan
 
-VERSION = 3  # raise it whenever a stage below changes its result: old caches are then not used
+VERSION = 3  # increase it whenever a stage below changes its result, which invalidates caches
 Stage = Callable[[str], AbstractContextManager[object]]
 
 
@@ -47,7 +47,7 @@ Stage = Callable[[str], AbstractContextManager[object]]
 class Prepared:
     """A scan on the model's grid (96, 96, 80), 2 mm MNI: `data` bias-corrected but not scaled, and the brain `mask`.
 
-    `world_map` (4x4, RAS+ mm) takes MNI points to the scan's points. `mask_overlap` is the Dice of the registered
+    `world_map` (4x4, RAS+ mm) maps MNI points to the scan's points. `mask_overlap` is the Dice of the registered
     brain mask with the template's, `similarity` the correlation ratio with the template; both are in 0..1.
     """
 
@@ -62,7 +62,7 @@ class Prepared:
 
     @property
     def size_factor(self) -> float:
-        """Volume in the patient's space per volume in MNI space: the affine changes the size of the head."""
+        """Volume in the patient's space per volume in MNI space."""
         return abs(float(np.linalg.det(self.world_map[:3, :3])))
 
     @property
@@ -76,15 +76,15 @@ class Prepared:
         return intensity.scale(self.data, self.mask, config)
 
     def robust_z(self) -> Array:
-        """Intensities in robust deviations from the brain's median, without a ceiling; 0 outside the brain."""
+        """Intensities in robust standard deviations from the brain's median, unclipped; 0 outside the brain."""
         return intensity.robust_z(self.data, self.mask)
 
     def linear(self, config: PreprocessConfig) -> Array:
-        """The same intensities before they are bounded: a straight line of `data`."""
+        """The same intensities before clipping: a linear map of `data`."""
         return intensity.linear(self.data, self.mask, config)
 
     def contrast(self) -> tissue_contrast.ContrastGuess:
-        """The contrast by the intensities of the tissues."""
+        """The contrast, judged by the intensities of the tissues. Raises `InputError`."""
         return tissue_contrast.classify_contrast(
             self.data, self.mask, template.on_grid("mni_tissue_dseg").astype(np.uint8)
         )
@@ -104,7 +104,7 @@ def prepare(
 ) -> tuple[Prepared, NDArray[np.bool_]]:
     """Strip, register and correct one scan; returns it on the model's grid, and the brain mask on the scan's own.
 
-    Raises `InputError`, which names the scan, for what is no MR scan, and where a stage finds nothing to work on.
+    Raises `InputError`, which names the scan, if it is not an MR scan of a head or a stage fails.
     """
     header_geometry.check_coverage(scan.volume.affine, scan.volume.shape, scan.path)
     with about(scan.path):
@@ -142,7 +142,7 @@ def _prepared(
 
 
 def _brain(scan: Scan, strip: str, brain_mask: Path | None, device: str) -> tuple[BrainMask, Volume]:
-    """The brain, and the scan's intensities on the one scale that all stages see, as if air were around a brain."""
+    """The brain mask, and the scan's intensities on the common scale of all stages (`imaging.levels`)."""
     level = levels.levelled(scan.volume)
     if stripped := skullstrip.looks_stripped(level):
         level = dataclasses.replace(level, volume=levels.raised(level.volume))
@@ -152,7 +152,7 @@ def _brain(scan: Scan, strip: str, brain_mask: Path | None, device: str) -> tupl
 
 
 def _on_grid(volume: Volume, brain: NDArray[np.bool_], world_map: Affine, config: PreprocessConfig) -> Array:
-    """The intensities on the model's grid; if curvature flow is asked for, of the brain alone, smoothed at 1 mm."""
+    """The intensities on the model's grid; with curvature flow, only the brain, smoothed at 1 mm."""
     if not config.curvature_flow:
         return geometry.resample(
             volume.data, volume.affine, GRID_SHAPE, GRID_AFFINE, world_map, order=3, antialias=True
@@ -165,7 +165,7 @@ def _on_grid(volume: Volume, brain: NDArray[np.bool_], world_map: Affine, config
 
 
 def border_fraction(mask: NDArray[np.bool_]) -> float:
-    """The part of a mask's surface voxels that lie on the border of the field of view: a cut-off brain."""
+    """The share of a mask's surface voxels on the border of the field of view; high if the brain is cut off."""
     from scipy import ndimage
 
     surface = mask & ~ndimage.binary_erosion(mask)
@@ -175,7 +175,7 @@ def border_fraction(mask: NDArray[np.bool_]) -> float:
 
 
 def to_native(data: Array, scan: Scan, prepared: Prepared, order: int) -> Array:
-    """Bring a volume of the model's grid back to the scan's canonical grid by the inverse of the registration."""
+    """Resample a volume from the model's grid to the scan's canonical grid by the inverse registration."""
     back = np.linalg.inv(prepared.world_map)
     return geometry.resample(data, GRID_AFFINE, scan.volume.shape, scan.volume.affine, back, order=order)
 
@@ -188,17 +188,17 @@ def smoothed_as(config: PreprocessConfig, iterations: int, reporter: Reporter) -
 
 
 def scaled_as(config: PreprocessConfig, scaling: str, reporter: Reporter) -> PreprocessConfig:
-    """The settings with the scaling of intensities that weights were trained with; says so if another one was set."""
+    """The settings with the intensity scaling of the weights; reports if another was set."""
     if config.scaling not in ("", scaling):
         reporter.warn(f"preprocess.scaling is that of the weights, {scaling}")
     return dataclasses.replace(config, scaling=scaling)
 
 
 def prepare_cached(path: Path, config: PreprocessConfig, cache: Path, *, brain_mask: Path | None = None) -> Prepared:
-    """`prepare` for the scan at `path`, kept in the folder `cache` by the content of scan, mask and settings."""
-    later = ("lower_percentile", "upper_percentile", "scaling")  # what is kept is not scaled yet
+    """`prepare` for the scan at `path`, cached in the folder `cache` by the content of scan, mask and settings."""
+    later = ("lower_percentile", "upper_percentile", "scaling")  # the cache holds unscaled intensities
     relevant = {k: v for k, v in dataclasses.asdict(config).items() if k not in later}
-    if not config.curvature_flow:  # what was kept before there was a choice stays good
+    if not config.curvature_flow:  # caches from before this setting existed stay valid
         del relevant["curvature_flow"]
     key = json.dumps([VERSION, stored.sha256(path), brain_mask and stored.sha256(brain_mask), relevant], sort_keys=True)
     file = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
@@ -210,7 +210,7 @@ def prepare_cached(path: Path, config: PreprocessConfig, cache: Path, *, brain_m
 
 
 def save_prepared(file: Path, prepared: Prepared) -> None:
-    """Write a prepared scan, whole or not at all."""
+    """Write a prepared scan atomically."""
     values = dataclasses.asdict(prepared)
     peak = float(np.abs(prepared.data).max()) or 1.0  # float16 ends at 65504
     values["data"] = (prepared.data / peak).astype(np.float16)

@@ -1,7 +1,7 @@
-"""Which contrast the tissues of a scan show, by the template's tissue maps, and whether it is one of the known ones.
+"""The contrast of a scan from the intensities of its tissues, located by the template's tissue map.
 
-All statistics are unchanged by an increasing linear map of the intensities. Their limits lie between the scans of the
-development data (52 T1w, 47 FLAIR, 11 T2w; gliomas, strokes and multiple sclerosis among them) and images of other
+All statistics are invariant to an increasing linear map of the intensities. Their limits separate the scans of the
+development data (52 T1w, 47 FLAIR, 11 T2w, including gliomas, strokes and multiple sclerosis) from images of other
 contrasts made from label maps; `packaging/evaluation/contrast_statistics.py` prints both.
 """
 
@@ -51,13 +51,13 @@ class TissueStatistics:
 
     @property
     def inversion(self) -> float:
-        """Low if the image is T1w turned over: its ranks are reversed, and nothing is darker than white matter."""
+        """Low for an inverted T1w image: its ranks are reversed, and nothing is darker than white matter."""
         return self.depth + 10 * (self.correlation + 0.5)
 
 
 @dataclass(frozen=True)
 class ContrastGuess:
-    """What the tissues show: the likeliest contrast, and why it is none of the known ones, if it certainly is not."""
+    """The most likely contrast, and in `other` why it is not a known one, if that is certain."""
 
     contrast: str
     statistics: TissueStatistics
@@ -65,7 +65,7 @@ class ContrastGuess:
 
     @property
     def doubtful(self) -> bool:
-        """Whether two contrasts are hard to tell apart here."""
+        """Whether two contrasts are hard to distinguish here."""
         found = self.statistics
         if _within(found.csf_over_white, DOUBTFUL_CSF):
             return True
@@ -89,7 +89,7 @@ def measure(data: Array, mask: Mask, tissue: NDArray[np.uint8]) -> TissueStatist
     if not (high > low and all(quartiles)):
         raise InputError("the contrast cannot be determined from this field of view", hint="Give it with --contrast.")
     (_, csf, _), (_, grey, _), (_, white, _) = quartiles
-    least = 0.01 * (high - low)  # a difference that is none
+    least = 0.01 * (high - low)  # the smallest difference that counts
     spread = max(sum(upper - lower for lower, _, upper in quartiles[1:]) / 2, least)
     step = math.copysign(max(abs(grey - white), least), grey - white)
     return TissueStatistics(
@@ -109,10 +109,10 @@ def _quartiles(values: Array) -> tuple[float, ...]:
 
 
 def classify_contrast(data: Array, mask: Mask, tissue: NDArray[np.uint8]) -> ContrastGuess:
-    """Tell T1w, T2w and FLAIR apart, and from what is none of them.
+    """Distinguish T1w, T2w and FLAIR, and recognise images of other contrasts.
 
-    CSF brighter than white matter is T2-weighted; of the rest, white matter clearly brighter than grey is T1-weighted,
-    and FLAIR has the two about equal. Raises what `measure` raises.
+    If CSF is brighter than white matter, the scan is T2-weighted; otherwise, if white matter is clearly brighter than
+    grey matter, T1-weighted; in FLAIR both are about equal. Raises as `measure`.
     """
     found = measure(data, mask, tissue)
     if found.csf_over_white > BRIGHT_CSF:
@@ -122,7 +122,7 @@ def classify_contrast(data: Array, mask: Mask, tissue: NDArray[np.uint8]) -> Con
 
 
 def _not_t2w(found: TissueStatistics) -> str:
-    """Why an image with bright CSF is no T2w; empty if it may be one."""
+    """Why an image with bright CSF is not T2w; empty if it may be."""
     if found.csf_over_white < DOUBTFUL_CSF[1]:
         return ""
     if found.white_over_grey > -FLAT or found.csf_to_gm > HIGH_CSF:
@@ -132,5 +132,5 @@ def _not_t2w(found: TissueStatistics) -> str:
     if found.csf_to_gm < LOW_CSF:
         return "fluid is little brighter than grey matter, as in T2*"
     if found.inversion < TURNED:
-        return "the image is T1w turned over, as T1 maps are"
+        return "the image looks like an inverted T1w, as T1 maps do"
     return ""

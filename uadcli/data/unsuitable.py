@@ -1,6 +1,6 @@
-"""Files that are certainly no MR scan a model could work on: label maps, CT, and noise around the head.
+"""Refusing files that are certainly not usable MR scans: label maps, CT, and heads surrounded by noise.
 
-All measures are unchanged by an increasing linear map of the intensities. `packaging/evaluation/contrast_statistics.py`
+All measures are invariant to an increasing linear map of the intensities. `packaging/evaluation/contrast_statistics.py`
 prints them for real scans.
 """
 
@@ -19,10 +19,10 @@ from uadcli.imaging.geometry import spacing
 from uadcli.imaging.volume import Volume
 
 PLATEAU_MM = 5.0  # two voxels of a label map this far apart are often in the same structure
-# Shares from which on a file is refused, each far above every real scan; see the table that the script prints.
+# Shares above which a file is refused, each far above every real scan; see the table that the script prints.
 PLATEAUS, ONE_TISSUE, NOISE = 0.35, 0.35, 0.35
 BLOCK, NOISY = 4, 0.1  # voxels along the side of a block; a step of noise, as a share of the intensity range
-WINDOW = 0.04  # half the width about the commonest intensity, as a share of its distance from air
+WINDOW = 0.04  # half the width around the most common intensity, as a share of its distance from air
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def signs(volume: Volume) -> Signs:
 
 
 def _empty(data: Array) -> NDArray[np.bool_]:
-    """The voxels that were set to one value, such as 0 outside the brain: most of the border."""
+    """The voxels with the constant value, such as 0, that most of the border has."""
     faces = np.concatenate([np.take(data, end, axis=axis).ravel() for axis in range(3) for end in (0, -1)])
     values, counts = np.unique(faces, return_counts=True)
     return (
@@ -62,7 +62,7 @@ def refuse(volume: Volume, path: Path, *, masked: bool = False) -> None:
     """Raises `InputError` for a label map, a CT, and for a head in noise unless its brain mask is given (`masked`)."""
     found = signs(volume)
     if found.plateaus > PLATEAUS:
-        raise InputError("is a label map or a mask, not a scan", path=path, hint="Give the scan that it belongs to.")
+        raise InputError("is a label map or a mask, not a scan", path=path, hint="Give the scan it belongs to.")
     if found.one_tissue > ONE_TISSUE:
         raise InputError("is a CT, not an MR scan", path=path, hint=f"Give a {contrasts.in_words()} scan.")
     if found.noise > NOISE and not masked:
@@ -74,7 +74,7 @@ def refuse(volume: Volume, path: Path, *, masked: bool = False) -> None:
 
 
 def _plateaus(data: Array, inside: NDArray[np.bool_], sizes: NDArray[np.float64]) -> float:
-    """The share of voxels inside that equal the one `PLATEAU_MM` further, along the two axes with the finest voxels."""
+    """The share of voxels that equal the one `PLATEAU_MM` away, along the two axes with the finest voxels."""
     equal = count = 0
     for axis in np.argsort(sizes)[:2]:
         step = max(1, round(PLATEAU_MM / float(sizes[axis])))
@@ -87,7 +87,7 @@ def _plateaus(data: Array, inside: NDArray[np.bool_], sizes: NDArray[np.float64]
 
 
 def _one_tissue(values: Array, air: float) -> float:
-    """The share of values near the commonest one. In CT all soft tissue is: X-rays hardly tell it apart."""
+    """The share of values near the most common one, which is high in CT, where soft tissues are nearly equal."""
     counts, edges = np.histogram(values, bins=400)
     smooth = np.convolve(counts, np.ones(5), mode="same")
     place = int(np.argmax(smooth))
@@ -96,7 +96,7 @@ def _one_tissue(values: Array, air: float) -> float:
 
 
 def _noise(data: Array, limit: float) -> float:
-    """The share of blocks in which half of the neighbours differ by more than `limit`: at an edge, fewer do."""
+    """The share of blocks in which half of the neighbours differ by more than `limit`; at edges, fewer do."""
     steps = np.abs(np.diff(data, axis=0))
     count = [max(n // BLOCK, 1) for n in steps.shape]
     side = [min(BLOCK, n) for n in steps.shape]

@@ -1,7 +1,7 @@
-"""Headers of NIfTI-1, NIfTI-2, Analyze and MGH: which it is, and where in the file the voxels lie.
+"""Headers of NIfTI-1, NIfTI-2, Analyze and MGH: the format, and where in the file the voxels are.
 
-Known by content: NIfTI by `sizeof_hdr` and `magic` (nifti.nimh.nih.gov), Analyze 7.5 by its size of 348 without a
-magic, MGH by its version (FreeSurfer). A header is checked, and what had to be corrected is noted, never silently.
+Formats are recognised by content: NIfTI by `sizeof_hdr` and `magic` (nifti.nimh.nih.gov), Analyze 7.5 by its size of
+348 without a magic, MGH by its version (FreeSurfer). Headers are checked; every correction is reported.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from uadcli.imaging import not_a_scan
 
 NIFTI1, NIFTI2, ANALYZE, MGH = "NIfTI-1", "NIfTI-2", "Analyze", "MGH"
 MAGICS = (b"n+1\0", b"ni1\0")
-WORTH_SAYING = 30  # level of nibabel's reports from which on a correction changes what is read
+WORTH_SAYING = 30  # nibabel's level of reports that change what is read
 MIN_VOXELS = 16  # per axis; fewer slices cannot be placed in an atlas
 MAX_VOXELS = 2**29  # of one volume: 0.25 mm over a whole head
 MAX_OFFSET = 2**26  # bytes of header extensions
@@ -28,9 +28,9 @@ CONVERT_AGAIN = "Convert the scan again."
 
 @dataclass(frozen=True)
 class Layout:
-    """What a header says of the voxels: their grid, and how and where they are stored.
+    """What a header says about the voxels: their grid, and how and where they are stored.
 
-    `single` is whether they are in the header's own file; `notes` are the corrections that the header needed.
+    `single`: header and voxels are in one file; `notes`: the corrections that the header needed.
     """
 
     kind: str
@@ -45,7 +45,7 @@ class Layout:
 
     @property
     def frames(self) -> int:
-        """How many volumes there are."""
+        """The number of volumes."""
         return int(np.prod(self.shape[3:], dtype=object))
 
     @property
@@ -55,7 +55,7 @@ class Layout:
 
 
 class _Notes:
-    """Takes the place of a logger where nibabel reports what it corrects."""
+    """Stands in for a logger and collects the corrections that nibabel reports."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -66,7 +66,7 @@ class _Notes:
 
 
 def kind_of(head: bytes) -> str | None:
-    """The format by the first bytes of a header; None if it is none."""
+    """The format of a header, from its first bytes; None if it is not a known one."""
     size = {int.from_bytes(head[:4], order) for order in ("little", "big")}
     if head[344:348] in MAGICS:
         return NIFTI1
@@ -78,13 +78,13 @@ def kind_of(head: bytes) -> str | None:
 
 
 def is_single(head: bytes) -> bool:
-    """Whether a header has its voxels in the same file."""
+    """Whether header and voxels are in one file."""
     kind = kind_of(head)
     return kind == MGH or (kind == NIFTI1 and b"+" in head[344:348]) or (kind == NIFTI2 and b"+" in head[4:8])
 
 
 def read_header(head: bytes, path: Path) -> Layout:
-    """The layout by the first `not_a_scan.HEAD` bytes of the file at `path`. Raises `InputError`."""
+    """The layout described by `head`, the first `not_a_scan.HEAD` bytes of the file at `path`. Raises `InputError`."""
     kind = kind_of(head)
     if kind is None:
         raise not_a_scan.refuse(path, head)
@@ -93,7 +93,7 @@ def read_header(head: bytes, path: Path) -> Layout:
 
 
 def check_grid(layout: Layout, path: Path) -> None:
-    """Raises `InputError` for a grid that is not a volume, or not of a plausible size."""
+    """Raises `InputError` unless the grid is a volume of plausible size."""
     shape = layout.shape
     size = "x".join(map(str, shape))
     if min(shape, default=0) < 1:
@@ -116,7 +116,7 @@ def check_grid(layout: Layout, path: Path) -> None:
 
 @contextlib.contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Errors of nibabel about a header, which are of many kinds, as an `InputError`."""
+    """Turns the many kinds of errors that nibabel raises for a header into an `InputError`."""
     try:
         yield
     except InputError:
@@ -129,7 +129,7 @@ def _named(path: Path) -> Iterator[None]:
 def _nifti_or_analyze(kind: str, head: bytes, path: Path) -> Layout:
     import nibabel as nib
 
-    single = is_single(head)  # the two classes of each version of NIfTI differ in it alone
+    single = is_single(head)  # the only difference between the two classes of each NIfTI version
     images: dict[str, Any] = {
         NIFTI1: nib.Nifti1Image if single else nib.Nifti1Pair,
         NIFTI2: nib.Nifti2Image if single else nib.Nifti2Pair,

@@ -1,7 +1,7 @@
 """Orientation, orthonormal affines and resampling.
 
 World space is RAS+ in millimetres everywhere (x to the patient's right, y to the front, z up), as in nibabel. ITK and
-ANTs use LPS+; the change of sign is made where they are called, with `RAS_TO_LPS`, and nowhere else.
+ANTs use LPS+; signs are changed with `RAS_TO_LPS` only where these are called.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def corners(shape: tuple[int, ...]) -> NDArray[np.float64]:
 
 
 def nearest_orthonormal(affine: Affine, shape: tuple[int, ...]) -> tuple[Affine, float]:
-    """The affine with orthogonal axes that is nearest to `affine`, and how far a voxel centre moves at most, in mm.
+    """The affine with orthogonal axes nearest to `affine`, and the largest displacement of a voxel centre in mm.
 
     Voxel sizes are kept, the direction matrix is replaced by the orthogonal factor of its polar decomposition
     (Higham 1986), and the centre of the grid stays in place.
@@ -51,7 +51,7 @@ def nearest_orthonormal(affine: Affine, shape: tuple[int, ...]) -> tuple[Affine,
 def to_canonical(data: Array, affine: Affine) -> tuple[Array, Affine, NDArray[np.float64]]:
     """Permute and flip axes so that they run to the right, front and top; returns data, affine, and the orientation.
 
-    Nothing is interpolated: `from_canonical` with the same orientation gives the voxels back bit for bit.
+    Nothing is interpolated: `from_canonical` with the same orientation restores the voxels exactly.
     """
     import nibabel as nib
 
@@ -62,7 +62,7 @@ def to_canonical(data: Array, affine: Affine) -> tuple[Array, Affine, NDArray[np
 
 
 def from_canonical(data: Array, orientation: NDArray[np.float64]) -> Array:
-    """Undo `to_canonical` on an array of the canonical shape."""
+    """Undo `to_canonical` on an array of the canonical shape (X, Y, Z)."""
     import nibabel as nib
 
     identity = np.array([[0, 1], [1, 1], [2, 1]], dtype=float)
@@ -83,9 +83,9 @@ def resample(
 ) -> Array:
     """Resample `data` onto another grid by spline interpolation of the given order; outside is 0.
 
-    `world_map` (4x4) takes a world point of the target to the world point of the source (identity if None), the
-    direction in which registrations are stored. With `antialias`, axes that are sampled more finely than the target
-    are first smoothed with a Gaussian (FWHM of the target step). Cubic overshoot is cut at the range of the source.
+    `world_map` (4x4) maps world points of the target to world points of the source (identity if None), as
+    registrations are stored. With `antialias`, axes that are sampled more finely than the target
+    are first smoothed with a Gaussian (FWHM of the target step). Cubic overshoot is clipped to the range of the source.
     """
     from scipy import ndimage
 
@@ -98,7 +98,7 @@ def resample(
         sigma = np.sqrt(np.maximum(step**2 - 1, 0)) / 2.355
         if sigma.max() > 0.2:
             source = ndimage.gaussian_filter(source, sigma, mode="nearest", truncate=3.0)
-    # most of a brain mask, a map or the findings is 0: only what they reach is computed; a cubic spline reaches all
+    # masks and maps are mostly 0: compute only the voxels that non-zero ones reach; a cubic spline reaches all
     box = _reached(source, to_source, target_shape) if order <= 1 else tuple(slice(0, n) for n in target_shape)
     start, shape = [cut.start for cut in box], [cut.stop - cut.start for cut in box]
     result = np.zeros(target_shape, dtype=np.float32)
@@ -118,7 +118,7 @@ def resample(
 
 
 def _reached(source: Array, to_source: Affine, target_shape: tuple[int, int, int]) -> tuple[slice, ...]:
-    """The box of target voxels that linear interpolation may give anything but 0; empty if the source is 0."""
+    """The box of target voxels that linear interpolation can make non-zero; empty if the source is 0 everywhere."""
     from scipy import ndimage
 
     found = ndimage.find_objects((source != 0).view(np.uint8))

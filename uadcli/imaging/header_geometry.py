@@ -1,4 +1,4 @@
-"""Where a header puts its voxels in the patient: the affine in mm, and whether left and right are known."""
+"""From a header to world space: the affine in mm, and whether left and right are known."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from uadcli.imaging.formats import Layout
 from uadcli.imaging.geometry import apply, corners, spacing
 
 UNITS = {1: ("metres", 1e3), 3: ("microns", 1e-3)}  # codes of xyzt_units (NIfTI-1), and mm in one
-SPACING_MM = (0.05, 30.0)  # of anything that a person's head is scanned with
-SHORTEST_MM = 40.0  # of the field of view along an axis, to be registered
+SPACING_MM = (0.05, 30.0)  # plausible voxel sizes of a head scan
+SHORTEST_MM = 40.0  # field of view along an axis, needed for registration
 LONGEST_MM = 600.0  # field of view along an axis
-FARTHEST_MM = 1e7  # of the grid from the origin: single precision ends there
+FARTHEST_MM = 1e7  # distance of the grid from the origin: single precision ends there
 SHEAR_WARNING_MM = 0.1
 CORONAL = np.array([[-1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # FreeSurfer's directions where a header has none
 SET_UNIT = "Correct the voxel size or the unit in its header (xyzt_units 2 is mm)."
@@ -29,7 +29,7 @@ UNKNOWN = "left and right are unknown, and no side is given (--geometry trust if
 
 @dataclass(frozen=True)
 class Placement:
-    """The affine (4x4) from voxels to world points in mm, RAS+; whether the header vouches for left and right."""
+    """The affine (4x4) from voxels to world points (mm, RAS+), and whether the header defines left and right."""
 
     affine: Affine
     sides_known: bool
@@ -38,7 +38,7 @@ class Placement:
 
 @dataclass(frozen=True)
 class _Form:
-    """One of the geometries of a header; `affine` is None if it is not set, or not usable."""
+    """One of the two geometries of a NIfTI header; `affine` is None if it is not set or not usable."""
 
     name: str
     affine: Affine | None
@@ -46,11 +46,11 @@ class _Form:
 
 
 def place(layout: Layout, path: Path, geometry: str = "auto", matrix: bytes | None = None) -> Placement:
-    """Where the voxels of a scan lie.
+    """The affine of a scan from its header.
 
-    `geometry` is `auto` (sform, else qform), `sform`, `qform`, or `trust`: as `auto`, and an orientation that the
-    header does not vouch for is taken as known. `matrix` is the content of the .mat file next to an Analyze file (SPM).
-    Raises `InputError` for an affine that cannot be a head's.
+    `geometry` is `auto` (sform, else qform), `sform`, `qform`, or `trust`: like `auto`, but an orientation that the
+    header marks as unknown is accepted. `matrix` is the content of the .mat file next to an Analyze file (SPM).
+    Raises `InputError` for an affine that cannot belong to a head scan.
     """
     with np.errstate(all="ignore"):
         if layout.kind in (formats.NIFTI1, formats.NIFTI2):
@@ -66,7 +66,7 @@ def place(layout: Layout, path: Path, geometry: str = "auto", matrix: bytes | No
 
 
 def check(affine: Affine, shape: tuple[int, ...], path: Path) -> None:
-    """Raises `InputError` where an affine is not finite, singular, or of no plausible size or place."""
+    """Raises `InputError` for an affine that is not finite, singular, or implausible in size or position."""
     other = "Try --geometry qform, or convert the scan again."
     if not np.isfinite(affine).all():
         raise InputError("the affine is not finite", path=path, hint=other)
@@ -79,14 +79,16 @@ def check(affine: Affine, shape: tuple[int, ...], path: Path) -> None:
         raise InputError(what, path=path, hint=SET_UNIT)
     extent = size * shape[:3]
     if extent.max() > LONGEST_MM:
-        what = f"covers {extent.max():.0f} mm along one axis (voxels of {sizes} mm); plausible are {LONGEST_MM:g} mm"
+        what = (
+            f"covers {extent.max():.0f} mm along one axis (voxels of {sizes} mm); plausible are up to {LONGEST_MM:g} mm"
+        )
         raise InputError(what, path=path, hint=SET_UNIT)
     if np.abs(apply(affine, corners(shape))).max() > FARTHEST_MM:
         raise InputError("is more than 10 km from the origin of its space", path=path, hint=other)
 
 
 def check_coverage(affine: Affine, shape: tuple[int, ...], path: Path) -> None:
-    """Raises `InputError` for a grid that is too short for any part of a head by which it can be registered."""
+    """Raises `InputError` if the field of view is too short along an axis to be registered."""
     extent = spacing(affine) * shape[:3]
     if extent.min() < SHORTEST_MM:
         size = " x ".join(f"{mm:.0f}" for mm in extent)
@@ -116,7 +118,7 @@ def _nifti(layout: Layout, path: Path, geometry: str) -> Placement:
 
 
 def _unit(header: Any) -> tuple[float, tuple[str, ...]]:
-    """Millimetres in the unit of the header, and a warning where it is another."""
+    """Millimetres per unit of the header, and a warning if the unit is not mm."""
     unit = UNITS.get(int(header["xyzt_units"]) & 7)
     return (1.0, ()) if unit is None else (unit[1], (f"the header's unit is {unit[0]}; its sizes are converted to mm",))
 
@@ -127,13 +129,15 @@ def _form(name: str, header: Any, scale: float) -> _Form:
         return _Form(name, None, 0)
     try:
         affine = np.asarray(header.get_sform() if name == "sform" else header.get_qform(), dtype=np.float64)
-    except Exception:  # a quaternion of length over 1, of which nibabel raises several kinds: not usable, and said so
+    except (
+        Exception
+    ):  # nibabel raises several kinds for a quaternion longer than 1: the form is unusable, which is reported
         return _Form(name, None, code)
     return _Form(name, np.diag([scale, scale, scale, 1.0]) @ affine, code)
 
 
 def _compared(forms: list[_Form], shape: tuple[int, ...]) -> tuple[bool, tuple[str, ...]]:
-    """Whether sform and qform agree about the patient's sides, and a warning where they differ at all."""
+    """Whether sform and qform agree on left and right, and a warning if they differ at all."""
     sform, qform = (form.affine for form in forms)
     if sform is None or qform is None or not np.isfinite(sform).all() or not np.isfinite(qform).all():
         return True, ()
@@ -151,7 +155,7 @@ def _mirrored(one: Affine, other: Affine) -> bool:
 
 
 def _by_size(layout: Layout, zooms: Any, scale: float, flip: bool) -> Affine:
-    """Axes as nibabel assumes them where nothing is known: along those of the world, centred, x flipped if `flip`."""
+    """The affine that nibabel assumes without an orientation: along the world axes, centred, x flipped if `flip`."""
     from nibabel.volumeutils import shape_zoom_affine
 
     sizes = np.abs(np.asarray(zooms[:3], dtype=np.float64)) * scale
@@ -186,8 +190,8 @@ def _by_matrix(path: Path, content: bytes) -> Placement:
 def _mgh(layout: Layout) -> Placement:
     """FreeSurfer's affine: directions times spacing, about the centre of the volume.
 
-    Without `goodRASFlag` the fields are not vouched for; they are used where they can be an affine, else FreeSurfer's
-    default (1 mm, coronal slices).
+    Without `goodRASFlag` the fields may be wrong; they are used if they form an affine, otherwise FreeSurfer's default
+    (1 mm, coronal slices).
     """
     header = layout.header
     affine = np.asarray(header.get_affine(), dtype=np.float64)

@@ -1,9 +1,9 @@
 """Bias field, smoothing, and the scaling of intensities inside the brain.
 
-A network sees intensities scaled by two percentiles of the brain, or by its normal tissue.
-Percentiles move with what is in the scan: 150 ml of bright lesions shift all normal tissue, and whatever lies above the
-upper one is alike. By normal tissue, the two matters lie where they lie whatever else there is, and what is brighter
-stays in order below 1. A model card names the scaling that its networks were trained with.
+Intensities are scaled by two percentiles of the brain (`percentile`) or by its normal tissue (`tissue`). Percentiles
+depend on the lesions: 150 ml of bright lesions shift all normal tissue, and everything above the upper percentile
+becomes 1. Scaled by tissue, grey and white matter have the same intensities in every scan, and brighter voxels keep
+their order below 1. A model card names the scaling that its networks were trained with.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from uadcli.errors import InputError
 from uadcli.imaging import template
 
 GM, WM = 2, 3  # labels of the tissue template
-FEWEST = 50  # voxels of a tissue that its level can be read from
-MIDDLE = 0.5  # where the mean of the levels of grey and white matter comes to lie
+FEWEST = 50  # voxels of a tissue from which its intensity can be estimated
+MIDDLE = 0.5  # what the mean of grey and white matter becomes
 KNEE = 0.7  # above it intensities are compressed
 STEPS = 30  # of the search for a mode
 CHANGE = "Check the scan and its brain mask."
-FIT_REACH = 1.5  # of 0 (all), 1.5 and 2 the one that leaves gliomas brightest; see packaging/docs/decisions.md
+FIT_REACH = 1.5  # of 0 (all), 1.5 and 2, this leaves gliomas brightest; see packaging/docs/decisions.md
 
 NORMAL = 1.4826  # median absolute deviations in a standard deviation, of a normal distribution
 
@@ -33,8 +33,8 @@ NORMAL = 1.4826  # median absolute deviations in a standard deviation, of a norm
 def correct_bias(data: Array, mask: Mask) -> Array:
     """Divide out the bias field of a volume on the 2 mm grid, inside the brain mask (N4, Tustison et al. 2010).
 
-    The field is fitted at 6 mm and evaluated at 2 mm; outside the mask the data are returned as they were. Voxels far
-    from the median of the brain do not take part in the fit: a field fitted to a large bright lesion takes it away.
+    The field is fitted at 6 mm and evaluated at 2 mm; outside the mask the data are unchanged. Voxels far
+    from the median of the brain are left out of the fit: otherwise the field would absorb a large bright lesion.
     """
     import SimpleITK as sitk
 
@@ -69,7 +69,7 @@ def curvature_flow(data: Array, spacing_mm: float, iterations: int) -> Array:
     """
     import SimpleITK as sitk
 
-    unit = (float(np.abs(data).max()) or 1.0) / 1e3  # the filter takes gradients below an absolute limit for none
+    unit = (float(np.abs(data).max()) or 1.0) / 1e3  # the filter ignores gradients below an absolute limit
     image = sitk.GetImageFromArray((data / unit).astype(np.float32))
     image.SetSpacing((spacing_mm,) * 3)
     smoothed = sitk.CurvatureFlow(image, timeStep=0.125, numberOfIterations=iterations)
@@ -77,10 +77,10 @@ def curvature_flow(data: Array, spacing_mm: float, iterations: int) -> Array:
 
 
 def scale(data: Array, mask: Mask, config: PreprocessConfig) -> Array:
-    """Intensities (X, Y, Z) in [0, 1] by `config.scaling`, percentiles if it is empty; 0 outside the brain `mask`.
+    """Scale a volume (X, Y, Z) to [0, 1] as `config.scaling` says (empty: percentiles); 0 outside the brain `mask`.
 
-    `tissue` is for volumes on the model's grid. Raises `InputError` if the brain has no contrast at all, or no normal
-    tissue lies in the field of view.
+    `tissue` needs a volume on the model's grid. Raises `InputError` if the brain has the same intensity everywhere, or
+    if there is too little normal tissue in the field of view.
     """
     x = linear(data, mask, config)
     bounded = compressed(x) if config.scaling == "tissue" else np.clip(x, 0, 1)
@@ -88,7 +88,7 @@ def scale(data: Array, mask: Mask, config: PreprocessConfig) -> Array:
 
 
 def linear(data: Array, mask: Mask, config: PreprocessConfig) -> Array:
-    """As `scale`, but without a bound above or below: a straight line of the data; 0 outside. Raises as `scale`."""
+    """Like `scale`, but linear and unbounded; 0 outside the mask. Raises as `scale`."""
     low, high = _anchors(data, mask, config)
     if not high > low:
         raise InputError("the brain has the same intensity everywhere", hint=CHANGE)
@@ -96,7 +96,7 @@ def linear(data: Array, mask: Mask, config: PreprocessConfig) -> Array:
 
 
 def _anchors(data: Array, mask: Mask, config: PreprocessConfig) -> tuple[float, float]:
-    """The intensities that become 0 and 1 on the straight line: two percentiles (method 1.2, step 8), or by tissue."""
+    """The intensities that become 0 and 1: two percentiles (method 1.2, step 8), or derived from normal tissue."""
     if config.scaling != "tissue":
         low, high = np.percentile(data[mask], [config.lower_percentile, config.upper_percentile])
         return low, high  # np.float64: the quotient is rounded once
@@ -107,8 +107,8 @@ def _anchors(data: Array, mask: Mask, config: PreprocessConfig) -> tuple[float, 
 def tissue_levels(data: Array, mask: Mask) -> tuple[float, float, float]:
     """The darkest percentile of a brain on the model's grid (96, 96, 80), and the modes of its grey and white matter.
 
-    The template says where the two are, and the mode what of it is normal: neither a lesion nor a neighbouring tissue
-    moves it before it is as common. Raises `InputError` if one of the two is not in the field of view.
+    The template gives their places. The mode is insensitive to lesions and neighbouring tissue as long as normal tissue
+    is more common. Raises `InputError` if one of the two is not in the field of view.
     """
     tissue, found = template.on_grid("mni_tissue_dseg"), []
     for label in (GM, WM):
@@ -120,7 +120,7 @@ def tissue_levels(data: Array, mask: Mask) -> tuple[float, float, float]:
 
 
 def _mode(values: NDArray[np.float64]) -> float:
-    """Where values (N,) are densest, by mean shift from their median under a Gaussian of half their robust spread."""
+    """The mode of values (N,): mean shift from the median, with a Gaussian of half the robust standard deviation."""
     middle = float(np.median(values))
     width = 0.5 * NORMAL * float(np.median(np.abs(values - middle)))
     if width == 0:
@@ -132,16 +132,16 @@ def _mode(values: NDArray[np.float64]) -> float:
 
 
 def compressed(x: Array) -> Array:
-    """x up to the knee, above it a curve that goes on as steeply and approaches 1 without reaching it; 0 below 0."""
+    """x up to the knee, then a smooth curve that approaches 1 without reaching it; 0 below 0."""
     above = np.maximum(x.astype(np.float64) - KNEE, 0) / (1 - KNEE)  # float32 would confuse the order near 1
     return np.where(x <= KNEE, np.maximum(x, 0), KNEE + (1 - KNEE) * above / (1 + above)).astype(np.float32)
 
 
 def robust_z(data: Array, mask: Mask) -> Array:
-    """(x - median) / (1.4826 MAD) of the voxels in the brain, bright positive and dark negative; outside is 0.
+    """(x - median) / (1.4826 MAD) over the voxels in the brain: bright is positive, dark negative, outside 0.
 
-    Neither median nor deviation moves much with lesions in less than a quarter of the brain, and nothing is clipped: of
-    two bright voxels the brighter one has the higher z. Raises `InputError` if the brain has no contrast at all.
+    Lesions in less than a quarter of the brain hardly change median and deviation. Nothing is clipped, so the brighter
+    of two voxels has the higher z. Raises `InputError` if the brain has the same intensity everywhere.
     """
     values = data[mask]
     if not len(values):

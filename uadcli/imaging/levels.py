@@ -1,9 +1,8 @@
-"""One scale of intensities for every scan, before anything looks at them: the background is 0, bright tissue 1000.
+"""One scale of intensities for every scan, before any other step: the background is 0, bright tissue 1000.
 
-All later stages see the same numbers whatever increasing linear map a scan was stored with: z-scored, shifted by -1024
-or times 1e-9. A constant background (air set to 0, what lies outside a stripped brain) is found as such and becomes
-0 wherever it lay before, below the image, above it or, where a brain was z-scored and its surroundings were not, amid
-its values.
+Later stages see the same numbers whichever increasing linear map a scan was stored with: z-scored, shifted by -1024 or
+times 1e-9. A constant background (air set to 0, or the outside of a stripped brain) is detected and becomes 0, whether
+its value was below the image, above it or, if only the brain was z-scored, among the values of the brain.
 """
 
 from __future__ import annotations
@@ -23,17 +22,17 @@ DARKEST_OF_BRAIN = 0.1
 BACKGROUND_SHARE = 0.1  # of all voxels, and of those on the faces of the volume, that a constant background has
 FACE_SHARE = 0.3
 PLATEAU = 0.8  # of its neighbours are background, too; values of noisy air are not
-TOLERANCE = 1e-3  # of the range of intensities: what resampling leaves of a constant
+TOLERANCE = 1e-3  # of the range of intensities: how much resampling changes a constant
 MOST_STEPS = 1 << 16  # distinct whole numbers
-OFF_STEP = 0.1  # of a step, which single precision may add
-EXACT = 1e-6  # of it, for one amid the values, where many voxels come near to it
+OFF_STEP = 0.1  # of a step: rounding in single precision
+EXACT = 1e-6  # the same for a background among the values of the brain, which many voxels come close to
 
 
 @dataclass(frozen=True)
 class Levelled:
     """A volume with its background at 0 and bright tissue at 1000, and the voxels that are not background.
 
-    `constant` says whether the background is one value; else `foreground` is everything.
+    `constant`: the background has one value; otherwise `foreground` is everything.
     """
 
     volume: Volume
@@ -44,8 +43,8 @@ class Levelled:
 def levelled(volume: Volume) -> Levelled:
     """Bring the intensities of a scan to one scale. Raises `InputError` if they are the same nearly everywhere.
 
-    Of a scan that was stored in whole numbers the result is the same to the last bit, whatever linear map came after:
-    an optimiser turns a difference in the last bit into another optimum.
+    For a scan that was once stored in whole numbers the result is bit-identical whichever linear map was applied later:
+    an optimiser would turn a difference in the last bit into another optimum.
     """
     values, counts = np.unique(volume.data, return_counts=True)
     foreground = _foreground(volume.data, values, counts)
@@ -64,7 +63,7 @@ def levelled(volume: Volume) -> Levelled:
 
 
 def _step(values: Array) -> float | None:
-    """The step between whole numbers that a linear map made `values` of (sorted, each once); None if none did."""
+    """The step between `values` (sorted, unique) that are linearly mapped whole numbers; None if they are not."""
     if not 2 <= len(values) <= MOST_STEPS:
         return None
     exact = values.astype(np.float64)
@@ -75,26 +74,26 @@ def _step(values: Array) -> float | None:
 
 
 def _steps(data: Array, values: Array) -> NDArray[np.float64]:
-    """The data counted in steps, if all its values are whole numbers of them, else as they are."""
+    """The data in units of their step if all values are multiples of it, otherwise as they are."""
     step = _step(values)
     exact = data.astype(np.float64)
     return exact if step is None else np.round((exact - float(values[0])) / step)
 
 
 def raised(volume: Volume) -> Volume:
-    """The foreground of a levelled volume (above 0) raised, its darkest voxels to a tenth of the brightest.
+    """A levelled volume whose foreground (above 0) is raised, the darkest voxels to a tenth of the brightest.
 
-    Where all around a brain is gone, so is the level of air, from which MR intensities count: this puts it back where
-    it usually lies (in stripped scans that keep it, the 0.5th percentile is 0.02 to 0.2 of the 99.5th).
+    Without its surroundings a brain has lost the level of air, the zero of MR intensities. This restores it to where it
+    usually lies (in stripped scans that keep it, the 0.5th percentile is 0.02 to 0.2 of the 99.5th).
     """
     data = np.where(volume.data > 0, DARKEST_OF_BRAIN * TOP + volume.data * (1 - DARKEST_OF_BRAIN), 0)
     return Volume(data.astype(np.float32), volume.affine)
 
 
 def _foreground(data: Array, values: Array, counts: NDArray[np.integer]) -> Mask | None:
-    """The voxels that differ from a constant background, with the holes inside them; None if it is not constant.
+    """The voxels that differ from a constant background, holes included; None if the background is not constant.
 
-    `values` are those of the data, sorted, and `counts` how often each is there.
+    `values` are those of the data, sorted, and `counts` how often each occurs.
     """
     at = int(np.argmax(counts))
     others = np.delete(values, at)
@@ -110,7 +109,7 @@ def _foreground(data: Array, values: Array, counts: NDArray[np.integer]) -> Mask
 
 
 def _is_around(background: Mask) -> bool:
-    """Whether a background holds much of the faces of the volume and is made of patches, not of single voxels."""
+    """Whether a background covers much of the volume's faces and consists of patches, not of single voxels."""
     faces = [background.take(side, axis).ravel() for axis in range(3) for side in (0, -1)]
     if np.concatenate(faces).mean() < FACE_SHARE:
         return False
@@ -121,7 +120,7 @@ def _is_around(background: Mask) -> bool:
 
 
 def _outside(background: Mask) -> Mask:
-    """The background that reaches the faces of the volume: amid the values of an image, the rest is image."""
+    """The part of the background that reaches the faces of the volume; the rest belongs to the image."""
     from scipy import ndimage
 
     labels, _ = ndimage.label(background)

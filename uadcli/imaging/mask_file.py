@@ -1,4 +1,4 @@
-"""What a file given as a mask marks: labels, probabilities cut at one half, and nothing else."""
+"""Reading masks: label maps, and probabilities thresholded at one half; other images are refused."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from uadcli.imaging.geometry import same_grid
 from uadcli.imaging.volume import Scan, read_scan
 
 HALF = 0.5  # of the largest possible probability
-OVERSHOOT = 0.25  # how far a spline leads out of 0 to 1, and more
-FULL = (100.0, 255.0)  # what a probability of 1 is in percent, and in bytes
-WHOLE = 1e-3  # numbers this near to a whole one are one: a slope in a header rounds
-FEW = 16  # so many numbers are labels, whatever their order
-PLATEAU = 0.6  # of the pairs of neighbours inside a label map, those with the same label
-RISING = 0.35  # of the middle number inside: what lies next to 0 is less where numbers rise smoothly from there
-TOP_SHARE = 0.05  # of the voxels above 0, those near the largest value of a probability map
+OVERSHOOT = 0.25  # how far spline interpolation can leave the range from 0 to 1
+FULL = (100.0, 255.0)  # a probability of 1 in percent, and in bytes
+WHOLE = 1e-3  # tolerance for whole numbers, as a slope in a header rounds them
+FEW = 16  # up to so many different numbers are always labels
+PLATEAU = 0.6  # share of neighbouring voxels of a label map with the same label
+RISING = 0.35  # of the median inside: voxels next to 0 are lower where values rise smoothly
+TOP_SHARE = 0.05  # share of the voxels above 0 that are close to the largest value of a probability map
 HINT = "Give a mask of 0 and 1, a label map, or probabilities between 0 and 1."
 
 
 @dataclass(frozen=True)
 class MaskFile:
-    """Which voxels (X, Y, Z) a file marks, and in words what was taken for marked."""
+    """The voxels (X, Y, Z) of a mask, and in words how they were chosen."""
 
     voxels: Mask
     taken: str
 
     @property
     def plain(self) -> bool:
-        """Whether the file says by itself which voxels it marks, so that there is nothing to say about it."""
+        """Whether the mask is unambiguous, so that nothing needs to be reported."""
         return self.taken == "voxels above 0"
 
 
 def read_mask_file(path: Path, allow_empty: bool = False) -> tuple[MaskFile, Scan]:
-    """A mask on its own canonical grid, and the file as read. Raises `InputError` for what is not a mask."""
+    """A mask on its own canonical grid, and the file as read. Raises `InputError` if it is not a mask."""
     source = read_scan(path, allow_empty=allow_empty)
     return marked(source.volume.data, path), source
 
 
 def read_labels(path: Path, scan: Scan, what: str = "the label mask", allow_empty: bool = False) -> MaskFile:
-    """A mask on the canonical grid of a scan, within 1 mm.
+    """A mask on the canonical grid of a scan (to within 1 mm).
 
-    Raises `InputError` if it is on another grid, is not a mask or, without `allow_empty`, has no voxel.
+    Raises `InputError` if it is on another grid, is not a mask or, without `allow_empty`, is empty.
     """
     found, source = read_mask_file(path, allow_empty)
     own, of_scan = source.volume, scan.volume
@@ -58,10 +58,10 @@ def read_labels(path: Path, scan: Scan, what: str = "the label mask", allow_empt
 
 
 def marked(data: Array, path: Path) -> MaskFile:
-    """The voxels that the values of a mask file (finite, X, Y, Z) mark.
+    """The mask in the values of a file (finite, X, Y, Z).
 
-    Whole numbers are labels, and all above 0 count; other values are probabilities, of which those from one half on
-    count. Raises `InputError` for distance maps, images, and probabilities that nowhere reach one half.
+    Whole numbers are labels: all above 0 count. Other values are probabilities: those of at least one half count.
+    Raises `InputError` for distance maps, images, and probabilities that are below one half everywhere.
     """
     low, high = float(data.min()), float(data.max())
     if low < -OVERSHOOT:
@@ -77,7 +77,7 @@ def marked(data: Array, path: Path) -> MaskFile:
 
 
 def _whole(data: Array, values: NDArray[np.floating], counts: NDArray[np.integer], path: Path) -> MaskFile:
-    """Labels, or what rises smoothly from 0 and is none: a mask resampled in bytes, percent, a rounded distance."""
+    """Labels; values that rise smoothly from 0 (a resampled mask in bytes or percent, a rounded distance) are not."""
     if len(values) > FEW:
         inside, edge = data[data > 0], data[_touching_zero(data)]
         if edge.size and np.median(edge) < RISING * np.median(inside):
@@ -88,7 +88,7 @@ def _whole(data: Array, values: NDArray[np.floating], counts: NDArray[np.integer
 
 
 def _graded(data: Array, values: NDArray[np.floating], counts: NDArray[np.integer], path: Path) -> MaskFile:
-    """Probabilities on another scale, if the largest value is that of a certain voxel and many have it."""
+    """Probabilities in percent or bytes, recognised by a largest value that many voxels have."""
     high = float(values[-1])
     full = next((one for one in FULL if abs(high - one) <= 0.01 * one), None)
     share = counts[values >= 0.98 * high].sum() / max(counts[values > 0].sum(), 1)
@@ -114,7 +114,7 @@ def _touching_zero(data: Array) -> Mask:
 
 
 def _plateaus(data: Array) -> float:
-    """Of the pairs of neighbours above 0, the share with the same number."""
+    """The share of neighbouring voxels above 0 that have the same number."""
     same = pairs = 0
     for axis in range(3):
         one, two = np.delete(data, -1, axis), np.delete(data, 0, axis)

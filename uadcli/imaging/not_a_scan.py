@@ -1,4 +1,4 @@
-"""What a file that is not a scan is instead, with the remedy."""
+"""Errors that name what a file is if it is not a scan, with the remedy."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ SIGNATURES = (
     (b"\xff\xd8\xff", "is a JPEG picture", "Give the scan itself."),
     (b"%PDF", "is a PDF document", "Give the scan itself."),
 )
-HEAD = 4096  # bytes that are enough to know all of these
+HEAD = 4096  # bytes that are enough to recognise all of these
 
 
 def open_regular(path: Path) -> int:
-    """Open a regular file for reading, and return its descriptor. Raises `InputError` for what is none, by its name."""
+    """Open a regular file for reading and return its descriptor. Raises `InputError` for anything else."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe without a writer would block
     except (OSError, ValueError) as error:
@@ -55,7 +55,7 @@ def open_regular(path: Path) -> int:
 
 
 def check_name(path: Path, suffixes: tuple[str, ...]) -> None:
-    """Raises `InputError` for a name that is not a scan's, with what the path is, if it can be seen."""
+    """Raises `InputError` for a path without the suffix of a scan, saying what the path is where possible."""
     if path.name.lower().endswith(suffixes):
         return
     if path.is_dir():
@@ -74,7 +74,7 @@ def refuse(path: Path, head: bytes) -> InputError:
 
 
 def name_content(head: bytes) -> tuple[str, str]:
-    """What a content is that begins with `head` (`HEAD` bytes) and is no image, and the remedy."""
+    """What a file is that begins with `head` (`HEAD` bytes) but is not an image, and the remedy."""
     if not head:
         return "is empty", "Copy or convert it again."
     if head[128:132] == b"DICM":
@@ -88,7 +88,7 @@ def name_content(head: bytes) -> tuple[str, str]:
 
 
 def _text(head: bytes) -> tuple[str, str] | None:
-    """The name of what is text; None for anything else."""
+    """The kind of a text file, and the remedy; None if it is not text."""
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<!--")):
         return "is an HTML page, not a scan: a failed download or a sign-in page", DOWNLOAD

@@ -1,4 +1,4 @@
-"""Affine registration to MNI152NLin2009cAsym and exactly back (ANTs; the only module that imports it)."""
+"""Affine registration to MNI152NLin2009cAsym with ANTs (the only module that imports it)."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ SEED = 42
 def register_affine(moving: Volume, fixed: Volume, *, step_mm: float = 3.0) -> Affine:
     """Affine registration by mutual information; returns the 4x4 map from fixed world points to moving ones, RAS+ mm.
 
-    Both volumes are resampled to `step_mm` first (if finer). The result repeats bit for bit on one machine: ANTs runs
-    on one thread with a fixed seed. Raises `InputError` if ANTs finds no transform.
+    Both volumes are resampled to `step_mm` first (if finer). The result is bit-identical on one machine: ANTs runs on
+    one thread with a fixed seed. Raises `InputError` if ANTs finds no transform.
     """
     fixed, moving = (Volume(v.data, steady(v.affine)) for v in (fixed, moving))
-    os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"  # ANTs repeats itself only on one thread
+    os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"  # ANTs is reproducible only on one thread
     with device.no_socket_probe():
         import ants
 
@@ -52,8 +52,8 @@ def register_affine(moving: Volume, fixed: Volume, *, step_mm: float = 3.0) -> A
 def steady(affine: Affine) -> Affine:
     """An affine rounded to steps far below a voxel (0.0001 for directions times spacing, 0.01 mm for the origin).
 
-    A header's numbers have single precision, so the same scan with its axes in another order differs in the last bits;
-    an optimiser that samples at random would turn that into another optimum.
+    Headers have single precision, so the same scan with its axes in another order differs in the last bits, which an
+    optimiser that samples at random would turn into another optimum.
     """
     result = np.round(affine, 4)
     result[:3, 3] = np.round(affine[:3, 3], 2)
@@ -96,7 +96,7 @@ def coarsen(volume: Volume, step_mm: float) -> Volume:
 
 
 def robust_range(data: Array, inside: NDArray[np.bool_] | None = None) -> Array:
-    """Clip at the 0.5 and 99.5 percentiles of `inside`, else of all voxels above 0: bright vessels mislead affines."""
+    """Clip at the 0.5 and 99.5 percentiles of `inside`, or of all voxels above 0: bright vessels mislead the affine."""
     values = data[inside] if inside is not None else data[data > 0]
     low, high = np.percentile(values, [0.5, 99.5])
     return np.clip(data, min(low, 0.0), high).astype(np.float32)

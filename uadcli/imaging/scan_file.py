@@ -1,4 +1,4 @@
-"""The bytes of one file of a scan: read once, in order, inflated if they are packed, with their checksum."""
+"""Reading one file of a scan once, in order, decompressed if necessary, with its checksum."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from uadcli.errors import InputError
 from uadcli.imaging import not_a_scan
 
 GZIP = b"\x1f\x8b"
-CHUNK = 1 << 16  # a stream of very many small members copies what is left of a chunk for each of them
+CHUNK = 1 << 16  # a stream of many small members copies the rest of a chunk for each of them
 MOST_INFLATED = 1032  # times: deflate packs no better
-EMPTY_MEMBERS = 1000  # in a row, more of which no program writes
-TAIL = 1 << 20  # bytes after the image that are still inflated, so that the checksum of the stream is reached
-AGAIN = "Wait until it is written, and run it again."
+EMPTY_MEMBERS = 1000  # in a row; no program writes more
+TAIL = 1 << 20  # bytes after the image that are still decompressed, to reach the checksum of the stream
+AGAIN = "Wait until it is written, then run again."
 
 
 class ScanFile:
     """A regular file, opened once and read from front to back; `sha256` is of the stored bytes, after `finish`.
 
-    Whether it is packed is decided by its content. Every fault is an `InputError` that names the file.
+    Compression is recognised by content. Every fault is an `InputError` that names the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,7 +48,7 @@ class ScanFile:
 
     @property
     def most_bytes(self) -> int:
-        """No more bytes than these can come out of the file."""
+        """The most bytes that the file can decompress to."""
         return self.size * (MOST_INFLATED if self.packed else 1)
 
     @property
@@ -57,7 +57,7 @@ class ScanFile:
         return self._digest.hexdigest()
 
     def peek(self, count: int) -> bytes:
-        """The next `count` bytes, fewer at the end of the file, which the next call of `fill` gets too."""
+        """The next `count` bytes (fewer at the end of the file) without consuming them."""
         while len(self._ahead) < count:
             more = self._next(count - len(self._ahead))
             if not more:
@@ -66,7 +66,7 @@ class ScanFile:
         return self._ahead[:count]
 
     def fill(self, view: memoryview) -> int:
-        """Fill a writable view of bytes; returns how many there were, fewer than it holds at the end of the file."""
+        """Fill a writable view of bytes; returns the number of bytes read, which is smaller at the end of the file."""
         done = 0
         while done < len(view):
             some = self._from_ahead(len(view) - done) or self._next(len(view) - done)
@@ -77,7 +77,7 @@ class ScanFile:
         return done
 
     def skip(self, count: int) -> int:
-        """Pass over `count` bytes; returns how many there were."""
+        """Skip `count` bytes; returns the number of bytes skipped."""
         done = 0
         while done < count:
             some = self._from_ahead(count - done) or self._next(min(count - done, CHUNK))
@@ -87,7 +87,7 @@ class ScanFile:
         return done
 
     def finish(self) -> None:
-        """Read what is left into the digest, and check that the file is still the one that was opened."""
+        """Read the rest into the digest, and check that the file has not changed since it was opened."""
         if self.packed:
             self.skip(TAIL)
         while self._raw(1 << 20):
@@ -99,7 +99,7 @@ class ScanFile:
         return some
 
     def _next(self, most: int) -> bytes:
-        """Up to `most` bytes that were not read before; none at the end."""
+        """Up to `most` further bytes; empty at the end."""
         if self._unpack is None:
             some, self._left = (self._left[:most], self._left[most:]) if self._left else (self._raw(most), b"")
             return some
@@ -124,7 +124,7 @@ class ScanFile:
         return b""
 
     def _next_member(self) -> bool:
-        """Begin the next member of the stream, if there is one: bytes behind the last that are no member are none."""
+        """Begin the next member of the stream, if there is one; other bytes after the last member are ignored."""
         assert self._unpack is not None
         rest = self._unpack.unused_data.lstrip(b"\0")
         while not rest and (more := self._raw(CHUNK)):
@@ -147,7 +147,7 @@ class ScanFile:
         return some
 
     def _damaged(self, why: str) -> InputError:
-        self._check_unchanged(whole=False)  # a file that shrinks while it is read looks the same
+        self._check_unchanged(whole=False)  # a file that shrinks during reading looks the same
         return InputError(f"the compressed file is damaged or cut short ({why})", path=self.path, hint="Copy it again.")
 
     def _check_unchanged(self, whole: bool = True) -> None:
@@ -165,7 +165,7 @@ class ScanFile:
 
 
 def is_regular(path: Path) -> bool:
-    """Whether there is a regular file at `path`, behind links if need be."""
+    """Whether `path` is a regular file, or a link to one."""
     try:
         return stat.S_ISREG(os.stat(path).st_mode)
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The brain mask of a scan: by HD-BET, the atlas, a given mask, or of a scan that is already stripped."""
+"""The brain mask of a scan: by HD-BET, from the atlas, given by the user, or that of a stripped scan."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from uadcli.imaging.volume import Scan, Volume
 HDBET_SPACING_MM = 2.0
 HDBET_MULTIPLE = 16  # its four poolings halve every axis
 CROP_MARGIN_MM = 16.0
-STRIPPED_ZEROS = 0.25  # a stripped scan is constant in at least this fraction of its voxels
-STRIPPED_LITRES = (0.5, 2.1)  # and what is left has the volume of a brain; a head of full height has 2.5 l and more
-# Heads whose air is 0 have that volume, too, where less than 130 mm of them are seen. Their skull is a dark layer below
-# a bright scalp, all around; a lesion as dark is on one side. packaging/evaluation/stripped.py prints both sides.
+STRIPPED_ZEROS = 0.25  # least share of background voxels in a stripped scan
+STRIPPED_LITRES = (0.5, 2.1)  # volume of the rest, that of a brain; a whole head has 2.5 l or more
+# Heads whose air is 0 have that volume too if less than 130 mm of them are in the field of view. Their skull is a dark
+# layer below a bright scalp on all sides; a lesion that dark is on one side. See packaging/evaluation/stripped.py.
 RING_MM = 2.0
 RING_DEPTHS = slice(3, 10)  # layers of `RING_MM`: from 6 to 20 mm below the surface
-RING_DARK = 0.12  # of bright tissue: skull and air lie below
-RING_RISE = 0.03  # how much more of a layer is dark than of a layer above it
-RING_SHARE = 0.30  # or how much of it is, where a scalp without fat signal is as dark
+RING_DARK = 0.12  # of bright tissue: skull and air are below
+RING_RISE = 0.03  # increase of the dark share from a layer to one below it
+RING_SHARE = 0.30  # or the dark share itself, where a scalp without fat signal is dark as well
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class BrainMask:
 
 
 def looks_stripped(scan: Levelled) -> bool:
-    """Whether all but a brain is one constant value: by its volume, and as no skull lies below its surface."""
+    """Whether a scan is skull-stripped: its background is constant, and the rest has a brain's volume and no skull."""
     inside = scan.foreground
     if not scan.constant or 1 - inside.mean() < STRIPPED_ZEROS:
         return False
@@ -53,9 +53,9 @@ def looks_stripped(scan: Levelled) -> bool:
 
 
 def _has_skull(volume: Volume, body: Mask) -> bool:
-    """Whether a layer below the surface of a body is dark and one above it is not, or far too much of it is dark.
+    """Whether a layer below the surface is clearly darker than one above it, or mostly dark.
 
-    What counts is the median of the four quarters around the body's axis.
+    Decided by the median of the four quarters around the body's axis.
     """
     rises, shares = [], []
     for dark in _dark_layers(volume, body):
@@ -67,7 +67,7 @@ def _has_skull(volume: Volume, body: Mask) -> bool:
 
 
 def _dark_layers(volume: Volume, body: Mask) -> list[list[float]]:
-    """Of each layer of 2 mm from the surface of a body on, in axial slices, the share that is as dark as bone.
+    """The share of voxels as dark as bone in each 2 mm layer below the surface, in axial slices.
 
     One list for each quarter of the body: left and right, front and back.
     """
@@ -90,7 +90,7 @@ def _shares(dark: Mask, depth: NDArray[np.float64], part: Mask) -> list[float]:
 
 
 def fill(mask: Mask) -> Mask:
-    """Close holes: in 3-D, then in every axial slice, where thick slices leave them open to the top or bottom."""
+    """Fill holes in 3-D, then in every axial slice: in thick slices they can be open at the top or bottom."""
     from scipy import ndimage
 
     filled = ndimage.binary_fill_holes(mask)
@@ -106,11 +106,12 @@ def largest_component(mask: Mask) -> Mask:
 
 
 def extract(scan: Levelled, method: str, device: str = "cpu", stripped: bool | None = None) -> BrainMask:
-    """Find the brain by `hd-bet`, `atlas` or `none` (all that is not background); `auto` is `none` for a scan that
-    looks stripped already, else `hd-bet`.
+    """Extract the brain by `hd-bet`, `atlas` or `none` (everything but the background).
 
-    `stripped` is what `looks_stripped` says, where it is known. What the image seems to be never overrules a method
-    that is named, but is said. Raises `InputError` if no brain is found.
+    `auto` is `none` for a scan that looks stripped already, otherwise `hd-bet`.
+
+    `stripped` is the result of `looks_stripped`, if known. It never overrules a method that the user names, but a
+    contradiction is reported. Raises `InputError` if no brain is found.
     """
     stripped = looks_stripped(scan) if stripped is None else stripped
     if method == "auto":
@@ -136,20 +137,20 @@ def _by(method: str, scan: Levelled, stripped: bool, device: str) -> BrainMask:
 
 
 def read_mask(path: Path, scan: Scan) -> BrainMask:
-    """Read a brain mask that the user gives; it must lie on the scan's grid. Raises `InputError`."""
+    """Read the user's brain mask, which must be on the scan's grid. Raises `InputError`."""
     found = read_labels(path, scan, "the brain mask")
     return BrainMask(found.voxels, f"given: {path.name} ({found.taken})")
 
 
 def _atlas(volume: Volume, head: Volume) -> Mask:
-    """Affine to a template, of the head or the brain alone, and its brain mask brought back."""
+    """The template's brain mask, transformed by an affine registration of the scan to `head`."""
     moving = Volume(registration.robust_range(volume.data), volume.affine)
     world_map = registration.register_affine(moving, head)
     brain = template.brain_mask()
     back = resample(
         brain.astype(np.float32), head.affine, volume.shape, volume.affine, np.linalg.inv(world_map), order=1
     )
-    # the template's edge lies in the skull where the head is wide; air and bone are dark in every contrast
+    # in wide heads the template's edge lies in the skull; air and bone are dark in every contrast
     floor = 0.1 * np.percentile(volume.data[back >= 0.5], 90) if (back >= 0.5).any() else 0.0
     return fill(largest_component((back >= 0.5) & (volume.data > floor)))
 
@@ -179,7 +180,7 @@ def _regrid(volume: Volume, size: NDArray[np.float64], step_mm: float) -> tuple[
 
 
 def _brain_box(volume: Volume, shape: tuple[int, int, int], affine: Affine) -> tuple[slice, ...]:
-    """Where the brain lies, by a coarse affine to the head template: it makes the network's work half as much."""
+    """The box around the brain, from a coarse affine to the head template; it halves the network's work."""
     head = template.head()
     moving = Volume(registration.robust_range(volume.data), volume.affine)
     world_map = registration.register_affine(moving, head, step_mm=4.0)

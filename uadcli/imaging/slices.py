@@ -1,4 +1,4 @@
-"""The model's grid, and the way between a volume on it and a batch of axial slices."""
+"""The model's grid, and conversion between a volume on it and a stack of axial slices."""
 
 from __future__ import annotations
 
@@ -36,5 +36,5 @@ def from_slices(slices: NDArray[Value]) -> NDArray[Value]:
 
 
 def occupied(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Indices of the axial slices of a brain mask (X, Y, Z) that hold any brain."""
+    """Indices of the axial slices of a brain mask (X, Y, Z) that contain brain, shape (N,)."""
     return np.flatnonzero(mask.any(axis=(0, 1)))

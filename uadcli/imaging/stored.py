@@ -1,4 +1,4 @@
-"""The voxels of a scan as they are stored: header, volume and checksum from one reading of its files."""
+"""The stored voxels of a scan: header, volume and checksum from a single pass over its files."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from uadcli.imaging.scan_file import ScanFile, is_regular
 
 PACKED = (".gz", ".mgz")
 MOST_MATRIX = 2**20  # bytes of a .mat file next to an Analyze file
-BOMB_BYTES, BOMB_RATIO = 10**8, 500  # no scan of such a size packs so well; deflate ends at 1032
+BOMB_BYTES, BOMB_RATIO = 10**8, 500  # no scan that large compresses that well; the limit of deflate is 1032
 
 
 @dataclass(frozen=True)
 class Stored:
-    """One volume (X, Y, Z) as stored, not scaled, with its header's layout and the digest of the files' bytes.
+    """One volume (X, Y, Z) as stored (unscaled), with its header's layout and the sha256 of the files.
 
     `matrix` is the .mat file next to an Analyze file, if there is one.
     """
@@ -36,20 +36,20 @@ class Stored:
     warnings: tuple[str, ...] = ()
 
     def scaled(self) -> Array:
-        """The volume with slope and intercept, in single precision."""
+        """The volume after slope and intercept, as float32."""
         from nibabel.volumeutils import apply_read_scaling
 
         result = np.empty(self.data.shape, dtype=np.float32, order="F")
-        with np.errstate(all="ignore"):  # what leaves the range becomes infinite, and is counted
-            for z in range(self.data.shape[-1]):  # by slices: in between the type is double
+        with np.errstate(all="ignore"):  # values out of range become infinite, and are counted later
+            for z in range(self.data.shape[-1]):  # slice by slice, as intermediate values are float64
                 result[..., z] = apply_read_scaling(self.data[..., z], self.layout.slope, self.layout.inter)
         return result
 
 
 def read(path: Path, volume: int | None = None) -> Stored:
-    """Read one volume, the only one or the one asked for (from 0), and every byte of its files once.
+    """Read one volume (the only one, or number `volume` from 0), and every byte of its files once.
 
-    Memory is taken for what the header promises, and only if the file can hold it. Raises `InputError`.
+    Memory is allocated only if the file can hold what the header claims. Raises `InputError`.
     """
     header_path, image_path = files_of(path)
     with ScanFile(header_path) as file:
@@ -76,7 +76,7 @@ def read(path: Path, volume: int | None = None) -> Stored:
 
 
 def sha256(path: Path) -> str:
-    """The digest that `read` gives for the scan at `path`: of the file; of header, image and .mat for a pair.
+    """The sha256 that `read` returns for the scan at `path`: of the file, or of header, image and .mat of a pair.
 
     Raises `InputError`.
     """
@@ -93,7 +93,7 @@ def sha256(path: Path) -> str:
 
 
 def files_of(path: Path) -> tuple[Path, Path | None]:
-    """The file with the header, and for one half of a .hdr/.img pair the one with the voxels, if it is there."""
+    """The file with the header and, for a .hdr/.img pair, the file with the voxels if it exists."""
     base, packed = (path.with_suffix(""), path.suffix) if path.suffix.lower() == ".gz" else (path, "")
     kind = base.suffix.lower()
     if kind not in (".img", ".hdr"):
@@ -121,11 +121,11 @@ def _misnamed(file: ScanFile) -> tuple[str, ...]:
     named = file.path.name.lower().endswith(PACKED)
     if named == file.packed:
         return ()
-    return (f"{file.path.name} is {'not ' if named else ''}compressed, other than its name says",)
+    return (f"{file.path.name} is {'not ' if named else ''}compressed, contrary to its name",)
 
 
 def _voxels(file: ScanFile, layout: Layout, volume: int | None) -> NDArray[Any]:
-    """The volume asked for, as stored. Raises `InputError` where there is none, or the file ends before it."""
+    """One volume as stored. Raises `InputError` if it does not exist or the file ends before it does."""
     path = file.path
     formats.check_grid(layout, path)
     count, frame = layout.frames, layout.frame_bytes
@@ -137,16 +137,16 @@ def _voxels(file: ScanFile, layout: Layout, volume: int | None) -> NDArray[Any]:
     _check_room(file, start + frame)
     stored = np.empty(frame, dtype=np.uint8)
     if file.skip(start) < start or file.fill(stored.data) < frame:
-        file.finish()  # a file that shrinks while it is read is another fault
+        file.finish()  # reports a file that shrank during reading
         raise InputError("the file is cut short: it ends before its last voxel", path=path, hint="Copy it again.")
     return stored.view(layout.dtype).reshape(layout.shape[:3], order="F")
 
 
 def _check_room(file: ScanFile, needed: int) -> None:
-    """Raises `InputError` where a file cannot hold what its header promises, before memory is taken for it."""
+    """Raises `InputError` if a file cannot hold what its header claims, before memory is allocated for it."""
     if needed > file.most_bytes:
-        what = f"the file is cut short: its header promises {needed} bytes, there can be {file.most_bytes} at most"
+        what = f"the file is cut short: its header claims {needed} bytes, but there are at most {file.most_bytes}"
         raise InputError(what, path=file.path, hint="Copy or convert it again.")
     if file.packed and needed > BOMB_BYTES and needed > BOMB_RATIO * file.size:
-        what = f"is {file.size} bytes that would become {needed} bytes, as no scan does"
+        what = f"is {file.size} bytes that would decompress to {needed} bytes, which no scan does"
         raise InputError(what, path=file.path, hint="Convert the scan again.")

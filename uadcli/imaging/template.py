@@ -44,9 +44,9 @@ def brain() -> Volume:
 
 @cache
 def regions() -> NDArray[np.uint8]:
-    """Which region each voxel of the model's grid (96, 96, 80) most probably lies in after an affine registration.
+    """The most probable region of each voxel of the model's grid (96, 96, 80) after an affine registration.
 
-    Numbers as in `region_names`, 0 for none; from 20 healthy heads, by majority vote.
+    Numbers as in `region_names`, 0 for none; majority vote of 20 healthy heads.
     """
     numbers = _read("mni_regions_dseg").data.astype(np.uint8)
     numbers.setflags(write=False)
@@ -55,7 +55,7 @@ def regions() -> NDArray[np.uint8]:
 
 @cache
 def region_names() -> Mapping[int, str]:
-    """The names of the regions: `left` and `right` are the patient's."""
+    """The names of the regions by number; `left` and `right` are the patient's."""
     with (FOLDER / "mni_regions_dseg.tsv").open(encoding="utf-8", newline="") as stream:
         return MappingProxyType({int(row["index"]): row["name"] for row in csv.DictReader(stream, delimiter="\t")})
 

@@ -1,4 +1,4 @@
-"""Reading scans with every check a clinical file needs, and writing results on the scan's own grid."""
+"""Reading scans, with the checks that clinical files need, and writing results on the scan's own grid."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from uadcli.imaging.stored import Stored
 
 SUFFIXES = (".nii.gz", ".nii", ".img.gz", ".img", ".hdr.gz", ".hdr", ".mgz", ".mgh")
 MAX_NONFINITE = 0.05  # fraction of voxels inside an image
-MAX_BACKGROUND = 0.98  # fraction of voxels around one
+MAX_BACKGROUND = 0.98  # fraction of voxels around an image
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Volume:
 
 @dataclass(frozen=True)
 class Scan:
-    """A scan as read: the working `volume` (canonical axes, orthonormal affine) and all that is needed to go back."""
+    """A scan as read: the working `volume` (canonical axes, orthonormal affine), and what is needed to go back."""
 
     path: Path
     sha256: str
@@ -49,7 +49,7 @@ class Scan:
     source_affine: Affine
     source_shape: tuple[int, int, int]
     nonfinite_voxels: int = 0
-    sides_known: bool = True  # whether the header, or the user, vouches for left and right
+    sides_known: bool = True  # whether the header or the user defines left and right
     warnings: tuple[str, ...] = field(default=())
 
     @property
@@ -98,7 +98,7 @@ def read_scan(path: Path, *, volume: int | None = None, geometry: str = "auto", 
 
 
 def _check_values(stored: Stored, path: Path, allow_empty: bool) -> tuple[Array, int, tuple[str, ...]]:
-    """The voxels with what is not finite as 0, how many these were, and what is to be said about it."""
+    """The voxels with 0 instead of non-finite values, the number of these, and warnings about them."""
     low, high = stored.data.min(), stored.data.max()
     if low == high and not allow_empty:
         raise _constant(float(low), path)
@@ -113,7 +113,7 @@ def _check_values(stored: Stored, path: Path, allow_empty: bool) -> tuple[Array,
         if not is_background(bad):
             what = f"{share:.0f} % of the voxels are NaN or infinite"
             raise InputError(what, path=path, hint="Convert the scan again.")
-        text = f"{count} voxels around the image ({share:.0f} %) are NaN or infinite, and are taken as background, 0"
+        text = f"{count} voxels around the image ({share:.0f} %) are NaN or infinite and were set to 0, as background"
     values[bad] = 0
     if values.min() == values.max() and not allow_empty:
         raise _constant(float(values.min()), path)
@@ -121,9 +121,9 @@ def _check_values(stored: Stored, path: Path, allow_empty: bool) -> tuple[Array,
 
 
 def is_background(bad: NDArray[np.bool_]) -> bool:
-    """Whether voxels without a value lie around an image, as where a brain was cut out or a scan was turned.
+    """Whether voxels without a value surround an image, as after cutting out a brain or rotating a scan.
 
-    They then hold nearly all corners of the volume, all but a few of them are joined from there, and an image is left.
+    They then fill nearly all corners of the volume, nearly all are connected to its faces, and an image remains.
     """
     from scipy import ndimage
 
@@ -143,8 +143,8 @@ def _constant(value: float, path: Path) -> InputError:
 def write_native(path: Path, data: Array, scan: Scan, *, dtype: type = np.float32, name: str = "") -> None:
     """Write `data`, on the canonical grid of `scan`, as NIfTI on the scan's own grid.
 
-    Affine, sform and qform (codes and matrices), voxel sizes and units are the source's bit for bit; free text fields
-    and header extensions of the source, which may name a patient, are left out. Raises `OutputError`.
+    Affine, sform and qform (codes and matrices), voxel sizes and units are exactly the source's. Free text fields and
+    header extensions of the source are left out, as they may name a patient. Raises `OutputError`.
     """
     import nibabel as nib
 
@@ -159,7 +159,7 @@ def write_native(path: Path, data: Array, scan: Scan, *, dtype: type = np.float3
 
 
 def _header_of(scan: Scan, shape: tuple[int, ...]) -> Any:
-    """A NIfTI header for a scan of another format: its affine, with code 0 where nobody vouches for it."""
+    """A NIfTI header for a scan of another format: its affine, with code 0 if left and right are unknown."""
     import nibabel as nib
 
     header, code = nib.Nifti1Header(), int(scan.sides_known)
@@ -182,7 +182,7 @@ def write_mni(path: Path, volume: Volume, *, dtype: type = np.float32, name: str
 
 
 def write_image(path: Path, kind: Any, data: NDArray[Any], header: Any, name: str) -> None:
-    """Write one NIfTI file, whole or not at all, with sform and qform as they are in the header.
+    """Write one NIfTI file atomically, with sform and qform as in the header.
 
     The description is the tool's own; `name` becomes the intent name.
     """
@@ -202,6 +202,6 @@ def write_image(path: Path, kind: Any, data: NDArray[Any], header: Any, name: st
 
 
 def nib_save(image: Any, path: Path) -> None:
-    """Save with nibabel; data already have their final type, so slope 1 and intercept 0 are what gets written."""
+    """Save with nibabel, slope 1 and intercept 0: data already have their final type."""
     image.header.set_slope_inter(1, 0)
     image.to_filename(str(path))

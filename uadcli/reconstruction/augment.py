@@ -1,7 +1,7 @@
-"""Augmentation of whole batches, and synthetic anomalies that the denoiser learns to remove.
+"""Augmentation of batches of slices, and synthetic anomalies that the network learns to remove.
 
 Training on corrupted input with a clean target is the idea of synthetic-anomaly noise (Synomaly, arXiv 2411.04004);
-shapes, textures and signs vary as in DISYRE. Nothing here is fitted to any lesion.
+shapes, textures and signs vary as in DISYRE. Nothing here is fitted to real lesions.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def _uniform(low: float, high: float, batch: int, generator: torch.Generator) ->
 
 
 def smooth_field(batch: int, shape: tuple[int, int], generator: torch.Generator, cells: int = 4) -> Tensor:
-    """Smooth random fields (B, 1, H, W), about N(0, 1): a coarse normal grid, bicubically enlarged."""
+    """Smooth random fields (B, 1, H, W), about N(0, 1): a coarse grid of normal values, upsampled bicubically."""
     coarse = torch.randn(batch, 1, cells, cells, generator=generator)
     return F.interpolate(coarse, size=shape, mode="bicubic", align_corners=True)
 
@@ -28,7 +28,7 @@ def smooth_field(batch: int, shape: tuple[int, int], generator: torch.Generator,
 def augment(x: Tensor, generator: torch.Generator, blurred: float = 0.0, ghosted: float = 0.0) -> Tensor:
     """Left-right flip, small affine, gamma, bias field, scale and noise on slices (B, 1, H, W) in [0, 1].
 
-    The shares `blurred` and `ghosted` of the slices are blurred and get ghosts.
+    `blurred` and `ghosted` are the shares of slices that are blurred and get ghosts.
     """
     batch, _, height, width = x.shape
     flip = torch.where(torch.rand(batch, generator=generator) < 0.5, -1.0, 1.0)
@@ -61,13 +61,13 @@ def augment_as_published(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _some(x: Tensor, changed: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """`changed` for a random share of the slices, else x."""
+    """`changed` for a random share of the slices, x for the others."""
     chosen = torch.rand(len(x), 1, 1, 1, generator=generator) < share
     return torch.where(chosen, changed, x)
 
 
 def blur(x: Tensor, generator: torch.Generator, largest: float = 1.0) -> Tensor:
-    """Slices (B, 1, H, W), each under a Gaussian of its own deviation, 0 to `largest` pixels (2 mm)."""
+    """Slices (B, 1, H, W), each blurred with a Gaussian of its own width, up to `largest` pixels of 2 mm."""
     batch, reach = len(x), math.ceil(3 * largest)
     sigma = _uniform(0.05, largest, batch, generator)
     offset = torch.arange(-reach, reach + 1, device=x.device).float().view(1, 1, 1, -1)
@@ -79,10 +79,10 @@ def blur(x: Tensor, generator: torch.Generator, largest: float = 1.0) -> Tensor:
 
 
 def ghost(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Slices (B, 1, H, W) with fainter copies of themselves along one axis, as of a head that moves periodically.
+    """Slices (B, 1, H, W) with faint copies of themselves along one axis, as from a head that moves periodically.
 
-    Of the lines of k-space every n-th, n from 4 to 10, is weakened by half to all; the middle, which holds the mean
-    intensity, stays.
+    Every n-th line of k-space, n from 4 to 10, is attenuated by 50 to 100 %, except the centre, which holds the mean
+    intensity.
     """
     batch, _, height, width = x.shape
     every = torch.randint(4, 11, (batch, 1, 1, 1), generator=generator)
@@ -96,10 +96,10 @@ def ghost(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def synthetic_lesions(x: Tensor, bank: NoiseBank, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Paste one soft-edged anomaly into each slice (B, 1, H, W); returns the slices and the anomalies' weights, 0 to 1.
+    """Paste a soft-edged anomaly into each slice (B, 1, H, W); returns the slices and the anomalies' weights in [0, 1].
 
-    A rotated ellipse of 2 to 26 pixels half-axis, its edge bent by noise, its middle inside the brain; brighter or
-    darker than what it covers, or of an intensity of its own, plain or textured.
+    A rotated ellipse with half-axes of 2 to 26 pixels, an edge distorted by noise and its centre inside the brain;
+    brighter or darker than the tissue it covers, or of a constant intensity, plain or textured.
     """
     batch, _, height, width = x.shape
     brain = (x > 0.05).float()

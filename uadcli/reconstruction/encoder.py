@@ -10,7 +10,7 @@ from uadcli.reconstruction.unet import group_norm
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (with the stride), 1x1 convolutions with expansion 4, each with its norm, and the way around."""
+    """1x1, 3x3 (with the stride), 1x1 convolutions with expansion 4, each with its norm, and a skip connection."""
 
     def __init__(self, inputs: int, width: int, stride: int, norm: str) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Encoder(nn.Module):
         width = config.width
         if config.unshuffle == 1:
             first = nn.Conv2d(1, width, 7, 2, 3, bias=False)
-        else:  # the pixel-unshuffle has halved the resolution already
+        else:  # pixel-unshuffle has already reduced the resolution
             first = nn.Conv2d(config.unshuffle**2, width, 3, 1, 1, bias=False)
         layers: list[nn.Module] = [first, _norm(config.norm, width), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)]
         channels = width

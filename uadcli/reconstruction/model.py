@@ -1,4 +1,4 @@
-"""What every method's network is, and the first of them: encoder, schedule and denoising network in one module."""
+"""The interface of every method's network, and the conditioned diffusion model."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from uadcli.reconstruction.unet import UNet
 
 
 class Network(nn.Module):
-    """What a method of the family trains: from slices to slices, with the settings that build it anew."""
+    """The network of a method: from slices to slices; `config` holds the settings to build it again."""
 
     config: ModelConfig
 
     def encode(self, x0: Tensor) -> Tensor | None:
-        """One vector (B, d) for each slice (B, 1, H, W) in [0, 1]; None where the network makes none."""
+        """One vector (B, d) for each slice (B, 1, H, W) in [0, 1]; None if the network has no encoder."""
         return None
 
     def forward(self, x0: Tensor, t: Tensor, noise: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -48,7 +48,7 @@ class ConditionedDiffusion(Network):
     def forward(self, x0: Tensor, t: Tensor, noise: Tensor, condition: Tensor | None = None) -> Tensor:
         """Noise slices (B, 1, H, W) in [0, 1] to step index t (B,) and predict them back in one step, in [0, 1].
 
-        `condition` spares the encoder where it was run before.
+        `condition` (B, d) replaces a run of the encoder.
         """
         c = self.encode(x0) if condition is None else condition
         return self.denoise(add_noise(2 * x0 - 1, t, noise, self.alpha_bar), t, c)

@@ -40,7 +40,7 @@ class _Neighbour:
 
 
 def _neighbours(x: NDArray[np.float32], y: NDArray[np.float32]) -> list[_Neighbour]:
-    """What does not depend on the seed."""
+    """The lattice points within reach of the points; they do not depend on the seed."""
     stretch = (x + y) * STRETCH
     u, v = np.floor(x + stretch), np.floor(y + stretch)
     squish = (u + v) * SQUISH
@@ -72,7 +72,7 @@ def open_simplex(x: NDArray[np.float32], y: NDArray[np.float32], permutation: ND
 
 @lru_cache(maxsize=1)
 def _octaves(shape: tuple[int, int]) -> list[list[_Neighbour]]:
-    """The neighbours of every pixel of a map, by octave: the same for every seed."""
+    """The lattice points within reach of every pixel of a map, by octave; the same for every seed."""
     y, x = np.meshgrid(np.arange(shape[0], dtype=np.float32), np.arange(shape[1], dtype=np.float32), indexing="ij")
     steps = [np.float32(2**octave / PERIOD) for octave in range(OCTAVES)]
     return [_neighbours(x * step, y * step) for step in steps]
@@ -95,12 +95,12 @@ def slice_noise(
 ) -> NDArray[np.float32]:
     """Noise for the given slices at one level, (B, 1, H, W), drawn per slice from (seed, slice, level).
 
-    So a slice's noise does not depend on the batch that it is in.
+    The noise of a slice therefore does not depend on its batch.
     """
     return np.stack([_slice_map(seed, int(index), level, shape, kind) for index in slices])[:, None]
 
 
-@lru_cache(maxsize=512)  # more than a scan at three levels, which are the same maps for every scan of a batch
+@lru_cache(maxsize=512)  # more than one scan at three levels needs; all scans of a batch use the same maps
 def _slice_map(seed: int, index: int, level: int, shape: tuple[int, int], kind: str) -> NDArray[np.float32]:
     sequence = np.random.SeedSequence([seed, index, level])
     if kind == "simplex":
@@ -151,10 +151,10 @@ class NoiseBank:
 
 
 class SharedNoise(NoiseBank):
-    """True OpenSimplex noise, one new map for each call and the same for all slices of the batch, as published."""
+    """True OpenSimplex noise: one new map for each call, shared by all slices of the batch, as published."""
 
     def draw(self, batch: int, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
-        """Noise (batch, 1, H, W) from the generator's state alone and on its device; made on the CPU."""
+        """Noise (batch, 1, H, W) determined by the generator's state, on its device; computed on the CPU."""
         seed = int(torch.randint(2**31, (1,), generator=generator, device=generator.device))
         one = torch.from_numpy(simplex_noise(shape, seed)).to(generator.device)
         return one.expand(batch, 1, *shape)

@@ -1,7 +1,7 @@
 """Masked pretraining of the encoder, in the manner of SparK (Tian et al., ICLR 2023; method 2.3).
 
-The encoder sees some patches of a slice and a light decoder reconstructs the others. The hidden patches are kept out of
-every layer: what a convolution or pooling says of them is set to 0, and a norm is taken over visible places alone.
+The encoder sees some patches of a slice, and a light decoder reconstructs the others. Hidden patches are masked in
+every layer: outputs of convolutions and pooling are set to 0 there, and norms use visible positions only.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from uadcli.reconstruction.unet import group_norm
 
 
 class MaskedAutoencoder(nn.Module):
-    """The body of an encoder and a decoder that is thrown away afterwards.
+    """The body of an encoder, and a decoder that is discarded after pretraining.
 
-    `patch` is the side of a patch in pixels, which is also how much the encoder shrinks a slice: 32 for four stages.
+    `patch` is the side of a patch in pixels, which is also the encoder's downsampling factor: 32 for four stages.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -41,7 +41,7 @@ class MaskedAutoencoder(nn.Module):
         self.out = nn.Conv2d(outputs[-1], 1, 1)
 
     def pyramid(self, x: Tensor, visible: Tensor) -> list[Tensor]:
-        """Features of each stage, from fine to coarse, of slices (B, 1, H, W) whose patches (B, 1, H/p, W/p) show."""
+        """Features of each stage, fine to coarse, of slices (B, 1, H, W) with visible patches (B, 1, H/p, W/p)."""
         h = F.pixel_unshuffle(x * _enlarged(visible, x), self.factor)
         features: list[Tensor] = []
         blocks = list(self.body)
@@ -86,7 +86,7 @@ class _Up(nn.Module):
 
 
 def draw_visible(batch: int, side: int, ratio: float, generator: torch.Generator) -> Tensor:
-    """Which patches show, (B, 1, side, side) of 1 and 0: of each slice as many, all but the share `ratio`, rounded."""
+    """Visible patches (B, 1, side, side) of 1 and 0; in every slice a share `ratio` (rounded) is hidden."""
     count = max(1, round(side * side * (1 - ratio)))
     order = torch.rand(batch, side * side, generator=generator, device=generator.device).argsort(1).argsort(1)
     return (order < count).float().view(batch, 1, side, side)
@@ -104,12 +104,12 @@ def _enlarged(visible: Tensor, like: Tensor) -> Tensor:
 
 
 def _strided(module: nn.Module) -> bool:
-    """Whether a bottleneck shrinks: the first of the next stage."""
+    """Whether a block is a strided bottleneck, the first of the next stage."""
     return isinstance(module, Bottleneck) and any(isinstance(m, nn.Conv2d) and m.stride != (1, 1) for m in module.body)
 
 
 def _sparse(module: nn.Module, x: Tensor, visible: Tensor) -> Tensor:
-    """A layer of the encoder on visible places alone; x is 0 elsewhere, and so is what it returns."""
+    """A layer of the encoder at visible positions; input and output are 0 elsewhere."""
     if isinstance(module, Bottleneck):
         return F.relu(_sparse(module.body, x, visible) + _sparse(module.around, x, visible))
     if isinstance(module, nn.Sequential):
@@ -136,7 +136,7 @@ def _group_norm(norm: nn.GroupNorm, x: Tensor, shown: Tensor) -> Tensor:
 
 
 def _batch_norm(norm: nn.BatchNorm2d, x: Tensor, shown: Tensor) -> Tensor:
-    """Statistics over the visible places of the batch; outside training, the running ones, which are kept up."""
+    """Batch norm with statistics of visible positions, or with the running ones outside training."""
     if norm.training:
         count = shown.sum()
         mean = x.sum(dim=(0, 2, 3)) / count
@@ -156,7 +156,7 @@ def _batch_norm(norm: nn.BatchNorm2d, x: Tensor, shown: Tensor) -> Tensor:
 
 
 def patches(size: int, patch: int) -> int:
-    """How many patches of a side `patch` lie along a slice of side `size`; raises `ValueError` if they do not fit."""
+    """The number of patches of side `patch` along a slice of side `size`. Raises `ValueError` if they do not fit."""
     if size % patch:
         raise ValueError(f"patches of {patch} do not fill {size} pixels")
     return math.floor(size / patch)

@@ -24,9 +24,9 @@ def time_embedding(t: Tensor, size: int) -> Tensor:
 
 
 class ResidualBlock(nn.Module):
-    """GN, SiLU, conv, GN scaled and shifted by the embedding, SiLU, zero-initialised conv, and the way around.
+    """GN, SiLU, conv, GN scaled and shifted by the embedding, SiLU, zero-initialised conv, and a skip connection.
 
-    `resize` is `up` (nearest, x2), `down` (mean of 2x2) or None, on both ways.
+    `resize` is `up` (nearest, x2), `down` (mean of 2x2) or None, applied to both branches.
     """
 
     def __init__(self, inputs: int, outputs: int, embedding: int, resize: str | None = None) -> None:
@@ -74,7 +74,7 @@ class Attention(nn.Module):
 
 
 class UNet(nn.Module):
-    """Predicts x0 from x_t, t and the condition vector; sizes by `UNetConfig`, unconditional where `condition` is 0."""
+    """Predicts x0 from x_t, t and the condition vector; sizes by `UNetConfig`, unconditional if `condition` is 0."""
 
     def __init__(self, config: UNetConfig, condition: int) -> None:
         super().__init__()

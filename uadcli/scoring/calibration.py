@@ -1,10 +1,10 @@
-"""Thresholds from healthy scans only; a lesion label serves at most to leave a slice out.
+"""Thresholds from healthy scans only; lesion labels are used at most to leave slices out.
 
-Two rules: a quantile of the scores of healthy voxels, that is, the rate of false positives among them, and a conformal
-one over whole scans. The second sums up each
-scan by its strength, the highest threshold at which anything of it would still be marked. If a new healthy scan is
-exchangeable with the n healthy ones, the chance that its strength exceeds the k-th smallest of theirs is at most
-1 - k / (n + 1), whatever the distribution (split conformal prediction: Vovk et al. 2005; Lei et al. 2018).
+There are two rules: a quantile of the scores of healthy voxels, which sets the rate of false positives among them, and
+a conformal one over whole scans. The second describes a scan by its strength, the highest threshold at which anything
+in it would still be marked. If a new healthy scan is exchangeable with the n healthy ones, the probability that its
+strength exceeds the k-th smallest of theirs is at most 1 - k / (n + 1), whatever the distribution (split conformal
+prediction: Vovk et al. 2005; Lei et al. 2018).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def healthy_quantile(maps: Maps, quantile: float = QUANTILE) -> float:
 
 
 def healthy_tail(maps: Maps) -> Tail:
-    """Pairs (rate, threshold): above the threshold lies that share of the healthy voxels, pooled as `healthy_quantile`.
+    """Pairs (rate, threshold): that share of the pooled healthy voxels scores above the threshold.
 
     Raises `InputError` if there is no voxel.
     """
@@ -43,13 +43,10 @@ def healthy_tail(maps: Maps) -> Tail:
 
 
 def tails_of_the_others(maps: Maps) -> list[Tail]:
-    """For each of the pairs (score, mask) the `healthy_tail` of all others.
-
-    Raises `InputError` if they have no voxel.
-    """
+    """For each pair (score, mask), the `healthy_tail` of all others. Raises `InputError` if these have no voxel."""
     each = [score[mask] for score, mask in maps]
     total = sum(len(values) for values in each)
-    # Only the highest values decide: twice as many as the largest rate asks for, so that each scan can be missing.
+    # Only the highest values matter: keep twice as many as the largest rate needs, so that any scan can be left out.
     least = np.quantile(np.concatenate(each), 1 - 2 * RATES[0]) if total else 0.0
     high = [values[values > least] for values in each]
     result = list[Tail]()
@@ -62,7 +59,7 @@ def tails_of_the_others(maps: Maps) -> list[Tail]:
 
 
 def _tail_of(top: NDArray[np.float64], count: int) -> Tail:
-    """The tail of so many values, of which `top` are the highest, rising; linear between two, as `np.quantile` is."""
+    """The tail of `count` values whose highest are `top` (ascending); interpolated linearly, like `np.quantile`."""
     result = []
     for rate in RATES:
         part, place = math.modf((1 - rate) * (count - 1))
@@ -72,9 +69,9 @@ def _tail_of(top: NDArray[np.float64], count: int) -> Tail:
 
 
 def rate_threshold(tail: Tail, rate: float) -> float:
-    """The threshold for a rate of false positives among healthy voxels, between the known ones linear in log(rate).
+    """The threshold for a rate of false positives among healthy voxels, interpolated linearly in log(rate).
 
-    Raises `InputError` for a rate beyond them.
+    Raises `InputError` for a rate outside the known ones.
     """
     known = sorted((math.log(one), value) for one, value in tail)
     low, high = math.exp(known[0][0]), math.exp(known[-1][0])
@@ -87,18 +84,17 @@ def rate_threshold(tail: Tail, rate: float) -> float:
 
 
 def rarity(values: NDArray[np.float32], tail: Tail) -> NDArray[np.float32]:
-    """-log10 of the share of healthy voxels that lie above each score; 0 for a score of 0.
+    """-log10 of the share of healthy voxels that score higher; 0 for a score of 0.
 
-    Between the known rates of `tail` (`healthy_tail`) it is linear in the score, as in `rate_threshold`; below the
-    first it falls to 0 with the score, and beyond the last it goes on rising as it does over the last tenfold. Where
-    rates share a threshold, as of a score that is clipped, a score of just that has the largest: so many voxels have
-    it.
+    Linear in the score between the known rates of `tail` (`healthy_tail`), as in `rate_threshold`. Below the first rate
+    it falls to 0 with the score; beyond the last it rises as over the last tenfold of rates. If several rates share a
+    threshold, as for a clipped score, that score gets the largest of them, since so many voxels have it.
     """
     known = sorted((-math.log10(rate), value) for rate, value in tail)
     rates, levels = np.array([0.0, *(one for one, _ in known)]), np.array([0.0, *(value for _, value in known)])
-    earlier = int(np.searchsorted(rates, rates[-1] - 1 - 1e-9))  # the first of the last tenfold
+    earlier = int(np.searchsorted(rates, rates[-1] - 1 - 1e-9))  # the first rate of the last tenfold
     rise = levels[-1] - levels[earlier]
-    beyond = (rates[-1] - rates[earlier]) / rise if rise > 0 else 0.0  # a tail that is flat says no more
+    beyond = (rates[-1] - rates[earlier]) / rise if rise > 0 else 0.0  # a flat tail cannot be extrapolated
     rises = np.concatenate([[True], np.diff(levels) > 0])
     inner = np.interp(values, levels[rises], rates[rises])
     result = np.where(values > levels[-1], rates[-1] + (values - levels[-1]) * beyond, inner)
@@ -106,12 +102,12 @@ def rarity(values: NDArray[np.float32], tail: Tail) -> NDArray[np.float32]:
 
 
 def fdr_threshold(values: NDArray[np.float32], tail: Tail, share: float) -> float:
-    """The threshold of the scores (N,) of a brain above which an expected `share` of the marked voxels is healthy.
+    """The threshold of the scores (N,) of a brain above which at most a `share` of voxels is expected to be healthy.
 
     Benjamini and Hochberg 1995 (J. R. Stat. Soc. B 57), on the rarity of each score among healthy voxels: the more of
-    a brain is rare, the lower the threshold. The p-values of neighbours depend on each other positively, for which the
-    rule holds as well (Benjamini and Yekutieli 2001, Ann. Stat. 29). Where no voxel passes, it is the highest score.
-    Raises `InputError` without a voxel.
+    a brain is rare, the lower the threshold. The p-values of neighbours are positively dependent, for which the rule
+    holds as well (Benjamini and Yekutieli 2001, Ann. Stat. 29). If no voxel passes, it is the highest score. Raises
+    `InputError` if there is no voxel.
     """
     if not len(values):
         raise InputError("there is no voxel in the brain mask", hint="Check the scan and its brain mask.")
@@ -121,7 +117,7 @@ def fdr_threshold(values: NDArray[np.float32], tail: Tail, share: float) -> floa
     passing = np.flatnonzero(rare >= allowed)
     if not len(passing):
         return float(high[0])
-    last = high[passing[-1]]  # itself marked: what is above a threshold is
+    last = high[passing[-1]]  # this voxel is marked too, and only scores above the threshold are
     return float(np.nextafter(last, np.float32(-np.inf)))
 
 
@@ -135,11 +131,11 @@ def _pooled(maps: Maps) -> NDArray[np.float32]:
 def strength(anomaly_map: NDArray[np.float32], min_volume_mm3: float, affine: NDArray[np.float64]) -> float:
     """The lowest threshold at which no component of a map (X, Y, Z) survives the filter of method 7, step 4.
 
-    It is the score of a voxel; 0 if nothing survives even there. Components only shrink as the threshold rises, so the
-    search halves the sorted scores.
+    It is the score of a voxel, or 0 if nothing survives at any threshold. Components only shrink as the threshold
+    rises, so the search bisects the sorted scores.
     """
     levels = np.unique(anomaly_map[anomaly_map > 0])
-    low, high = -1, len(levels) - 1  # nothing is above the highest score; below the lowest lies 0
+    low, high = -1, len(levels) - 1  # nothing is above the highest score; 0 is below the lowest
     while high - low > 1:
         middle = (low + high) // 2
         survives = label_components(anomaly_map > levels[middle], min_volume_mm3, affine)[1]
@@ -156,7 +152,7 @@ def component_strengths(
     min_volume_mm3: float,
     affine: NDArray[np.float64],
 ) -> list[float]:
-    """The strength of each of the components 1 ... `count` of `labels` by itself."""
+    """The strength of each component 1 ... `count` of `labels` (X, Y, Z)."""
     from scipy import ndimage
 
     boxes = ndimage.find_objects(labels, max_label=count)
@@ -169,8 +165,8 @@ def component_strengths(
 def conformal_threshold(strengths: Sequence[float], share: float) -> float:
     """The threshold above which at most a `share` of healthy scans has any finding, in expectation over the scans.
 
-    The ceil((n + 1) (1 - share))-th smallest strength. Raises `InputError` if n scans cannot vouch for so small a
-    share: it takes 1 / share - 1 of them.
+    The ceil((n + 1) (1 - share))-th smallest strength. Raises `InputError` if n scans are too few for such
+    a small share: it needs 1 / share - 1 of them.
     """
     n = len(strengths)
     rank = math.ceil((n + 1) * (1 - share) - 1e-9)

@@ -1,4 +1,4 @@
-"""Volumes on blocks of 2 x 2 x 2 voxels: enough for what varies slowly over the brain, at an eighth of the room."""
+"""Volumes averaged over blocks of 2 x 2 x 2 voxels, for quantities that vary slowly over the brain."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def means(volume: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def smoothed(volume: NDArray[Any], sigma: float) -> NDArray[np.float64]:
-    """The means of the blocks under a Gaussian of `sigma` blocks; outside the volume is 0."""
+    """The means of the blocks, smoothed with a Gaussian of `sigma` blocks; outside the volume is 0."""
     from scipy import ndimage
 
     return np.asarray(ndimage.gaussian_filter(means(volume), sigma, mode="constant"))
 
 
 def enlarged(coarse: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Blocks as voxels again, (X / 2, Y / 2, Z / 2) -> `shape`, linear between the centres of the blocks."""
+    """Upsample blocks to voxels, (X / 2, Y / 2, Z / 2) -> `shape`, linear between the centres of the blocks."""
     from scipy import ndimage
 
     factors = [n / m for n, m in zip(shape, coarse.shape, strict=True)]

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Component:
-    """One finding: volume, highest and mean score, and the places of centre and peak in mm of the map's world space.
+    """One finding: volume, highest and mean score, and centroid and peak in mm of the map's world space (RAS+).
 
-    `regions` are pairs of a number of the atlas and the part (0..1) of the finding in it, the largest first; they do
-    not add up to 1 where a part lies outside all regions, and are empty without an atlas.
+    `regions` are pairs of a region's number in the atlas and the share (0..1) of the finding in it, largest first. They
+    add up to less than 1 if part of the finding is outside all regions, and are empty without an atlas.
     """
 
     index: int
@@ -38,9 +38,9 @@ def components(
 ) -> tuple[NDArray[np.uint8], list[Component]]:
     """Threshold a map (X, Y, Z) and drop 26-connected components smaller than `min_volume_mm3` (method 7, step 4).
 
-    Components are counted with their cavities against the minimum; `min_volume_mm3` <= 0 keeps all. Returns the
-    components' labels, 1 for the largest and so on downwards, 0 for none, and one `Component` for each, whose volume
-    is without cavities; labels beyond 255 share 255. `atlas` (X, Y, Z) numbers regions from 1, 0 is none.
+    Cavities count towards the minimum volume; `min_volume_mm3` <= 0 keeps all. Returns the labels (X, Y, Z), 1 for the
+    largest component, 0 for none, and one `Component` for each, whose volume excludes cavities; labels beyond 255 are
+    255. `atlas` (X, Y, Z) numbers regions from 1, 0 is none.
     """
     labels, found = label_components(anomaly_map > threshold, min_volume_mm3, affine)
     table = describe(labels, len(found), anomaly_map, affine, atlas)
@@ -55,11 +55,11 @@ def label_components(
 
     raw, count = ndimage.label(mask, structure=np.ones((3, 3, 3)))
     sizes = np.bincount(raw.ravel(), minlength=count + 1)
-    # in voxels; a component of exactly the smallest volume stays whatever the determinant's last bit
+    # in voxels; a component of exactly the minimum volume is kept despite rounding of the determinant
     enough = min_volume_mm3 / abs(float(np.linalg.det(affine[:3, :3]))) - 1e-6
     filled = sizes.copy()
     for index, box in enumerate(ndimage.find_objects(raw), start=1):
-        if sizes[index] < enough <= raw[box].size:  # too small as it is, and with room for a cavity
+        if sizes[index] < enough <= raw[box].size:  # too small, but its box has room for a cavity
             filled[index] = ndimage.binary_fill_holes(raw[box] == index).sum()
     filled[0] = sizes[0] = 0
     order = [i for i in np.argsort(-sizes, kind="stable") if sizes[i] > 0 and filled[i] >= enough]
@@ -75,7 +75,7 @@ def describe(
     affine: NDArray[np.float64],
     atlas: NDArray[np.uint8] | None = None,
 ) -> list[Component]:
-    """The table of the components 1 ... count of `labels`, in one pass for all of them."""
+    """The components 1 ... count of `labels`, described in one pass."""
     if count == 0:
         return []
     flat = np.flatnonzero(labels)
@@ -107,7 +107,7 @@ def describe(
 def _shares(
     which: NDArray[np.integer], region: NDArray[np.uint8], sizes: NDArray[np.int64]
 ) -> list[tuple[tuple[int, float], ...]]:
-    """For each component the regions that its voxels lie in and the part of them in each, the largest first."""
+    """For each component, the regions of its voxels and the share of it in each, largest first."""
     count = np.zeros((len(sizes), 256), dtype=np.int64)
     np.add.at(count, (which, region), 1)
     order = np.argsort(-count[:, 1:], axis=1, kind="stable") + 1

@@ -1,13 +1,13 @@
-"""The healthy reference: what a score is in health at each place of the template, and how far a scan deviates from it.
+"""The healthy reference: the score of healthy scans at each place of the template, and how far a scan deviates from it.
 
-Cortex and the rims of the ventricles differ from any reconstruction, in health too; where healthy scans score high or
-vary much, a score says little. The reference is made of healthy scans alone, and a scan that belongs to it is held
-against the others (`cross_fitted`).
+Cortex and the rims of the ventricles differ from any reconstruction even in healthy scans; where healthy scans score
+high or vary much, a high score means little. The reference consists of healthy scans only; a scan that is part of it is
+compared with the others (`cross_fitted`).
 
-In a scan from another scanner the residual is larger everywhere, by contrast and noise. So the absolute residual is
-held against health on the scan's own scale: in units of a percentile of the scan, which a lesion of usual size hardly
-moves. (Half of a bright residual is 0; it has no such scale.) The robust z is on the scan's own scale already; there
-the deviations from the reference are given in units of such a percentile of theirs.
+In a scan from another scanner the residual is larger everywhere, because contrast and noise differ. The absolute
+residual is therefore compared on the scan's own scale, in units of a percentile of the scan, which a lesion of usual
+size hardly changes. (Half of a bright residual is 0, so it has no such scale.) The robust z already has the scan's own
+scale; there the deviations from the reference are given in units of such a percentile of the deviations.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from uadcli.scoring import coarse_grid
 
 Coarse = NDArray[np.float64]
 
-# Erosion of the brain mask for a residual that is held against health, where other residuals take 3: the reference
-# knows the rim of the brain, which a wider erosion would take away from the cortex.
+# Erosion of the brain mask for residuals that are compared with the reference (other residuals: 3). The reference
+# accounts for the rim of the brain, and a wider erosion would remove cortex.
 EROSION = 1
-SIGMA = 1.0  # of the Gaussian over the blocks: few scans have the same fold at the same place
-SMALLEST = 1e-12  # deviation, where health has none
-KNOWN = 0.5  # scans that must have a place in their healthy part, smoothed; elsewhere the nearest such place counts
+SIGMA = 1.0  # of the Gaussian over the blocks, as folds differ between brains
+SMALLEST = 1e-12  # deviation where healthy scans do not vary
+KNOWN = 0.5  # scans (smoothed count) needed at a place; elsewhere the nearest such place is used
 
 
 @dataclass(frozen=True)
 class Reference:
     """Mean and standard deviation of a score over healthy scans, each (X / 2, Y / 2, Z / 2), on blocks of 4 mm.
 
-    With a `quantile` above 0 they are in units of that quantile of each scan. With one below 0 they are as they are,
-    and the deviations of a scan from them are in units of that quantile (0.75 for -0.75) of its own deviations.
+    With a `quantile` above 0, they are in units of that quantile of each scan. With one below 0, deviations of a scan
+    are in units of that quantile (0.75 for -0.75) of its own deviations.
     """
 
     mean: Array
@@ -48,7 +48,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class _Sums:
-    """How many scans have a place, and the sums of their scores and of the squares of these there."""
+    """By place: the number of scans, and the sums of their scores and squared scores."""
 
     count: Coarse
     total: Coarse
@@ -59,15 +59,15 @@ class _Sums:
 
 
 def fit(maps: Sequence[tuple[Array, Mask]], quantile: float = 0.0) -> Reference:
-    """The reference of pairs (score, healthy part), each (X, Y, Z) with even sides; `quantile` as in `Reference`.
+    """The reference from pairs (score, healthy part), each (X, Y, Z) with even sides; `quantile` as in `Reference`.
 
-    Raises `InputError` if they leave no place known.
+    Raises `InputError` if there are too few healthy scans.
     """
     return _reference(_all([_sums(*pair, quantile) for pair in maps]), quantile)
 
 
 def of_the_others(maps: Sequence[tuple[Array, Mask]], quantile: float = 0.0) -> list[Reference]:
-    """For each of the pairs of `fit` the reference of all others. Raises `InputError` if there are no others."""
+    """For each pair of `fit`, the reference from all others. Raises `InputError` if there are no others."""
     each = [_sums(*pair, quantile) for pair in maps]
     total = _all(each)
     return [_reference(total.less(own), quantile) for own in each]
@@ -83,9 +83,9 @@ def cross_fitted(maps: Sequence[tuple[Array, Mask]], masks: Sequence[Mask], quan
 
 
 def z_score(values: Array, known: Reference, mask: Mask) -> Array:
-    """How many healthy deviations a score (X, Y, Z) lies above the healthy mean of its place; 0 below it, and outside.
+    """How many healthy standard deviations a score (X, Y, Z) is above the healthy mean; 0 below and outside the mask.
 
-    A deviation counts as at least the median one of the mask, so that a quiet place does not make much of little.
+    Deviations are at least the median deviation inside the mask, so that quiet places do not exaggerate.
     """
     mean, deviation = (coarse_grid.enlarged(part, values.shape) for part in (known.mean, known.deviation))
     floor = float(np.median(deviation[mask])) if mask.any() else 1.0
@@ -109,17 +109,17 @@ def state_of(references: dict[tuple[str, str], Reference]) -> dict[str, Any]:
 
 
 def from_state(state: dict[str, Any], kind: str, contrast: str) -> Reference | None:
-    """One of the references of a weight file; None if it has none for this score and contrast."""
+    """The reference of a score and contrast in a weight file; None if there is none."""
     names = [f"{kind}.{contrast}.{name}" for name in ("mean", "deviation")]
     if not all(name in state for name in names):
         return None
     mean, deviation = (state[name].float().numpy() for name in names)
-    quantile = state.get(f"{kind}.{contrast}.quantile")  # not there in weights that are older than it
+    quantile = state.get(f"{kind}.{contrast}.quantile")  # only of scores with their own scale
     return Reference(mean, deviation, 0.0 if quantile is None else float(quantile))
 
 
 def _scaled(values: Array, inside: Mask, quantile: float) -> Array:
-    """The score in units of its quantile inside a mask; as it is for 0 and below."""
+    """The score in units of its quantile inside a mask; unchanged for a quantile of 0 or below."""
     if quantile <= 0 or not inside.any():
         return values
     return values / np.float32(max(float(np.quantile(values[inside], quantile)), SMALLEST))

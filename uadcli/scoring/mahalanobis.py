@@ -1,8 +1,8 @@
-"""How unlikely a scan is among several reconstructions of it: the Mahalanobis distance, slice by slice.
+"""How unlikely a scan is given several reconstructions of it: the Mahalanobis distance, slice by slice.
 
 Behrendt et al. 2024, "Leveraging the Mahalanobis Distance to enhance Unsupervised Brain MRI Anomaly Detection" (MICCAI
 2024, arXiv 2407.12474). Formulas: method 4. The published method inverts an N x N matrix for a slice of N pixels; by
-the Woodbury identity one n x n system for n reconstructions gives the same numbers.
+the Woodbury identity an n x n system for n reconstructions gives the same result.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from uadcli.arrays import Array, Mask
 from uadcli.errors import InputError
 from uadcli.scoring.ssim import Volume, check_shapes, data_range, similarity
 
-DRAWS = 10  # reconstructions of a scan, differing by their noise alone, all from one level (t = 500)
-RIDGE = 0.01  # lambda, in squared intensity: what is added to the covariance's diagonal
+DRAWS = 10  # reconstructions of a scan that differ only by their noise, all from one level (t = 500)
+RIDGE = 0.01  # lambda, in squared intensity, added to the diagonal of the covariance
 SMOOTHING = 1.0  # sigma of the map's Gaussian and of the SSIM window, in voxels of 2 mm
 
 
@@ -25,8 +25,8 @@ def slice_distance(x: NDArray[Any], recons: NDArray[Any], ridge: float = RIDGE) 
     """Each pixel's share of the Mahalanobis distance of a slice x (N,) from its reconstructions (n, N); shape (N,).
 
     d_i = sqrt(max(delta_i (Sigma^-1 delta)_i, 0)), delta = x - mu, Sigma = X^T X / (n - 1) + lambda I, where X holds
-    the centred reconstructions. The squares sum to the squared distance, but for shares below 0, which are cut.
-    Sigma is never formed: Sigma^-1 delta = [delta - X^T ((n - 1) lambda I + X X^T)^-1 X delta] / lambda.
+    the centred reconstructions. The squares sum to the squared distance, except for negative shares, which are set to
+    0. Sigma is never formed: Sigma^-1 delta = [delta - X^T ((n - 1) lambda I + X X^T)^-1 X delta] / lambda.
     """
     draws = recons.astype(np.float64)
     n = len(draws)
@@ -67,8 +67,8 @@ def weighted_map(distance: Array, ssim: Volume, mask: Mask) -> Array:
 def mahalanobis_score(x: Array, recons: Array, mask: Mask, ridge: float = RIDGE) -> Array:
     """The anomaly map of the paper, >= 0: distance of x (X, Y, Z) from `recons` (n, X, Y, Z), times 1 - SSIM(x, mu).
 
-    The published map gets neither erosion nor median. Because it is scaled to its own highest distance, its values
-    compare within a scan; for one threshold over scans calibrate `mahalanobis`. Raises as `mahalanobis`.
+    As published, without erosion and median. It is scaled to its own highest distance, so values are comparable only
+    within a scan. Raises as `mahalanobis`.
     """
     distance = mahalanobis(x, recons, mask, ridge)
     mu = recons.mean(axis=0, dtype=np.float64)

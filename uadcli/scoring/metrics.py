@@ -19,13 +19,13 @@ def dice(found: Truth, truth: Truth) -> float:
 
 
 def precision(found: Truth, truth: Truth) -> float:
-    """The part of what was found that is true; NaN if nothing was found."""
+    """The share of what was found that is true; NaN if nothing was found."""
     total = int(found.sum())
     return int((found & truth).sum()) / total if total else NAN
 
 
 def recall(found: Truth, truth: Truth) -> float:
-    """The part of the truth that was found; NaN if there is none."""
+    """The share of the truth that was found; NaN if there is no truth."""
     return precision(truth, found)
 
 
@@ -33,8 +33,8 @@ def recall(found: Truth, truth: Truth) -> float:
 class Curve:
     """Counts of voxels at or above each distinct score of a lesion voxel, from the highest score down.
 
-    Other thresholds are left out: between two scores of lesion voxels only false positives change, so neither the
-    areas nor the best Dice can depend on them. `true` and `false` are counts of voxels, shape (K,).
+    Other thresholds are unnecessary: between two scores of lesion voxels only false positives change, so neither the
+    areas nor the best Dice depend on them. `true` and `false` are counts of voxels, shape (K,).
     """
 
     thresholds: Scores
@@ -78,8 +78,8 @@ class Curve:
 def curve(scores: Scores, truth: Truth) -> Curve:
     """The precision-recall curve and the AUROC of a map, by sorting once; both of any one shape, scores finite.
 
-    The AUROC is the chance that a lesion voxel scores above another, ties half (Mann and Whitney 1947), which is the
-    area by the trapezoidal rule; NaN if one class is missing.
+    The AUROC is the probability that a lesion voxel scores above another voxel, ties counting half (Mann and Whitney
+    1947), which is the area by the trapezoidal rule; NaN if one class is missing.
     """
     inside, outside = np.sort(scores[truth]), np.sort(scores[~truth])
     thresholds, first = np.unique(inside, return_index=True)

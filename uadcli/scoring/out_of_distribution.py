@@ -1,4 +1,4 @@
-"""Whether a scan is of the kind that a model was trained on: Mahalanobis distances of its slices' condition vectors."""
+"""The out-of-distribution check: Mahalanobis distances of a scan's condition vectors from those of training scans."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from uadcli.errors import InputError
 
-SHRINKAGE = 0.1  # of the covariance towards a sphere, so that its inverse exists with few scans
-FWHM_SLICES = 8.0  # neighbours lend a slice's mean their vectors: 16 mm
-# Of the limit over the farthest held-out healthy scan, which is of the scanners of the training. Healthy scans of other
-# scanners lie at up to 1.2 times its distance; chosen on the development scans by
+SHRINKAGE = 0.1  # of the covariance towards a multiple of the identity, which makes it invertible with few scans
+FWHM_SLICES = 8.0  # of the Gaussian over neighbouring slices for the means: 16 mm
+# The limit over the distance of the farthest held-out healthy scan from the training scanners. Healthy scans of other
+# scanners are at up to 1.2 times that distance; chosen on the development scans by
 # packaging/evaluation/out_of_distribution.py.
 MARGIN = 1.4
-MIN_WEIGHT = 1.0  # a slice's mean needs at least as much as one training slice at its place
+MIN_WEIGHT = 1.0  # a slice's mean needs at least the weight of one training slice at its place
 
 Floats = NDArray[np.floating]
 Part = tuple[Floats, NDArray[np.integer]]  # condition vectors (N, d) of one scan, and the indices (N,) of their slices
@@ -24,8 +24,8 @@ Part = tuple[Floats, NDArray[np.integer]]  # condition vectors (N, d) of one sca
 
 @dataclass(frozen=True)
 class Gate:
-    """The cloud of training slices: `mean` (Z, d) by slice of the model's grid, NaN where no training scan had one;
-    `whitening` (d, d), W W^T the inverse of their pooled covariance; and the `limit` of a scan's distance."""
+    """The distribution of training slices: `mean` (Z, d) by slice of the model's grid, NaN where no training scan has
+    brain; `whitening` (d, d) with W W^T the inverse of the pooled covariance; and the `limit` of a scan's distance."""
 
     mean: Floats
     whitening: Floats
@@ -35,8 +35,8 @@ class Gate:
 def fit_cloud(training: Sequence[Part], slices: int) -> tuple[Floats, Floats]:
     """Mean by slice (slices, d) and whitening (d, d) of the vectors of the training scans, rounded to float16.
 
-    The mean of a slice is a Gaussian average over its neighbours, the covariance is that about these means, pooled and
-    shrunk. Each scan's mean offset stays in it: scans differ. Raises `InputError` for fewer than two scans.
+    The mean of a slice is a Gaussian average over its neighbours; the covariance about these means is pooled and
+    shrunk. Differences between scans remain part of it. Raises `InputError` for fewer than two scans.
     """
     if len(training) < 2:
         raise InputError(
@@ -65,10 +65,10 @@ def fit_cloud(training: Sequence[Part], slices: int) -> tuple[Floats, Floats]:
 
 
 def slice_distances(mean: Floats, whitening: Floats, part: Part) -> Floats:
-    """Mahalanobis distances (N,) of slices from the cloud, per root of the dimension, without unit.
+    """Mahalanobis distances (N,) of slices from the training slices, divided by the root of the dimension.
 
-    The shrinkage keeps them below 1 inside the cloud, so only the limit gives them a meaning. NaN for slices where no
-    training scan had one.
+    Shrinkage keeps the distances of training slices below 1, so they are meaningful only relative to the limit. NaN for
+    slices where no training scan has brain.
     """
     vectors, index = part
     white = (vectors - mean[index]) @ whitening
@@ -76,9 +76,9 @@ def slice_distances(mean: Floats, whitening: Floats, part: Part) -> Floats:
 
 
 def distance(mean: Floats, whitening: Floats, part: Part) -> float | None:
-    """The distance of a scan: the median over its slices, so that a lesion in some of them does not decide.
+    """The distance of a scan: the median over its slices, so that lesions in some of them do not dominate.
 
-    None if less than half of its slices lie where the training scans had some.
+    None if the training scans have brain in less than half of its slices.
     """
     each = slice_distances(mean, whitening, part)
     known = each[np.isfinite(each)]
@@ -86,9 +86,10 @@ def distance(mean: Floats, whitening: Floats, part: Part) -> float | None:
 
 
 def fit(training: Sequence[Part], held_out: Sequence[Part], slices: int) -> Gate:
-    """The gate of a model: the cloud of its training scans, and a limit from healthy scans that it never saw.
+    """The out-of-distribution check of a model: the distribution of its training scans, and a limit from held-out ones.
 
-    The limit is `MARGIN` times the farthest of the held-out scans. Raises `InputError` if there are too few of either.
+    The limit is `MARGIN` times the largest distance of the held-out scans. Raises `InputError` if there are too few
+    scans of either kind.
     """
     mean, whitening = fit_cloud(training, slices)
     known = [d for d in (distance(mean, whitening, part) for part in held_out) if d is not None]

@@ -1,4 +1,4 @@
-"""Quality control: measures of a run with a verdict each, and the worst of them as the scan's."""
+"""Quality control: a verdict for each measure of a detection, and the worst of them for the scan."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NO_LIMIT = float("inf")
 
 @dataclass(frozen=True)
 class Limits:
-    """Where a measure stops passing, and where it fails.
+    """The limits within which a measure passes, or is a warning.
 
     Brain volumes: adults lie between about 0.9 and 1.9 l. Overlap: registered adult heads of the development data lie
     above 0.93; a head placed wrongly, above the template or turned by 90 degrees, falls below 0.8. Stretch: an affine
@@ -33,7 +33,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Check:
-    """One measure with its verdict in words; a measure that is missing is `not computed` and does not count."""
+    """One measure with its verdict; a missing measure is `not computed` and does not count."""
 
     name: str
     value: float | None
@@ -94,7 +94,7 @@ def assess(
 
 
 def with_check(quality: Quality, check: Check) -> Quality:
-    """The same with one more check, which counts like the others."""
+    """The same with one more check."""
     return _of([*quality.checks, check])
 
 

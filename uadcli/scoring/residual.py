@@ -37,7 +37,7 @@ def erode_axial(mask: Mask, iterations: int) -> Mask:
 
 
 def median_filter(volume: Array, side: int) -> Array:
-    """3-D median over a cube of `side` voxels, an odd number; beyond the border is 0 (method 7, step 3).
+    """3-D median over a cube of `side` voxels (odd), with zero padding (method 7, step 3).
 
     Raises `UsageError` for an even side.
     """
@@ -54,12 +54,12 @@ def median_filter(volume: Array, side: int) -> Array:
 
 
 def postprocess(score: Array, mask: Mask, config: ScoringConfig) -> Array:
-    """Keep the score inside the eroded brain mask and smooth it with the median; outside it is 0."""
+    """The score (X, Y, Z) after erosion of the brain mask and the median filter; 0 outside."""
     from scipy import ndimage
 
     inside = erode_axial(mask, config.erosion)
     result = np.zeros(score.shape, dtype=np.float32)
-    for box in ndimage.find_objects(inside.astype(np.uint8)):  # one box, or none; beyond it the score is 0 anyway
+    for box in ndimage.find_objects(inside.astype(np.uint8)):  # one box, or none; outside it the score is 0
         kept = inside[box]
         result[box] = np.where(kept, median_filter(np.where(kept, score[box], 0), config.median), 0)
     return result
@@ -69,7 +69,7 @@ def anomaly_score(x: Array, x0_hat: Array, mask: Mask, kind: str, config: Scorin
     """The post-processed anomaly map of a volume x (X, Y, Z) in [0, 1] and its pseudo-healthy version.
 
     `kind` is one of `residual`, or `bright-weighted`: the geometric mean of the post-processed bright residual and the
-    post-processed intensity. In FLAIR and T2w a lesion is bright both against its healthy version and in itself.
+    post-processed intensity, since lesions in FLAIR and T2w are both brighter than healthy tissue and bright.
     """
     if kind == WEIGHTED:
         bright = postprocess(residual(x, x0_hat, "bright"), mask, config)

@@ -1,9 +1,9 @@
-"""The drift of a scanner: what a model leaves over in healthy scans of it, at each place of the template.
+"""The drift of a scanner: the mean residual of its healthy scans at each place of the template.
 
-A model that was trained on other scanners rebuilds, say, the cerebellum of this one too dark in everybody. The mean
-signed residual of a few healthy scans, smoothed so that no fold of a single brain is left in it, says where; added to
-a reconstruction it takes this constant part of the residual away. Latent Drifting (2024) shifts the latent of a
-diffusion by one constant; here it is the reconstruction, and a constant for each place.
+A model trained on other scanners may reconstruct the cerebellum of this one too dark in every subject. The mean signed
+residual of a few healthy scans, smoothed so that it contains no folds of single brains, measures this; adding it to a
+reconstruction removes the constant part of the residual. Latent Drifting (2024) shifts the latent of a diffusion model
+by one constant; here each place of the reconstruction has its own.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from uadcli.arrays import Array
 from uadcli.scoring import coarse_grid
 
 SIGMA = 2.0  # of the Gaussian over the blocks: 8 mm
-LITTLE = 1e-3  # of a scan; where no scan has brain the drift fades to 0
+LITTLE = 1e-3  # of a scan, so that the drift fades to 0 where no scan has brain
 
 
 @dataclass(frozen=True)
 class Residual:
-    """What is kept of one healthy scan, each (X / 2, Y / 2, Z / 2), smoothed: x - recon inside the mask, the mask."""
+    """The stored part of a healthy scan, each (X / 2, Y / 2, Z / 2), smoothed: x - recon inside the mask, the mask."""
 
     total: Array
     count: Array

@@ -1,8 +1,9 @@
-"""The supervised score: a Siamese network on scan and residual, taught on synthetic lesions in healthy scans.
+"""The learned score: a Siamese network on scan and residual, trained on synthetic lesions in healthy scans.
 
-After SADM (Behrendt et al., MIDL 2024; method 5): one down path, shared by both inputs, their features joined at every
-scale and decoded to one logit. Unlike there, each input is three neighbouring slices, the same slices mirrored left to
-right (`SiameseConfig.mirror`), and their place in the template: what differs between the hemispheres stands out.
+After SADM (Behrendt et al., MIDL 2024; method 5): both inputs share one encoder; their features are concatenated at
+every scale and decoded to one logit. Unlike there, each input is three neighbouring slices, the same slices mirrored
+left to right (`SiameseConfig.mirror`), which shows differences between the hemispheres, and their place in the
+template.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from uadcli.config import SiameseConfig
 
 UNSHUFFLE = 2
 NEIGHBOURS = (-1, 0, 1)
-ALONG = 2.0  # slices of 2 mm; packaging/docs/decisions.md says what others do
-CERTAIN = 1e-6  # the logit of a probability beyond it says no more
+ALONG = 2.0  # slices of 2 mm; packaging/docs/decisions.md compares others
+CERTAIN = 1e-6  # probabilities are clipped here before the logit
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions, each with group norm and SiLU, and the way around."""
+    """Two 3x3 convolutions, each with group norm and SiLU, and a skip connection."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -77,7 +78,7 @@ class SiameseUNet(nn.Module):
 def places(indices: NDArray[np.int64], shape: tuple[int, int, int]) -> Array:
     """Template coordinates (N, 3, H/2, W/2) of the slices `indices` of a stack (Z, H, W), from -1 to 1; x is |x|.
 
-    Left and right are not told apart: a flip of the scan flips the map.
+    Left and right have the same coordinates, so flipping the scan flips the map.
     """
     depth, height, width = shape
     y, x = np.meshgrid(
@@ -90,7 +91,7 @@ def places(indices: NDArray[np.int64], shape: tuple[int, int, int]) -> Array:
 
 
 def with_neighbours(stack: NDArray[Any], indices: NDArray[np.int64]) -> Array:
-    """Slices `indices` of a stack (Z, H, W) with the one below and above each, (N, 3, H, W); the ends repeat."""
+    """Slices `indices` of a stack (Z, H, W) with the slices below and above each, (N, 3, H, W); the ends repeat."""
     around = np.clip(indices[:, None] + np.array(NEIGHBOURS), 0, len(stack) - 1)
     return np.asarray(stack[around], dtype=np.float32)
 
@@ -101,7 +102,7 @@ def siamese_score(
 ) -> Array:
     """Probability of abnormality (Z, H, W) of slices and their pseudo-healthy versions, all (Z, H, W) in [0, 1].
 
-    The mean of the scan and its left-right mirror image; slices that are not among `indices` are 0.
+    The mean over the scan and its left-right mirror image; slices not in `indices` are 0.
     """
     where = torch.device(device)
     network = network.eval().to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -118,10 +119,10 @@ def siamese_score(
 
 
 def smooth_along_slices(probability: Array, mask: NDArray[np.bool_], sigma: float = ALONG) -> Array:
-    """Probabilities (X, Y, Z) after a Gaussian over axial slices of their logits inside the mask; 0 outside.
+    """Probabilities (X, Y, Z) whose logits inside the mask are smoothed across axial slices; 0 outside.
 
-    The network sees three slices at a time and judges each triple by itself; a lesion seldom begins and ends so soon.
-    `sigma` is in slices; with 0 the probabilities stay as they are.
+    The network judges three slices at a time, but a lesion seldom begins and ends within them. `sigma` is in slices; 0
+    leaves the probabilities unchanged.
     """
     if sigma <= 0:
         return probability

@@ -33,7 +33,8 @@ def similarity(x: Volume, y: Volume, sigma: float, span: float) -> NDArray[np.fl
     """The SSIM of two volumes (X, Y, Z) at every voxel, in [-1, 1], with a Gaussian window of width `sigma` in voxels.
 
     SSIM = (2 mu_x mu_y + C1)(2 s_xy + C2) / ((mu_x^2 + mu_y^2 + C1)(s_x^2 + s_y^2 + C2)) with C1 = (0.01 `span`)^2 and
-    C2 = (0.03 `span`)^2 (Wang et al. 2004, eq. 13). Beyond the border the volume is mirrored without the border voxel.
+    C2 = (0.03 `span`)^2 (Wang et al. 2004, eq. 13). The volume is mirrored at the border, without repeating the border
+    voxel.
     """
     from scipy import ndimage
 
@@ -55,7 +56,7 @@ def similarity(x: Volume, y: Volume, sigma: float, span: float) -> NDArray[np.fl
 def ensemble(x: Volume, y: Volume, span: float, widths: tuple[float, ...] = WIDTHS) -> NDArray[np.float64]:
     """S = sum_i w_i SSIM_i over the widths, with w_i = exp(-SSIM_i) / sum_j exp(-SSIM_j) at every voxel.
 
-    A width that sees little similarity there weighs more, at most e^2 times as much (method 6).
+    A width with low similarity has a higher weight, at most e^2 times as high (method 6).
     """
     total, weighted = np.zeros(x.shape), np.zeros(x.shape)
     for sigma in widths:
@@ -70,7 +71,7 @@ def ssim_score(x: Array, x0_hat: Array, mask: Mask, widths: tuple[float, ...] = 
     """1 - S inside the brain mask and 0 outside, in [0, 2], for a volume x (X, Y, Z) and its pseudo-healthy version.
 
     Both are float32 intensities in [0, 1], the mask is bool of the same shape; `widths` are in voxels. Erosion and
-    median come after it, as for the residual (method 7). Raises `InputError` if the shapes differ.
+    median follow, as for the residual (method 7). Raises `InputError` if the shapes differ.
     """
     from scipy import ndimage
 
@@ -82,7 +83,7 @@ def ssim_score(x: Array, x0_hat: Array, mask: Mask, widths: tuple[float, ...] = 
             slice(max(s.start - margin, 0), min(s.stop + margin, n)) for s, n in zip(box, x.shape, strict=True)
         )
         score = 1 - ensemble(x[near], x0_hat[near], span, widths)
-        # a voxel is only right as far from the cut as its window reaches: the margin keeps the mask's voxels right
+        # the margin keeps the windows of the mask's voxels inside the cut
         result[near] = np.where(mask[near], score, 0)
     return result
 

@@ -1,4 +1,4 @@
-"""How much an anomaly map moves when only the noise of the reconstruction changes."""
+"""How much an anomaly map changes with the noise of the reconstruction."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from uadcli.errors import InputError
 
 @dataclass(frozen=True)
 class Stability:
-    """Figures over all pairs of maps; None where there is none, as the Dice of two empty masks.
+    """Figures over all pairs of maps; None where undefined, such as the Dice of two empty masks.
 
     `dice_*` of the masks of findings, `correlation_*` (Pearson) of the scores inside the brain; `volume_ml` and
-    `components` are the lowest and highest of the maps.
+    `components` are minimum and maximum over the maps.
     """
 
     draws: int
@@ -43,7 +43,7 @@ def uncertainty(maps: Sequence[Array]) -> Array:
 def compare(
     maps: Sequence[Array], masks: Sequence[Mask], brain: Mask, volumes_ml: Sequence[float], counts: Sequence[int]
 ) -> Stability:
-    """Compare maps (X, Y, Z) of one scan with one another, by masks, flagged volumes and numbers of findings, too.
+    """Compare maps (X, Y, Z) of one scan, their masks, marked volumes (ml) and numbers of findings.
 
     Raises `InputError` for fewer than two.
     """

@@ -1,4 +1,4 @@
-"""What the methods of the family share: the two protocols, the batches, and what a training batch is."""
+"""What the methods share: their record, the protocols, and batches for reconstruction and training."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Reconstructor(Protocol):
 
 
 class Loss(Protocol):
-    """The training loss of a network on clean slices (B, 1, H, W) in [0, 1]; all that is random is the generator's.
+    """The training loss of a network on clean slices (B, 1, H, W) in [0, 1]; the generator draws everything random.
 
-    The slices are on the generator's device; what the network is given is moved to the network's.
+    The slices are on the generator's device; inputs are moved to the network's.
     """
 
     def __call__(
@@ -74,9 +74,9 @@ DIFFUSION = ("ho2020denoising", "wyatt2022anoddpm")  # the works behind every di
 
 
 class SliceReconstructor:
-    """A reconstructor that takes the slices in batches; slices that are 0 everywhere stay so.
+    """A reconstructor that processes slices in batches; slices that are 0 everywhere stay 0.
 
-    What a batch returns for a slice must not depend on the others in it.
+    The result for a slice must not depend on the others in its batch.
     """
 
     def __init__(
@@ -91,10 +91,7 @@ class SliceReconstructor:
         self.config, self.progress = config, progress
 
     def __call__(self, slices: Array, indices: Sequence[int]) -> Array:
-        """Pseudo-healthy slices (N, H, W).
-
-        Raises `DeviceError` if not even one slice fits into the device's memory.
-        """
+        """Pseudo-healthy slices (N, H, W). Raises `DeviceError` if not even one slice fits into the device's memory."""
         result = np.zeros(slices.shape, dtype=np.float32)
         work = [n for n in range(len(slices)) if slices[n].any()]
         for n, image in self._in_batches(work, lambda part: self._slices(slices, indices, part)):
@@ -106,7 +103,7 @@ class SliceReconstructor:
         raise NotImplementedError
 
     def _in_batches(self, work: list[Item], batch: Callable[[list[Item]], Array]) -> Iterator[tuple[Item, Array]]:
-        """Each item of the work with its image; batches are halved where the device's memory is too small."""
+        """Each item of the work with its image; batches are halved if the device's memory is too small."""
         size, done = self.config.batch_size, 0
         while done < len(work):
             part = work[done : done + size]
@@ -124,7 +121,7 @@ class SliceReconstructor:
                 self.progress(done, len(work))
 
     def _noise(self, indices: Sequence[int], level: int, shape: tuple[int, ...]) -> Tensor:
-        """The noise (B, 1, H, W) of slices at one level, drawn for each from (seed, slice, level)."""
+        """The noise (B, 1, H, W) of slices at one level, each drawn from (seed, slice, level)."""
         kind = self.model.config.noise
         return self._to_device(slice_noise(self.config.seed, indices, level, (shape[0], shape[1]), kind))
 
@@ -137,7 +134,7 @@ class SliceReconstructor:
 
 @dataclass(frozen=True)
 class NoisyBatch:
-    """What a diffusion model is trained on: slices x with synthetic anomalies of some weight, step indices, noise."""
+    """A training batch of a diffusion model: slices x with synthetic anomalies, their weight, step indices, noise."""
 
     x: Tensor
     weight: Tensor

@@ -1,4 +1,4 @@
-"""cDDPM: one-step reconstructions by a diffusion model that knows the scan's condition vector (Behrendt 2025)."""
+"""cDDPM: one-step reconstructions by a diffusion model conditioned on the scan's encoding (Behrendt 2025)."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class CddpmReconstructor(SliceReconstructor):
         progress: Progress | None = None,
     ) -> None:
         super().__init__(model, config, device, progress)
-        self._conditions: dict[int, Tensor] = {}  # by slice, of the volume at hand
+        self._conditions: dict[int, Tensor] = {}  # by slice of the current volume
 
     def __call__(self, slices: Array, indices: Sequence[int]) -> Array:
-        """The mean over the noise levels; slices that are 0 everywhere stay so."""
+        """The mean over the noise levels; slices that are 0 everywhere stay 0."""
         return self.per_level(slices, indices).mean(axis=0)
 
     def per_level(self, slices: Array, indices: Sequence[int]) -> Array:
@@ -63,7 +63,7 @@ class CddpmReconstructor(SliceReconstructor):
     def _noisy(
         self, slices: Array, indices: Sequence[int], part: list[tuple[int, int]]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Slices, step indices and noise of pairs of level and slice; each slice's noise is its own."""
+        """Slices, step indices and noise for pairs of level and slice; each slice has its own noise."""
         shape = slices.shape[1:]
         seed, kind = self.config.seed, self.model.config.noise
         noise = np.concatenate(
@@ -86,7 +86,7 @@ class CddpmReconstructor(SliceReconstructor):
 def loss(
     model: ConditionedDiffusion, clean: Tensor, bank: NoiseBank, generator: torch.Generator, config: TrainConfig
 ) -> Tensor:
-    """L1 between the one-step prediction and the clean slice (method 2.5), heavier inside synthetic anomalies."""
+    """L1 between the one-step prediction and the clean slice (method 2.5), with more weight inside anomalies."""
     device = device_of(model)
     batch = noisy_batch(clean, model.config.steps, bank, generator, config).to(device)
     predicted = model(batch.x, batch.t, batch.noise)

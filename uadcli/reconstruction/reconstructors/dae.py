@@ -1,6 +1,6 @@
-"""DAE: a network that removes coarse noise from slices, and at test is given none (Kascenas et al. 2022, 2023).
+"""DAE: a network trained to remove coarse noise, applied to slices without noise (Kascenas et al. 2022, 2023).
 
-One pass for each slice, with neither levels nor encoder: the fast choice on a CPU.
+One pass per slice, without levels or encoder: the fast choice on a CPU.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class DenoisingAutoencoder(Network):
     def forward(
         self, x0: Tensor, t: Tensor | None = None, noise: Tensor | None = None, condition: Tensor | None = None
     ) -> Tensor:
-        """Slices (B, 1, H, W) in about [0, 1] -> the same without what does not belong there; the rest is ignored."""
+        """Slices (B, 1, H, W) in about [0, 1] -> the same slices without anomalies; the other arguments are ignored."""
         step = torch.zeros(len(x0), dtype=torch.long, device=x0.device)
         return (self.unet(2 * x0 - 1, step, None) + 1) / 2
 
@@ -48,9 +48,9 @@ class DenoisingReconstructor(SliceReconstructor):
 
 
 def coarse_noise(batch: int, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """Normal values on 16 x 16 cells, bilinearly enlarged (B, 1, H, W), the grid at a random place for each slice.
+    """Normal values on 16 x 16 cells, upsampled bilinearly to (B, 1, H, W) and shifted at random for each slice.
 
-    A window of a larger field, where the paper rolls: a roll would leave a seam.
+    Shifted by cropping a larger field; the paper rolls it, which leaves a seam.
     """
     height, width = (n + n // CELLS for n in shape)
     coarse = STD * torch.randn(batch, 1, CELLS + 1, CELLS + 1, generator=generator)
@@ -63,7 +63,7 @@ def coarse_noise(batch: int, shape: tuple[int, int], generator: torch.Generator)
 def loss(
     model: DenoisingAutoencoder, clean: Tensor, bank: NoiseBank, generator: torch.Generator, config: TrainConfig
 ) -> Tensor:
-    """Mean squared error inside the brain of slices that coarse noise was added to, there alone."""
+    """Mean squared error inside the brain, after adding coarse noise there."""
     device = device_of(model)
     brain = (clean > 0).to(clean.dtype)
     noisy = clean + brain * coarse_noise(len(clean), (clean.shape[2], clean.shape[3]), generator)

@@ -1,6 +1,6 @@
 """DDPM: the diffusion model without a condition (Ho et al. 2020), with simplex noise (AnoDDPM, Wyatt et al. 2022).
 
-It is the cDDPM without its encoder: same loss, same one-step reconstructions, averaged over the levels.
+The cDDPM without its encoder: the same loss and the same one-step reconstructions, averaged over the levels.
 """
 
 from __future__ import annotations

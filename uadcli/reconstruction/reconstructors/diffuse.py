@@ -1,8 +1,8 @@
 """Dif-fuse: DDPM inside a suspect region, DDIM outside, fused at each step (after Fontanella et al. 2024; method 10).
 
-The suspect region is the map of a first pass, the one-step reconstruction of the same network, where the paper has a
-saliency map of a classifier that saw lesions. The paper inverts the whole image by DDIM; here its noise is known, so
-that the DDIM path outside the region is that of the known slice and ends on it exactly.
+The suspect region comes from a first pass, the one-step reconstruction of the same network; the paper uses the saliency
+map of a classifier trained on lesions. The paper inverts the whole image by DDIM; here the noise is known, so outside
+the region the DDIM path follows the known slice and ends exactly on it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from uadcli.reconstruction.reconstructors.base import DIFFUSION, Device, Method,
 from uadcli.reconstruction.schedule import add_noise, reverse_step
 
 PATH = (500, 400, 300, 200, 100, 0)  # noise levels of the second pass; 0 is the slice itself
-SMOOTH, GROW = 5, 5  # pixels; windows of the mean and of the maximum that make a region of a residual
+SMOOTH, GROW = 5, 5  # pixels; windows of the mean and the maximum filter that turn a residual into a region
 
 
 class FusedReconstructor(SliceReconstructor):
-    """A first pass that finds where to look, and a second one that reconstructs only there."""
+    """A first pass that finds suspect regions, and a second one that reconstructs only these."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class FusedReconstructor(SliceReconstructor):
         device: Device = "cpu",
         progress: Progress | None = None,
     ) -> None:
-        levels, steps = len(config.levels), len(PATH) - 1  # passes through the network for each slice, first and then
+        levels, steps = len(config.levels), len(PATH) - 1  # passes per slice: first and second pass
 
         def first(done: int, total: int) -> None:
             if progress:
@@ -51,7 +51,7 @@ class FusedReconstructor(SliceReconstructor):
         self._regions: Array = np.zeros((0, 0, 0), dtype=np.float32)
 
     def __call__(self, slices: Array, indices: Sequence[int]) -> Array:
-        """Pseudo-healthy slices (N, H, W); where nothing is suspect they are the slices. Raises as the parent."""
+        """Pseudo-healthy slices (N, H, W); unchanged where nothing is suspect. Raises as the parent."""
         self._regions = suspect_region(slices, self.first(slices, indices))
         return super().__call__(slices, indices)
 
@@ -61,7 +61,7 @@ class FusedReconstructor(SliceReconstructor):
         return self.fuse(x0, region, [indices[n] for n in part]).clamp(0, 1).cpu().numpy()[:, 0]
 
     def fuse(self, x0: Tensor, region: Tensor, indices: Sequence[int]) -> Tensor:
-        """The second pass over slices (B, 1, H, W) in [0, 1]; `region`, 0 to 1, says how far each pixel is open."""
+        """The second pass over slices (B, 1, H, W) in [0, 1]; `region`, 0 to 1, is the share that is reconstructed."""
         known, shape = 2 * x0 - 1, tuple(x0.shape[2:])
         t = torch.full((len(x0),), PATH[0] - 1, device=x0.device)
         noise = self._noise(indices, PATH[0], shape)
@@ -85,10 +85,10 @@ class FusedReconstructor(SliceReconstructor):
 
 
 def suspect_region(slices: Array, recon: Array) -> Array:
-    """How suspect each pixel is, (N, H, W) from 0 to 1, by the first pass's residual of the same slice.
+    """How suspect each pixel is, (N, H, W) from 0 to 1, from the residual of the first pass.
 
-    The residual, smoothed, rises from 0 at its mean in the slice's brain to 1 at one standard deviation above; then the
-    highest value of the neighbourhood. A ramp, not a step: a last digit of the residual cannot turn a pixel over.
+    A ramp of the smoothed residual, from 0 at its mean in the slice's brain to 1 at one standard deviation above, then
+    a maximum filter. A ramp rather than a step, so that rounding of the residual cannot flip a pixel.
     """
     x, brain = torch.from_numpy(slices)[:, None], torch.from_numpy(slices > 0)[:, None].float()
     residual = (x - torch.from_numpy(recon)[:, None]).abs() * brain

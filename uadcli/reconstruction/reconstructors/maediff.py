@@ -1,8 +1,7 @@
-"""MAEDiff: overlapping patches of noise, in which parts are hidden altogether (after Xu et al. 2024; method 10).
+"""MAEDiff: overlapping noised patches, parts of which are hidden entirely (after Xu et al. 2024; method 10).
 
-Half of the 36 sub-patches of 8 pixels of a noised patch keep no signal at all, so that the network has to fill them
-from what is around them; patches overlap every 24 pixels and are averaged. The UNet does the work of the paper's masked
-autoencoder.
+Half of the 36 sub-patches (8 x 8 pixels) of a noised patch keep no signal, so that the network has to fill them from
+their surroundings; patches overlap every 24 pixels and are averaged. The UNet replaces the paper's masked autoencoder.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ class MaskedReconstructor(PatchedReconstructor):
 
 
 def hidden_parts(ranks: Tensor, chosen: list[Box], like: Tensor) -> Tensor:
-    """Masks (B, 1, H, W): of each patch the sub-patches whose rank, (B, 36) in reading order, is among the lowest."""
+    """Masks (B, 1, H, W) of the sub-patches of each patch with the lowest `ranks` (B, 36), in reading order."""
     coarse = (ranks < HIDDEN).view(-1, SIDE, SIDE)
     fine = coarse.repeat_interleave(SUB, 1).repeat_interleave(SUB, 2)
     result = torch.zeros(like.shape, dtype=torch.bool)
@@ -56,7 +55,7 @@ def hidden_parts(ranks: Tensor, chosen: list[Box], like: Tensor) -> Tensor:
 def loss(
     model: PatchedDiffusion, clean: Tensor, bank: NoiseBank, generator: torch.Generator, config: TrainConfig
 ) -> Tensor:
-    """As for pDDPM, with parts of the patch hidden."""
+    """The loss of pDDPM, with parts of the patch hidden."""
     device = device_of(model)
     batch = noisy_batch(clean, model.config.steps, bank, generator, config).to(device)
     chosen = draw_boxes(len(clean), (clean.shape[2], clean.shape[3]), generator)

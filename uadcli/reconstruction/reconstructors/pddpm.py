@@ -1,7 +1,7 @@
-"""pDDPM: one patch is noised, the rest of the slice stays as context (Behrendt et al. 2023, MIDL; method 3).
+"""pDDPM: one patch is noised, the rest of the slice is context (Behrendt et al. 2023, MIDL; method 3).
 
-The patches are the four of a 2 x 2 grid of 48 pixels, or overlap every 24 pixels and are averaged by how many cover a
-pixel. Each is one pass through the network; all patches of all slices and levels go through it in the same batches.
+The patches form a 2 x 2 grid of 48 pixels, or overlap every 24 pixels and are averaged. Each takes one pass through the
+network; patches of all slices and levels are batched together.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Box = tuple[int, int]  # first row and first column of a patch
 
 
 class PatchedDiffusion(ConditionedDiffusion):
-    """x0_hat inside a region of noise, from the noise there and the clean slice around it."""
+    """Predicts x0 inside a noised region from the region and the clean slice around it."""
 
     def forward(
         self,
@@ -36,10 +36,10 @@ class PatchedDiffusion(ConditionedDiffusion):
         region: Tensor | None = None,
         hidden: Tensor | None = None,
     ) -> Tensor:
-        """As in the parent, but only `region` (B, 1, H, W) is noised and predicted; outside, x0 comes back.
+        """As in the parent, but only `region` (B, 1, H, W) is noised and predicted; outside it is x0.
 
-        Where `hidden` is true there is noise alone, no signal. Without a region, slices take the boxes of the 2 x 2
-        grid in turn.
+        Where `hidden` is true there is only noise, no signal. Without a region, slices take the boxes of the 2 x 2 grid
+        in turn.
         """
         if region is None:
             grid = boxes((x0.shape[2], x0.shape[3]), PATCH)
@@ -53,12 +53,12 @@ class PatchedDiffusion(ConditionedDiffusion):
 
 
 class PatchedReconstructor(CddpmReconstructor):
-    """Every patch of every slice noised and predicted by itself, joined, and the levels averaged."""
+    """Noises and predicts every patch of every slice separately, joins them, and averages the levels."""
 
     stride: int | None = None  # None: as the settings say
 
     def per_level(self, slices: Array, indices: Sequence[int]) -> Array:
-        """Reconstructions (levels, N, H, W); patches that are 0 everywhere stay so. Raises as the parent."""
+        """Reconstructions (levels, N, H, W); patches that are 0 everywhere stay 0. Raises as the parent."""
         levels = range(len(self.config.levels))
         grid = boxes((slices.shape[1], slices.shape[2]), self.stride or (HALF if self.config.overlap else PATCH))
         total = np.zeros((len(levels), *slices.shape), dtype=np.float32)
@@ -72,8 +72,8 @@ class PatchedReconstructor(CddpmReconstructor):
 
     @torch.inference_mode()
     def _patches(self, slices: Array, indices: Sequence[int], part: list[tuple[int, int, Box]]) -> Array:
-        """Whole slices (B, H, W), of which only the patch is predicted. All patches of a slice share its noise."""
-        pairs = list(dict.fromkeys((k, n) for k, n, _ in part))  # noise takes its time, and patches share it
+        """Whole slices (B, H, W) with the patch predicted. All patches of a slice share its noise."""
+        pairs = list(dict.fromkeys((k, n) for k, n, _ in part))  # drawing noise is slow, and patches share it
         which = torch.tensor([pairs.index((k, n)) for k, n, _ in part], device=self.device)
         x0, t, noise = (values[which] for values in self._noisy(slices, indices, pairs))
         region = regions([box for _, _, box in part], x0)
@@ -107,7 +107,7 @@ def regions(chosen: Sequence[Box], like: Tensor) -> Tensor:
 
 
 def draw_boxes(batch: int, shape: tuple[int, int], generator: torch.Generator) -> list[Box]:
-    """A patch for each slice, any of those that overlap: the four of the grid are among them."""
+    """A random patch for each slice, from the overlapping ones."""
     choice = boxes(shape, HALF)
     return [choice[i] for i in torch.randint(len(choice), (batch,), generator=generator).tolist()]
 
@@ -115,7 +115,7 @@ def draw_boxes(batch: int, shape: tuple[int, int], generator: torch.Generator) -
 def loss(
     model: PatchedDiffusion, clean: Tensor, bank: NoiseBank, generator: torch.Generator, config: TrainConfig
 ) -> Tensor:
-    """L1 inside one patch of each slice, as a mean over the whole slice; anomalies outside the patch stay."""
+    """L1 inside one patch of each slice, as a mean over the whole slice; anomalies outside the patch are kept."""
     device = device_of(model)
     batch = noisy_batch(clean, model.config.steps, bank, generator, config)
     chosen = draw_boxes(len(clean), (clean.shape[2], clean.shape[3]), generator)

@@ -1,7 +1,8 @@
 """Synomaly: synthetic anomalies are part of the noise, and several stages of little noise remove a lesion bit by bit.
 
-After Bi et al. 2024 (arXiv 2411.04004): the network learns to take anomalies away together with the noise; at test each
-stage noises what the last one left. One-step predictions here, at levels low enough for detail to survive.
+After Bi et al. 2024 (arXiv 2411.04004): the network learns to remove anomalies together with the noise; at test time
+each stage adds noise to the result of the one before. Here each stage is a one-step prediction, at levels low enough to
+keep detail.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ STAGES = (200, 150, 100)  # noise levels, one for each stage
 
 
 class StagedReconstructor(SliceReconstructor):
-    """One stage for each noise level, in the order given; each begins where the last one ended."""
+    """One stage for each noise level, in the given order, each starting from the previous result."""
 
     @torch.inference_mode()
     def _slices(self, slices: Array, indices: Sequence[int], part: list[int]) -> Array:
@@ -40,7 +41,7 @@ class StagedReconstructor(SliceReconstructor):
 def loss(
     model: ConditionedDiffusion, clean: Tensor, bank: NoiseBank, generator: torch.Generator, config: TrainConfig
 ) -> Tensor:
-    """L1 against the clean slice, of slices with up to three anomalies of the given probability each, and noise."""
+    """L1 to the clean slice, from slices with noise and up to three anomalies, each with the given probability."""
     device = device_of(model)
     batch = noisy_batch(clean, model.config.steps, bank, generator, config)
     x, weight = batch.x, batch.weight

@@ -19,12 +19,12 @@ from uadcli.reconstruction.noise import NoiseBank
 from uadcli.reconstruction.reconstructors.base import Method, SliceReconstructor, device_of
 from uadcli.reconstruction.unet import group_norm
 
-BETA = 1e-3  # of the Kullback-Leibler divergence beside the mean absolute error (method 3)
+BETA = 1e-3  # weight of the Kullback-Leibler divergence relative to the mean absolute error (method 3)
 DOUBLINGS = 4  # from 6 x 6 cells to 96 x 96 pixels
 
 
 class VariationalAutoencoder(Network):
-    """The family's ResNet to a normal distribution over vectors of the condition's size, and convolutions back."""
+    """A ResNet to a normal distribution over vectors of the condition's size, and a convolutional decoder."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -84,10 +84,10 @@ class VariationalReconstructor(SliceReconstructor):
 
 @torch.inference_mode()
 def latent_dissimilarity(model: Any, slices: Array, recon: Array, batch_size: int = 32) -> Array:
-    """How far apart slices (N, H, W) and their reconstructions lie in latent space: one number each, (N,), from 0.
+    """The distance of slices (N, H, W) from their reconstructions in latent space, shape (N,), >= 0.
 
-    The root mean square difference of the two mean vectors (after Albu et al. 2020). The network is that of the
-    reconstruction, on its device.
+    The root mean square difference of the two mean vectors (after Albu et al. 2020). Runs on the device of `model`, the
+    network of the reconstruction.
     """
     device, result = device_of(model), []
     for first in range(0, len(slices), batch_size):

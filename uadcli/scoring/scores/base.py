@@ -1,4 +1,4 @@
-"""What a score is: one record. A new score is one new file in this folder that defines `SCORES`."""
+"""The record of a score. To add a score, add a file to this folder that defines `SCORES`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Z = "z-"  # prefix of a score that is normalised to healthy scans
 
 
 class Evidence(Protocol):
-    """What a score may ask of one scan. All volumes are (X, Y, Z) on the model's grid, 0 outside the brain mask."""
+    """What a score may use of one scan. All volumes are (X, Y, Z) on the model's grid, 0 outside the brain mask."""
 
     @property
     def x(self) -> Array:
@@ -31,8 +31,10 @@ class Evidence(Protocol):
 
     @property
     def robust_z(self) -> Array:
-        """The scan in robust deviations from its normal tissue, without a ceiling; positive towards lesions, that is
-        where it is bright, or dark where the contrast shows lesions dark. Raises `UsageError` if it is not known."""
+        """The scan in robust standard deviations from its normal tissue, unclipped; positive towards lesions.
+
+        Lesions are bright, or dark in contrasts whose lesions are dark. Raises `UsageError` if it is not known.
+        """
 
     @property
     def recon(self) -> Array:
@@ -73,15 +75,15 @@ class Evidence(Protocol):
 
 @dataclass(frozen=True)
 class Score:
-    """One anomaly score: how it is computed, and the facts that the rest of the program asks of it.
+    """One anomaly score: how it is computed, and what the rest of the program needs to know about it.
 
     `compute` returns a map (X, Y, Z) >= 0 that is 0 outside the brain mask. `cites` are keys of `report.citation`.
-    `own_scale` is the quantile of the scan in whose units the score is normalised to healthy scans; 0: as it is; below
-    0: in units of that quantile of its deviations (`scoring.healthy_reference.Reference`). `behind` is the map that is
-    compared with healthy scans, where that is not the score itself: it may have both signs.
-    `costly`: it is computed once and kept; `learned`: the score network takes part; `draws`: it needs several
-    reconstructions at another noise level; `noise`: another seed changes it; `normalised`: it needs healthy scans of
-    the contrast, and not only for its threshold; `joined`: it is made of other scores and their tails.
+    `own_scale` is the quantile of the scan that is the unit of the score when it is normalised to healthy scans; 0: no
+    unit; below 0: the unit is that quantile of its deviations (`scoring.healthy_reference.Reference`). `behind` is the
+    map that is compared with healthy scans, if not the score itself; it may have both signs. `costly`: computed once
+    and kept; `learned`: uses the score network; `draws`: needs several reconstructions at another noise level;
+    `noise`: changes with the seed; `normalised`: needs healthy scans of the contrast, and not only for its threshold;
+    `joined`: made of other scores and their tails.
     """
 
     name: str

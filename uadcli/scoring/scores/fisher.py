@@ -1,4 +1,4 @@
-"""How rare the evidence is among healthy voxels, over several scores: the default where a model is calibrated."""
+"""How rare several scores are among healthy voxels: the default of a calibrated model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scan's own brightness: what a model has to beat in FLAIR and T2w."""
+"""The scan's own brightness, a baseline for FLAIR and T2w."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from uadcli.scoring.scores.base import Array, Evidence, Score
 
 
 def compute(evidence: Evidence) -> Array:
-    """The scaled scan inside the brain mask; no reconstruction takes part."""
+    """The scaled scan inside the brain mask; uses no reconstruction."""
     import numpy as np
 
     return np.where(evidence.mask, evidence.x, 0).astype(np.float32)

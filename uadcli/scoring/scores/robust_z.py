@@ -1,24 +1,24 @@
-"""The scan's own brightness, or in T1w its darkness, in robust standard deviations of its brain: no network at all.
+"""The scan's brightness, or in T1w its darkness, in robust standard deviations of the brain, without any network.
 
-There is no ceiling, no median and no erosion, which would take away lesions of a voxel or two.
+It is not clipped, filtered or eroded, which would remove lesions of a voxel or two.
 """
 
 from __future__ import annotations
 
 from uadcli.scoring.scores.base import Array, Evidence, Score
 
-# Of its deviations from healthy scans, which differ in noise and contrast; a lesion of usual size hardly moves it.
+# Of its deviations from healthy scans, which differ in noise and contrast; a lesion of usual size hardly changes it.
 # Chosen on the development scans (packaging/docs/decisions.md).
 OWN_SCALE = -0.75
 
 
 def signed(evidence: Evidence) -> Array:
-    """How far intensities lie towards those of lesions, negative on the other side: a place may be so in health."""
+    """How far intensities are towards those of lesions; negative on the other side."""
     return evidence.robust_z
 
 
 def compute(evidence: Evidence) -> Array:
-    """How far intensities lie on the side of lesions; 0 on the other side and outside the brain."""
+    """How far intensities are towards those of lesions; 0 on the other side and outside the brain."""
     import numpy as np
 
     return np.where(evidence.mask, np.maximum(evidence.robust_z, 0), 0).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The learned score: a network that was taught on synthetic lesions in healthy scans."""
+"""The learned score: a network trained on synthetic lesions in healthy scans."""
 
 from __future__ import annotations
 
