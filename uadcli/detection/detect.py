@@ -41,21 +41,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DetectResult:
-    """Where the map is, and the content of the sidecar."""
+    """The path of the map, and the content of the sidecar."""
 
     map_path: Path
     sidecar: dict[str, Any]
 
     @property
     def image(self) -> nib.Nifti1Image | nib.Nifti2Image:
-        """The map as a nibabel image, on the scan's own grid (with `space="mni"` on the template's), read when used."""
+        """The map as a nibabel image on the scan's own grid (with `space="mni"`, the template's), loaded on access."""
         import nibabel
 
         return nibabel.load(self.map_path)  # type: ignore[return-value]
 
     @property
     def findings(self) -> list[dict[str, Any]]:
-        """The components of the map, largest first: volume in ml, peak and mean score, places in mm, regions."""
+        """The components of the map, largest first: volume in ml, peak and mean score, positions in mm, regions."""
         return list(self.sidecar["anomaly"]["components"])
 
 
@@ -67,9 +67,11 @@ def detect(
     options: DetectOptions | None = None,
     reporter: Reporter | None = None,
 ) -> DetectResult:
-    """Write the anomaly map of one scan, and what goes with it.
+    """Write the anomaly map of one scan, with mask, picture and sidecar unless `options` say otherwise.
 
-    Errors are `UadError`s; with `strict`, a failed quality control is a `QualityError` after the files are written.
+    Without `output` the map is `SCAN_desc-anomaly_map.nii.gz` next to the scan. Messages go to `reporter`, or to the
+    logger `uadcli`. Raises a `UadError`; with `strict`, failed quality control raises `QualityError` after the files
+    are written.
     """
     config, options, reporter = config or DetectConfig(), options or DetectOptions(), reporter or Reporter(silent=True)
     path, target = Path(scan), Path(output) if output is not None else None
@@ -102,7 +104,7 @@ def _run(path: Path, files: Outputs, config: DetectConfig, options: DetectOption
 def ready_scan(path: Path, session: Session) -> ReadyScan:
     """The first half of a detection, which needs only the model's card: read, strip, register, find the contrast.
 
-    Raises `InputError`, and `WeightsError` where no model fits.
+    Raises `InputError`, and `WeightsError` if no model fits.
     """
     from uadcli.reconstruction.reconstructors import choose
     from uadcli.weights import weights
@@ -114,7 +116,7 @@ def ready_scan(path: Path, session: Session) -> ReadyScan:
         reporter.warn(text)
     labels = _labels(options.labels, scan, reporter)
     known = contrast.known_before(path, options.contrast)
-    # a missing model is better known now than in a minute; before the contrast is, the first one stands for all
+    # fail early if the model is missing; until the contrast is known, check the first model
     found, digest = weights.find(options.weights, known.contrast if known else None, tell=reporter.info)
     card = weights.read_card(found, digest)
     smoothing = card.curvature_flow
@@ -126,7 +128,7 @@ def ready_scan(path: Path, session: Session) -> ReadyScan:
     if known and known.contrast in card.contrasts:
         kind = options.score or card.scores[known.contrast]
         model.check_network(card, kind, found)
-        model.parts_of(card, kind, known.contrast)  # so is a score that is not calibrated
+        model.parts_of(card, kind, known.contrast)  # and fail early if the score is not calibrated
         if labels is None:
             threshold.resolve(options.rule, card, kind, known.contrast)
     settings = smoothed_as(config.preprocess, smoothing, reporter)
@@ -137,9 +139,9 @@ def ready_scan(path: Path, session: Session) -> ReadyScan:
 
 
 def finish(ready: ReadyScan, files: Outputs, session: Session) -> DetectResult:
-    """The second half: reconstruct, score, write; the sidecar comes last, as proof of completion.
+    """The second half: reconstruct, score and write; the sidecar is written last, as proof of completion.
 
-    Raises `UadError`s.
+    Raises a `UadError`.
     """
     session = replace(session, options=with_healthy(session.options))
     options, reporter, scan, prepared = session.options, session.reporter, ready.scan, ready.prepared
@@ -164,10 +166,10 @@ def finish(ready: ReadyScan, files: Outputs, session: Session) -> DetectResult:
     if options.strict and findings.distance.beyond is None:
         reporter.warn(f"--strict cannot check whether the scan is like the training scans: {findings.distance.note}")
     with reporter.stage("write"):
-        if "sidecar" in files.paths:  # an old one must not vouch for new files
+        if "sidecar" in files.paths:  # an old one must not describe new files
             files.paths["sidecar"].unlink(missing_ok=True)
         write_files(files, scan, ready.brain, prepared, findings, options.space)
-    # the settings as given, not as the weights complete them: a batch resumes by them
+    # the settings as given, not as completed by the weights: a batch compares them when it resumes
     content = record.sidecar_of(ready, files, asked.model, findings, verdict, session)
     if "page" in files.paths:
         from uadcli.detection.page import write_page
@@ -179,7 +181,7 @@ def finish(ready: ReadyScan, files: Outputs, session: Session) -> DetectResult:
 
 
 def _question(ready: ReadyScan, files: Outputs, session: Session) -> Question:
-    """Load the model for a scan, and say what is asked of it. Raises `UsageError` and `WeightsError`."""
+    """Load the model for a scan, and collect what it is asked for. Raises `UsageError` and `WeightsError`."""
     config, options, labels, contrast = session.config, session.options, ready.labels, ready.found.contrast
     loaded = session.model(contrast)
     if contrast not in loaded.card.contrasts:
@@ -199,7 +201,7 @@ def _question(ready: ReadyScan, files: Outputs, session: Session) -> Question:
 
 
 def _check_seeds(method: Method, kind: str, options: DetectOptions) -> None:
-    """Raises `UsageError` for what is asked of other seeds, or of a drift, where score and method do not have it."""
+    """Raises `UsageError` if repeats or adaptation are requested but do not apply to score and method."""
     if options.stability or "uncertainty" in options.save:
         repeat.check(method, kind)
     if options.adapt is not None:
@@ -207,7 +209,7 @@ def _check_seeds(method: Method, kind: str, options: DetectOptions) -> None:
 
 
 def _adapted(asked: Question, healthy: HealthyScans, own: str, session: Session) -> Question:
-    """The same question to the model adapted to the scanner: its thresholds are from before, a doubt."""
+    """The same question to the adapted model; its thresholds were calibrated before, which is a doubt."""
     adapter = ScannerAdapter.of(asked.model, healthy, asked.contrast, session.config, session.reporter)
     adapted = adapter.adapted(own)
     used = asked.threshold
@@ -234,7 +236,7 @@ def _quality(prepared: Prepared, found: FoundContrast, findings: Findings, repor
 
 
 def _labels(path: Path | None, scan: Scan, reporter: Reporter) -> NDArray[np.bool_] | None:
-    """The lesions that the user marked, and a word about what was taken for them."""
+    """The user's lesion mask, if there is one; reports how it was read."""
     if path is None:
         return None
     found = mask_file.read_labels(path, scan)
@@ -250,7 +252,7 @@ def _in_words(check: quality.Check, findings: Findings) -> str:
 
 
 def _contrast(known: FoundContrast | None, path: Path, prepared: Prepared, reporter: Reporter) -> FoundContrast:
-    """The contrast, which the image is always asked for. Raises `InputError` where nothing shows it."""
+    """The contrast, always checked against the image. Raises `InputError` if it cannot be determined."""
     try:
         guess = prepared.contrast()
     except InputError:

@@ -1,4 +1,4 @@
-"""What a model finds in a prepared scan: map, components, and how certain they are."""
+"""Findings of a model in a prepared scan: map, components, and their uncertainty."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from uadcli.scoring.components import Component
 
 @dataclass(frozen=True)
 class ReadyScan:
-    """A scan ready for its model: as read, on the model's grid, its brain mask on its canonical grid, its contrast."""
+    """A scan ready for its model: as read, on the model's grid, its brain mask on the canonical grid, its contrast."""
 
     scan: Scan
     prepared: Prepared
     brain: NDArray[np.bool_]
     found: FoundContrast
     labels: NDArray[np.bool_] | None = None
-    curvature_flow: int = 0  # iterations that smoothed it
+    curvature_flow: int = 0  # iterations applied to it
 
 
 @dataclass(frozen=True)
 class Question:
     """A model and the request to it: contrast, score, threshold, method, repeats, deviation over noise draws.
 
-    In place of a threshold, lesion labels on the scan's canonical grid: it is then the one with the best Dice.
+    Lesion labels on the scan's canonical grid in place of a threshold ask for the one with the best Dice.
     """
 
     model: Model
@@ -48,14 +48,14 @@ class Question:
     score: str
     threshold: Resolved | NDArray[np.bool_]
     method: str
-    healthy: list[float] | None  # strengths of the healthy scans that the findings may be set beside
+    healthy: list[float] | None  # strengths of the healthy scans to compare with
     stability: int | None = None
     uncertainty: bool = False
 
 
 @dataclass(frozen=True)
 class Findings:
-    """The result on the model's grid (96, 96, 80): scaled scan, map, component labels, pseudo-healthy volume, table."""
+    """The result on the model's grid (96, 96, 80): scaled scan, map, component labels, reconstruction, components."""
 
     x: Array
     anomaly_map: Array
@@ -64,7 +64,7 @@ class Findings:
     score: str
     threshold: Threshold
     components: list[Component]
-    beside: BesideHealthy | None  # None where the weights know no healthy scans, or not with these settings
+    beside: BesideHealthy | None  # None if the weights have no healthy scans for these settings
     distance: Distance
     repeats: Repeats
     method: str = "cddpm"
@@ -72,7 +72,7 @@ class Findings:
 
 
 def examine(asked: Question, scan: Scan, prepared: Prepared, config: DetectConfig, reporter: Reporter) -> Findings:
-    """Reconstruct and score a scan. Raises `UadError`s."""
+    """Reconstruct and score a scan. Raises a `UadError`."""
     model, mask = asked.model, prepared.mask
     with reporter.stage("reconstruction"):
         x = prepared.scaled(config.preprocess)

@@ -1,4 +1,4 @@
-"""The options of a detection, each one field: its help, its bounds, and whether it decides the result."""
+"""The options of a detection, one field each, with help, bounds, and whether it determines the result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ALL_SAVES = (*SAVES, *COSTLY, "all")
 
 
 def saved(value: str | tuple[str, ...]) -> tuple[str, ...]:
-    """The files named by `--save`: a comma list, `all` spelt out. Raises `UsageError` for an unknown one."""
+    """The files of `--save`: a comma-separated list, `all` expanded. Raises `UsageError` for an unknown one."""
     given = value.split(",") if isinstance(value, str) else value
     names = [nearest(name.strip(), ALL_SAVES, "--save") for name in given if name.strip()]
     names += SAVES if "all" in names else ()
@@ -25,7 +25,7 @@ def saved(value: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def score_name(value: str) -> str:
-    """The name of a score from it, or from an alias of one. Raises `UsageError` for another."""
+    """The name of a score from its name or alias. Raises `UsageError` for an unknown one."""
     return nearest(scores.aliases().get(value.lower(), value), scores.names(), "--score")
 
 
@@ -45,9 +45,9 @@ SCORE = Option(
 
 @dataclass(frozen=True)
 class DetectOptions(Checked):
-    """What a run needs in addition to the settings of its stages: where, with what, and which files.
+    """The options of a detection, in addition to the settings of its stages (`DetectConfig`).
 
-    Raises `UsageError` for words and numbers that do not exist.
+    Raises `UsageError` for an invalid value.
     """
 
     contrast: str | None = option(
@@ -79,7 +79,7 @@ class DetectOptions(Checked):
         Option("Weights instead of the bundled ones; also hf://owner/repo@commit.", METHOD, metavar="NAME|PATH|HF"),
         decides=False,  # their digest is recorded
     )
-    adapt: Path | HealthyScans | None = option(  # a folder, or what is in it
+    adapt: Path | HealthyScans | None = option(  # a folder, or its contents
         None,
         Option(
             "Healthy scans from the same scanner; the model's average error on them is subtracted.",

@@ -1,4 +1,4 @@
-"""The page of a run: its volumes with the template's, written as one HTML file."""
+"""Writing the page of a detection: its volumes and the template's in one HTML file."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ FAR_VOXELS = 5  # 1 cm
 
 
 def write_page(path: Path, findings: Findings, prepared: Prepared, content: dict[str, Any]) -> None:
-    """Write the page of one scan; volumes lie on the model's grid (96, 96, 80), `content` is the sidecar's.
+    """Write the page of one scan, on the model's grid (96, 96, 80); `content` is the sidecar's.
 
     Raises `OutputError`.
     """
     from scipy import ndimage
 
     template_brain = template.on_grid("mni_brain_mask") > 0
-    # a mask that took in more than the brain must not show a face: what lies far from the template's brain stays out
+    # a mask that includes more than the brain must not show a face: leave out what is far from the template's brain
     near = ndimage.binary_dilation(template_brain, iterations=FAR_VOXELS)
     volumes = page.Volumes(
         scan=findings.x,

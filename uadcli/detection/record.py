@@ -1,4 +1,4 @@
-"""What the sidecar of a map says: every number with its origin, nothing from the text fields of a header."""
+"""The content of a map's sidecar; nothing from the text fields of a header."""
 
 from __future__ import annotations
 
@@ -105,12 +105,12 @@ def summary(findings: Findings, prepared: Prepared, sides_known: bool = True) ->
 
 
 def requested(options: DetectOptions) -> dict[str, Any]:
-    """The options that determine a result in addition to settings and weights; a batch resumes by them."""
+    """The options that determine a result besides settings and weights; a batch compares them when it resumes."""
     return deciding(options)
 
 
 def threshold_of(used: Threshold) -> dict[str, Any]:
-    """A threshold in the sidecar: its value, how it was chosen, field by field and in words, and if that holds here."""
+    """A threshold in the sidecar: its value, how it was chosen (in fields and in words), and whether it holds here."""
     basis = used.basis
     return {
         "value": used.value,
@@ -125,9 +125,9 @@ def threshold_of(used: Threshold) -> dict[str, Any]:
 def row(
     component: Component, prepared: Prepared, beside: BesideHealthy | None, sides_known: bool = True
 ) -> dict[str, Any]:
-    """A component in the sidecar: its volume in the patient's space, its places in both, healthy scans as strong.
+    """A component in the sidecar: volume in the patient's space, positions in both spaces, healthy scans as strong.
 
-    `side` is the patient's, None where left and right are unknown; the regions then go without it.
+    `side` is the patient's, None if left and right are unknown; region names then have no side.
     """
     counts = beside.components if beside else []
     centre, top = np.array(component.centroid_mm), np.array(component.peak_mm)
@@ -154,9 +154,9 @@ def slice_rows(scores: dict[int, float] | None) -> list[dict[str, float]] | None
 
 
 def regions(component: Component, sides_known: bool = True) -> list[dict[str, Any]] | None:
-    """The parts of a component by region, the largest first; None where no part of it lies in one.
+    """The shares of a component by region, largest first; None if it is outside all regions.
 
-    Without `sides_known`, a region and its counterpart on the other side are one.
+    Without `sides_known`, a region and its counterpart on the other side are merged.
     """
     names = template.region_names()
     shares: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""A detection repeated with other noise: the uncertainty of each voxel, and how much the findings change."""
+"""Repeating a detection with other noise: the uncertainty of each voxel, and how much the findings change."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from uadcli.scoring import scores, stability
 if TYPE_CHECKING:
     from uadcli.reconstruction.reconstructors import Method, Progress
 
-UNCERTAINTY_REPEATS = 4  # beside the map itself, at least, for the uncertainty
-STRIDE = 1000  # between the seeds, since the Mahalanobis score takes the ten that follow each
+UNCERTAINTY_REPEATS = 4  # at least, in addition to the map itself, for the uncertainty
+STRIDE = 1000  # between the seeds, since the Mahalanobis score uses the ten following seeds
 
 
 @dataclass(frozen=True)
 class Repeats:
-    """The `uncertainty` (96, 96, 80), and the `stability` as the sidecar has it; None where it was not asked for."""
+    """The `uncertainty` (96, 96, 80), and the `stability` for the sidecar; None if not requested."""
 
     uncertainty: Array | None = None
     stability: dict[str, Any] | None = None
@@ -30,7 +30,7 @@ class Repeats:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What repeats are for: a `stability` over so many (0: none), and an `uncertainty` over at least four."""
+    """The purpose of repeats: `stability` over a number of them (0: none), and `uncertainty` over at least four."""
 
     stability: int = 0
     uncertainty: bool = False
@@ -43,7 +43,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Found:
-    """What the first run found: its map (96, 96, 80), the threshold, and the scan whose space volumes count in."""
+    """The first result: its map (96, 96, 80), the threshold, and the scan, in whose space volumes are measured."""
 
     anomaly_map: Array
     threshold: float
@@ -51,7 +51,7 @@ class Found:
 
 
 def check(method: Method, score: str) -> None:
-    """Raises `UsageError` where another seed changes nothing: zeros would be mistaken for certainty."""
+    """Raises `UsageError` if another seed changes nothing: zeros would be mistaken for certainty."""
     if method.draws and (not score or scores.find(score).noise):
         return
     of = f"the reconstructions of {method.name} do" if not method.draws else f"the score {score!r} does"

@@ -1,1 +1,1 @@
-"""A model in use: its networks, what it knows of healthy scans, and one scan as its scores see it."""
+"""A model in use: its networks, its statistics of healthy scans, and the evidence of one scan for its scores."""

@@ -1,6 +1,6 @@
 """`--adapt`: adapt a model to a scanner from a few healthy scans; their residuals are cached.
 
-Of each healthy scan the cache keeps its residual alone, smoothed by 8 mm (see `scanner_drift`): no image of anybody.
+The cache holds only the residual of each healthy scan, smoothed by 8 mm (see `scanner_drift`), not the scan.
 """
 
 from __future__ import annotations
@@ -30,36 +30,36 @@ from uadcli.model.model import Adaptation, Model
 from uadcli.scoring import quality, scanner_drift, scores
 from uadcli.scoring.scanner_drift import Residual
 
-FEWEST = 2  # healthy scans: the drift of one would hold what is its own
+FEWEST = 2  # healthy scans: the residual of one would contain its individual anatomy
 FOLDER = "adapt"  # of the cache
-MEND = "Remove it from the folder, or fix it."
+FIX = "Remove it from the folder, or fix it."
 
 
 def find(folder: Path, contrast: str | None = None, geometry: str = "auto") -> HealthyScans:
-    """Every scan below a folder, the same content once, as `uad train` finds them.
+    """Every scan below a folder, found as by `uad train`; duplicates count once.
 
-    Raises `InputError` if it holds fewer than two, or one that cannot be read.
+    Raises `InputError` if there are fewer than two, or one cannot be read or belongs to a patient.
     """
     try:
         cases = dataset.find(folder, None)
         if ill := next((case for case in cases if case.lesions is not None), None):
-            raise InputError("belongs to a patient: there is a lesion mask next to it", path=ill.scan, hint=MEND)
+            raise InputError("belongs to a patient: there is a lesion mask next to it", path=ill.scan, hint=FIX)
         files = {stored.sha256(case.scan): case.scan for case in cases}
     except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", path=error.filename or folder, hint=MEND) from error
+        raise InputError(f"cannot be read: {error.strerror}", path=error.filename or folder, hint=FIX) from error
     refuse_few(len(files), "", folder)
     return HealthyScans(folder, files, contrast, geometry)
 
 
 def check(score: str) -> None:
-    """Raises `UsageError` for a score of other reconstructions than those the drift was estimated from."""
+    """Raises `UsageError` for a score that needs reconstructions whose drift is not estimated."""
     if score and scores.find(score).draws:
         what = f"the score {score!r} uses reconstructions at another noise level, whose drift --adapt does not estimate"
         raise UsageError(what, hint="Leave out --adapt, or choose another --score.")
 
 
 def refuse_few(count: int, kind: str, folder: Path) -> None:
-    """Raises `InputError` for fewer healthy scans than a drift takes."""
+    """Raises `InputError` for fewer healthy scans than a drift needs."""
     if count < FEWEST:
         what = f"--adapt needs {FEWEST} healthy {kind}scans besides the current one, but found {count}"
         raise InputError(what, path=folder, hint="Give more healthy scans from the same scanner.")
@@ -87,8 +87,8 @@ class ScannerAdapter:
     def adapted(self, own: str | None = None) -> Model:
         """The model with the drift of the healthy scans added to all its reconstructions.
 
-        `own` is the digest of the current scan: if it is among the healthy ones, it takes no part. Raises `InputError`
-        for fewer than two healthy scans, and what `residuals` raises.
+        `own` is the sha256 of the current scan, which is left out if it is among the healthy ones. Raises `InputError`
+        for fewer than two healthy scans, and as `residuals`.
         """
         found = self.residuals(own)
         refuse_few(len(found), f"{self.contrast} ", self.healthy.folder)
@@ -97,7 +97,7 @@ class ScannerAdapter:
         return dataclasses.replace(self.model, adaptation=Adaptation(values, len(found), digest_of(found)))
 
     def residuals(self, own: str | None = None) -> dict[str, Residual]:
-        """The residuals of the healthy scans of the contrast by digest, from the cache where they are there; not `own`.
+        """The residuals of the healthy scans of the contrast by sha256, except `own`; from the cache if possible.
 
         Raises `InputError` for a healthy scan that cannot be used, and `WeightsError` or `OutputError` for a cache that
         cannot be written.
@@ -113,15 +113,15 @@ class ScannerAdapter:
         return found
 
     def _cached(self, digest: str) -> Residual | None:
-        """The residual of a healthy scan, from the cache if it is there; None if its image shows another contrast."""
+        """The residual of a healthy scan, cached; None if the scan has another contrast."""
         from uadcli.weights import cache
 
         file = cache.place(FOLDER) / f"{self._key(digest)}.npz"
         if not file.exists():
             with cache.filling(file.parent, self.reporter.info):
-                if not file.exists():  # another process may have had the lock before
+                if not file.exists():  # another process may have written it before
                     made = self._measured(digest)
-                    with cache.scratch(file.parent) as part:  # what a killed process leaves, the next one removes
+                    with cache.scratch(file.parent) as part:  # the next process removes what a killed one leaves
                         write_with(part / file.name, lambda temporary: np.savez_compressed(temporary, **made))
                         os.replace(part / file.name, file)
         with np.load(file, allow_pickle=False) as values:
@@ -129,10 +129,10 @@ class ScannerAdapter:
             return Residual(values["total"], values["count"]) if same else None
 
     def _key(self, digest: str) -> str:
-        """A name for all that decides the residual of a scan."""
+        """A cache key of everything that determines the residual of a scan."""
         import torch
 
-        threads = torch.get_num_threads()  # a network's sums depend on them, in the last bits
+        threads = torch.get_num_threads()  # they change the last bits of a network's sums
         decides = dataclasses.asdict(self.config) | {"scoring": None}
         decides["reconstruction"]["batch_size"] = None
         versions, healthy = [__version__, prepare.VERSION, self.model.sha256], self.healthy
@@ -141,14 +141,14 @@ class ScannerAdapter:
         return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
 
     def _measured(self, digest: str) -> dict[str, Any]:
-        """What the cache keeps of a healthy scan. Raises `InputError` if the scan cannot be used."""
+        """The cache entry of a healthy scan. Raises `InputError` if the scan cannot be used."""
         path = self.healthy.files[digest]
         try:
             prepared = self._prepared(path, digest)
             contrast = self.healthy.told(path) or _contrast_of(prepared)
         except InputError as error:
             what = f"this healthy scan cannot be used: {error.what}"
-            raise InputError(what, path=path, hint=error.hint or MEND) from error
+            raise InputError(what, path=path, hint=error.hint or FIX) from error
         if contrast != self.contrast:
             return {"contrast": np.array(contrast)}
         x = prepared.scaled(self.config.preprocess)
@@ -160,9 +160,9 @@ class ScannerAdapter:
         """A healthy scan on the model's grid. Raises `InputError` if it changed or fails quality control."""
         scan = read_scan(path, geometry=self.healthy.geometry)
         if scan.sha256 != digest:
-            raise InputError("it has changed in the meantime", hint="Run the command again.")
+            raise InputError("it changed during the run", hint="Run the command again.")
         for text in scan.warnings:
-            self.reporter.warn(f"a healthy scan of --adapt: {text}")  # without its name, which may be a patient's
+            self.reporter.warn(f"a healthy scan of --adapt: {text}")  # without its name, which may name a person
         prepared, _ = prepare.prepare(scan, self.config.preprocess, device=self.model.device)
         verdict = quality.assess(
             prepared.brain_volume_ml, prepared.mask_overlap, prepared.border_fraction, stretch=prepared.stretch
@@ -174,7 +174,7 @@ class ScannerAdapter:
 
 
 def _contrast_of(prepared: Prepared) -> str:
-    """The contrast that a healthy scan's image shows. Raises `InputError` if that is doubtful."""
+    """The contrast of a healthy scan from its image. Raises `InputError` if it is doubtful."""
     guess = prepared.contrast()
     if guess.doubtful:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Components of an anomaly map above a threshold, and how strong a map is; volumes count in the patient's space."""
+"""Components of an anomaly map above a threshold, and the strength of a map; volumes are in the patient's space."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from uadcli.scoring.components import Component, components
 def find(
     anomaly_map: Array, threshold: float, prepared: Prepared, config: DetectConfig
 ) -> tuple[NDArray[np.uint8], list[Component]]:
-    """Labels and table of the components above the threshold; the smallest volume counts in the patient's space."""
+    """Labels (96, 96, 80) and components above the threshold; the minimum volume is in the patient's space."""
     smallest = config.scoring.min_volume_mm3 / prepared.size_factor
     return components(anomaly_map, threshold, smallest, GRID_AFFINE, template.regions())
 
 
 def flagged_ml(table: list[Component], prepared: Prepared) -> float:
-    """The volume of all components in the patient's space."""
+    """The volume of all components in the patient's space, in ml."""
     return sum(c.volume_mm3 for c in table) * prepared.size_factor / 1e3
 
 

@@ -1,4 +1,4 @@
-"""The healthy scans of one scanner, as `--adapt` names them by a folder."""
+"""The healthy scans of one scanner, in the folder of `--adapt`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class HealthyScans:
-    """The healthy scans of one scanner in a `folder`: their `files` by digest.
+    """The healthy scans of one scanner in a `folder`: their `files` by sha256.
 
-    Of those whose names do not tell it `contrast` does, if it is given; else the image does. `geometry` is as in
+    `contrast`, if given, is that of scans whose names do not give it; otherwise the image decides. `geometry` is as in
     `read_scan`.
     """
 
@@ -22,18 +22,18 @@ class HealthyScans:
 
     @property
     def sha256(self) -> str:
-        """One digest for all of them, whatever they are called but for the contrast that a name tells."""
+        """One sha256 for all of them, independent of their names except for the contrast."""
         return digest_of(f"{digest} {self.told(path)}" for digest, path in self.files.items())
 
     def told(self, path: Path) -> str | None:
-        """The contrast of a scan, if it is known without looking at the image."""
+        """The contrast of a scan if it is known without reading the image."""
         from uadcli.data.contrast import from_name
 
         return from_name(path) or self.contrast
 
 
 def digest_of(digests: Iterable[str]) -> str:
-    """One digest for several, in whatever order."""
-    import hashlib  # here, as the options of commands are loaded by --help
+    """One sha256 for several, independent of their order."""
+    import hashlib  # here, since --help loads this module
 
     return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()

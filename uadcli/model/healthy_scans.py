@@ -1,4 +1,4 @@
-"""How a scan's findings compare with those of the healthy scans that a model was calibrated with."""
+"""Comparing a scan's findings with the healthy scans that a model was calibrated with."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BesideHealthy:
-    """How many of `scans` healthy scans have a finding at least as strong as the scan's, and as each component."""
+    """The number of `scans` healthy scans with a finding at least as strong as the scan's, and as each component."""
 
     scans: int
     as_strong: int
@@ -27,15 +27,15 @@ class BesideHealthy:
 
     @property
     def p_value(self) -> float:
-        """The conformal p-value of the scan: its chance among healthy scans of this kind, at least."""
+        """The conformal p-value of the scan among healthy scans: (as strong + 1) / (scans + 1)."""
         return (self.as_strong + 1) / (self.scans + 1)
 
 
 def as_calibrated(card: ModelCard, config: DetectConfig) -> bool:
     """Whether the settings are those with which the healthy scans of the weights were prepared and scored.
 
-    Seed and batch size are free. The method is not looked at: by another than their own, weights know no healthy scans.
-    Curvature flow and scaling are always as the weights say.
+    Seed and batch size do not matter. The method is not compared: for another method, weights have no healthy scans.
+    Curvature flow and scaling are always those of the weights.
     """
     always = {name: getattr(config.preprocess, name) for name in ("curvature_flow", "scaling")}
     own = from_dict(PreprocessConfig, {**card.preprocess, **always})
@@ -45,14 +45,14 @@ def as_calibrated(card: ModelCard, config: DetectConfig) -> bool:
 
 
 def _by_network(preprocess: PreprocessConfig) -> PreprocessConfig:
-    """The same settings, with the network's masks where `auto` stands, which takes it for whole heads."""
+    """The same settings with `auto` replaced by `hd-bet`, which `auto` uses for whole heads."""
     return replace(preprocess, strip="hd-bet") if preprocess.strip == "auto" else preprocess
 
 
 def strengths_of(card: ModelCard, kind: str, contrast: str, config: DetectConfig) -> list[float] | None:
-    """The strengths of healthy scans that a scan may be compared with.
+    """The strengths of healthy scans to compare a scan with.
 
-    None where the weights know none, or where the settings are not those of their calibration.
+    None if the weights have none, or if the settings are not those of their calibration.
     """
     return card.strengths.get(kind, {}).get(contrast) if as_calibrated(card, config) else None
 
@@ -71,5 +71,5 @@ def beside_healthy(
 
     smallest = config.scoring.min_volume_mm3 / prepared.size_factor
     whole = as_strong(healthy, strength(anomaly_map, smallest, GRID_AFFINE))
-    parts = component_strengths(anomaly_map, labels, min(count, 254), smallest, GRID_AFFINE)  # 255 stands for the rest
+    parts = component_strengths(anomaly_map, labels, min(count, 254), smallest, GRID_AFFINE)  # the rest shares 255
     return BesideHealthy(len(healthy), whole, [as_strong(healthy, s) for s in parts])

@@ -1,4 +1,4 @@
-"""A model in use: networks built once, and what its weights know of healthy scans by score and contrast."""
+"""A model in use: its networks, built once, and its statistics of healthy scans by score and contrast."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """Weights on a torch device. What is built from them is built once and kept."""
+    """Weights on a torch device. Networks are built once."""
 
     weights: Weights
     device: str = "cpu"
@@ -98,9 +98,9 @@ class Model:
         return dataclasses.replace(self, weights=dataclasses.replace(self.weights, card=card))
 
     def method(self, config: ReconstructionConfig) -> Method:
-        """The method that reconstructs: the one the settings name, else the one the model was trained for.
+        """The reconstruction method: that of the settings, otherwise the one that the model was trained for.
 
-        Raises `WeightsError` if the model was not trained for it.
+        Raises `WeightsError` if the model cannot be used with it.
         """
         from uadcli.reconstruction.reconstructors import choose
 
@@ -115,7 +115,8 @@ class Model:
     ) -> Array:
         """The pseudo-healthy volume of a scaled scan x (96, 96, 80) in [0, 1]; 0 outside the brain mask.
 
-        An adapted model adds the drift of the scanner. Raises `WeightsError` if the model does not serve the method.
+        An adapted model adds the drift of the scanner. Raises `WeightsError` if the model cannot be used with
+        the method.
         """
         method, slices, indices = self.method(config), to_slices(x), occupied(mask)
         settings = dataclasses.replace(config, levels=config.levels or self.card.levels)
@@ -126,7 +127,7 @@ class Model:
         return drift.added(healthy, self.adaptation.drift, mask) if self.adaptation else healthy
 
     def draws(self, x: Array, mask: Mask, config: ReconstructionConfig) -> Array:
-        """Reconstructions (10, 96, 96, 80) at one level that differ by their noise alone (method 4).
+        """Reconstructions (10, 96, 96, 80) at one level that differ only by their noise (method 4).
 
         Raises `UsageError` for a method without noise.
         """
@@ -155,8 +156,8 @@ class Model:
         return dict(zip(indices.tolist(), found.tolist(), strict=True))
 
     def check(self, score: str, contrast: str, config: ReconstructionConfig) -> None:
-        """Raises `UsageError` if a score needs healthy scans of a contrast that the model does not know, or knows only
-        by another method; or if there is no such score."""
+        """Raises `UsageError` if there is no such score, or if it needs statistics of healthy scans that the model does
+        not have for the contrast and method."""
         kind = scores.find(score)
         if kind.normalised and not kind.joined:
             self.reference(scores.base_of(score), contrast, config)
@@ -188,7 +189,7 @@ def load(path: Path, sha256: str | None = None, device: str = "cpu") -> Model:
 
 
 def check_network(card: ModelCard, score: str, path: Path) -> None:
-    """Raises `WeightsError` for a score that asks for a network that the weights do not have."""
+    """Raises `WeightsError` for a score that needs a network that the weights do not have."""
     if card.siamese is None and scores.find(score).learned:
         raise WeightsError(
             f"has no network for the score {score!r}", path=path, hint="Choose another --score or --weights."
@@ -196,7 +197,7 @@ def check_network(card: ModelCard, score: str, path: Path) -> None:
 
 
 def card_for(card: ModelCard, trained: str, method: str) -> ModelCard:
-    """The card without its healthy-scan statistics where the weights are used with a method they were not trained
+    """The card, without statistics of healthy scans if the weights are used with another method than they were trained
     for."""
     if method == trained:
         return card
@@ -204,14 +205,14 @@ def card_for(card: ModelCard, trained: str, method: str) -> ModelCard:
 
 
 def shares_of(card: ModelCard, contrast: str) -> Mapping[str, float]:
-    """The scores that `fisher` joins in a contrast, and the share of each."""
+    """The scores combined by `fisher` in a contrast, and the share of each."""
     return card.shares.get(contrast) or fusion.FIRST.get(contrast, {})
 
 
 def parts_of(card: ModelCard, score: str, contrast: str) -> list[Part]:
     """The scores that a joined score is made of, with their healthy tails and shares; empty for any other score.
 
-    Raises `UsageError` if the card does not know them.
+    Raises `UsageError` if the card does not have them.
     """
     if not scores.find(score).joined:
         return []

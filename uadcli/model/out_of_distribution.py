@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from uadcli.reconstruction.model import Network
 
 BATCH = 32
-MIN_TRAINING, MIN_HELD_OUT = 10, 5  # scans of a contrast; with fewer there is no gate for it
+MIN_TRAINING, MIN_HELD_OUT = 10, 5  # scans of a contrast needed for its check
 ABSENT = "these weights have no distribution of training scans for this contrast"
 FEW = "too little of this scan overlaps the brain of the training scans"
 NO_ENCODER = "this model has no encoder"
@@ -34,7 +34,7 @@ NO_ENCODER = "this model has no encoder"
 class Distance:
     """The distance of a scan from the training scans, and the limit beyond which it is unlike them; None with a `note`.
 
-    A scan that lies elsewhere than all training scans has no distance, and is unlike them.
+    A scan without overlap with the training scans has no distance, and counts as unlike them.
     """
 
     value: float | None
@@ -43,7 +43,7 @@ class Distance:
 
     @property
     def nowhere(self) -> bool:
-        """Whether the scan lies elsewhere than all training scans."""
+        """Whether the scan hardly overlaps with the training scans."""
         return self.note == FEW
 
     @property
@@ -70,7 +70,7 @@ def vectors(model: Network, x: Array, slices: NDArray[np.integer], device: str =
 
 
 def has_encoder(model: Network) -> bool:
-    """Whether the model conditions on the scan (cDDPM and its kin); a VAE's vectors are not meant for this."""
+    """Whether the model has an encoder of the scan (cDDPM and Dif-fuse); the vectors of a VAE are not suitable."""
     return getattr(model, "encoder", None) is not None
 
 
@@ -96,9 +96,9 @@ def fit_gates(
     cache: Path,
     config: PreprocessConfig,
 ) -> dict[str, Gate]:
-    """The check of each contrast with enough scans on both sides; of patients only slices without lesion count.
+    """The check of each contrast with enough training and held-out scans. Raises as `prepare`.
 
-    Raises what preparing a scan raises.
+    Of patients, only slices without lesion are used.
     """
     if not has_encoder(model):
         return {}
@@ -123,7 +123,7 @@ def fit_gates(
 
 
 def gate_of(state: dict[str, Any], contrast: str) -> Gate | None:
-    """The gate of a contrast from the tensors of a weight file; None if they have none."""
+    """The check of a contrast from the tensors of a weight file; None if there is none."""
     if f"{contrast}.limit" not in state:
         return None
     mean, whitening, limit = (state[f"{contrast}.{name}"].numpy() for name in ("mean", "whitening", "limit"))
@@ -131,7 +131,7 @@ def gate_of(state: dict[str, Any], contrast: str) -> Gate | None:
 
 
 def state_of(gates: dict[str, Gate]) -> dict[str, Any]:
-    """Gates by contrast as the tensors of a weight file: float16, which `fit_cloud` has rounded to, and the limit."""
+    """Checks by contrast as tensors for a weight file: float16, to which `fit_cloud` has rounded, and the limit."""
     import torch
 
     state = {}

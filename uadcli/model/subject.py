@@ -1,4 +1,4 @@
-"""One scan on the model's grid, and the evidence its scores are computed from, each piece computed once."""
+"""One scan on the model's grid, and the evidence for its scores."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from uadcli.scoring.healthy_reference import Reference
 class Subject:
     """A scaled scan `x` (96, 96, 80) in [0, 1], its reconstruction and its brain mask, under a model and settings.
 
-    `contrast` matters only to scores that need healthy scans of it, or to know whether its lesions are bright. `z` is
-    the scan without a ceiling (`imaging.intensity.robust_z`). The maps of costly scores are kept.
+    `contrast` is needed only by scores that use healthy scans, or whether lesions are bright. `z` is the unclipped scan
+    (`imaging.intensity.robust_z`). The maps of costly scores are kept.
     """
 
     model: Model
@@ -44,9 +44,9 @@ class Subject:
 
     @property
     def robust_z(self) -> Array:
-        """`z`, its sign turned where the contrast shows lesions dark. Raises `UsageError` if it is not known."""
+        """`z`, negated in contrasts with dark lesions. Raises `UsageError` if it is not known."""
         if self.z is None or self.contrast not in contrasts.ALL:
-            what = "the score 'robust-z' asks for a scan with its unclipped intensities, and for its contrast"
+            what = "the score 'robust-z' needs the unclipped intensities of a scan, and its contrast"
             raise UsageError(what, hint="Choose another score.")
         return -self.z if contrasts.ALL[self.contrast].lesions == "dark" else self.z
 

@@ -1,4 +1,4 @@
-"""The score above which voxels are marked, from the rule of `--threshold` and what a model knows of healthy scans."""
+"""The score above which voxels are marked, from the rule of `--threshold` and a model's healthy scans."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ DOUBTS: dict[Doubt, str] = {
 
 @dataclass(frozen=True)
 class Basis:
-    """How a threshold was chosen: by which `kind` of rule and `share`, and what that rests on.
+    """How a threshold was chosen: the `kind` of rule, its `share`, and what it is based on.
 
-    `card_rule` is what the weights say of a calibrated threshold, `scans` the number of healthy scans of a conformal
-    one, which is `approximate` where they also made the healthy reference, `dice` that of an oracle. `borrowed` are
-    the contrasts that gave and took the healthy scans; `doubts` are reasons why the threshold may not hold.
+    `card_rule` describes a calibrated threshold in the weights; `scans` is the number of healthy scans of a conformal
+    one, which is `approximate` if they also made the healthy reference; `dice` is that of an oracle. `borrowed` are the
+    contrasts that lent and borrowed the healthy scans; `doubts` are reasons why the threshold may not hold.
     """
 
     kind: Kind
@@ -49,16 +49,16 @@ class Basis:
 
     @property
     def borrowed_from(self) -> str | None:
-        """The contrast whose healthy scans stand in for those of the scan's own."""
+        """The contrast whose healthy scans are used instead of the scan's own contrast."""
         return self.borrowed and self.borrowed[0]
 
     @property
     def vouched(self) -> bool:
-        """Whether the healthy scans of the model vouch for the threshold, as it is used here."""
+        """Whether the threshold is calibrated for the way it is used here."""
         return not self.doubts
 
     def in_words(self) -> str:
-        """For people."""
+        """How the threshold was chosen, as a sentence."""
         words = [self._rule(), *([DOUBTS["settings"]] if "settings" in self.doubts else [])]
         if self.borrowed:
             words.append("from healthy {} scans, as there are no healthy {} ones".format(*self.borrowed))
@@ -91,8 +91,8 @@ class Threshold:
 
 @dataclass(frozen=True)
 class ScanThreshold:
-    """A threshold that each scan sets by its own map: the false discoveries among its marked voxels are at most a
-    share (that of its `basis`), by the healthy `tail` of the score (`scoring.calibration.fdr_threshold`)."""
+    """A threshold that depends on the scan's own map: at most a `share` of its marked voxels is expected to be healthy,
+    given the healthy `tail` of the score (`scoring.calibration.fdr_threshold`)."""
 
     tail: Tail
     share: float
@@ -120,7 +120,7 @@ def best_dice(native_map: Array, labels: NDArray[np.bool_]) -> Threshold:
     if not labels.any():
         raise InputError("the labels are empty", hint="There is no best Dice without a lesion.")
     found, value = metrics.best_dice(native_map, labels)
-    below = float(np.nextafter(np.float32(value), np.float32(0)))  # what has this very score is marked, too
+    below = float(np.nextafter(np.float32(value), np.float32(0)))  # voxels with exactly this score are marked, too
     return Threshold(below, Basis("best-dice", dice=found))
 
 
@@ -129,8 +129,8 @@ def resolve(
 ) -> Resolved:
     """The threshold of a score in a contrast by a rule.
 
-    It has a doubt where the healthy scans were scored by other settings than `config` (the defaults if None). Raises
-    `UsageError` if the healthy scans of the weights do not give one.
+    It has a doubt if the healthy scans were scored with other settings than `config` (None: the defaults). Raises
+    `UsageError` if the weights lack the statistics of healthy scans that it needs.
     """
     if rule.kind == "value":
         return Threshold(rule.number, Basis("value"))
@@ -138,7 +138,7 @@ def resolve(
         rule = _automatic(card, kind, contrast)
     found = _by_health(rule, card, kind, contrast)
     asked = config or DetectConfig()
-    if rule.kind != "conformal":  # rates of voxels do not know components
+    if rule.kind != "conformal":  # rates of voxels do not depend on components
         asked = replace(asked, scoring=replace(asked.scoring, min_volume_mm3=ScoringConfig.min_volume_mm3))
     if not as_calibrated(card, asked):
         found = doubted(found, "settings")
@@ -202,7 +202,7 @@ def _conformal(share: float, card: ModelCard, kind: str, contrast: str) -> Thres
 def _of_healthy(
     name: str, find: Callable[[Sequence[T], float], float], known: Sequence[T], share: float, lacking: str
 ) -> float:
-    """The threshold of a rule from the healthy scans of the weights. Raises `UsageError` if they do not give one."""
+    """The threshold of a rule from the healthy scans of the weights. Raises `UsageError` if there are too few."""
     if not known:
         raise UsageError(lacking, hint="Give --threshold calibrated or a value.")
     try:

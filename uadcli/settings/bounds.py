@@ -1,4 +1,4 @@
-"""Bounds of settings, which hold wherever the frozen dataclass is made."""
+"""Bounds of settings, checked whenever a dataclass of settings is created."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from typing import Any, ClassVar
 
 from uadcli.errors import UsageError
 
-MOST_SEED = 2**63 - 1  # what TOML and the generators take
+MOST_SEED = 2**63 - 1  # the largest that TOML and random generators accept
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """The numbers that a setting may be: from `low`, or above it, to `high`."""
+    """The range of a numeric setting: from `low` (excluded if `above`) to `high`."""
 
     low: float
     high: float
     above: bool
 
     def hold(self, value: Any) -> bool:
-        """Whether a number is within; NaN and what is not a number are not."""
+        """Whether a value is a number within the range; NaN is not."""
         if isinstance(value, bool) or not isinstance(value, numbers.Real):
             return False
-        number = int(value) if isinstance(value, numbers.Integral) else float(value)  # an integer may be beyond floats
+        number = int(value) if isinstance(value, numbers.Integral) else float(value)  # an integer may exceed floats
         return (self.low < number if self.above else self.low <= number) and number <= self.high
 
     def __str__(self) -> str:
@@ -36,7 +36,7 @@ class Bounds:
 
 
 def within(default: Any, low: float, high: float = math.inf, *, above: bool = False, **more: Any) -> Any:
-    """A field whose number, or each of whose numbers, lies within bounds; `above` leaves `low` itself out.
+    """A field whose number, or each of whose numbers, must be within bounds; `above` excludes `low`.
 
     `more` is kept in the field's metadata, as of `word`: the `option` that sets it, and whether it `decides` results.
     """
@@ -44,7 +44,7 @@ def within(default: Any, low: float, high: float = math.inf, *, above: bool = Fa
 
 
 def word(default: str, known: Sequence[str], *, empty: bool = False, **more: Any) -> Any:
-    """A field that is one of some words, or with `empty` none."""
+    """A field that must be one of some words, or with `empty` also an empty text."""
     return field(default=default, metadata={"words": (*known, "") if empty else tuple(known), **more})
 
 
@@ -95,9 +95,9 @@ def check_count(name: str, value: Any, low: int) -> None:
 
 
 def nearest(value: str, known: Sequence[str], name: str, *, exact: bool = False) -> str:
-    """The member of `known` that `value` is, in any case. Raises `UsageError` with the closest one otherwise.
+    """The member of `known` equal to `value` up to case. Raises `UsageError`, which suggests the closest one.
 
-    With `exact` another case is an error, too.
+    With `exact`, another case is an error as well.
     """
     by_lower = {one.lower(): one for one in known}
     if value.lower() in by_lower and not exact:

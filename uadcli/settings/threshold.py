@@ -1,4 +1,4 @@
-"""The rule that `--threshold` names, parsed once from its text."""
+"""The rule of `--threshold`, parsed from its text."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from uadcli.errors import UsageError
 
 Kind = Literal["auto", "calibrated", "rate", "conformal", "fdr", "best-dice", "value"]
 WITHOUT_SHARE: tuple[Literal["auto", "calibrated", "best-dice"], ...] = ("auto", "calibrated", "best-dice")
-SHARE = 0.05  # of healthy scans with any finding, of `conformal` without a number
-# Of healthy voxels, of `rate` without a number: 2 ml of a brain of 1.35 l, the most that a healthy scan should show.
+SHARE = 0.05  # share of healthy scans with any finding, of `conformal` without a number
+# Share of healthy voxels of `rate` without a number: 2 ml of a brain of 1.35 l, the most to be marked in a healthy
+# scan.
 RATE = 0.0015
 FALSE = 0.05  # expected share of healthy voxels among those marked, of `fdr` without a number
 USUAL: dict[Literal["conformal", "rate", "fdr"], float] = {
@@ -30,9 +31,9 @@ class ThresholdRule:
     """A rule for the threshold, with its parameter.
 
     `calibrated` (the 99.5th percentile of healthy voxels), `rate` (another share of them), `conformal` (a share of
-    healthy scans), `fdr` (an expected share of the marked voxels that is healthy), a `value`, or `auto`: conformal
-    where the weights know enough whole healthy scans, else by rate; calibrated of weights older than rates. `best-dice`
-    takes lesion labels, for comparison with papers that do.
+    healthy scans), `fdr` (an expected share of healthy voxels among the marked ones), a `value`, or `auto`: conformal
+    if the weights have enough healthy scans, otherwise `rate`, or `calibrated` if the weights have no rates.
+    `best-dice` uses lesion labels, for comparison with papers that do.
     """
 
     kind: Kind
@@ -54,7 +55,7 @@ class ThresholdRule:
             if name == of_share:
                 share = _number(rest) if colon else usual
                 if share is None or not 0 < share < 1:
-                    raise UsageError(f"--threshold cannot be {text!r}", hint="The share lies between 0 and 1.")
+                    raise UsageError(f"--threshold cannot be {text!r}", hint="The share must be between 0 and 1.")
                 return cls(of_share, share)
         value = _number(text)
         if value is None or value <= 0:
@@ -62,7 +63,7 @@ class ThresholdRule:
         return cls("value", value)
 
     def __str__(self) -> str:
-        """The shortest text of the rule, which `parse` reads back."""
+        """The shortest text that `parse` reads back."""
         if self.kind == "value":
             return _shortest(self.number)
         usual = self.kind not in USUAL or self.number == USUAL[self.kind]

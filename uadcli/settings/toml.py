@@ -34,7 +34,7 @@ def from_dict(kind: type[T], values: dict[str, Any], where: str = "") -> T:
             near = difflib.get_close_matches(key, fields, n=1)
             hint = f"Did you mean {where}{near[0]}?" if near else f"Known here: {', '.join(fields)}."
             raise UsageError(f"unknown setting {name}", hint=hint)
-        empty: Any = "" if fields[key].type == "tuple[str, ...]" else 0  # what an empty tuple would hold
+        empty: Any = "" if fields[key].type == "tuple[str, ...]" else 0  # an item of an empty tuple
         made = _coerce(getattr(default, key), value, name, empty)
         known = fields[key].metadata.get("words", ())
         chosen[key] = next((one for one in known if one.lower() == str(made).lower()), made)
@@ -63,9 +63,9 @@ def _as_float(value: int, name: str) -> float:
 
 
 def with_settings(config: T, assignments: Sequence[str]) -> T:
-    """A copy of a config with `a.b=value` laid over it, values in TOML (a bare word is a string).
+    """A copy of a config with assignments `a.b=value`; values are TOML (a bare word is a string).
 
-    Raises `UsageError` for what is not an assignment, an unknown key or a value of the wrong type.
+    Raises `UsageError` for an invalid assignment, an unknown key or a value of the wrong type.
     """
     values = to_dict(config)
     for text in assignments:
@@ -89,7 +89,7 @@ def read_toml(kind: type[Any], text: str) -> Any:
     """Parse TOML `text` into the config dataclass `kind`; errors as in `from_dict`, and `UsageError` for bad TOML."""
     try:
         values = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # beside bad TOML, a number of very many digits, or deep nesting
+    except (ValueError, RecursionError) as error:  # also for numbers with very many digits, and deep nesting
         raise UsageError(f"not valid TOML: {error}") from error
     return from_dict(kind, values)
 
@@ -119,7 +119,7 @@ def _toml_value(value: Any) -> str:
 
 
 def _toml_text(value: str) -> str:
-    """A basic string of TOML, whose escapes are those of JSON; DEL, too, has to be one."""
+    """A basic string of TOML: escaped as in JSON, and DEL as well."""
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:

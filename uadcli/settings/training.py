@@ -1,4 +1,4 @@
-"""What a training is given besides its settings: where it learns from, and what it may use of the machine."""
+"""Inputs of a training besides its settings, and its share of the machine."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Where white matter, grey matter and fluid lie in a healthy volume, from its labels or from template and intensities.
+"""White matter, grey matter and fluid of a healthy volume, from labels or from template and intensities.
 
-Lesions are placed by it: along the ventricles, below the cortex, within white matter.
+Used to place lesions: along the ventricles, below the cortex, within white matter.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ AROUND = 3  # voxels of 2 mm by which the ventricles of a scan may exceed those 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Masks (X, Y, Z) of a volume: white matter, grey matter, all fluid, and of this the ventricles."""
+    """Masks (X, Y, Z) of white matter, grey matter, all fluid, and the ventricles as part of it."""
 
     white: Mask
     grey: Mask
@@ -30,7 +30,7 @@ class Anatomy:
     ventricles: Mask
 
     def mirrored(self) -> Anatomy:
-        """The same of the volume whose first axis is reversed."""
+        """The same with the first axis reversed."""
         return Anatomy(self.white[::-1], self.grey[::-1], self.fluid[::-1], self.ventricles[::-1])
 
 
@@ -44,7 +44,7 @@ class Levels:
 
 
 def levels(x: Array, mask: Mask, anatomy: Anatomy) -> Levels:
-    """The `Levels` of a volume (X, Y, Z); without ventricles fluid has the darkest percentile of the brain."""
+    """The `Levels` of a volume (X, Y, Z); without ventricles, fluid is the 1st percentile of the brain."""
     white, grey = (float(np.median(x[part])) for part in (anatomy.white, anatomy.grey))
     inside = anatomy.ventricles & mask
     fluid = float(np.median(x[inside])) if inside.any() else float(np.percentile(x[mask], 1))
@@ -52,7 +52,7 @@ def levels(x: Array, mask: Mask, anatomy: Anatomy) -> Levels:
 
 
 def of_labels(labels: NDArray[np.integer]) -> Anatomy:
-    """The anatomy of a label map (2X, 2Y, 2Z) at half its resolution: what fills at least half of a voxel."""
+    """The anatomy of a label map (2X, 2Y, 2Z) at half its resolution; a tissue fills at least half of a voxel."""
     size = int(labels.max()) + 1
     x, y, z = (n // 2 for n in labels.shape)
 
@@ -69,8 +69,8 @@ def of_labels(labels: NDArray[np.integer]) -> Anatomy:
 def of_scan(x: Array, mask: Mask, contrast: str) -> Anatomy:
     """The anatomy of a T1w or FLAIR scan on the model's grid (96, 96, 80), x linear in its intensities.
 
-    What is fluid the intensity says, in T1w also what is white and what is grey; in FLAIR the template does.
-    Raises `InputError` if the field of view holds no normal tissue.
+    Fluid is determined by intensity; white and grey matter by intensity in T1w, and by the template in FLAIR. Raises
+    `InputError` if there is too little normal tissue in the field of view.
     """
     low, grey, white = intensity.tissue_levels(x, mask)
     fluid = mask & (x < low + 0.5 * (min(grey, white) - low))

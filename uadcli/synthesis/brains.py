@@ -1,6 +1,6 @@
-"""Healthy volumes of any contrast from anatomical label maps, in the way of SynthSeg (Billot et al. 2023).
+"""Healthy volumes of any contrast from anatomical label maps, as in SynthSeg (Billot et al. 2023).
 
-Tissue intensities are drawn in their physical order for a contrast; every structure then varies a little by itself.
+Tissue intensities are drawn in their order for a contrast; every structure then varies slightly.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from uadcli import contrasts
 from uadcli.arrays import Array, Mask
 from uadcli.synthesis.random_fields import Random, smooth_noise
 
-EMPTY = 0.02  # at least so much a made volume has inside the brain
+EMPTY = 0.02  # the least intensity inside the brain of a synthetic volume
 CSF, CORTEX, DEEP, WHITE, OTHER, OUTER = 1, 2, 3, 4, 5, 6
-CISTERN_MM = 1  # from its border, within which outer fluid is like that of the ventricles
-OUTER_LABEL = 24  # fluid outside the brain and in its furrows; label maps give it all the room up to the skull
-REACH_MM, FURROW_MM = 2, 10  # from tissue, and between tissue: outer fluid beyond is left out
-# FreeSurfer numbers by tissue; numbers from 500 up are outside the brain, all that is not named here is `OTHER`
+CISTERN_MM = 1  # distance from its border beyond which outer fluid is like that of the ventricles
+OUTER_LABEL = 24  # fluid outside the brain and in its sulci; in label maps it fills all space up to the skull
+REACH_MM, FURROW_MM = 2, 10  # distances from tissue, and between tissue, beyond which outer fluid is left out
+# FreeSurfer numbers by tissue; numbers from 500 are outside the brain, all others are `OTHER`
 TISSUE = {
     **dict.fromkeys((4, 5, 14, 15, 43, 44, 72), CSF),
     OUTER_LABEL: OUTER,
@@ -32,9 +32,9 @@ LEFT_OF = dict(zip((41, 42, 43, 44, 46, 47, 49, 50, 51, 52, 53, 54, 58, 60), LEF
 
 
 def brain_of(labels: NDArray[np.integer]) -> Mask:
-    """The brain with the fluid around it, of a head label map of 1 mm.
+    """The brain and the fluid around it, from a head label map of 1 mm.
 
-    Of outer fluid it is what is near tissue, or between it: in furrows and fissures.
+    Outer fluid is included near tissue, and between it: in sulci and fissures.
     """
     brain = np.asarray((labels > 0) & (labels < 500))
     outer = brain & (labels == OUTER_LABEL)
@@ -46,7 +46,7 @@ def brain_of(labels: NDArray[np.integer]) -> Mask:
 
 
 def tissue_intensities(kind: str, rng: Random) -> dict[int, float]:
-    """Mean intensities in [0, 1] by tissue, drawn as the record of the contrast says."""
+    """Mean intensities in [0, 1] by tissue, drawn from the ranges in the contrast's record."""
     drawn: dict[str, float] = {}
     for level in contrasts.ALL[kind].levels:
         drawn[level.tissue] = drawn.get(level.above, 0.0) + rng.uniform(level.low, level.high)
@@ -65,12 +65,12 @@ def tissue_intensities(kind: str, rng: Random) -> dict[int, float]:
 def from_labels(labels: NDArray[np.integer], kind: str, rng: Random) -> Array:
     """A volume of the contrast `kind` at half the resolution of the label map (2X, 2Y, 2Z) -> (X, Y, Z), about [0, 1].
 
-    Each structure has its own mean about that of its tissue and smooth variation inside; edges are blurred by partial
-    volume. 0 outside the brain, at least `EMPTY` inside.
+    Each structure has a mean close to that of its tissue and smooth variation inside; edges have partial volume. 0
+    outside the brain, at least `EMPTY` inside.
     """
     means, variety = tissue_intensities(kind, rng), contrasts.ALL[kind].variety
     table = np.zeros(int(labels.max()) + 1, dtype=np.float32)
-    own: dict[int, float] = {}  # of a structure; both sides have nearly the same
+    own: dict[int, float] = {}  # deviation of a structure; nearly the same on both sides
     for number in (int(n) for n in np.unique(labels) if 0 < n < 500):
         tissue, side = TISSUE.get(number, OTHER), LEFT_OF.get(number, number)
         own.setdefault(side, 0.0 if tissue in (CSF, OUTER) else rng.normal(0, variety))
@@ -88,7 +88,7 @@ def from_labels(labels: NDArray[np.integer], kind: str, rng: Random) -> Array:
 
 
 def halved(affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The affine (4, 4) of a grid of half the resolution, each voxel the mean of 2 x 2 x 2, as `from_labels` has it."""
+    """The affine (4, 4) of a grid of half the resolution, each voxel the mean of 2 x 2 x 2, as in `from_labels`."""
     result = affine @ np.diag([2.0, 2.0, 2.0, 1.0])
     result[:3, 3] = (affine @ np.array([0.5, 0.5, 0.5, 1.0]))[:3]
     return result

@@ -1,4 +1,4 @@
-"""Healthy T2w and FLAIR volumes made from T1w scans, whose intensities say what tissue a voxel holds."""
+"""Healthy T2w and FLAIR volumes made from T1w scans, whose intensities determine the tissue of a voxel."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from uadcli.synthesis.anatomy import Anatomy, levels
 from uadcli.synthesis.brains import CORTEX, CSF, OUTER, WHITE, tissue_intensities
 from uadcli.synthesis.random_fields import Random, smooth_noise
 
-NEAR = 1.0  # voxels of tissue, within which dark voxels outside the ventricles are fluid
-RIM = 2  # voxels of the brain mask outside which fluid in cisterns and furrows is like that of the ventricles
-BEYOND = (0.0, 0.3)  # of bright outer fluid: what is dark in T1w farther out are membranes and bone
+NEAR = 1.0  # distance from tissue (voxels) within which dark voxels outside the ventricles are fluid
+RIM = 2  # depth in the brain mask (voxels) from which fluid in cisterns and sulci is like that of the ventricles
+BEYOND = (0.0, 0.3)  # share of bright outer fluid farther out, where dark voxels in T1w are membranes and bone
 
 
 def from_t1(x: Tensor, kind: str, generator: torch.Generator) -> Tensor:
-    """Slices like another contrast's from T1w ones by a random curve of intensity, (B, 1, H, W) in [0, 1].
+    """Convert T1w slices (B, 1, H, W) in [0, 1] to another contrast by a random intensity curve.
 
-    T1w intensity stands for tissue: dark is CSF, then grey, then white matter. Their new intensities are drawn as
-    the record of the contrast `kind` says, straight lines between; 0 outside the brain stays 0.
+    T1w intensity determines the tissue: dark is CSF, then grey, then white matter. Their new intensities are drawn from
+    the record of the contrast `kind`, with linear interpolation between; 0 outside the brain stays 0.
     """
     batch = len(x)
     draw = torch.rand(batch, 6, generator=generator)
@@ -45,9 +45,9 @@ def from_t1(x: Tensor, kind: str, generator: torch.Generator) -> Tensor:
 def volume_from_t1(x: Array, mask: Mask, anatomy: Anatomy, contrast: str, rng: Random) -> Array:
     """A volume of another contrast from a T1w scan (X, Y, Z), x linear in its intensities.
 
-    Between the levels of fluid, grey and white matter a voxel holds two of them (partial volume) and gets the mean of
-    their new intensities, which are drawn as for label maps. Where ventricles border on white matter, there is no grey
-    between them. About [0, 1]; 0 outside the brain `mask`.
+    A voxel between the levels of fluid, grey and white matter contains two of them (partial volume) and gets the mean
+    of their new intensities, which are drawn as for label maps. There is no grey matter between ventricles and adjacent
+    white matter. About [0, 1]; 0 outside the brain `mask`.
     """
     means = tissue_intensities(contrast, rng)
     known, dark = levels(x, mask, anatomy), float(np.percentile(x[mask], 1))
@@ -65,7 +65,7 @@ def volume_from_t1(x: Array, mask: Mask, anatomy: Anatomy, contrast: str, rng: R
 
 
 def _fluid(anatomy: Anatomy, mask: Mask, means: dict[int, float], rng: Random) -> Array:
-    """The intensity that fluid has at each place: that of ventricles, cisterns, outer fluid near tissue, or none."""
+    """The intensity of fluid at each place: that of ventricles, cisterns, outer fluid near tissue, or none."""
     far = ndimage.distance_transform_edt(~(mask & ~anatomy.fluid)) > NEAR
     nothing = means[OUTER] * rng.uniform(*BEYOND) if means[CSF] > means[CORTEX] else means[OUTER]
     cistern = means[OUTER] + rng.uniform(0.5, 1.0) * (means[CSF] - means[OUTER])

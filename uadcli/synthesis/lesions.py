@@ -1,6 +1,6 @@
-"""Synthetic lesions in healthy volumes, with their exact truth: what a supervised score learns from.
+"""Synthetic lesions in healthy volumes with exact ground truth, from which the score network learns.
 
-What kinds there are, and how often each is drawn in a contrast. No real lesion and no real lesion's shape takes part.
+The kinds of lesions, and how often each is drawn in a contrast. No real lesions or lesion shapes are used.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ IN_TISSUE: Mapping[str, Kind] = MappingProxyType(
         "bleeding": vascular.bleeding,
     }
 )
-SHARES = {  # of the kinds, by what most lesions are in a contrast
+SHARES = {  # of the kinds, by the sign of most lesions in a contrast
     "bright": {
         "mass": 0.3,
         "dots": 0.2,
@@ -58,11 +58,10 @@ UNPLACED = {"mass": 0.6, "spots": 0.4}  # without an anatomy
 def paste_lesions(
     x: Array, mask: Mask, contrast: str, rng: Random, allowed: Mask | None = None, anatomy: Anatomy | None = None
 ) -> tuple[Array, Mask]:
-    """Paste no lesion or those of one or two kinds into a healthy volume; returns it and the lesions that can be seen.
+    """Paste lesions of up to two kinds into a healthy volume; returns it and the mask of visible lesions.
 
-    x (X, Y, Z), about [0, 1]; lesions lie in the brain `mask`, their middles in `allowed`. Without the `anatomy` there
-    are only kinds that may lie anywhere. The result may exceed 1: what follows scales it again, as a scan with a
-    lesion would be.
+    x (X, Y, Z) is about [0, 1]; lesions are inside the brain `mask`, their centres in `allowed`. Without `anatomy` only
+    kinds that can be anywhere are drawn. The result may exceed 1; it is scaled again later, like a scan with a lesion.
     """
     allowed = mask if allowed is None else mask & allowed
     nothing = np.zeros(x.shape, dtype=bool)

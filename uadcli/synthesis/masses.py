@@ -1,8 +1,7 @@
-"""Lesions of any kind: masses and spots of every shape, texture, sign and edge, and lesions of a given shape.
+"""Masses and spots of varied shape, texture, sign and edge, and lesions of a given shape.
 
-The variety of shape, texture, sign and edge follows the idea of DISYRE (Naval Marimont et al.): none of it is fitted to
-a real lesion, and no lesion shape of any data set is used, unless one is given (`paste_shape`). All lengths are in
-voxels of 2 mm.
+The variety follows the idea of DISYRE (Naval Marimont et al.): nothing is fitted to real lesions, and no lesion shape
+of a data set is used unless one is given (`paste_shape`). Lengths are in voxels of 2 mm.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ MASS_AXIS, SMALL_AXIS = (3.0, 20.0), (0.8, 3.5)  # longest half-axis
 
 
 def _pushed(old: Array, offset: NDArray[np.float64], axis: float, rng: Random) -> Array:
-    """Tissue pushed outwards from the middle of a mass; `offset` (3, ...) are the voxels' distances from it."""
+    """Tissue displaced outwards from the centre of a mass; `offset` (3, ...) are the voxels' offsets from it."""
     near = np.exp(-(offset**2).sum(axis=0) / axis**2)
     source = offset * (1 - rng.uniform(0.1, 0.45) * near)
     place = source - offset[:, :1, :1, :1]  # the box begins at the first voxel's offset
@@ -31,7 +30,7 @@ def _pushed(old: Array, offset: NDArray[np.float64], axis: float, rng: Random) -
 
 
 def _foreign_texture(old: Array, inside: Mask, rng: Random) -> Array:
-    """The deviations from its mean of the box turned over: structure and grain of tissue, in the wrong place."""
+    """The texture of the flipped box: structure and grain of tissue in the wrong place."""
     axes = tuple(axis for axis in range(3) if rng.random() < 0.5) or (0,)
     turned, valid = np.flip(old, axes), np.flip(inside, axes) & inside
     mean = float(turned[valid].mean()) if valid.any() else 0.0
@@ -40,11 +39,11 @@ def _foreign_texture(old: Array, inside: Mask, rng: Random) -> Array:
 
 @dataclass(frozen=True)
 class _Form:
-    """Where a lesion is: a box of the volume, its weight there (0 to 1), and how far a voxel is from its middle.
+    """The place of a lesion: a box of the volume, its weight there (0 to 1), and distances from its centre.
 
-    `distance` is 0 in the middle and 1 on the rim, `bend` a smooth field of the size of the lesion, `axis` how far it
-    is from the middle to the rim (of an ellipsoid, the longest way). `tissue` (the box) is what it grows in, perhaps
-    already pushed aside by it.
+    `distance` is 0 at the centre and 1 at the rim, `bend` a smooth field on the scale of the lesion, `axis` the
+    distance from centre to rim (of an ellipsoid, the longest). `tissue` is the volume in the box, perhaps displaced by
+    the lesion.
     """
 
     box: tuple[slice, ...]
@@ -61,7 +60,7 @@ def _bend(shape: tuple[int, ...], axis: float, rng: Random) -> Array:
 
 
 def _ellipsoid(x: Array, mask: Mask, middle: NDArray[np.int64], axis: float, rng: Random) -> _Form:
-    """A bent ellipsoid about the voxel `middle`, from a clear border to none."""
+    """A distorted ellipsoid around the voxel `middle`, with a border from sharp to diffuse."""
     reach = math.ceil(2.2 * axis) + 2
     box = tuple(slice(max(0, int(m) - reach), int(m) + reach + 1) for m in middle)
     old, inside = x[box], mask[box]
@@ -84,7 +83,7 @@ def _ellipsoid(x: Array, mask: Mask, middle: NDArray[np.int64], axis: float, rng
 
 
 def _given(x: Array, mask: Mask, shape: Array, rng: Random) -> _Form:
-    """A lesion of a given shape (X, Y, Z), 0 to 1, where it lies."""
+    """A lesion with a given shape (X, Y, Z), 0 to 1, at its place."""
     core = shape >= 0.5
     box = tuple(slice(max(0, int(i.min()) - 2), int(i.max()) + 3) for i in np.nonzero(core))
     core = core[box]
@@ -96,22 +95,22 @@ def _given(x: Array, mask: Mask, shape: Array, rng: Random) -> _Form:
 
 
 def _filled(x: Array, form: _Form, kind: str, rng: Random) -> tuple[Array, Mask]:
-    """The volume with a lesion of a form, and where it can be seen; see `paste_lesions`."""
+    """The volume with a lesion, and the mask where it is visible; see `paste_lesions`."""
     old, inside, weight, distance = form.tissue, form.inside, form.weight, form.distance
     values = old[inside & (distance < 1.6)]
-    if rng.random() < 0.5 and len(values):  # grows within one tissue and spares the others
+    if rng.random() < 0.5 and len(values):  # restricted to one tissue
         tissue, width = float(rng.choice(values)), rng.uniform(0.1, 0.3)
         weight = weight * np.exp(-(((old - tissue) / width) ** 2) / 2)
     sign = 1.0 if rng.random() < contrasts.ALL[kind].bright_lesions else -1.0
     change = sign * rng.uniform(0.08, 0.6)
     core = old[inside & (distance < 0.8)]
     around = float(np.median(core)) if len(core) else 0.5
-    keep = rng.uniform(0.0, 0.8)  # how much of the structure beneath still shows
+    keep = rng.uniform(0.0, 0.8)  # how much of the underlying structure remains visible
     new = keep * old + (1 - keep) * around + change
-    if rng.random() < 0.5:  # the texture of real tissue, from elsewhere
+    if rng.random() < 0.5:  # texture of real tissue from another place
         new = new + rng.uniform(0.3, 1.0) * _foreign_texture(old, inside, rng)
     else:
-        new = new + rng.uniform(0.3, 1.0) * (old - ndimage.gaussian_filter(old, 1.0))  # its grain stays
+        new = new + rng.uniform(0.3, 1.0) * (old - ndimage.gaussian_filter(old, 1.0))  # keep its own grain
     if form.axis > 4 and rng.random() < 0.45:  # a core of another intensity: necrosis, cyst or bleeding
         form_core = rng.uniform(0.25, 0.85) - distance + rng.uniform(0.0, 0.25) * form.bend
         part = 1 / (1 + np.exp(-np.clip(form_core * form.axis * 2, -30, 30)))
@@ -121,17 +120,17 @@ def _filled(x: Array, form: _Form, kind: str, rng: Random) -> tuple[Array, Mask]
     result[form.box] = old + weight * (np.clip(new, 0, 1.3) - old)
     ill = weight > 0.5
     if ill.any() and np.median(np.abs(result[form.box] - old)[ill]) > VISIBLE:
-        truth[form.box] = ill  # all of it, with a core that happens to look like tissue
+        truth[form.box] = ill  # all of it, including a core that happens to look like tissue
     return result, truth
 
 
 def mass(x: Array, mask: Mask, places: NDArray[np.int64], kind: str, rng: Random) -> tuple[Array, Mask]:
-    """One or two masses of any size; returns the volume and where they can be seen."""
+    """Paste one or two masses of any size; returns the volume and the mask where they are visible."""
     return _at_random(x, mask, places, int(rng.integers(1, 3)), MASS_AXIS, kind, rng)
 
 
 def spots(x: Array, mask: Mask, places: NDArray[np.int64], kind: str, rng: Random) -> tuple[Array, Mask]:
-    """2 to 15 small lesions of any kind; returns as `mass`."""
+    """Paste 2 to 15 small lesions of any kind; returns as `mass`."""
     return _at_random(x, mask, places, int(rng.integers(2, 16)), SMALL_AXIS, kind, rng)
 
 
@@ -148,7 +147,7 @@ def _at_random(
     for _ in range(count):
         middle = places[rng.integers(len(places))]
         axis = log_uniform(*axes, rng)
-        if axis > 5:  # a mass in the middle of tissue more often than on the rim
+        if axis > 5:  # masses are more often in the middle of the brain than at its rim
             middle = (0.75 * middle + 0.25 * places.mean(axis=0)).astype(np.int64)
         result, new = _filled(result, _ellipsoid(result, mask, middle, axis, rng), kind, rng)
         truth |= new
@@ -156,9 +155,9 @@ def _at_random(
 
 
 def paste_shape(x: Array, mask: Mask, shape: Array, kind: str, rng: Random) -> tuple[Array, Mask]:
-    """Paste one lesion of a given shape (X, Y, Z), 0 to 1, where that lies; returns as `mass`.
+    """Paste one lesion with a given shape (X, Y, Z), 0 to 1, at its place; returns as `mass`.
 
-    Its texture, sign and change are drawn as for the others. A shape with nothing of at least 0.5 changes nothing.
+    Texture, sign and contrast are drawn as for other masses. A shape below 0.5 everywhere changes nothing.
     """
     if not (shape >= 0.5).any():
         return x, np.zeros(x.shape, dtype=bool)

@@ -1,4 +1,4 @@
-"""Random draws that the synthesis of brains, lesions and scanners shares."""
+"""Random fields and numbers for the synthesis of brains, lesions and scanner effects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Random = np.random.Generator
 
 
 def smooth_noise(shape: tuple[int, ...], cell: float, rng: Random) -> Array:
-    """A smooth random field, about N(0, 1): normal values on a grid of `cell` voxels, linearly enlarged."""
+    """A smooth random field, about N(0, 1): normal values on a grid of `cell` voxels, upsampled linearly."""
     coarse = [max(2, math.ceil(n / cell) + 1) for n in shape]
     values = torch.from_numpy(rng.standard_normal(coarse).astype(np.float32))[None, None]
     field = F.interpolate(values, size=shape, mode="trilinear", align_corners=True)[0, 0].numpy()

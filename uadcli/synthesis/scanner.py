@@ -1,4 +1,4 @@
-"""How scanners and preparation differ, none of which is abnormal."""
+"""Differences between scanners and preprocessing, none of which is abnormal."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from scipy import ndimage
 from uadcli.arrays import Array, Mask
 from uadcli.synthesis.random_fields import Random, log_uniform, smooth_noise
 
-SLICES = (1.5, 3.5)  # thickness and distance of thick slices, in voxels of 2 mm
+SLICES = (1.5, 3.5)  # spacing of thick slices, in voxels of 2 mm
 
 
 def degrade(x: Array, mask: Mask, rng: Random) -> tuple[Array, Mask]:
-    """A volume (X, Y, Z) as another scanner might show it, and its brain mask.
+    """A volume (X, Y, Z) as from another scanner, and its brain mask.
 
-    Tone curve, remaining bias field, thick slices with or without gaps, blur, noise, and a brain mask that is cut a
-    little tighter in places.
+    Changes the intensity curve, adds residual bias field, thick slices with or without gaps, blur and noise, and makes
+    the brain mask tighter in places.
     """
     x = np.maximum(x, 0) ** np.float32(np.exp(rng.uniform(-0.35, 0.35)))
     field = np.exp(rng.uniform(0.0, 0.12) * smooth_noise(x.shape, log_uniform(25, 70, rng), rng))
@@ -32,9 +32,9 @@ def degrade(x: Array, mask: Mask, rng: Random) -> tuple[Array, Mask]:
 
 
 def thick_slices(x: Array, axis: int, rng: Random) -> Array:
-    """The volume as slices of 3 to 7 mm along an axis would show it, brought back to its own grid by straight lines.
+    """The volume as acquired in slices 3 to 7 mm apart along an axis, interpolated linearly back to its grid.
 
-    A slice covers 60 to 100 % of the distance to the next one: the rest is the gap between them.
+    A slice covers 60 to 100 % of that distance; the rest is the gap between slices.
     """
     distance = rng.uniform(*SLICES)
     thickness = distance * rng.uniform(0.6, 1.0)
@@ -46,7 +46,7 @@ def thick_slices(x: Array, axis: int, rng: Random) -> Array:
 
 
 def _at(x: Array, places: np.ndarray, axis: int) -> Array:
-    """x at places along an axis, on straight lines between its voxels; beyond the ends it stays as there."""
+    """x at places along an axis, interpolated linearly and constant beyond the ends."""
     inside = np.clip(places, 0, x.shape[axis] - 1)
     below = np.minimum(inside.astype(int), max(x.shape[axis] - 2, 0))
     part = (inside - below).astype(np.float32).reshape([-1 if i == axis else 1 for i in range(x.ndim)])

@@ -1,4 +1,4 @@
-"""`uad synth`: healthy volumes of any contrast from label maps or T1w scans, with lesions of known place if wanted."""
+"""`uad synth`: healthy volumes of any contrast from label maps or T1w scans, optionally with lesions and their mask."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from uadcli.synthesis.options import SynthOptions
 if TYPE_CHECKING:
     from uadcli.synthesis.anatomy import Anatomy
 
-ESSENTIAL = {2, 3, 41, 42}  # white matter and cortex of both sides: every brain label map of FreeSurfer has them
-ALIKE = 0.5  # of neighbours inside; label maps have about 0.8 at 1 mm
+ESSENTIAL = {2, 3, 41, 42}  # white matter and cortex of both sides, present in every brain label map of FreeSurfer
+ALIKE = 0.5  # least share of equal neighbours; label maps at 1 mm have about 0.8
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class _Healthy:
 
 
 def synth(source: Path, output: Path, options: SynthOptions, reporter: Reporter) -> Path:
-    """Write a synthetic brain of 2 mm and its sidecar; with lesions also `_lesions.nii.gz`, the truth.
+    """Write a synthetic brain at 2 mm and its sidecar; with lesions also `_lesions.nii.gz`, the ground truth.
 
-    `source` is a brain or head label map with FreeSurfer's numbers, and the volume lies in its space; or a T1w scan,
-    which is prepared as `uad detect` does it, and the volume lies in MNI space. The same seed gives the same volume.
-    Raises `InputError` for another source, `OutputError` for results that exist.
+    `source` is a brain or head label map with FreeSurfer's numbers, and the volume is in its space; or a T1w scan,
+    which is prepared as by `uad detect`, and the volume is in MNI space. The same seed gives the same volume. Raises
+    `InputError` for another source, `OutputError` for results that exist.
     """
     if options.contrast not in CONTRASTS:
         raise UsageError(f"there is no contrast {options.contrast!r}", hint=f"They are {', '.join(CONTRASTS)}.")
@@ -65,9 +65,9 @@ def synth(source: Path, output: Path, options: SynthOptions, reporter: Reporter)
 
 
 def is_label_map(scan: Volume) -> bool:
-    """Whether a volume holds whole numbers, alike in most neighbours, and white matter and cortex of both sides.
+    """Whether a volume contains whole numbers, mostly equal neighbours, and white matter and cortex of both sides.
 
-    A scan may hold all these numbers too, but no two of its neighbours are alike for long.
+    A scan may contain these numbers as well, but few of its neighbours are equal.
     """
     data = scan.data
     if not np.array_equal(data, np.round(data)) or not set(np.unique(data).astype(int).tolist()) >= ESSENTIAL:
@@ -91,7 +91,7 @@ def _files(output: Path, options: SynthOptions) -> dict[str, Path]:
 
 
 def _from_labels(scan: Scan, options: SynthOptions, rng: np.random.Generator) -> _Healthy:
-    """A volume of 2 mm in the space of a label map, which is first brought to 1 mm by nearest neighbour."""
+    """A volume at 2 mm in the space of a label map, which is first resampled to 1 mm (nearest neighbour)."""
     from uadcli.synthesis.anatomy import of_labels
     from uadcli.synthesis.brains import brain_of, from_labels, halved
 
@@ -107,7 +107,7 @@ def _from_labels(scan: Scan, options: SynthOptions, rng: np.random.Generator) ->
 
 
 def _from_t1(scan: Scan, options: SynthOptions, rng: np.random.Generator, reporter: Reporter) -> _Healthy:
-    """A T1w scan on the model's grid, its tissues given the intensities of another contrast."""
+    """A T1w scan on the model's grid, converted to the requested contrast."""
     from uadcli.data.prepare import prepare
     from uadcli.synthesis import anatomy
     from uadcli.synthesis.contrast import volume_from_t1
@@ -136,7 +136,7 @@ def _finish(
 
     data, mask, truth = made.data, made.mask, np.zeros(made.mask.shape, dtype=bool)
     if options.lesions:
-        for _ in range(20):  # one draw in ten has none, and faint ones do not count
+        for _ in range(20):  # one draw in ten has no lesion, and faint ones do not count
             data, truth = paste_lesions(made.data, mask, options.contrast, rng, anatomy=made.anatomy)
             if truth.any():
                 break

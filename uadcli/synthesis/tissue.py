@@ -1,4 +1,4 @@
-"""What a lesion is pasted into, and the brightness of lesions relative to the tissue of the scan."""
+"""The volume into which lesions are pasted, and the intensity of lesions relative to its tissue."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from uadcli.arrays import Array, Mask
 from uadcli.synthesis.anatomy import Anatomy, Levels
 from uadcli.synthesis.random_fields import Random
 
-VISIBLE = 0.06  # a lesion whose median change is smaller is not called one
-SOFT = 0.6  # voxels: partial volume at the border of a tissue that a lesion does not leave
+VISIBLE = 0.06  # smallest median change of intensity that counts as a lesion
+SOFT = 0.6  # voxels: blur of the border of a tissue to which a lesion is confined
 
 
 @dataclass(frozen=True)
 class Tissue:
-    """A volume x (X, Y, Z) of a contrast with the brain `mask`, its anatomy and the levels of its normal tissue.
+    """A volume x (X, Y, Z) of a contrast with its brain `mask`, anatomy and the levels of normal tissue.
 
-    The middles of lesions lie in `allowed`.
+    The centres of lesions must be in `allowed`.
     """
 
     x: Array
@@ -37,7 +37,7 @@ class Tissue:
         return replace(self, x=(self.x + inside * (value - self.x)).astype(np.float32))
 
     def middles(self, where: Mask) -> np.ndarray:
-        """The voxels (N, 3) of a part of the brain in which a lesion may have its middle."""
+        """The voxels (N, 3) of a part of the brain in which the centre of a lesion may be."""
         return np.argwhere(where & self.mask & self.allowed)
 
     def soft(self, part: Mask) -> Array:
@@ -51,13 +51,13 @@ class Tissue:
         return np.asarray(ndimage.distance_transform_edt(~self.anatomy.ventricles), dtype=np.float32)
 
 
-Kind = Callable[[Tissue, Random], tuple[Tissue, Mask]]  # pastes lesions of one kind; returns where they can be seen
+Kind = Callable[[Tissue, Random], tuple[Tissue, Mask]]  # pastes lesions of one kind; returns the visible ones
 
 
 def gliosis(tissue: Tissue, rng: Random) -> float:
-    """The intensity of diseased white matter, from faint to marked: dark in T1w, bright in T2w and FLAIR.
+    """The intensity of diseased white matter, from faint to pronounced: dark in T1w, bright in T2w and FLAIR.
 
-    Where fluid is dark (FLAIR) it goes beyond all normal tissue, where fluid is bright (T2w) it stays below that.
+    Brighter than all normal tissue if fluid is dark (FLAIR); below fluid if that is bright (T2w).
     """
     white, grey, fluid = tissue.levels.white, tissue.levels.grey, tissue.levels.fluid
     if contrasts.ALL[tissue.contrast].lesions == "dark":
@@ -73,7 +73,7 @@ def cavity(tissue: Tissue, rng: Random) -> float:
 
 
 def seen(before: Tissue, after: Tissue, weight: Array) -> Mask:
-    """The lesion of a weight, where that is above a half; empty if its median change cannot be seen."""
+    """The mask of a lesion: its weight above one half; empty if its median change is not visible."""
     ill = (weight > 0.5) & before.mask
     if ill.any() and np.median(np.abs(after.x - before.x)[ill]) > VISIBLE:
         return ill

@@ -1,6 +1,6 @@
-"""Vascular lesions: lacunes with a rim, infarcts of a territory, bleedings with the oedema around them.
+"""Vascular lesions: lacunes with a rim, territorial infarcts, haemorrhages with perifocal oedema.
 
-Lengths are in voxels of 2 mm. Nothing is fitted to a real lesion.
+Lengths are in voxels of 2 mm. Nothing is fitted to real lesions.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from uadcli.synthesis.tissue import Tissue, cavity, gliosis, ramp, seen
 from uadcli.synthesis.white_matter import blob
 
 LACUNES, LACUNE_AXIS = (1, 5), (0.8, 3.5)
-DEEP = 12  # voxels from the ventricles within which small arteries end
+DEEP = 12  # distance from the ventricles (voxels) within which lacunes are
 INFARCT_AXIS, BLEEDING_AXIS = (5.0, 20.0), (2.0, 10.0)
 OLD = 0.4  # share of infarcts with a cavity
 
@@ -36,7 +36,7 @@ def lacunes(tissue: Tissue, rng: Random) -> tuple[Tissue, Mask]:
 
 
 def infarct(tissue: Tissue, rng: Random) -> tuple[Tissue, Mask]:
-    """An infarct of a territory: cortex and the white matter below it, in one hemisphere; old ones have a cavity."""
+    """A territorial infarct: cortex and the white matter below it, in one hemisphere; old ones have a cavity."""
     places = tissue.middles(tissue.anatomy.grey)
     if not len(places):
         return tissue, np.zeros_like(tissue.mask)
@@ -44,7 +44,7 @@ def infarct(tissue: Tissue, rng: Random) -> tuple[Tissue, Mask]:
     weight = blob(tissue, middle, axis, rng) * _hemisphere(tissue.mask, middle)
     weight = weight * tissue.soft(tissue.anatomy.white | tissue.anatomy.grey)
     change = gliosis(tissue, rng) - tissue.levels.white
-    kept = rng.uniform(0.0, 0.6) * (tissue.x - ndimage.gaussian_filter(tissue.x, 2.0))  # of the structure beneath
+    kept = rng.uniform(0.0, 0.6) * (tissue.x - ndimage.gaussian_filter(tissue.x, 2.0))  # of the underlying structure
     level = ndimage.gaussian_filter(np.where(tissue.anatomy.grey, tissue.levels.grey, tissue.levels.white), 1.0)
     result = tissue.with_change(weight, np.maximum(level + change + kept, 0).astype(np.float32))
     if rng.random() < OLD:
@@ -55,14 +55,14 @@ def infarct(tissue: Tissue, rng: Random) -> tuple[Tissue, Mask]:
 
 
 def _hemisphere(mask: Mask, middle: np.ndarray) -> Mask:
-    """The side of the brain that a voxel lies on; the first axis goes from one side to the other."""
+    """The hemisphere of a voxel; the first axis runs from one side to the other."""
     midline = np.argwhere(mask).mean(axis=0)[0]
     side = np.arange(mask.shape[0]) > midline
     return np.broadcast_to((side == (middle[0] > midline))[:, None, None], mask.shape)
 
 
 def bleeding(tissue: Tissue, rng: Random) -> tuple[Tissue, Mask]:
-    """A bleeding of one of its ages, uneven inside, often with a dark rim and oedema in the white matter around it."""
+    """A haemorrhage of random age, inhomogeneous, often with a dark rim and oedema in the surrounding white matter."""
     places = tissue.middles(tissue.anatomy.white | tissue.anatomy.grey)
     if not len(places):
         return tissue, np.zeros_like(tissue.mask)

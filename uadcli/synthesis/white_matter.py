@@ -1,7 +1,7 @@
-"""White-matter disease: dots and caps along the ventricles and below the cortex, confluent sheets, oedema.
+"""White-matter disease: small lesions and caps at the ventricles and below the cortex, confluent sheets, oedema.
 
-Lengths are in voxels of 2 mm. The lesions are homogeneous and stay within white matter; where they lie and how large
-they are is drawn, and fitted to no real lesion.
+Lengths are in voxels of 2 mm. The lesions are homogeneous and stay within white matter; their places and sizes are
+random, not fitted to real lesions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from uadcli.synthesis.tissue import Tissue, gliosis, ramp, seen
 
 DOTS = (5, 60)
 DOT_AXIS = (0.5, 4.0)  # longest half-axis
-SPILL = 0.3  # how much of a dot shows beyond white matter
+SPILL = 0.3  # weight of a dot outside white matter
 OEDEMA_AXIS = (5.0, 20.0)
 
 
@@ -40,7 +40,7 @@ def dots(tissue: Tissue, rng: Random) -> tuple[Tissue, Mask]:
 
 
 def _dot_density(tissue: Tissue, places: np.ndarray, rng: Random) -> np.ndarray:
-    """The chance of each place (N, 3) to be the middle of a dot: a mixture whose parts are drawn."""
+    """The probability of each place (N, 3) to be the centre of a dot: a mixture with random shares."""
     at = tuple(places.T)
     from_grey = ndimage.distance_transform_edt(~tissue.anatomy.grey)[at]
     along_ventricles = np.exp(-tissue.from_ventricles()[at] / rng.uniform(1.0, 4.0))
@@ -52,7 +52,7 @@ def _dot_density(tissue: Tissue, places: np.ndarray, rng: Random) -> np.ndarray:
 
 
 def _dot(shape: tuple[int, ...], middle: np.ndarray, axis: float, rng: Random) -> tuple[tuple[slice, ...], Array]:
-    """The box of a small ellipsoid about a voxel, and its weight there, with partial volume at its border."""
+    """The box of a small ellipsoid around a voxel, and its weight there, with partial volume at the border."""
     reach = math.ceil(axis) + 2
     box = tuple(slice(max(0, int(m) - reach), min(n, int(m) + reach + 1)) for m, n in zip(middle, shape, strict=True))
     grid = np.stack(np.meshgrid(*(np.arange(s.start, s.stop) for s in box), indexing="ij"))
@@ -65,9 +65,9 @@ def _dot(shape: tuple[int, ...], middle: np.ndarray, axis: float, rng: Random) -
 
 
 def sheet(tissue: Tissue, rng: Random) -> tuple[Tissue, Mask]:
-    """Caps, bands and confluent sheets around the ventricles, from a thin rim of the horns to most of the white matter.
+    """Caps, bands and confluent sheets around the ventricles, from a thin rim to most of the white matter.
 
-    Most often there are dots as well.
+    Usually with dots as well.
     """
     thick = rng.uniform(-1.5, 5.0) + rng.uniform(1.0, 3.0) * smooth_noise(tissue.x.shape, rng.uniform(6, 14), rng)
     depth = (thick - tissue.from_ventricles()).astype(np.float32)

@@ -1,8 +1,8 @@
 """Checkpoints of a training: the networks as safetensors, and the state that determines the next step.
 
-A checkpoint is called by its state file, `last.pt`, which torch reads with `weights_only=True` and which names its
-tensors' file, `last-0000100.safetensors`. The state file is replaced last, so that a machine that stops in between
-leaves the checkpoint before. A `checkpoint.pt` of an earlier version, all in one file, can still be read.
+A checkpoint is named after its state file, such as `last.pt`, which torch reads with `weights_only=True` and which
+names the file of its tensors, `last-0000100.safetensors`. The state file is replaced last, so that a crash in between
+leaves the previous checkpoint intact. A `checkpoint.pt` of an earlier version, all in one file, can still be read.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def read(path: Path) -> dict[str, Any]:
         flat = load_file(path.with_name(state["tensors"]))
     except MemoryError:
         raise
-    except Exception as error:  # rubbish makes torch and pickle raise nearly anything
+    except Exception as error:  # invalid files make torch and pickle raise nearly anything
         raise InputError("is not a complete checkpoint", path=path, hint="Start a new run.") from error
     networks: dict[str, dict[str, Tensor]] = {}
     for key, value in flat.items():

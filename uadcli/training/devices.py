@@ -1,6 +1,7 @@
-"""Where a training runs: one CPU, several CPU processes over gloo, one GPU or several, by Lightning Fabric.
+"""Devices of a training: one CPU, several CPU processes (gloo), one GPU or several, through Lightning Fabric.
 
-The same code in each case, and no launcher: further processes are started here. bf16 where a GPU has it, else float32.
+The code is the same in each case and needs no launcher: further processes are started here. bf16 if the GPU supports
+it, otherwise float32.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ if TYPE_CHECKING:
 def fabric(gpus: int | None = None, processes: int = 1) -> Fabric:
     """The fabric for `gpus` GPUs (None: one if there is one, else the CPU; 0: the CPU) or for CPU `processes`.
 
-    Raises `DeviceError` if there are not so many GPUs, and `UadError` if Lightning Fabric is not installed.
+    Raises `DeviceError` if there are fewer GPUs, and `UadError` if Lightning Fabric is not installed.
     """
     if find_spec("lightning_fabric") is None:
         raise UadError("training needs the package lightning-fabric", hint="pip install 'uadcli[train]'")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of packages it could use and of clusters it could ask
+        warnings.simplefilter("ignore")  # about optional packages and clusters
         from lightning_fabric import Fabric
         from lightning_fabric.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
         from lightning_fabric.strategies import DDPStrategy  # type: ignore[attr-defined]
@@ -53,15 +54,15 @@ def fabric(gpus: int | None = None, processes: int = 1) -> Fabric:
 
 
 def one_process(machine: Machine) -> Fabric:
-    """The fabric for what takes one process, on a GPU if there may be one. Raises as `fabric`."""
+    """The fabric for work in one process, on a GPU if allowed and present. Raises as `fabric`."""
     return fabric(min(machine.gpus, 1) if machine.gpus else machine.gpus)
 
 
 def launch(where: Fabric, work: Callable[..., Any], *arguments: Any) -> Any:
-    """Call `work(fabric, *arguments)` in every process and return what the first one returns.
+    """Call `work(fabric, *arguments)` in every process and return the result of the first.
 
-    `work` is a function of a module and the arguments can be pickled. Ctrl-C and SIGTERM are passed on to the
-    processes, which are waited for. Raises the `UadError` that ended the work.
+    `work` is a module-level function, and the arguments can be pickled. Ctrl-C and SIGTERM are passed on to the
+    processes, which are then awaited. Raises the `UadError` that ended the work.
     """
     if where.world_size == 1:
         return where.launch(work, *arguments)
@@ -81,18 +82,18 @@ def launch(where: Fabric, work: Callable[..., Any], *arguments: Any) -> Any:
 
 
 class _Call:
-    """A function and its arguments as one thing: Fabric would look into dataclasses, and refuses frozen ones."""
+    """A function with its arguments, hidden from Fabric, which inspects dataclasses and refuses frozen ones."""
 
     def __init__(self, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         self.work, self.arguments = work, arguments
 
 
 def _caught(where: Fabric, call: _Call) -> Any:
-    """In a process of several: its Ctrl-C is the first process's affair, and a `UadError` is a result."""
+    """Run a call in one of several processes, which ignores Ctrl-C and returns a `UadError` as a value."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         return call.work(where, *call.arguments)
-    except UadError as error:  # all processes meet it in the same step
+    except UadError as error:  # it occurs in all processes in the same step
         return error
     finally:
         if torch.distributed.is_initialized():  # a process that ends while gloo's threads run may abort

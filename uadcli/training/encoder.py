@@ -67,7 +67,7 @@ class Pretrainer(DrawingLearner):
 
     @classmethod
     def load(cls, path: Path, fabric: Fabric | None = None, **changes: Any) -> Pretrainer:
-        """Continue from a checkpoint; `changes` override settings."""
+        """Load a checkpoint; `changes` override settings."""
         state = checkpoint.read(path)
         config = dataclasses.replace(from_dict(PretrainConfig, state["train_config"]), **changes)
         return cls(from_dict(EncoderConfig, state["encoder_config"]), config).goes_on(state, fabric)
@@ -82,7 +82,7 @@ def pretrain(
     reporter: Reporter,
     fabric: Fabric,
 ) -> dict[str, torch.Tensor]:
-    """Begin or go on with the stage, to its end; returns the parameters of the encoder's body."""
+    """Run or resume the pretraining to its end; returns the parameters of the encoder's body."""
     found = checkpoint.find(folder)
     if found:
         trainer = Pretrainer.load(found, fabric, steps=config.steps, learning_rate=config.learning_rate)

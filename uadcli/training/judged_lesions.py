@@ -1,7 +1,7 @@
-"""A fixed set of synthetic lesions in healthy scans, on which the checkpoint of a reconstruction is chosen.
+"""A fixed set of synthetic lesions in validation scans, used to choose the best checkpoint of a reconstruction.
 
-The error on healthy slices alone prefers a model that copies lesions, too (method 11.3). The scans are those held out
-for validation. Shapes are made up, and fitted to no real lesion, or those of a folder of masks.
+The error on healthy slices alone would prefer a model that also copies lesions (method 11.3). Lesion shapes are
+synthetic, not fitted to real lesions, or come from a folder of masks.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ VOLUMES, SLICES = 8, 6  # at most: scans, and slices of each
 
 @dataclass(frozen=True)
 class LesionSet:
-    """Slices (N, H, W) as uint8 (0..255 for 0..1) with lesions, where these are, and where brain is."""
+    """Slices (N, H, W) as uint8 (0..255 for 0..1) with lesions, the lesion masks and the brain masks."""
 
     slices: NDArray[np.uint8]
     truth: NDArray[np.bool_]
@@ -42,7 +42,7 @@ class LesionSet:
 
 
 def load_shape(file: Path) -> Array:
-    """A lesion mask in MNI space on the model's grid (96, 96, 80), 0 to 1. Raises `InputError`."""
+    """A lesion mask in MNI space, resampled to the model's grid (96, 96, 80), 0 to 1. Raises `InputError`."""
     found, scan = read_mask_file(file, allow_empty=True)
     return geometry.resample(
         found.voxels.astype(np.float32), scan.volume.affine, GRID_SHAPE, GRID_AFFINE, antialias=True
@@ -59,10 +59,10 @@ def shape_files(folder: str) -> list[Path]:
 
 
 def lesion_set(healthy: Sequence[Healthy], config: PreprocessConfig, shapes: Sequence[Path] = ()) -> LesionSet | None:
-    """Paste lesions into up to eight volumes, evenly chosen, and take six slices of each; always the same ones.
+    """Paste lesions into up to eight volumes, evenly spaced, and take six slices of each; always the same ones.
 
-    With `shapes`, masks in MNI space, each volume gets one of them; else one to several made-up ones.
-    Half the slices of a volume hold a lesion where that is possible. None if no volume has room for a lesion.
+    With `shapes` (masks in MNI space) each volume gets one of them, otherwise one or more synthetic ones. Half the
+    slices of a volume contain a lesion if possible. None if no volume has room for a lesion.
     """
     chosen = evenly(healthy, VOLUMES)
     parts = [part for number, one in enumerate(chosen) if (part := _pasted(one, number, config, shapes)) is not None]
@@ -73,8 +73,8 @@ def lesion_set(healthy: Sequence[Healthy], config: PreprocessConfig, shapes: Seq
 
 @dataclass(frozen=True)
 class Pasted:
-    """A healthy volume (X, Y, Z) with lesions: scaled again, `z` without a ceiling (`imaging.intensity.robust_z`);
-    where the lesions can be seen, and where they could have been."""
+    """A healthy volume (X, Y, Z) with lesions, scaled again; `z` unclipped (`imaging.intensity.robust_z`); the mask of
+    visible lesions, and the region in which they were allowed."""
 
     x: Array
     z: Array
@@ -83,9 +83,9 @@ class Pasted:
 
 
 def paste(one: Healthy, rng: np.random.Generator, config: PreprocessConfig, shapes: Sequence[Path]) -> Pasted | None:
-    """Paste one of the `shapes`, or with none of them one to several made-up lesions, into the usable slices.
+    """Paste one of the `shapes`, or without shapes one or more synthetic lesions, into the usable slices.
 
-    None if no lesion that can be seen was drawn in some tries.
+    None if no visible lesion was drawn in several tries.
     """
     allowed = np.zeros_like(one.mask)
     allowed[:, :, one.usable] = one.mask[:, :, one.usable]

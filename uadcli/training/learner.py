@@ -1,4 +1,4 @@
-"""What the trainings of reconstruction and score share: one careful step, the moving average, and checkpoints."""
+"""What the trainings share: optimiser steps that skip non-finite losses, the moving average, and checkpoints."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class NotFiniteError(UadError):
 class Learner:
     """A network in training, its moving average and its optimiser.
 
-    `done` counts all steps, `skipped` those whose loss or gradient was not finite, `bad_steps` such ones in a row.
+    `done` counts all steps, `skipped` those with a non-finite loss or gradient, `bad_steps` how many of these in a row.
     """
 
     config: TrainConfig | SiameseConfig | PretrainConfig
@@ -43,21 +43,21 @@ class Learner:
 
     @property
     def device(self) -> torch.device:
-        """Where the network is, and where its batches are made."""
+        """The device of the network and its batches."""
         return torch.device("cpu") if self.fabric is None else self.fabric.device
 
     @property
     def processes(self) -> int:
-        """How many processes share each step."""
+        """The number of processes that share each step."""
         return 1 if self.fabric is None else self.fabric.world_size
 
     @property
     def rank(self) -> int:
-        """Which of the processes this one is; 0 writes and reports."""
+        """The index of this process; process 0 writes and reports."""
         return 0 if self.fabric is None else self.fabric.global_rank
 
     def place(self, fabric: Fabric) -> None:
-        """Move to the fabric's device and share the steps among its processes; before `restore`."""
+        """Move to the fabric's device and share steps among its processes. Call it before `restore`."""
         if self.config.batch_size % fabric.world_size:
             raise UsageError(
                 f"batch_size {self.config.batch_size} is not a multiple of {fabric.world_size} processes",
@@ -68,24 +68,24 @@ class Learner:
         self.average.to(fabric.device)
 
     def somewhere(self, fact: bool) -> bool:
-        """Whether something is so in any of the processes, which all ask at the same time."""
+        """Whether a fact is true in any process; all processes must call this together."""
         if self.fabric is None or self.processes == 1:
             return fact
         total = self.fabric.all_reduce(torch.tensor(float(fact), device=self.device), reduce_op="sum")
         return bool(total > 0)  # type: ignore[operator]
 
     def over_all(self, value: float) -> float:
-        """The mean of a number over the processes, which all ask at the same time."""
+        """The mean of a number over the processes; all processes must call this together."""
         if self.fabric is None or self.processes == 1:
             return value
         return float(self.fabric.all_reduce(torch.tensor(value, device=self.device)))  # type: ignore[arg-type]
 
     def rate(self) -> float:
-        """The factor of the learning rate for the coming step."""
+        """The factor of the learning rate for the next step."""
         return learning_rate(self.done, self.config.steps, self.config.warmup)
 
     def descend(self, loss: Tensor) -> float:
-        """One update by a loss; returns it, or NaN: a loss or gradient that is not finite leaves the network as it was.
+        """Take one optimiser step; returns the loss, or NaN if loss or gradient are not finite and the step is skipped.
 
         Raises `NotFiniteError` after ten such steps in a row.
         """
@@ -109,7 +109,7 @@ class Learner:
         return self.over_all(float(loss.detach()))
 
     def _skip(self) -> float:
-        # A batch norm has taken the statistics of the bad batch in already: the average holds those of the step before.
+        # A batch norm has already included the bad batch in its statistics: restore them from the average.
         with torch.no_grad():
             for its, mine in zip(self.model.buffers(), self.average.buffers(), strict=True):
                 its.copy_(mine)
@@ -138,14 +138,14 @@ class Learner:
         }
 
     def save(self, path: Path) -> None:
-        """Write all that decides the next step, in the first of the processes; see `checkpoint.write`."""
+        """Write everything that determines the next step, in process 0; see `checkpoint.write`."""
         networks = {"model": self.model.state_dict(), "average": self.average.state_dict()}
         state = self.state()  # gathered from all
         if self.rank == 0:
             checkpoint.write(path, state, networks)
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `save` wrote."""
+        """Restore the state that `save` wrote."""
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -154,7 +154,7 @@ class Learner:
         self.best = state.get("best")
 
     def goes_on(self, state: dict[str, Any], fabric: Fabric | None) -> Self:
-        """Itself, where the checkpoint left off: on the fabric's device if there is one."""
+        """Continue from the state of a checkpoint, on the fabric's device if there is one; returns itself."""
         if fabric is not None:
             self.place(fabric)
         self.restore(state)
@@ -162,16 +162,16 @@ class Learner:
 
 
 class DrawingLearner(Learner):
-    """A learner whose batches come from a random generator of its own, one in each process, on its device."""
+    """A learner with its own random generator for batches, one in each process, on its device."""
 
     generator: torch.Generator
 
     def here(self) -> AbstractContextManager[object]:
-        """Within it new tensors are made on the learner's device."""
+        """Create new tensors on the learner's device."""
         return nullcontext() if self.device.type == "cpu" else self.device
 
     def place(self, fabric: Fabric) -> None:
-        """As `Learner.place`; each process draws batches of its own. The first one on a CPU keeps its generator."""
+        """As `Learner.place`; each process draws its own batches. Process 0 on a CPU keeps its generator."""
         super().place(fabric)
         if self.device.type != "cpu" or self.rank:
             self.generator = torch.Generator(device=self.device).manual_seed(self.config.seed + 7919 * self.rank)
@@ -179,7 +179,7 @@ class DrawingLearner(Learner):
     def state(self) -> dict[str, Any]:
         """The content of a checkpoint apart from the networks: also the random states of all processes.
 
-        They are (bytes,) of one process, (processes, bytes) of several.
+        These are (bytes,) for one process, (processes, bytes) for several.
         """
         mine = self.generator.get_state()
         if self.fabric is not None and self.processes > 1:
@@ -187,7 +187,7 @@ class DrawingLearner(Learner):
         return {**super().state(), "generator": mine}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `save` wrote; on other devices or another number of processes with new random states."""
+        """Restore the state that `save` wrote; with new random states on other devices or numbers of processes."""
         super().restore(state)
         kept: Tensor = state["generator"]
         states = kept.reshape(-1, kept.shape[-1])
@@ -209,7 +209,7 @@ def learning_rate(done: int, steps: int, warmup: int) -> float:
 def move_average(average: nn.Module, model: nn.Module, ema: float, done: int) -> None:
     """Move the parameters of `average` towards those of `model` after `done` steps, faster in the first ones.
 
-    Buffers, such as the statistics of a batch norm, are averages already and are taken over.
+    Buffers, such as the statistics of a batch norm, are already averages and are copied.
     """
     decay = min(ema, (1 + done) / (10 + done))
     torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)

@@ -1,4 +1,4 @@
-"""What one sees of a training: `log.csv`, `report.html`, sheets of slices, and TensorBoard where it is installed."""
+"""The logs of a training: `log.csv`, `report.html`, sheets of slices, and TensorBoard if it is installed."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ SHEETS = 8  # at most, on the page
 
 
 class Log:
-    """The files of a training in its folder; a number that is not known is empty in `log.csv`.
+    """The log files of a training in its folder; unknown numbers are empty in `log.csv`.
 
-    `name` is what the page calls the training.
+    `name` is the title of the training on the page.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -33,13 +33,13 @@ class Log:
         folder.mkdir(parents=True, exist_ok=True)
         head = ",".join(COLUMNS)
         if self.path.exists() and self.path.read_text(encoding="utf-8").split("\n", 1)[0] != head:
-            self.path.replace(folder / "log-before.csv")  # of an earlier version, with other columns
+            self.path.replace(folder / "log-before.csv")  # a log with other columns
         if not self.path.exists():
             self.path.write_text(head + "\n", encoding="utf-8")
         self._board = _tensorboard(folder)
 
     def write(self, row: Row, sheet: NDArray[np.uint8] | None = None) -> None:
-        """Add a line, a sheet (H, W) of grey pictures, and write the page anew."""
+        """Add a line and a sheet (H, W) of grey pictures, and update the page."""
         cells = ("" if (v := row[c]) is None else f"{v:.5g}" if isinstance(v, float) else str(v) for c in COLUMNS)
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(",".join(cells) + "\n")
@@ -65,7 +65,7 @@ def write_page(folder: Path, trainings: dict[str, Path]) -> None:
 
 
 def read_log(path: Path) -> list[dict[str, float | None]]:
-    """The rows of a `log.csv`; None where a cell is empty or no finite number."""
+    """The rows of a `log.csv`; None for cells that are empty or not a finite number."""
     with path.open(newline="", encoding="utf-8") as stream:
         return [{name: _cell(cell) for name, cell in row.items()} for row in csv.DictReader(stream)]
 
@@ -76,7 +76,7 @@ def _cell(cell: str | None) -> float | None:
 
 
 def contact_sheet(rows: Sequence[NDArray[np.float32]]) -> NDArray[np.uint8]:
-    """Rows of slices (N, H, W) in [0, 1], lying as `to_slices` lays them, as one picture with the front on top."""
+    """Rows of slices (N, H, W) in [0, 1], oriented as by `to_slices`, as one picture with the front at the top."""
     lines = [np.concatenate(list(row[:, ::-1]), axis=1) for row in rows]
     return (np.clip(np.concatenate(lines, axis=0), 0, 1) * 255).round().astype(np.uint8)
 
@@ -90,7 +90,7 @@ def _png(picture: NDArray[np.uint8]) -> bytes:
 
 
 def _tensorboard(folder: Path) -> Any:
-    """A writer for TensorBoard; None where it is not installed."""
+    """A writer for TensorBoard; None if it is not installed."""
     if find_spec("tensorboard") is None:
         return None
     from torch.utils.tensorboard import SummaryWriter

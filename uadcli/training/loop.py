@@ -1,4 +1,4 @@
-"""The loop around the steps of a training: when it logs, when it saves, and how it ends."""
+"""The training loop: logging, checkpoints, and how it ends."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from uadcli.training.log import Log
 
 @dataclass(frozen=True)
 class Judgement:
-    """What held-out scans say of a network: the error on healthy slices, the AUPRC on synthetic or labelled lesions."""
+    """Validation on held-out scans: error on healthy slices, AUPRC on synthetic or labelled lesions."""
 
     error: float | None = None
     auprc: float | None = None
 
     def in_words(self) -> str:
-        """For people."""
+        """The figures as text."""
         parts = [f"validation {self.error:.4f}"] if self.error is not None else []
         return ", ".join([*parts, f"AUPRC {self.auprc:.3f}"] if self.auprc is not None else parts) or "not judged"
 
 
 class Interruption:
-    """Whether Ctrl-C or SIGTERM came; `received` is the signal's number."""
+    """Whether Ctrl-C or SIGTERM was received; `received` is the signal's number."""
 
     received: int | None = None
 
@@ -46,9 +46,9 @@ class Interruption:
 
 @contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Inside it the first Ctrl-C or SIGTERM is only noted, so that the current step can end; a second acts at once.
+    """Record the first Ctrl-C or SIGTERM, so that the current step can end; a second one acts immediately.
 
-    A signal that is ignored stays so. Outside the main thread, where Python handles no signals, nothing changes.
+    Ignored signals stay ignored. Outside the main thread, where Python handles no signals, this has no effect.
     """
     stop = Interruption()
     before: dict[signal.Signals, Any] = {}
@@ -86,10 +86,9 @@ def run(
     """Take steps up to `steps`; every `checkpoint_every` of them, and at the end, validate, save and write the log.
 
     `step` returns the loss, or None if it was interrupted before it began; `sheet` draws the same slices each time;
-    `name` is what the page calls the training. With `to_beat` the network that it begins with is judged as well, and
-    stays the best if none is better after it. After Ctrl-C or SIGTERM the current step ends, a checkpoint is written,
-    and the signal takes its course. Ten bad steps in a row end the run with a checkpoint of the network before them.
-    Raises `UadError`.
+    `name` is the title of the training on the page. With `to_beat` the initial network is validated as well, and stays
+    the best if no later one is better. After Ctrl-C or SIGTERM the current step ends, a checkpoint is written, and the
+    signal is raised again. Ten bad steps in a row end the run with a checkpoint from before them. Raises `UadError`.
     """
     config, log = trainer.config, Log(folder, name) if trainer.rank == 0 else None
     with interruptible() as stop:
@@ -104,7 +103,7 @@ def run(
             try:
                 loss = step(stop)
             except NotFiniteError:
-                trainer.bad_steps = 0  # the parameters are those before the bad steps
+                trainer.bad_steps = 0  # the parameters are those from before the bad steps
                 trainer.save(folder / checkpoint.LAST)
                 raise
             if loss is None:
@@ -130,8 +129,8 @@ def run(
 
 
 def _keep(trainer: Learner, judged: Judgement, folder: Path) -> None:
-    """Save as `last`, and as `best` if no checkpoint before found the lesions better."""
-    auprc = None if judged.auprc is None else trainer.over_all(judged.auprc)  # so that the processes agree
+    """Save as `last`, and as `best` if the AUPRC is the highest so far."""
+    auprc = None if judged.auprc is None else trainer.over_all(judged.auprc)  # so that all processes agree
     better = auprc is not None and (trainer.best is None or auprc > trainer.best)
     if better:
         trainer.best = auprc
@@ -140,7 +139,7 @@ def _keep(trainer: Learner, judged: Judgement, folder: Path) -> None:
 
 
 def _row(trainer: Learner, losses: Sequence[float], judged: Judgement, seconds: float) -> Row:
-    """Where a training is, `seconds` after the losses began; the time of validation counts with the steps."""
+    """A row of the log, `seconds` after the first of the losses; the time includes validation."""
     config, pace = trainer.config, seconds / len(losses)
     return {
         "step": trainer.done,
@@ -160,7 +159,7 @@ def mean(losses: Sequence[float]) -> float | None:
 
 
 def in_words(row: Row) -> str:
-    """A row of the log for people."""
+    """A row of the log as text."""
     loss, validation = row["loss"], row["validation"]
     parts = [f"step {row['step']}: loss " + ("not finite" if loss is None else f"{loss:.4f}")]
     parts += [f"validation {validation:.4f}"] if validation is not None else []

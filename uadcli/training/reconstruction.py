@@ -1,4 +1,4 @@
-"""Training of a method's network on healthy slices; it saves often and continues where it stopped."""
+"""Training of a method's network on healthy slices, with checkpoints from which it resumes exactly."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ JUDGED_AT_ONCE = 48  # slices, or patches
 
 
 class Trainer(DrawingLearner):
-    """One run: model, its moving average, optimiser and random state; `step` goes on from any of its checkpoints."""
+    """A training: model, its moving average, optimiser and random state; `step` continues from any checkpoint."""
 
     config: TrainConfig
     model: Network
@@ -43,7 +43,7 @@ class Trainer(DrawingLearner):
         torch.manual_seed(config.seed)
         self.config = config
         self.method = BY_NAME[model.method]
-        self.levels = self.method.levels  # at which it is judged
+        self.levels = self.method.levels  # used for validation
         self.model = build(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimiser = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate, fused=True)
@@ -54,8 +54,7 @@ class Trainer(DrawingLearner):
     def step(self, data: SliceSet) -> float:
         """One update on a random batch, shared by the processes; returns the loss.
 
-        A loss that is not finite changes nothing. `data` lies on the trainer's device, where batches and noise are
-        made.
+        A loss that is not finite changes nothing. `data` is on the trainer's device, where batches and noise are made.
         """
         with self.here():
             index = data.draw(self.config.batch_size // self.processes, self.generator)
@@ -71,7 +70,7 @@ class Trainer(DrawingLearner):
         return augment(clean, self.generator, config.blur, config.ghosting)
 
     def rate(self) -> float:
-        """The factor of the learning rate for the coming step: with a cosine, or constant after the warm-up."""
+        """The factor of the learning rate for the coming step: cosine, or constant after the warm-up."""
         if self.config.schedule == "constant":
             return min((self.done + 1) / max(self.config.warmup, 1), 1.0)
         return super().rate()
@@ -84,45 +83,45 @@ class Trainer(DrawingLearner):
     def rebuilt(self, clean: Tensor) -> Tensor:
         """Reconstruct slices (B, 1, H, W) in [0, 1] with the averaged model, by its method; on the CPU.
 
-        The noise is always the same. What is 0 everywhere stays so.
+        The noise is always the same. Slices that are 0 everywhere stay 0.
         """
         settings = ReconstructionConfig(self.levels, JUDGED_AT_ONCE)
         make = self.method.reconstructor(self.average, settings, self.device, None)
         return torch.from_numpy(make(clean[:, 0].float().cpu().numpy(), range(len(clean))))[:, None]
 
     def validate(self, data: SliceSet, count: int = 48) -> float:
-        """Mean L1 of what the averaged model makes of fixed slices, without augmentation or anomalies."""
+        """Mean L1 error of the averaged model on fixed slices, without augmentation or anomalies."""
         clean = data.at(data.spread(count))
         return float((self.rebuilt(clean) - clean.cpu()).abs().mean())
 
     def auprc(self, lesions: LesionSet) -> float:
         """Average precision of the absolute residual in the brain, all slices pooled.
 
-        There is no median filter, since these are single slices.
+        Without median filter, since these are single slices.
         """
         x = torch.from_numpy(lesions.slices).float().div(255)[:, None]
         residual = (x - self.rebuilt(x)).abs()[:, 0]
         return average_precision(residual.numpy()[lesions.brain], lesions.truth[lesions.brain])
 
     def judge(self, validation: SliceSet, lesions: LesionSet | None) -> loop.Judgement:
-        """What the held-out scans say of the averaged model."""
+        """Validate the averaged model on held-out scans."""
         return loop.Judgement(self.validate(validation), None if lesions is None else self.auprc(lesions))
 
     def sheet(self, data: SliceSet, count: int = 6) -> NDArray[np.uint8]:
-        """Input, reconstruction and residual of fixed slices, one below the other, with the same noise each time."""
+        """Input, reconstruction and residual of fixed slices in three rows, with the same noise each time."""
         clean = data.at(data.spread(count + 2)[1:-1]).cpu()
         recon = self.rebuilt(clean)
         rows = [part[:, 0].float().numpy() for part in (clean, recon, 0.5 + clean - recon)]
         return log.contact_sheet(rows)
 
     def start_encoder(self, body: dict[str, Tensor]) -> None:
-        """Take over the body of a pretrained encoder; its linear layer stays new. The plain DDPM has no encoder."""
+        """Copy the body of a pretrained encoder, if the network has one; the linear layer keeps its initial values."""
         for model in (self.model, self.average):
             if isinstance(model, ConditionedDiffusion) and model.encoder is not None:
                 model.encoder.body.load_state_dict(body)
 
     def start_from(self, state: Mapping[str, Tensor]) -> None:
-        """Take over the parameters of another model of the same sizes; optimiser and step count begin anew."""
+        """Copy the parameters of another model of the same sizes; optimiser and step count start from zero."""
         self.model.load_state_dict(state)
         self.average.load_state_dict(state)
 
@@ -132,7 +131,7 @@ class Trainer(DrawingLearner):
 
     @classmethod
     def load(cls, path: Path, fabric: Fabric | None = None, **changes: Any) -> Trainer:
-        """Continue from a checkpoint; `changes` override settings, for example a higher `steps`."""
+        """Load a checkpoint; `changes` override settings, for example a higher `steps`."""
         state = checkpoint.read(path)
         config = dataclasses.replace(from_dict(TrainConfig, state["train_config"]), **changes)
         return cls(from_dict(ModelConfig, state["model_config"]), config).goes_on(state, fabric)
@@ -168,7 +167,7 @@ def fit(
 class Job:
     """A training that several processes share: its settings, slices and folder, and the parameters to `start` from.
 
-    `levels` are the noise levels at which it is judged, those of the weights that it begins with; else the method's.
+    `levels` are the noise levels for validation: those of the weights it starts from, or empty for the method's.
     """
 
     model: ModelConfig
@@ -184,7 +183,7 @@ class Job:
 
 
 def work(fabric: Fabric, job: Job, reporter: Reporter | None = None) -> None:
-    """Begin or go on with a training on a fabric; each of its processes calls this."""
+    """Start or resume a training on a fabric; called by each of its processes."""
     if reporter is None:
         reporter = Reporter(silent=fabric.global_rank > 0, verbosity=job.verbosity)
     found = checkpoint.find(job.folder)

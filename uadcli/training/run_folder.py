@@ -1,9 +1,9 @@
-"""The folder of a training run: its settings, and which scan is on which side of the split and can be used.
+"""The folder of a training run: its settings, and the scans with their part of the split and their faults.
 
-`config.toml`, `data.tsv` (scans, split, faults), `cache/`, `last.pt` and `best.pt` with their tensors, `log.csv` and
-`report.html` of the reconstruction, `siamese/` with those of the score, `encoder/` with those of the encoder's
-pretraining, `thresholds.json`; `start.safetensors` of a run that began with other weights; of a score trained on
-labelled cases, the weights `reconstruction.safetensors` instead of what belongs to reconstruction and encoder.
+`config.toml`, `data.tsv` (scans, split, faults), `cache/`, `thresholds.json`; `last.pt` and `best.pt` with their
+tensors, `log.csv` and `report.html` of the reconstruction; `siamese/` and `encoder/` with those of the score and of the
+encoder's pretraining; `start.safetensors`, the weights that a run started from; `reconstruction.safetensors`, the
+weights of the reconstruction if only the score is trained, on labelled scans.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.imaging.volume import read_scan
 from uadcli.settings.option import named
 
-# What a run may be told anew when it goes on: how long and how fast it learns, and where folders have gone.
+# Settings that may change when a run is resumed: how long and how fast it learns, and where folders are.
 FREE = named(TrainingConfig, "free")
 LOCK = ".lock"
 COLUMNS = ("subject", "part", "contrast", "scan", "sha256", "fault", "lesions")
 
 
 def refuse_begun(run: Path) -> None:
-    """Raises `OutputError` if the folder holds a run already."""
+    """Raises `OutputError` if the folder already contains a run."""
     if (run / "config.toml").exists():
         raise OutputError("a run already exists", path=run, hint=f"Resume it: uad train --resume {run}.")
 
 
 @contextmanager
 def held(run: Path) -> Iterator[None]:
-    """Within it no other process trains in the run's folder, which is made, and goes again if it stays empty.
+    """Lock the run's folder. Creates it, and removes it again if nothing was written.
 
-    Raises `OutputError` if one does.
+    Raises `OutputError` if another process has locked it.
     """
     from filelock import FileLock, Timeout
 
@@ -76,9 +76,9 @@ def read_run(run: Path) -> TrainingConfig:
 
 
 def change(run: Path, config: TrainingConfig) -> None:
-    """Let a run go on with other settings, from now on; `max_steps` is for this time alone.
+    """Change settings of a run for good, except `max_steps`, which applies only once.
 
-    Raises `UsageError` for one that is not among `FREE`.
+    Raises `UsageError` for a setting that is not in `FREE`.
     """
     known = read_run(run)
     before, after = (dict(_flat(to_dict(one))) for one in (known, config))
@@ -102,7 +102,7 @@ def _flat(settings: Mapping[str, Any], table: str = "") -> Iterator[tuple[str, A
 def prepare_usable(
     cases: list[Case], run: Path, config: PreprocessConfig, workers: int, reporter: Reporter
 ) -> dict[Path, Case]:
-    """Prepare cases into the run's cache; a scan that fails is reported and left out. Usable cases by path."""
+    """Prepare cases into the run's cache; returns usable cases by path. Scans that fail are reported and left out."""
     with reporter.stage("preparation"):
         failed = prepare_all(cases, run / "cache", config, workers)
     for case, fault in failed.items():
@@ -119,9 +119,11 @@ def prepare_usable(
 
 
 def healthy_of(usable: dict[Path, Case], run: Path, config: PreprocessConfig, reporter: Reporter) -> dict[Path, Case]:
-    """The cases of `prepare_usable` that have slices to learn health from; of patients these are the slices without
-    lesion, with a margin. One whose mask is on another grid than its scan, or leaves no slice, is reported, and so is
-    one beside which a mask lies that may be its own, though not by its name. An empty mask makes no patient."""
+    """The cases of `prepare_usable` with healthy slices: of patients, slices without lesion, with a margin.
+
+    Reported and left out are cases whose mask is on another grid or leaves no slice, or next to which there is a file
+    that may be a lesion mask but is not named as one. A scan with an empty mask counts as healthy.
+    """
     kept = {}
     for path, case in usable.items():
         if doubtful := doubtful_mask(case):
@@ -135,7 +137,7 @@ def healthy_of(usable: dict[Path, Case], run: Path, config: PreprocessConfig, re
             reporter.warn(f"{path}: left out: {error.what}")
             continue
         if not len(healthy_slices(case, prepare_cached(path, config, run / "cache"))):
-            reporter.warn(f"{path}: left out: no slice of it is healthy")
+            reporter.warn(f"{path}: left out: it has no healthy slice")
             continue
         kept[path] = case
     if patients := sum(case.lesions is not None for case in kept.values()):
@@ -147,7 +149,7 @@ def healthy_of(usable: dict[Path, Case], run: Path, config: PreprocessConfig, re
 def write_rows(
     path: Path, cases: list[Case], usable: dict[Path, Case], more: Mapping[Path, Mapping[str, object]] | None = None
 ) -> None:
-    """Write `data.tsv`: every case, and what is wrong with those that are not usable; `more` has further cells."""
+    """Write `data.tsv`: every case, with the fault of unusable ones; `more` has further cells by scan."""
     more = more or {}
     columns = dict.fromkeys([*COLUMNS, *(name for cells in more.values() for name in cells)])
     with path.open("w", newline="", encoding="utf-8") as stream:
@@ -174,7 +176,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def usable_cases(run: Path) -> list[Case]:
-    """The cases of a run that could be prepared, with the lesion masks of patients."""
+    """The usable cases of a run, with the lesion masks of patients."""
     rows = [row for row in rows_of(run / "data.tsv") if not row["fault"]]
     return [Case(r["subject"], "", r["part"], r["contrast"], Path(r["scan"]), _path(r.get("lesions"))) for r in rows]
 

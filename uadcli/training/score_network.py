@@ -1,4 +1,4 @@
-"""Training of the Siamese score on synthetic cases and, if a user has some, on labelled ones."""
+"""Training of the score network on synthetic cases and, if the user has any, labelled ones."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from uadcli.training.synthetic import Example, ExampleMaker, ExamplePool
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-GAIN, GAMMA = (0.8, 1.2), (0.85, 1.18)  # wider than normal tissue varies between scanners once it is scaled by tissue
-HELD_OUT = 6  # synthetic examples that a checkpoint is chosen on
+GAIN, GAMMA = (0.8, 1.2), (0.85, 1.18)  # wider than the variation of normal tissue between scanners after scaling
+HELD_OUT = 6  # synthetic examples for choosing the best checkpoint
 
 
 class SiameseTrainer(Learner):
-    """One run: network, moving average and optimiser. Seed and step decide what it sees, see `ExamplePool`."""
+    """A training: network, moving average and optimiser. Its examples follow from seed and step (`ExamplePool`)."""
 
     config: SiameseConfig
     model: SiameseUNet
@@ -44,7 +44,7 @@ class SiameseTrainer(Learner):
         self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=config.learning_rate, weight_decay=0.01)
 
     def batch(self, pool: list[Example], rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Image, residual, place, truth and brain of random slices of the pool, some mirrored and retoned."""
+        """Image, residual, place, truth and brain of random slices of the pool, some mirrored, with varied contrast."""
         images, recons, spots, truths, brains = [], [], [], [], []
         for _ in range(self.config.batch_size):
             one = pool[rng.integers(len(pool))]
@@ -95,9 +95,9 @@ class SiameseTrainer(Learner):
         return average_precision(np.concatenate(scores), np.concatenate(truths))
 
     def start_from(self, network: SiameseUNet) -> None:
-        """Take over the parameters of another network of the same sizes; optimiser and count begin anew.
+        """Copy the parameters of another network of the same sizes; optimiser and step count start from zero.
 
-        A network that knew no mirror image gives it no weight at first."""
+        If that network has no mirror inputs, their weights start at 0."""
         state = network.state_dict()
         if self.config.mirror and not network.config.mirror:
             state |= {name: _with_mirror(state[name]) for name in ("down.0.conv1.weight", "down.0.around.weight")}
@@ -106,7 +106,7 @@ class SiameseTrainer(Learner):
 
     @classmethod
     def load(cls, path: Path, fabric: Fabric | None = None, **changes: Any) -> SiameseTrainer:
-        """Continue from a checkpoint; `changes` override settings."""
+        """Load a checkpoint; `changes` override settings."""
         state = checkpoint.read(path)
         if "network" in state:  # of an earlier version
             state |= {"model": state.pop("network"), "train_config": state.pop("config")}
@@ -130,8 +130,8 @@ def fit(
     """Train up to `steps` with checkpoints, a log and the pool of examples in the run's folder; see `loop.run`, also
     for `to_beat`.
 
-    The checkpoint that found the lesions of `judged_on` best, which are made of scans that take no part in the
-    training, is kept as well as the last one; without lesions there the last one is all there is.
+    The checkpoint with the highest AUPRC on `judged_on`, examples from scans that are not trained on, is kept in
+    addition to the last one; without lesions there, only the last one.
     """
     config = trainer.config
     pool = ExamplePool(maker, config, folder / "pool")

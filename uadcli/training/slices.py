@@ -24,16 +24,16 @@ from uadcli.synthesis.anatomy import of_scan
 from uadcli.synthesis.contrast import from_t1, volume_from_t1
 
 SEED = 1618  # of the contrasts made from T1w
-REAL_OTHER = 0.35  # share of a batch for each real contrast beside T1w, however few its slices are
+REAL_OTHER = 0.35  # share of a batch for each real contrast other than T1w, however few slices it has
 
 
 @dataclass(frozen=True)
 class SliceSet:
     """Slices (N, 96, 96) as uint8 (0..255 for 0..1) and their contrasts (N,) as indices of `CONTRASTS`.
 
-    `made` are the shares of the T1w slices of a batch that are turned into each contrast of `FROM_T1W`. `turned`
-    (N, 96, 96) by contrast are the same slices of the whole volumes turned, 0 where they are not of T1w; without them
-    each slice is turned by itself.
+    `made` are the shares of the T1w slices of a batch that are converted to each contrast of `FROM_T1W`. `turned`
+    (N, 96, 96) by contrast are the same slices after converting whole volumes, 0 for other contrasts than T1w; without
+    them each slice is converted on its own.
     """
 
     slices: Tensor
@@ -42,14 +42,14 @@ class SliceSet:
     turned: Mapping[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> SliceSet:
-        """The same on a device: all slices, one byte a pixel."""
+        """The same on a device, one byte per pixel."""
         turned = {kind: one.to(device) for kind, one in self.turned.items()}
         return SliceSet(self.slices.to(device), self.contrast.to(device), self.made, turned)
 
     def only(self, contrasts: Collection[str]) -> SliceSet:
-        """What a network for some of the contrasts trains on: without T1w among them, all T1w slices are turned.
+        """The slices to train a network for some contrasts; if T1w is not among them, all T1w slices are converted.
 
-        Raises `UsageError` for a contrast that these slices cannot give.
+        Raises `UsageError` for a contrast that these slices cannot provide.
         """
         made = [share * (kind in contrasts) for kind, share in zip(FROM_T1W, self.made, strict=True)]
         if T1W.name not in contrasts:
@@ -67,15 +67,15 @@ class SliceSet:
         return SliceSet(self.slices[keep], self.contrast[keep], tuple(made), turned)
 
     def at(self, index: Tensor) -> Tensor:
-        """Slices (B, 1, 96, 96) in [0, 1], as they are."""
+        """Slices (B, 1, 96, 96) in [0, 1], unconverted."""
         return self.slices[index].float().div(255)[:, None]
 
     def spread(self, count: int) -> Tensor:
-        """The same `count` indices each time, evenly over all slices."""
+        """The same `count` indices each time, evenly spaced over all slices."""
         return torch.linspace(0, len(self.slices) - 1, count, device=self.slices.device).long()
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """Indices of a random batch, in which each real contrast beside the first has the share `REAL_OTHER`."""
+        """Indices of a random batch, in which each real contrast but the first has the share `REAL_OTHER`."""
         by_contrast = [torch.nonzero(self.contrast == code).squeeze(1) for code in self.contrast.unique().tolist()]
         if len(by_contrast) == 1:
             return torch.randint(len(self.slices), (count,), generator=generator)
@@ -88,7 +88,7 @@ class SliceSet:
         return result
 
     def batch(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        """Slices (B, 1, 96, 96) in [0, 1]; parts of the T1w ones are turned into other contrasts."""
+        """Slices (B, 1, 96, 96) in [0, 1]; some of the T1w ones converted to other contrasts."""
         x = self.at(index)
         pick = torch.rand(len(index), generator=generator)
         real_t1 = self.contrast[index] == CONTRASTS.index(T1W.name)
@@ -106,9 +106,9 @@ class SliceSet:
 def load_slices(
     chosen: list[Case], cache: Path, config: PreprocessConfig, kinds: Collection[str] = tuple(FROM_T1W)
 ) -> SliceSet:
-    """All healthy slices of the given cases, preparing what is not in the cache yet.
+    """All healthy slices of the given cases; scans that are not cached are prepared.
 
-    Each T1w volume is turned once into each of the `kinds` that can be made from it, always in the same way.
+    Each T1w volume is converted once, deterministically, to each of the `kinds` that can be made from it.
     """
     slices, contrasts = [], []
     turned: dict[str, list[NDArray[np.uint8]]] = {kind: [] for kind in FROM_T1W if kind in kinds}
@@ -125,7 +125,7 @@ def load_slices(
 
 
 def _turned(prepared: Prepared, kind: str, config: PreprocessConfig, number: int) -> NDArray[np.uint8]:
-    """The slices of a T1w scan turned into another contrast, and scaled; `number` decides what is drawn."""
+    """The slices of a T1w scan converted to another contrast, and scaled; `number` is the seed."""
     x, mask = prepared.linear(config), prepared.mask
     rng = np.random.default_rng([SEED, number, CONTRASTS.index(kind)])
     made = volume_from_t1(x, mask, of_scan(x, mask, T1W.name), kind, rng)

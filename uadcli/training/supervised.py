@@ -1,7 +1,7 @@
-"""`uad train --score siamese --labels`: the score network alone, trained on a user's labelled cases.
+"""`uad train --score siamese --labels`: train only the score network, on the user's labelled scans.
 
-The reconstruction is that of weights and stays as it is. The labelled cases take turns with synthetic lesions in what
-is free of lesions.
+The reconstruction is that of existing weights and is not changed. Labelled scans alternate with synthetic lesions in
+lesion-free slices.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from uadcli.training.score_network import SiameseTrainer
     from uadcli.weights.weights import Weights
 
-BASE = "reconstruction.safetensors"  # in the run's folder: the weights whose reconstruction it is
-JUDGED, FEWEST = 8, 3  # held-out cases that a checkpoint is chosen on: at most, and at least
+BASE = "reconstruction.safetensors"  # in the run's folder: the weights of the reconstruction
+JUDGED, FEWEST = 8, 3  # held-out cases for choosing the best checkpoint: at most, and at least
 
 
 class LabelledMaker(ExampleMaker):
     """Numbered examples: the labelled scans in turn, mirrored and degraded at random.
 
-    Every other one is synthetic lesions in a volume of `healthy`, of the same contrasts, if there is any.
+    Every second example has synthetic lesions in a volume of `healthy` of the same contrasts, if there are any.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class LabelledMaker(ExampleMaker):
         self.labelled, self.every = labelled, 2 if free else 1
 
     def draw(self, number: int) -> Example:
-        """The example with this number, from it and the seed alone."""
+        """The example with this number; it depends only on number and seed."""
         turn, synthetic = divmod(number, self.every)
         if synthetic:
             return super().draw(number)
@@ -69,8 +69,8 @@ class LabelledMaker(ExampleMaker):
 def begin(data: Path, out: Path, config: TrainingConfig, taught: Taught, machine: Machine, reporter: Reporter) -> None:
     """Start a run on the scans of `data` with masks and weights, or the bundled weights (`train.Taught`).
 
-    Raises `InputError` if scans and masks do not go together, there is no lesion to
-    train on, or the weights do not cover a scan's contrast; `WeightsError`.
+    Raises `InputError` if scans and masks do not match, there is no lesion to train on, or the weights do not cover a
+    scan's contrast; and `WeightsError`.
     """
     labels = taught.labels
     assert labels is not None
@@ -98,8 +98,8 @@ def begin(data: Path, out: Path, config: TrainingConfig, taught: Taught, machine
 def base_for(cases: Sequence[Case], name: str | None, reporter: Reporter) -> Weights:
     """The weights called `name`, or the bundled ones for the contrast in the names of the scans.
 
-    Raises `InputError` if these do not give it, or give one that the weights do not cover; `UsageError` if no bundled
-    model covers all of them; `WeightsError`.
+    Raises `InputError` if a name has no contrast, or one that the weights do not cover; `UsageError` if no bundled
+    model covers all of them; and `WeightsError`.
     """
     from uadcli.weights import weights
 
@@ -126,16 +126,16 @@ def _refuse_uncovered(cases: Sequence[Case], base: Weights) -> None:
 
 
 def _as_base(config: TrainingConfig, base: Weights, reporter: Reporter) -> TrainingConfig:
-    """The settings with what the weights decide: the network, and how scans are smoothed and scaled."""
+    """The settings with the network, smoothing and scaling of the weights."""
     preprocess = smoothed_as(config.preprocess, base.card.curvature_flow, reporter)
     preprocess = scaled_as(preprocess, base.card.scaling, reporter)
     return dataclasses.replace(config, preprocess=preprocess, model=base.model.config)
 
 
 def go_on(out: Path, config: TrainingConfig, machine: Machine, reporter: Reporter) -> None:
-    """Resume a run from its checkpoint; of the settings, only those of `run_folder.FREE` may have changed.
+    """Continue a run from its checkpoint, in one process, on a GPU if there is one.
 
-    It takes one process, on a GPU if there is one. Raises `InputError` if a mask has changed.
+    Raises `InputError` if a mask has changed.
     """
     from uadcli.training import devices, log, score_network
     from uadcli.weights import weights
@@ -167,7 +167,7 @@ def go_on(out: Path, config: TrainingConfig, machine: Machine, reporter: Reporte
 
 
 def _scorer(out: Path, config: TrainingConfig, base: Weights, where: Fabric, reporter: Reporter) -> SiameseTrainer:
-    """The score network where the run left off; at its beginning that of the weights, if it has the same sizes."""
+    """The score network of the run's checkpoint; at the start that of the weights, if it has the same sizes."""
     from uadcli.training import checkpoint
     from uadcli.training.score_network import SiameseTrainer
 
@@ -186,13 +186,13 @@ def _scorer(out: Path, config: TrainingConfig, base: Weights, where: Fabric, rep
 
 
 def starts_from(base: Weights, config: SiameseConfig) -> bool:
-    """Whether the weights have a score network that one of these sizes can start from."""
+    """Whether a score network of these sizes can start from that of the weights."""
     sizes = base.card.score_network
     return sizes is not None and sizes.channels == config.channels and sizes.mirror <= config.mirror
 
 
 def _judged_on(held_out: Sequence[LabelledScan], maker: ExampleMaker, reporter: Reporter) -> list[Example]:
-    """Up to eight of the held-out cases with lesions, evenly chosen and as they are; none if there are too few."""
+    """Up to eight of the held-out cases with lesions, evenly spaced and unmodified; empty if there are too few."""
     ill = [one for one in held_out if one.truth.any()]
     if len(ill) < FEWEST:
         few = f"held-out cases with lesions: {len(ill)}, fewer than {FEWEST}"
@@ -207,7 +207,7 @@ def is_supervised(run: Path) -> bool:
 
 
 def weights_of(run: Path, scorer: SiameseTrainer) -> Weights:
-    """The reconstruction of a run's weights, with their gate, and its own score network; nothing is calibrated yet."""
+    """The run's score network with reconstruction and out-of-distribution check of its weights, not calibrated yet."""
     from uadcli.scoring.fusion import POWER
     from uadcli.scoring.healthy_reference import EROSION
     from uadcli.scoring.siamese import ALONG

@@ -1,4 +1,4 @@
-"""Synthetic cases for the score: healthy volumes of some origin, lesions, the scanner's ways, reconstructions."""
+"""Synthetic cases for training the score: healthy volumes, lesions, scanner effects, and reconstructions."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ from uadcli.synthesis.scanner import degrade
 from uadcli.training import loop
 
 LABELS, AS = "labels", f"{contrasts.T1W.name} as "
-# shares of the volumes by where they come from
+# shares of the volumes by origin
 SHARES = {
     **{name: one.volumes for name, one in contrasts.ALL.items()},
     **{f"{AS}{name}": made.volumes for name, made in contrasts.FROM_T1W.items()},
     LABELS: 0.22,
 }
-KEPT = 2  # raise it whenever what is kept of a label map changes
+KEPT = 2  # increase it whenever the cached form of a label map changes
 
 
 @dataclass(frozen=True)
 class Healthy:
-    """A healthy volume on the model's grid, linear in the scan's intensities, and the slices of it that may be used.
+    """A healthy volume on the model's grid, linear in the scan's intensities, and its usable slices.
 
-    Without an `anatomy` it gets lesions of those kinds only that may lie anywhere.
+    Without an `anatomy` it only gets lesions of kinds that can be anywhere.
     """
 
     data: Array
@@ -58,7 +58,7 @@ class Healthy:
 
 @dataclass(frozen=True)
 class Example:
-    """A case as stacks (Z, H, W): scan and reconstruction as uint8 (0..255 for 0..1), its lesions, its brain."""
+    """A case as stacks (Z, H, W): scan and reconstruction as uint8 (0..255 for 0..1), lesion mask, brain mask."""
 
     image: NDArray[np.uint8]
     recon: NDArray[np.uint8]
@@ -68,7 +68,7 @@ class Example:
 
 
 def load_healthy(chosen: list[Case], cache: Path, config: PreprocessConfig) -> list[Healthy]:
-    """The healthy part of each case: of patients, the slices without tumour (chosen by mask, with a margin)."""
+    """The healthy part of each case: of patients, the slices without lesion (by mask, with a margin)."""
     result = []
     for case in chosen:
         prepared = prepare_cached(case.scan, config, cache)
@@ -93,7 +93,7 @@ def label_files(folder: str) -> list[Path]:
 def load_labels(files: list[Path], cache: Path) -> list[NDArray[np.int16]]:
     """Head label maps in template space, 1 mm, twice the model's grid (192, 192, 160); registered once and cached.
 
-    Raises `InputError` for a file that is none.
+    Raises `InputError` for a file that is not a label map.
     """
     result = []
     for file in files:
@@ -128,9 +128,9 @@ def _label_map(file: Path) -> tuple[Any, NDArray[np.int16]]:
 
 
 class ExampleMaker:
-    """Makes numbered cases: a healthy volume of some origin, lesions, the scanner's ways, scaling, reconstruction.
+    """Makes numbered cases: a healthy volume, lesions, scanner effects, scaling, reconstruction.
 
-    They are of the given contrasts alone; label maps, which give any contrast, keep their share.
+    Only of the given contrasts; label maps, which can provide any contrast, keep their share.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class ExampleMaker:
         return one
 
     def draw(self, number: int) -> Example:
-        """The synthetic case with this number, from it and the seed alone."""
+        """The synthetic case with this number; it depends only on number and seed."""
         rng = np.random.default_rng([self.seed, number])
         one = self._healthy(rng)
         data, mask, known = one.data, one.mask, one.anatomy
@@ -181,7 +181,7 @@ class ExampleMaker:
     def degraded(
         self, x: Array, mask: Mask, truth: Mask, usable: NDArray[np.int64], rng: np.random.Generator
     ) -> Example:
-        """The example of a volume with its lesions, after the scanner's ways and scaling."""
+        """The example of a volume with its lesions, after scanner effects and scaling."""
         x, mask = degrade(x, mask, rng)
         x = intensity.scale(x, mask, self.preprocess)
         seed, levels = int(rng.integers(2**31)), tuple[int, ...]()

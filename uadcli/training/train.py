@@ -1,4 +1,4 @@
-"""`uad train`: from a folder of healthy scans to the networks of reconstruction and score, in a run's folder."""
+"""`uad train`: from a folder of healthy scans to the networks of reconstruction and score, in the folder of a run."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 PLAIN_DEFAULT = "absolute"  # the score of a model without a network for one
-START = "start.safetensors"  # in the run's folder: the weights whose networks the training begins with
+START = "start.safetensors"  # in the run's folder: the weights that the training starts from
 
 
 def train(
@@ -50,10 +50,11 @@ def train(
     machine: Machine | None = None,
     reporter: Reporter | None = None,
 ) -> Path:
-    """Train a model on the healthy scans of a folder, or the score network on labelled scans; returns the run's folder.
+    """Train a model on the healthy scans in `data`, or its score network on labelled scans; returns the run's folder.
 
-    One process at a time trains in a run. Raises `OutputError` if the run exists or another process trains in it, and
-    what `_begin` and `supervised.begin` raise.
+    The folder is locked meanwhile. Messages go to `reporter`, or to the logger `uadcli`. Raises `OutputError` if the
+    run exists or another process trains in it; `InputError` for missing or unusable scans, shapes or label maps;
+    `UsageError` for contrasts that the scans cannot provide, or contradictory settings; and `WeightsError`.
     """
     from uadcli.training import supervised
 
@@ -76,9 +77,10 @@ def resume(
     machine: Machine | None = None,
     reporter: Reporter | None = None,
 ) -> Path:
-    """Resume a run from its checkpoints; of its settings, only those of `run_folder.FREE` may be changed by `config`.
+    """Resume a run from its checkpoints; `config` may change only the settings in `run_folder.FREE`.
 
-    Raises `InputError` if there is no run, `UsageError` for a setting that a run keeps, and `OutputError` as `train`.
+    Raises `InputError` if there is no run, `UsageError` for a setting that cannot be changed, and `OutputError` as
+    `train`.
     """
     from uadcli.training import supervised
 
@@ -97,12 +99,11 @@ def _begin(
 ) -> None:
     """Start a run: prepare the scans of a folder, split them by subject, train reconstruction and score.
 
-    With the name or path of weights to `start` from, it begins with their networks, and takes over their sizes, method,
-    curvature flow and, unless another one is set, scaling. Whatever fails before the training leaves no run, and what
-    was prepared is not prepared again.
-    Raises `InputError` if no scan is left on a side of the split, or there are none of
-    the lesion shapes or label maps, `UsageError` for contrasts that the scans cannot give and for `synomaly`
-    without synthetic anomalies, and `WeightsError`.
+    With the name or path of weights in `start`, it starts from their networks, and uses their sizes, method, curvature
+    flow and, unless another one is set, scaling. If anything fails before the training there is no run, but prepared
+    scans stay cached. Raises `InputError` if no scan is left on a side of the split, or there are no lesion shapes or
+    label maps; `UsageError` for contrasts that the scans cannot provide, and for a method that needs synthetic
+    anomalies without them; and `WeightsError`.
     """
     if start is None:
         _check_steps(config)
@@ -111,7 +112,7 @@ def _begin(
     from uadcli.training.synthetic import label_files, load_labels
     from uadcli.weights import weights
 
-    shape_files(config.lesion_shapes)  # a wrong folder is better known before the scans are prepared
+    shape_files(config.lesion_shapes)  # fail early if a folder is wrong
     label_files(config.label_maps)
     shapes, maps = (one and str(Path(one).resolve()) for one in (config.lesion_shapes, config.label_maps))
     config = dataclasses.replace(config, lesion_shapes=shapes, label_maps=maps)
@@ -134,18 +135,19 @@ def _begin(
     _parts(out, config)
     load_labels(label_files(config.label_maps), out / "cache")
     reporter.info(f"a model for {' and '.join(config.contrasts)}")
-    (out / START).unlink(missing_ok=True)  # of a run that never began
+    (out / START).unlink(missing_ok=True)  # left by a run that did not begin
     if base is not None:
         write_bytes(out / START, base.path.read_bytes())
-    write_text(out / "config.toml", to_toml(config))  # last: from here on the run can be resumed
+    write_text(out / "config.toml", to_toml(config))  # last: now the run can be resumed
     _go_on(out, config, machine, reporter)
 
 
 def _go_on(out: Path, config: TrainingConfig, machine: Machine, reporter: Reporter) -> None:
-    """Resume a run from its checkpoints; of the settings, only those of `run_folder.FREE` may have changed.
+    """Continue a run from its checkpoints.
 
-    The reconstruction is trained on all GPUs or CPU processes of `machine`, the score in one process.
-    Raises `InputError` if there is no run, or it has too few scans."""
+    The reconstruction is trained on all GPUs or CPU processes of `machine`, the score in one process. Raises
+    `InputError` if there is no run, or it has too few scans.
+    """
     from uadcli.training import devices, log
     from uadcli.weights import weights
 
@@ -155,14 +157,14 @@ def _go_on(out: Path, config: TrainingConfig, machine: Machine, reporter: Report
     reporter.info(f"{where.world_size} x {where.device.type}, {where.strategy.precision.precision}")
     trainer = _reconstruction(out, config, parts, start, where, reporter)
     one = where if where.world_size == 1 else devices.one_process(machine)
-    if bounded(config).siamese.steps or (start is not None and start.card.siamese is not None):  # or kept as it is
+    if bounded(config).siamese.steps or (start is not None and start.card.siamese is not None):  # or keep it as it is
         _score(out, config, parts, start, trainer, one, reporter)
     log.write_page(out, {"encoder": out / "encoder", "reconstruction": out, "score": out / "siamese"})
     reporter.info(f"trained; next: uad calibrate {out} HEALTHY")
 
 
 def _check_steps(config: TrainingConfig) -> None:
-    """Raises `UsageError` for a reconstruction that would not be trained at all."""
+    """Raises `UsageError` if the reconstruction would not be trained."""
     if config.train.steps < 1 and config.train.epochs <= 0:
         raise UsageError("train.steps must be at least 1", hint="Only siamese.steps and pretrain.steps can be 0.")
 
@@ -178,9 +180,9 @@ def _check_anomalies(config: TrainingConfig) -> None:
 
 
 def _contrasts(config: TrainingConfig, usable: Sequence[Case]) -> tuple[str, ...]:
-    """What the model is for: as the settings say, else the contrasts of the scans that it is trained on.
+    """The contrasts of the model: those of the settings, otherwise those of the training scans.
 
-    Raises `UsageError` for one that these cannot give.
+    Raises `UsageError` for a contrast that the scans cannot provide.
     """
     real = {case.contrast for case in usable if case.part == "train"}
     given = real | (contrasts.FROM_T1W.keys() if contrasts.T1W.name in real else set())
@@ -193,7 +195,7 @@ def _contrasts(config: TrainingConfig, usable: Sequence[Case]) -> tuple[str, ...
 
 
 def _parts(out: Path, config: TrainingConfig) -> dict[str, list[Case]]:
-    """The usable scans to train on, and those of the model's contrasts that are held out. Raises `InputError`."""
+    """The usable training scans, and the validation scans of the model's contrasts. Raises `InputError`."""
     cases = usable_cases(out)
     training = [case for case in cases if case.part == "train"]
     held_out = [case for case in cases if case.part == "val" and case.contrast in config.contrasts]
@@ -255,7 +257,7 @@ def _score(
     where: Fabric,
     reporter: Reporter,
 ) -> None:
-    """Train the score network to its end, on what the trained reconstruction makes of synthetic lesions."""
+    """Train the score network to its end, on reconstructions of synthetic lesions."""
     from uadcli.model.model import Model
     from uadcli.training import checkpoint, score_network
     from uadcli.training.synthetic import ExampleMaker, label_files, load_healthy, load_labels
@@ -286,7 +288,7 @@ def _score(
 
 
 def _look_at(trainer: Trainer, scorer: SiameseTrainer, folder: Path, reporter: Reporter) -> None:
-    """Whether the score still sees the reconstruction that it learned on; examples of another one are made anew."""
+    """Discard examples that were made with an earlier state of the reconstruction, and report it."""
     kept, now = folder / "reconstruction.txt", f"step {trainer.done}\n"
     if kept.exists() and kept.read_text() != now:
         shutil.rmtree(folder / "pool", ignore_errors=True)
@@ -299,7 +301,7 @@ def _look_at(trainer: Trainer, scorer: SiameseTrainer, folder: Path, reporter: R
 
 
 def _sizes_of(base: Weights, config: TrainingConfig, reporter: Reporter) -> TrainingConfig:
-    """The settings with the sizes of the networks of weights, and what else these decide; says what that overrules."""
+    """The settings with network sizes, smoothing and scaling of the weights; reports settings that these override."""
     score, known = config.siamese, base.card.score_network
     if known is not None:
         score = dataclasses.replace(score, channels=known.channels, mirror=known.mirror)
@@ -310,13 +312,13 @@ def _sizes_of(base: Weights, config: TrainingConfig, reporter: Reporter) -> Trai
         config,
         preprocess=dataclasses.replace(smoothed, scaling=smoothed.scaling or base.card.scaling),
         model=base.model.config,
-        pretrain=dataclasses.replace(config.pretrain, steps=0),  # its encoder is trained already
+        pretrain=dataclasses.replace(config.pretrain, steps=0),  # the encoder is already trained
         siamese=score,
     )
 
 
 def bounded(config: TrainingConfig, slices: int | None = None) -> TrainingConfig:
-    """The settings with the numbers of steps that `train.epochs` over so many slices, and `max_steps`, come to."""
+    """The settings with the numbers of steps that follow from `train.epochs` over so many slices, and `max_steps`."""
     train = config.train
     if train.epochs > 0 and slices is not None:
         train = dataclasses.replace(train, steps=max(1, math.ceil(train.epochs * slices / train.batch_size)))
@@ -330,7 +332,7 @@ def bounded(config: TrainingConfig, slices: int | None = None) -> TrainingConfig
 
 
 def weights_of(run: Path, trainer: Trainer, scorer: SiameseTrainer | None) -> Weights:
-    """The averaged networks of a run as weights, with what is known of them so far; a run may have no score network."""
+    """The averaged networks of a run as weights, not calibrated yet; a run may have no score network."""
     from uadcli.scoring.fusion import POWER
     from uadcli.scoring.healthy_reference import EROSION
     from uadcli.scoring.siamese import ALONG
@@ -374,6 +376,6 @@ def weights_of(run: Path, trainer: Trainer, scorer: SiameseTrainer | None) -> We
 
 
 def _after(before: ModelCard, run: Path, own: str, learned: int) -> str:
-    """The training data of networks that began with those of `before` and learned for so many steps since."""
+    """The description of the training data of networks that started from `before` and learned for so many steps."""
     known = f"{before.name}, sha256 {file_sha256(run / START)[:12]} ({before.training_data})"
     return f"{own}, after {known}" if learned else f"that of {known}: no better networks were found on {own}"

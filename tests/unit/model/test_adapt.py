@@ -197,7 +197,7 @@ def test_a_healthy_scan_that_fails_quality_control_has_another_content_or_no_cle
             adapted(loaded, healthy, "T1w")
     before = own.read_bytes()
     phantoms.save(own, cohort.head(77), GRID_AFFINE)
-    with pytest.raises(InputError, match="changed in the meantime"):
+    with pytest.raises(InputError, match="changed during the run"):
         adapted(loaded, healthy, "T1w")
     own.write_bytes(before)
     own.rename(scanner / "p1.nii.gz")
