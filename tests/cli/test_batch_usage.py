@@ -30,7 +30,7 @@ def test_stdout_is_the_path_of_the_summary(scans: Path, stand: Stand, capsys: py
     content = json.loads((scans.parent / "out" / "a_desc-anomaly_map.json").read_text())
     assert content["command"].startswith("uad batch ")
     _, err = ok(capsys, scans, "-o", scans.parent / "out")
-    assert "3 of 3 scans are done already" in err
+    assert "3 of 3 scans are already done" in err
 
 
 def test_some_failed_exits_with_8(scans: Path, stand: Stand, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,1 +1,1 @@
-"""Many scans: which they are, what is done already, workers and clusters, tables and failures."""
+"""Many scans: finding them, resuming, worker processes and clusters, tables and failures."""

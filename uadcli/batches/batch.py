@@ -1,4 +1,4 @@
-"""`uad batch`: `uad detect` for many scans, with the model loaded once and the next scans prepared ahead."""
+"""`uad batch`: detection in many scans, with the model loaded once and scans prepared in advance."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from uadcli.model.healthy_folder import HealthyScans
 from uadcli.running import interrupt
 from uadcli.workers import TERMINATED, Died, Workers
 
-WORKERS = 4  # at most, unless more are asked for
-WORKER_MB = 2000.0  # peak of a process that strips a large scan by the network
-LONGEST_COMMAND = 500  # in a sidecar: a shell may have put a thousand paths into it
+WORKERS = 4  # at most, unless the user asks for more
+WORKER_MB = 2000.0  # peak of a process that strips a large scan with HD-BET
+LONGEST_COMMAND = 500  # in a sidecar, as a shell may expand a pattern to a thousand paths
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All `jobs` of this part of the batch, the `steps` chosen among them, which part it is, and if it is BIDS."""
+    """All `jobs` of this part of the batch, the `steps` to take for them, the part, and whether the input is BIDS."""
 
     jobs: list[Job]
     steps: list[Step]
@@ -63,16 +63,16 @@ class BatchResult:
 
 @dataclass(frozen=True)
 class Scans:
-    """The jobs of this part of a batch, which part it is, and whether the inputs include a BIDS dataset."""
+    """The jobs of this part of a batch, the part, and whether the inputs include a BIDS dataset."""
 
     jobs: list[Job]
     part: tuple[int, int]
     bids_root: bool
-    weights: str | None = None  # where the weights that were asked for lie
+    weights: str | None = None  # path of the requested weights
 
 
 def refuse_failed(result: BatchResult | None) -> None:
-    """Raises `BatchError` if a scan failed or is not done. None stands for a batch that was only planned."""
+    """Raises `BatchError` if a scan failed or is not done. None: the batch was only planned."""
     total = result.done + result.skipped + result.failed + result.left if result else 0
     if result and result.failed:
         rest = f", {result.left} not started" if result.left else ""
@@ -84,9 +84,9 @@ def refuse_failed(result: BatchResult | None) -> None:
 
 
 def make_plan(request: Request, reporter: Reporter, download: bool = True) -> Plan:
-    """Find the scans, name their results and decide which to do. Writes only weights to the cache.
+    """Find the scans, name their results and decide which to process. Writes nothing but downloaded weights.
 
-    Raises `UsageError` as `find_scans` does, and `WeightsError` for weights that are not there.
+    Raises `UsageError` as `find_scans`, and `WeightsError` for missing weights.
     """
     scans = find_scans(request, reporter, download)
     chosen = scans.jobs
@@ -101,9 +101,9 @@ def make_plan(request: Request, reporter: Reporter, download: bool = True) -> Pl
 def find_scans(request: Request, reporter: Reporter, download: bool = True) -> Scans:
     """Find the scans of this part of a batch and name their results.
 
-    Weights of the Hub that are not in the cache are fetched; without `download` they are a `WeightsError`.
-    Raises `UsageError` for inputs without scans, for two that map to one file, for a part that does not exist, and for
-    a score that does not go with `adapt`, and `InputError` for too few healthy scans to adapt by.
+    Weights on the Hub that are not cached are downloaded, or without `download` raise `WeightsError`. Raises
+    `UsageError` for inputs without scans, two scans with the same output file, a part that does not exist, or a score
+    that cannot be combined with `adapt`; and `InputError` for too few healthy scans to adapt to.
     """
     from uadcli.weights import weights
 
@@ -126,7 +126,7 @@ def find_scans(request: Request, reporter: Reporter, download: bool = True) -> S
     if search.left_out:
         names = f"{len(search.left_out)} files named as masks or maps are left out"
         reporter.info(f"{names}, the first is {search.left_out[0]}")
-    if options.weights:  # found, and if need be downloaded, once for all scans and processes
+    if options.weights:  # found, and downloaded if necessary, once for all scans and processes
         options = replace(options, weights=str(weights.find(options.weights, download=download, tell=reporter.info)[0]))
     found, notes = twins.separated(search.found)
     for note in notes:
@@ -136,11 +136,11 @@ def find_scans(request: Request, reporter: Reporter, download: bool = True) -> S
 
 
 def batch(request: Request, todo: Plan, reporter: Reporter) -> BatchResult:
-    """Carry out a plan: maps, sidecars and tables in the output folder. One scan that fails does not stop the others.
+    """Carry out a plan: write maps, sidecars and tables. A scan that fails does not stop the others.
 
     Worker processes are spawned, so a script that calls this needs `if __name__ == "__main__"`.
-    Raises `DeviceError`, `WeightsError` and `OutputError` before any work if nothing could be done at all, and what
-    `adapt.rebuilt` does.
+    Raises `DeviceError`, `WeightsError` or `OutputError` at the start if no scan could be processed, and as
+    `ScannerAdapter.residuals`.
     """
     reporter.info(RESEARCH_USE)
     with _alone(request.output, todo.part):
@@ -149,7 +149,7 @@ def batch(request: Request, todo: Plan, reporter: Reporter) -> BatchResult:
 
 @contextmanager
 def _alone(output: Path, part: tuple[int, int]) -> Iterator[None]:
-    """Within it no other process does this part of a batch into the folder, which is made. Raises `OutputError`."""
+    """Create the output folder and lock this part of the batch in it. Raises `OutputError` if it is locked."""
     from filelock import FileLock, Timeout
 
     make_folder(output)
@@ -192,7 +192,7 @@ def _work(run: _Run, jobs: list[Job], request: Request, reporter: Reporter) -> N
     settings = Settings(request.config, name, device.bound_threads(options.threads))
     load = functools.cache(functools.partial(model.load, device=settings.device))
     found = jobs[0].options.weights
-    if found:  # weights that are damaged are better known before an hour of preparation
+    if found:  # fail early if the weights are damaged
         load(*weights.find(found))
     _adapt(jobs, settings, load, reporter)
     count = min(len(jobs), worker_count(request.batch.workers))
@@ -202,7 +202,7 @@ def _work(run: _Run, jobs: list[Job], request: Request, reporter: Reporter) -> N
         try:
             for job, result in ready:
                 run.note(job, _finish(job, result, settings, load))
-                del result  # one scan less in memory while the next is awaited
+                del result  # free its memory while waiting for the next
                 reporter.progress(run.done + len(run.failed_now), len(jobs))
                 if run.failed_now and request.batch.fail_fast:
                     break
@@ -211,9 +211,9 @@ def _work(run: _Run, jobs: list[Job], request: Request, reporter: Reporter) -> N
 
 
 def _adapt(jobs: list[Job], settings: Settings, load: Load, reporter: Reporter) -> None:
-    """Rebuild the healthy scans of `--adapt` before all others: one that cannot be used is better known now.
+    """Process the healthy scans of `--adapt` first, to fail early if one cannot be used.
 
-    Too few of one contrast are a fault of the scans of that contrast, too few of any an `InputError` here.
+    Raises `InputError` if there are too few in every contrast; otherwise scans of a contrast with too few fail.
     """
     from uadcli.weights import weights
 
@@ -248,7 +248,7 @@ def worker_count(asked: int | None) -> int:
 
 
 class _Run:
-    """What has become of the scans so far, kept in `failed.tsv` at each failure."""
+    """The outcomes so far; `failed.tsv` is updated at each failure."""
 
     def __init__(self, todo: Plan, output: Path, reporter: Reporter) -> None:
         self.summary = output / tables.file_name("summary", todo.part)
@@ -264,7 +264,7 @@ class _Run:
         tables.write_failed(self.table, self.failed)
 
     def skip(self, jobs: list[Job]) -> None:
-        """Count scans that are done already."""
+        """Count scans that are already done."""
         for job in jobs:
             content = plan.read_sidecar(job)
             verdict = one_scan.judge(job, content) if content else None
@@ -274,7 +274,7 @@ class _Run:
                 self.skipped += 1
                 self._forgive(job)
         if self.skipped:
-            self.reporter.info(f"{self.skipped} of {self.total} scans are done already")
+            self.reporter.info(f"{self.skipped} of {self.total} scans are already done")
 
     def note(self, job: Job, result: dict[str, Any] | Failure) -> None:
         """Count a processed scan and report its outcome."""
@@ -309,7 +309,7 @@ class _Run:
 
 
 def weights_of(name: str | None, download: bool = True) -> plan.WeightsOf:
-    """The sha256 of the weights that a contrast gets, each file read once; raises `WeightsError` as `find_scans`."""
+    """A function from contrast to the sha256 of its weights, each file read once. Raises `WeightsError`."""
     from uadcli.weights import weights
 
     @functools.cache

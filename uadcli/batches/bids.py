@@ -29,7 +29,7 @@ class Selection:
 
     @property
     def narrow(self) -> bool:
-        """Whether it selects by something that only a BIDS dataset has."""
+        """Whether it selects participants or sessions, which only BIDS datasets have."""
         return bool(self.participants or self.sessions)
 
 
@@ -39,9 +39,9 @@ def is_root(folder: Path) -> bool:
 
 
 def scans(root: Path, selection: Selection) -> list[Path]:
-    """The images of a BIDS root in the contrasts of `CONTRASTS` that are selected, by name.
+    """The selected images of a BIDS root with a contrast of `CONTRASTS`, sorted by name.
 
-    Raises `UsageError` if there are none, naming a participant or session that does not exist.
+    Raises `UsageError` if there are none, or a selected participant or session does not exist.
     """
     files = sorted({*root.glob("sub-*/anat/*.nii*"), *root.glob("sub-*/ses-*/anat/*.nii*")})
     named = [(path, name) for path in files if path.name.endswith(SCANS) and _is_scan(name := entities(path))]
@@ -63,12 +63,12 @@ def scans(root: Path, selection: Selection) -> list[Path]:
 
 
 def _is_scan(name: BidsName) -> bool:
-    """Whether it is the name of a subject's T1w, T2w or FLAIR image."""
+    """Whether it is the name of a subject's image with a known contrast."""
     return name.subject is not None and name.parts[-1] in CONTRASTS
 
 
 def _known(root: Path, kind: str, prefix: str, wanted: Iterable[str], present: Iterable[str]) -> set[str]:
-    """The labels without their prefix. Raises `UsageError` for one that the dataset does not have."""
+    """The labels without their prefix. Raises `UsageError` for one that is not in the dataset."""
     labels, there = {label.removeprefix(prefix) for label in wanted}, set(present)
     missing = sorted(labels - there)
     if missing:
@@ -87,14 +87,14 @@ def description() -> dict[str, Any]:
 
 
 def check_output(folder: Path) -> None:
-    """Raises `UsageError` if a folder for results holds a dataset of something else."""
+    """Raises `UsageError` if an output folder contains a dataset not made by uad."""
     place = folder / DESCRIPTION
     if not place.exists():
         return
     try:
         made_by = [entry["Name"] for entry in json.loads(place.read_text(encoding="utf-8"))["GeneratedBy"]]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        made_by = []  # whatever it is, it is not ours
+        made_by = []  # not a dataset of ours
     if "uad" not in made_by:
         raise UsageError("is a dataset not made by uad", path=folder, hint="Choose another folder with -o.")
 

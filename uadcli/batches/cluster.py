@@ -1,7 +1,7 @@
 """`uad batch --cluster`: the parts of a batch as jobs of a cluster.
 
-Each job is one part, `--shard i/n`. A job that is pre-empted or reaches its time is queued again and runs its part
-again; the sidecars say what is done already, as in every resume. (The only importer of submitit.)
+Each job is one part, `--shard i/n`. A job that is pre-empted or reaches its time limit is queued again and repeats its
+part, skipping scans with a complete sidecar, as in every resume. (The only importer of submitit.)
 """
 
 from __future__ import annotations
@@ -26,18 +26,21 @@ from uadcli.files import make_folder
 if TYPE_CHECKING:
     import submitit
 
-FOLDER = ".uad-jobs"  # in the folder of results: what was submitted, and the jobs' logs
-MINUTES = {"slurm": 240, "local": 7 * 24 * 60}  # of a job, unless set; a part that needs more is queued again
-RESTARTS = 1000  # submitit's bound, which counts those that got on too; ours is BARREN
-BARREN = 5  # attempts in a row that finish no scan, after which a part is given up
-PAUSE_SECONDS = 3600.0  # at most, between SLURM's first signal and what follows it
-ONE_TASK = ("nodes", "ntasks_per_node", "tasks_per_node")  # more of them would do the same part at the same time
+FOLDER = ".uad-jobs"  # in the output folder: submitted jobs and their logs
+MINUTES = {
+    "slurm": 240,
+    "local": 7 * 24 * 60,
+}  # time limits, unless set; a part that needs more is queued again
+RESTARTS = 1000  # submitit's limit, which also counts attempts with progress; ours is BARREN
+BARREN = 5  # attempts in a row without a finished scan, after which a part is given up
+PAUSE_SECONDS = 3600.0  # at most, between SLURM's first signal and the next
+ONE_TASK = ("nodes", "ntasks_per_node", "tasks_per_node")  # more would process the same part at the same time
 
 
 def carry_out(request: Request, chosen: ClusterOptions, reporter: Reporter) -> tuple[bytes, BatchResult | None]:
-    """Run `uad batch` here or as jobs; returns what it prints, and the result if there is one already.
+    """Run `uad batch` here or as jobs; returns what to print, and the result if it is available.
 
-    That is the plan of a dry run, the status, the numbers of the jobs of a cluster, or the path of the summary.
+    Prints the plan of a dry run, the status, the job numbers of a cluster, or the path of the summary.
     """
     check(chosen, request)
     if chosen.status:
@@ -72,9 +75,9 @@ def check(chosen: ClusterOptions, request: Request) -> None:
 
 
 def settings(chosen: ClusterOptions) -> dict[str, Any]:
-    """The settings for submitit from `--set slurm.partition=gpu`: the dot as `_`, values in TOML, a bare word a string.
+    """The settings for submitit from `--set slurm.partition=gpu`: the dot becomes `_`; values are TOML or bare words.
 
-    Raises `UsageError` for what is no such assignment, another cluster, or more than one task for a job.
+    Raises `UsageError` for an invalid assignment, another cluster, or more than one task per job.
     """
     made: dict[str, Any] = {}
     for text in chosen.assignments:
@@ -98,20 +101,20 @@ def _value(raw: str) -> Any:
 
 
 def submit(request: Request, chosen: ClusterOptions, reporter: Reporter) -> list[str]:
-    """Hand the scans that are to be done to jobs, and return the jobs' numbers, `array_task` for SLURM.
+    """Submit the remaining scans as jobs, and return the job numbers, `array_task` for SLURM.
 
-    A part with nothing to do gets no job. On `slurm` it returns at once; `local` (processes of this machine) and
-    `debug` (this process) are waited for, and what the jobs end with other than well is a warning.
-    Raises `UsageError` for settings or a cluster that are not there, and what `batch.make_plan` raises.
+    A part with nothing to do gets no job. With `slurm` it returns immediately; `local` (processes of this machine) and
+    `debug` (this process) are awaited, and failures of jobs become warnings. Raises `UsageError` for invalid settings
+    or a missing cluster, and as `batch.make_plan`.
     """
-    if request.batch.list_file:  # standard input is not there any more when the job begins
+    if request.batch.list_file:  # standard input is gone when the job begins
         listed = inputs.read_list(request.batch.list_file, request.batch.nul)
         request = replace(request, batch=replace(request.batch, list_file=None, listed=listed))
     todo = batch.make_plan(request, reporter)
     parts = [(index, chosen.jobs or 1) for index in range(chosen.jobs or 1)]
     waiting = [step.job for step in todo.steps if step.action == "run"]
     parts = [part for part in parts if any(plan.in_shard(job, part) for job in waiting)]
-    reporter.info(f"{len(waiting)} of {len(todo.steps)} scans to do, in {len(parts)} jobs")
+    reporter.info(f"{len(waiting)} of {len(todo.steps)} scans to process, in {len(parts)} jobs")
     if not parts:
         return []
     make_folder(request.output)
@@ -137,7 +140,7 @@ def _executor(folder: Path, chosen: ClusterOptions) -> submitit.AutoExecutor:
         raise UsageError("--cluster needs the package submitit", hint=hint) from error
     name = str(chosen.cluster)
     place = str(folder.absolute())
-    if "%" in place or "\n" in place:  # both mean something in the names of SLURM's logs
+    if "%" in place or "\n" in place:  # both are special in the names of SLURM's logs
         raise UsageError("jobs cannot run in a folder with % or a line break in its name", path=folder)
     limits = {} if name == "debug" else {f"{name}_max_num_timeout": RESTARTS}
     try:
@@ -159,7 +162,7 @@ def _defaults(name: str) -> dict[str, Any]:
 
 
 def _submitted(executor: submitit.AutoExecutor, made: Sequence[Shard]) -> list[submitit.Job[BatchResult]]:
-    """Submit all at once, as an array on SLURM. Raises `UsageError` with what sbatch says."""
+    """Submit all together, as an array on SLURM. Raises `UsageError` with the message of sbatch."""
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     try:
@@ -169,11 +172,11 @@ def _submitted(executor: submitit.AutoExecutor, made: Sequence[Shard]) -> list[s
 
 
 def _wait(jobs: Sequence[submitit.Job[BatchResult]], chosen: ClusterOptions, reporter: Reporter) -> None:
-    """Wait for jobs of this machine. If this process is ended, they are too."""
+    """Wait for jobs on this machine, and cancel them if this process is ended."""
     try:
         for job in jobs:
             error = job.exception()
-            if isinstance(error, UadError):  # of `debug`; other executors know only its text, which is in the log
+            if isinstance(error, UadError):  # with `debug`; other executors only have its text, in the log
                 reporter.warn(str(error))
             elif error and chosen.cluster == "debug":
                 raise error
@@ -186,10 +189,10 @@ def _wait(jobs: Sequence[submitit.Job[BatchResult]], chosen: ClusterOptions, rep
 
 
 class Shard:
-    """One part of a batch as a job that can be queued again: call it, or ask for its `checkpoint` meanwhile.
+    """One part of a batch as a callable job; its `checkpoint` allows queueing it again.
 
-    `finished` are the maps that attempts before this one have made, which not even `--overwrite` makes again; `barren`
-    is how many attempts in a row made none.
+    `finished` are maps of previous attempts, which are not repeated even with `--overwrite`; `barren` is the number of
+    attempts in a row without a finished scan.
     """
 
     def __init__(
@@ -199,7 +202,7 @@ class Shard:
         self._before: list[tuple[Job, int]] = []
 
     def __call__(self) -> BatchResult:
-        """Carry out the part. Raises what `uad batch --shard` would, `BatchError` if a scan failed."""
+        """Process the part. Raises as `uad batch --shard`, and `BatchError` if a scan failed."""
         _mind_signals()
         with Reporter(verbosity=self.verbosity) as reporter:
             todo = batch.make_plan(self.request, reporter)
@@ -210,10 +213,10 @@ class Shard:
         return result
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """What submitit is to queue again: the same part. Ends the process if too many attempts finished no scan."""
+        """The same part for submitit to queue again. Exits if too many attempts in a row finished no scan."""
         from submitit.helpers import DelayedSubmission
 
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is on its way out already
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is already ending
         made = {job.name for job, stamp in self._before if _stamp(job) != stamp}
         barren = 0 if made else self.barren + 1
         if barren >= BARREN:
@@ -223,7 +226,7 @@ class Shard:
 
 
 def _stamp(job: Job) -> int:
-    """When the sidecar was written, which is the last file of a scan; 0 without one."""
+    """The time when the sidecar, the last file of a scan, was written; 0 without one."""
     try:
         return job.files.paths["sidecar"].stat().st_mtime_ns
     except OSError:
@@ -231,16 +234,16 @@ def _stamp(job: Job) -> int:
 
 
 def _mind_signals() -> None:
-    """In a job, let SIGTERM begin nothing more; in `debug` the command's own handler stays."""
+    """Install the handlers for SIGTERM in a job; with `debug` the command's own handler stays."""
     place = os.environ.get("SUBMITIT_EXECUTOR")
     if place in ("slurm", "local"):
         signal.signal(signal.SIGTERM, _pause if place == "slurm" else _leave)
 
 
 def _pause(*_: object) -> None:
-    """SLURM takes the node away: wait for the signal to be queued again, or for the end.
+    """SLURM is taking the node away: wait for the signal to queue the job again, or for the end.
 
-    The worker processes got SIGTERM too. Were work to go on, their scans would count as failed.
+    Worker processes got SIGTERM as well; if work continued, their scans would count as failed.
     """
     time.sleep(PAUSE_SECONDS)
     _leave()

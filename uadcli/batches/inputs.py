@@ -21,14 +21,14 @@ WIDE = (
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
-)  # the marks of wide characters, and their codecs
+)  # byte-order marks and their codecs
 
 
 @dataclass(frozen=True)
 class Found:
-    """A scan, the folder of its results relative to the batch's, and whether it lies in a BIDS root.
+    """A scan, the folder of its results relative to the output folder, and whether it is in a BIDS dataset.
 
-    `name` is what its results are called after, if that is not the scan's name without its suffix.
+    `name` is the stem of its results, if it is not the scan's name without suffix.
     """
 
     scan: Path
@@ -39,7 +39,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Search:
-    """The scans found, the names skipped as masks or maps, and whether the inputs include a BIDS dataset."""
+    """The scans found, the files skipped as masks or maps, and whether the inputs include a BIDS dataset."""
 
     found: list[Found]
     left_out: list[Path]
@@ -47,11 +47,11 @@ class Search:
 
 
 def find(inputs: Sequence[Path], listed: Sequence[Path], selection: Selection, output: Path) -> Search:
-    """Every scan of the inputs, in their order, the content of folders by name; `output` inside a folder is left out.
+    """Every scan of the inputs, in their order, folders sorted by name; `output` inside a folder is skipped.
 
-    A file's results go straight into the output folder, those of a folder or pattern are mirrored. In `listed` a
-    path that does not exist is kept (it fails as a scan) and no character is special.
-    Raises `UsageError` for an input that holds no scan.
+    Results of a file go directly into the output folder; for folders and patterns the subfolders are mirrored. In
+    `listed`, missing paths are kept (and fail later) and no character is special. Raises `UsageError` for an input
+    without scans.
     """
     found: list[Found] = []
     left_out: list[Path] = []
@@ -74,10 +74,10 @@ def find(inputs: Sequence[Path], listed: Sequence[Path], selection: Selection, o
 
 
 def read_list(source: str, nul: bool = False) -> list[Path]:
-    """The paths in a file, or of standard input for `-`, one a line, or with `nul` ended by NUL.
+    """The paths in a file, or from standard input for `-`: one per line, or with `nul` terminated by NUL.
 
-    Empty lines do not count. A relative path that is not there is looked for next to the list.
-    Raises `InputError` if it cannot be read, `UsageError` if no path is in it.
+    Empty lines are ignored. A relative path that does not exist is looked up next to the list. Raises `InputError` if
+    it cannot be read, `UsageError` if it is empty.
     """
     try:
         content = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
@@ -93,7 +93,7 @@ def read_list(source: str, nul: bool = False) -> list[Path]:
 
 
 def _lines(content: bytes, nul: bool) -> list[str]:
-    """The lines of a list, or what NUL ends, in UTF-8 or, by its mark or its zeros, UTF-16; any end of line."""
+    """The lines of a list, or its NUL-terminated entries; UTF-8, or UTF-16 recognised by its mark or zeros."""
     if nul:
         return [os.fsdecode(part) for part in content.split(b"\0")]
     wide = next((code for mark, code in WIDE if content.startswith(mark)), None)
@@ -104,7 +104,7 @@ def _lines(content: bytes, nul: bool) -> list[str]:
 
 
 def _listed(line: str, near: Path) -> Path:
-    """The path of a line: as it stands if it is there, else without quotes and blanks, `~` the home, near the list."""
+    """The path of a line: as written if it exists, else without quotes and blanks, with `~`, or next to the list."""
     if os.path.lexists(line):
         return Path(line)
     bare = line.strip()
@@ -123,14 +123,14 @@ def _filled(path: Path, scans: Iterator[Found]) -> list[Found]:
 
 
 def _matching(pattern: Path, output: Path, left_out: list[Path]) -> Iterator[Found]:
-    """Files that match, and what folders that match hold, mirrored from the part of the pattern that is fixed."""
+    """Matching files, and the content of matching folders, mirrored from the fixed part of the pattern."""
     parts = pattern.parts
     fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
     root = Path(*parts[:fixed])
     for name in sorted(glob.glob(str(pattern), recursive=True)):
         path = Path(name)
         if path.is_dir():
-            if "**" not in parts and not _same(path, output):  # "**" already goes into every folder
+            if "**" not in parts and not _same(path, output):  # "**" already descends into every folder
                 yield from _below(path, root, output, left_out)
         elif _is_scan(path, left_out) and not _inside(path, output):
             yield Found(path, path.parent.relative_to(root))
@@ -147,7 +147,7 @@ def _below(folder: Path, root: Path, output: Path, left_out: list[Path]) -> Iter
 
 
 def _is_scan(path: Path, left_out: list[Path]) -> bool:
-    """Whether the name is an image's; masks and maps are noted, and a pair's header is no second one."""
+    """Whether the name is that of a scan; masks and maps are recorded, and the header of a pair is skipped."""
     name = path.name.lower()
     if not name.endswith(SUFFIXES):
         return False

@@ -1,4 +1,4 @@
-"""One scan of a batch in two halves: prepared in a worker process, finished in the process with the model."""
+"""One scan of a batch in two halves: preparation in a worker process, the rest in the process with the model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class Settings:
-    """What every scan of a batch shares: settings, the torch device, and the threads of each process."""
+    """What all scans of a batch share: settings, torch device, and threads per process."""
 
     config: DetectConfig
     device: str
@@ -47,7 +47,7 @@ class MakeReady:
     def __call__(self, job: Job) -> Ready | Failure:
         """Read and prepare the scan of a job; every error becomes a `Failure`.
 
-        With the threads that `detect` would use: the brain network's sums, and so the mask, depend on them.
+        It uses as many threads as `detect`: the sums of HD-BET, and thus the mask, depend on them.
         """
         with Reporter(silent=True) as reporter:
             try:
@@ -55,15 +55,15 @@ class MakeReady:
                 names.refuse_long(job.files)
                 session = Session(self.settings.config, job.options, self.settings.device, reporter)
                 ready = detect.ready_scan(job.scan, session)
-            except Exception as error:  # a bug in one scan must not stop the others; it is in the table and the log
+            except Exception as error:  # a bug in one scan must not stop the others; it is reported in table and log
                 return failure(error, reporter.failed_stage or "preparation")
             return Ready(ready, reporter.seconds, reporter.warnings)
 
 
 def complete(job: Job, ready: Ready, settings: Settings, load: Load) -> dict[str, Any] | Failure:
-    """The second half: returns the sidecar's content, every error becomes a `Failure` and leaves no file.
+    """The second half: returns the content of the sidecar; every error becomes a `Failure` and leaves no file.
 
-    The files are made together, under hidden names, and moved in one go, the sidecar last; files of a run with other
+    The files are written under hidden names and then moved together, the sidecar last; files of a run with other
     options are removed.
     """
     reporter = Reporter(silent=True)
@@ -84,7 +84,7 @@ def complete(job: Job, ready: Ready, settings: Settings, load: Load) -> dict[str
 
 
 def failure(error: Exception, stage: str) -> Failure:
-    """An error as the row of a table: the line and the code that `uad detect` would end with."""
+    """An error as a table row, with the message and exit code of `uad detect`."""
     error = faults.known(error) or error
     if isinstance(error, UadError):
         return Failure(stage, error.exit_code, str(error))
@@ -93,7 +93,7 @@ def failure(error: Exception, stage: str) -> Failure:
 
 
 def judge(job: Job, content: dict[str, Any]) -> Failure | None:
-    """With `strict`, the failure of a scan that is done but whose quality control failed."""
+    """With `strict`, the failure of a finished scan whose quality control failed; otherwise None."""
     if job.options.strict:
         try:
             sidecar.refuse_failed(job.scan, content)

@@ -16,7 +16,7 @@ CLUSTERS = ("slurm", "local", "debug")
 
 @dataclass(frozen=True)
 class BatchOptions(Checked):
-    """Options of a batch in addition to those of each detection; `workers` None: from cores and memory."""
+    """Options of a batch in addition to those of each detection; `workers` None: chosen by cores and memory."""
 
     participant_label: Sequence[str] = option(
         (), Option("In a BIDS dataset, only this one (repeatable).", INPUT, metavar="LABEL")
@@ -28,7 +28,7 @@ class BatchOptions(Checked):
         None, Option("More inputs from a file or stdin.", INPUT, ("--list",), metavar="FILE|-")
     )
     nul: bool = option(False, Option("Paths in --list end in NUL instead of a newline.", INPUT, ("--null", "-0")))
-    listed: Sequence[Path] = ()  # the content of a list that was read already
+    listed: Sequence[Path] = ()  # the content of a list that has been read
     workers: int | None = option(
         None,
         Option("Processes that prepare scans; 0 for none.", RUNNING, metavar="N", shown="from cores and memory"),

@@ -1,4 +1,4 @@
-"""What a batch will do: a job for each scan, no two with the same files, in shards, each to be done or done already."""
+"""The plan of a batch: a job for each scan, without colliding files, divided into shards, each to run or to skip."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Step:
-    """A job with what is to be done, `run` or `skip`, and why."""
+    """A job with the action, `run` or `skip`, and the reason."""
 
     job: Job
     action: str
     reason: str
 
     def as_json(self) -> str:
-        """One line of the plan; a scan that is not there is `missing`."""
+        """One line of the plan; the action of a scan that does not exist is `missing`."""
         job, action, reason = self.job, self.action, self.reason
         if not job.scan.exists():
             link = f"is a link to {os.readlink(job.scan)}, which does not exist" if job.scan.is_symlink() else ""
@@ -59,7 +59,7 @@ class Step:
 
 
 def jobs(found: Sequence[Found], output: Path, options: DetectOptions) -> list[Job]:
-    """A job for each scan; the same scan given twice is one.
+    """A job for each scan; duplicates count once.
 
     Raises `UsageError` if two scans would write the same file, or a result would replace a scan.
     """
@@ -67,7 +67,7 @@ def jobs(found: Sequence[Found], output: Path, options: DetectOptions) -> list[J
     for one in found:
         name = (one.folder / f"{one.name or stem(one.scan)}_desc-anomaly_map.nii.gz").as_posix()
         files = names.name(one.scan, output / name, options.space, options.save, False, options.html)
-        # a BIDS name tells the contrast; there --contrast only selects
+        # a BIDS name gives the contrast; there --contrast only selects
         job = Job(name, one.scan, files, replace(options, contrast=None) if one.in_bids else options)
         other = made.setdefault(name, job)
         if other is not job and other.scan.resolve() != job.scan.resolve():
@@ -78,7 +78,7 @@ def jobs(found: Sequence[Found], output: Path, options: DetectOptions) -> list[J
 
 
 def _refuse_overlaps(made: Sequence[Job]) -> None:
-    """Raises `UsageError` where the files beside two maps meet, or meet a scan."""
+    """Raises `UsageError` if output files of two scans collide, or would replace a scan."""
     taken = {os.path.abspath(job.scan): job for job in made}
     for job in made:
         for path in map(os.path.abspath, job.files.paths.values()):

@@ -1,1 +1,1 @@
-"""From a trained run to weights for `uad detect`: thresholds from healthy scans, the power of the fusion, export."""
+"""From a trained run to weights for `uad detect`: thresholds from healthy scans, combined scores, export."""

@@ -1,4 +1,4 @@
-"""`uad calibrate`: thresholds and healthy references of a trained run, from scans that it was not trained on."""
+"""`uad calibrate`: thresholds and healthy references of a trained run, from held-out healthy scans."""
 
 from __future__ import annotations
 
@@ -32,13 +32,12 @@ def calibrate(
     borrow: Mapping[str, str] | None = None,
     kinds: Sequence[str] | None = None,
 ) -> Path:
-    """Thresholds of a trained run from healthy scans that it was not trained on; returns `thresholds.json`.
+    """Calibrate a trained run on healthy scans that it was not trained on; returns the path of `thresholds.json`.
 
-    They are of the scores `kinds`, or of all that the model has.
-
-    In `borrow` a contrast of the run without healthy scans, such as T2w made from T1w, has the one whose thresholds it
-    takes. Raises `InputError` if a scan was trained on or has lesions by the run's labels, if the run does not cover
-    its contrast, or if nothing usable is left; `UsageError` for a contrast that cannot borrow so.
+    `kinds` are the scores to calibrate (None: all of the model). `borrow` maps a contrast of the run without healthy
+    scans, such as T2w made from T1w, to the contrast whose thresholds it borrows. Raises `InputError` if a scan was
+    trained on or has lesions by the run's labels, if the run does not cover its contrast, or if no usable scan is left;
+    `UsageError` for a contrast that cannot borrow.
     """
     from safetensors.torch import save as to_bytes
 
@@ -64,7 +63,7 @@ def calibrate(
         if digest in ill:
             what = f"this scan has lesions by the labels of the run (as {ill[digest]})"
             raise InputError(what, path=case.scan, hint="Calibrate on healthy scans.")
-    shapes = shape_files(config.lesion_shapes)  # a wrong folder is better known before the scans are prepared
+    shapes = shape_files(config.lesion_shapes)  # fail early if the folder is wrong
     usable = prepare_usable(cases, run, config.preprocess, workers, reporter)
     usable = healthy_of(usable, run, config.preprocess, reporter)
     if not usable:
@@ -80,7 +79,7 @@ def calibrate(
     settings = DetectConfig(preprocess=config.preprocess)
     content, references = measure(model, cohort, settings, reporter, borrow=borrow, kinds=kinds)
     with reporter.stage("gate"):
-        if is_supervised(run):  # the reconstruction, and so its gate, is that of the weights
+        if is_supervised(run):  # reconstruction and out-of-distribution check are those of the weights
             gates = {c: one for c in model.card.contrasts if (one := gate_of(model.weights.gate_state, c)) is not None}
         else:
             gates = fit_gates(model.network, training, list(usable.values()), run / "cache", config.preprocess)
@@ -97,8 +96,10 @@ def calibrate(
 
 @dataclasses.dataclass(frozen=True)
 class Cohort:
-    """The healthy scans of a calibration, prepared in the folder `cache`: those `held_out`, which set the thresholds,
-    and those of the `training`; and masks whose `shapes` the synthetic lesions have, if any."""
+    """The healthy scans of a calibration, prepared in the folder `cache`, and masks with `shapes` of lesions, if any.
+
+    `held_out` scans set the thresholds; those of the `training` join the reference of scores without a network.
+    """
 
     held_out: Sequence[Case]
     training: Sequence[Case]
@@ -122,7 +123,7 @@ def measure(
 
     counts = Counter(c.contrast for c in cohort.held_out)
     pasted, precisions = dict[str, list[PastedScan]](), dict[float, float]()
-    if model.card.siamese is not None:  # without its network there is nothing to join
+    if model.card.siamese is not None:  # without a score network there is nothing to combine
         with reporter.stage("fusion"):
             for contrast in counts:
                 healthy = [c for c in cohort.held_out if c.contrast == contrast]
@@ -151,18 +152,18 @@ def measure(
 
 
 def _check_borrowed(borrow: Mapping[str, str], card: ModelCard, counts: Mapping[str, int]) -> None:
-    """Raises `UsageError` if a contrast cannot take the thresholds of another."""
+    """Raises `UsageError` if a contrast cannot borrow the thresholds of another."""
     for taker, giver in borrow.items():
         if taker not in card.contrasts:
             raise UsageError(f"the run does not cover {taker}", hint=f"It covers {', '.join(card.contrasts)}.")
         if taker in counts:
             raise UsageError(f"{taker} has its own healthy scans", hint="Leave --borrow out for it.")
         if giver not in counts:
-            raise UsageError(f"there is no healthy {giver} scan to take thresholds from", hint="See --borrow.")
+            raise UsageError(f"there is no healthy {giver} scan to borrow thresholds from", hint="See --borrow.")
 
 
 def _write_gates(path: Path, gates: dict[str, Gate], reporter: Reporter) -> None:
-    """Keep the gates of a run, also where there is none: an old file must not outlive its calibration."""
+    """Write the out-of-distribution checks of a run, even if there are none, to replace those of an old calibration."""
     from safetensors.torch import save
 
     from uadcli.model.out_of_distribution import MIN_HELD_OUT, MIN_TRAINING, state_of

@@ -1,4 +1,4 @@
-"""`uad export`: a calibrated run as weights, registry and model card that `uad detect` takes."""
+"""`uad export`: a calibrated run as weights, registry and model card for `uad detect`."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 GATE_FILE, REFERENCE_FILE = "gate.safetensors", "reference.safetensors"
-BORROWER = "siamese"  # of a contrast without real healthy scans: it saw the contrast, if synthetic, and asks no scan
-CALIBRATED: dict[str, Any] = {  # what is read of thresholds.json; runs of earlier versions have not all of it
+BORROWER = "siamese"  # default score of a contrast without real healthy scans: trained on the contrast, and needs none
+CALIBRATED: dict[str, Any] = {  # fields of thresholds.json; None: optional
     "thresholds": dict[str, dict[str, float]],
     "scans": dict[str, int],
     "strengths": dict[str, dict[str, list[float]]],
@@ -43,9 +43,9 @@ def _broken(run: Path) -> InputError:
 
 
 def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path:
-    """Weights, registry and card of a calibrated run in a folder that `uad detect --weights` takes.
+    """Write weights, registry and card of a calibrated run into the folder `out`; returns the weight file.
 
-    Raises `InputError` if the run is not calibrated, `OutputError` if the folder has weights already.
+    Raises `InputError` if the run is not calibrated, `OutputError` if the folder already contains weights.
     """
     from uadcli.weights import registry, weights
 
@@ -75,7 +75,7 @@ def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path
 def calibrated_card(
     card: ModelCard, name: str, calibrated: Mapping[str, Any], preprocess: PreprocessConfig
 ) -> ModelCard:
-    """A card with the name of the model, and what a calibration says (`thresholds.json`)."""
+    """A card with the name of the model and the results of a calibration (`thresholds.json`)."""
     thresholds, scans, borrowed = calibrated["thresholds"], calibrated["scans"], calibrated.get("borrowed", {})
     rule = RULE.format(sum(scans.values()), ", ".join(f"{n} {c}" for c, n in scans.items()))
     patients = calibrated.get("patients", {})
@@ -104,9 +104,9 @@ def calibrated_card(
 
 
 def default_score(card: ModelCard, contrast: str, scans: int, thresholds: dict[str, dict[str, float]]) -> str:
-    """`fisher` where enough real healthy scans calibrated it; with lesion labels the score that learned from them.
+    """`fisher` if enough real healthy scans calibrated it; with lesion labels, the score that learned from them.
 
-    Without real ones it is `siamese`, too: what is rare in synthetic scans may be a real scanner's normal tissue.
+    Without real healthy scans it is `siamese`: what is rare in synthetic scans may be normal tissue of a real scanner.
     """
     if not scans:
         return BORROWER if card.siamese else card.scores.get(contrast, PLAIN_DEFAULT)
@@ -115,14 +115,14 @@ def default_score(card: ModelCard, contrast: str, scans: int, thresholds: dict[s
 
 
 def _read_state(path: Path) -> dict[str, Any]:
-    """Gates or references of a run as tensors; none of a run that was calibrated before there were any."""
+    """Out-of-distribution checks or references of a run as tensors; empty if the run has none."""
     from safetensors.torch import load
 
     return load(path.read_bytes()) if path.exists() else {}
 
 
 def trained_weights(run: Path) -> Weights:
-    """Model and score of a finished run. Raises `InputError` if one of them is not there yet."""
+    """Reconstruction and score network of a finished run. Raises `InputError` if one of them is missing."""
     from uadcli.training import checkpoint, supervised
     from uadcli.training.reconstruction import Trainer
     from uadcli.training.score_network import SiameseTrainer
@@ -137,7 +137,7 @@ def trained_weights(run: Path) -> Weights:
 
 
 def card_text(card: ModelCard, digest: str, config: TrainingConfig) -> str:
-    """The model card: what went in, what is known, and what is not."""
+    """The model card as Markdown."""
     from uadcli.reconstruction.reconstructors import BY_NAME
 
     learned = f"Siamese network, {card.siamese.get('steps')} steps" if card.siamese else "no network"
@@ -164,7 +164,7 @@ def card_text(card: ModelCard, digest: str, config: TrainingConfig) -> str:
 
 
 def _labels_in_words(card: ModelCard) -> list[str]:
-    """What the card says of a score network that is no longer without labels."""
+    """The lines of the card about a score network that was trained with labels."""
     if not card.labelled_cases:
         return []
     return [

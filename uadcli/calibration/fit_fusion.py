@@ -1,6 +1,6 @@
-"""The weights of combined scores, fitted on synthetic lesions in healthy scans.
+"""Fitting the weights of combined scores on synthetic lesions in healthy scans.
 
-No label of a scan takes part, at most masks as shapes of the synthetic lesions.
+No lesion labels of scans are used, except optionally as shapes of the synthetic lesions.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from uadcli.training.judged_lesions import Pasted, paste
 from uadcli.training.synthetic import Healthy
 
 POWERS = (0.0, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.0)
-TENTHS = 10  # what shares are counted in
-KIND = "fusion-absolute"  # the lesions are of both signs
+TENTHS = 10  # shares are multiples of 1 / TENTHS
+KIND = "fusion-absolute"  # absolute, as the lesions have both signs
 SEED, MOST = 40, 20  # scans
-LESIONS = 40  # to be pasted: with a dozen the fit is a lottery; each scan gets from 2 to 7 times some, of few scans 2
+LESIONS = 40  # to paste: a dozen is too few for a stable fit; each scan gets lesions 2 to 7 times, 2 if there are few
 FEWEST, OFTEN = 2, 7
 WHITE_MATTER = ("dots", "sheet")  # kinds of lesions, of white-matter disease
-# Of powers whose AUPRC is this near to the best, the smallest, and of shares the most even: synthetic lesions are what
-# the learned score was trained on, and the gentler weight leaves more to the others in lesions that it does not know.
+# Among powers with nearly the best AUPRC the smallest is chosen, among shares the most even: synthetic lesions favour
+# the learned score, which was trained on them, and a smaller weight leaves more to the others for unknown lesions.
 ALIKE, SHARES_ALIKE = 0.98, 0.9
 
 Shares = tuple[float, ...]
@@ -47,8 +47,10 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True)
 class PastedScan:
-    """A healthy scan, one of several by its `number`, with lesions: where the lesions can be seen and where they could
-    have been, each (96, 96, 80)."""
+    """A healthy scan (`number` among several) with pasted lesions.
+
+    `truth` is the mask of visible lesions, `allowed` the region for them, each (96, 96, 80).
+    """
 
     number: int
     subject: Subject
@@ -56,7 +58,7 @@ class PastedScan:
     allowed: Mask
 
     def precision(self, values: Array) -> float:
-        """The AUPRC of a map where lesions could have been."""
+        """The AUPRC of a map in the allowed region."""
         return average_precision(values[self.allowed], self.truth[self.allowed])
 
     def fused(self, powers: Sequence[float]) -> list[float]:
@@ -67,8 +69,7 @@ class PastedScan:
 
 @dataclass(frozen=True)
 class Part:
-    """What a score that is joined is measured by: for each healthy scan the tail of the others, and their reference if
-    it is held against one."""
+    """For each healthy scan, the tail of the others under a score and, if it is normalised, their reference."""
 
     tails: Sequence[Tail]
     references: Sequence[Reference] | None = None
@@ -85,10 +86,10 @@ def paste_all(
 ) -> list[PastedScan]:
     """Scans with pasted lesions, reconstructed and scored; empty if no scan has room for a lesion.
 
-    `healthy` are scans that were not trained on, of which up to 20, evenly chosen, get lesions from two to seven times
-    each, so that there are about 40 where there are five scans or more. With `shapes`, masks in MNI space, each lesion
-    has one of them; else they are made up like those that trained the learned score, which then does better than on
-    others. Where lesions are bright, every second scan gets white-matter disease instead: many small ones, or sheets.
+    Up to 20 of the `healthy` scans, which were not trained on, are chosen evenly and get lesions two to seven times
+    each, about 40 in total if there are at least five scans. With `shapes` (masks in MNI space) each lesion has one of
+    them; otherwise they are synthetic, like those that trained the learned score, which favours it. In contrasts with
+    bright lesions, every second draw is white-matter disease instead: many small lesions, or sheets.
     """
     found, chosen = [], evenly(range(len(healthy)), MOST)
     draws = min(max(FEWEST, math.ceil(LESIONS / len(chosen))), OFTEN) if len(chosen) >= ENOUGH else FEWEST
@@ -101,13 +102,13 @@ def paste_all(
             if pasted is None:
                 continue
             subject = Subject.of(model, pasted.x, one.mask, config, one.kind, pasted.z)
-            subject.score("siamese")  # the network runs now, and once
+            subject.score("siamese")  # runs the network once, now
             found.append(PastedScan(number, subject, pasted.truth, pasted.allowed))
     return found
 
 
 def _with_disease(one: Healthy, rng: np.random.Generator, config: DetectConfig) -> Pasted | None:
-    """White-matter disease pasted into the usable slices of a scan; None where nothing of it can be seen there."""
+    """White-matter disease pasted into the usable slices of a scan; None if nothing of it is visible."""
     allowed = np.zeros_like(one.mask)
     allowed[:, :, one.usable] = one.mask[:, :, one.usable]
     kind = str(rng.choice(WHITE_MATTER))
@@ -124,7 +125,7 @@ def precision_by_power(scans: Sequence[PastedScan]) -> dict[float, float]:
 
 
 def with_best_power(model: Model, precisions: dict[float, float]) -> Model:
-    """The model with the best of the powers on their card, of like ones the smallest; unchanged if there is none."""
+    """The model with the best power in its card (the smallest of similar ones); unchanged if there is none."""
     if not precisions:
         return model
     power = min(_alike(precisions, ALIKE))
@@ -132,9 +133,9 @@ def with_best_power(model: Model, precisions: dict[float, float]) -> Model:
 
 
 def precision_by_shares(scans: Sequence[PastedScan], parts: Mapping[str, Part]) -> dict[Shares, float]:
-    """The mean AUPRC of the weighted sum of rarities, by the shares of the `parts`, in tenths; empty without a scan.
+    """The mean AUPRC of the weighted sum of rarities by shares of the `parts`, in tenths; empty without a scan.
 
-    The scans with lesions are numbered as the healthy scans of the parts, none of which is held against itself.
+    Scans with lesions have the numbers of the healthy scans of the parts, so that none is compared with itself.
     """
     tenths = itertools.product(range(TENTHS + 1), repeat=len(parts))
     shares = [tuple(n / TENTHS for n in one) for one in tenths if sum(one) == TENTHS]
@@ -148,7 +149,7 @@ def precision_by_shares(scans: Sequence[PastedScan], parts: Mapping[str, Part]) 
 
 
 def best_shares(precisions: Mapping[Shares, float]) -> Shares | None:
-    """The best of the shares, of like ones the most even; None if there are none."""
+    """The best shares (the most even of similar ones); None if there are none."""
     if not precisions:
         return None
     alike = _alike(precisions, SHARES_ALIKE)
@@ -156,6 +157,6 @@ def best_shares(precisions: Mapping[Shares, float]) -> Shares | None:
 
 
 def _alike(precisions: Mapping[Key, float], least: float) -> list[Key]:
-    """Those that have at least a part of the best one's AUPRC."""
+    """The keys with at least the share `least` of the best AUPRC."""
     highest = max(precisions.values())
     return [one for one, value in precisions.items() if value >= least * highest]

@@ -30,11 +30,11 @@ Found = dict[fit_fusion.Shares, float]  # the AUPRC on pasted lesions
 
 @dataclass
 class Calibration:
-    """What healthy scans say of scores, by score and contrast.
+    """Statistics of healthy scans by score and contrast.
 
-    The 99.5th percentile of healthy voxels, thresholds for other rates of false positives among them, and the
-    strengths of whole healthy scans; what `fisher` is made of, and who has the thresholds of whom. The field names are
-    those of `ModelCard`, but for `precision_by_shares`: the AUPRC on pasted lesions that the shares were chosen by.
+    The 99.5th percentile of healthy voxels, thresholds for other rates of false positives, strengths of whole healthy
+    scans, the shares of `fisher`, and borrowed thresholds. The fields are those of `ModelCard`, except
+    `precision_by_shares`: the AUPRC on pasted lesions from which the shares were chosen.
     """
 
     thresholds: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class Calibration:
             self.strengths.setdefault(kind, {})[contrast] = whole
 
     def lend(self, giver: str, taker: str) -> None:
-        """Give the thresholds of one contrast to another, which has no healthy scans, and so no healthy reference."""
+        """Copy the thresholds of a contrast to one without healthy scans (and thus without healthy reference)."""
         self.borrowed[taker] = giver
         for kind in (one for one in self.thresholds if not scores.find(one).normalised):
             self.thresholds[kind][taker] = self.thresholds[kind][giver]
@@ -63,7 +63,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Scored:
-    """The map of a validation scan, and which of its voxels count as healthy: of a `whole` scan, the whole brain."""
+    """The map of a validation scan, and its voxels that count as healthy: for a `whole` scan, the whole brain."""
 
     prepared: Prepared
     values: Array
@@ -80,14 +80,14 @@ def calibrate(
     pasted: Mapping[str, Sequence[PastedScan]] | None = None,
     training: Sequence[Case] = (),
 ) -> tuple[Calibration, References]:
-    """The calibration of several scores of a model, or all that it has, from the healthy brain of the validation scans.
+    """Calibrate several scores of a model, by default all, on the healthy brain of the validation scans.
 
-    Scores that need a network which the model does not have are left out. With it, where a contrast has two scans, the
-    healthy references of the scores that are held against one; their calibration holds each scan against the others.
-    `fisher` is calibrated where all its parts are, each scan by the tails of the others; these others were held against
-    a reference that it is part of. The shares of its parts are fitted on lesions that are `pasted` into the validation
-    scans of a contrast, numbered in their order, if there are. The healthy parts of `training` scans join the
-    references of scores without a network, which no training changes.
+    Scores that need a network that the model does not have are left out. Returns as well, for contrasts with at least
+    two scans, the healthy references of normalised scores, which are calibrated with each scan compared with the
+    others. `fisher` is calibrated if all its parts are, each scan with the tails of the others (whose reference
+    includes it). The shares of its parts are fitted on lesions `pasted` into the validation scans of a contrast,
+    numbered in their order, if there are any. The healthy parts of `training` scans join the references of scores
+    without a network, which no training changes.
     """
     if kinds is None:
         draws, learned = model.method(config.reconstruction).draws, model.card.siamese is not None
@@ -109,7 +109,7 @@ def calibrate(
 
 
 def calibrated() -> list[str]:
-    """The scores that healthy scans calibrate directly; a joined one is calibrated where its parts are."""
+    """The scores that are calibrated directly; joined ones are calibrated if all their parts are."""
     return [name for name in scores.names() if not scores.find(name).joined]
 
 
@@ -135,7 +135,7 @@ class _HealthyScan:
 
 
 def _without_network(model: Model, case: Case, cache: Path, config: DetectConfig) -> dict[str, Pair]:
-    """The raw maps of a scan that need no network, by the score that is compared with health, and its healthy part."""
+    """The raw maps of a scan that need no network, by normalised score, with the healthy part of the scan."""
     prepared = prepare_cached(case.scan, config.preprocess, cache)
     x, part = prepared.scaled(config.preprocess), healthy_part(case, prepared)
     subject = Subject(model, x, x, prepared.mask, config, case.contrast, z=prepared.robust_z())
@@ -144,7 +144,7 @@ def _without_network(model: Model, case: Case, cache: Path, config: DetectConfig
 
 
 def is_whole(case: Case) -> bool:
-    """Whether the whole brain of a scan is healthy: a patient's is not, whose tumour-free slices alone count."""
+    """Whether the whole brain of a scan counts as healthy; of patients only slices without lesion do."""
     return case.lesions is None
 
 
@@ -218,7 +218,7 @@ def _tails_of_the_others(scans: Sequence[Scored]) -> list[Tail]:
 
 
 def held_against_others(scans: Sequence[Scored], quantile: float) -> list[Scored]:
-    """The same scans with their deviations from the reference that the others make; see `Score.own_scale`."""
+    """The same scans with deviations from the reference of the others; see `Score.own_scale`."""
     pairs, masks = [(one.values, one.part) for one in scans], [one.prepared.mask for one in scans]
     deviations = healthy_reference.cross_fitted(pairs, masks, quantile)
     return [replace(one, values=values) for one, values in zip(scans, deviations, strict=True)]

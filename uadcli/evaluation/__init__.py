@@ -1,1 +1,1 @@
-"""Maps and their ground truth: figures per scan and group, their statistics, and the report of them."""
+"""Comparing maps with ground truth: figures per scan and method, their statistics, and the report."""

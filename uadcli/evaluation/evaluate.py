@@ -30,7 +30,7 @@ NOT_IN_TABLE = ("bins", "bins_found", "precision_at")
 
 @dataclass(frozen=True)
 class EvaluateResult:
-    """The folder that was written (None if none was asked for) and the content of `evaluation.json`."""
+    """The output folder (None if none was requested) and the content of `evaluation.json`."""
 
     folder: Path | None
     content: dict[str, Any]
@@ -46,8 +46,9 @@ def evaluate(
 ) -> EvaluateResult:
     """Compare anomaly maps with lesion masks on the maps' own grids; with `output`, write tables and a page there.
 
-    `maps` is a folder or a file, several of them (one for each method), or a TSV table, which names the truth itself
-    (`matching.from_table`). Without `truth`, the second of two is the truth. Errors are `UadError`s.
+    `maps` is a folder or a file, several of them (one per method), or a TSV table that also names the truth
+    (`matching.from_table`). Without `truth`, the last of several is the truth if there are two. Messages go to
+    `reporter`, or to the logger `uadcli`. Raises a `UadError`.
     """
     options, reporter = options or EvaluateOptions(), reporter or Reporter(silent=True)
     _check_options(options)
@@ -84,7 +85,7 @@ def _check_options(options: EvaluateOptions) -> None:
 
 
 def _cases(paths: list[Path], truth: Path | None, options: EvaluateOptions) -> tuple[list[Case], list[str]]:
-    """What the paths mean: a table, or maps and truth."""
+    """The cases of a table, or of maps and truth."""
     if not paths:
         raise UsageError("there are no maps", hint="Give a folder of maps and a folder of ground truth.")
     if len(paths) == 1 and paths[0].suffix.lower() == ".tsv":
@@ -139,7 +140,7 @@ def _compare(
 
 
 def _marking(path: Path, options: EvaluateOptions) -> Marking:
-    """Threshold and smallest component for a map: as asked for, else those of its sidecar."""
+    """Threshold and minimum volume for a map: those of the options, otherwise of its sidecar."""
     threshold, smallest = options.threshold, options.min_volume_mm3
     if threshold is not None and smallest is not None:
         return Marking(threshold, smallest)
@@ -152,7 +153,7 @@ def _marking(path: Path, options: EvaluateOptions) -> Marking:
 def _content(
     cases: list[Case], results: list[Result], smallest: list[float], notes: list[str], options: EvaluateOptions
 ) -> dict[str, Any]:
-    """What `evaluation.json` says."""
+    """The content of `evaluation.json`."""
     drawn = {"resamples": options.resamples, "seed": options.seed}
     methods = figures.methods(results)
     curves = {name: figures.mean_curve([r for r in results if r.method == name]) for name in methods}
@@ -200,7 +201,7 @@ def _row(source: Any, estimate: statistics.Estimate, value: str) -> dict[str, An
 
 
 def _claim(folder: Path, overwrite: bool) -> Path:
-    """Make the folder and refuse what must not be replaced. Raises `OutputError`."""
+    """Create the folder. Raises `OutputError` if results would be overwritten without `overwrite`."""
     present = [name for name in FILES if (folder / name).exists()]
     if present and not overwrite:
         raise OutputError(
@@ -211,7 +212,7 @@ def _claim(folder: Path, overwrite: bool) -> Path:
 
 
 def _write(folder: Path, content: dict[str, Any]) -> None:
-    """Write every file, each in one step."""
+    """Write every file atomically."""
     texts = (report.scans_tsv(content), report.summary_tsv(content), report.comparisons_tsv(content))
     for name, text in zip(FILES, (*texts, None, report.page(content)), strict=True):
         if text is None:
@@ -221,7 +222,7 @@ def _write(folder: Path, content: dict[str, Any]) -> None:
 
 
 def _printable(value: Any) -> Any:
-    """The value with every text as UTF-8 can hold it: a file name may have bytes that are none, shown as `\\xe9`."""
+    """The value with every text valid in UTF-8: other bytes of file names are shown as `\\xe9`."""
     if isinstance(value, str):
         return os.fsencode(value).decode("utf-8", "backslashreplace")
     if isinstance(value, dict):

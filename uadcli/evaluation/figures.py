@@ -1,4 +1,4 @@
-"""Metrics of one map against the ground truth, and of methods over scans; not computed is None or NaN, never 0.
+"""Metrics of one map, and of methods over scans; what was not computed is None or NaN, never 0.
 
 Figures of lesions (AUPRC, Dice, ...) exist for scans with a lesion, false volume for healthy scans. Rules: method 11.4.
 """
@@ -26,7 +26,7 @@ RECALLS = np.linspace(0, 1, 101)
 class Figures:
     """The figures of one scan. Volumes in ml; `bins` counts lesions by size, as `lesionwise.BIN_NAMES`.
 
-    `scan_score` is the sum of the map times the voxel volume (score x ml): the field of view does not change it.
+    `scan_score` is the sum of the map times the voxel volume (score x ml), independent of the field of view.
     """
 
     truth_ml: float
@@ -61,7 +61,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Result:
-    """One scan under one method; the scan's name is what methods share, the subject what is drawn in the bootstrap."""
+    """One scan under one method; methods are compared by the scan's name, the bootstrap draws subjects."""
 
     method: str
     scan: str
@@ -71,7 +71,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure that is averaged over scans: its name in `Figures`, what it says, and in which unit."""
+    """A figure that is averaged over scans: its name in `Figures`, its description and unit."""
 
     name: str
     text: str
@@ -97,7 +97,7 @@ PER_SCAN = (
 
 @dataclass(frozen=True)
 class Summary:
-    """One metric of one method: mean over scans, or pooled where the text says so, with its interval over subjects."""
+    """One metric of one method: mean over scans, or pooled if the text says so, with its interval over subjects."""
 
     method: str
     metric: str
@@ -111,7 +111,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Method a less method b in one metric; `p_holm` is Wilcoxon's p corrected over the pairs of methods."""
+    """Method a minus method b in one metric; `p_holm` is Wilcoxon's p corrected over the pairs of methods."""
 
     a: str
     b: str
@@ -133,9 +133,9 @@ def scan_figures(
 ) -> Figures:
     """Compare a map (X, Y, Z), all scores finite, with the truth on the same grid.
 
-    A voxel is found where score > `threshold` and its 26-connected component has `min_volume_mm3`; `detect` marks on
-    the model's grid, and brings the marks here. With a `mask` only its voxels count, else all of the grid. A truth
-    without a voxel is a healthy scan.
+    A voxel is marked if its score is above `threshold` and its 26-connected component has at least `min_volume_mm3`;
+    `detect` does this on the model's grid and resamples the mask. With a `mask` only its voxels count. A scan with an
+    empty truth is healthy.
     """
     voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1e3
     inside = np.ones(truth.shape, dtype=bool) if mask is None else mask
@@ -210,7 +210,7 @@ def methods(results: Sequence[Result]) -> list[str]:
 
 
 def summarise(results: Sequence[Result], *, resamples: int, seed: int) -> list[Summary]:
-    """Every metric of every method; a metric without a value is there with NaN."""
+    """Every metric of every method; NaN for metrics without a value."""
     return [row for name in methods(results) for row in _summarise_one(name, results, resamples, seed)]
 
 

@@ -1,4 +1,4 @@
-"""Lesion by lesion: which lesions were detected, and which findings are false."""
+"""Lesion-wise comparison: which lesions were detected, and which findings are false."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def size_bin(volume_ml: float) -> int:
 def compare_lesions(found: NDArray[np.bool_], truth: NDArray[np.bool_], affine: NDArray[np.float64]) -> Lesions:
     """Compare two masks (X, Y, Z) by their 26-connected components.
 
-    A lesion is found if at least one of its voxels is marked; a finding is false if it holds no voxel of a lesion.
+    A lesion is found if at least one of its voxels is marked; a finding is false if it contains no lesion voxel.
     """
     lesions, sizes = label_components(truth, 0, affine)
     findings, count = label_components(found, 0, affine)

@@ -13,7 +13,7 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """Options of an evaluation; None: as in the sidecar of each map."""
+    """Options of an evaluation; None: the value in each map's sidecar."""
 
     threshold: float | None = option(
         None,

@@ -1,4 +1,4 @@
-"""A map with its ground truth, read from files and on one grid."""
+"""Reading a map and its ground truth onto one grid."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from uadcli.imaging import geometry, mask_file
 from uadcli.imaging.volume import Scan, Volume, read_scan, stem
 from uadcli.settings.threshold import ThresholdRule
 
-SHARED = 2  # truths and masks kept in memory: methods share them, and cases are read scan by scan
+SHARED = 2  # truths and masks kept in memory, since methods share them and cases are read scan by scan
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """A map (X, Y, Z), its affine, and on the same grid the lesions and the mask, if any; `moved` were resampled."""
+    """A map (X, Y, Z), its affine, and on the same grid the lesions and the mask, if any; `moved`: resampled files."""
 
     scores: Array
     affine: Affine
@@ -33,17 +33,17 @@ class Labelled:
 
 
 class Reader:
-    """Reads cases; with `resample` a truth or mask on another grid is brought to the map's by nearest neighbour."""
+    """Reads cases; with `resample`, truth or mask on another grid are resampled to the map's (nearest neighbour)."""
 
     def __init__(self, resample: bool) -> None:
         self.resample = resample
         self._shared = lru_cache(maxsize=SHARED)(self._read)
 
     def __call__(self, case: Case) -> Labelled:
-        """Read a case. Raises `InputError` for files that cannot be read or do not go together."""
+        """Read a case. Raises `InputError` for files that cannot be read or do not match."""
         scan = self._read(case.map)
         moved: list[str] = []
-        if case.truth is None:  # healthy by the user's word
+        if case.truth is None:  # declared healthy by the user
             truth = np.zeros(scan.volume.shape, dtype=bool)
         else:
             truth = self._on_grid(self._shared(case.truth), scan, moved)
@@ -82,7 +82,7 @@ class Reader:
 
 
 def _grid(volume: Volume) -> str:
-    """A grid in words: size, spacing and the place of its centre, which may be all that differs."""
+    """A grid in words: size, spacing and centre."""
     size = "x".join(f"{step:.3g}" for step in geometry.spacing(volume.affine))
     centre = geometry.apply(volume.affine, (np.array(volume.shape) - 1) / 2)
     place = ", ".join(f"{mm:.1f}" for mm in centre)
@@ -91,9 +91,9 @@ def _grid(volume: Volume) -> str:
 
 @dataclass(frozen=True)
 class Marking:
-    """How a map was marked: by which threshold, None where that is not known, and from which volume on in mm3.
+    """How a map was thresholded: the threshold (None: unknown) and the minimum volume in mm3.
 
-    `oracle` says that a threshold was chosen by lesion labels; it is not given then.
+    `oracle`: the threshold was chosen with lesion labels, and is therefore not used.
     """
 
     threshold: float | None = None
@@ -102,9 +102,9 @@ class Marking:
 
 
 def sidecar_marking(path: Path) -> Marking:
-    """Threshold and smallest volume of a map from its sidecar; unknown without one.
+    """Threshold and minimum volume of a map from its sidecar; unknown without one.
 
-    Raises `InputError` for a sidecar that cannot be read; a JSON file without a threshold belongs to something else.
+    A JSON file without a threshold is ignored. Raises `InputError` for a sidecar that cannot be read.
     """
     place = path.with_name(f"{stem(path)}.json")
     if not place.exists():

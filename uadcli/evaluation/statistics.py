@@ -1,7 +1,7 @@
 """Confidence intervals over subjects and paired tests between methods.
 
-All scans of a subject are drawn together, for they are not independent. Intervals are percentile intervals of the
-bootstrap (Efron and Tibshirani 1993, chapter 13) and need two subjects at least; a value that is NaN counts as missing.
+All scans of a subject are drawn together, since they are not independent. Intervals are percentile intervals of the
+bootstrap (Efron and Tibshirani 1993, chapter 13) and need at least two subjects; NaN counts as missing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its 95 % interval, and the scans and subjects behind it; NaN where there is none."""
+    """A value with its 95 % interval and the numbers of scans and subjects; NaN if undefined."""
 
     value: float
     low: float
@@ -50,7 +50,7 @@ def mean(values: ArrayLike, subjects: Sequence[str], *, resamples: int = RESAMPL
 def ratio(
     above: ArrayLike, below: ArrayLike, subjects: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Estimate:
-    """The ratio of two sums over scans, such as lesions found over lesions; scans with 0 below do not count."""
+    """The ratio of two sums over scans, such as lesions found over lesions; scans with 0 below are ignored."""
     kept = np.asarray(below, dtype=np.float64) > 0
     if not kept.any():
         return Estimate(NAN, NAN, NAN, 0, 0)
@@ -64,7 +64,7 @@ def auroc_over_scans(
 ) -> Estimate:
     """How well a score per scan separates scans with a lesion from healthy ones; NaN unless there are both.
 
-    Draws of subjects in which one group is missing say nothing and are left out of the interval.
+    Draws of subjects in which one group is missing are left out of the interval.
     """
     values, group = np.asarray(scores, dtype=np.float64), np.asarray(sick, dtype=bool)
     kept = np.isfinite(values)
@@ -86,9 +86,9 @@ def auroc_over_scans(
 def paired(a: ArrayLike, b: ArrayLike, subjects: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0) -> Paired:
     """The difference a - b of two methods over the scans for which both have a value, by a paired bootstrap.
 
-    Both tests take each subject's mean difference: Wilcoxon's signed-rank test, NaN if no subject differs, and the
-    permutation test of the mean by swapping the methods within subjects (exact where 2^n is small enough). A bootstrap
-    has no p-value here: with few subjects it is far too small.
+    Both tests use each subject's mean difference: Wilcoxon's signed-rank test, NaN if no subject differs, and a
+    permutation test of the mean that swaps the methods within subjects (exact if 2^n is small enough). There is no
+    bootstrap p-value, which would be far too small for few subjects.
     """
     from scipy import stats
 
@@ -122,7 +122,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _ratio_sums(above: ArrayLike, below: ArrayLike, subjects: Sequence[str]) -> tuple[Values, Values, int]:
-    """Both sums per subject, of the subjects that count, and their number."""
+    """Both sums per subject, for subjects with a denominator above 0, and their number."""
     upper, lower = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
     unique, code = np.unique(np.asarray(subjects)[lower > 0], return_inverse=True)
     sums = [np.bincount(code, part[lower > 0], len(unique)).astype(np.float64) for part in (upper, lower)]
@@ -130,7 +130,7 @@ def _ratio_sums(above: ArrayLike, below: ArrayLike, subjects: Sequence[str]) -> 
 
 
 def _weights(subjects: int, resamples: int, seed: int) -> Values:
-    """How often each subject is in each draw with replacement, shape (resamples, subjects)."""
+    """How often each subject occurs in each draw with replacement, shape (resamples, subjects)."""
     chance = np.full(subjects, 1 / subjects)
     return np.random.default_rng(seed).multinomial(subjects, chance, size=resamples).astype(np.float64)
 

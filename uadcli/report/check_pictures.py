@@ -1,4 +1,4 @@
-"""The two check pictures of a page: is the brain mask right, and is the registration right?"""
+"""The two check pictures of a page: brain mask and registration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from uadcli.report.phrases import ends
 from uadcli.report.preview import ACROSS, INK, MARK, PAPER
 
 FLUID, WHITE = 1, 3  # tissue classes of the template: cerebrospinal fluid, grey matter, white matter
-CUTS = ((2, 0.35), (2, 0.6), (1, 0.4), (1, 0.65), (0, 0.32), (0, 0.56))  # axis, and where between first and last slice
+CUTS = (
+    (2, 0.35),
+    (2, 0.6),
+    (1, 0.4),
+    (1, 0.65),
+    (0, 0.32),
+    (0, 0.56),
+)  # axis, place between first and last slice
 PANEL_IN, DPI = 2.0, 100
 Lines = tuple[tuple[NDArray[np.bool_], str], ...]
 
@@ -43,7 +50,7 @@ def registration_picture(
 def _picture(
     scan: NDArray[np.float32], brain: NDArray[np.bool_], lines: Lines, affine: NDArray[np.float64], sides_known: bool
 ) -> bytes:
-    """A row of cuts through the middle of the template; grids are the model's, all axes to the right, front and top."""
+    """A row of cuts through the template; volumes are on the model's grid, with axes to the right, front and top."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -67,7 +74,7 @@ def _picture(
 
 
 def _panel(axes: Any, scan: NDArray[np.float32], lines: Lines, axis: int, index: int, sides_known: bool) -> None:
-    """One slice as in the overlay: x runs to the left, the radiological view."""
+    """One slice as in the overlay, in radiological view."""
 
     def cut(volume: NDArray[Any]) -> NDArray[Any]:
         plane = np.take(volume, index, axis=axis).T

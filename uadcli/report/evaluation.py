@@ -1,6 +1,6 @@
-"""An evaluation in words: TSV tables and one HTML page that needs nothing from outside.
+"""The tables (TSV) and the self-contained HTML page of an evaluation.
 
-All take the content of `evaluation.json`; a number that is None or NaN is shown as `n/a`.
+All functions take the content of `evaluation.json`; None and NaN are shown as `n/a`.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _cell(value: Any) -> str:
 
 
 def short(value: Any) -> str:
-    """A number with the digits that a reader can use."""
+    """A number with a useful number of digits."""
     if value is None or not math.isfinite(value):
         return MISSING
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"

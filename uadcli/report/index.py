@@ -18,9 +18,9 @@ HEADS = (("", ""), ("scan", ""), ("state", ""), ("contrast", ""), ("marked (ml)"
 def index_page(rows: Iterable[Mapping[str, Any]], title: str = "uad batch") -> str:
     """The index as HTML, from one mapping per scan; every key but `name` may be missing or None.
 
-    `name`: how the scan is called; `verdict`: pass, warn or fail; `contrast`; `anomaly_volume_ml`; `components`: their
-    number; `error`: why there is no result; `links`: file paths relative to the index by what they are, of which
-    `page` is where the name leads and `thumbnail`, else `overlay`, is the small picture.
+    `name` of the scan; `verdict`: pass, warn or fail; `contrast`; `anomaly_volume_ml`; `components`: their number;
+    `error`: why there is no result; `links`: file paths relative to the index, by kind: the name links to `page`, and
+    the small picture is `thumbnail`, otherwise `overlay`.
     """
     given = sorted(rows, key=lambda row: (ORDER.index(_state(row)), str(row["name"])))
     counts = {state: sum(_state(row) == state for row in given) for state in ORDER}

@@ -20,11 +20,11 @@ VIEW = "Radiological view: the patient's right (R) is on the image's left; A fro
 
 @dataclass(frozen=True)
 class Volumes:
-    """What the page shows, all (X, Y, Z) on one grid with axes to the right, front and top, and its affine (4x4, mm).
+    """The volumes of a page, all (X, Y, Z) on one grid with axes to the right, front and top, and its affine (4x4, mm).
 
-    `scan` and `recon` lie in 0..1, `anomaly_map` from 0 upwards, `labels` number the findings from 1; `brain` is the
-    brain mask outside which nothing is shown; `template_brain` and `template_tissue` (1 fluid, 2 grey, 3 white matter)
-    are the template's, for the check pictures. Without `sides_known` no place is said to be left or right.
+    `scan` and `recon` are in [0, 1], `anomaly_map` >= 0; `labels` number the findings from 1; nothing is shown outside
+    the mask `brain`; `template_brain` and `template_tissue` (1 fluid, 2 grey, 3 white matter) are for the check
+    pictures. Without `sides_known`, nothing is called left or right.
     """
 
     scan: NDArray[np.float32]
@@ -39,7 +39,7 @@ class Volumes:
 
 
 def page(volumes: Volumes, sidecar: Mapping[str, Any]) -> str:
-    """The page as HTML, from the volumes and the content of the sidecar; it holds no voxel outside the brain mask.
+    """The page as HTML, from the volumes and the content of the sidecar; no voxel outside the brain mask is included.
 
     Raises `InputError` for an empty brain mask.
     """
@@ -69,7 +69,7 @@ def page(volumes: Volumes, sidecar: Mapping[str, Any]) -> str:
 
 
 def _data(v: Volumes, score_max: float) -> dict[str, Any]:
-    """What the viewer reads: the volumes as bytes, 0 outside the brain, deflated and in base64."""
+    """The data of the viewer: volumes as bytes, 0 outside the brain, deflated and in base64."""
     from matplotlib import colormaps
 
     shown = {
@@ -98,7 +98,7 @@ def _packed(volume: NDArray[Any]) -> str:
 
 
 def _finding(one: Mapping[str, Any], beside: Mapping[str, Any] | None, v: Volumes) -> dict[str, Any]:
-    """A row of the table of findings; it knows the voxel of its highest score, to which it jumps."""
+    """A row of the table of findings, with the voxel of its highest score, to which it jumps."""
     to_voxel = np.linalg.inv(v.affine)
     place = to_voxel[:3, :3] @ np.array(one["peak_mni_mm"]) + to_voxel[:3, 3]
     voxel = np.clip(np.round(place), 0, np.array(v.scan.shape) - 1).astype(int)
@@ -118,7 +118,7 @@ def _finding(one: Mapping[str, Any], beside: Mapping[str, Any] | None, v: Volume
 
 
 def _parameters(sidecar: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What decided the result. The command is left out, since folder names may name a patient."""
+    """What determined the result. The command is left out, since folder names may name a patient."""
     about = sidecar["input"]
     yield "scan", f"sha256 {about['sha256']}"
     yield "voxels", " x ".join(map(str, about["shape"]))

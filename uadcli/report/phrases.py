@@ -1,4 +1,4 @@
-"""Verdicts and measures in plain words, for people who do not know the program."""
+"""Verdicts and measures in plain words."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ def verdict_word(verdict: str | None) -> str:
 
 
 def verdict_class(verdict: str | None) -> str:
-    """The verdict as a class of the style sheet; empty for one that it does not know."""
+    """The verdict as a class of the style sheet; empty for an unknown one."""
     return str(verdict) if verdict in VERDICTS else ""
 
 
 def advice(verdict: str | None) -> str:
-    """What to do after such a verdict."""
+    """What to do after a verdict."""
     return ADVICE.get(verdict or "", "No check could be computed.")
 
 
@@ -80,9 +80,9 @@ def check_sentence(check: Mapping[str, Any]) -> str:
 
 
 def regions_phrase(regions: Sequence[Mapping[str, Any]] | None) -> str:
-    """Where a finding probably lies: its parts by region in per cent, the largest three; the rest in a word.
+    """The probable location of a finding: the three largest shares by region in per cent, and the share outside.
 
-    `regions` as in the sidecar; None and none at all are `outside the regions of the atlas`.
+    `regions` as in the sidecar; None or empty: `outside the regions of the atlas`.
     """
     if not regions:
         return OUTSIDE
@@ -107,7 +107,7 @@ def ends(axis: int, known: bool = True) -> tuple[str, str]:
 
 
 def marked_sentence(count: int, volume_ml: float | None) -> str:
-    """How much is marked."""
+    """How much is marked, as a sentence."""
     if not count:
         return "Nothing is marked. This does not mean that the brain is healthy."
     regions = "1 region is marked" if count == 1 else f"{count} regions are marked"
@@ -115,7 +115,7 @@ def marked_sentence(count: int, volume_ml: float | None) -> str:
 
 
 def healthy_sentence(beside: Mapping[str, Any] | None) -> str:
-    """How the scan compares with healthy ones; `beside` as `anomaly.healthy_scans` of the sidecar, None: not known."""
+    """How the scan compares with healthy ones; `beside` is `anomaly.healthy_scans` of the sidecar, None: unknown."""
     if beside is None:
         return "There is no comparison with healthy scans for this score, contrast or these settings."
     scans, as_strong = beside["scans"], beside["as_strong"]

@@ -1,4 +1,4 @@
-"""The picture of a result: three planes, the map over the scan, colour bar, left and right marked."""
+"""The overlay picture: three planes with the map over the scan, a colour bar, and left and right labelled."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NOTE = "Only the brain is drawn. Research use only, not a medical device."
 
 @dataclass(frozen=True)
 class _Scene:
-    """What every panel is cut from: volumes (X, Y, Z) within one box, its affine, grey window and colour scale."""
+    """The content of all panels: volumes (X, Y, Z) cropped to one box, affine, grey window and colour scale."""
 
     scan: NDArray[np.float32]
     score: NDArray[np.float32]
@@ -56,11 +56,11 @@ def render_overlay(
     *,
     sides_known: bool = True,
 ) -> None:
-    """Draw the overlay as PNG; all volumes (X, Y, Z), axes nearest to RAS+, any spacing.
+    """Draw the overlay as PNG; all volumes are (X, Y, Z), with axes close to RAS+ and any spacing.
 
-    Only voxels inside the brain mask are drawn, so that no face appears. Axial and coronal views are radiological:
-    the patient's right is on the image's left; without `sides_known` neither is named. Raises `InputError` for an empty
-    brain mask, and `OutputError`.
+    Only voxels inside the brain mask are drawn, so that no face appears. Axial and coronal views are radiological: the
+    patient's right is on the image's left; without `sides_known` sides are not labelled. Raises `InputError` for an
+    empty brain mask, and `OutputError`.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -90,7 +90,7 @@ def render_overlay(
 
 
 def _scene(scan: Any, score: Any, found: Any, brain: Any, affine: Any, threshold: float) -> _Scene:
-    """Cut all volumes to the brain with a margin, and blank whatever lies outside the brain mask."""
+    """Crop all volumes to the brain with a margin, and blank everything outside the brain mask."""
     from matplotlib.colors import Normalize
 
     margin = np.ceil(6 / np.linalg.norm(affine[:3, :3], axis=0)).astype(int)
@@ -115,7 +115,7 @@ def _scene(scan: Any, score: Any, found: Any, brain: Any, affine: Any, threshold
 
 
 def _positions(found: NDArray[np.bool_], brain: NDArray[np.bool_], axis: int) -> list[int]:
-    """Slices spread over the brain; those next to the largest findings are moved onto their fullest slices."""
+    """Slices spread over the brain; those nearest to the largest findings are moved to their largest sections."""
     from scipy import ndimage
 
     others = tuple(a for a in range(3) if a != axis)
@@ -134,7 +134,7 @@ def _positions(found: NDArray[np.bool_], brain: NDArray[np.bool_], axis: int) ->
 
 
 def _panel(axes: Any, scene: _Scene, axis: int, index: int) -> None:
-    """One slice, transposed so that the first axis runs to the right; x runs to the left, the radiological view."""
+    """One slice, transposed so that the first axis runs to the right, in radiological view."""
     cut = tuple(index if a == axis else slice(None) for a in range(3))
     scan, score, found, brain = (v[cut].T for v in (scene.scan, scene.score, scene.found, scene.brain))
     wide, high = (scene.size_mm[a] for a in ACROSS[axis])
@@ -177,7 +177,7 @@ def _frame(figure: Any, scene: _Scene, title: str, height_in: float) -> None:
         bar.ax.axhline(scene.threshold, color=EDGE, linewidth=2)
     figure.text(0.9415, 0.19, f"threshold\n{scene.threshold:.3g}", color=EDGE, fontsize=8, ha="center", va="top")
     short = title if len(title) <= 80 else f"{title[:50]}...{title[-25:]}"
-    # parse_math off: a file name with $ signs is no formula
+    # parse_math off: a file name with $ signs is not a formula
     top = 1 - 0.33 / height_in
     figure.text(LEFT, top, short, color="white", fontsize=12, va="center", parse_math=False)
     marked = "outlined: marked as anomalous" if scene.found.any() else "nothing is marked (this does not mean healthy)"

