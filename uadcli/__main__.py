@@ -7,7 +7,7 @@ import sys
 
 
 def main() -> int:
-    """Run `uad`; a signal that comes before it can be handled ends the process at once and without a traceback."""
+    """Run `uad`; a signal before its handlers are set up ends the process at once, without a traceback."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from uadcli.cli.app import main

@@ -1,6 +1,6 @@
 """The settings of every stage, as frozen dataclasses that can be written to and read from TOML.
 
-Each default that the paper fixes names it; the others were chosen by the measurements in the model card.
+Defaults from the paper say so; the others were chosen by measurements (packaging/docs/decisions.md).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ SCALINGS: tuple[str, ...] = ("percentile", "tissue")
 
 
 GEOMETRIES = ("auto", "sform", "qform", "trust")
-SAVES = ("recon", "brain", "transform")  # of `all`
-COSTLY = ("uncertainty",)  # only by name
+SAVES = ("recon", "brain", "transform")  # what `all` stands for
+COSTLY = ("uncertainty",)  # not part of `all`
 UNLABELLED = ("refuse", "healthy", "skip")  # what to do with a map without ground truth
 MOST_STEPS, MOST_AT_ONCE = 100_000_000, 100_000
 
@@ -43,18 +43,18 @@ class PreprocessConfig(Checked):
 
     TABLE = "preprocess."
 
-    # `auto`: `none` for a scan that looks stripped already, else `hd-bet`
+    # `auto`: `none` for a scan that looks stripped already, otherwise `hd-bet`
     strip: Strip = word(
         "auto",
         STRIPS,
         option=Option("How to extract the brain: HD-BET, an atlas (fast), or none if stripped; auto decides.", METHOD),
     )
     bias_field: bool = True
-    lower_percentile: float = within(1.0, 0, 100)  # of the voxels in the brain, clipped (reference code)
+    lower_percentile: float = within(1.0, 0, 100)  # in the brain; values beyond are clipped (reference code)
     upper_percentile: float = within(99.0, 0, 100)
-    # iterations of curvature flow at 1 mm (reference code: 3); in use the weights say how many they were trained with
+    # iterations of curvature flow at 1 mm (reference code: 3); `detect` uses the number stored with the weights
     curvature_flow: int = within(0, 0, 100)
-    # see `imaging.intensity`; empty: that of the weights, and `tissue` for networks trained from nothing
+    # see `imaging.intensity`; empty: that of the weights, or `tissue` for networks trained from scratch
     scaling: str = word("", SCALINGS, empty=True)
 
     def __post_init__(self) -> None:
@@ -74,7 +74,7 @@ class UNetConfig(Checked):
     channels: int = within(128, 1, 4096)
     multipliers: tuple[int, ...] = within((1, 2, 2), 1, 64)
     blocks: int = within(3, 1, 32)
-    unshuffle: int = within(1, 1, 8)  # 2: a 2x2 pixel-unshuffle stem, so that the work happens at half the resolution
+    unshuffle: int = within(1, 1, 8)  # 2: a 2x2 pixel-unshuffle stem, so that the network runs at half the resolution
     head_channels: int = within(64, 1, 4096)
     embedding: int = within(512, 1, 65536)
 
@@ -96,7 +96,7 @@ class EncoderConfig(Checked):
 class ModelConfig(Checked):
     """A network, and the method that it is trained for.
 
-    The cDDPM without its condition is the DDPM, under either name: cards that are older than `method` say no more.
+    The cDDPM without its condition is the DDPM, under either name.
     Raises `UsageError` for an unknown method.
     """
 
@@ -113,7 +113,7 @@ class ModelConfig(Checked):
         super().__post_init__()
         if self.method not in methods.NAMES:
             hint = f"The methods are {', '.join(methods.NAMES)}."
-            raise UsageError(f"there is no method {self.method!r}", hint=hint)
+            raise UsageError(f"unknown method {self.method!r}", hint=hint)
         if self.method == "cddpm" and not self.conditioned:
             object.__setattr__(self, "method", "ddpm")
         if self.method == "ddpm" and self.conditioned:
@@ -127,27 +127,27 @@ class SiameseConfig(Checked):
     TABLE = "siamese."
 
     channels: tuple[int, ...] = within((32, 64, 96, 128), 1, 4096)
-    mirror: bool = True  # each input beside its left-right mirror image: the other hemisphere is the best reference
+    mirror: bool = True  # add the left-right mirror image as input: the other hemisphere is the best reference
     steps: int = within(4000, 0, MOST_STEPS, free=True)
     batch_size: int = within(16, 1, MOST_AT_ONCE)
     learning_rate: float = within(1e-3, 0, 1, free=True)
     warmup: int = within(100, 0, MOST_STEPS)
     ema: float = within(0.998, 0, 1)
-    pool: int = within(64, 1, 100_000)  # synthetic volumes at a time, with their reconstructions
+    pool: int = within(64, 1, 100_000)  # synthetic volumes in use at a time, with their reconstructions
     draws: float = within(
         4.0, 0, MOST_STEPS, above=True
     )  # how often a slice is drawn, on average, before its volume is replaced
     # share of the synthetic volumes reconstructed from one noise level, in a third of the time
     one_level: float = within(0.0, 0, 1)
-    dice_weight: float = within(0.5, 0, 1000)  # of the soft Dice loss beside the cross-entropy
-    bf16: bool = False  # the passes of the network in bfloat16: 1.3 times the speed on a CPU with AVX512-BF16
+    dice_weight: float = within(0.5, 0, 1000)  # of the soft Dice loss relative to the cross-entropy
+    bf16: bool = False  # run the network in bfloat16: 1.3 times as fast on a CPU with AVX512-BF16
     seed: int = within(2718, 0, MOST_SEED)
     checkpoint_every: int = within(100, 1, MOST_STEPS)
 
 
 @dataclass(frozen=True)
 class PretrainConfig(Checked):
-    """How the encoder is first pretrained on masked slices (method 2.3); 0 steps: not at all."""
+    """How the encoder is pretrained on masked slices (method 2.3); 0 steps: not at all."""
 
     TABLE = "pretrain."
 
@@ -155,7 +155,7 @@ class PretrainConfig(Checked):
     batch_size: int = within(32, 1, MOST_AT_ONCE)
     learning_rate: float = within(1e-4, 0, 1, free=True)
     warmup: int = within(0, 0, MOST_STEPS)
-    ratio: float = within(0.65, 0, 1)  # of the patches, hidden
+    ratio: float = within(0.65, 0, 1)  # share of the patches that is hidden
     ema: float = within(0.0, 0, 1)  # none
     clip: float = within(1.0, 0, 1e6)
     seed: int = within(3141, 0, MOST_SEED)
@@ -173,20 +173,20 @@ class TrainConfig(Checked):
     learning_rate: float = within(4e-4, 0, 1, free=True)
     warmup: int = within(100, 0, MOST_STEPS)
     ema: float = within(0.999, 0, 1)
-    clip: float = within(1.0, 0, 1e6)  # largest norm of the gradient; 0: any
+    clip: float = within(1.0, 0, 1e6)  # largest norm of the gradient; 0: no limit
     lesion_probability: float = within(
         0.5, 0, 1
-    )  # of a slice to carry a synthetic anomaly, which the target does not have
-    lesion_weight: float = within(2.0, 0, 1000)  # extra weight of the loss inside it
+    )  # that a slice carries a synthetic anomaly, which the target does not have
+    lesion_weight: float = within(2.0, 0, 1000)  # extra weight of the loss inside the anomaly
     augment: bool = True
     blur: float = within(0.15, 0, 1)  # of the slices are blurred
-    ghosting: float = within(0.15, 0, 1)  # of the slices get the ghosts of a moving head
-    published_augmentation: bool = False  # gamma, bias field, blur and ghosting alone, as often as published
+    ghosting: float = within(0.15, 0, 1)  # of the slices get ghosts, as from a moving head
+    published_augmentation: bool = False  # only gamma, bias field, blur and ghosting, as often as published
     shared_noise: bool = False  # one true OpenSimplex map for all slices of a step, as published
     schedule: Literal["cosine", "constant"] = word(
         "cosine", ("cosine", "constant")
     )  # of the learning rate, after the warm-up
-    # if above 0 it sets the steps: so often, on average, every slice is seen
+    # if above 0 it sets the steps: how often, on average, every slice is seen
     epochs: float = within(0.0, 0, 1e6, free=True)
     seed: int = within(3141, 0, MOST_SEED)
     checkpoint_every: int = within(100, 1, MOST_STEPS)
@@ -194,7 +194,7 @@ class TrainConfig(Checked):
 
 @dataclass(frozen=True)
 class ReconstructionConfig(Checked):
-    """How pseudo-healthy slices are drawn: one step from each level, averaged (method 2.6)."""
+    """How slices are reconstructed: one step from each level, averaged (method 2.6)."""
 
     TABLE = "reconstruction."
 
@@ -229,12 +229,12 @@ class ScoringConfig(Checked):
 
     erosion: int = within(3, 0, 10)  # iterations of a 2-D cross on the brain mask, per axial slice
     median: int = within(5, 1, 15)  # side of the 3-D median filter, voxels of 2 mm
-    min_volume_mm3: float = within(64.0, 0, 1e6, option=MIN_VOLUME)  # components of at most 7 voxels of 8 mm3 go
+    min_volume_mm3: float = within(64.0, 0, 1e6, option=MIN_VOLUME)  # drops components of up to 7 voxels of 8 mm3
 
 
 @dataclass(frozen=True)
 class DetectConfig:
-    """Everything that determines the result of `uad detect` apart from the scan and the weights."""
+    """Everything that determines the result of `uad detect` besides scan and weights."""
 
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
     reconstruction: ReconstructionConfig = field(default_factory=ReconstructionConfig)
@@ -243,9 +243,9 @@ class DetectConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig(Checked):
-    """Everything that determines what `uad train` makes of a folder of healthy scans.
+    """Everything that determines what `uad train` learns from a folder of healthy scans.
 
-    A field that is `free` may be changed when a run goes on.
+    A field marked `free` may be changed when a run is resumed.
 
     Raises `UsageError` for an unknown contrast.
     """
@@ -256,18 +256,18 @@ class TrainingConfig(Checked):
     train: TrainConfig = field(default_factory=TrainConfig)
     siamese: SiameseConfig = field(default_factory=SiameseConfig)
     validation_share: float = within(0.2, 0, 0.9)  # of the subjects, never trained on
-    # what the model is for, T2w and FLAIR made from T1w as well; empty: the contrasts of the scans, nothing else
+    # contrasts of the model, T2w and FLAIR can be made from T1w; empty: those of the scans
     contrasts: tuple[str, ...] = ()
-    # a folder of masks in MNI space, whose lesions judge the reconstruction; empty: made-up
+    # a folder of masks in MNI space, whose lesion shapes validate the reconstruction; empty: synthetic shapes
     lesion_shapes: str = field(default="", metadata={"free": True})
-    # a folder of head label maps with FreeSurfer's numbers, of which the score sees brains, too
+    # a folder of head label maps (FreeSurfer's numbers), from which the score also learns
     label_maps: str = field(default="", metadata={"free": True})
-    max_steps: int = within(0, 0, MOST_STEPS, free=True)  # of each training, if above 0
+    max_steps: int = within(0, 0, MOST_STEPS, free=True)  # limit for each training, if above 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if unknown := [one for one in self.contrasts if one not in CONTRASTS]:
-            raise UsageError(f"there is no contrast {unknown[0]!r}", hint=f"They are {', '.join(CONTRASTS)}.")
+            raise UsageError(f"unknown contrast {unknown[0]!r}", hint=f"They are {', '.join(CONTRASTS)}.")
 
 
 def preset(name: str) -> ModelConfig:
@@ -282,13 +282,13 @@ def preset(name: str) -> ModelConfig:
             unet=UNetConfig(channels=32, multipliers=(1, 2, 4), blocks=1, unshuffle=2, head_channels=32, embedding=256),
             encoder=EncoderConfig(blocks=(1, 1, 1, 1), width=16, condition=256, norm="group", unshuffle=2),
         )
-    raise UsageError(f"there is no preset {name!r}", hint="The presets are 'small' and 'reference'.")
+    raise UsageError(f"unknown preset {name!r}", hint="The presets are 'small' and 'reference'.")
 
 
 def training_preset(name: str) -> TrainingConfig:
-    """What `uad train --profile` begins with; `reference` is as published: 1200 epochs of 11 steps in each stage.
+    """The settings of `uad train --profile`; `reference` is as published: 1200 epochs of 11 steps in each stage.
 
-    The small encoder is not pretrained: the published gain is within the spread between runs (method 8.1).
+    The small encoder is not pretrained: the published gain is within the variation between runs (method 8.1).
     """
     if name != "reference":
         return TrainingConfig(model=preset(name))

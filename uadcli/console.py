@@ -1,7 +1,7 @@
 """Messages of a running command: stages, warnings and a log file (the only importer of rich).
 
-On a terminal each stage is a moving line with the time left; elsewhere, or with NO_COLOR, it is one plain line when it
-is done. In the library, where nothing is printed, messages go to the logger `uadcli`.
+On a terminal each stage is a moving line with the time left; otherwise, or with NO_COLOR, a plain line when it is done.
+In the library nothing is printed; messages go to the logger `uadcli`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from uadcli import streams
 from uadcli.errors import OutputError, UadError
 from uadcli.running import interrupt
 
-GREYS = " .:-=+*#%@"  # from dark to light, where a picture is printed without colours
+GREYS = " .:-=+*#%@"  # from dark to light, for a picture without colours
 
 
 LOGGER = logging.getLogger("uadcli")
 
 
 class Stage:
-    """A running stage; `changed` is called whenever its progress or its note changes."""
+    """A running stage; `changed` is called when its progress or note changes."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -59,11 +59,10 @@ class Stage:
 class Reporter:
     """Reports on one command, and records `seconds` per stage and `warnings` for the sidecar.
 
-    `failed_stage` is the stage that an error escaped from, else empty.
+    `verbosity` is -1 (only warnings and errors), 0, or 1 (also details). With `silent`, messages are not printed but go
+    to the logger `uadcli`. `failed_stage` is the stage in which an error was raised, otherwise empty.
 
-    `verbosity` is -1 (warnings and errors only), 0, or 1 (details too). With `silent`, messages are not printed but go
-    to the logger `uadcli`.
-    As a context manager it closes the log file, and writes the traceback of an escaping error into it.
+    As a context manager it writes the traceback of an error to the log file, and closes it.
     """
 
     def __init__(
@@ -91,7 +90,7 @@ class Reporter:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:
-        """Time a stage and show it; a stage inside another is only timed. A signal acts here at the latest."""
+        """Time a stage and show it, or only time it within another. Raises `Interrupted` if a signal was received."""
         interrupt.check()
         stage = Stage(name)
         outer, self._current = self._current, stage
@@ -102,7 +101,7 @@ class Reporter:
             else:
                 yield stage
         except BaseException:
-            self.failed_stage = self.failed_stage or name  # the innermost sees it first
+            self.failed_stage = self.failed_stage or name  # the innermost stage comes first
             raise
         finally:
             self._current = outer
@@ -113,34 +112,34 @@ class Reporter:
             self._write_log("DEBUG", f"{name}  {stage.elapsed:.1f} s")
 
     def progress(self, done: int, total: int) -> None:
-        """`done` of `total` steps of the running stage are finished."""
+        """Report that `done` of `total` steps of the running stage are finished."""
         if self._current is not None:
             self._current.update(done, total)
 
     def note(self, text: str) -> None:
-        """Show a text at the end of the moving line of the current stage; elsewhere it is not shown."""
+        """Show a text at the end of the moving line of the current stage, if there is one."""
         if self._current is not None:
             self._current.remark(text)
 
     def debug(self, text: str) -> None:
-        """A detail, shown with --verbose."""
+        """Report a detail, shown with --verbose."""
         self._tell("DEBUG", text, level=1)
 
     def info(self, text: str) -> None:
-        """A fact the user may want, hidden by --quiet."""
+        """Report a fact of interest, hidden by --quiet."""
         self._tell("INFO", text, level=0)
 
     def warn(self, text: str) -> None:
-        """Something the user should know although the run goes on."""
+        """Report a problem that does not stop the run."""
         self.warnings.append(text)
         self._tell("WARNING", text, level=-1)
 
     def error(self, text: str) -> None:
-        """The one line that says why the command stops."""
+        """Report why the command stops, in one line."""
         self._tell("ERROR", text, level=-1)
 
     def trace(self, error: BaseException) -> None:
-        """The traceback of an error."""
+        """Print the traceback of an error."""
         self._write_line("".join(traceback.format_exception(error)).rstrip())
 
     def __enter__(self) -> Reporter:
@@ -179,7 +178,7 @@ class Reporter:
         try:
             self._stream.write(line + "\n")
             self._stream.flush()
-        except (OSError, ValueError):  # nobody reads any more, or the stream is closed: the work goes on in silence
+        except (OSError, ValueError):  # the reader is gone or the stream is closed: continue silently
             streams.drop(self._stream)
             self.silent = True
 
@@ -190,7 +189,7 @@ class Reporter:
                 self._log.writelines(f"{moment} {kind} {line}\n" for line in text.rstrip().splitlines())
                 self._log.flush()
             except OSError as error:
-                place, self._log = self._log.name, None  # what is still in its buffer would fail again
+                place, self._log = self._log.name, None  # its buffered text would fail again
                 hint = "Free space there, or leave --log-file out."
                 raise OutputError(f"cannot write the log file: {error.strerror}", path=place, hint=hint) from error
 
@@ -215,7 +214,7 @@ class Reporter:
             yield
 
     def _progress(self) -> Any:
-        """A moving line of rich: name, bar, time, and a note or the time left, which comes from the counted steps."""
+        """A progress line: name, bar, elapsed time, and a note or the time left."""
         from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn
         from rich.text import Text
 
@@ -239,13 +238,13 @@ class Reporter:
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people: `8 s`, `2 min 05 s`."""
+    """Seconds in words: `8 s`, `2 min 05 s`."""
     whole = round(seconds)
     return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60:02d} s"
 
 
 def print_error(error: BaseException, *, debug: bool = False) -> None:
-    """Print an error that ends the command as one line on stderr; with `debug` its traceback goes before it."""
+    """Print a fatal error as one line on stderr; with `debug`, its traceback first."""
     if debug:
         Reporter().trace(error)
     if isinstance(error, UadError):
@@ -257,7 +256,7 @@ def print_error(error: BaseException, *, debug: bool = False) -> None:
 
 
 def print_result(content: str | bytes | Path, end: str = "\n") -> None:
-    """Print a result on stdout. Where nobody reads it any more (`| head -1`) it is dropped: the work is done.
+    """Print a result on stdout. If the reader has closed the pipe (`| head -1`), it is dropped without an error.
 
     Raises `OutputError` if it cannot be printed for another reason.
     """
@@ -274,14 +273,14 @@ def print_result(content: str | bytes | Path, end: str = "\n") -> None:
 
 
 def columns() -> int:
-    """The width of the terminal in characters, 80 where there is none."""
+    """The width of the terminal in characters, 80 without one."""
     return shutil.get_terminal_size((80, 24)).columns
 
 
 def print_picture(heading: str, pixels: Sequence[Sequence[Sequence[int]]]) -> None:
-    """Print rows of RGB pixels (0..255, an even number of rows) on stdout, two rows in one line of half blocks.
+    """Print rows of RGB pixels (0..255, an even number of rows) on stdout, two rows per line of half blocks.
 
-    Where colours are not welcome (no terminal, NO_COLOR) grey values become characters, one line for two rows.
+    Without colours (no terminal, NO_COLOR), grey values become characters, also two rows per line.
     """
     from rich.color import Color
     from rich.console import Console

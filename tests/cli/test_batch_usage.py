@@ -89,7 +89,7 @@ def test_a_list_on_stdin_with_nul(
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (["-o", "out"], "there is no input"),
+        (["-o", "out"], "no input given"),
         (["in"], "--output"),
         (["none", "-o", "out"], "no such file"),
         (["in/*.mgz", "-o", "out"], "contains no scan"),

@@ -119,7 +119,7 @@ def find_scans(request: Request, reporter: Reporter, download: bool = True) -> S
         raise OutputError("is not a folder", path=output, hint="Choose another one with -o.")
     bids.check_output(output)
     if not paths and not more.listed and more.list_file is None:
-        raise UsageError("there is no input", hint="Give scans, folders, patterns or BIDS datasets, or --list.")
+        raise UsageError("no input given", hint="Give scans, folders, patterns or BIDS datasets, or --list.")
     listed = [*more.listed, *(inputs.read_list(more.list_file, more.nul) if more.list_file else [])]
     selection = Selection(tuple(more.participant_label), tuple(more.session), options.contrast)
     search = inputs.find(paths, listed, selection, output)

@@ -1,4 +1,4 @@
-"""The plan of a batch: a job for each scan, without colliding files, divided into shards, each to run or to skip."""
+"""The plan of a batch: a job for each scan, without colliding files, divided into parts, to run or to skip."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def jobs(found: Sequence[Found], output: Path, options: DetectOptions) -> list[J
     for one in found:
         name = (one.folder / f"{one.name or stem(one.scan)}_desc-anomaly_map.nii.gz").as_posix()
         files = names.name(one.scan, output / name, options.space, options.save, False, options.html)
-        # a BIDS name gives the contrast; there --contrast only selects
+        # a BIDS name gives the contrast; --contrast only selects there
         job = Job(name, one.scan, files, replace(options, contrast=None) if one.in_bids else options)
         other = made.setdefault(name, job)
         if other is not job and other.scan.resolve() != job.scan.resolve():
@@ -91,7 +91,7 @@ def _refuse_overlaps(made: Sequence[Job]) -> None:
 
 
 def shard(text: str | None, environment: Mapping[str, str]) -> tuple[int, int]:
-    """Index and number of parts: `2/5` is (1, 5), None is (0, 1), `auto` is the task of a SLURM job array.
+    """Index and number of parts: (1, 5) for `2/5`, (0, 1) for None; `auto` is the task of a SLURM job array.
 
     Raises `UsageError`.
     """
@@ -116,22 +116,22 @@ def shard(text: str | None, environment: Mapping[str, str]) -> tuple[int, int]:
 
 
 def in_shard(job: Job, part: tuple[int, int]) -> bool:
-    """Whether a job belongs to a part: by a digest of its name, so that no part depends on the others' scans."""
+    """Whether a job belongs to a part: by a digest of its name, so it does not depend on other scans."""
     index, count = part
     return int.from_bytes(hashlib.sha256(os.fsencode(job.name)).digest()[:8], "big") % count == index
 
 
 def decide(todo: Sequence[Job], config: DetectConfig, weights_of: WeightsOf, read_scans: bool = True) -> list[Step]:
-    """Decide which jobs to do and which are done; `weights_of(contrast)` is the sha256 of the weights.
+    """Decide which jobs to run and which to skip; `weights_of(contrast)` is the sha256 of the weights.
 
-    Without `read_scans` the sidecars alone are asked: a scan that was replaced since is not noticed.
+    Without `read_scans` only sidecars are read: a scan replaced since then goes unnoticed.
     """
 
     def step(job: Job) -> Step:
         reason = "--overwrite" if job.options.overwrite else to_do(job, config, weights_of, read_scans)
         return Step(job, "run" if reason else "skip", reason or "done")
 
-    with ThreadPoolExecutor(device.cores()) as threads:  # digests are most of the time, and need no GIL
+    with ThreadPoolExecutor(device.cores()) as threads:  # mostly computing digests, which releases the GIL
         return list(threads.map(step, todo))
 
 
@@ -155,12 +155,12 @@ def to_do(job: Job, config: DetectConfig, weights_of: WeightsOf, read_scan: bool
             return "other weights"
         differs = read_scan and content["input"]["sha256"] != stored.sha256(job.scan)
         return "another scan" if differs else ""
-    except (InputError, WeightsError) as error:  # the run says so of this scan, and goes on with the others
+    except (InputError, WeightsError) as error:  # the run will report this scan and continue with the others
         return f"cannot be compared: {error}"
 
 
 def read_sidecar(job: Job) -> dict[str, Any] | None:
-    """The sidecar of a job, or None if it is missing, no JSON, or lacks a key of this version's schema."""
+    """The sidecar of a job, or None if it is missing, not JSON, or lacks a key of the current schema."""
     try:
         content = json.loads(job.files.paths["sidecar"].read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

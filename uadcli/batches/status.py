@@ -1,4 +1,4 @@
-"""Progress of a batch, read from its sidecars and tables."""
+"""The progress of a batch, from its sidecars and tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from uadcli.files import make_folder
 
 @dataclass(frozen=True)
 class Status:
-    """How many scans a batch has, and how many of them are done, failed, and neither."""
+    """The number of scans in a batch, and how many are done, failed, or left."""
 
     scans: int
     done: int
@@ -34,7 +34,7 @@ def status(request: Request, reporter: Reporter) -> Status:
 
 
 def collect(request: Request, reporter: Reporter) -> BatchResult:
-    """Write the tables of the whole batch, and its index with `html`, as a single process would; at any time."""
+    """Write the tables of the whole batch, with `html` also its index, as a single process would. Works at any time."""
     found = _look(request, reporter)
     output, jobs, part = request.output, found.scans.jobs, found.scans.part
     make_folder(output)
@@ -53,7 +53,7 @@ def collect(request: Request, reporter: Reporter) -> BatchResult:
 
 @dataclass(frozen=True)
 class _Found:
-    """The scans of a batch, the rows of those that failed, and the maps of those that are neither failed nor done."""
+    """The scans of a batch, the rows of failed ones, and the maps of those neither failed nor done."""
 
     scans: batch.Scans
     failed: dict[str, dict[str, str]]
@@ -61,7 +61,7 @@ class _Found:
 
 
 def _look(request: Request, reporter: Reporter) -> _Found:
-    """Done is what resume would skip. Only of scans that once failed is the content compared, not of all."""
+    """Done is what a resume would skip; the content of a scan is only compared if it failed before."""
     request = replace(request, options=replace(request.options, overwrite=False))
     scans = batch.find_scans(request, reporter, download=False)
     rows = tables.read_all_failed(request.output)

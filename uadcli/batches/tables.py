@@ -1,4 +1,4 @@
-"""The tables of a batch: a row for each scan, and what failed; `n/a` is what is not known, as in BIDS."""
+"""The tables of a batch: a row for each scan, and the failures; `n/a` is unknown, as in BIDS."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from uadcli.errors import RESEARCH_USE, InputError
 from uadcli.files import write_bytes, write_text
 from uadcli.report.index import index_page
 
-RESEARCH = "research_use_only"  # the last column, so that each row says it
+RESEARCH = "research_use_only"  # the last column of every row
 FAILED = ("map", "scan", "stage", "code", "message", RESEARCH)
 SUMMARY = (
     *("map", "scan", "status", "contrast", "score", "threshold", "volume_ml", "components", "largest_ml", "qc"),
@@ -25,7 +25,7 @@ ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a scan failed: the stage, the exit code `uad detect` would have, and its line; `trace` only for bugs."""
+    """Why a scan failed: stage, exit code and message of `uad detect`; `trace` only for bugs."""
 
     stage: str
     code: int
@@ -34,7 +34,7 @@ class Failure:
 
 
 def file_name(kind: str, part: tuple[int, int]) -> str:
-    """`summary.tsv` or `failed.tsv`, and for one part of several a name of its own, so that parts can run at once."""
+    """`summary.tsv` or `failed.tsv`; each of several parts has its own name, so that they can run at once."""
     index, count = part
     return f"{kind}.tsv" if count == 1 else f"{kind}_shard-{index + 1}-of-{count}.tsv"
 
@@ -51,9 +51,9 @@ def failure_row(job: Job, failure: Failure) -> dict[str, str]:
 
 
 def read_failed(path: Path) -> dict[str, dict[str, str]]:
-    """The rows of a `failed.tsv` by map; none without the file. A cell that a row lacks is said to be missing.
+    """The rows of a `failed.tsv` by map; empty without the file. Missing cells are marked as such.
 
-    Raises `InputError` if it is something else, or cannot be read.
+    Raises `InputError` if it is not such a table or cannot be read.
     """
     try:
         lines = path.read_bytes().decode("utf-8", "surrogateescape").split("\n")
@@ -68,13 +68,13 @@ def read_failed(path: Path) -> dict[str, dict[str, str]]:
 
 
 def _whole_row(cells: Sequence[str]) -> dict[str, str]:
-    """A row as `failure_row` makes it, of the cells of a table that somebody may have edited or cut off."""
+    """A row as from `failure_row`, from the cells of a table that may have been edited or truncated."""
     row = dict(zip(FAILED, cells, strict=False))
     return dict.fromkeys(FAILED, NOT_THERE) | {RESEARCH: RESEARCH_USE} | row
 
 
 def read_all_failed(folder: Path) -> dict[str, dict[str, str]]:
-    """The rows of all tables of failures in a folder: those of every part, of any number of parts; the newest wins."""
+    """The rows of all tables of failures in a folder, of any number of parts; the newest row counts."""
     tables = sorted(folder.glob("failed*.tsv"), key=lambda path: path.stat().st_mtime_ns)
     return {name: row for path in tables for name, row in read_failed(path).items()}
 
@@ -82,7 +82,7 @@ def read_all_failed(folder: Path) -> dict[str, dict[str, str]]:
 def write_summary(
     path: Path, jobs: Sequence[Job], failed: Mapping[str, Mapping[str, str]], left: Container[str] = ()
 ) -> None:
-    """Write `summary.tsv` atomically, a row for each job, from the sidecars, which do not count for the maps in `left`.
+    """Write `summary.tsv` atomically, a row for each job, from the sidecars except those of the maps in `left`.
 
     Raises `OutputError`.
     """
@@ -90,7 +90,7 @@ def write_summary(
 
 
 def summary_row(job: Job, failure: Mapping[str, str] | None, left: bool = False) -> dict[str, Any]:
-    """One scan in the summary; of a scan without a result only its name and status, `failed` or `not done`."""
+    """One row of the summary; for a scan without a result only name and status, `failed` or `not done`."""
     row: dict[str, Any] = {"map": job.name, "scan": str(job.scan), RESEARCH: RESEARCH_USE}
     has_result = not left and (failure is None or failure["stage"] == "quality control")
     content = read_sidecar(job) if has_result else None
@@ -117,14 +117,14 @@ def summary_row(job: Job, failure: Mapping[str, str] | None, left: bool = False)
 
 
 def _reasons(checks: Sequence[Mapping[str, Any]]) -> str:
-    """The checks that were not passed, with what each says."""
+    """The checks that were not passed, with their texts."""
     return "; ".join(f"{c['name']}: {c.get('text', '')}" for c in checks if c["verdict"] in ("warn", "fail"))
 
 
 def write_index(
     path: Path, jobs: Sequence[Job], failed: Mapping[str, Mapping[str, str]], left: Container[str] = ()
 ) -> None:
-    """Write the page that leads to the page of every scan, failed scans first; atomic. `left` as in `write_summary`.
+    """Write the page with links to the page of every scan, failed ones first, atomically; `left` as in `write_summary`.
 
     Raises `OutputError`.
     """
@@ -150,7 +150,7 @@ def write_index(
 def _write(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     lines = ["\t".join(columns), *("\t".join(_cell(row.get(column)) for column in columns) for row in rows)]
     content = "".join(f"{line}\n" for line in lines)
-    # names that are no UTF-8 keep their bytes
+    # names that are not UTF-8 keep their bytes
     write_bytes(path, content.encode("utf-8", "surrogateescape"))
 
 
@@ -160,7 +160,7 @@ def _cell(value: Any) -> str:
 
 
 def escaped(text: str) -> str:
-    """A name on one line: tabs, line ends and backslashes as `\\t`, `\\n`, `\\r` and `\\\\`."""
+    """A name on one line, with tabs, line breaks and backslashes as `\\t`, `\\n`, `\\r` and `\\\\`."""
     return "".join(ESCAPES.get(letter, letter) for letter in text)
 
 

@@ -1,4 +1,4 @@
-"""Scans of one folder whose names differ in their suffix alone, as `T1.nii` next to `T1.nii.gz`."""
+"""Scans in one folder whose names differ only in the suffix, such as `T1.nii` and `T1.nii.gz`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ CHUNK = 1 << 20
 
 
 def separated(found: Sequence[Found]) -> tuple[list[Found], list[str]]:
-    """The scans with each content once and a name of its own for each, and what was left out in words.
+    """The scans without duplicates of the same content, each with a name of its own, and what was left out, in words.
 
-    Scans of the same name from different folders are not looked at: they are an error of `plan.jobs`.
+    Scans of the same name in different folders stay: they are an error in `plan.jobs`.
     """
     groups: dict[tuple[str, ...], list[Found]] = {}
     for one in found:
@@ -35,7 +35,7 @@ def separated(found: Sequence[Found]) -> tuple[list[Found], list[str]]:
 
 
 def _different(group: list[Found], notes: list[str]) -> list[Found]:
-    """The first scan of each content."""
+    """The first scan of each distinct content."""
     different: list[Found] = []
     for one in group:
         if any(one.scan.name == other.scan.name for other in different):  # given twice
@@ -49,7 +49,7 @@ def _different(group: list[Found], notes: list[str]) -> list[Found]:
 
 
 def same_content(one: Found, other: Found) -> bool:
-    """Whether two scans are the same files, or the same bytes once they are unpacked."""
+    """Whether two scans are the same files, or have the same bytes after decompression."""
     if stored.files_of(one.scan) == stored.files_of(other.scan):
         return True
     try:
@@ -60,7 +60,7 @@ def same_content(one: Found, other: Found) -> bool:
                     return False
                 if not here:
                     return True
-    except InputError:  # each of them is then a scan that fails, with its own words
+    except InputError:  # each then fails as a scan, with its own message
         return False
 
 

@@ -63,7 +63,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Scored:
-    """The map of a validation scan, and its voxels that count as healthy: for a `whole` scan, the whole brain."""
+    """The map of a validation scan, and the voxels that count as healthy: the whole brain if `whole`."""
 
     prepared: Prepared
     values: Array

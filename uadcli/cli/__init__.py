@@ -1,1 +1,1 @@
-"""The commands: Typer only, one file per group; a command parses, calls one function of the library, and prints."""
+"""The commands, made with Typer: each parses its arguments, calls one function of the library, and prints."""

@@ -1,4 +1,4 @@
-"""The program `uad`: its commands, and how errors and signals become one line and an exit code."""
+"""The program `uad`: its commands, and the translation of errors and signals to one line and an exit code."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ app.add_typer(weights, name="weights")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `uad` with `arguments` (by default those of the process) and return its exit code."""
+    """Run `uad` with `arguments` (by default those of the process); returns the exit code."""
     streams.open_missing()
     streams.keep_terminal()
     streams.set_library_text(shown=False)
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 known = _translate(error)
                 console.print_error(known, debug=invocation.debug)
                 return known.exit_code if isinstance(known, UadError) else 1
-        stopped = interrupt.received()  # also where a library made another error of it, or swallowed it
+        stopped = interrupt.received()  # also if a library swallowed the exception or raised another one
         if stopped is None:
             return int(code or 0)
         console.print_error(UadError("interrupted" if stopped == interrupt.INTERRUPTED else "terminated"))
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _translate(error: Exception) -> Exception:
-    """An error of the command line or of the system as the `UadError` it amounts to; any other as it is."""
+    """An error of the command line or the system as the matching `UadError`; any other error unchanged."""
     if isinstance(error, TyperException):
         context = getattr(error, "ctx", None)
         place = context.command_path if context else "uad"

@@ -1,4 +1,4 @@
-"""The command as it was typed, for the sidecar, without what its paths say of a machine and its users."""
+"""The command as it was typed, for the sidecar, with paths shortened that could reveal users and machines."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
 
-# what may stand before a path in an argument: `--output=`, `-o`, or `train.label_maps=` of --set
+# what can come before a path in an argument: `--output=`, `-o`, or `train.label_maps=` of --set
 BEFORE = re.compile(r"(?:-{0,2}[A-Za-z][\w.-]*=|-[A-Za-z](?=[~./\\]))?(?P<quote>[\"']?)")
 ELSEWHERE = "..."  # stands for a folder outside the working folder
 
 
 def command_line(arguments: Sequence[str], keep_paths: bool = False) -> str:
-    """The command as a shell would take it; paths are relative to the working folder, unless `keep_paths`.
+    """The command in shell syntax; without `keep_paths`, paths are relative to the working folder.
 
-    Of a path outside that folder only the last name is kept: `.../scan.nii.gz`.
+    Of a path outside that folder only the last part is kept: `.../scan.nii.gz`.
     """
     typed = arguments if keep_paths else [_without_place(argument) for argument in arguments]
     return shlex.join(["uad", *typed])
@@ -36,10 +36,10 @@ def _says_where(path: str) -> bool:
 
 def _relative(path: str) -> str:
     home = os.path.expanduser(path)
-    if home.startswith("~") or PureWindowsPath(path).is_absolute():  # of a user, or a system, that is not here
+    if home.startswith("~") or PureWindowsPath(path).is_absolute():  # of an unknown user or another system
         return f"{ELSEWHERE}/{PureWindowsPath(path).name}"
     absolute = Path(os.path.abspath(home))
-    for folder in (os.getcwd(), os.environ.get("PWD", "")):  # the second keeps the names of symbolic links
+    for folder in (os.getcwd(), os.environ.get("PWD", "")):  # PWD keeps the names of symbolic links
         if folder and absolute.is_relative_to(folder):
             return str(absolute.relative_to(folder))
     return f"{ELSEWHERE}/{absolute.name}" if absolute.name else ELSEWHERE

@@ -24,7 +24,7 @@ Scan = Annotated[
 
 @dataclass(frozen=True)
 class Printed:
-    """Where the result goes, and what is printed of it."""
+    """The path of the map, and whether the sidecar is printed."""
 
     output: Path | None = option(
         None,

@@ -1,4 +1,4 @@
-"""`uad evaluate`: maps against lesion masks."""
+"""`uad evaluate`: compare anomaly maps with lesion masks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Paths = Annotated[
 
 @dataclass(frozen=True)
 class Places:
-    """Where the ground truth is and where the result goes, and what is printed of it."""
+    """The paths of ground truth and result, and what is printed."""
 
     truth: Path | None = option(
         None, Option("The ground truth; all other paths are then methods.", INPUT, metavar="PATH")

@@ -1,4 +1,4 @@
-"""Commands that take their options as dataclasses: each field that says how becomes an option of its own."""
+"""Commands that take their options as dataclasses: each field made by `settings.option` becomes an option."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ from uadcli.settings.bounds import nearest
 from uadcli.settings.option import PANELS, REQUIRED, Option
 
 Command = Callable[..., None]
-SETTINGS = (DetectConfig,)  # read from --config; what is given on the command line is laid over them
+SETTINGS = (DetectConfig,)  # read from --config; options on the command line override them
 
 
 def grouped(*acting: type, in_batch: bool = False) -> Callable[[Command], Command]:
-    """Let a command take dataclasses, whose fields made by `settings.option` become options, also of those in them.
+    """Turn the dataclass parameters of a command into options, one for each field made by `settings.option`.
 
-    The options of the classes `acting` do what they do by their callbacks and are not passed on. `in_batch` shows the
-    options as `uad batch` has them. In `--help` the panels have the order of `PANELS`.
+    Dataclasses nested in them are included. Options of the classes `acting` take effect through their callbacks and are
+    not passed to the command. `in_batch` selects the options, and their help, of `uad batch`. Panels in `--help` are in
+    the order of `PANELS`.
     """
 
     def decorate(command: Command) -> Command:
@@ -54,7 +55,7 @@ def grouped(*acting: type, in_batch: bool = False) -> Callable[[Command], Comman
 
 
 def _panel(parameter: Parameter) -> int:
-    """The place of the panel that a parameter is shown in."""
+    """The position of a parameter's panel in `--help`."""
     infos = getattr(parameter.annotation, "__metadata__", ())
     return next((PANELS.index(one.rich_help_panel) for one in infos if hasattr(one, "rich_help_panel")), 0)
 
@@ -64,7 +65,7 @@ _hints = functools.cache(get_type_hints)
 
 @functools.cache
 def _parameters(kind: type, in_batch: bool, settings: bool = False) -> list[Parameter]:
-    """The parameters of a dataclass in the order of its fields, those of settings without their defaults."""
+    """The parameters of a dataclass in the order of its fields; those of settings have no defaults."""
     settings = settings or kind in SETTINGS
     hints, made = _hints(kind), list[Parameter]()
     for one in dataclasses.fields(kind):
@@ -114,7 +115,7 @@ def _named(name: str, sort: Any, info: Any, default: Any = None) -> Parameter:
 
 
 def _sort_of(hint: Any) -> tuple[Any, bool]:
-    """The type of one value on the command line, and whether several may be given."""
+    """The type of a value on the command line, and whether the option can be repeated."""
     if isinstance(hint, types.UnionType):
         hint = next(one for one in get_args(hint) if one is not type(None))
     if get_origin(hint) in (list, tuple, Sequence):
@@ -123,7 +124,7 @@ def _sort_of(hint: Any) -> tuple[Any, bool]:
 
 
 def _one_of(name: str, words: Sequence[str]) -> Callable[[str | None], str | None]:
-    """A Typer callback that lets only some words pass, in any case."""
+    """A Typer callback that accepts only `words`, in upper or lower case."""
 
     def check(value: str | None) -> str | None:
         return None if value is None else nearest(value, words, name)
@@ -132,12 +133,12 @@ def _one_of(name: str, words: Sequence[str]) -> Callable[[str | None], str | Non
 
 
 def _in_words(default: Any) -> str | bool:
-    """A default that is shown although the option has none: what `--config` or the program fills in."""
+    """The default to show for an option of the settings, which has none itself: `--config` or the program sets it."""
     return f"{default:g}" if isinstance(default, float) else str(default) or False
 
 
 def _made(kind: Any, given: dict[str, Any], ctx: typer.Context) -> Any:
-    """The dataclass with the values that were given, which are taken out of `given`."""
+    """The dataclass with its values from `given`, from which they are removed."""
     if kind in SETTINGS:
         path = given.pop("config")
         return _over(kind() if path is None else read_config(path, kind), given)
@@ -153,7 +154,7 @@ def _made(kind: Any, given: dict[str, Any], ctx: typer.Context) -> Any:
 
 
 def _over(settings: Any, given: dict[str, Any]) -> Any:
-    """The settings with those that were given laid over them."""
+    """The settings, overridden by the values in `given`."""
     changed = {}
     for one in dataclasses.fields(settings):
         value = getattr(settings, one.name)

@@ -1,4 +1,4 @@
-"""What all commands share: messages, the command as typed, the settings of a file, and checks across options."""
+"""Shared by all commands: messages, the command as typed, settings from a file, and checks across options."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _note_debug(ctx: typer.Context, value: bool) -> bool:
 
 def _note_offline(value: bool) -> bool:
     if value:
-        os.environ["HF_HUB_OFFLINE"] = "1"  # worker processes inherit it, and so would any client of the Hub
+        os.environ["HF_HUB_OFFLINE"] = "1"  # inherited by worker processes and respected by every client of the Hub
     return value
 
 
@@ -58,7 +58,7 @@ DEBUG = Option("Show the traceback of an error.", TALK, callback=_note_debug)
 
 @dataclass(frozen=True)
 class Debug:
-    """The option of commands that say nothing but their result."""
+    """The option of commands that print nothing but their result."""
 
     debug: bool = option(False, DEBUG)
 
@@ -74,7 +74,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Talk:
-    """How much is said, and what was said `before` the command's name."""
+    """The amount of messages, and the options `before` the name of the command."""
 
     verbose: bool = option(False, Option("Print more messages.", TALK, ("--verbose", "-v")))
     quiet: bool = option(False, Option("Print only warnings and errors.", TALK, ("--quiet", "-q")))
@@ -83,7 +83,7 @@ class Talk:
     before: Invocation = field(default_factory=Invocation)
 
     def reporter(self) -> Reporter:
-        """A reporter as the options before and after the command's name ask for it. Raises `UsageError`."""
+        """The reporter for the options before and after the name of the command. Raises `UsageError`."""
         verbose, quiet = self.verbose or self.before.verbose, self.quiet or self.before.quiet
         if verbose and quiet:
             raise UsageError("--verbose and --quiet cannot be combined", hint="Leave one of them out.")
@@ -92,7 +92,7 @@ class Talk:
 
 @dataclass(frozen=True)
 class RecordedTalk(Talk):
-    """The same for commands that record themselves in a sidecar."""
+    """The same for commands that are recorded in a sidecar."""
 
     keep_paths: bool = option(
         False,
@@ -109,7 +109,7 @@ class RecordedTalk(Talk):
 
 
 def check_together(options: DetectOptions, given: Mapping[str, Any]) -> None:
-    """Raises `UsageError` for options of a detection that contradict one another; `given` are those as typed."""
+    """Raises `UsageError` for contradictory options of a detection; `given` are the parameters as typed."""
     if options.brain_mask and given["strip"] not in (None, "auto", "none"):
         raise UsageError("--brain-mask and --strip cannot be combined", hint="The brain mask replaces stripping.")
     options.rule.check_labels(options.labels is not None)
@@ -120,7 +120,7 @@ def check_together(options: DetectOptions, given: Mapping[str, Any]) -> None:
 
 
 def read_config(path: Path, kind: type[T]) -> T:
-    """The settings `kind` of a TOML file. Raises `UsageError` with the path."""
+    """Settings of the class `kind` from a TOML file. Raises `UsageError` with the path."""
     try:
         config: T = read_toml(kind, path.read_text(encoding="utf-8-sig"))
     except OSError as error:

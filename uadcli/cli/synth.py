@@ -1,4 +1,4 @@
-"""`uad synth`: a synthetic brain, with lesions of known place if wanted."""
+"""`uad synth`: a synthetic brain, optionally with lesions at known places."""
 
 from __future__ import annotations
 

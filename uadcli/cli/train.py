@@ -1,4 +1,4 @@
-"""`uad train`, `uad calibrate` and `uad export`: your own model."""
+"""`uad train`, `uad calibrate` and `uad export`: make your own model."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Borrow = Annotated[
 
 @dataclass(frozen=True)
 class Work:
-    """Which work is to be done, and in which folder."""
+    """The work to do, and the folder of the run."""
 
     out: Path | None = option(None, Option("Folder for the run.", names=("--out", "-o")))
     resume: Path | None = option(None, Option("Resume a run.", metavar="RUN"))
@@ -54,7 +54,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What the settings of a training begin with, and what is laid over them."""
+    """The base of the settings of a training, and what overrides them."""
 
     profile: str = option("small", Option("Model sizes; reference: as published.", metavar="small|reference"))
     method: str | None = option(None, Option("Reconstruction method to train.", shown="cddpm"), words=methods.NAMES)
@@ -63,7 +63,7 @@ class Chosen:
     max_steps: int | None = option(None, Option("Maximum number of steps of each training.", metavar="N"), low=1)
 
     def settings(self, resume: Path | None) -> TrainingConfig:
-        """The settings of the run to resume, of a file, or of a profile, with the other options laid over them."""
+        """The settings of the run to resume, of a file or of a profile, overridden by the other options."""
         capped = [f"max_steps={self.max_steps}"] if self.max_steps else []
         return with_settings(self._begun(resume), [*self.assignments, *capped])
 
@@ -100,7 +100,7 @@ def train(work: Work, chosen: Chosen, taught: Taught, machine: Machine, talk: o.
 
 
 def _check_taught(taught: Taught, work: Work, chosen: Chosen) -> None:
-    """Raises `UsageError` where `--score`, `--labels` and `--weights` do not go together, or with other options."""
+    """Raises `UsageError` if `--score`, `--labels` or `--weights` conflict with one another or with other options."""
     others = {"--resume": work.resume is not None, "--smoke": work.smoke}
     others |= {"--method": chosen.method is not None, "--profile": chosen.profile != "small"}
     if taught.labels is None and work.score is not None:
@@ -109,14 +109,14 @@ def _check_taught(taught: Taught, work: Work, chosen: Chosen) -> None:
     if taught.labels is not None and work.score is None:
         raise UsageError("--labels needs --score siamese", hint="Add it, or leave --labels out.")
     if taught.labels is not None:
-        _refuse_beside("--labels", others, "A run keeps its labels, and its reconstruction is that of --weights.")
+        _refuse_with("--labels", others, "A run keeps its labels, and its reconstruction is that of --weights.")
     elif taught.weights is not None:
         hint = "Sizes and method are those of the weights, and a run keeps what it started from."
-        _refuse_beside("--weights", others, hint)
+        _refuse_with("--weights", others, hint)
 
 
-def _refuse_beside(option: str, others: Mapping[str, bool], hint: str) -> None:
-    """Raises `UsageError` for the first of the other options that is there."""
+def _refuse_with(option: str, others: Mapping[str, bool], hint: str) -> None:
+    """Raises `UsageError` for the first of the other options that was given."""
     for name in (name for name, there in others.items() if there):
         raise UsageError(f"{option} and {name} cannot be combined", hint=hint)
 
@@ -124,7 +124,7 @@ def _refuse_beside(option: str, others: Mapping[str, bool], hint: str) -> None:
 def _done(
     data: Path | None, work: Work, taught: Taught, settings: TrainingConfig, machine: Machine, reporter: Reporter
 ) -> object:
-    """What `uad train` prints, after the one of its kinds of work that was asked for."""
+    """Do the requested kind of work; returns what `uad train` prints."""
     from uadcli.training import train as training
 
     if work.smoke:
@@ -176,7 +176,7 @@ def calibrate(run: Run, healthy: Healthy, machine: Helpers, talk: o.Talk, borrow
 
 
 def _borrowed(pairs: list[str] | None) -> dict[str, str]:
-    """Who takes the thresholds of whom. Raises `UsageError` for what is no pair of contrasts."""
+    """The contrast that lends its thresholds, by borrower. Raises `UsageError` unless each text is `T2w=FLAIR`."""
     result = {}
     for text in pairs or []:
         taker, _, giver = text.partition("=")

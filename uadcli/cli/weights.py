@@ -1,4 +1,4 @@
-"""`uad weights`: bundled and cached models, and those on the Hub."""
+"""`uad weights`: bundled models, cached ones, and those on the Hub."""
 
 from __future__ import annotations
 

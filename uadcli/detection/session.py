@@ -1,4 +1,4 @@
-"""What all steps of a detection share: settings, options, the torch device, messages, and where models come from."""
+"""Shared by all steps of a detection: settings, options, torch device, messages, and where models come from."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Load = Callable[[Path, str | None], Model]
 
 @dataclass(frozen=True)
 class Session:
-    """The settings and options of a run, the name of its torch device, and its messages.
+    """The settings and options of a run, its torch device, and its reporter.
 
-    `load` takes the place of `model.load`, so that a batch reads each model once.
+    `load` replaces `model.load`, so that a batch reads each model once.
     """
 
     config: DetectConfig
@@ -30,7 +30,7 @@ class Session:
     load: Load | None = None
 
     def model(self, contrast: str | None) -> Model:
-        """The model of a contrast: the one that the options name, else the bundled one. Raises `WeightsError`."""
+        """The model for a contrast: that of the options, otherwise the bundled one. Raises `WeightsError`."""
         from uadcli.weights import weights
 
         file = weights.find(self.options.weights, contrast)
@@ -38,7 +38,7 @@ class Session:
 
 
 def with_healthy(options: DetectOptions) -> DetectOptions:
-    """The options with what the folder of `adapt` holds in its place. Raises `InputError`."""
+    """The options with the folder in `adapt` replaced by its contents. Raises `InputError`."""
     if options.adapt is None or isinstance(options.adapt, HealthyScans):
         return options
     return replace(options, adapt=adapt.find(Path(options.adapt), options.contrast, options.geometry))

@@ -1,4 +1,4 @@
-"""The files of one scan, made under hidden names and moved to their own in one go, the sidecar last."""
+"""The result files of one scan: written to a hidden folder, then moved to their places together, the sidecar last."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 DIGITS = 16
-LOCK, MOVING = ".lock", "moving.json"  # in the hidden folder; the second names the files on their way
-PATIENCE_SECONDS = 2.0  # with another process that looks whether it may clean up
+LOCK, MOVING = ".lock", "moving.json"  # in the hidden folder; the second lists the files being moved
+PATIENCE_SECONDS = 2.0  # for another process that checks whether it may clean up
 
 
 def hidden_folder(target: Path) -> Path:
-    """Where the files of the map `target` are made: next to it, hidden, the same in each run."""
+    """The folder in which the files of the map `target` are written: next to it, hidden, the same in each run."""
     return target.parent / f".uad-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:DIGITS]}"
 
 
 @contextmanager
 def made_together(files: Outputs, *, wait: bool = False) -> Iterator[Outputs]:
-    """Hidden places for the planned files, which no other process has meanwhile; `publish` moves them.
+    """Hidden, exclusively locked places for the planned files; `publish` moves them.
 
-    What killed processes left in the folder is removed first, files that got their names without their sidecar
-    included; what is not published is removed at the end. While another process makes the same map, `wait` waits for
-    its end. Raises `OutputError`, without `wait` also for that.
+    Leftovers of killed processes are removed first, including files that were moved without their sidecar; what is not
+    published is removed at the end. If another process is making the same map, wait for it with `wait`, otherwise raise
+    `OutputError`, which is also raised if files cannot be written.
     """
     folder = hidden_folder(files.map)
     new, lock = _missing(folder.parent), None
     try:
         while lock is None:
-            with interrupt.held():  # else a signal could come between making the folder and knowing of it
+            with interrupt.held():  # otherwise a signal could come between creating the folder and noting it
                 lock = _locked_or_not(folder, wait)
         sweep_results(folder.parent, besides=folder)
         _clear(folder)
@@ -54,15 +54,15 @@ def made_together(files: Outputs, *, wait: bool = False) -> Iterator[Outputs]:
                 _clear(folder)
                 _unlock(folder, lock)
             for parent in new:
-                with suppress(OSError):  # it holds results now
+                with suppress(OSError):  # it contains results now
                     parent.rmdir()
 
 
 def publish(hidden: Outputs, files: Outputs, replaced: Sequence[Path] = ()) -> None:
-    """Move the files to their places, the sidecar last, or none of them.
+    """Move the files to their places, the sidecar last; all of them or none.
 
-    An old sidecar, and the files that are `replaced`, go first: whenever a sidecar is there, the files next to it are
-    those that it describes. Raises `OutputError`.
+    An old sidecar and the files in `replaced` are removed first: whenever a sidecar exists, it describes the files next
+    to it. Raises `OutputError`.
     """
     folder, moved = hidden.map.parent, list[Path]()
     order = sorted(files.paths, key=lambda key: key == "sidecar")
@@ -75,7 +75,7 @@ def publish(hidden: Outputs, files: Outputs, replaced: Sequence[Path] = ()) -> N
                 os.replace(hidden.paths[key], files.paths[key])
                 moved.append(files.paths[key])
         except BaseException as error:
-            for path in moved:  # a map alone would pass for a result
+            for path in moved:  # a map alone would be mistaken for a result
                 remove(path)
             if not isinstance(error, OSError):
                 raise
@@ -86,12 +86,12 @@ def publish(hidden: Outputs, files: Outputs, replaced: Sequence[Path] = ()) -> N
 
 
 def sweep_results(folder: Path, besides: Path | None = None) -> None:
-    """Remove from a folder of results what killed processes left there, hidden or half published."""
+    """Remove leftovers of killed processes, hidden or partly published, from a folder of results."""
     sweep(folder)
     for left in sorted(folder.glob(f".uad-{'[0-9a-f]' * DIGITS}")):
         if left == besides or left.is_symlink():
             continue
-        with suppress(OutputError):  # another process is at work there, or it is another user's
+        with suppress(OutputError):  # in use by another process, or owned by another user
             lock = _locked(left, patience=0.0)
             _clear(left)
             _unlock(left, lock)
@@ -102,7 +102,7 @@ class _BusyError(OutputError):
 
 
 def _locked_or_not(folder: Path, wait: bool) -> BaseFileLock | None:
-    """The lock of a hidden folder; None if it is to be waited for longer. Raises `OutputError`."""
+    """The lock of a hidden folder, or None to keep waiting. Raises `OutputError`."""
     try:
         return _locked(folder)
     except _BusyError:
@@ -112,7 +112,7 @@ def _locked_or_not(folder: Path, wait: bool) -> BaseFileLock | None:
 
 
 def _locked(folder: Path, patience: float = PATIENCE_SECONDS) -> BaseFileLock:
-    """The lock of a hidden folder, which is made. Raises `OutputError` if another process has it."""
+    """Create and lock a hidden folder. Raises `OutputError` if another process has locked it."""
     from filelock import FileLock, Timeout
 
     until = time.monotonic() + patience
@@ -126,22 +126,22 @@ def _locked(folder: Path, patience: float = PATIENCE_SECONDS) -> BaseFileLock:
         except Timeout as error:
             what = "another process is making this map"
             raise _BusyError(what, path=folder.parent, hint="Wait until it ends, or choose another -o.") from error
-        except FileNotFoundError:  # the process that had it has just removed the folder
+        except FileNotFoundError:  # its owner has just removed the folder
             continue
         except OSError as error:
             raise OutputError(f"cannot be locked: {error.strerror}", path=folder, hint="Remove it.") from error
 
 
 def _unlock(folder: Path, lock: BaseFileLock) -> None:
-    """Remove a hidden folder that is cleared, and give its lock back."""
-    with suppress(OSError):  # another process may wait in it already
+    """Remove an empty hidden folder and release its lock."""
+    with suppress(OSError):  # another process may already be waiting for it
         (folder / LOCK).unlink(missing_ok=True)
         folder.rmdir()
     lock.release()
 
 
 def _clear(folder: Path) -> None:
-    """Remove what is in a hidden folder but the lock, and what a killed process had moved out of it without the rest.
+    """Empty a hidden folder except for its lock, and remove files that a killed process had moved without the rest.
 
     Raises `OutputError`.
     """
@@ -156,17 +156,17 @@ def _clear(folder: Path) -> None:
 
 
 def _half_published(moving: Path) -> list[str]:
-    """The names of files next to the folder that a process was killed while it moved; none where it got to the end."""
+    """The names of files that a process killed while moving had already moved; empty if it had moved all."""
     try:
         names = json.loads(moving.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return []
     known = isinstance(names, list) and all(isinstance(name, str) and "/" not in name for name in names)
     if not known or not any((moving.parent / name).exists() for name in names):
-        return []  # nothing of it is left in the hidden folder: all files have their names
+        return []  # nothing is left in the hidden folder: all files were moved
     return [name for name in names if not (moving.parent / name).exists()]
 
 
 def _missing(folder: Path) -> list[Path]:
-    """The folders that have to be made for one, the innermost first."""
+    """The folder and its parents that do not exist yet, innermost first."""
     return [one for one in (folder, *folder.parents) if not one.exists()]

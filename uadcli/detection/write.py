@@ -1,4 +1,4 @@
-"""The files of a detection: volumes on the scan's own grid or the template's, the transform, and the picture."""
+"""The result files of a detection: volumes on the grid of the scan or template, transform, and picture."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from uadcli.detection.findings import Findings
 
 NATIVE_PICTURE_MM = 1.0
-NAMES = {  # of the volumes, in their headers
+NAMES = {  # stored in the headers of the volumes
     "map": "anomaly score",
     "mask": "anomaly mask",
     "recon": "recon",
@@ -34,7 +34,7 @@ NAMES = {  # of the volumes, in their headers
 def write_files(
     files: Outputs, scan: Scan, brain: NDArray[np.bool_], prepared: Prepared, findings: Findings, space: str
 ) -> None:
-    """Write the planned files of one scan, all but sidecar and page; each in the space that its key or `space` says."""
+    """Write the planned files of one scan except sidecar and page, in the space given by `space` or a `mni_` key."""
     native_map = to_native(findings.anomaly_map, scan, prepared, 1)
     native_mask = to_native((findings.labels > 0).astype(np.float32), scan, prepared, 1) >= 0.5
     scores = {"map": findings.anomaly_map, "recon": findings.recon}
@@ -59,7 +59,7 @@ def write_files(
 
 
 def transform(prepared: Prepared) -> dict[str, Any]:
-    """The content of the transform file: the registration in both directions."""
+    """The content of the transform file: the registration in both directions, 4x4 affines in mm."""
     return {
         "schema_version": sidecar.SCHEMA_VERSION,
         "research_use_only": RESEARCH_USE,
@@ -70,7 +70,7 @@ def transform(prepared: Prepared) -> dict[str, Any]:
 
 
 def _write_one(path: Path, scan: Scan | None, values: Any, name: str) -> None:
-    """Write a map or a mask on a scan's own grid, or on the template's if `scan` is None."""
+    """Write a map or mask on the grid of `scan`, or of the template if None."""
     dtype = np.uint8 if values.dtype == bool else np.float32
     if scan is None:
         volume.write_mni(path, Volume(values, GRID_AFFINE), dtype=dtype, name=name)
@@ -86,7 +86,7 @@ def _picture(
     native_mask: NDArray[np.bool_],
     threshold: float,
 ) -> None:
-    """The overlay, on an isotropic grid with the scan's own directions and field of view."""
+    """Write the overlay, on an isotropic grid with the directions and field of view of the scan."""
     size = geometry.spacing(scan.volume.affine)
     factor = NATIVE_PICTURE_MM / size
     affine = scan.volume.affine @ np.diag([*factor, 1.0])

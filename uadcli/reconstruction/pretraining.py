@@ -92,10 +92,10 @@ def draw_visible(batch: int, side: int, ratio: float, generator: torch.Generator
     return (order < count).float().view(batch, 1, side, side)
 
 
-def masked_loss(rebuilt: Tensor, x: Tensor, visible: Tensor) -> Tensor:
+def masked_loss(reconstructed: Tensor, x: Tensor, visible: Tensor) -> Tensor:
     """The mean squared error over the pixels of hidden patches."""
     hidden = 1 - _enlarged(visible, x)
-    return ((rebuilt - x).square() * hidden).sum() / hidden.sum()
+    return ((reconstructed - x).square() * hidden).sum() / hidden.sum()
 
 
 def _enlarged(visible: Tensor, like: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A quick picture for the terminal: three planes through one point, the map over the scan, as rows of pixels."""
+"""A picture for the terminal: the map over the scan in three planes through one point, as rows of pixels."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from uadcli.report.phrases import ends
 from uadcli.report.preview import ACROSS, PLANES
 
 GAP = 2  # pixels between panels
-FAINT = 0.5  # of the highest score: below it the scan shows through
+FAINT = 0.5  # share of the highest score below which the map is transparent
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One plane: its pixels (rows, columns, 3), what stands above it, and the letters of its left and right edge."""
+    """One plane: its pixels (rows, columns, 3), its title, and the letters at its left and right edge."""
 
     pixels: NDArray[np.uint8]
     title: str
@@ -32,10 +32,10 @@ def panels(
     voxel: tuple[int, int, int],
     sides_known: bool = True,
 ) -> list[Panel]:
-    """Axial, coronal and sagittal panels through `voxel`, radiological view, nothing outside the brain mask.
+    """Axial, coronal and sagittal panels through `voxel`, in radiological view, black outside the brain mask.
 
-    All volumes (X, Y, Z) with isotropic voxels and axes nearest to RAS+; one pixel is one voxel. Raises `InputError`
-    for an empty brain mask.
+    All volumes are (X, Y, Z) with isotropic voxels and axes closest to RAS+; one pixel is one voxel. Raises
+    `InputError` for an empty brain mask.
     """
     from matplotlib import colormaps
 
@@ -76,7 +76,7 @@ def _panel(
 
 
 def side_by_side(found: list[Panel]) -> tuple[str, NDArray[np.uint8]]:
-    """The panels in one row: a heading as wide as the picture, and the pixels (an even number of rows, columns, 3)."""
+    """The panels side by side: a heading as wide as the picture, and the pixels (rows, columns, 3), rows even."""
     rows = max(len(panel.pixels) for panel in found)
     rows += rows % 2
     heads, columns = [], []

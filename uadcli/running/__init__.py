@@ -1,1 +1,1 @@
-"""What a process needs to run safely: signals, temporary files, and the faults of the system in words."""
+"""Signals, temporary files, and clear errors for faults of the system."""

@@ -1,4 +1,4 @@
-"""Faults of the system that Python, torch and ITK report each in its own way, as the errors of `uad`."""
+"""Faults of the system, which Python, torch and ITK report in different ways, as errors of `uad`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from uadcli.errors import DeviceError, OutputError, UadError
 
-DETECT_MB = 4096.0  # what a detect takes at most
+DETECT_MB = 4096.0  # upper limit for one `uad detect`
 NO_MEMORY = re.compile(
     r"can.?t allocate|cannot allocate|failed to allocate|unable to allocate|bad.?alloc|out of memory|failed to map seg"
     r"|can.?t start new thread",
@@ -20,8 +20,7 @@ UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno
 
 
 def known(error: BaseException) -> UadError | None:
-    """The `UadError` that an error amounts to: want of memory wherever it lies behind it, a disk that is full or cannot
-    be written; None for any other."""
+    """The `UadError` for an error caused by a lack of memory or a disk that is full or not writable; otherwise None."""
     for one in _chain(error):
         if _is_memory(one):
             return _out_of_memory(str(one)).with_traceback(error.__traceback__)
@@ -37,7 +36,7 @@ def known(error: BaseException) -> UadError | None:
 
 
 def is_memory(error: BaseException) -> bool:
-    """Whether an error, or one behind it, is for want of memory."""
+    """Whether an error, or one of its causes, is a lack of memory."""
     return any(map(_is_memory, _chain(error)))
 
 

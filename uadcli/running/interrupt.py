@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: they unwind what is at work, are never forgotten, and wait for what must not be cut in two."""
+"""Ctrl-C and SIGTERM: they stop the current work, are never lost, and wait for what must not be cut short."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _held = 0
 
 
 class Interrupted(SystemExit):
-    """Raised by a signal; its `code` is the exit code."""
+    """Raised on a signal; `code` is the exit code."""
 
 
 @contextmanager
 def handled() -> Iterator[None]:
-    """Within it, both signals raise `Interrupted`. A signal that is ignored stays ignored."""
+    """A context in which both signals raise `Interrupted`. A signal that is ignored stays ignored."""
     global _received
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -47,19 +47,19 @@ def _receive(number: int, _: Any) -> None:
 
 
 def received() -> int | None:
-    """The exit code for the signal that came, if one did."""
+    """The exit code for the signal received, if any."""
     return None if _received is None else CODES[signal.Signals(_received)]
 
 
 def check() -> None:
-    """Raise again what a library has swallowed. Raises `Interrupted` if a signal has come."""
+    """Raises `Interrupted` if a signal was received, even if a library swallowed the exception."""
     if _received is not None and not _held:
         raise Interrupted(CODES[signal.Signals(_received)])
 
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Within it a signal is only noted, for the few moments that files need to get their names; then it acts."""
+    """A context in which a signal is only recorded, and takes effect at its end; for renaming files, a few moments."""
     global _held
     _held += 1
     try:

@@ -1,4 +1,4 @@
-"""Temporary files and folders that say whose they are, so that those of a killed process can be removed."""
+"""Temporary files and folders named after their process, so that those of a killed one can be removed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from pathlib import Path
 from uadcli.errors import OutputError
 
 PATTERN = re.compile(r"\.?uad-tmp-([0-9a-f]{8})-(\d+)-")
-STALE_SECONDS = 7 * 24 * 3600.0  # of another machine, whose processes cannot be asked
+STALE_SECONDS = 7 * 24 * 3600.0  # for files of another machine, whose processes cannot be checked
 
 
 @cache
 def _machine() -> str:
-    """This machine and its process numbers, which a container counts anew, in eight hexadecimal digits."""
+    """Eight hexadecimal digits for this machine and, in a container, its process namespace."""
     numbers = ""
     with suppress(OSError):
         numbers = os.readlink("/proc/self/ns/pid")
@@ -31,15 +31,15 @@ def _machine() -> str:
 
 
 def mark() -> str:
-    """How the names of this process's temporary files begin."""
+    """A unique prefix for the name of a temporary file of this process."""
     return f"uad-tmp-{_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder for temporary files, gone at the end; what killed processes left there before is removed first.
+    """A folder for temporary files, removed at the end; leftovers of killed processes are removed first.
 
-    Raises `OutputError` where there is none that can be written.
+    Raises `OutputError` if no such folder can be created.
     """
     try:
         sweep(Path(tempfile.gettempdir()))
@@ -53,7 +53,7 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove from a folder the temporary files of processes that are gone; what cannot be removed stays."""
+    """Remove the temporary files of dead processes from a folder; those that cannot be removed stay."""
     with suppress(OSError):
         for path in folder.iterdir():
             if _is_left(path):
@@ -61,7 +61,7 @@ def sweep(folder: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a folder with its content, as far as that is allowed."""
+    """Remove a file, a link or a folder with its content, as far as permissions allow."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

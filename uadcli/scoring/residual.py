@@ -23,7 +23,7 @@ def residual(x: Array, x0_hat: Array, kind: str = "absolute") -> Array:
         return np.maximum(x - x0_hat, 0)
     if kind == "dark":
         return np.maximum(x0_hat - x, 0)
-    raise UsageError(f"there is no score {kind!r}", hint=f"The residuals are {', '.join(RESIDUALS)}.")
+    raise UsageError(f"unknown score {kind!r}", hint=f"The residuals are {', '.join(RESIDUALS)}.")
 
 
 def erode_axial(mask: Mask, iterations: int) -> Mask:

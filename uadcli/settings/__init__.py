@@ -1,1 +1,1 @@
-"""How settings are checked, read and written; what they are stands in `uadcli.config`."""
+"""Checking, reading and writing settings; the settings themselves are in `uadcli.config`."""

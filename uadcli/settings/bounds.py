@@ -36,22 +36,22 @@ class Bounds:
 
 
 def within(default: Any, low: float, high: float = math.inf, *, above: bool = False, **more: Any) -> Any:
-    """A field whose number, or each of whose numbers, must be within bounds; `above` excludes `low`.
+    """A field whose number or numbers must be within bounds; `above` excludes `low`.
 
-    `more` is kept in the field's metadata, as of `word`: the `option` that sets it, and whether it `decides` results.
+    `more` becomes metadata of the field, as in `word`: its `option`, and whether it `decides` results.
     """
     return field(default=default, metadata={"bounds": Bounds(low, high, above), **more})
 
 
 def word(default: str, known: Sequence[str], *, empty: bool = False, **more: Any) -> Any:
-    """A field that must be one of some words, or with `empty` also an empty text."""
+    """A field that must be one of the words `known`, or with `empty` also an empty string."""
     return field(default=default, metadata={"words": (*known, "") if empty else tuple(known), **more})
 
 
 class Checked:
-    """Checks the fields that `within`, `word` and `option` made when an instance is made; `TABLE` names them in errors.
+    """Checks fields made by `within`, `word` and `option` on creation; `TABLE` is their prefix in error messages.
 
-    None is let through where it is the default.
+    None is allowed where it is the default.
     """
 
     TABLE: ClassVar[str] = ""

@@ -1,7 +1,7 @@
-"""The names of the reconstruction methods: each is a file in `reconstruction/reconstructors/`, and nothing else.
+"""The names of the reconstruction methods: those of the files in `reconstruction/reconstructors/`.
 
-The names alone are here, so that `--help` and the settings know them without loading torch; what a method is stands in
-its file, as the record `METHOD`.
+Only the names, so that `--help` and settings know them without loading torch; everything else about a method is in the
+record `METHOD` of its file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An option of the command line as one field of a dataclass: its help, bounds, and whether it decides a result."""
+"""A command-line option as a field of a dataclass: its help, bounds, and whether it determines the result."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ REQUIRED = dataclasses.MISSING
 class Option:
     """How a field is shown and read on the command line.
 
-    `names` are by default that of the field, `shown` is the default value in words (False: none is shown), `parse`
-    makes the value from the text and lets a value pass, `in_batch` is the help in `uad batch`; a batch does not have
-    the option if that is empty. An `argument` stands without a name.
+    `names` default to the name of the field. `shown` is the default value in words (False: not shown). `parse` converts
+    text to a value and returns a value unchanged. `in_batch` is the help in `uad batch`, which does not have the option
+    if it is empty. An `argument` is positional.
     """
 
     help: str
@@ -45,9 +45,10 @@ def option(
     low: int | None = None,
     decides: bool | Callable[[Any], Any] | None = None,
 ) -> Any:
-    """A field that is an option: one of `words`, or a whole number from `low` on, where these are given.
+    """A field that is an option, if given limited to one of `words` or to whole numbers from `low`.
 
-    `decides` is whether results differ by it, or a function to what of its value is recorded; see `deciding`.
+    `decides` says whether the result depends on it, or is a function from its value to what is recorded; see
+    `deciding`.
     """
     metadata: dict[str, Any] = {"option": shown_as}
     metadata |= {"words": tuple(words)} if words else {}
@@ -57,7 +58,7 @@ def option(
 
 
 def deciding(options: Any) -> dict[str, Any]:
-    """The options that results differ by, as they are recorded. Each option has to say whether it is one."""
+    """The options that determine the result, as they are recorded. Each option must have `decides`."""
     values = {}
     for one in (one for one in dataclasses.fields(options) if "option" in one.metadata):
         decides, value = one.metadata["decides"], getattr(options, one.name)
@@ -67,7 +68,7 @@ def deciding(options: Any) -> dict[str, Any]:
 
 
 def deciding_settings(values: Any, kind: type) -> Any:
-    """Settings of a dataclass as they are written, without those by which results do not differ (`decides=False`)."""
+    """Settings of the dataclass `kind` as plain values, without those that do not affect results (`decides=False`)."""
     if not isinstance(values, dict):
         return values
     left = dict(values)
@@ -80,7 +81,7 @@ def deciding_settings(values: Any, kind: type) -> Any:
 
 
 def named(kind: type, mark: str, table: str = "") -> set[str]:
-    """The settings of a dataclass, `table.name`, whose field carries a mark in its metadata."""
+    """The settings of a dataclass, as `table.name`, whose fields have `mark` in their metadata."""
     found = {f"{table}{one.name}" for one in dataclasses.fields(kind) if one.metadata.get(mark)}
     for one in dataclasses.fields(kind):
         part = one.default_factory() if one.default_factory is not dataclasses.MISSING else None

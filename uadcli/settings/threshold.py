@@ -1,4 +1,4 @@
-"""The rule of `--threshold`, parsed from its text."""
+"""The rule given by `--threshold`."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from uadcli.errors import UsageError
 
 Kind = Literal["auto", "calibrated", "rate", "conformal", "fdr", "best-dice", "value"]
 WITHOUT_SHARE: tuple[Literal["auto", "calibrated", "best-dice"], ...] = ("auto", "calibrated", "best-dice")
-SHARE = 0.05  # share of healthy scans with any finding, of `conformal` without a number
-# Share of healthy voxels of `rate` without a number: 2 ml of a brain of 1.35 l, the most to be marked in a healthy
-# scan.
+SHARE = 0.05  # default of `conformal`: share of healthy scans with any finding
+# default of `rate`: share of healthy voxels; 2 ml of a brain of 1.35 l, the most to be marked in a healthy scan
 RATE = 0.0015
-FALSE = 0.05  # expected share of healthy voxels among those marked, of `fdr` without a number
+FALSE = 0.05  # default of `fdr`: expected share of healthy voxels among the marked ones
 USUAL: dict[Literal["conformal", "rate", "fdr"], float] = {
     "conformal": SHARE,
     "rate": RATE,
     "fdr": FALSE,
-}  # kinds that have a number, and what it is without one
+}  # kinds that take a number, with its default
 HINT = (
     "Give `auto`, `calibrated`, `rate`, `conformal`, `fdr`, the last three also with a share, as in `fdr:0.1`, "
     "or a number above 0."
@@ -41,9 +40,9 @@ class ThresholdRule:
 
     @classmethod
     def parse(cls, text: str | ThresholdRule) -> ThresholdRule:
-        """`auto`, `calibrated`, `rate:0.001`, `conformal`, `conformal:0.1`, `fdr:0.05`, `best-dice` or a score above 0.
+        """The rule for a text such as `auto`, `calibrated`, `rate:0.001`, `conformal:0.1`, `fdr`, `best-dice` or `2.5`.
 
-        A rule stays as it is. Raises `UsageError` for anything else.
+        A rule is returned unchanged. Raises `UsageError` for anything else.
         """
         if isinstance(text, ThresholdRule):
             return text
@@ -63,7 +62,7 @@ class ThresholdRule:
         return cls("value", value)
 
     def __str__(self) -> str:
-        """The shortest text that `parse` reads back."""
+        """The shortest text that `parse` reads as this rule."""
         if self.kind == "value":
             return _shortest(self.number)
         usual = self.kind not in USUAL or self.number == USUAL[self.kind]
@@ -71,7 +70,7 @@ class ThresholdRule:
 
     @property
     def by_labels(self) -> bool:
-        """Whether lesion labels choose the threshold: an oracle, for comparison with papers only."""
+        """Whether lesion labels choose the threshold: an oracle, only for comparison with papers."""
         return self.kind == "best-dice"
 
     def check_labels(self, labelled: bool) -> None:

@@ -1,4 +1,4 @@
-"""Settings from and to dictionaries, assignments and TOML."""
+"""Conversion of settings from and to dictionaries, assignments and TOML."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def to_dict(config: Any) -> dict[str, Any]:
 def from_dict(kind: type[T], values: dict[str, Any], where: str = "") -> T:
     """Build the config dataclass `kind` from nested dictionaries; missing keys keep their defaults.
 
-    Words may be in any case. Raises `UsageError` for an unknown key (with the nearest known one), a value of the wrong
-    type, and one out of bounds.
+    Words may be in any case. Raises `UsageError` for an unknown key (suggesting the nearest known one), a value of the
+    wrong type, or one out of bounds.
     """
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     default = kind()
@@ -119,7 +119,7 @@ def _toml_value(value: Any) -> str:
 
 
 def _toml_text(value: str) -> str:
-    """A basic string of TOML: escaped as in JSON, and DEL as well."""
+    """A TOML basic string: escaped as in JSON, plus DEL."""
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:

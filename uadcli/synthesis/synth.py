@@ -47,7 +47,7 @@ def synth(source: Path, output: Path, options: SynthOptions, reporter: Reporter)
     `InputError` for another source, `OutputError` for results that exist.
     """
     if options.contrast not in CONTRASTS:
-        raise UsageError(f"there is no contrast {options.contrast!r}", hint=f"They are {', '.join(CONTRASTS)}.")
+        raise UsageError(f"unknown contrast {options.contrast!r}", hint=f"They are {', '.join(CONTRASTS)}.")
     files = _files(output, options)
     scan = read_scan(source)
     rng = np.random.default_rng(options.seed)

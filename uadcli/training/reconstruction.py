@@ -80,7 +80,7 @@ class Trainer(DrawingLearner):
         self.model.train()
         return self.method.loss(self.model, clean, self.bank, self.generator, self.config)
 
-    def rebuilt(self, clean: Tensor) -> Tensor:
+    def reconstructed(self, clean: Tensor) -> Tensor:
         """Reconstruct slices (B, 1, H, W) in [0, 1] with the averaged model, by its method; on the CPU.
 
         The noise is always the same. Slices that are 0 everywhere stay 0.
@@ -92,7 +92,7 @@ class Trainer(DrawingLearner):
     def validate(self, data: SliceSet, count: int = 48) -> float:
         """Mean L1 error of the averaged model on fixed slices, without augmentation or anomalies."""
         clean = data.at(data.spread(count))
-        return float((self.rebuilt(clean) - clean.cpu()).abs().mean())
+        return float((self.reconstructed(clean) - clean.cpu()).abs().mean())
 
     def auprc(self, lesions: LesionSet) -> float:
         """Average precision of the absolute residual in the brain, all slices pooled.
@@ -100,7 +100,7 @@ class Trainer(DrawingLearner):
         Without median filter, since these are single slices.
         """
         x = torch.from_numpy(lesions.slices).float().div(255)[:, None]
-        residual = (x - self.rebuilt(x)).abs()[:, 0]
+        residual = (x - self.reconstructed(x)).abs()[:, 0]
         return average_precision(residual.numpy()[lesions.brain], lesions.truth[lesions.brain])
 
     def judge(self, validation: SliceSet, lesions: LesionSet | None) -> loop.Judgement:
@@ -110,7 +110,7 @@ class Trainer(DrawingLearner):
     def sheet(self, data: SliceSet, count: int = 6) -> NDArray[np.uint8]:
         """Input, reconstruction and residual of fixed slices in three rows, with the same noise each time."""
         clean = data.at(data.spread(count + 2)[1:-1]).cpu()
-        recon = self.rebuilt(clean)
+        recon = self.reconstructed(clean)
         rows = [part[:, 0].float().numpy() for part in (clean, recon, 0.5 + clean - recon)]
         return log.contact_sheet(rows)
 

@@ -206,10 +206,10 @@ class ExampleMaker:
 
 
 class ExamplePool:
-    """The examples that a step chooses from: a window, moving with the steps, of the maker's numbered examples.
+    """The examples that a step draws from: a window of the maker's numbered examples that moves with the steps.
 
-    It begins with a few and grows to its size. Since number and step decide everything, a run that goes on sees the
-    same examples as one that never stopped; `folder` keeps those of the window, so that they need not be made again.
+    It starts small and grows to its full size. The window depends only on the step, so a resumed run sees the same
+    examples as an uninterrupted one; `folder` keeps those in the window, so that they need not be made again.
     """
 
     def __init__(self, maker: ExampleMaker, config: SiameseConfig, folder: Path) -> None:

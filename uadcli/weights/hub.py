@@ -1,6 +1,6 @@
-"""Weights on the Hugging Face Hub: fetched by commit and verified, or published (the only importer of its client).
+"""Weights on the Hugging Face Hub: downloaded by commit and verified, or published (the only importer of its client).
 
-The endpoint, token, proxies, certificates and time limits are those of `huggingface_hub`'s environment variables.
+Endpoint, token, proxies, certificates and timeouts come from the environment variables of `huggingface_hub`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FORM = "Give hf://owner/repo@commit, with all 40 digits of the commit."
 
 @dataclass(frozen=True)
 class Reference:
-    """A model on the Hub: a repository at a commit."""
+    """A model on the Hub: a repository and a commit."""
 
     repo: str
     commit: str
@@ -60,7 +60,7 @@ def split(text: str) -> tuple[str, str | None]:
 
 
 def pin(text: str) -> Reference:
-    """The reference with the commit that a branch or tag, by default `main`, is at now. Raises `WeightsError`."""
+    """The reference with the current commit of a branch or tag, by default `main`. Raises `WeightsError`."""
     repo, revision = split(text)
     if revision and COMMIT.fullmatch(revision):
         return Reference(repo, revision)
@@ -72,10 +72,10 @@ def pin(text: str) -> Reference:
 
 
 def fetch(reference: Reference, sha256: str | None = None, tell: Tell | None = None) -> tuple[Path, str]:
-    """The weight file of a reference in the cache, and its digest; downloaded if it is not there yet.
+    """The cached weight file of a reference, and its digest; downloaded if missing.
 
-    `sha256` is the digest that the file must have, where that is known beforehand; else that of the manifest at the
-    commit counts. However many processes ask at once, one downloads. Raises `WeightsError`.
+    `sha256` is the digest that the file must have, if known beforehand; otherwise that in the manifest at the commit
+    counts. Of several processes at once, only one downloads. Raises `WeightsError`.
     """
     place = reference.place
     found = cache.holds(place, sha256)
@@ -94,7 +94,7 @@ def fetch(reference: Reference, sha256: str | None = None, tell: Tell | None = N
 
 
 def _download(reference: Reference, place: Path, sha256: str | None) -> None:
-    """Bring manifest, weights and card into the cache, each verified before it gets its name."""
+    """Download manifest, weights and card into the cache, each verified before it is moved to its place."""
     with _said(str(reference)), cache.scratch(place) as part:
         _get(reference, registry.FILE, part)
         _check_manifest(reference, part / registry.FILE)
@@ -125,9 +125,9 @@ def _get(reference: Reference, name: str, part: Path) -> None:
 
 
 def _check_manifest(reference: Reference, file: Path) -> None:
-    """Compare the manifest with its id in git, which the Hub tells apart from the file: a digest like the others.
+    """Compare the manifest with the digest that the Hub reports separately from the file.
 
-    A small file's ETag is its git blob id, that of a large one its sha256.
+    The ETag of a small file is its git blob id, that of a large one its sha256.
     """
     client = _client()
     url = client.hf_hub_url(reference.repo, registry.FILE, revision=reference.commit, endpoint=_endpoint())
@@ -139,9 +139,9 @@ def _check_manifest(reference: Reference, file: Path) -> None:
 
 
 def upload(repo: str, files: Mapping[str, Path | bytes], private: bool, message: str) -> Reference:
-    """Put files into a repository, which is made if need be, in one commit; returns that commit.
+    """Commit files to a repository, which is created if necessary; returns the commit.
 
-    Raises `WeightsError`, also where the network is not to be used.
+    Raises `WeightsError`, also if network use is disabled.
     """
     if not REPO.fullmatch(repo):
         raise UsageError(f"{repo!r} is not a repository", hint="Give owner/repo.")
@@ -157,7 +157,7 @@ def upload(repo: str, files: Mapping[str, Path | bytes], private: bool, message:
 
 
 def front_matter(licence: str) -> str:
-    """The YAML head of a model card for the Hub; a licence that the Hub has no id for is `other`."""
+    """The YAML front matter of a model card for the Hub; a licence without an id there is `other`."""
     known = {"cc0-1.0", "mit", "apache-2.0", *(f"cc-by{kind}-{v}" for kind in CC_KINDS for v in ("2.0", "3.0", "4.0"))}
     identifier = "-".join(re.sub(r"\(.*?\)", "", licence).lower().split())
     data = _client().ModelCardData(
@@ -169,11 +169,11 @@ def front_matter(licence: str) -> str:
 
 
 def _endpoint() -> str | None:
-    return os.environ.get("HF_ENDPOINT")  # which the client reads only once, when it is imported
+    return os.environ.get("HF_ENDPOINT")  # read by the client only once, on import
 
 
 def _client() -> ModuleType:
-    """`huggingface_hub`, which is not loaded before the Hub is needed, and then says and reports nothing of its own."""
+    """`huggingface_hub`, loaded only when needed, with its own messages, progress bars and telemetry switched off."""
     for quiet in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_TELEMETRY"):
         os.environ.setdefault(quiet, "1")
     import huggingface_hub
@@ -183,7 +183,7 @@ def _client() -> ModuleType:
 
 @contextmanager
 def _said(what: str) -> Iterator[None]:
-    """Turn the client's errors into one line with a remedy."""
+    """Translate the errors of the client to one line with a remedy."""
     _client()
     from huggingface_hub import errors
 

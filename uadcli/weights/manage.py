@@ -18,10 +18,10 @@ LINES = ("name", "version", "contrasts", "path", "sha256", "origin", "licence", 
 
 
 def listing() -> list[dict[str, Any]]:
-    """Every known model, bundled and cached, with its location and what is wrong with it.
+    """Every known model, bundled and cached, with its location and fault, if any.
 
-    `path` is None for a model that is still on the Hub, `origin` None for one that is not from there. Reads registries
-    alone: no file of weights, no network.
+    `path` is None for a model not downloaded yet, `origin` None for one not from the Hub. Reads only registries: no
+    weight files, no network.
     """
     rows = []
     for entry in registry.bundled():
@@ -67,7 +67,7 @@ def defaults() -> list[str]:
 
 
 def show(name: str) -> dict[str, Any]:
-    """The card of a model, where it lies, and the digest it has. Raises `WeightsError`."""
+    """The card of a model, with its path and digest. Raises `WeightsError`."""
     path, sha256 = weights.find(name)
     digest = cache.weights_sha256(path)
     if sha256 is not None and digest != sha256:
@@ -108,7 +108,7 @@ def download(name: str, output: Path | None, overwrite: bool, reporter: Reporter
 
 
 def path_of(name: str) -> Path:
-    """Where a model's file lies on this machine. Raises `WeightsError` if it is not here."""
+    """The path of a model's file on this machine. Raises `WeightsError` if it is missing."""
     path = weights.find(name, download=False)[0]
     if not path.exists():
         raise WeightsError("is missing", path=path, hint=registry.INSTALL)
@@ -116,9 +116,9 @@ def path_of(name: str) -> Path:
 
 
 def verify(names: Sequence[str]) -> list[dict[str, Any]]:
-    """Compare the sha256 of models, or of all that are here, with their registries; what is wrong has a `fault`.
+    """Compare the sha256 of models, by default all local ones, with their registries; mismatches have a `fault`.
 
-    A file of the cache that is not what it should be is removed. Raises `WeightsError` for a name that is not known.
+    A cached file that does not match is removed. Raises `WeightsError` for an unknown name.
     """
     if names:
         found = [(name, *weights.find(name, download=False)) for name in names]
@@ -127,13 +127,13 @@ def verify(names: Sequence[str]) -> list[dict[str, Any]]:
     for row in listing():
         here = row["path"] is not None
         fault = _fault(Path(row["path"]), row["sha256"]) if here else row["fault"]
-        if here or fault:  # what is still on the Hub has no fault
+        if here or fault:  # a model not downloaded yet has no fault
             rows.append({"name": row["name"], "path": row["path"], "fault": fault})
     return rows
 
 
 def _fault(path: Path, sha256: str | None) -> str | None:
-    """What is wrong with a file that is here."""
+    """What is wrong with a local file, or None."""
     try:
         if sha256 is None:
             raise WeightsError("its sha256 is not in any registry", path=path, hint="Import it.")
@@ -153,9 +153,9 @@ def refuse_faults(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def import_model(path: Path, overwrite: bool, reporter: Reporter) -> str:
-    """Copy a weight file, or the folder that `uad export` made, into the cache; returns the name it now has.
+    """Copy a weight file, or a folder made by `uad export`, into the cache; returns its name there.
 
-    Raises `WeightsError` if it is not a model of `uad`, is not what its registry says, or its name is taken.
+    Raises `WeightsError` if it is not a model of `uad`, does not match its registry, or its name is taken.
     """
     if not path.exists():
         raise WeightsError("no such file or folder", path=path, hint="Check the path.")
@@ -188,7 +188,7 @@ def _into_cache(entry: Entry, file: Path, card: Path | None, place: Path, overwr
 
 
 def _refuse_name(entry: Entry) -> None:
-    """Raises `WeightsError` for a name that makes no folder, or that another bundled model has."""
+    """Raises `WeightsError` for a name that is not a valid folder name or belongs to another bundled model."""
     registry.check(entry)
     if any(other.name == entry.name and other.sha256 != entry.sha256 for other in registry.bundled()):
         hint = "Export it to a folder with another name."
@@ -196,7 +196,7 @@ def _refuse_name(entry: Entry) -> None:
 
 
 def push(folder: Path, repo: str, private: bool, message: str | None, reporter: Reporter) -> str:
-    """Publish the folder of an exported model: weights, manifest and card, as one commit of a repository on the Hub.
+    """Publish an exported model (weights, manifest and card) as one commit in a repository on the Hub.
 
     Returns `hf://owner/repo@commit`. Raises `WeightsError`.
     """
@@ -221,7 +221,7 @@ def push(folder: Path, repo: str, private: bool, message: str | None, reporter: 
 
 
 def _entry_of(path: Path) -> Entry:
-    """The entry of a file in the registry next to it, or one made from its card."""
+    """The registry entry of a file, or one made from its card."""
     if (path.parent / registry.FILE).exists():
         for entry in registry.read(path.parent):
             if entry.file == path.name:
@@ -231,7 +231,7 @@ def _entry_of(path: Path) -> Entry:
 
 
 def _copy(entry: Entry, source: Path, output: Path, overwrite: bool) -> Path:
-    """Copy a model into a folder that `--weights` and `uad weights import` take."""
+    """Copy a model into a folder, for `--weights` and `uad weights import`."""
     if (output / registry.FILE).exists() and not overwrite:
         raise OutputError("already contains weights", path=output, hint="Choose another folder, or give --overwrite.")
     card = source / entry.card

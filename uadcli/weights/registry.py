@@ -1,4 +1,4 @@
-"""`registry.toml`: which weight files a folder holds, with the sha256 that each must have."""
+"""`registry.toml`: the weight files of a folder with their expected sha256."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 @dataclass(frozen=True)
 class Entry:
-    """A model of a folder: its name, file and digest, and the contrasts it covers.
+    """A model in a folder: its name, file, digest, and contrasts.
 
-    `card_sha256` is that of its card, `NAME.md`. `repo` and `commit` say where on the Hub the same file lies.
+    `card_sha256` is the digest of its card, `NAME.md`; `repo` and `commit` locate the same file on the Hub.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Entry:
 
     @property
     def reference(self) -> str | None:
-        """Where on the Hub the file lies, as `--weights` takes it."""
+        """The location of the file on the Hub, as for `--weights`."""
         return f"hf://{self.repo}@{self.commit}" if self.repo else None
 
 
@@ -64,7 +64,7 @@ def bundled() -> list[Entry]:
 
 
 def read(place: Path, hint: str = INSTALL) -> list[Entry]:
-    """The entries of a folder's registry. Raises `WeightsError` if it is missing, damaged or names odd files."""
+    """The entries of a folder's registry. Raises `WeightsError` if it is missing, damaged, or has unsafe file names."""
     file = place / FILE
     try:
         with file.open("rb") as stream:
@@ -76,7 +76,7 @@ def read(place: Path, hint: str = INSTALL) -> list[Entry]:
     try:
         models = tomllib.loads(content.decode("utf-8"))["model"]
         entries = [_entry(values) for values in models]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:  # rubbish may nest deeply, or be a huge number
+    except (ValueError, KeyError, TypeError, RecursionError) as error:  # rubbish may nest deeply or be huge
         raise WeightsError("is damaged", path=file, hint=hint) from error
     for entry in entries:
         if fault := _fault(entry):
@@ -85,7 +85,7 @@ def read(place: Path, hint: str = INSTALL) -> list[Entry]:
 
 
 def read_one(place: Path, hint: str) -> Entry:
-    """The entry of a folder with one model. Raises `WeightsError`."""
+    """The only entry of a folder with one model. Raises `WeightsError`."""
     entries = read(place, hint)
     if len(entries) != 1:
         raise WeightsError(f"names {len(entries)} models, not one", path=place / FILE, hint=hint)
@@ -98,7 +98,7 @@ def write(place: Path, *entries: Entry, comment: str = "") -> None:
 
 
 def needed(entries: Sequence[Entry]) -> list[Entry]:
-    """Those of the entries that some contrast gets by default: it gets the first that covers it."""
+    """The entries that are the default of some contrast, which is the first that covers it."""
     first: dict[str, Entry] = {}
     for entry in entries:
         for contrast in entry.contrasts:
@@ -107,19 +107,19 @@ def needed(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def as_toml(entry: Entry) -> str:
-    """An entry as it stands in a registry; what is not known is left out."""
+    """An entry as TOML, without unknown values."""
     values = {key: value for key, value in vars(entry).items() if value is not None}
     return "[[model]]\n" + "".join(f"{k} = {json.dumps(v, ensure_ascii=False)}\n" for k, v in values.items())
 
 
 def check(entry: Entry) -> None:
-    """Raises `WeightsError` for an entry that no registry may have."""
+    """Raises `WeightsError` for an invalid entry."""
     if fault := _fault(entry):
         raise WeightsError(f"cannot be registered: {fault}", hint="Export the model into a folder with a plain name.")
 
 
 def _entry(values: Any) -> Entry:
-    """An entry of the right types. Raises `TypeError` or `KeyError` for anything else."""
+    """An entry from parsed TOML. Raises `TypeError` or `KeyError` for wrong types."""
     if not isinstance(values, dict) or not isinstance(values["contrasts"], list):
         raise TypeError("not a table of a model")
     texts = [values["name"], values["file"], values["sha256"], *values["contrasts"]]
@@ -130,7 +130,7 @@ def _entry(values: Any) -> Entry:
 
 
 def _fault(entry: Entry) -> str:
-    """What an entry must not be: it may come from the Hub, and its names become paths."""
+    """What is invalid about an entry, else empty: it may come from the Hub, and its names become paths."""
     if not is_plain(entry.name):
         return f"{entry.name!r} is not a valid name"
     if not is_plain(entry.file) or not entry.file.endswith(".safetensors"):
@@ -146,5 +146,5 @@ def _fault(entry: Entry) -> str:
 
 
 def is_plain(name: object) -> bool:
-    """Whether a name stays in its folder, is not hidden there, and fits on one line."""
+    """Whether a name stays in its folder, is not hidden, and fits on one line."""
     return isinstance(name, str) and name.isprintable() and bool(re.fullmatch(r"[^\s./\\][^/\\]*", name))

@@ -226,7 +226,7 @@ def _network_fault(card: ModelCard, config: ModelConfig, tensors: dict[str, Tens
             if sizes := card.score_network:
                 needed |= {SCORE_PREFIX + name: value for name, value in SiameseUNet(sizes).state_dict().items()}
     except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError, AssertionError) as error:
-        return f"there is no such network ({error})"
+        return f"its sizes do not make a network ({error})"
     found = tensors | {SCORE_PREFIX + name: value for name, value in score.items()}
     return checks.shape_fault({n: t.shape for n, t in found.items()}, {n: t.shape for n, t in needed.items()})
 

@@ -1,4 +1,4 @@
-"""`--adapt`: healthy scans of the scanner are rebuilt once, never held against themselves, and the sidecar says so."""
+"""`--adapt`: each healthy scan is reconstructed once and never compared with itself, and the sidecar says so."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SILENT = Reporter(silent=True)
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scans are taken as they are, and rebuilt too dark everywhere: what this model gets wrong in all of them."""
+    """Scans are taken as they are, and reconstructed too dark everywhere: what this model gets wrong in all of them."""
     cohort.as_they_are(monkeypatch)
     monkeypatch.setattr(CddpmReconstructor, "__call__", lambda _, slices, indices: 0.8 * slices)
 
@@ -95,23 +95,23 @@ def test_one_scan_is_too_few_and_so_are_two_of_two_contrasts(scanner: Path, load
         adapt.find(tmp_path / "absent")
 
 
-def test_healthy_scans_are_rebuilt_once_and_the_scan_at_hand_is_left_out(
+def test_healthy_scans_are_reconstructed_once_and_the_scan_at_hand_is_left_out(
     scanner: Path, loaded: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rebuilt: list[str] = []
+    reconstructed: list[str] = []
     real = ScannerAdapter._measured
 
     def counted(self: ScannerAdapter, digest: str) -> dict[str, object]:
-        rebuilt.append(self.healthy.files[digest].name)
+        reconstructed.append(self.healthy.files[digest].name)
         return real(self, digest)
 
     monkeypatch.setattr(ScannerAdapter, "_measured", counted)
     healthy = adapt.find(scanner)
     one = adapted(loaded, healthy, "T1w")
-    assert sorted(rebuilt) == sorted({path.name for path in healthy.files.values() if "T1w" in path.name})
+    assert sorted(reconstructed) == sorted({path.name for path in healthy.files.values() if "T1w" in path.name})
     own = file_sha256(scanner / "p1_T1w.nii.gz")
     other = adapted(loaded, healthy, "T1w", own=own)
-    assert len(rebuilt) == 3  # remembered
+    assert len(reconstructed) == 3  # remembered
     assert one.adaptation is not None
     assert other.adaptation is not None
     assert (one.adaptation.scans, other.adaptation.scans) == (3, 2)

@@ -409,7 +409,7 @@ def test_configurations_of_before_are_cddpm_or_ddpm(tiny: ModelConfig) -> None:
     assert from_dict(ModelConfig, old | {"conditioned": False}).method == "ddpm"
     assert not for_method(tiny, "ddpm").conditioned
     assert for_method(for_method(tiny, "ddpm"), "cddpm") == tiny
-    with pytest.raises(UsageError, match="no method 'pdpm'"):
+    with pytest.raises(UsageError, match="unknown method 'pdpm'"):
         dataclasses.replace(tiny, method="pdpm")  # type: ignore[arg-type]
 
 

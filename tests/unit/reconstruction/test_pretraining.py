@@ -65,11 +65,11 @@ def test_with_nothing_hidden_it_is_the_encoder_itself(norm: str) -> None:
 
 def test_the_loss_is_that_of_hidden_patches() -> None:
     x, visible = torch.zeros(1, 1, 6, 6), torch.tensor([[1.0, 0, 0], [0, 0, 0], [0, 0, 0]]).view(1, 1, 3, 3)
-    rebuilt = torch.zeros_like(x)
-    rebuilt[..., :2, :2] = 9
-    assert float(masked_loss(rebuilt, x, visible)) == 0
-    rebuilt[..., 2:, :] = 2
-    assert float(masked_loss(rebuilt, x, visible)) == pytest.approx(4 * 24 / 32)
+    reconstructed = torch.zeros_like(x)
+    reconstructed[..., :2, :2] = 9
+    assert float(masked_loss(reconstructed, x, visible)) == 0
+    reconstructed[..., 2:, :] = 2
+    assert float(masked_loss(reconstructed, x, visible)) == pytest.approx(4 * 24 / 32)
 
 
 def test_four_steps_are_two_and_two(tmp_path: Path) -> None:

@@ -125,17 +125,17 @@ def test_the_card_says_when_the_networks_are_those_begun_with(scans: Path, tmp_p
     assert card.siamese["steps"] == SCORE.steps
 
 
-def test_a_model_begun_with_others_is_judged_and_rebuilt_from_their_noise_levels(
+def test_training_from_weights_reconstructs_with_their_noise_levels(
     scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: set[tuple[int, ...]] = set()
-    rebuilt = Trainer.rebuilt
+    reconstructed = Trainer.reconstructed
 
     def noted(trainer: Trainer, clean: torch.Tensor) -> torch.Tensor:
         seen.add(trainer.levels)
-        return rebuilt(trainer, clean)
+        return reconstructed(trainer, clean)
 
-    monkeypatch.setattr(Trainer, "rebuilt", noted)
+    monkeypatch.setattr(Trainer, "reconstructed", noted)
     base = cohort.base(tmp_path / "base", OTHER, SCORE, levels=(250,))
     run = begun(tmp_path, scans, SETTINGS, str(base))
     assert seen == {(250,)}

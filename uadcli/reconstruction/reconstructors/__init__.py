@@ -46,7 +46,7 @@ def find(name: str) -> Method:
     try:
         return BY_NAME[name]
     except KeyError:
-        raise UsageError(f"there is no method {name!r}", hint=f"The methods are {', '.join(BY_NAME)}.") from None
+        raise UsageError(f"unknown method {name!r}", hint=f"The methods are {', '.join(BY_NAME)}.") from None
 
 
 def build(config: ModelConfig) -> Network:

@@ -28,7 +28,7 @@ def find(name: str) -> Score:
     try:
         return BY_NAME[name]
     except KeyError:
-        raise UsageError(f"there is no score {name!r}", hint=f"The scores are {', '.join(names())}.") from None
+        raise UsageError(f"unknown score {name!r}", hint=f"The scores are {', '.join(names())}.") from None
 
 
 def names() -> tuple[str, ...]:

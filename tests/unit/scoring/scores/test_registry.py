@@ -61,5 +61,5 @@ def test_every_plain_score_has_a_version_normalised_to_healthy_scans() -> None:
 
 
 def test_an_unknown_score_is_named() -> None:
-    with pytest.raises(UsageError, match=r"there is no score 'fischer'.*fisher"):
+    with pytest.raises(UsageError, match=r"unknown score 'fischer'.*fisher"):
         scores.find("fischer")
