@@ -123,7 +123,7 @@ def test_bad_usage_exits_with_2_before_any_work(
     assert not Path("out").exists()
 
 
-def test_weights_and_devices_that_are_not_there(scans: Path, stand: Stand, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_weights_and_devices_are_errors(scans: Path, stand: Stand, capsys: pytest.CaptureFixture[str]) -> None:
     target = scans.parent / "out"
     assert main(["batch", str(scans), "-o", str(target), "--weights", "none"]) == 4
     assert main(["batch", str(scans), "-o", str(target), "--device", "cuda:99"]) == 5
@@ -142,7 +142,7 @@ def test_healthy_scans_to_adapt_by_that_are_too_few(
     assert stand.prepared == []
 
 
-def test_threads_that_wait_yield_their_core_unless_the_user_says_otherwise(
+def test_waiting_threads_yield_their_core_unless_configured_otherwise(
     scans: Path, stand: Stand, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)

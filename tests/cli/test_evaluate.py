@@ -62,7 +62,7 @@ def test_two_methods_as_json(study, capsys):
     assert content == json.loads((study / "out" / "evaluation.json").read_text())
 
 
-def test_every_option_of_the_function_is_within_reach():
+def test_every_option_of_the_function_is_on_the_command_line():
     """With its default, as `test_options` shows of every command; these are the figures of the library."""
     shown = inspect.signature(command.evaluate).parameters
     assert shown["resamples"].default == RESAMPLES

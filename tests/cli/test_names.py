@@ -112,7 +112,7 @@ def test_detect_does_them(
     assert other.exists()
 
 
-def test_no_two_names_share_a_folder_for_scratch(odd: Path, stand: Stand, tmp_path: Path) -> None:
+def test_hidden_folders_of_different_maps_differ(odd: Path, stand: Stand, tmp_path: Path) -> None:
     from uadcli.batches.inputs import Found
     from uadcli.detection import together
     from uadcli.detection.options import DetectOptions

@@ -47,7 +47,7 @@ def test_a_new_field_is_in_the_help_and_in_the_reference(app: typer.Typer) -> No
         assert "[default: 7" in text
 
 
-def test_its_value_arrives_is_checked_and_decides_what_a_batch_skips(
+def test_a_new_option_is_passed_on_checked_and_part_of_resume(
     app: typer.Typer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from uadcli.detection import detect as library
@@ -69,7 +69,7 @@ def test_its_value_arrives_is_checked_and_decides_what_a_batch_skips(
     assert given | {"brightness": 7} == usual
 
 
-def test_a_field_that_does_not_say_whether_it_decides_cannot_be_recorded() -> None:
+def test_an_option_must_say_whether_it_determines_the_result() -> None:
     forgotten = option(7, Option("How bright."))
     kind = dataclasses.make_dataclass(
         "Forgotten", [("brightness", int, forgotten)], bases=(DetectOptions,), frozen=True
@@ -92,7 +92,7 @@ def test_a_field_that_does_not_say_whether_it_decides_cannot_be_recorded() -> No
         (train.calibrate, Helpers),
     ],
 )
-def test_every_option_is_within_reach_of_the_command_line_with_its_default(command: Any, kind: type) -> None:
+def test_every_option_of_the_library_is_on_the_command_line_with_its_default(command: Any, kind: type) -> None:
     shown = inspect.signature(command).parameters
     of_code = {"command", "listed", "cpu_processes", "batch", "options", "config"}  # not typed, or in fields of theirs
     for one in (one for one in dataclasses.fields(kind) if one.name not in of_code):
@@ -112,7 +112,7 @@ def test_a_batch_has_the_options_of_a_detection_but_those_of_one_scan() -> None:
     assert missing <= set(of_detect)
 
 
-def test_words_are_those_of_the_library() -> None:
+def test_words_match_the_library() -> None:
     fields = {one.name: one for one in dataclasses.fields(EvaluateOptions)}
     assert fields["unlabelled"].metadata["words"] == UNLABELLED
 

@@ -95,7 +95,7 @@ def test_a_setting_that_does_not_exist_is_named_with_the_nearest(capsys: pytest.
     assert "Did you mean train.steps?" in capsys.readouterr().err
 
 
-def test_a_folder_that_is_no_run_and_one_that_is_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_paths_that_are_no_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["export", str(tmp_path), "-o", str(tmp_path / "w")]) == 3
     assert "not a run" in capsys.readouterr().err
     assert main(["train", str(tmp_path / "none"), "--check"]) == 3

@@ -298,7 +298,7 @@ def test_every_control_is_reached_by_the_keyboard_and_seen_to_be(opened: Browser
     assert place(opened) == "z = +3 mm"
 
 
-def test_the_policy_stops_what_is_not_ours(browser: Browser, file: Path) -> None:
+def test_the_content_policy_blocks_foreign_scripts_and_styles(browser: Browser, file: Path) -> None:
     """The page's own policy refuses foreign pictures and scripts, so that an escape that fails does no harm."""
     browser.open(file, DRAWN)
     browser.run(

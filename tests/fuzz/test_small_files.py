@@ -158,7 +158,7 @@ def test_tensors_of_weights(file: Path, tmp_path: Path) -> None:
     each(make, use, CASES // 2)
 
 
-def test_registries_in_a_shared_cache_stop_nobody(exported: Path, cache: Path) -> None:
+def test_invalid_registries_in_a_shared_cache_are_ignored(exported: Path, cache: Path) -> None:
     manage.import_model(exported, False, Reporter(silent=True))
     place = cache / "weights" / "tiny 1" / registry.FILE
     content = place.read_bytes()

@@ -71,7 +71,7 @@ def test_details_are_for_verbose():
     assert [s.getvalue() for s in streams] == ["", "a detail\n"]
 
 
-def test_silent_says_nothing_and_remembers(capsys):
+def test_a_silent_reporter_prints_nothing_but_records(capsys):
     reporter = Reporter(silent=True)
     work(reporter)
     assert list(reporter.seconds) == ["skull strip", "score"]

@@ -90,7 +90,7 @@ def test_a_name_that_is_too_long_fails_before_the_work_and_alone(scans: Path, st
     ("exit_code", "code", "text"),
     [(-9, 5, "out of memory"), (-15, 143, "SIGTERM"), (TERMINATED, 143, "SIGTERM"), (-11, 1, "SIGSEGV"), (3, 1, "3")],
 )
-def test_how_a_worker_ended_is_said_as_it_was(exit_code: int, code: int, text: str, scans: Path) -> None:
+def test_the_way_a_worker_ended_is_reported(exit_code: int, code: int, text: str, scans: Path) -> None:
     job = plan.jobs([Found(scans / "a.nii")], scans.parent / "out", OPTIONS)[0]
     settings = one_scan.Settings(DetectConfig(), "cpu", 1)
     failure = batch._finish(job, Died(exit_code), settings, lambda path, digest: pytest.fail("loaded"))
@@ -136,7 +136,7 @@ def test_a_broken_checkpoint(content: bytes, tmp_path: Path) -> None:
         checkpoint.read(tmp_path / "last.pt")
 
 
-def test_a_checkpoint_names_no_file_elsewhere(tmp_path: Path) -> None:
+def test_a_checkpoint_cannot_name_files_elsewhere(tmp_path: Path) -> None:
     torch.save({"done": 1, "tensors": "../other.safetensors"}, tmp_path / "last.pt")
     with pytest.raises(InputError, match="not a complete checkpoint"):
         checkpoint.read(tmp_path / "last.pt")

@@ -11,7 +11,7 @@ from uadcli.errors import OutputError
 
 
 @pytest.mark.parametrize("name", ["map.nii.gz", "map.nii", "a.b.json", "none", "last-01.safetensors"])
-def test_what_is_written_has_the_name_and_its_temporary_one_ends_alike(name: str, tmp_path: Path) -> None:
+def test_a_written_file_and_its_temporary_file_have_the_same_suffix(name: str, tmp_path: Path) -> None:
     seen = []
 
     def write(temporary: Path) -> None:

@@ -143,7 +143,7 @@ def test_imports_point_down(file):
         "if TYPE_CHECKING:\n    from uadcli.batches.plan import Job",
     ],
 )
-def test_an_import_that_does_not_point_down_is_seen(line):
+def test_an_upward_import_is_detected(line):
     """One upward, one to a neighbour of the same rank, wherever they stand; what lies below is let through."""
     assert list(climbs("detection" if "training" in line else "model", ast.parse(line)))
     assert not list(climbs("cli", ast.parse("from uadcli.model import flagged\nfrom uadcli import __version__")))
@@ -155,7 +155,7 @@ def test_no_modules_import_one_another_in_a_circle():
     assert circle(graph) is None
 
 
-def test_a_circle_is_seen():
+def test_an_import_cycle_is_detected():
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"d", "b"}, "d": set()}) == ["b", "c", "b"]
     assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) is None
     graph = arrows()
@@ -169,7 +169,7 @@ def crowded(files):
     return {folder for folder in folders if folders.count(folder) > MOST_FILES}
 
 
-def test_no_folder_holds_more_files_than_one_looks_through():
+def test_no_folder_has_too_many_files():
     assert not crowded(MODULES)
     assert crowded(Path(f"uadcli/room/{i}.py") for i in range(MOST_FILES + 1)) == {Path("uadcli/room")}
 
@@ -183,7 +183,7 @@ def test_every_folder_has_a_sentence_and_no_name_of_a_public_function():
 
 
 @pytest.mark.parametrize("file", MODULES, ids=name_of)
-def test_packages_with_one_door(file):
+def test_third_party_packages_with_one_importer(file):
     for name in imported(parse(file)):
         doors = ONLY_IN.get(name.split(".")[0], ("",))
         assert name_of(file).startswith(doors), f"{name_of(file)} imports {name}"

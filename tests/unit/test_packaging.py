@@ -85,7 +85,7 @@ def test_shellcheck_has_nothing_to_say(name: str) -> None:
 
 
 @pytest.mark.parametrize("dockerfile", [*DOCKERFILES, APPTAINER], ids=lambda path: path.name)
-def test_what_is_copied_exists_and_is_all_that_the_package_is_built_of(dockerfile: Path) -> None:
+def test_containers_copy_existing_files_and_all_that_the_package_needs(dockerfile: Path) -> None:
     sources = files_of(dockerfile)
     for source in sources:
         assert (ROOT / source).exists(), source

@@ -51,7 +51,7 @@ def test_result_that_cannot_be_stored_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["--version", "config", "cite"])
-def test_every_command_bears_a_reader_that_goes(command: str, tmp_path: Path) -> None:
+def test_every_command_survives_a_closed_pipe(command: str, tmp_path: Path) -> None:
     done = _shell(f"{UAD} {command} | true", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -22,7 +22,7 @@ print(table(rows))
 """
 
 
-def test_sets_weigh_the_same_the_best_comes_first_and_what_is_missing_is_no_number() -> None:
+def test_sets_have_equal_weight_best_rows_come_first_and_missing_values_are_na() -> None:
     found = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, cwd=SCRIPTS, check=True)
     assert found.stdout.splitlines() == [
         "| method | score | a | b | mean | gain | seconds |",

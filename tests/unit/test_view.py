@@ -47,7 +47,7 @@ def brightest(pixels: np.ndarray) -> tuple[int, int]:
     return int(row), int(column)
 
 
-def test_no_side_is_named_where_the_map_does_not_know_them_and_scan_and_map_meet(tmp_path: Path) -> None:
+def test_view_names_no_sides_if_unknown_and_aligns_scan_and_map(tmp_path: Path) -> None:
     """A scan whose header does not vouch for its orientation, and a map of it without codes: affines differ."""
     map_path, scan_path = write(tmp_path)
     image = nib.load(map_path)

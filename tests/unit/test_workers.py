@@ -19,20 +19,20 @@ def test_every_job_is_done_once(count: int) -> None:
     assert not multiprocessing.active_children()
 
 
-def test_work_is_done_elsewhere_and_with_none_here() -> None:
+def test_work_is_done_in_workers_or_without_any_in_this_process() -> None:
     elsewhere = {pid for _, pid in Workers(workloads.own_process, 2).run(range(6))}
     assert os.getpid() not in elsewhere
     assert 1 <= len(elsewhere) <= 2
     assert {pid for _, pid in Workers(workloads.own_process, 0).run(range(2))} == {os.getpid()}
 
 
-def test_a_process_that_dies_costs_its_job_alone() -> None:
+def test_a_dead_worker_affects_only_its_job() -> None:
     results = dict(Workers(workloads.die_of_three, 2).run(range(8)))
     assert results.pop(3) == Died(-9)
     assert results == {n: n for n in range(8) if n != 3}
 
 
-def test_only_so_many_are_under_way(tmp_path: Path) -> None:
+def test_the_number_of_scans_in_progress_is_bounded(tmp_path: Path) -> None:
     results = Workers(workloads.started, 1).run([tmp_path] * 10)
     next(results)
     time.sleep(1.0)  # time enough for all ten, if nothing held them back
@@ -41,7 +41,7 @@ def test_only_so_many_are_under_way(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 10
 
 
-def test_closing_unwinds_what_is_at_work(tmp_path: Path) -> None:
+def test_closing_stops_running_work(tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     results = Workers(workloads.forever_but_in_other, 2).run([other, tmp_path])

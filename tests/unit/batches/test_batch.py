@@ -65,7 +65,7 @@ def test_one_bad_scan_never_stops_the_rest(scans: Path, stand: Stand) -> None:
     assert not list((scans.parent / "out").rglob(".uad*"))
 
 
-def test_a_failed_scan_that_is_mended_leaves_the_table(scans: Path, stand: Stand) -> None:
+def test_a_repaired_scan_leaves_the_table_of_failures(scans: Path, stand: Stand) -> None:
     (scans / "a.nii").write_text("bad")
     (scans / "z.nii").write_text("bad")
     run(scans)
@@ -150,7 +150,7 @@ def test_a_bids_root_gets_a_described_dataset_and_each_scan_its_own_contrast(tmp
     ("options", "kind"),
     [({"threshold": "-1"}, UsageError), ({"weights": "none-such"}, WeightsError)],
 )
-def test_what_no_scan_could_survive_stops_before_any_work(
+def test_faults_that_affect_every_scan_stop_the_batch_first(
     scans: Path, stand: Stand, options: dict[str, Any], kind: type[Exception]
 ) -> None:
     with pytest.raises(kind):
@@ -186,7 +186,7 @@ def test_workers_are_chosen_by_cores_and_memory(monkeypatch: pytest.MonkeyPatch)
     assert batch.worker_count(9) == 9
 
 
-def test_a_worker_that_dies_is_a_failure_for_want_of_memory(scans: Path) -> None:
+def test_a_killed_worker_is_reported_as_out_of_memory(scans: Path) -> None:
     job = plan.jobs([Found(scans / "a.nii")], scans.parent / "out", OPTIONS)[0]
     settings = one_scan.Settings(DetectConfig(), "cpu", 1)
     failure = batch._finish(job, Died(-9), settings, lambda path, digest: pytest.fail("loaded"))

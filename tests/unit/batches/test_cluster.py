@@ -110,7 +110,7 @@ def test_a_list_on_stdin_is_read_when_the_jobs_are_submitted(
     assert (tmp_path / "out" / "new\nline_desc-anomaly_map.nii.gz").exists()
 
 
-def test_a_job_that_fails_before_any_scan_is_told_and_leaves_all_not_done(
+def test_a_job_that_fails_before_any_scan_is_reported_and_all_scans_are_not_done(
     scans: Path, stand: Stand, capsys: pytest.CaptureFixture[str]
 ) -> None:
     request = asked(scans, options=dataclasses.replace(OPTIONS, device="cuda:99"))
@@ -163,7 +163,7 @@ def test_collect_tells_done_failed_and_not_done_apart(scans: Path, stand: Stand)
     assert [row["map"].split("_")[0] for row in rows(lax.failed_table)] == ["3"]
 
 
-def test_a_scan_that_was_mended_in_other_parts_is_done(scans: Path, stand: Stand) -> None:
+def test_a_scan_repaired_by_another_part_is_done(scans: Path, stand: Stand) -> None:
     many(scans)
     (scans / "3.nii").write_text("bad")
     for part in ("1/2", "2/2"):
@@ -240,7 +240,7 @@ def test_a_part_that_is_queued_again_does_the_rest(scans: Path, stand: Stand) ->
     assert len(stand.prepared) - before == 6
 
 
-def test_overwrite_does_each_scan_once_however_often_it_is_queued_again(scans: Path, stand: Stand) -> None:
+def test_overwrite_processes_each_scan_once_in_a_requeued_job(scans: Path, stand: Stand) -> None:
     many(scans)
     run(scans)
     request = asked(scans, options=dataclasses.replace(OPTIONS, overwrite=True))
@@ -251,7 +251,9 @@ def test_overwrite_does_each_scan_once_however_often_it_is_queued_again(scans: P
     assert len(made) == 15
 
 
-def test_a_part_that_never_gets_on_is_given_up(scans: Path, stand: Stand, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_requeued_part_without_progress_is_given_up(
+    scans: Path, stand: Stand, capsys: pytest.CaptureFixture[str]
+) -> None:
     shard = Shard(asked(scans))
     for attempt in range(1, cluster.BARREN):
         shard = _cut_off(shard, stand, 0)
@@ -339,7 +341,7 @@ def test_folders_that_slurm_would_misread(scans: Path, stand: Stand, tmp_path: P
         carried_out(asked(scans, output=tmp_path / name), cluster="debug", jobs=1)
 
 
-def test_a_folder_that_is_none(scans: Path, stand: Stand, tmp_path: Path) -> None:
+def test_an_output_folder_that_cannot_be_made(scans: Path, stand: Stand, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError):
         carried_out(asked(scans, output=tmp_path / "file" / "out"), cluster="debug", jobs=1)

@@ -62,7 +62,7 @@ def test_an_input_without_scans_is_a_usage_error(tmp_path: Path, name: str) -> N
         found(tmp_path, tmp_path / name)
 
 
-def test_a_listed_path_that_is_gone_fails_as_a_scan_and_not_as_usage(tmp_path: Path) -> None:
+def test_a_listed_path_that_does_not_exist_is_a_failed_scan_not_a_usage_error(tmp_path: Path) -> None:
     make(tmp_path, "a.nii")
     assert found(tmp_path, listed=[tmp_path / "gone*.nii", tmp_path / "a.nii"]) == {"gone*.nii": ".", "a.nii": "."}
 

@@ -104,7 +104,7 @@ def test_results_of_other_options_do_not_stay(scans: Path, stand: Stand) -> None
     assert len(list((scans.parent / "out").glob("a_*"))) == 4
 
 
-def test_a_sidecar_never_vouches_for_files_of_another_run(
+def test_a_sidecar_never_describes_files_of_another_run(
     scans: Path, stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed between two moves of a run with other settings: the first settings' sidecar is gone, so all is redone."""

@@ -24,7 +24,7 @@ CARD = ModelCard("lab", "1", ("T1w",), {"T1w": "siamese"}, {}, "", (500,), "", "
         (0, 0, {"fisher": {"T1w": 2.5}}, "siamese"),
     ],
 )
-def test_the_joined_score_is_the_default_where_healthy_scans_bear_it(
+def test_fisher_is_the_default_with_enough_healthy_scans(
     scans: int, labelled: int, thresholds: dict[str, dict[str, float]], expected: str
 ) -> None:
     card = dataclasses.replace(CARD, labelled_cases=labelled)

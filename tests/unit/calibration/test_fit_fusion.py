@@ -84,7 +84,9 @@ def by_power(healthy: list[Healthy], shapes: Sequence[Path] = ()) -> dict[float,
 
 
 @pytest.mark.parametrize("learned", ["right", "blind", "wrong"])
-def test_a_score_weighs_what_it_is_worth(learned: str, healthy: list[Healthy], world: SimpleNamespace) -> None:
+def test_the_fitted_weight_reflects_the_value_of_a_score(
+    learned: str, healthy: list[Healthy], world: SimpleNamespace
+) -> None:
     world.learned = learned
     found = by_power(healthy)
     assert tuple(found) == POWERS
@@ -101,7 +103,7 @@ def test_a_score_weighs_what_it_is_worth(learned: str, healthy: list[Healthy], w
         assert power == 0.0  # of like ones the smallest
 
 
-def test_without_room_for_a_lesion_the_power_stays(healthy: list[Healthy], world: SimpleNamespace) -> None:
+def test_without_pasted_lesions_the_power_is_unchanged(healthy: list[Healthy], world: SimpleNamespace) -> None:
     none = [dataclasses.replace(one, usable=np.array([0])) for one in healthy]
     assert by_power(none) == {}
     assert world.asked == 0
@@ -169,7 +171,7 @@ def pasted(number: int, useful: str, rng: np.random.Generator) -> PastedScan:
 @pytest.mark.parametrize(
     ("useful", "low", "high"), [("siamese", 0.6, 1.0), ("intensity", 0.0, 0.4), ("both", 0.5, 0.5)]
 )
-def test_a_part_has_the_share_that_it_is_worth(useful: str, low: float, high: float) -> None:
+def test_shares_of_fisher_reflect_the_value_of_each_part(useful: str, low: float, high: float) -> None:
     rng = np.random.default_rng(5)
     health = [[(rng.gamma(2, 0.05, SHAPE).astype(np.float32), np.ones(SHAPE, dtype=bool)) for _ in "abc"] for _ in "ab"]
     parts = {kind: Part(tails_of_the_others(of)) for kind, of in zip(("siamese", "intensity"), health, strict=True)}
@@ -191,7 +193,7 @@ def test_a_part_has_the_share_that_it_is_worth(useful: str, low: float, high: fl
     assert alone[0.3, 0.7] == pytest.approx(one.precision(0.3 * rare[0] + 0.7 * rare[1]), abs=1e-3)
 
 
-def test_a_scan_with_a_lesion_is_not_held_against_itself() -> None:
+def test_a_scan_with_a_lesion_is_not_compared_with_itself() -> None:
     rng, mask = np.random.default_rng(6), np.ones(SHAPE, dtype=bool)
     maps = [(scale * rng.gamma(2, 0.05, SHAPE).astype(np.float32), mask) for scale in (1, 1, 9)]
     part = Part(tails_of_the_others(maps), healthy_reference.of_the_others(maps))

@@ -50,7 +50,7 @@ def calibrated(contrast: str, count: int = SCANS) -> tuple[Calibration, Any]:
     return health.calibrate(SimpleNamespace(), cases, Path(), DetectConfig(), CALIBRATED)  # type: ignore[arg-type]
 
 
-def test_fisher_joins_its_parts_each_scan_by_reference_and_tails_of_the_others(
+def test_fisher_is_calibrated_with_reference_and_quantiles_of_the_other_scans(
     maps: list[dict[str, np.ndarray]],
 ) -> None:
     found, references = calibrated("T1w")
@@ -103,7 +103,7 @@ def calibrated_again(maps: list[dict[str, np.ndarray]], monkeypatch: pytest.Monk
     return calibrated("T1w")
 
 
-def test_a_contrast_without_healthy_scans_is_lent_nothing_that_is_held_against_them(
+def test_borrowed_thresholds_exclude_scores_normalised_to_healthy_scans(
     maps: list[dict[str, np.ndarray]],
 ) -> None:
     found, _ = calibrated("FLAIR")
@@ -115,13 +115,13 @@ def test_a_contrast_without_healthy_scans_is_lent_nothing_that_is_held_against_t
     assert lent == {kind for kind in CALIBRATED if not kind.startswith("z-")}
 
 
-def test_one_scan_has_no_others_to_be_held_against(maps: list[dict[str, np.ndarray]]) -> None:
+def test_one_healthy_scan_makes_no_reference(maps: list[dict[str, np.ndarray]]) -> None:
     found, references = calibrated("T2w", 1)
     assert not references
     assert {kind for kind in CALIBRATED if not kind.startswith("z-")} == set(found.thresholds)
 
 
-def test_a_lab_with_healthy_t2w_gets_the_joined_score_there(maps: list[dict[str, np.ndarray]]) -> None:
+def test_healthy_t2w_scans_calibrate_fisher_for_t2w(maps: list[dict[str, np.ndarray]]) -> None:
     assert "T2w" in calibrated("T2w")[0].thresholds[FISHER]
 
 

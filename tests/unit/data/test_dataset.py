@@ -113,7 +113,7 @@ def test_a_subject_on_both_sides_of_the_split_is_refused(tmp_path: Path) -> None
     assert {c.part for c in find(tmp_path, None)} == {"train"}
 
 
-def test_a_scan_that_ends_its_process_ends_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scan_that_kills_its_worker_affects_no_other_scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dataset, "_fault", workloads.die_of_broken)
     touch(tmp_path, "sub-1_T1w.nii", "sub-2_broken_T1w.nii", "sub-3_T1w.nii", "sub-4_odd_T1w.nii")
     faults = dataset.prepare_all(find(tmp_path, 0.2), tmp_path / "cache", PreprocessConfig(), 2)
@@ -164,7 +164,7 @@ def test_a_synthetic_scan_is_known_by_its_sidecar(content: str | None, expected:
     assert is_synthetic(tmp_path / "sub-1_T2w.nii.gz") is expected
 
 
-def test_a_broken_sidecar_is_no_word_on_a_scan(tmp_path: Path) -> None:
+def test_a_broken_sidecar_does_not_count(tmp_path: Path) -> None:
     (tmp_path / "sub-1_T2w.json").write_text("{")
     with pytest.raises(InputError, match="JSON"):
         is_synthetic(tmp_path / "sub-1_T2w.nii.gz")

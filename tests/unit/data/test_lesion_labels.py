@@ -130,7 +130,9 @@ CUBE = (slice(40, 46), slice(40, 46), slice(40, 46))
 CORNER = (slice(0, 3), slice(0, 3), slice(0, 3))
 
 
-def test_lesions_are_counted_in_the_brain_and_what_is_lost_is_left_out_and_said(head: Prepared, tmp_path: Path) -> None:
+def test_lesions_are_counted_in_the_brain_and_scans_without_remaining_lesion_are_reported(
+    head: Prepared, tmp_path: Path
+) -> None:
     cases = [labelled(tmp_path, "in", CUBE, CORNER), labelled(tmp_path, "none"), labelled(tmp_path, "out", CORNER)]
     reporter = silent()
     more = lesion_labels.rows({c.scan: c for c in cases}, tmp_path, PreprocessConfig(), reporter)

@@ -95,7 +95,7 @@ def test_contrast_and_session_decide_among_several_truths(tmp_path):
     assert list(found.values()) == ["sub-1_ses-2_T1w_label-lesion_mask.nii.gz"]
 
 
-def test_a_truth_that_is_not_certain_is_an_error(tmp_path):
+def test_an_ambiguous_ground_truth_is_an_error(tmp_path):
     with pytest.raises(InputError, match="two truths"):
         pairs(["sub-1_map.nii"], ["sub-1_ses-1_mask.nii", "sub-1_ses-2_mask.nii"], tmp_path)
 

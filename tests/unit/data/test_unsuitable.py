@@ -52,7 +52,7 @@ def uni() -> Volume:
     [(labels, "label map"), (mask, "label map"), (ct, "CT"), (uni, "noise")],
     ids=lambda v: getattr(v, "__name__", v),
 )
-def test_what_is_certainly_no_scan_is_refused_with_its_name(made, what: str, slope: float, shift: float) -> None:
+def test_files_that_are_certainly_no_scan_are_refused(made, what: str, slope: float, shift: float) -> None:
     volume = made()
     with pytest.raises(InputError, match=what) as caught:
         refuse(Volume((volume.data * slope + shift).astype(np.float32), volume.affine), PATH)
@@ -61,7 +61,7 @@ def test_what_is_certainly_no_scan_is_refused_with_its_name(made, what: str, slo
 
 @pytest.mark.parametrize(("slope", "shift"), MAPS)
 @pytest.mark.parametrize("made", [template.head, template.brain, phantoms.brain], ids=lambda v: str(v.__name__))
-def test_scans_are_not(made, slope: float, shift: float) -> None:
+def test_scans_are_not_refused(made, slope: float, shift: float) -> None:
     volume = made()
     refuse(Volume((volume.data * slope + shift).astype(np.float32), volume.affine), PATH)
 

@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 
-def test_a_method_that_the_weights_do_not_serve_is_known_before_the_work(
-    example: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_method_without_weights_is_refused_before_any_work(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from uadcli.config import DetectConfig, ReconstructionConfig
     from uadcli.console import Reporter
     from uadcli.detection import detect

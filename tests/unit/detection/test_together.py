@@ -58,7 +58,7 @@ with together.made_together(files) as hidden:
 
 
 @pytest.mark.parametrize("moved", range(4))
-def test_what_a_killed_run_left_goes_with_the_next_one(moved: int, scan: Path, stand: Stand) -> None:
+def test_leftovers_of_a_killed_run_are_removed_by_the_next(moved: int, scan: Path, stand: Stand) -> None:
     files = planned(scan)
     left_by_a_killed_run(files, moved)
     assert together.hidden_folder(files.map).exists()
@@ -67,7 +67,7 @@ def test_what_a_killed_run_left_goes_with_the_next_one(moved: int, scan: Path, s
     assert b"killed" not in b"".join(files_below(scan.parent / "out").values())
 
 
-def test_it_goes_with_the_next_run_for_another_map_too(scan: Path, stand: Stand) -> None:
+def test_leftovers_are_removed_by_a_run_for_another_map(scan: Path, stand: Stand) -> None:
     left_by_a_killed_run(planned(scan), 2)
     detect(scan, scan.parent / "out" / "other.nii.gz", options=OPTIONS)
     assert all(path.startswith("other") for path in files_below(scan.parent / "out"))
@@ -168,7 +168,7 @@ def test_a_batch_waits_for_the_process_that_makes_a_map(scans: Path, stand: Stan
     thread.join()
 
 
-def test_what_is_at_work_is_not_swept(scan: Path) -> None:
+def test_temporary_files_in_use_are_not_removed(scan: Path) -> None:
     with together.made_together(planned(scan)) as hidden:
         hidden.map.write_text("at work")
         together.sweep_results(scan.parent / "out")

@@ -267,7 +267,7 @@ def test_voxels_that_are_not_finite_are_told(tmp_path):
         (["cases.tsv"], "t", "table already names ground truth"),
     ],
 )
-def test_what_the_paths_mean_must_be_certain(paths, truth, part):
+def test_ambiguous_paths_are_an_error(paths, truth, part):
     with pytest.raises(UsageError, match=part):
         evaluate(paths, truth)
 
@@ -319,7 +319,7 @@ def test_names_with_markup_stay_text(tmp_path):
     assert rows(tmp_path / "out" / "scans.tsv")[0]["scan"] == name
 
 
-def test_names_that_are_no_text_are_written_as_far_as_they_are(tmp_path):
+def test_names_that_are_not_unicode_keep_their_bytes(tmp_path):
     name = os.fsdecode(b"caf\xe9")
     for folder, data in (("maps", volumes()[0]), ("truth", volumes()[1])):
         (tmp_path / folder).mkdir()

@@ -39,7 +39,7 @@ def test_noise_goes_and_an_edge_stays() -> None:
     assert across[20] - across[19] > 90
 
 
-def test_the_fine_grid_has_its_voxels_in_those_of_the_model_and_only_the_brain_counts() -> None:
+def test_the_fine_grid_nests_in_the_models_voxels_and_only_the_brain_counts() -> None:
     volume = phantoms.brain()
     brain = volume.data > 0.25 * volume.data.max()
     inside = np.where(brain, volume.data, 0).astype(np.float32)
@@ -109,7 +109,7 @@ def test_the_weights_say_how_a_scan_is_smoothed(
     assert any("curvature_flow is that of the weights, 3" in text for text in reporter.warnings)
 
 
-def test_models_that_come_along_need_none() -> None:
+def test_bundled_models_need_no_cache() -> None:
     """Before the contrast is known, the first of them stands for all."""
     from uadcli.weights import registry
 

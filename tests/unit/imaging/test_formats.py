@@ -60,7 +60,7 @@ CONTENT = {
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".mgz", ".img", ".hdr"])
 @pytest.mark.parametrize("kind", CONTENT)
-def test_content_that_is_no_scan_is_named(kind: str, suffix: str, tmp_path: Path) -> None:
+def test_content_that_is_not_a_scan_is_named(kind: str, suffix: str, tmp_path: Path) -> None:
     content, word = CONTENT[kind]
     path = tmp_path / f"a_T1w{suffix}"
     path.write_bytes(content)
@@ -136,7 +136,7 @@ def test_grid_that_is_no_volume_is_named(kind: str, tmp_path: Path) -> None:
         read_scan(_dims(tmp_path, *dims))
 
 
-def test_stream_that_would_become_far_too_much_is_refused_before_it_is_inflated(tmp_path: Path) -> None:
+def test_compressed_stream_that_is_far_too_large_is_refused_before_decompression(tmp_path: Path) -> None:
     header = nib.Nifti1Header()
     header.set_data_shape((640, 640, 610))
     header.set_data_dtype(np.uint8)
@@ -252,7 +252,7 @@ SIDES: dict[str, tuple[Callable[[Path], Path], bool]] = {
 
 
 @pytest.mark.parametrize("kind", SIDES)
-def test_sides_are_known_where_the_header_vouches_for_them(kind: str, tmp_path: Path) -> None:
+def test_sides_are_known_if_the_header_defines_them(kind: str, tmp_path: Path) -> None:
     make, known = SIDES[kind]
     scan = read_scan(make(tmp_path))
     assert scan.sides_known == known

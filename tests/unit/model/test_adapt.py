@@ -123,9 +123,7 @@ def test_healthy_scans_are_reconstructed_once_and_the_scan_at_hand_is_left_out(
     assert np.array_equal(without.adaptation.drift, other.adaptation.drift)  # as if it had not been there
 
 
-def test_scans_whose_names_do_not_tell_are_known_by_their_image_whatever_was_asked_first(
-    scanner: Path, tmp_path: Path
-) -> None:
+def test_contrast_comes_from_the_image_if_the_name_does_not_tell(scanner: Path, tmp_path: Path) -> None:
     model = cohort.base(
         tmp_path / "both", cohort.TINY, None, contrasts=("T1w", "T2w"), scores={"T1w": "absolute", "T2w": "absolute"}
     )
@@ -207,7 +205,7 @@ def test_a_healthy_scan_that_fails_quality_control_has_another_content_or_no_cle
             adapted(loaded, adapt.find(scanner), "T1w")
 
 
-def test_a_batch_goes_on_where_one_contrast_has_healthy_scans_and_stops_where_none_has(
+def test_adapting_batch_continues_if_one_contrast_has_healthy_scans_and_stops_if_none_has(
     scanner: Path, tmp_path: Path
 ) -> None:
     model = cohort.base(tmp_path / "both", cohort.TINY, None, contrasts=("T1w", "T2w"),
@@ -237,7 +235,7 @@ def test_a_batch_goes_on_where_one_contrast_has_healthy_scans_and_stops_where_no
         run()
 
 
-def test_the_sidecar_says_by_how_many_and_that_the_threshold_is_from_before(
+def test_the_sidecar_says_how_many_scans_adapted_and_that_the_threshold_was_not(
     scanner: Path, model: Path, tmp_path: Path
 ) -> None:
     scan = tmp_path / "patient_T1w.nii.gz"
@@ -283,7 +281,7 @@ def test_reconstructions_of_another_level_have_no_drift(kind: str, scanner: Path
         batch.make_plan(request, SILENT)
 
 
-def test_what_decides_a_residual_decides_the_file_it_is_kept_in(
+def test_the_cache_key_of_a_residual_has_all_that_determines_it(
     scanner: Path, loaded: Model, tmp_path: Path, cache: Path
 ) -> None:
     def kept(w: Model, config: DetectConfig) -> int:
@@ -308,7 +306,7 @@ def test_what_decides_a_residual_decides_the_file_it_is_kept_in(
         torch.set_num_threads(threads)
 
 
-def test_a_batch_adapts_before_all_else_as_detect_does_and_resumes_by_the_healthy_scans(
+def test_a_batch_adapts_like_detect_and_resumes_by_the_healthy_scans(
     scanner: Path, model: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "in"

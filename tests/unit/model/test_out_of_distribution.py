@@ -115,7 +115,7 @@ def test_wrong_inputs_lie_beyond(kind: str, loaded: Model) -> None:
     assert found.note == ""
 
 
-def test_it_survives_the_weight_file_and_old_weights_have_none(
+def test_the_check_is_kept_in_the_weight_file_and_old_weights_have_none(
     loaded: Model, fitted: cloud.Gate, model: ConditionedDiffusion, tmp_path: Path
 ) -> None:
     again = out_of_distribution.gate_of(loaded.weights.gate_state, "T1w")
@@ -134,7 +134,7 @@ def test_it_survives_the_weight_file_and_old_weights_have_none(
         assert "no distribution" in found.note
 
 
-def test_a_model_without_encoder_has_no_gate(model: ConditionedDiffusion) -> None:
+def test_a_model_without_encoder_has_no_out_of_distribution_check(model: ConditionedDiffusion) -> None:
     plain = ConditionedDiffusion(dataclasses.replace(model.config, conditioned=False))
     one = Model(weights.Weights(plain, CARD, Path("x"), ""))
     assert out_of_distribution.measure(one, healthy(0), MASK, "T1w").note == out_of_distribution.NO_ENCODER
@@ -173,7 +173,7 @@ def test_a_cloud_needs_scans() -> None:
         cloud.fit_cloud([(np.ones((5, 3)), np.arange(5))] * 2, 10)
 
 
-def test_gates_are_made_where_there_are_scans_enough(
+def test_out_of_distribution_checks_need_enough_scans(
     model: ConditionedDiffusion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -220,7 +220,7 @@ def test_the_sidecar_says_so_and_strict_refuses(loaded: Model, tmp_path: Path) -
     assert caught.value.exit_code == 7
 
 
-def test_a_scan_where_no_training_scan_has_brain_is_unlike_them(
+def test_brain_outside_all_training_brains_is_out_of_distribution(
     loaded: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(out_of_distribution, "brain_slices", lambda mask: np.arange(3))
@@ -235,7 +235,9 @@ def test_a_scan_where_no_training_scan_has_brain_is_unlike_them(
         sidecar.refuse_failed(tmp_path / "scan.nii.gz", found)
 
 
-def test_strict_says_that_the_gate_cannot_tell(loaded: Model, model: ConditionedDiffusion, tmp_path: Path) -> None:
+def test_strict_says_that_there_is_no_out_of_distribution_check(
+    loaded: Model, model: ConditionedDiffusion, tmp_path: Path
+) -> None:
     assert not [w for w in finish(loaded, healthy(30), tmp_path, strict=True)["warnings"] if "--strict" in w]
     weights.save(tmp_path / "m.safetensors", model, CARD)
     assert not [w for w in finish(loaded, healthy(30), tmp_path)["warnings"] if "--strict" in w]
@@ -277,9 +279,7 @@ def test_uncertainty_and_stability_of_a_detection(loaded: Model, tmp_path: Path)
     assert again["stability"] == found["stability"]
 
 
-def test_an_uncertainty_is_of_five_draws_at_least_and_the_stability_of_those_asked_for(
-    loaded: Model, tmp_path: Path
-) -> None:
+def test_uncertainty_uses_at_least_five_draws_and_stability_those_requested(loaded: Model, tmp_path: Path) -> None:
     alone = finish(loaded, healthy(31), tmp_path, save=("uncertainty",))
     five = np.asarray(nib.load(tmp_path / "map_uncertainty.nii.gz").dataobj)
     both = finish(loaded, healthy(31), tmp_path, save=("uncertainty",), stability=1)
@@ -291,9 +291,7 @@ def test_an_uncertainty_is_of_five_draws_at_least_and_the_stability_of_those_ask
 
 
 @pytest.mark.parametrize("asked", [{"stability": 2}, {"save": ("uncertainty",)}])
-def test_where_noise_changes_nothing_there_is_neither_uncertainty_nor_stability(
-    asked: dict, loaded: Model, tmp_path: Path
-) -> None:
+def test_uncertainty_and_stability_need_a_method_with_noise(asked: dict, loaded: Model, tmp_path: Path) -> None:
     for kind in ("intensity", "z-intensity"):
         with pytest.raises(UsageError, match="depend on noise"):
             repeat.check(BY_NAME["cddpm"], kind)
@@ -307,9 +305,7 @@ def test_where_noise_changes_nothing_there_is_neither_uncertainty_nor_stability(
         finish(loaded, healthy(31), tmp_path, score="intensity", **asked)
 
 
-def test_a_brain_mask_of_ones_own_is_not_as_the_healthy_scans_were_stripped(
-    model: ConditionedDiffusion, tmp_path: Path
-) -> None:
+def test_thresholds_may_not_hold_with_a_given_brain_mask(model: ConditionedDiffusion, tmp_path: Path) -> None:
     known = {"thresholds": {"absolute": {"T1w": 0.2}}, "strengths": {"absolute": {"T1w": [0.1] * 20}}}
     weights.save(tmp_path / "m.safetensors", model, dataclasses.replace(CARD, **known))
     one = weights.load(tmp_path / "m.safetensors")

@@ -44,7 +44,7 @@ def test_auto_is_conformal_where_the_healthy_scans_suffice() -> None:
     )
 
 
-def test_auto_is_by_rate_where_they_do_not_and_calibrated_where_the_weights_know_no_rates() -> None:
+def test_auto_is_rate_with_few_healthy_scans_and_calibrated_without_rates() -> None:
     for strengths in ({"siamese": {"T1w": [0.1] * 18}}, {}):
         few = dataclasses.replace(CARD, strengths=strengths)
         assert threshold.resolve(rule("auto"), few, "siamese", "T1w") == threshold.resolve(
@@ -74,7 +74,7 @@ def test_by_false_discoveries_the_map_sets_the_threshold() -> None:
     assert "from healthy FLAIR scans" in threshold.resolve(rule("fdr"), lent, "siamese", "T1w").basis.in_words()
 
 
-def test_a_contrast_with_the_thresholds_of_another_takes_its_rate_and_says_whose_it_is() -> None:
+def test_borrowed_thresholds_include_rates_and_name_the_lender() -> None:
     lent = dataclasses.replace(CARD, borrowed={"T1w": "FLAIR"}, strengths={})
     found = threshold.resolve(rule("auto"), lent, "siamese", "T1w")
     by_rate = threshold.resolve(rule("rate"), CARD, "siamese", "T1w")
@@ -115,7 +115,7 @@ def test_what_the_healthy_scans_do_not_give_is_an_error(text: str, contrast: str
         threshold.resolve(rule(text), CARD, "siamese", contrast)
 
 
-def test_scans_are_set_beside_healthy_ones_only_under_the_settings_of_calibration() -> None:
+def test_healthy_comparison_needs_the_settings_of_the_calibration() -> None:
     assert strengths_of(CARD, "siamese", "T1w", DetectConfig()) == CARD.strengths["siamese"]["T1w"]
     assert strengths_of(CARD, "siamese", "FLAIR", DetectConfig()) is None
     other = dataclasses.replace(DetectConfig(), scoring=ScoringConfig(min_volume_mm3=8))
@@ -133,7 +133,7 @@ OTHERS = {
 FREE = ReconstructionConfig(levels=CARD.levels, seed=7, batch_size=3)
 
 
-def test_a_promise_by_scans_that_made_the_reference_is_only_nearly_one() -> None:
+def test_conformal_is_approximate_for_scores_with_a_healthy_reference() -> None:
     kinds = {"siamese": False, "z-absolute": True, "fisher": True}
     card = dataclasses.replace(CARD, strengths=dict.fromkeys(kinds, CARD.strengths["siamese"]))
     for kind, nearly in kinds.items():
@@ -141,7 +141,7 @@ def test_a_promise_by_scans_that_made_the_reference_is_only_nearly_one() -> None
 
 
 @pytest.mark.parametrize("text", ["auto", "calibrated", "rate", "conformal", "0.3"])
-def test_what_health_says_under_other_settings_is_not_vouched_for(text: str) -> None:
+def test_thresholds_may_not_hold_under_other_settings(text: str) -> None:
     plain = threshold.resolve(rule(text), CARD, "siamese", "T1w")
     assert "may not hold" not in plain.basis.in_words()
     free = DetectConfig(preprocess=PreprocessConfig(curvature_flow=3), reconstruction=FREE)
@@ -156,7 +156,7 @@ def test_what_health_says_under_other_settings_is_not_vouched_for(text: str) -> 
         assert strengths_of(CARD, "siamese", "T1w", config) is None
 
 
-def test_weights_of_other_settings_vouch_for_these() -> None:
+def test_weights_of_other_settings_are_accepted_for_these() -> None:
     own = PreprocessConfig(bias_field=False, upper_percentile=99.5)
     card = dataclasses.replace(CARD, preprocess=to_dict(own))
     known = strengths_of(card, "siamese", "T1w", DetectConfig(preprocess=own))

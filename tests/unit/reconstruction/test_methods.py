@@ -403,7 +403,7 @@ def test_weights_serve_what_they_were_trained_for() -> None:
         assert "w.safetensors" in str(caught.value)
 
 
-def test_configurations_of_before_are_cddpm_or_ddpm(tiny: ModelConfig) -> None:
+def test_configurations_without_a_method_are_cddpm_or_ddpm(tiny: ModelConfig) -> None:
     old = {key: value for key, value in to_dict(tiny).items() if key != "method"}
     assert from_dict(ModelConfig, old).method == "cddpm"
     assert from_dict(ModelConfig, old | {"conditioned": False}).method == "ddpm"

@@ -72,7 +72,7 @@ def test_the_loss_is_that_of_hidden_patches() -> None:
     assert float(masked_loss(reconstructed, x, visible)) == pytest.approx(4 * 24 / 32)
 
 
-def test_four_steps_are_two_and_two(tmp_path: Path) -> None:
+def test_resuming_after_two_steps_equals_four_steps(tmp_path: Path) -> None:
     whole, half = Pretrainer(SMALL, SETTINGS), Pretrainer(SMALL, SETTINGS)
     losses = [whole.step(slices()) for _ in range(4)]
     first = [half.step(slices()) for _ in range(2)]

@@ -269,7 +269,7 @@ def test_a_thumbnail_of_its_own_wins() -> None:
     assert row["links"] == {"overlay": "o.png", "thumbnail": "t.png"}
 
 
-def test_what_healthy_scans_have_is_said_to_be_unknown_where_it_is() -> None:
+def test_an_unknown_healthy_comparison_is_reported_as_unknown() -> None:
     assert "no comparison" in phrases.healthy_sentence(None)
     assert phrases.healthy_cell(None, {"scans": 20, "as_strong": 0, "p_value": 1 / 21}) == "n/a"
     assert phrases.healthy_cell(2, None) == "n/a"

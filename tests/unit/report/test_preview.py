@@ -98,7 +98,7 @@ def test_the_front_is_on_the_right_of_sagittal_views(tmp_path, y, right_half):
     assert (side_of_findings(picture, 2) > 0.6) == right_half
 
 
-def test_up_is_up(tmp_path):
+def test_superior_is_up(tmp_path):
     picture = render(tmp_path / "a.png", phantom((0, -16, 60), radius=8))
     top, bottom = rows(picture)[1]
     heights = np.flatnonzero(outlined(picture[top:bottom]).any(axis=1))
@@ -128,7 +128,7 @@ def test_a_scan_without_findings_has_no_outline(tmp_path):
         assert not outlined(picture[top:bottom]).any()
 
 
-def test_a_score_is_strong_above_the_threshold_faint_below_and_absent_far_below(tmp_path):
+def test_overlay_is_strong_above_the_threshold_faint_below_and_absent_far_below(tmp_path):
     scan, score, none, brain, affine = (*phantom()[:2], np.zeros_like(phantom()[2]), *phantom()[3:])
     plain, *others = (
         render(tmp_path / "a.png", (scan, score * factor, none, brain, affine), threshold=0.5)

@@ -37,7 +37,7 @@ def test_the_share_above_the_threshold_is_what_was_asked_for(quantile):
     assert (pooled > threshold).mean() == pytest.approx(1 - quantile, abs=2 / pooled.size)
 
 
-def test_voxels_outside_the_mask_have_no_say():
+def test_voxels_outside_the_mask_do_not_count():
     changed = [(np.where(mask, score, 99).astype(np.float32), mask) for score, mask in scans()]
     assert healthy_quantile(changed) == healthy_quantile(scans())
 
@@ -111,7 +111,7 @@ def test_a_new_healthy_scan_is_marked_no_more_often_than_promised(share):
     assert marked_share >= share - 1 / 40 - 0.015  # nor much less often
 
 
-def test_few_scans_cannot_vouch_for_a_small_share():
+def test_few_healthy_scans_do_not_allow_a_small_share():
     assert conformal_threshold(list(range(19)), 0.05) == 18
     with pytest.raises(InputError, match="18 healthy scans") as error:
         conformal_threshold(list(range(18)), 0.05)
@@ -150,7 +150,7 @@ def test_a_tail_is_made_of_quantiles_also_where_most_scores_are_zero():
             assert found == healthy_tail(others) == expected
 
 
-def test_a_clipped_score_is_as_rare_as_the_voxels_that_have_it():
+def test_rarity_at_the_ceiling_is_the_share_of_voxels_there():
     score = np.minimum(np.random.default_rng(2).gamma(2, 0.05, (60, 60, 20)), 0.3).astype(np.float32)
     tail = healthy_tail([(score, np.ones(score.shape, dtype=bool))])
     assert sum(value == score.max() for _, value in tail) >= 3
@@ -168,12 +168,12 @@ def test_without_others_there_is_no_tail():
 
 
 @pytest.mark.parametrize("rate", [0.1, 1e-5])
-def test_a_rate_beyond_what_the_voxels_tell_is_an_error(rate):
+def test_a_rate_too_small_for_the_number_of_voxels_is_an_error(rate):
     with pytest.raises(InputError, match="do not determine the threshold"):
         rate_threshold(healthy_tail(scans()), rate)
 
 
-def test_a_score_is_as_rare_as_the_healthy_voxels_above_it_are_few():
+def test_rarity_is_the_share_of_healthy_voxels_above():
     tail = healthy_tail(scans(20))
     pooled = np.concatenate([score[mask] for score, mask in scans(20)])
     for rate in (0.05, 0.01, 0.0005):

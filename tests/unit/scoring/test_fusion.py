@@ -45,7 +45,7 @@ def test_the_sign_counts_in_one_of_them() -> None:
     assert not fused_score(darker, recon, probability, mask, "fusion-bright").any()
 
 
-def test_without_power_the_learned_score_has_no_say() -> None:
+def test_power_zero_ignores_the_learned_score() -> None:
     rng = np.random.default_rng(5)
     x, recon, p = (rng.random((12, 12, 12), dtype=np.float32) for _ in range(3))
     mask = np.ones(x.shape, dtype=bool)
@@ -54,7 +54,7 @@ def test_without_power_the_learned_score_has_no_say() -> None:
     assert not np.array_equal(plain, fused_score(x, recon, p, mask, "fusion-absolute", 0.5))
 
 
-def test_what_is_rare_in_two_scores_comes_before_what_is_rare_in_one() -> None:
+def test_fisher_ranks_voxels_rare_in_two_scores_first() -> None:
     rng = np.random.default_rng(0)
     mask = np.ones((40, 40, 20), dtype=bool)
     healthy = [rng.gamma(2, scale, mask.shape).astype(np.float32) for scale in (0.05, 3.0)]  # of quite other ranges
@@ -73,7 +73,7 @@ def test_what_is_rare_in_two_scores_comes_before_what_is_rare_in_one() -> None:
     assert fused.dtype == np.float32
 
 
-def test_the_range_of_a_score_has_no_say_in_the_joined_one() -> None:
+def test_fisher_does_not_depend_on_the_range_of_its_parts() -> None:
     rng = np.random.default_rng(1)
     mask = np.ones((30, 30, 10), dtype=bool)
     a, b = (rng.gamma(2, 0.1, mask.shape).astype(np.float32) for _ in range(2))

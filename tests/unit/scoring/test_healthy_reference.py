@@ -23,7 +23,7 @@ def healthy(count: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(np.where(MASK, one, 0).astype(np.float32), MASK) for one in level + noise]
 
 
-def test_the_rim_that_is_always_high_falls_behind_a_lesion():
+def test_normalising_ranks_an_always_high_rim_below_a_lesion():
     known = healthy_reference.fit(healthy(20))
     scan = healthy(1, seed=1)[0][0].copy()
     scan[10:12, 9:12, 5:7] = 0.3  # lower than the rim, but not of this place
@@ -45,7 +45,7 @@ def test_mean_and_deviation_are_those_of_the_scans():
     np.testing.assert_allclose(z[8, 10, 6], 2 / np.sqrt(2 / 3), rtol=1e-4)
 
 
-def test_a_scan_is_never_held_against_itself():
+def test_a_scan_is_never_compared_with_itself():
     scans = healthy(6)
     odd = scans[2][0].copy()
     odd[10:14, 9:14, 5:9] = 0.9
@@ -74,7 +74,7 @@ def test_a_place_that_no_scan_has_takes_the_nearest():
     assert (known.deviation > 0).all()
 
 
-def test_a_scanner_that_makes_every_residual_larger_changes_nothing_on_the_scans_own_scale():
+def test_residuals_in_own_units_do_not_depend_on_their_overall_size():
     known = healthy_reference.fit(healthy(20), 0.75)
     scan = healthy(1, seed=1)[0][0].copy()
     scan[10:12, 9:12, 5:7] = 0.3
@@ -93,7 +93,7 @@ def test_the_absolute_residual_and_the_robust_z_are_normalised_to_healthy_scans_
     assert scaled == {"absolute": 0.75, "z-absolute": 0.75, "robust-z": -0.75, "z-robust-z": -0.75}
 
 
-def test_deviations_in_their_own_units_do_not_depend_on_how_far_a_scan_spreads():
+def test_own_unit_deviations_do_not_depend_on_the_spread_of_a_scan():
     signed = [(values - 0.1, part) for values, part in healthy(20)]
     known = healthy_reference.fit(signed, -0.75)
     np.testing.assert_array_equal(known.mean, healthy_reference.fit(signed).mean)
@@ -120,7 +120,7 @@ def test_too_few_scans_are_an_error():
         healthy_reference.cross_fitted(one, [MASK])
 
 
-def test_it_survives_the_weight_file():
+def test_it_is_kept_in_the_weight_file():
     known = healthy_reference.fit(healthy(4))
     scaled = healthy_reference.fit(healthy(4), 0.75)
     state = healthy_reference.state_of({("absolute", "T1w"): known, ("absolute", "T2w"): scaled})

@@ -20,7 +20,7 @@ def healthy(rng: np.random.Generator, shift: np.ndarray) -> tuple[np.ndarray, np
     return np.where(brain(), recon + shift + rng.normal(0, 0.02, SHAPE), 0), np.where(brain(), recon, 0)
 
 
-def test_a_shift_that_all_have_is_found_where_it_is() -> None:
+def test_a_shift_shared_by_all_healthy_scans_is_found() -> None:
     rng = np.random.default_rng(0)
     shift = np.zeros(SHAPE)
     shift[:, :12] = -0.2  # as a cerebellum that this scanner shows darker
@@ -33,7 +33,7 @@ def test_a_shift_that_all_have_is_found_where_it_is() -> None:
     assert abs(found[:, 20:][inside[:, 20:]].mean()) < 0.02
 
 
-def test_what_one_scan_alone_has_is_spread_and_shared_out() -> None:
+def test_a_finding_in_one_healthy_scan_is_smoothed_and_averaged() -> None:
     recon = np.where(brain(), 0.5, 0)
     own = recon.copy()
     own[15:18, 15:18, 11:14] += 0.4  # a finding of 6 mm
@@ -43,7 +43,7 @@ def test_what_one_scan_alone_has_is_spread_and_shared_out() -> None:
     assert scanner_drift.drift([alone, same, same, same], SHAPE).max() == pytest.approx(highest / 4, rel=0.01)
 
 
-def test_outside_all_brains_there_is_none_and_a_brain_of_one_scan_counts_there_alone() -> None:
+def test_drift_is_zero_outside_all_brains_and_averages_only_scans_with_brain_there() -> None:
     part, ones = np.zeros(SHAPE, bool), np.ones(SHAPE)
     part[8:24, 8:24, 8:16] = True
     known = scanner_drift.residual(0.5 * ones, 0.4 * ones, part)

@@ -56,7 +56,7 @@ def test_the_batch_size_does_not_matter(network: SiameseUNet, batch: int) -> Non
     assert np.abs(one - siamese_score(network, slices, recon, np.arange(7), batch=batch)).max() < 1e-5
 
 
-def test_smoothing_along_slices_keeps_what_is_even_and_presses_down_what_is_alone() -> None:
+def test_smoothing_along_slices_keeps_constants_and_damps_single_slices() -> None:
     mask = np.zeros((6, 6, 30), dtype=bool)
     mask[1:5, 1:5, 3:27] = True
     even = np.where(mask, np.float32(0.2), 0)
@@ -169,7 +169,7 @@ class Spots(ExampleMaker):
 GOES_ON = replace(SMALL, steps=10, checkpoint_every=5, pool=4, draws=0.05)
 
 
-def test_ten_steps_are_five_and_five(tmp_path: Path) -> None:
+def test_resuming_after_five_steps_equals_ten_steps(tmp_path: Path) -> None:
     """Examples come and go on the way: 0.05 draws of 60 slices are used up by a batch of 4 in less than a step."""
     whole = SiameseTrainer(GOES_ON)
     fit(whole, Spots(), tmp_path / "whole", Reporter(silent=True))

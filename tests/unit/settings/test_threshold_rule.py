@@ -23,7 +23,7 @@ from uadcli.settings.threshold import ThresholdRule
         ("0.5", ThresholdRule("value", 0.5)),
     ],
 )
-def test_what_is_understood(text: str, rule: ThresholdRule) -> None:
+def test_rules_that_parse(text: str, rule: ThresholdRule) -> None:
     assert ThresholdRule.parse(text) == rule
     assert ThresholdRule.parse(rule) is rule
     assert ThresholdRule.parse(str(rule)) == rule
@@ -33,7 +33,7 @@ def test_what_is_understood(text: str, rule: ThresholdRule) -> None:
     "text",
     ["", "0", "-1", "nan", "inf", "conformal:", "conformal:0", "conformal:1", "best", "rate:", "rate:1", "fdr:0"],
 )
-def test_what_is_not(text: str) -> None:
+def test_texts_that_are_no_rule(text: str) -> None:
     with pytest.raises(UsageError, match="--threshold"):
         ThresholdRule.parse(text)
 

@@ -181,7 +181,7 @@ def test_an_infarct_stays_in_its_hemisphere() -> None:
         assert not (truth[:30].any() and truth[31:].any())
 
 
-def test_the_shares_of_the_kinds_are_whole_and_lesions_reach_every_size() -> None:
+def test_shares_of_lesion_kinds_add_up_and_all_sizes_occur() -> None:
     assert all(sum(shares.values()) == pytest.approx(1) for shares in SHARES.values())
     assert set(IN_TISSUE) | set(ANYWHERE) == set(SHARES["bright"]) == set(SHARES["dark"])
     x, mask, known = anatomy()

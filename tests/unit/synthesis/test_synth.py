@@ -108,7 +108,7 @@ def test_lesions_are_where_their_mask_says(source: Path) -> None:
     assert json.loads(source.with_name("healthy.json").read_text())["lesion_volume_ml"] is None
 
 
-def test_a_scan_that_holds_the_numbers_of_a_label_map_is_none() -> None:
+def test_a_noisy_scan_with_label_numbers_is_no_label_map() -> None:
     noise = np.random.default_rng(0).integers(0, 200, SHAPE).astype(np.float32)
     assert not is_label_map(Volume(noise, np.eye(4)))
     assert is_label_map(Volume(labels().astype(np.float32), np.eye(4)))

@@ -176,7 +176,7 @@ class Stops(Reporter):
             signal.raise_signal(signal.SIGINT)
 
 
-def test_four_steps_are_two_and_two(begun: Path) -> None:
+def test_resuming_after_two_steps_equals_four_steps(begun: Path) -> None:
     """A run that was stopped goes on bit for bit; a mask that has changed meanwhile is an error."""
     whole, parts = begun / "run", begun / "parts"
     scans, masks, base = begun / "scans", begun / "masks", str(begun / "base")
@@ -209,7 +209,7 @@ def case(contrast: str) -> Case:
     return Case("s", "", "train", contrast, Path(f"s_{contrast}.nii.gz"))
 
 
-def test_weights_that_come_along_are_those_of_the_contrast() -> None:
+def test_the_bundled_weights_for_training_are_those_of_the_contrast() -> None:
     assert supervised.base_for([case("FLAIR"), case("T2w")], None, silent()).card.name == "small-9-flair"
     assert supervised.base_for([case("T1w")], None, silent()).card.name == "small-10-t1w"
     with pytest.raises(UsageError, match="no bundled model covers FLAIR and T1w"):

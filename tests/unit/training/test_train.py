@@ -88,9 +88,7 @@ def test_a_training_begins_with_the_networks_of_weights(scans: Path, tmp_path: P
     assert all(torch.equal(again[name], value) for name, value in known.model.state_dict().items())
 
 
-def test_a_network_to_begin_with_is_the_first_to_beat(
-    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_start_networks_are_the_first_candidate(scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = iter([0.5, 0.4, 0.3])  # before the first step, after two, after four
     monkeypatch.setattr(Trainer, "auprc", lambda *_: next(found))
     learned = iter([0.6, 0.5])
@@ -112,7 +110,7 @@ def test_a_network_to_begin_with_is_the_first_to_beat(
     assert all(torch.equal(kept[name], value) for name, value in known.score_state.items())
 
 
-def test_the_card_says_when_the_networks_are_those_begun_with(scans: Path, tmp_path: Path) -> None:
+def test_the_card_says_when_the_start_networks_were_kept(scans: Path, tmp_path: Path) -> None:
     base = cohort.base(tmp_path / "base", OTHER, SCORE)
     still = dataclasses.replace(
         SETTINGS, train=dataclasses.replace(FROZEN, steps=0), siamese=dataclasses.replace(SCORE, steps=0)
@@ -179,7 +177,7 @@ def test_of_a_patient_the_slices_without_lesion_are_trained_on(
     )
 
 
-def test_a_beginning_that_failed_leaves_nothing_behind_for_the_next(scans: Path, tmp_path: Path) -> None:
+def test_a_training_that_fails_to_start_leaves_nothing_behind(scans: Path, tmp_path: Path) -> None:
     base = cohort.base(tmp_path / "base", OTHER, SCORE)
     wrong = dataclasses.replace(SETTINGS, contrasts=("T2w",))  # of which none is held out
     with pytest.raises(InputError, match="no usable T2w scan in val"):
@@ -191,7 +189,7 @@ def test_a_beginning_that_failed_leaves_nothing_behind_for_the_next(scans: Path,
     assert Trainer.load(run / "last.pt").model.config == cohort.TINY
 
 
-def test_weights_without_a_score_network_are_begun_with_and_it_is_said(
+def test_training_from_weights_without_score_network_says_so(
     scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = cohort.base(tmp_path / "base", OTHER, None)
@@ -213,7 +211,7 @@ def test_a_run_of_an_earlier_version_is_for_all_contrasts(scans: Path, tmp_path:
     ("wanted", "contrasts", "made"),
     [((), ("T1w",), (0.0, 0.0)), (("T1w", "T2w"), ("T1w", "T2w"), (0.3, 0.0))],
 )
-def test_a_model_is_for_the_contrasts_of_its_scans_or_those_it_is_told(
+def test_a_model_covers_the_contrasts_of_its_scans_or_of_the_settings(
     wanted: tuple[str, ...],
     contrasts: tuple[str, ...],
     made: tuple[float, float],
@@ -273,7 +271,7 @@ def test_a_folder_without_label_maps_is_known_before_the_scans_are_prepared(scan
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_that_goes_on_learns_faster_or_longer_and_is_otherwise_what_it_was(
+def test_only_steps_and_learning_rates_may_change_on_resume(
     scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = begun(tmp_path, scans, NEW)

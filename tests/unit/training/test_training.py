@@ -66,7 +66,9 @@ def same(a: object, b: object) -> bool:
 
 
 @pytest.mark.parametrize("norm", ["group", "batch"])
-def test_ten_steps_are_five_and_five(slices: SliceSet, tiny: ModelConfig, tmp_path: Path, norm: str) -> None:
+def test_resuming_after_five_steps_equals_ten_steps(
+    slices: SliceSet, tiny: ModelConfig, tmp_path: Path, norm: str
+) -> None:
     """Weights, average, optimiser, schedule, sampler and random state, bit for bit."""
     model = replace(tiny, encoder=replace(tiny.encoder, norm=norm))
     whole = Trainer(model, SETTINGS)
@@ -304,7 +306,7 @@ def test_noise_for_training_is_a_window_of_a_map_turned_flipped_and_signed() -> 
     assert len(set(found)) > 20
 
 
-def test_the_best_checkpoint_is_the_one_that_found_the_lesions_best(
+def test_the_best_checkpoint_has_the_highest_auprc(
     slices: SliceSet, tiny: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = Trainer(tiny, replace(SETTINGS, steps=4, checkpoint_every=1))
@@ -360,9 +362,7 @@ def test_lesions_of_given_shapes(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_what_removes_lesions_is_judged_better_than_what_copies_them(
-    tiny: ModelConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_validation_prefers_networks_that_remove_lesions(tiny: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     lesions = lesion_set([head(0)], PreprocessConfig())
     assert lesions is not None
     trainer = Trainer(tiny, SETTINGS)
@@ -408,7 +408,7 @@ def test_a_network_is_judged_by_the_reconstruction_of_its_method(method: str, ti
         assert ((made[part] - clean[part]).abs() > 0.1).float().flatten(1).mean(1).min() > 0.5
 
 
-def test_weights_begun_with_are_judged_at_their_own_noise_levels(
+def test_start_weights_are_evaluated_at_their_own_noise_levels(
     slices: SliceSet, tiny: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: set[tuple[int, ...]] = set()

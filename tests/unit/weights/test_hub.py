@@ -99,7 +99,7 @@ def test_a_cached_file_that_changed_is_removed_and_fetched_again(published: str,
     assert hub.fetched("tiny 1.safetensors") == 2
 
 
-def test_a_sound_file_is_not_removed_for_what_was_there_before(published: str) -> None:
+def test_a_valid_file_is_not_removed_for_the_fault_of_its_predecessor(published: str) -> None:
     path, sha256 = weights.find(published)
     caches.refuse(path, str(sha256))
     weights.load(*weights.find(published, download=False))
@@ -339,7 +339,7 @@ def test_list_show_path_and_verify(
     assert hub.requests == []
 
 
-def test_without_a_name_all_that_come_along_are_shown(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_name_all_bundled_models_are_shown(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = [entry.name for entry in registry.bundled()]
     assert main(["weights", "show", "--json"]) == 0
     assert [one["name"] for one in json.loads(capsys.readouterr().out)] == names
@@ -403,7 +403,7 @@ def test_where_the_cache_is(variables: dict[str, str], place: str, monkeypatch: 
     assert caches.folder() == Path(place)
 
 
-def test_without_a_home_what_comes_along_still_works(monkeypatch: pytest.MonkeyPatch, exported: Path) -> None:
+def test_without_a_home_folder_bundled_models_work(monkeypatch: pytest.MonkeyPatch, exported: Path) -> None:
     monkeypatch.setattr("os.path.expanduser", lambda path: path)
     monkeypatch.setenv("UAD_CACHE", "")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)

@@ -111,7 +111,7 @@ def test_a_registry_keeps_the_models_that_a_contrast_gets(tmp_path: Path) -> Non
     assert (tmp_path / registry.FILE).read_text().startswith("# two\n\n[[model]]")
 
 
-def test_what_comes_along_is_sound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bundled_models_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("UAD_WEIGHTS_DIR", raising=False)
     entries = registry.bundled()
     assert {c for e in entries for c in e.contrasts} == {"T1w", "T2w", "FLAIR"}
@@ -270,7 +270,7 @@ def test_weights_keep_the_erosion_that_their_reference_was_made_with(tiny: Model
 
 
 @pytest.mark.parametrize("method", methods.NAMES)
-def test_a_file_knows_its_method_and_rebuilds_a_volume_by_it(method: str, tiny: ModelConfig, tmp_path: Path) -> None:
+def test_weights_store_their_method_and_reconstruct_with_it(method: str, tiny: ModelConfig, tmp_path: Path) -> None:
     card = dataclasses.replace(CARD, levels=BY_NAME[method].levels)
     weights.save(tmp_path / "m.safetensors", build(for_method(tiny, method)), card)
     assert weights.trained_method(tmp_path / "m.safetensors") == method
@@ -290,7 +290,7 @@ def test_a_file_knows_its_method_and_rebuilds_a_volume_by_it(method: str, tiny: 
             loaded.draws(x, mask, ReconstructionConfig())
 
 
-def test_files_of_before_and_of_later_versions(saved: tuple[Path, str], tiny: ModelConfig, tmp_path: Path) -> None:
+def test_files_of_earlier_and_later_versions(saved: tuple[Path, str], tiny: ModelConfig, tmp_path: Path) -> None:
     import json
 
     from safetensors import safe_open
