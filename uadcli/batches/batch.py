@@ -20,6 +20,7 @@ from uadcli.batches.tables import Failure
 from uadcli.config import CONTRASTS
 from uadcli.console import Reporter
 from uadcli.data.contrast import known_before
+from uadcli.data.scan_json import describe
 from uadcli.detection import together
 from uadcli.detection.session import Load, with_healthy
 from uadcli.errors import RESEARCH_USE, BatchError, OutputError, UsageError, WeightsError
@@ -220,7 +221,7 @@ def _adapt(jobs: list[Job], settings: Settings, load: Load, reporter: Reporter) 
     healthy = jobs[0].options.adapt
     if not isinstance(healthy, HealthyScans):
         return
-    known = [known_before(job.scan, job.options.contrast) for job in jobs]
+    known = [known_before(job.scan, job.options.contrast, describe(job.scan)) for job in jobs]
     wanted = {one.contrast for one in known if one} if all(known) else CONTRASTS
     counts = []
     with reporter.stage("adaptation"):

@@ -42,11 +42,23 @@ DOUBTFUL = {"pd": {contrasts.T2W.name}, "ct": set(contrasts.ALL)}
 
 @dataclass(frozen=True)
 class FoundContrast:
-    """The contrast, its source (`option`, `file name` or `image`), and the check against the image."""
+    """The contrast, its source (`option`, `file name`, `JSON file` or `image`), and the check against the image."""
 
     contrast: str
     source: str
     check: Check | None = None
+
+
+@dataclass(frozen=True)
+class Described:
+    """What the JSON file of a scan says: a contrast, or the kind of image if that is none of them; empty if neither."""
+
+    contrast: str = ""
+    other: str = ""
+    warning: str = ""
+
+
+NOTHING = Described()
 
 
 def from_name(path: Path) -> str | None:
@@ -70,7 +82,12 @@ def _said(path: Path) -> tuple[str | None, str | None]:
         return name.suffix, None
     if OTHER_SUFFIXES.fullmatch(name.suffix):
         return None, name.suffix
-    words = list(_words("_".join(name.words)))
+    return said_in_text("_".join(name.words))
+
+
+def said_in_text(text: str) -> tuple[str | None, str | None]:
+    """The contrast, or the other kind of image, that the words of a text say; None for what they do not say."""
+    words = list(_words(text))
     found = [contrast for word in words if (contrast := _contrast_of(word))]
     other = next((match[0] for word in words if (match := OTHER.fullmatch(word))), None) or _gradient_echo(words, found)
     if other and (not found or other.startswith("t2")):
@@ -129,34 +146,43 @@ def _words(name: str) -> Iterator[str]:
         place += step
 
 
-def known_before(path: Path, option: str | None) -> FoundContrast | None:
-    """The contrast from the option or the file name; None if neither gives it."""
+def known_before(path: Path, option: str | None, described: Described = NOTHING) -> FoundContrast | None:
+    """The contrast from the option, the file name or the JSON file; None if none of them gives it."""
     if option is not None:
         return FoundContrast(option, "option")
-    named = from_name(path)
-    return FoundContrast(named, "file name") if named else None
+    if named := from_name(path):
+        return FoundContrast(named, "file name")
+    settled = described.contrast and not other_from_name(path)
+    return FoundContrast(described.contrast, "JSON file") if settled else None
 
 
 NOT_COVERED = "not one that a model covers"
 
 
-def settle(known: FoundContrast | None, path: Path, guess: ContrastGuess | None) -> FoundContrast:
+def settle(
+    known: FoundContrast | None, path: Path, guess: ContrastGuess | None, described: Described = NOTHING
+) -> FoundContrast:
     """The contrast, with a check against the image (`guess`; None: too little of the brain).
 
     One of `known` and `guess` must not be None.
     """
     if known is None:
         assert guess is not None
-        found = FoundContrast(guess.contrast, "image")
-    else:
-        found = known
-    return replace(found, check=_check(found, other_from_name(path) if known is None else None, guess))
+        known = FoundContrast(guess.contrast, "image")
+    other = ""
+    if known.source == "image" and (named := other_from_name(path)):
+        other = f"the file name says {named}"
+    elif known.source == "image" and described.other:
+        other = f"the JSON file says {described.other}"
+    check = _judged("fail", f"{NOT_COVERED}: {other}") if other else _check(known, guess)
+    said = described.other or described.contrast
+    if check.verdict == "pass" and known.source == "file name" and said not in ("", known.contrast):
+        check = _judged("warn", f"the file name says {known.contrast}, the JSON file {said}")
+    return replace(known, check=check)
 
 
-def _check(found: FoundContrast, other: str | None, guess: ContrastGuess | None) -> Check:
-    """Whether the image has the stated contrast, and one that a model covers."""
-    if other:
-        return _judged("fail", f"{NOT_COVERED}: the file name says {other}")
+def _check(found: FoundContrast, guess: ContrastGuess | None) -> Check:
+    """Whether the image has the contrast that it is said to have, and one that a model covers."""
     if guess is None:
         return _judged(NOT_COMPUTED, "too little of the brain is in the field of view")
     if guess.other:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from uadcli import device
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
-from uadcli.data import contrast, names
-from uadcli.data.contrast import FoundContrast
+from uadcli.data import contrast, names, scan_json
+from uadcli.data.contrast import Described, FoundContrast
 from uadcli.data.names import Outputs
 from uadcli.data.prepare import Prepared, prepare, scaled_as, smoothed_as
 from uadcli.detection import record, repeat, together
@@ -115,7 +115,8 @@ def ready_scan(path: Path, session: Session) -> ReadyScan:
     for text in scan.warnings:
         reporter.warn(text)
     labels = _labels(options.labels, scan, reporter)
-    known = contrast.known_before(path, options.contrast)
+    described = _described(path, reporter)
+    known = contrast.known_before(path, options.contrast, described)
     # fail early if the model is missing; until the contrast is known, check the first model
     found, digest = weights.find(options.weights, known.contrast if known else None, tell=reporter.info)
     card = weights.read_card(found, digest)
@@ -135,7 +136,8 @@ def ready_scan(path: Path, session: Session) -> ReadyScan:
     mask = options.brain_mask
     prepared, brain = prepare(scan, settings, brain_mask=mask, device=session.device, stage=reporter.stage)
     reporter.info(f"brain mask: {prepared.strip}")
-    return ReadyScan(scan, prepared, brain, _contrast(known, path, prepared, reporter), labels, smoothing)
+    settled = _contrast(known, described, path, prepared, reporter)
+    return ReadyScan(scan, prepared, brain, settled, labels, smoothing)
 
 
 def finish(ready: ReadyScan, files: Outputs, session: Session) -> DetectResult:
@@ -162,7 +164,7 @@ def finish(ready: ReadyScan, files: Outputs, session: Session) -> DetectResult:
             asked = _adapted(asked, options.adapt, scan.sha256, scaling)
     findings = examine(asked, scan, prepared, scaling.config, reporter)
     reporter.info(record.summary(findings, prepared, scan.sides_known))
-    verdict = _quality(prepared, ready.found, findings, reporter)
+    verdict = _quality(ready, findings, reporter)
     if options.strict and findings.distance.beyond is None:
         reporter.warn(f"--strict cannot check whether the scan is like the training scans: {findings.distance.note}")
     with reporter.stage("write"):
@@ -218,7 +220,8 @@ def _adapted(asked: Question, healthy: HealthyScans, own: str, session: Session)
     return replace(asked, model=adapted, threshold=used, healthy=None)
 
 
-def _quality(prepared: Prepared, found: FoundContrast, findings: Findings, reporter: Reporter) -> quality.Quality:
+def _quality(ready: ReadyScan, findings: Findings, reporter: Reporter) -> quality.Quality:
+    prepared, found = ready.prepared, ready.found
     verdict = quality.assess(
         prepared.brain_volume_ml,
         prepared.mask_overlap,
@@ -251,7 +254,17 @@ def _in_words(check: quality.Check, findings: Findings) -> str:
     return f"{check.name} is {value} ({check.text})"
 
 
-def _contrast(known: FoundContrast | None, path: Path, prepared: Prepared, reporter: Reporter) -> FoundContrast:
+def _described(path: Path, reporter: Reporter) -> Described:
+    """What the JSON file of the scan says about its contrast; a warning if it cannot be read."""
+    described = scan_json.describe(path)
+    if described.warning:
+        reporter.warn(described.warning)
+    return described
+
+
+def _contrast(
+    known: FoundContrast | None, described: Described, path: Path, prepared: Prepared, reporter: Reporter
+) -> FoundContrast:
     """The contrast, always checked against the image. Raises `InputError` if it cannot be determined."""
     try:
         guess = prepared.contrast()
@@ -259,6 +272,6 @@ def _contrast(known: FoundContrast | None, path: Path, prepared: Prepared, repor
         if known is None:
             raise
         guess = None
-    found = contrast.settle(known, path, guess)
+    found = contrast.settle(known, path, guess, described)
     reporter.info(f"contrast {found.contrast} (by {found.source})")
     return found

@@ -19,6 +19,7 @@ from uadcli import __version__
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
 from uadcli.data import dataset, prepare
+from uadcli.data.contrast import NOT_COVERED
 from uadcli.data.prepare import Prepared
 from uadcli.errors import InputError, UsageError
 from uadcli.files import write_with
@@ -174,8 +175,10 @@ class ScannerAdapter:
 
 
 def _contrast_of(prepared: Prepared) -> str:
-    """The contrast of a healthy scan from its image. Raises `InputError` if it is doubtful."""
+    """The contrast of a healthy scan from its image. Raises `InputError` if it is doubtful or not a known one."""
     guess = prepared.contrast()
+    if guess.other:
+        raise InputError(f"its contrast is {NOT_COVERED}: {guess.other}", hint=FIX)
     if guess.doubtful:
         raise InputError(
             "T1w and FLAIR are hard to distinguish in it", hint="Put the contrast in its name, or give --contrast."

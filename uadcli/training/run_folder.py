@@ -19,9 +19,11 @@ from typing import Any
 
 from uadcli.config import CONTRASTS, PreprocessConfig, TrainingConfig, read_toml, to_dict, to_toml
 from uadcli.console import Reporter
+from uadcli.data.contrast import known_before, settle
 from uadcli.data.dataset import Case, doubtful_mask, prepare_all
 from uadcli.data.healthy import LESION_MARGIN_SLICES, healthy_slices
-from uadcli.data.prepare import prepare_cached
+from uadcli.data.prepare import Prepared, prepare_cached
+from uadcli.data.scan_json import describe
 from uadcli.errors import InputError, OutputError, UsageError
 from uadcli.files import file_sha256, write_text
 from uadcli.imaging.mask_file import read_labels
@@ -110,12 +112,21 @@ def prepare_usable(
     usable = {}
     for case in (c for c in cases if c not in failed):
         try:
-            contrast = case.contrast or prepare_cached(case.scan, config, run / "cache").contrast().contrast
+            contrast = case.contrast or _contrast_of(case.scan, prepare_cached(case.scan, config, run / "cache"))
         except InputError as error:
             reporter.warn(f"{case.scan}: left out: {error.what}; put the contrast in its name, as in sub-01_T1w.nii.gz")
             continue
         usable[case.scan] = dataclasses.replace(case, contrast=contrast)
     return usable
+
+
+def _contrast_of(scan: Path, prepared: Prepared) -> str:
+    """The contrast of a scan whose name says none. Raises `InputError` if it is certainly none of the known ones."""
+    described = describe(scan)
+    found = settle(known_before(scan, None, described), scan, prepared.contrast(), described)
+    if found.check is not None and found.check.verdict == "fail":
+        raise InputError(f"contrast: {found.check.text}")
+    return found.contrast
 
 
 def healthy_of(usable: dict[Path, Case], run: Path, config: PreprocessConfig, reporter: Reporter) -> dict[Path, Case]:

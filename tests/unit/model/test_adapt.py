@@ -200,8 +200,13 @@ def test_a_healthy_scan_that_fails_quality_control_has_another_content_or_no_cle
     own.write_bytes(before)
     own.rename(scanner / "p1.nii.gz")
     with monkeypatch.context() as patch:
-        patch.setattr(prepare.Prepared, "contrast", lambda _: SimpleNamespace(contrast="T1w", doubtful=True))
+        patch.setattr(prepare.Prepared, "contrast", lambda _: SimpleNamespace(contrast="T1w", other="", doubtful=True))
         with pytest.raises(InputError, match="hard to distinguish"):
+            adapted(loaded, adapt.find(scanner), "T1w")
+    with monkeypatch.context() as patch:
+        other = SimpleNamespace(contrast="T2w", other="as in T2*", doubtful=False)
+        patch.setattr(prepare.Prepared, "contrast", lambda _: other)
+        with pytest.raises(InputError, match=r"not one that a model covers: as in T2\*"):
             adapted(loaded, adapt.find(scanner), "T1w")
 
 
