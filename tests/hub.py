@@ -14,6 +14,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 LARGE = ".safetensors"
+PAGE = b"<!DOCTYPE html><html><body>The network of the hospital: please log in.</body></html>"
+PROXY_HEADERS = {"Server": "proxy", "Via": "1.1 proxy"}
 NAME = r"([^/]+/[^/]+)"
 
 
@@ -21,7 +23,8 @@ class Hub:
     """`commits[repo]` maps each commit to its files; the last one is `main`. `requests` holds (method, path) pairs.
 
     `spoiled` names files whose bodies come with one byte changed; bodies of `stalled` stop in the middle until
-    `resume` is set, and `half_sent` says that one did. With `token`, whoever writes must show it.
+    `resume` is set, and `half_sent` says that one did. With `token`, whoever writes must show it. With
+    `proxy`, a status, each request whose path ends with `proxied` is answered by a page of HTML.
     """
 
     def __init__(self, token: str | None = None) -> None:
@@ -33,6 +36,8 @@ class Hub:
         self.stalled: set[str] = set()
         self.half_sent, self.resume = threading.Event(), threading.Event()
         self.token = token
+        self.proxy: int | None = None
+        self.proxied = ""
         self._lock = threading.Lock()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (_Handler,), {"hub": self}))
         self.server.daemon_threads = True
@@ -83,6 +88,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self._path()
+        if self.hub.proxy is not None and path.endswith(self.hub.proxied):
+            self._head(self.hub.proxy, len(PAGE), {"Content-Type": "text/html", **PROXY_HEADERS})
+            if self.command != "HEAD":
+                self.wfile.write(PAGE)
+            return
         if found := re.fullmatch(rf"/{NAME}/resolve/([^/]+)/(.+)", path):
             repo, revision, name = found.groups()
             commit = self._commit(repo, revision)

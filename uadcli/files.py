@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import lzma
 import math
 import numbers
 import os
+import struct
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from uadcli.errors import InputError, OutputError, UadError
 from uadcli.running.temporary import mark
+
+# what reading an .npz raises that is cut off, changed or something else: what is kept in a cache is then made anew
+DAMAGED = (
+    *(OSError, EOFError, ValueError, KeyError, TypeError, NotImplementedError, RuntimeError),
+    *(MemoryError, struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+)
 
 
 def write_with(path: Path, write: Callable[[Path], object]) -> None:

@@ -37,6 +37,11 @@ def set_library_text(shown: bool) -> None:
         root.addHandler(logging.NullHandler())
 
 
+def library_text_shown() -> bool:
+    """Whether what libraries print and log by themselves reaches the user."""
+    return _shown
+
+
 def keep_terminal() -> None:
     """Write to the terminal through a separate descriptor, so that progress shows while libraries are muted."""
     if sys.stderr.isatty() and _descriptor(sys.stderr) == 2:

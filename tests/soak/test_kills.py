@@ -1,4 +1,5 @@
-"""Detections and batches that are killed at random moments: whole files or none, the right code, the same bytes again.
+"""Detections, batches and trainings that are killed at random moments: whole files or none, the right code, the same
+bytes again.
 
 `make soak` does UAD_SOAK kills; in `make test` it is a share. What is slow is replaced by a stand-in that takes
 milliseconds, and processes are forked, so that the moments fall into the writing and moving of files. A kill is its
@@ -15,31 +16,27 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
-from stand import Stand, files_below
+from safetensors.torch import load_file
+from slow import SlowStand, training
+from stand import files_below
 
 from uadcli.cli.app import main
 from uadcli.report import sidecar
+from uadcli.training import checkpoint
+from uadcli.training.run_folder import read_run, rows_of
 
 KILLS = int(os.environ.get("UAD_SOAK", "200"))
 FIRST = int(os.environ.get("UAD_SOAK_FIRST", "0"))
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
 BEYOND = 1.1  # times an undisturbed run: some signals come too late
+TRAININGS = KILLS // (3 if KILLS > 200 else 25)  # each takes as long as twenty detections
+TIMED = ("log.csv", "report.html")  # in a run's folder: they say how fast it was
 
 pytestmark = [pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"), pytest.mark.xdist_group("soak")]
-
-
-class SlowStand(Stand):
-    """The stand-in, with pauses in which a signal finds it."""
-
-    def finish(self, *given: Any, **more: Any) -> Any:
-        time.sleep(0.01)
-        result = super().finish(*given, **more)
-        time.sleep(0.005)
-        return result
 
 
 def killed(arguments: list[str], seconds: float, number: signal.Signals | None) -> int:
@@ -104,7 +101,7 @@ def test_killed_at_random_moments(command: str, scans: Path, tmp_path: Path, mon
     codes, began = set(), time.monotonic()
     assert killed(arguments(tmp_path / "timed" / "out"), 0.0, None) == 0
     longest = BEYOND * (time.monotonic() - began)
-    for kill in range(FIRST, FIRST + KILLS // 2):
+    for kill in range(FIRST, FIRST + (KILLS - TRAININGS) // 2):
         rng, out = random.Random(kill), tmp_path / f"{kill}" / "out"
         number, seconds = SIGNALS[kill % 3], rng.uniform(0, longest)
         code = killed(arguments(out), seconds, number)
@@ -120,3 +117,65 @@ def test_killed_at_random_moments(command: str, scans: Path, tmp_path: Path, mon
         shutil.rmtree(tmp_path / f"{kill}")
     if KILLS >= 200:
         assert {-signal.SIGKILL, 130, 143} <= codes  # the signals did meet it at work
+
+
+def run_is_whole(run: Path) -> None:
+    """Every file of a run under its final name can be read; a partial one could not."""
+    for path in (path for path in run.rglob("[!.]*") if path.is_file()):
+        if path.suffix == ".pt":
+            checkpoint.read(path)  # with the tensors that it names
+        elif path.suffix == ".safetensors":
+            load_file(path)
+        elif path.name == "config.toml":
+            read_run(run)
+        elif path.name == "data.tsv":
+            assert len(rows_of(path)) == 3
+        elif path.suffix == ".npz":
+            with np.load(path) as values:
+                assert all(values[name].size for name in values.files)
+        elif path.suffix == ".html":
+            assert path.read_text().rstrip().endswith("</html>")
+        elif path.suffix == ".png":
+            assert path.read_bytes().endswith(b"IEND\xaeB`\x82")
+        elif path.name == "log.csv":
+            assert path.read_text().startswith("step,loss,")
+
+
+def left_over(run: Path) -> list[str]:
+    """Temporary files in a run's folder."""
+    return [path.name for path in run.rglob(".*") if path.name != ".lock"]
+
+
+def test_a_training_killed_at_random_moments_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = [*training(tmp_path, monkeypatch), "--out"]
+    quick = ["--threads", "1", "--gpus", "0", "--quiet"]
+
+    def arguments(run: Path) -> list[str]:
+        begun = (run / "config.toml").exists()  # before it is there, there is nothing to resume
+        return [*(["train", "--workers", "1", "--resume"] if begun else begin), str(run), *quick]
+
+    right, timed, codes = tmp_path / "right", tmp_path / "timed", set()
+    assert main(arguments(right)) == 0
+    expected = {name: content for name, content in files_below(right).items() if not name.endswith(TIMED)}
+    began = time.monotonic()
+    assert killed(arguments(timed), 0.0, None) == 0
+    longest = BEYOND * (time.monotonic() - began)
+    for kill in range(FIRST, FIRST + TRAININGS):
+        rng, run = random.Random(kill), tmp_path / f"{kill}"
+        number, seconds = SIGNALS[kill % 3], rng.uniform(0, longest)
+        code = killed(arguments(run), seconds, number)
+        codes.add(code)
+        moment = f"kill {kill}: train ended with {code} by {number.name} at {seconds:.3f} s"
+        run_is_whole(run)
+        allowed = (0, -number) if number == signal.SIGKILL else (0, CODES[number], -number)
+        assert code in allowed, moment
+        if code >= 0:
+            assert not left_over(run), moment
+        assert killed(arguments(run), 0.0, None) == 0, moment
+        found = files_below(run)
+        assert {name for name in found if not name.endswith(TIMED)} == set(expected), moment
+        for name, content in expected.items():
+            assert found[name] == content, (moment, name)
+        shutil.rmtree(run)
+    if KILLS >= 200:
+        assert {-signal.SIGKILL, 130, 143} <= codes

@@ -2,6 +2,7 @@
 
 import os
 
+import psutil
 import pytest
 import torch
 
@@ -114,7 +115,8 @@ def test_a_container_quota_bounds_the_cores(monkeypatch, tmp_path, quota, cores)
 def test_a_container_limit_bounds_the_free_memory(monkeypatch, tmp_path):
     monkeypatch.setattr(device, "CGROUP", tmp_path)
     whole = device.free_memory_mb()
-    assert whole is None or whole > 0
+    assert whole > 0
+    assert whole == pytest.approx(psutil.virtual_memory().available / 2**20, rel=0.2)
     (tmp_path / "memory.max").write_text(str(100 * 2**20))
     (tmp_path / "memory.current").write_text(str(60 * 2**20))
     assert device.free_memory_mb() == 40.0

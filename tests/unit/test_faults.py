@@ -54,6 +54,30 @@ def test_faults_of_the_system(error: Exception, code: int, text: str) -> None:
     assert text in str(found)
 
 
+@pytest.mark.parametrize("half", ["ready", "finish"])
+def test_want_of_memory_names_the_scan(
+    half: str, scans: Path, stand: Stand, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def greedy(*_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1073741824 bytes")
+
+    scan = scans / "a.nii"
+    given = ["detect", str(scan), "-o", str(scans / "map.nii.gz"), "--device", "cpu", "--threads", "1", "--quiet"]
+    monkeypatch.setattr(detection, "ready_scan" if half == "ready" else "finish", greedy)
+    assert main(given) == 5
+    assert capsys.readouterr().err.startswith(f"error: {scan}: out of memory: 1024 MB more")
+    result = run(scan, output=scans.parent / "out")
+    assert f"{scan}: out of memory: 1024 MB more" in result.failed_table.read_text()
+    assert "\t5\t" in result.failed_table.read_text()
+
+
+def test_a_full_disk_names_the_output(scans: Path, stand: Stand, capsys: pytest.CaptureFixture[str]) -> None:
+    (scans / "a.nii").write_text("full")
+    out = scans / "map.nii.gz"
+    assert main(["detect", str(scans / "a.nii"), "-o", str(out), "--device", "cpu", "--threads", "1", "--quiet"]) == 6
+    assert capsys.readouterr().err.startswith(f"error: {out}: cannot be written: No space left on device")
+
+
 @pytest.mark.parametrize("error", [ValueError("no"), RuntimeError("shapes differ"), OSError(errno.EIO, "broken")])
 def test_a_bug_stays_a_bug(error: Exception) -> None:
     assert faults.known(error) is None

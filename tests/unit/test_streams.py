@@ -10,6 +10,7 @@ import phantoms
 import pytest
 
 from uadcli import streams
+from uadcli.cli.app import main
 from uadcli.console import Reporter
 
 UAD = f"{sys.executable} -m uadcli"
@@ -50,10 +51,38 @@ def test_result_that_cannot_be_stored_is_an_error(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("command", ["--version", "config", "cite"])
+COMMANDS = [
+    "--version",
+    "config",
+    "cite",
+    "--help",
+    "detect -h",
+    "weights --help",
+    "weights list",
+    "--show-completion bash",
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_survives_a_closed_pipe(command: str, tmp_path: Path) -> None:
     done = _shell(f"{UAD} {command} | true", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_first_line_of_the_help(tmp_path: Path) -> None:
+    done = _shell(f"{UAD} --help | head -2", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Usage: uad" in done.stdout
+
+
+def test_a_pipe_that_breaks_in_a_command_is_a_bug_and_said(capsys: pytest.CaptureFixture[str]) -> None:
+    def work(*_: object) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("uadcli.cli.info.print_result", work)
+        assert main(["config"]) == 1
+    assert "this is a bug" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("ending", [">&- 2>&-", "2>&1 | head -1"])

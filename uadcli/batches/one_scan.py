@@ -54,7 +54,8 @@ class MakeReady:
                 device.bound_threads(self.settings.threads)
                 names.refuse_long(job.files)
                 session = Session(self.settings.config, job.options, self.settings.device, reporter)
-                ready = detect.ready_scan(job.scan, session)
+                with faults.naming(job.scan, job.files.map):
+                    ready = detect.ready_scan(job.scan, session)
             except Exception as error:  # a bug in one scan must not stop the others; it is reported in table and log
                 return failure(error, reporter.failed_stage or "preparation")
             return Ready(ready, reporter.seconds, reporter.warnings)
@@ -73,7 +74,7 @@ def complete(job: Job, ready: Ready, settings: Settings, load: Load) -> dict[str
         every = names.name(job.scan, job.files.map, "both", ("all", *COSTLY), False, html=True).paths
         old = [path for key, path in every.items() if key not in job.files.paths]
         with together.made_together(job.files, wait=True) as hidden:
-            with about(job.scan):
+            with about(job.scan), faults.naming(job.scan, job.files.map):
                 session = Session(settings.config, job.options, settings.device, reporter, load)
                 result = detect.finish(ready.scan, hidden, session)
             with reporter.stage("write"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -66,16 +67,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = typer.main.get_command(app)(typed, prog_name="uad", standalone_mode=False, obj=invocation)
         except interrupt.Interrupted:
             pass
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if interrupt.received() is None:
-                known = _translate(error)
-                console.print_error(known, debug=invocation.debug)
-                return known.exit_code if isinstance(known, UadError) else 1
+                return _ended_by(error, invocation.debug)
         stopped = interrupt.received()  # also if a library swallowed the exception or raised another one
         if stopped is None:
             return int(code or 0)
         console.print_error(UadError("interrupted" if stopped == interrupt.INTERRUPTED else "terminated"))
         return stopped
+
+
+def _ended_by(error: Exception | SystemExit, debug: bool) -> int:
+    """Print an error as one line and return its exit code."""
+    if isinstance(error, SystemExit):
+        broken = error.__context__  # typer and rich end the process where a pipe breaks
+        if not isinstance(broken, BrokenPipeError):
+            raise error
+        if _is_of_help(broken):
+            return 0
+        error = broken
+    known = _translate(error)
+    console.print_error(known, debug=debug)
+    return known.exit_code if isinstance(known, UadError) else 1
+
+
+def _is_of_help(broken: BrokenPipeError) -> bool:
+    """Whether a pipe broke while typer wrote its help or completion (`uad --help | head -1`), not in a command."""
+    frames = (frame for frame, _ in traceback.walk_tb(broken.__traceback__))
+    return not any(frame.f_globals.get("__name__", "").startswith("uadcli.") for frame in frames)
 
 
 def _translate(error: Exception) -> Exception:

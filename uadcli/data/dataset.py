@@ -75,7 +75,7 @@ def is_synthetic(scan: Path) -> bool:
         return False
     try:
         content = json.loads(sidecar.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError("cannot be read as JSON", path=sidecar, hint="Repair or remove it.") from error
     return isinstance(content, dict) and content.get("synthetic") is True
 

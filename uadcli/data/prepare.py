@@ -11,7 +11,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from uadcli.config import PreprocessConfig
 from uadcli.console import Reporter
 from uadcli.data import tissue_contrast, unsuitable
 from uadcli.errors import about
-from uadcli.files import write_with
+from uadcli.files import DAMAGED, write_with
 from uadcli.imaging import (
     geometry,
     header_geometry,
@@ -202,10 +202,12 @@ def prepare_cached(path: Path, config: PreprocessConfig, cache: Path, *, brain_m
         del relevant["curvature_flow"]
     key = json.dumps([VERSION, stored.sha256(path), brain_mask and stored.sha256(brain_mask), relevant], sort_keys=True)
     file = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
-    if not file.exists():
-        prepared, _ = prepare(read_scan(path), config, brain_mask=brain_mask)
-        cache.mkdir(parents=True, exist_ok=True)
-        save_prepared(file, prepared)
+    if file.exists():
+        with suppress(*DAMAGED):  # it is made anew
+            return load_prepared(file)
+    prepared, _ = prepare(read_scan(path), config, brain_mask=brain_mask)
+    cache.mkdir(parents=True, exist_ok=True)
+    save_prepared(file, prepared)
     return load_prepared(file)
 
 

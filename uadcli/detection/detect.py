@@ -31,6 +31,7 @@ from uadcli.model.adapt import ScannerAdapter
 from uadcli.model.healthy_folder import HealthyScans
 from uadcli.model.threshold import ScanThreshold, Threshold
 from uadcli.report import sidecar
+from uadcli.running import faults
 from uadcli.scoring import quality
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ def detect(
     together.sweep_results((target or path).parent)
     files = names.plan(path, target, options.space, options.save, options.only_map, options.overwrite, options.html)
     with together.made_together(files) as hidden:
-        result = _run(path, hidden, config, options, reporter)
+        with faults.naming(path, files.map):
+            result = _run(path, hidden, config, options, reporter)
         together.publish(hidden, files)
     result = replace(result, map_path=files.map)
     if options.strict:

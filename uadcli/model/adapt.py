@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,9 @@ from uadcli.data import dataset, prepare
 from uadcli.data.contrast import NOT_COVERED
 from uadcli.data.prepare import Prepared
 from uadcli.errors import InputError, UsageError
-from uadcli.files import write_with
+from uadcli.files import DAMAGED, write_with
 from uadcli.imaging import stored
-from uadcli.imaging.slices import GRID_SHAPE
+from uadcli.imaging.slices import GRID_SHAPE, HALF_SHAPE
 from uadcli.imaging.volume import read_scan
 from uadcli.model.healthy_folder import HealthyScans, digest_of
 from uadcli.model.model import Adaptation, Model
@@ -118,16 +119,17 @@ class ScannerAdapter:
         from uadcli.weights import cache
 
         file = cache.place(FOLDER) / f"{self._key(digest)}.npz"
-        if not file.exists():
+        found = _kept(file)
+        if found is None:
             with cache.filling(file.parent, self.reporter.info):
-                if not file.exists():  # another process may have written it before
-                    made = self._measured(digest)
+                found = _kept(file)  # another process may have written it before
+                if found is None:
+                    found = self._measured(digest)
                     with cache.scratch(file.parent) as part:  # the next process removes what a killed one leaves
-                        write_with(part / file.name, lambda temporary: np.savez_compressed(temporary, **made))
+                        write_with(part / file.name, lambda temporary: np.savez_compressed(temporary, **found))
                         os.replace(part / file.name, file)
-        with np.load(file, allow_pickle=False) as values:
-            same = str(values["contrast"]) == self.contrast
-            return Residual(values["total"], values["count"]) if same else None
+        same = str(found["contrast"]) == self.contrast
+        return Residual(found["total"], found["count"]) if same else None
 
     def _key(self, digest: str) -> str:
         """A cache key of everything that determines the residual of a scan."""
@@ -172,6 +174,25 @@ class ScannerAdapter:
             failed = ", ".join(check.name for check in verdict.checks if check.verdict == "fail")
             raise InputError(f"quality control failed ({failed})")
         return prepared
+
+
+def _kept(file: Path) -> dict[str, Any] | None:
+    """What a file of the cache keeps of a healthy scan; None if there is none, or it is damaged.
+
+    Raises `WeightsError` for one that somebody else could have put there.
+    """
+    from uadcli.weights import cache
+
+    if not file.exists():
+        return None
+    cache.refuse_foreign(file.parent, file)
+    with suppress(*DAMAGED):
+        with np.load(file, allow_pickle=False) as values:
+            found = {name: values[name] for name in values.files}
+        contrast, sizes = str(found["contrast"]), {name: found[name].shape for name in found if name != "contrast"}
+        if not sizes or sizes == {"total": HALF_SHAPE, "count": HALF_SHAPE}:
+            return found | {"contrast": contrast}
+    return None
 
 
 def _contrast_of(prepared: Prepared) -> str:

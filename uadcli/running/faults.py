@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from uadcli.errors import DeviceError, OutputError, UadError
 
@@ -19,9 +21,28 @@ MB = {"bytes": 2.0**-20, "kib": 2.0**-10, "mib": 1.0, "gib": 2.0**10, "tib": 2.0
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.EFBIG}
 
 
+class OutOfMemoryError(DeviceError):
+    """Memory is not enough, whoever said so in whatever way."""
+
+
+@contextmanager
+def naming(scan: Path, output: Path) -> Iterator[None]:
+    """Let want of memory inside name the scan, and a disk that is full the output, where they name no file."""
+    try:
+        yield
+    except Exception as error:
+        found = known(error)
+        if found is None or found.path is not None or not isinstance(found, OutOfMemoryError | OutputError):
+            raise
+        found.path = scan if isinstance(found, OutOfMemoryError) else output
+        raise found from error
+
+
 def known(error: BaseException) -> UadError | None:
     """The `UadError` for an error caused by a lack of memory or a disk that is full or not writable; otherwise None."""
     for one in _chain(error):
+        if isinstance(one, OutOfMemoryError):
+            return one
         if _is_memory(one):
             return _out_of_memory(str(one)).with_traceback(error.__traceback__)
     if isinstance(error, UadError):
@@ -54,8 +75,10 @@ def _is_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError | ImportError | OSError) and bool(NO_MEMORY.search(str(error)))
 
 
-def _out_of_memory(text: str) -> DeviceError:
+def _out_of_memory(text: str) -> OutOfMemoryError:
     asked = ASKED.search(text)
     more = f": {float(asked[1]) * MB[asked[2].lower()]:.0f} MB more were asked for" if asked else ""
     needs = f"uad detect needs up to {DETECT_MB:.0f} MB, `uad doctor` says how much is free"
-    return DeviceError(f"out of memory{more}", hint=f"{needs}. Close other programs, or lower --batch-size, --workers.")
+    return OutOfMemoryError(
+        f"out of memory{more}", hint=f"{needs}. Close other programs, or lower --batch-size, --workers."
+    )

@@ -7,14 +7,18 @@ leaves the previous checkpoint intact. A `checkpoint.pt` of an earlier version, 
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from uadcli.errors import InputError
-from uadcli.files import write_with
+from uadcli.errors import InputError, UsageError
+from uadcli.files import write_bytes, write_with
+from uadcli.running.faults import is_memory
 
 LAST, BEST, OLD = "last.pt", "best.pt", "checkpoint.pt"
 FORMAT = 1
@@ -29,7 +33,9 @@ def write(path: Path, state: dict[str, Any], networks: dict[str, dict[str, Tenso
     flat = {f"{name}/{key}": value for name, network in networks.items() for key, value in network.items()}
     tensors = {key: value.detach().cpu().contiguous() for key, value in flat.items()}
     write_with(file, lambda temporary: save_file(tensors, temporary))
-    write_with(path, lambda temporary: torch.save({**state, "format": FORMAT, "tensors": file.name}, temporary))
+    stream = io.BytesIO()  # torch would put the name of a temporary file into what it writes
+    torch.save({**state, "format": FORMAT, "tensors": file.name}, stream)
+    write_bytes(path, stream.getvalue())
     for other in path.parent.glob(f"{path.stem}-*.safetensors"):
         if other != file:
             other.unlink()
@@ -56,6 +62,17 @@ def read(path: Path) -> dict[str, Any]:
         name, _, inner = key.partition("/")
         networks.setdefault(name, {})[inner] = value
     return {**state, **networks}
+
+
+@contextmanager
+def understood(path: Path) -> Iterator[None]:
+    """Within it the state that was read from a checkpoint is put to use: what does not fit is an `InputError`."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, UsageError) as error:
+        if is_memory(error):
+            raise
+        raise InputError("is not a complete checkpoint", path=path, hint="Start a new run.") from error
 
 
 def find(folder: Path, name: str = LAST) -> Path | None:

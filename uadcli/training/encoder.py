@@ -69,8 +69,10 @@ class Pretrainer(DrawingLearner):
     def load(cls, path: Path, fabric: Fabric | None = None, **changes: Any) -> Pretrainer:
         """Load a checkpoint; `changes` override settings."""
         state = checkpoint.read(path)
-        config = dataclasses.replace(from_dict(PretrainConfig, state["train_config"]), **changes)
-        return cls(from_dict(EncoderConfig, state["encoder_config"]), config).goes_on(state, fabric)
+        with checkpoint.understood(path):
+            config = dataclasses.replace(from_dict(PretrainConfig, state["train_config"]), **changes)
+            trainer = cls(from_dict(EncoderConfig, state["encoder_config"]), config)
+        return trainer.goes_on(state, fabric, path)
 
 
 def pretrain(

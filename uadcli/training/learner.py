@@ -153,11 +153,15 @@ class Learner:
         self.bad_steps, self.skipped = state.get("bad_steps", 0), state.get("skipped", 0)
         self.best = state.get("best")
 
-    def goes_on(self, state: dict[str, Any], fabric: Fabric | None) -> Self:
-        """Continue from the state of a checkpoint, on the fabric's device if there is one; returns itself."""
+    def goes_on(self, state: dict[str, Any], fabric: Fabric | None, path: Path) -> Self:
+        """Continue from the state of the checkpoint `path`, on the fabric's device if there is one; returns itself.
+
+        Raises `InputError` for a state that does not fit the network.
+        """
         if fabric is not None:
             self.place(fabric)
-        self.restore(state)
+        with checkpoint.understood(path):
+            self.restore(state)
         return self
 
 

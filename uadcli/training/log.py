@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import io
-import math
+import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,11 +14,13 @@ from numpy.typing import NDArray
 
 from uadcli import __version__
 from uadcli.data.dataset import evenly
-from uadcli.files import write_text
+from uadcli.errors import OutputError
+from uadcli.files import write_bytes, write_text
 from uadcli.report.training import Row, training_page
 
 COLUMNS = ("step", "loss", "validation", "auprc", "slices_per_s", "seconds_left", "skipped")
 SHEETS = 8  # at most, on the page
+MOST_STEPS, LARGEST = 1e12, 1e30  # in a log that can be drawn
 
 
 class Log:
@@ -32,21 +33,20 @@ class Log:
         self.folder, self.name, self.path = folder, name, folder / "log.csv"
         folder.mkdir(parents=True, exist_ok=True)
         head = ",".join(COLUMNS)
-        if self.path.exists() and self.path.read_text(encoding="utf-8").split("\n", 1)[0] != head:
+        if self.path.exists() and self.path.read_bytes().split(b"\n", 1)[0] != head.encode():
             self.path.replace(folder / "log-before.csv")  # a log with other columns
         if not self.path.exists():
-            self.path.write_text(head + "\n", encoding="utf-8")
+            write_text(self.path, head + "\n")
         self._board = _tensorboard(folder)
 
     def write(self, row: Row, sheet: NDArray[np.uint8] | None = None) -> None:
         """Add a line and a sheet (H, W) of grey pictures, and update the page."""
         cells = ("" if (v := row[c]) is None else f"{v:.5g}" if isinstance(v, float) else str(v) for c in COLUMNS)
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(",".join(cells) + "\n")
+        self._add(",".join(cells) + "\n")
         if sheet is not None:
             file = self.folder / "sheets" / f"{row['step']:07d}.png"
             file.parent.mkdir(exist_ok=True)
-            file.write_bytes(_png(sheet))
+            write_bytes(file, _png(sheet))
         if self._board is not None:
             for column in COLUMNS[1:]:
                 if row[column] is not None:
@@ -54,25 +54,42 @@ class Log:
             self._board.flush()
         write_page(self.folder, {self.name: self.folder})
 
+    def _add(self, line: str) -> None:
+        """Add a line to `log.csv`, also after one that was cut off."""
+        try:
+            with self.path.open("ab+") as stream:
+                if stream.tell():
+                    stream.seek(-1, os.SEEK_END)
+                whole = stream.read() in (b"", b"\n")
+                stream.write(("" if whole else "\n").encode() + line.encode())
+        except OSError as error:
+            hint = f"Free space there, then resume: uad train --resume {self.folder}."
+            raise OutputError(f"cannot be written: {error.strerror}", path=self.path, hint=hint) from error
+
 
 def write_page(folder: Path, trainings: dict[str, Path]) -> None:
     """Write `report.html` of a folder from the logs of `trainings`, folders by name, and the folder's own sheets."""
     logs = {name: read_log(place / "log.csv") for name, place in trainings.items() if (place / "log.csv").exists()}
-    files = sorted((folder / "sheets").glob("*.png"))
+    files = sorted(file for file in (folder / "sheets").glob("*.png") if file.stem.isdecimal())
     sheets = [(int(file.stem), file.read_bytes()) for file in evenly(files, SHEETS)]
     page = training_page(folder.resolve().name, logs, sheets, __version__)
     write_text(folder / "report.html", page)
 
 
 def read_log(path: Path) -> list[dict[str, float | None]]:
-    """The rows of a `log.csv`; None for cells that are empty or not a finite number."""
-    with path.open(newline="", encoding="utf-8") as stream:
-        return [{name: _cell(cell) for name, cell in row.items()} for row in csv.DictReader(stream)]
+    """The rows of a `log.csv`; None for cells that are empty or not a finite number. Damaged rows are left out."""
+    head, *lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    names = head.split(",")
+    rows = [{name: _cell(cell) for name, cell in zip(names, line.split(","), strict=False)} for line in lines]
+    return [{name: row.get(name) for name in COLUMNS} for row in rows if 0 <= (row.get("step") or -1) <= MOST_STEPS]
 
 
-def _cell(cell: str | None) -> float | None:
-    value = float(cell) if cell else None
-    return value if value is not None and math.isfinite(value) else None
+def _cell(cell: str) -> float | None:
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return value if abs(value) < LARGEST else None
 
 
 def contact_sheet(rows: Sequence[NDArray[np.float32]]) -> NDArray[np.uint8]:

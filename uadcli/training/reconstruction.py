@@ -133,8 +133,10 @@ class Trainer(DrawingLearner):
     def load(cls, path: Path, fabric: Fabric | None = None, **changes: Any) -> Trainer:
         """Load a checkpoint; `changes` override settings, for example a higher `steps`."""
         state = checkpoint.read(path)
-        config = dataclasses.replace(from_dict(TrainConfig, state["train_config"]), **changes)
-        return cls(from_dict(ModelConfig, state["model_config"]), config).goes_on(state, fabric)
+        with checkpoint.understood(path):
+            config = dataclasses.replace(from_dict(TrainConfig, state["train_config"]), **changes)
+            trainer = cls(from_dict(ModelConfig, state["model_config"]), config)
+        return trainer.goes_on(state, fabric, path)
 
 
 def fit(

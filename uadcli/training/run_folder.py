@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import shutil
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -25,10 +26,11 @@ from uadcli.data.healthy import LESION_MARGIN_SLICES, healthy_slices
 from uadcli.data.prepare import Prepared, prepare_cached
 from uadcli.data.scan_json import describe
 from uadcli.errors import InputError, OutputError, UsageError
-from uadcli.files import file_sha256, write_text
+from uadcli.files import file_sha256, make_folder, write_bytes, write_text
 from uadcli.imaging.mask_file import read_labels
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.imaging.volume import read_scan
+from uadcli.running.temporary import sweep
 from uadcli.settings.option import named
 
 # Settings that may change when a run is resumed: how long and how fast it learns, and where folders are.
@@ -45,20 +47,25 @@ def refuse_begun(run: Path) -> None:
 
 @contextmanager
 def held(run: Path) -> Iterator[None]:
-    """Lock the run's folder. Creates it, and removes it again if nothing was written.
+    """Lock the run's folder. Creates it, and removes it again if nothing was written. Temporary files that killed
+    processes left there are removed first.
 
     Raises `OutputError` if another process has locked it.
     """
     from filelock import FileLock, Timeout
 
     new = not run.exists()
-    run.mkdir(parents=True, exist_ok=True)
+    make_folder(run)
     lock = FileLock(run / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise OutputError("another process is training here", path=run, hint="Wait for it, or stop it.") from error
+    except OSError as error:
+        raise OutputError(f"cannot be locked: {error.strerror}", path=run, hint="Choose another folder.") from error
     try:
+        for folder in (run, *(path for path in run.rglob("*") if path.is_dir())):
+            sweep(folder)
         yield
     finally:
         lock.release()
@@ -70,7 +77,7 @@ def read_run(run: Path) -> TrainingConfig:
     """The settings of a run. Raises `InputError` if there is none."""
     try:
         text = (run / "config.toml").read_text(encoding="utf-8")
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise InputError("is not a run of uad train", path=run, hint="Start one: uad train DATA --out RUN.") from error
     config: TrainingConfig = read_toml(TrainingConfig, text)
     known = "contrasts" in tomllib.loads(text)  # a run of an earlier version made all of them
@@ -163,27 +170,46 @@ def write_rows(
     """Write `data.tsv`: every case, with the fault of unusable ones; `more` has further cells by scan."""
     more = more or {}
     columns = dict.fromkeys([*COLUMNS, *(name for cells in more.values() for name in cells)])
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, list(columns), delimiter="\t")
-        writer.writeheader()
-        for case in cases:
-            good = usable.get(case.scan)
-            fault = "" if good else "not usable: see the messages of the run"
-            contrast = good.contrast if good else case.contrast
-            digest = file_sha256(case.scan)
-            known = (good or case).lesions
-            lesions = known.resolve() if known else ""
-            cells = (case.subject, case.part, contrast, case.scan.resolve(), digest, fault, lesions)
-            writer.writerow({**dict(zip(COLUMNS, cells, strict=True)), **more.get(case.scan, {})})
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(columns), delimiter="\t")
+    writer.writeheader()
+    for case in cases:
+        good = usable.get(case.scan)
+        fault = "" if good else "not usable: see the messages of the run"
+        contrast = good.contrast if good else case.contrast
+        digest = file_sha256(case.scan)
+        known = (good or case).lesions
+        lesions = known.resolve() if known else ""
+        cells = (case.subject, case.part, contrast, case.scan.resolve(), digest, fault, lesions)
+        writer.writerow({**dict(zip(COLUMNS, cells, strict=True)), **more.get(case.scan, {})})
+    write_bytes(path, stream.getvalue().encode("utf-8", "surrogateescape"))  # names that are not UTF-8 keep their bytes
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
-    """The rows of `data.tsv`. Raises `InputError` if there is none."""
+    """The rows of `data.tsv`. Raises `InputError` if there is none, or it is damaged."""
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            return list(csv.DictReader(stream, delimiter="\t"))
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
+            rows = list(csv.DictReader(stream, delimiter="\t"))
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", path=path, hint="Start a new run.") from error
+    except csv.Error as error:
+        raise InputError(f"is damaged: {error}", path=path, hint="Start a new run.") from error
+    for number, row in enumerate(rows, start=2):
+        if fault := _row_fault(row):
+            raise InputError(f"is damaged: line {number}: {fault}", path=path, hint="Start a new run.")
+    return rows
+
+
+def _row_fault(row: Mapping[Any, Any]) -> str:
+    """What a row of `data.tsv` must not be: it was written whole, and its cells become paths and numbers."""
+    if None in row or None in row.values() or not {*COLUMNS[:-1]} <= set(row):  # lesions are not in those of old
+        return "its number of cells"
+    if "\0" in "".join(map(str, row.values())):
+        return "a character that no text has"
+    if not row["fault"] and (row["contrast"] not in CONTRASTS or not row["scan"]):
+        return "neither a contrast and a scan nor a fault"
+    voxels = row.get("lesion_voxels", "0")
+    return "" if row["fault"] or str(voxels).isdecimal() else f"{voxels!r} lesion voxels"
 
 
 def usable_cases(run: Path) -> list[Case]:

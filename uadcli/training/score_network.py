@@ -108,9 +108,11 @@ class SiameseTrainer(Learner):
     def load(cls, path: Path, fabric: Fabric | None = None, **changes: Any) -> SiameseTrainer:
         """Load a checkpoint; `changes` override settings."""
         state = checkpoint.read(path)
-        if "network" in state:  # of an earlier version
-            state |= {"model": state.pop("network"), "train_config": state.pop("config")}
-        return cls(replace(from_dict(SiameseConfig, state["train_config"]), **changes)).goes_on(state, fabric)
+        with checkpoint.understood(path):
+            if "network" in state:  # of an earlier version
+                state |= {"model": state.pop("network"), "train_config": state.pop("config")}
+            trainer = cls(replace(from_dict(SiameseConfig, state["train_config"]), **changes))
+        return trainer.goes_on(state, fabric, path)
 
 
 def _with_mirror(weight: Tensor) -> Tensor:

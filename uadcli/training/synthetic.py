@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from uadcli.data.dataset import SCANS, Case
 from uadcli.data.healthy import brain_slices, healthy_slices
 from uadcli.data.prepare import prepare_cached
 from uadcli.errors import InputError
-from uadcli.files import file_sha256, write_with
+from uadcli.files import DAMAGED, file_sha256, write_with
 from uadcli.imaging import geometry, intensity, registration, template
 from uadcli.imaging.slices import FINE_AFFINE, FINE_SHAPE, to_slices
 from uadcli.imaging.volume import Volume
@@ -98,21 +99,33 @@ def load_labels(files: list[Path], cache: Path) -> list[NDArray[np.int16]]:
     result = []
     for file in files:
         kept = cache / f"labels-{KEPT}-{file_sha256(file)[:24]}.npz"
-        if not kept.exists():
-            image, labels = _label_map(file)
-            brain = brain_of(labels)
-            padded = np.pad(labels, [(0, n % 2) for n in labels.shape])
-            half = from_labels(padded, contrasts.T1W.name, np.random.default_rng(0))
-            world_map = registration.register_affine(Volume(half, halved(image.affine)), template.brain())
-            on_grid = geometry.resample(
-                np.where(brain, labels, 0).astype(np.float32), image.affine, FINE_SHAPE, FINE_AFFINE, world_map, order=0
-            )
+        found = _kept_labels(kept)
+        if found is None:
+            found = _on_grid(file)
             cache.mkdir(parents=True, exist_ok=True)
-            found = np.round(on_grid).astype(np.int16)
             write_with(kept, functools.partial(np.savez_compressed, labels=found))
-        with np.load(kept) as stored:
-            result.append(stored["labels"])
+        result.append(found)
     return result
+
+
+def _kept_labels(file: Path) -> NDArray[np.int16] | None:
+    """The label map in a file of the cache; None if there is none, or it is damaged."""
+    with suppress(*DAMAGED), np.load(file, allow_pickle=False) as stored:
+        found: NDArray[np.int16] = stored["labels"]
+        return found if found.shape == FINE_SHAPE else None
+    return None
+
+
+def _on_grid(file: Path) -> NDArray[np.int16]:
+    """The label map of a head in template space, inside the brain. Raises `InputError`."""
+    image, labels = _label_map(file)
+    brain = brain_of(labels)
+    padded = np.pad(labels, [(0, n % 2) for n in labels.shape])
+    half = from_labels(padded, contrasts.T1W.name, np.random.default_rng(0))
+    world_map = registration.register_affine(Volume(half, halved(image.affine)), template.brain())
+    inside = np.where(brain, labels, 0).astype(np.float32)
+    on_grid = geometry.resample(inside, image.affine, FINE_SHAPE, FINE_AFFINE, world_map, order=0)
+    return np.round(on_grid).astype(np.int16)
 
 
 def _label_map(file: Path) -> tuple[Any, NDArray[np.int16]]:
@@ -243,7 +256,7 @@ class ExamplePool:
         """The example with this number, from its file if there is one."""
         file = self._file(number)
         if file.exists():
-            with np.load(file, allow_pickle=False) as stored:
+            with suppress(*DAMAGED), np.load(file, allow_pickle=False) as stored:  # it is made anew
                 return Example(**{name: stored[name] for name in Example.__dataclass_fields__})
         one = self.maker.draw(number)
         write_with(file, lambda temporary: np.savez_compressed(temporary, **vars(one)))

@@ -7,6 +7,7 @@ to `model.adapt`.
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import secrets
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from uadcli.errors import WeightsError
+from uadcli.errors import OutputError, UadError, WeightsError
 from uadcli.files import file_sha256
 from uadcli.running.temporary import remove
 from uadcli.weights import registry
@@ -26,7 +27,8 @@ from uadcli.weights.registry import Entry
 Tell = Callable[[str], None]
 HUB, IMPORTED = "hub", "weights"
 LOCK, SCRATCH = ".lock", ".part-"
-ELSEWHERE = "Set UAD_CACHE to a writable folder."
+ELSEWHERE = "Free space there, or set UAD_CACHE to a folder that can be written."
+UNWRITABLE = {errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def models() -> list[Model]:
 
 def _model(place: Path, reference: str | None) -> Model:
     try:
-        _refuse_foreign(place)
+        refuse_foreign(place, *place.iterdir())
         entry = registry.read_one(place, "Remove the folder.")
     except WeightsError as error:
         return Model(place, None, str(error), reference)
@@ -88,7 +90,7 @@ def holds(place: Path, sha256: str | None = None) -> Entry | None:
     """The registry entry of a cache folder, if its file exists and has the expected sha256; otherwise None."""
     if not (place / registry.FILE).exists():
         return None
-    _refuse_foreign(place)
+    refuse_foreign(place, *place.iterdir())
     try:
         entry = registry.read_one(place, "Remove the folder.")
     except WeightsError:  # treated as empty, and filled again
@@ -96,18 +98,18 @@ def holds(place: Path, sha256: str | None = None) -> Entry | None:
     return entry if sha256 in (None, entry.sha256) and (place / entry.file).exists() else None
 
 
-def _refuse_foreign(place: Path) -> None:
-    """Raises `WeightsError` for a cache folder that others could have tampered with: it, or a file in it, belongs
-    neither to this user, the system, nor the cache's owner, or is writable by everyone."""
+def refuse_foreign(*paths: Path) -> None:
+    """Raises `WeightsError` for a cache folder or file that others could have tampered with: it belongs neither to this
+    user, the system, nor the cache's owner, or is writable by everyone."""
     root = folder()
     if root is None or not hasattr(os, "getuid"):
         return
     trusted = {os.getuid(), 0, *([root.stat().st_uid] if root.exists() else [])}
-    for path in (place, *place.iterdir()):
+    for path in paths:
         state = path.lstat()
         if state.st_uid not in trusted:
             what = f"belongs to another user ({state.st_uid}) than this cache"
-            raise WeightsError(what, path=path, hint="Remove it, or import the model yourself.")
+            raise WeightsError(what, path=path, hint="Remove it, or set UAD_CACHE to your own folder.")
         if state.st_mode & stat.S_IWOTH and not path.is_symlink():
             raise WeightsError("is writable by everyone", path=path, hint="Remove that permission: chmod -R o-w.")
 
@@ -131,7 +133,7 @@ def refuse(path: Path, sha256: str) -> WeightsError:
             if path.exists() and weights_sha256(path) != sha256:
                 path.with_name(registry.FILE).unlink(missing_ok=True)
                 path.unlink()
-    except (OSError, WeightsError) as error:
+    except (OSError, UadError) as error:
         return WeightsError(f"{what} and cannot be removed ({error})", path=path, hint=ELSEWHERE)
     back = origin(path)
     again = f"uad weights download {back}" if back else "uad weights import PATH"
@@ -150,7 +152,7 @@ def _parts_in_cache(path: Path) -> tuple[str, ...]:
 def filling(place: Path, tell: Tell | None = None) -> Iterator[None]:
     """Create and lock a cache folder; leftovers of killed processes are removed.
 
-    Raises `WeightsError` if the cache cannot be written.
+    Raises `OutputError` if the cache cannot be written, `WeightsError` for a link in its place.
     """
     from filelock import FileLock, Timeout
 
@@ -166,13 +168,18 @@ def filling(place: Path, tell: Tell | None = None) -> Iterator[None]:
                 tell(f"another process is filling {place}; waiting for it")
             lock.acquire()
     except OSError as error:
-        raise WeightsError(f"the cache cannot be written: {error.strerror}", path=place, hint=ELSEWHERE) from error
+        raise unwritable(error, place) from error
     try:
         for left in place.glob(f"{SCRATCH}*"):
             remove(left)
         yield
     finally:
         lock.release()
+
+
+def unwritable(error: OSError, place: Path | None = None) -> OutputError:
+    """The error for a folder of the cache, or the cache, that is full or may not be written."""
+    return OutputError(f"the cache cannot be written: {error.strerror}", path=place or folder(), hint=ELSEWHERE)
 
 
 @contextmanager

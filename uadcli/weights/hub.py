@@ -14,15 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from uadcli import __version__
+from uadcli import __version__, streams
 from uadcli.device import offline
-from uadcli.errors import UsageError, WeightsError
+from uadcli.errors import UadError, UsageError, WeightsError
 from uadcli.weights import cache, registry
 from uadcli.weights.cache import Tell
 from uadcli.weights.registry import COMMIT, REPO
 
 SCHEME = "hf://"
 CC_KINDS = ("", "-sa", "-nc", "-nd", "-nc-sa", "-nc-nd")
+ONLY_OURS = "Only repositories made by `uad weights push` can be used."
+PROXY = "A proxy or firewall may have answered with its own page: check the network and HTTPS_PROXY."
+PROXY_LOGIN, SERVER_FAULT = 407, 500  # of HTTP
 FORM = "Give hf://owner/repo@commit, with all 40 digits of the commit."
 
 
@@ -178,6 +181,8 @@ def _client() -> ModuleType:
         os.environ.setdefault(quiet, "1")
     import huggingface_hub
 
+    if not streams.library_text_shown():
+        huggingface_hub.logging.set_verbosity_error()  # each of its retries would be a line
     return huggingface_hub
 
 
@@ -187,27 +192,45 @@ def _said(what: str) -> Iterator[None]:
     _client()
     from huggingface_hub import errors
 
+    known = (errors.HTTPError, OSError, ValueError, KeyError, TypeError, AttributeError)  # type: ignore[attr-defined]
     try:
         yield
-    except errors.GatedRepoError as error:
-        hint = "Ask for access on its page, and set HF_TOKEN."
-        raise WeightsError(f"{what}: access must be granted", hint=hint) from error
-    except errors.RepositoryNotFoundError as error:
-        hint = "Check the name; a private one needs HF_TOKEN."
-        raise WeightsError(f"{what}: there is no such repository", hint=hint) from error
-    except errors.RevisionNotFoundError as error:
-        raise WeightsError(f"{what}: there is no such commit", hint=FORM) from error
-    except errors.RemoteEntryNotFoundError as error:
-        hint = "Only repositories made by `uad weights push` can be used."
-        raise WeightsError(f"{what}: a file is missing there", hint=hint) from error
-    except errors.HfHubHTTPError as error:
-        code = error.response.status_code
-        hint = "Set HF_TOKEN to a token with permission to do this." if code in (401, 403) else "Try again later."
-        raise WeightsError(f"{what}: the Hub returned {code}", hint=hint) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        hint = "A proxy may have answered with its own page."
-        raise WeightsError(f"{what}: the answer is not from the Hub", hint=hint) from error
-    except (errors.HTTPError, errors.LocalEntryNotFoundError, OSError) as error:  # type: ignore[attr-defined]
-        cause = error.__cause__ or error
-        hint = "Check the network and the space in the cache, or use --offline."
-        raise WeightsError(f"{what}: cannot be reached or stored ({cause})", hint=hint) from error
+    except known as error:
+        behind = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) else None
+        raise _in_words(what, behind or error) from error
+
+
+def _in_words(what: str, error: BaseException) -> UadError:
+    """What the client could not do with `what`, and the remedy."""
+    from huggingface_hub import errors
+
+    known: tuple[tuple[type[Exception], str, str], ...] = (
+        (errors.GatedRepoError, "access must be granted", "Ask for access on its page, and set HF_TOKEN."),
+        (
+            errors.RepositoryNotFoundError,
+            "there is no such repository",
+            "Check the name; a private one needs HF_TOKEN.",
+        ),
+        (errors.RevisionNotFoundError, "there is no such commit", FORM),
+        (errors.RemoteEntryNotFoundError, "a file is missing there", ONLY_OURS),
+    )
+    for kind, fault, hint in known:
+        if isinstance(error, kind):
+            return WeightsError(f"{what}: {fault}", hint=hint)
+    response = getattr(error, "response", None)
+    if response is not None:
+        return _refused(what, response.status_code, response.headers.get("Content-Type", ""))
+    if isinstance(error, errors.FileMetadataError | ValueError | KeyError | TypeError | AttributeError):
+        return WeightsError(f"{what}: the answer is not from the Hub", hint=PROXY)
+    if isinstance(error, OSError) and error.errno in cache.UNWRITABLE:
+        return cache.unwritable(error)
+    hint = "Check the network, or use --offline."
+    return WeightsError(f"{what}: cannot be reached ({error})", hint=hint)
+
+
+def _refused(what: str, code: int, content: str) -> WeightsError:
+    """The error for an answer with a status of HTTP other than success."""
+    if code == PROXY_LOGIN or (content.startswith("text/html") and code < SERVER_FAULT):
+        return WeightsError(f"{what}: the answer, status {code}, is not from the Hub", hint=PROXY)
+    hint = "Set HF_TOKEN to a token with permission to do this." if code in (401, 403) else "Try again later."
+    return WeightsError(f"{what}: the Hub returned {code}", hint=hint)

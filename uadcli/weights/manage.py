@@ -169,8 +169,7 @@ def import_model(path: Path, overwrite: bool, reporter: Reporter) -> str:
     try:
         _into_cache(entry, file, card if known else None, place, overwrite, reporter)
     except OSError as error:
-        what = f"the cache cannot be written: {error.strerror}"
-        raise WeightsError(what, path=place, hint=cache.ELSEWHERE) from error
+        raise cache.unwritable(error, place) from error
     return entry.name
 
 
