@@ -162,3 +162,27 @@ def test_a_grid_that_is_too_small_for_a_brain_is_refused(tmp_path: Path) -> None
     path = phantoms.save(tmp_path / "mouse_T1w.nii.gz", volume.data, mouse)
     with pytest.raises(InputError, match=r"mouse_T1w.*covers 19 x 23 x 19 mm"):
         detect(path, options=OPTIONS)
+
+
+LINEAR = {"tiny": (1e-9, 0.0, np.float32), "huge and negative": (1e12, -1024e12, np.float32)}
+
+
+def test_an_increasing_linear_map_of_the_intensities_changes_nothing(tmp_path: Path) -> None:
+    """The whole chain, with the guess of the contrast: whole numbers give the same bytes however they were stored."""
+    volume = _thick_scan()
+    config = DetectConfig(reconstruction=ONE_LEVEL)
+    options = DetectOptions(device="cpu", save=("brain",))
+    found = {}
+    for name, (slope, shift, dtype) in {"as it is": (1.0, 0.0, np.int16), **LINEAR}.items():
+        stored = slope * volume.data.astype(np.float64) + shift
+        scan = phantoms.save(tmp_path / f"{name}.nii.gz", stored, volume.affine, dtype)
+        found[name] = detect(scan, tmp_path / name / "map.nii.gz", config=config, options=options).sidecar
+    right = found.pop("as it is")
+    assert right["contrast"] == {"value": "T1w", "source": "image"}
+    assert right["anomaly"]["components"]
+    for name, sidecar in found.items():
+        for part in ("contrast", "strip", "brain_volume_ml", "registration", "anomaly", "threshold", "qc", "gate"):
+            assert sidecar[part] == right[part], (name, part)
+        for key in ("map", "mask", "brain"):
+            other = _map(tmp_path / name / sidecar["outputs"][key])
+            assert np.array_equal(other, _map(tmp_path / "as it is" / right["outputs"][key])), (name, key)

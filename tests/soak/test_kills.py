@@ -15,6 +15,7 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -54,10 +55,25 @@ def killed(arguments: list[str], seconds: float, number: signal.Signals | None) 
             code = main(arguments)
         finally:
             os._exit(code)
+    until = time.monotonic() + seconds
+    while number is not None and time.monotonic() < until:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.001)
     if number is not None:
-        time.sleep(seconds)
         os.kill(child, number)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def undisturbed(arguments: Callable[[Path], list[str]], folder: Path) -> float:
+    """Seconds of a run that nobody stops, the shortest of three: a busy machine must not let signals come too late."""
+    took = []
+    for number in range(3):
+        began = time.monotonic()
+        assert killed(arguments(folder / f"timed{number}" / "out"), 0.0, None) == 0
+        took.append(time.monotonic() - began)
+    return min(took)
 
 
 def complete(out: Path) -> list[Path]:
@@ -98,9 +114,7 @@ def test_killed_at_random_moments(command: str, scans: Path, tmp_path: Path, mon
 
     assert main([*arguments(tmp_path / "right" / "out")]) == 0
     right = files_below(tmp_path / "right" / "out")
-    codes, began = set(), time.monotonic()
-    assert killed(arguments(tmp_path / "timed" / "out"), 0.0, None) == 0
-    longest = BEYOND * (time.monotonic() - began)
+    codes, longest = set(), BEYOND * undisturbed(arguments, tmp_path)
     for kill in range(FIRST, FIRST + (KILLS - TRAININGS) // 2):
         rng, out = random.Random(kill), tmp_path / f"{kill}" / "out"
         number, seconds = SIGNALS[kill % 3], rng.uniform(0, longest)
@@ -154,12 +168,10 @@ def test_a_training_killed_at_random_moments_goes_on(tmp_path: Path, monkeypatch
         begun = (run / "config.toml").exists()  # before it is there, there is nothing to resume
         return [*(["train", "--workers", "1", "--resume"] if begun else begin), str(run), *quick]
 
-    right, timed, codes = tmp_path / "right", tmp_path / "timed", set()
+    right, codes = tmp_path / "right", set()
     assert main(arguments(right)) == 0
     expected = {name: content for name, content in files_below(right).items() if not name.endswith(TIMED)}
-    began = time.monotonic()
-    assert killed(arguments(timed), 0.0, None) == 0
-    longest = BEYOND * (time.monotonic() - began)
+    longest = BEYOND * undisturbed(arguments, tmp_path)
     for kill in range(FIRST, FIRST + TRAININGS):
         rng, run = random.Random(kill), tmp_path / f"{kill}"
         number, seconds = SIGNALS[kill % 3], rng.uniform(0, longest)
