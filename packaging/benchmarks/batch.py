@@ -1,9 +1,9 @@
-"""Throughput of `uad batch` beside a shell loop over `uad detect`, in one run, and the start of a batch that is done.
+"""Throughput of `uad batch` compared with a shell loop over `uad detect`, and the start of a finished batch.
 
     python packaging/benchmarks/batch.py [--scans 20] [--sidecars 1000]
 
-The scans are the committed thick-slice FLAIR, each with its own grain, so that no two files are the same. The loop and
-the batch write the same files; that their maps are equal to the byte is checked here too.
+The scans are copies of the example with different noise, so that no two files are equal. Also checks that the maps of
+loop and batch are equal byte for byte.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ UAD = [sys.executable, "-m", "uadcli"]
 
 
 def scans(folder: Path, count: int) -> list[Path]:
-    """Copies of the example that differ by a little noise."""
+    """Copies of the example with a little different noise each."""
     image: Any = nib.load(EXAMPLE)
     data = np.asarray(image.dataobj)
     folder.mkdir()
@@ -45,7 +45,7 @@ def seconds(*command: str | Path) -> float:
 
 
 def throughput(folder: Path, count: int) -> None:
-    """Prints both times and what the batch saves."""
+    """Print both times and their ratio."""
     paths, loop = scans(folder / "in", count), folder / "loop"
     loop.mkdir()
     one_by_one = sum(seconds("detect", p, "-o", loop / p.name) for p in paths)
@@ -61,7 +61,7 @@ def throughput(folder: Path, count: int) -> None:
 
 
 def warm_start(folder: Path, count: int) -> None:
-    """Prints the seconds of a batch in which everything is done: one real result, copied under `count` names."""
+    """Print the seconds of a batch without work: one real result, copied under `count` names."""
     source, results = folder / "many", folder / "done"
     scans(source, 1)
     seconds("batch", source, "-o", results)

@@ -1,10 +1,10 @@
-"""Seconds per stage and peak memory of `uad detect`, and the network's share of the matrix-multiply rate.
+"""Seconds per stage and peak memory of `uad detect`, and the network's speed relative to matrix multiplication.
 
     python packaging/benchmarks/detection.py DATA
 
-Runs the command on one 1 mm T1w head (made from an IXI scan of DATA, resampled to 1 mm) and on the committed
-thick-slice FLAIR, with --strip hd-bet and atlas, each in a process of its own; then times the network alone, and steps
-of its training as `uad train` makes them: noise, augmentation, synthetic anomalies, optimiser and averaging included.
+Runs the command on a 1 mm T1w head (an IXI scan of DATA, resampled) and on the example FLAIR, with --strip hd-bet and
+atlas, each in its own process; then times the network alone, and training steps as in `uad train`, with noise,
+augmentation, synthetic anomalies, optimiser and averaging.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def detect(scan: Path, strip: str, folder: Path) -> None:
 
 
 def matrix_rate() -> float:
-    """Floating-point operations a second of a large matrix product."""
+    """Floating-point operations per second of a large matrix product."""
     a, b = torch.randn(2, 2048, 2048)
     torch.mm(a, b)
     start = time.perf_counter()
@@ -70,7 +70,7 @@ def matrix_rate() -> float:
 
 
 def network(rate: float) -> None:
-    """Seconds for one volume, and arithmetic per second beside that of a large matrix product, `rate`."""
+    """Print seconds per volume, and operations per second relative to `rate`, that of a large matrix product."""
     model = ConditionedDiffusion(preset("small")).eval().to(memory_format=torch.channels_last)
     x = torch.rand(BATCH, 1, 96, 96).contiguous(memory_format=torch.channels_last)
     t, noise = torch.full((BATCH,), 499), torch.randn_like(x)
@@ -93,7 +93,7 @@ def network(rate: float) -> None:
 
 
 def training(rate: float) -> None:
-    """Slices a second in training on the template's slices, and arithmetic per second beside `rate`."""
+    """Print slices per second in training on slices of the template, and operations per second relative to `rate`."""
     brain = np.where(template.on_grid("mni_brain_mask") > 0, template.on_grid("mni_head_T1w", 1), 0)
     stack = to_slices(np.clip(255 * brain / brain.max(), 0, 255).astype(np.float32))[15:65].astype(np.uint8)
     data = SliceSet(torch.from_numpy(stack), torch.zeros(len(stack), dtype=torch.long))

@@ -1,8 +1,8 @@
-"""Time single functions on whole volumes, and the start of the command line; fail if one is over its limit.
+"""Time single functions on whole volumes, and the start of the command line; fail if one exceeds its limit.
 
     python packaging/benchmarks/functions.py
 
-Processor time, up to three times: other programs may be at work. The limits leave room for a slow machine.
+Measures processor time, up to three times in case other programs interfere. The limits allow for a slow machine.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def box(shape: tuple[int, ...], *sides: tuple[int, int]) -> np.ndarray:
 
 
 def functions(folder: Path) -> dict[str, tuple[float, Callable[[], object]]]:
-    """By what is timed: the limit in seconds, and the call."""
+    """The limit in seconds and the call, by name."""
     x, recon, draws = random(*GRID), random(*GRID), random(10, *GRID)
     brain = box(GRID, (14, 82), (6, 90), (2, 74))
     lesion, fine, large = box(FINE, (80, 110), (90, 130), (70, 100)), random(*FINE), np.zeros(LARGE, dtype=np.float32)
@@ -77,7 +77,7 @@ def start(*arguments: str) -> None:
 
 
 def seconds(call: Callable[[], object], limit: float) -> float:
-    """The processor time of a call and the processes it waits for: the first under the limit, or the best of three."""
+    """Processor time of a call and its child processes: the first under the limit, or the best of three."""
     found: list[float] = []
     while len(found) < 3 and (not found or found[-1] >= limit):
         before = os.times()

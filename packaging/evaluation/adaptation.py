@@ -1,13 +1,12 @@
-"""Does adapting to a scanner help, as `uad detect --adapt` does it, on other scanners than that of the training?
+"""Does `uad detect --adapt` help on scanners other than those of the training scans?
 
     python packaging/evaluation/adaptation.py DATA [--cases 6] [--healthy 2]
 
-The drift is that of the first --healthy other healthy scans of a set. For each set: mean AUPRC on the model's grid, of
-the residual, the learned score and the default one, as it is and adapted, and the difference for each scan; the default
-one not where the healthy reference knows the scans (IXI).
-Healthy scans carry a pasted stroke shape, three times each. The IXI validation scans are of the scanner of the
-training: what helps them as much does not adapt to a scanner. Then what is marked in the healthy scans as they are, at
-the threshold `auto`, in ml of MNI space.
+Adapts with the first --healthy other healthy scans of a set. Prints for each set the mean AUPRC on the model's grid of
+the residual, the learned score and the default score, with and without adaptation, and the difference per scan; not of
+the default score for IXI, whose scans made the healthy reference. Healthy scans get a pasted stroke shape, three
+different ones in turn. The IXI validation scans come from the training scanner, so a gain there would not be adaptation
+to a scanner. Also prints the ml of MNI space marked at the threshold `auto` in the healthy scans without lesion.
 """
 
 from __future__ import annotations
@@ -33,13 +32,13 @@ from uadcli.scoring.metrics import average_precision
 from uadcli.scoring.scanner_drift import added, drift, residual
 from uadcli.settings.threshold import ThresholdRule
 
-PASTED = 3  # lesions in turn in each healthy scan
+PASTED = 3  # different lesions in turn in each healthy scan
 Map = np.ndarray
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A scan as it is judged: scaled, with one or several lesions to find in it, and without where they were pasted."""
+    """A scaled scan, with one or several lesions to find, and without them if they were pasted."""
 
     case: Case
     prepared: Prepared
@@ -52,7 +51,7 @@ class Judged:
 
 
 def subjects(data: Path, cache: Path, count: int) -> Iterator[Judged]:
-    """At most `count` scans of each dev set and of each healthy set."""
+    """At most `count` scans of each development set and each healthy set."""
     seen = dict[tuple[str, str], int]()
     for case in (c for c in cases(data) if c.part != "train"):
         if case.part == "val" and case.lesions is not None:
@@ -71,18 +70,18 @@ def subjects(data: Path, cache: Path, count: int) -> Iterator[Judged]:
         yield Judged(case, prepared, pasted, x)
 
 
-KNOWN = "ixi_t1"  # the source of the scans that the healthy reference of T1w knows
+KNOWN = "ixi_t1"  # the source of the scans in the healthy reference for T1w
 LEARNED = {"T1w": "siamese", "FLAIR": "fusion-absolute", "T2w": "fusion-absolute"}
 
 
 def learned_and_default(one: Judged, model: Model) -> list[str]:
-    """The scores to judge beside the residual."""
+    """The scores to evaluate in addition to the residual."""
     own = [] if one.case.source == KNOWN else [model.card.scores[one.case.contrast]]
     return list(dict.fromkeys([LEARNED[one.case.contrast], *own]))
 
 
 def marked_ml(one: Judged, recon: Map, model: Model, kind: str) -> float:
-    """What a score marks in a healthy scan at the threshold `auto`."""
+    """The ml that a score marks in a healthy scan at the threshold `auto`."""
     contrast, card = one.case.contrast, model.card
     z = one.prepared.robust_z()
     values = Subject(model, one.healthy, recon, one.prepared.mask, CONFIG, contrast, z=z).score(kind)
@@ -97,7 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--cases", type=int, default=6)
-    parser.add_argument("--healthy", type=int, default=2, help="scans that a drift comes from")
+    parser.add_argument("--healthy", type=int, default=2, help="scans to adapt with")
     parser.add_argument("--weights")
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""The plain baseline, intensity or darkness in the brain: what a model has to beat."""
+"""The baseline that a model has to beat: intensity or darkness in the brain."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ PLAIN, RAW = "plain", "plain, raw"
 
 
 def baseline_map(prepared: Prepared, kind: str, config: DetectConfig, x: Array | None = None) -> Array:
-    """Intensity or darkness inside the brain, post-processed like a score."""
+    """Intensity or darkness inside the brain, post-processed like a score (96, 96, 80)."""
     x = prepared.scaled(config.preprocess) if x is None else x
     return postprocess(x if kind == "bright" else 1 - x, prepared.mask, config.scoring)
 
 
 def baselines(prepared: Prepared, contrast: str, config: DetectConfig, x: Array) -> dict[str, Array]:
-    """`baseline_map` as `PLAIN`, and as `RAW` the intensity as it is, for lesions that a median takes away."""
+    """`PLAIN`: the `baseline_map`; `RAW`: the intensity without filter, for lesions that a median removes."""
     kind = contrasts.ALL[contrast].lesions
     raw = np.where(prepared.mask, x if kind == "bright" else 1 - x, 0).astype(np.float32)
     return {PLAIN: baseline_map(prepared, kind, config, x), RAW: raw}
 
 
 def calibrate_baseline(validation: list[Case], cache: Path, config: DetectConfig) -> Calibration:
-    """What `uad calibrate` finds for a score, for the baselines `PLAIN` and `RAW`."""
+    """Calibrate the baselines `PLAIN` and `RAW` as `uad calibrate` calibrates a score."""
     result = Calibration()
     for contrast, cases in by_contrast(validation):
         scans: dict[str, list[Scored]] = {}

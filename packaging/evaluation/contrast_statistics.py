@@ -1,8 +1,8 @@
-"""The statistics by which a contrast is recognised and other images are refused, over real and made-up images.
+"""The statistics that recognise contrasts and refuse other images, on real and synthetic images.
 
-Usage: contrast_statistics.py DATA CACHE [--strip atlas] [--every 4]. Prints every scan that is judged wrongly, a table
-of each contrast's lowest, median and highest values, and how many made-up images of other contrasts are recognised as
-such; prepared scans are kept in CACHE.
+Usage: contrast_statistics.py DATA CACHE [--strip atlas] [--every 4]. Prints every misclassified scan, a table
+of the lowest, median and highest values of each contrast, and how many synthetic images of other contrasts are
+recognised as such; prepared scans are kept in CACHE.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ MADE = {  # fluid, cortex, deep grey matter, white matter, noise
 
 
 def scans(data: Path, every: int) -> Iterator[tuple[Path, str]]:
-    """The scans with their contrast; of the large folder of T1w scans one in `every`."""
+    """The scans with their contrast; of the large folder of T1w scans every `every`-th."""
     for folder in (*FOLDERS, *MORE):
         step = every if folder == "ixi_t1" else 1
         named = [(p, from_name(p)) for p in sorted((data / folder).rglob("*.nii.gz"))]
@@ -58,14 +58,14 @@ def row(name: str, values: list[float]) -> str:
 
 
 def t1_map(prepared: Prepared) -> Prepared:
-    """A map of T1 in ms that falls with the intensity of a T1w scan."""
+    """A map of T1 in ms that decreases with the intensity of a T1w scan."""
     level = prepared.data / np.percentile(prepared.data[prepared.mask], 99)
     times = np.clip(4200 * np.exp(-1.9 * level), 500, 4500)
     return dataclasses.replace(prepared, data=np.where(prepared.mask, times, 0).astype(np.float32))
 
 
 def from_levels(labels: np.ndarray, levels: tuple[float, ...], seed: int) -> Prepared:
-    """A brain of these intensities from a label map at 1 mm, on the model's grid of 2 mm."""
+    """A brain with the given tissue intensities from a label map at 1 mm, on the model's 2 mm grid."""
     csf, cortex, deep, white, noise = levels
     of = {CSF: csf, CORTEX: cortex, DEEP: deep, WHITE: white, OTHER: (cortex + white) / 2}
     table = np.array([of[TISSUE.get(number, OTHER)] for number in range(int(labels.max()) + 1)], dtype=np.float32)
@@ -81,7 +81,7 @@ def from_levels(labels: np.ndarray, levels: tuple[float, ...], seed: int) -> Pre
 
 
 def made_up(data: Path, cache: Path) -> Iterator[str]:
-    """How many made-up images of each other contrast are recognised as not covered, a line for each."""
+    """How many synthetic images of each other contrast are recognised as not covered, one line each."""
     maps = load_labels(label_files(str(data / "labelmaps")), cache)
     for name, levels in MADE.items():
         found = [from_levels(labels, levels, seed).contrast() for seed, labels in enumerate(maps)]

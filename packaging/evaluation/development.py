@@ -1,4 +1,4 @@
-"""The development scans: which file plays which part. The layout is that of `data/README.md` of the data folder."""
+"""The development scans and their roles. `data/README.md` in the data folder describes the layout."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uadcli.config import PreprocessConfig
 from uadcli.data.dataset import Case, prepare_all
 from uadcli.errors import InputError
 
-HELD_OUT_FLAIR = 6  # of the TCGA-LGG train patients: tumour-free slices for thresholds, never trained on
+HELD_OUT_FLAIR = 6  # TCGA-LGG patients held out of training: their tumour-free slices set thresholds
 
 MSLESSEG = ("sub-P18", "sub-P39")
 

@@ -1,20 +1,20 @@
-"""Evaluate the bundled models on the development cases, next to the plain baseline of the same run.
+"""Evaluate the bundled models on the development cases, together with a baseline of plain intensity.
 
     python packaging/evaluation/eval_dev.py DATA [--weights FILE] [--tsv FILE] [--only fisher,z-]
 
-Each contrast has its bundled model, or FILE for those that it covers; --only takes the scores that
-begin with one of these. Scores that begin with `z-`, and `fisher`, are held against the healthy reference, the IXI
-scans against that of the others, with synthetic lesions as without (where the tails behind `fisher` know them all).
-For each dev case and score: AUPRC, Dice (after the component filter) at the threshold that `auto` takes and at the
-calibrated one, the 99.5th percentile of healthy voxels, and best Dice (an oracle: it uses the labels), on the scan's
-own grid; Dice at `auto` over the best Dice of the same map; and in how many scans a lesion is touched at `auto`. That
-is the conformal threshold where the weights know enough whole healthy scans (T1w), else a rate of healthy voxels.
-Baseline: intensity inside the brain (FLAIR, T2w) or darkness (T1w), mask eroded, median 5x5x5 ("plain"), or as it is
-("plain, raw"), at thresholds of its own by the same rules; all come from the healthy validation scans only. For each
-healthy scan: the flagged volume; for the IXI scans, which set the T1w thresholds, at those of the others (calibrated:
-of the other four fifths; conformal: of the other 19).
-Synthetic lesions: real stroke shapes, on which nothing was trained, pasted into the IXI validation scans with a change
-of intensity of 20 to 60 %. At the end the AUPRC of the defaults, averaged over the sets, beside that of `absolute`.
+Each contrast has its bundled model, or FILE if that covers it; --only selects scores by the beginning of their names.
+Scores with a healthy reference (`z-...`, `fisher`) compare each IXI scan with the reference of the other scans, with
+and without synthetic lesions (the healthy quantiles behind `fisher` include all scans). For each development case and
+score, on the scan's own grid: AUPRC; Dice (after the component filter) at the threshold `auto` and at the calibrated
+one, the 99.5th percentile of healthy voxels; best Dice (an oracle, which uses the labels); Dice at `auto` divided by
+the best Dice of the same map; and whether a finding at `auto` touches a lesion. `auto` is the conformal threshold if
+the weights have enough whole healthy scans (T1w), otherwise a rate of healthy voxels. Baseline: intensity inside the
+brain (FLAIR, T2w) or darkness (T1w), with eroded mask and median 5x5x5 ("plain") or without both ("plain, raw"), with
+thresholds by the same rules from the healthy validation scans. For each healthy scan: the volume marked; for the IXI
+scans, which set the T1w thresholds, at thresholds from the other scans (calibrated: from the other four fifths;
+conformal: from the other 19). Synthetic lesions: shapes of real strokes, not used in training, pasted into the IXI
+validation scans with an intensity change of 20 to 60 %. Finally the AUPRC of the default scores and of `absolute`,
+averaged over the sets.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from pathlib import Path
 import numpy as np
 from baseline import PLAIN, RAW, baselines, calibrate_baseline
 from development import Case, cases
-from scenes import CONFIG, SYNTHETIC, Unknowing, flagged, models, named, scenes, write_tsv
+from scenes import CONFIG, SYNTHETIC, WithoutScan, flagged, models, named, scenes, write_tsv
 
 from uadcli import device
-from uadcli.calibration.health import Scored, held_against_others, joined
+from uadcli.calibration.health import Scored, compared_with_others, joined
 from uadcli.data.healthy import healthy_part
 from uadcli.data.prepare import Prepared, prepare_cached
 from uadcli.model.flagged import find, strength_of
@@ -63,20 +63,20 @@ class Row:
 
     @property
     def reached(self) -> float:
-        """The part of the best Dice that the threshold of `auto` reaches."""
+        """Dice at `auto` relative to the best Dice."""
         return self.auto_dice / self.best_dice if self.best_dice > 0 else np.nan
 
 
 @dataclass
 class Healthy:
-    """Flagged ml of healthy scans at the threshold of `auto` and at the calibrated one."""
+    """The ml marked in healthy scans at the thresholds `auto` and `calibrated`."""
 
     auto: list[float] = field(default_factory=list)
     calibrated: list[float] = field(default_factory=list)
 
 
 class Evaluation:
-    """Everything a table needs: model, thresholds (of the plain baseline, too), cases."""
+    """Models, thresholds (also of the baseline) and cases for the tables."""
 
     def __init__(self, data: Path, cache: Path, loaded: dict[str, Model], only: str = "") -> None:
         self.data, self.cache, self.loaded, self.only = data, cache, loaded, only
@@ -112,8 +112,8 @@ class Evaluation:
         model: Model,
         raw: Sequence[str] = (),
     ) -> dict[str, np.ndarray]:
-        """The map of every score by `model` of a scan `seen` scaled and as robust z, or `raw` ones without health
-        behind."""
+        """The map of every score of a scan given as (scaled, robust z) in `seen`; only the scores `raw`, not normalised
+        to healthy scans, if given."""
         x, z = seen
         subject = Subject.of(model, x, prepared.mask, CONFIG, contrast, z)
         found = {kind: subject.raw(kind) for kind in raw} or {k: subject.score(k) for k in self.kinds(contrast)}
@@ -121,7 +121,7 @@ class Evaluation:
 
     def lesion_rows(self) -> list[Row]:
         wanted = self.kinds("T1w") if "T1w" in self.loaded else []
-        rows, weights_for = [], Unknowing(self.loaded, self.data, self.cache, wanted)
+        rows, weights_for = [], WithoutScan(self.loaded, self.data, self.cache, wanted)
         for scene in (s for s in scenes(self.data, self.cache) if s.contrast in self.loaded):
             maps = self.maps(scene.prepared, scene.contrast, (scene.x, scene.z), weights_for(scene))
             for kind, values in maps.items():
@@ -145,12 +145,12 @@ class Evaluation:
         return rows
 
     def healthy(self) -> dict[tuple[str, str], Healthy]:
-        """Healthy scans by (set, score); the IXI scans at thresholds that they had no part in."""
+        """Healthy scans by (set, score); the IXI scans at thresholds from the other scans."""
         result: dict[tuple[str, str], Healthy] = {}
         calibrating: dict[str, list[Scored]] = {}
         for case in (c for c in self.cases if c.part == "healthy" or (c.part == "val" and c.contrast == "T1w")):
             prepared, raw = self.prepared(case), list[str]()
-            if case.part == "val":  # their deviations are not those from the stored reference, which they are part of
+            if case.part == "val":  # not compared with the stored reference, which includes them
                 raw = list(
                     dict.fromkeys(
                         [*self.kinds(case.contrast), *shares_of(self.loaded[case.contrast].card, case.contrast)]
@@ -169,7 +169,7 @@ class Evaluation:
                     getattr(one, rule).append(flagged(values, limit, prepared))
         wanted = [PLAIN, RAW, *self.kinds("T1w")] if calibrating else []
         for kind in (one for one in calibrating if one.startswith(scores.Z)):
-            calibrating[kind] = held_against_others(calibrating[kind], scores.find(kind).own_scale)
+            calibrating[kind] = compared_with_others(calibrating[kind], scores.find(kind).own_scale)
         for kind in wanted:
             scans = (
                 joined(calibrating, shares_of(self.loaded["T1w"].card, "T1w")) if kind == FISHER else calibrating[kind]
@@ -216,7 +216,7 @@ def lesion_table(rows: list[Row], loaded: dict[str, Model]) -> None:
 
 
 def reached(rows: list[Row], loaded: dict[str, Model]) -> None:
-    """Print how much of the best Dice the defaults reach at `auto`, averaged over the sets."""
+    """Print Dice at `auto` relative to the best Dice, for the default scores, averaged over the sets."""
     sets = dict.fromkeys(r.set for r in rows)
     defaults = {name: loaded[name.split()[0]].card.scores[name.split()[0]] for name in sets}
     each = [np.nanmean([r.reached for r in rows if (r.set, r.score) == pair]) for pair in defaults.items()]
@@ -224,7 +224,7 @@ def reached(rows: list[Row], loaded: dict[str, Model]) -> None:
 
 
 def gain(rows: list[Row], loaded: dict[str, Model]) -> None:
-    """Print the mean over the sets of the mean AUPRC: of the defaults, and of `absolute`, the paper's score."""
+    """Print the mean AUPRC over the sets: of the default scores, and of `absolute`, the score of the paper."""
     sets = list(dict.fromkeys(r.set for r in rows))
     for title, chosen in (("dev sets", [s for s in sets if s != SYNTHETIC]), ("dev sets and synthetic lesions", sets)):
         means = []
@@ -255,7 +255,7 @@ def main() -> None:
     parser.add_argument("--weights")
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     parser.add_argument("--tsv", type=Path)
-    parser.add_argument("--only", default="", help="scores that begin so, with commas between")
+    parser.add_argument("--only", default="", help="beginnings of score names, comma-separated")
     arguments = parser.parse_args()
     device.bound_threads(None)
     loaded = models(arguments.weights)

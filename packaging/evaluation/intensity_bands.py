@@ -1,10 +1,11 @@
-"""Measure where the intensities of real T2w and FLAIR scans lie, as bands that synthetic ones have to fall into.
+"""Measure the intensities of real T2w and FLAIR scans, as bands in which those of synthetic scans must lie.
 
     python packaging/evaluation/intensity_bands.py DATA tests/intensity_bands.toml
 
 Of each real scan, scaled by the 1st and 99th percentile of the brain: the quantiles .5, .75 and .9, and the share of
 the brain above .7. A band reaches from the smallest to the largest value of all scans. T2w: every scan of DATA; FLAIR:
-the slices without tumour of the TCGA-LGG patients held out of training, Kirby 21 and MSLUB 07. Prints a line a scan.
+the slices without tumour of the TCGA-LGG patients held out of training, Kirby 21 and MSLUB 07. Prints one line per
+scan.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Which scans lie beyond the out-of-distribution gate: healthy ones, patients, and inputs that are wrong.
+"""Which scans the out-of-distribution check flags: healthy ones, patients, and wrong inputs.
 
     python packaging/evaluation/out_of_distribution.py DATA [--cache .cache] [--weights FILE]
 
-The gates are those that the weights hold: training scans give the cloud, held-out healthy scans (IXI val; the
-tumour-free slices of 6 TCGA-LGG patients) the limit. So none of the held-out ones can lie beyond. A contrast without a
-gate of its own has no rows. Wrong inputs are made from the whole held-out scans.
+Uses the check stored in the weights: training scans set the distribution, held-out healthy scans (IXI val; the
+tumour-free slices of 6 TCGA-LGG patients) the limit, so none of the held-out scans can exceed it. A contrast without a
+check has no rows. Wrong inputs are made from the whole held-out scans.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CONFIG = DetectConfig().preprocess
 
 
 def wrong(x: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray]]:
-    """A scaled scan (96, 96, 80) turned into what it should not be."""
+    """Make a wrong input from a scaled scan (96, 96, 80)."""
     shuffled = np.zeros_like(x)
     shuffled[mask] = rng.permutation(x[mask])
     rim = mask & ~ndimage.binary_erosion(mask, iterations=2)
@@ -48,8 +48,7 @@ def wrong(x: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> Iterator
 
 
 def spine(mask: np.ndarray) -> np.ndarray:
-    """Vertebrae with darker discs between them and a bright canal behind, stretched over the brain as a registration
-    would do it, with muscle around."""
+    """A spine (vertebrae with darker discs, a bright canal, muscle), stretched over the brain as by a registration."""
     x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in mask.shape), indexing="ij")
     body = (np.abs(x) < 0.35) & (np.abs(y - 0.15) < 0.3)
     disc = np.mod(z * 6, 1) < 0.25
@@ -101,7 +100,7 @@ def main() -> None:
 
 
 def kind(case: Case) -> str:
-    """The row of a scan that is what it should be."""
+    """The row of a proper scan."""
     sick = {"tcga_lgg": "glioma patients", "tcga_t2w": "glioma patients", "stroke_t2w": "stroke"}
     sick |= dict.fromkeys(("mslub_mni", "mslesseg_mni"), "multiple sclerosis")
     if case.part == "val":

@@ -1,4 +1,4 @@
-"""What the development scripts share: the models, scans with lesions and their truth, real and synthetic, and TSV."""
+"""Shared by the development scripts: models, scans with real and synthetic lesions, and TSV output."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from uadcli.training.score_network import SiameseTrainer
 from uadcli.weights import weights
 
 CONFIG = DetectConfig()
-SETS = {  # of the dev cases with lesions, by their folder
+SETS = {  # names of the development cases with lesions, by folder
     "tcga_lgg": "glioma",
     "mslub_mni": "MSLUB {}",
     "mslesseg_mni": "MSLesSeg {}",
@@ -40,22 +40,22 @@ SETS = {  # of the dev cases with lesions, by their folder
     "stroke_t2w": "stroke {}",
 }
 SYNTHETIC = "T1w synthetic in IXI val"
-RESIDUAL = {"T1w": "absolute", "FLAIR": "bright-weighted", "T2w": "bright-weighted"}  # that suits a contrast
+RESIDUAL = {"T1w": "absolute", "FLAIR": "bright-weighted", "T2w": "bright-weighted"}  # for each contrast
 
 
 def models(name_or_path: str | None) -> dict[str, Model]:
-    """The model of each contrast: the named one for all that it covers, else the bundled ones."""
+    """The model of each contrast: the named one if it covers the contrast, otherwise the bundled one."""
     load = functools.cache(model.load)
     if name_or_path is None:
         return {contrast: load(*weights.find(None, contrast)) for contrast in CONTRASTS}
     loaded = load(*weights.find(name_or_path))
-    if loaded.card.curvature_flow:  # the scans are all prepared by CONFIG
+    if loaded.card.curvature_flow:  # all scans are prepared with CONFIG
         raise UsageError("the development scripts do not smooth scans by curvature flow, as these weights need")
     return dict.fromkeys(loaded.card.contrasts, loaded)
 
 
 def reconstruction_of(file: Path) -> tuple[Network, int]:
-    """The averaged network of a checkpoint, or that of a weight file, and the steps of its training."""
+    """The averaged network of a checkpoint, or that of a weight file, and its number of training steps."""
     if file.suffix == ".safetensors":
         loaded = weights.load(file)
         return loaded.model, loaded.card.steps
@@ -64,7 +64,7 @@ def reconstruction_of(file: Path) -> tuple[Network, int]:
 
 
 def score_of(file: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """The averaged score network of a checkpoint, or that of a weight file, and its settings, as weights hold them."""
+    """The averaged score network of a checkpoint, or that of a weight file, and its settings as in a card."""
     if file.suffix == ".safetensors":
         loaded = weights.load(file)
         return loaded.score_state, loaded.card.siamese
@@ -73,14 +73,14 @@ def score_of(file: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
 
 
 def named(loaded: dict[str, Model]) -> str:
-    """The models and the beginnings of their sha256."""
+    """The names of the models with the beginning of their sha256."""
     return ", ".join(dict.fromkeys(f"{one.card.name} sha256 {one.sha256[:12]}" for one in loaded.values()))
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A scan with lesions: intensities on the model's grid, scaled and as robust z, the truth, and the scan where that
-    is on its own."""
+    """A scan with lesions: scaled intensities and robust z on the model's grid, the truth, and the scan if the truth is
+    on its own grid."""
 
     set: str
     subject: str
@@ -92,17 +92,17 @@ class Scene:
     scan: Scan | None
 
     def on_grid(self, values: np.ndarray) -> np.ndarray:
-        """A map of the model's grid on the grid of the truth."""
+        """Resample a map from the model's grid to that of the truth."""
         return values if self.scan is None else to_native(values, self.scan, self.prepared, 1)
 
     def marked(self, labels: np.ndarray) -> np.ndarray:
-        """What labels of the model's grid mark on the grid of the truth."""
+        """Resample labels from the model's grid to that of the truth, as a mask."""
         return self.on_grid((labels > 0).astype(np.float32)) >= 0.5
 
 
 def scenes(data: Path, cache: Path, count: int | None = None) -> Iterator[Scene]:
-    """The dev cases with lesions, on their own grids, then synthetic lesions in healthy validation scans, on the
-    model's; at most `count` of each set."""
+    """Development cases with lesions, on their own grids, then synthetic lesions in healthy validation scans, on the
+    model's grid; at most `count` of each set."""
     found, seen = cases(data), dict[str, int]()
     for case in (c for c in found if c.part == "dev" and c.lesions):
         name = f"{case.contrast} {SETS[case.source].format(case.subject.removeprefix('sub-'))}"
@@ -123,11 +123,11 @@ def scenes(data: Path, cache: Path, count: int | None = None) -> Iterator[Scene]
         yield Scene(SYNTHETIC, case.subject, "T1w", prepared, *pasted, None)
 
 
-class Unknowing:
-    """Weights whose healthy reference does not know a certain scan, for lesions that were pasted into it.
+class WithoutScan:
+    """Models whose healthy reference leaves out the scan that a lesion was pasted into.
 
-    The weights' own reference must be of the IXI validation scans, as in the bundled ones. `kinds` are the scores
-    that are asked for, else all. The tails behind `fisher` stay those of all 20 scans.
+    Their own reference must come from the IXI validation scans, as in the bundled models. `kinds` are the requested
+    scores, by default all. The healthy quantiles behind `fisher` stay those of all 20 scans.
     """
 
     def __init__(self, loaded: dict[str, Model], data: Path, cache: Path, kinds: Sequence[str] = ()) -> None:
@@ -164,7 +164,7 @@ class Unknowing:
 
 
 def stroke_shapes(data: Path) -> list[Path]:
-    """Masks of real strokes in MNI space: no network was trained on them, the power of the fusion is fitted on them."""
+    """Masks of real strokes in MNI space: not used to train networks, but to fit the power of the fusion."""
     return shape_files(str(data / "lesion_shapes"))
 
 
@@ -186,8 +186,8 @@ def synthetic(
 def with_shape(
     prepared: Prepared, contrast: str, counts: np.ndarray, data: Path, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A healthy scan, scaled and as robust z, with a random stroke shape of which at least 20 voxels lie where it
-    `counts`; the truth there. Sign and texture are drawn as in training, the shape took no part in it."""
+    """A healthy scan, scaled and as robust z, with a random stroke shape of at least 20 voxels within `counts`, and the
+    truth there. Sign and texture are drawn as in training; the shape was not used in it."""
     shapes, healthy = stroke_shapes(data), prepared.scaled(CONFIG.preprocess)
     while True:
         shape = load_shape(shapes[int(rng.integers(len(shapes)))])
@@ -198,7 +198,7 @@ def with_shape(
 
 
 def flagged(values: np.ndarray, limit: float, prepared: Prepared) -> float:
-    """The ml that a threshold marks of a map."""
+    """The ml above a threshold in a map."""
     return flagged_ml(find(values, limit, prepared, CONFIG)[1], prepared)
 
 

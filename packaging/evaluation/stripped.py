@@ -1,9 +1,11 @@
-"""How well whole heads and stripped scans are told apart: `python packaging/evaluation/stripped.py DATA [EVERY]`.
+"""How well whole heads and skull-stripped scans are distinguished.
 
-DATA holds the development data; of its heads every EVERY-th is taken (5). From each head the upper 100, 120, 140 and
-160 mm are cut, with air set to 0 and to a constant elsewhere, by a threshold and as a filled outline. Stripped scans
-are taken whole, without their upper or lower third, z-scored with the background amid and below the values, and with a
-dark cavity of 40 ml. Prints a row for each wrong decision, and how many there were of what.
+    python packaging/evaluation/stripped.py DATA [EVERY]
+
+DATA contains the development data; every EVERY-th of its heads is used (5). Each head is cropped to its upper 100, 120,
+140 and 160 mm, with air set to 0 or another constant, by a threshold or as a filled outline. Stripped scans are used
+whole, without their upper or lower third, z-scored with the background among or below the values, and with a dark
+cavity of 40 ml. Prints a row for each wrong decision, and the counts.
 """
 
 from __future__ import annotations
@@ -35,14 +37,14 @@ def scans(data: Path, folders: tuple[str, ...]) -> list[Path]:
 
 
 def thinned(volume: Volume) -> Volume:
-    """Every second voxel or so along fine axes: what is decided does not depend on them."""
+    """Fewer voxels along fine axes, which do not affect the decision."""
     steps = [max(1, int(2.01 // size)) for size in spacing(volume.affine)]
     data = np.ascontiguousarray(volume.data[:: steps[0], :: steps[1], :: steps[2]])
     return Volume(data, volume.affine @ np.diag([*map(float, steps), 1.0]))
 
 
 def head_variants(volume: Volume) -> Iterator[tuple[str, Volume]]:
-    """The upper part of a head, air a constant."""
+    """The upper part of a head, with constant air."""
     size, data = spacing(volume.affine), volume.data
     solid = ndimage.binary_opening(data > 0.08 * np.percentile(data, 99))
     filled = skullstrip.fill(skullstrip.largest_component(ndimage.binary_closing(np.pad(solid, 3), iterations=3)))
@@ -55,7 +57,7 @@ def head_variants(volume: Volume) -> Iterator[tuple[str, Volume]]:
 
 
 def brain_variants(volume: Volume) -> Iterator[tuple[str, Volume]]:
-    """A stripped scan as other programs leave it, and as a field of view cuts it."""
+    """Variants of a stripped scan: as stored by other programs, and cut by the field of view."""
     data, third = volume.data, volume.shape[2] // 3
     inside = skullstrip.largest_component(levelled(volume).foreground)
     z = (data - data[inside].mean()) / data[inside].std()

@@ -1,11 +1,11 @@
-"""Draw synthetic healthy T2w and FLAIR next to real ones, and synthetic lesions: a check by eye for the model card.
+"""Draw synthetic healthy T2w and FLAIR next to real ones, and synthetic lesions, for visual comparison.
 
     python packaging/evaluation/synthesis_sheet.py DATA weights/synthesis.png
 
-First rows, one a contrast: made from a label map, made from a T1w scan of IXI (validation part), and the real scans of
-Kirby 21 (healthy) and MSLUB 07 (a patient), all stripped, at 2 mm, scaled by percentiles; one axial slice of each. Last
-row: kinds of synthetic lesions in a FLAIR made from a label map. Prints the median intensity of CSF, grey and white
-matter where the template's tissue maps are sure with 90 %.
+First rows, one per contrast: made from a label map, made from a T1w scan of IXI (validation part), and the real scans
+of Kirby 21 (healthy) and MSLUB 07 (a patient), all stripped, at 2 mm, scaled by percentiles; one axial slice of each.
+Last row: kinds of synthetic lesions in a FLAIR made from a label map. Prints the median intensity of CSF, grey and
+white matter where the template's tissue probability is at least 90 %.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from uadcli.training.synthetic import label_files, load_labels
 SLICE = 44  # of 80: through the ventricles
 TISSUES = ("CSF", "GM", "WM")
 REAL = {"kirby21": "real (Kirby 21)", "mslub_mni": "real (MSLUB 07)"}
-KINDS, MOST, SEED = ("dots", "sheet", "lacunes", "infarct"), 15_000, 3  # lesions of at most so many voxels
+KINDS, MOST, SEED = ("dots", "sheet", "lacunes", "infarct"), 15_000, 3  # largest lesion in voxels
 
 
 def tissue_maps(data: Path) -> dict[str, np.ndarray]:
-    """Where the template is sure of a tissue, on the model's grid."""
+    """Where the template's tissue maps are certain, on the model's grid."""
     result = {}
     for name in TISSUES:
         file = next((data / "templates").glob(f"*{name}*probseg*.nii.gz"))
@@ -50,7 +50,7 @@ def tissue_maps(data: Path) -> dict[str, np.ndarray]:
 
 
 def made(t1w: Prepared, labels: np.ndarray, contrast: str, config: PreprocessConfig) -> dict[str, np.ndarray]:
-    """Scaled synthetic volumes of a contrast, by what they are made from."""
+    """Scaled synthetic volumes of a contrast, by their source."""
     x = t1w.linear(config)
     anatomy = of_scan(x, t1w.mask, "T1w")
     turned = volume_from_t1(x, t1w.mask, anatomy, contrast, np.random.default_rng(SEED))

@@ -1,15 +1,15 @@
 """Methods x scores on the development cases and on synthetic lesions, in one run.
 
     python packaging/evaluation/table.py DATA --steps 1000
-    python packaging/evaluation/table.py DATA --steps 4 --methods dae,vae --scores absolute --cases 1     # a try
+    python packaging/evaluation/table.py DATA --steps 4 --methods dae,vae --scores absolute --cases 1     # a quick test
 
-Every method is trained from nothing on the same slices, with the `small` sizes and the same number of steps; each
-checkpoint is kept in --run, and more steps go on from it. `diffuse` takes the network of `cddpm`. Beside them stands
-the bundled model ("shipped"), with the scores of its card; of the `z-` ones those that `fisher` joins.
-`mahalanobis` needs ten reconstructions, of one level each: only methods that rebuild a slice in one pass a level are
-given it. AUPRC on each scan's own grid (synthetic lesions: the model's grid), mean over scans; "mean" weighs every set
-the same; "gain" is that mean over the one of `cddpm` with `absolute`, the paper's score (erosion 3, median 5), in this
-run. Seconds are those of reconstruction and score, per scan. Nothing is chosen by the labels: AUPRC needs no threshold.
+Every method is trained from scratch on the same slices, with the `small` sizes and the same number of steps;
+checkpoints are kept in --run, and more steps continue from them. `diffuse` uses the network of `cddpm`. Also evaluates
+the bundled model ("shipped") with the scores of its card, of the `z-` scores only those in `fisher`. `mahalanobis`
+needs ten reconstructions of one level each, so it is computed only for methods with one pass per level. AUPRC is on
+each scan's own grid (synthetic lesions: on the model's grid), averaged over scans; "mean" gives every set the same
+weight; "gain" is that mean relative to `cddpm` with `absolute`, the score of the paper (erosion 3, median 5), in this
+run. Seconds per scan are for reconstruction and score. Labels choose nothing: AUPRC needs no threshold.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from baseline import baseline_map
 from development import cases
-from scenes import CONFIG, Scene, Unknowing, models, named, scenes, write_tsv
+from scenes import CONFIG, Scene, WithoutScan, models, named, scenes, write_tsv
 
 from uadcli import contrasts, device
 from uadcli.config import TrainConfig, preset
@@ -42,9 +42,9 @@ from uadcli.training.reconstruction import Trainer, fit
 from uadcli.training.slices import load_slices
 from uadcli.weights.weights import ModelCard, Weights
 
-SCORES = ("absolute", "bright-weighted", "ssim", "mahalanobis")  # those that need no training of their own
+SCORES = ("absolute", "bright-weighted", "ssim", "mahalanobis")  # methods without training of their own
 REFERENCE = ("cddpm", "absolute")
-MANY_PASSES = ("pddpm", "maediff", "diffuse")  # patches, or steps, for each level
+MANY_PASSES = ("pddpm", "maediff", "diffuse")  # several patches or steps per level
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Row:
 
 
 def trained(arguments: argparse.Namespace, methods: list[str], of: ModelCard) -> dict[str, Model]:
-    """A network for each method, trained for the steps asked for or taken from its checkpoint; cards are after `of`."""
+    """A network for each method, trained for the requested steps or from its checkpoint; cards derive from `of`."""
     reporter, found, result = Reporter(), cases(arguments.data), dict[str, Model]()
     slices = load_slices([c for c in found if c.part == "train"], arguments.cache, CONFIG.preprocess)
     validation = load_slices([c for c in found if c.part == "val"][:8], arguments.cache, CONFIG.preprocess)
@@ -123,16 +123,16 @@ def compare(
 
 
 def shown_of(card: ModelCard, contrast: str) -> list[str]:
-    """The calibrated scores of a contrast; of those held against health only what `fisher` joins, to bound the time."""
+    """The calibrated scores of a contrast; of the normalised ones only the parts of `fisher`, to save time."""
     shares = shares_of(card, contrast)
     return [k for k, v in card.thresholds.items() if contrast in v and (not k.startswith(scores.Z) or k in shares)]
 
 
 def table(rows: list[Row]) -> str:
-    """The table in Markdown: a line for each pair, a column for each set, their mean, the gain, seconds."""
+    """The table in Markdown: a row for each pair; columns for each set, their mean, the gain, and seconds."""
     sets, pairs = list(dict.fromkeys(r.set for r in rows)), list(dict.fromkeys((r.method, r.score) for r in rows))
     of_pair = {(p, s): [r.auprc for r in rows if (r.method, r.score, r.set) == (*p, s)] for p in pairs for s in sets}
-    # a score that a contrast does not have has no mean over the sets, and stands last
+    # a score missing for a contrast has no mean over the sets, and comes last
     means = {p: [float(np.mean(of_pair[p, s])) if of_pair[p, s] else np.nan for s in sets] for p in pairs}
     reference = np.mean(means[REFERENCE]) if REFERENCE in means else np.nan
     lines = [
@@ -148,12 +148,12 @@ def table(rows: list[Row]) -> str:
 
 
 def shown(value: float, form: str, unit: str = "") -> str:
-    """A number as text, `n/a` for one that is not there."""
+    """A number as text, `n/a` if missing."""
     return f"{value:{form}}{unit}" if np.isfinite(value) else "n/a"
 
 
 def chosen(text: str, known: tuple[str, ...]) -> list[str]:
-    """The names of a comma list. Raises `UsageError` for an unknown one."""
+    """The names in a comma-separated list. Raises `UsageError` for an unknown one."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in known:
@@ -168,7 +168,7 @@ def main() -> None:
     parser.add_argument("--methods", default=",".join(BY_NAME))
     parser.add_argument("--scores", default=",".join(SCORES))
     parser.add_argument("--cases", type=int, default=1000, help="scans of each set at most")
-    parser.add_argument("--weights", help="the model to show as shipped; else the bundled one")
+    parser.add_argument("--weights", help="the model to evaluate as shipped; by default the bundled one")
     parser.add_argument("--run", type=Path, default=Path("runs/table"))
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     parser.add_argument("--tsv", type=Path)
@@ -178,7 +178,7 @@ def main() -> None:
     methods, kinds = chosen(arguments.methods, tuple(BY_NAME)), chosen(arguments.scores, SCORES)
     shipped = models(arguments.weights)
     networks, rows = trained(arguments, methods, next(iter(shipped.values())).card), list[Row]()
-    weights_for = Unknowing(shipped, arguments.data, arguments.cache, (FISHER,))
+    weights_for = WithoutScan(shipped, arguments.data, arguments.cache, (FISHER,))
     for scene in scenes(arguments.data, arguments.cache, arguments.cases):
         known = weights_for(scene) if scene.contrast in shipped else None
         rows += compare(scene, networks, known, methods, kinds)

@@ -2,11 +2,11 @@
 
     python packaging/models/make_regions.py LABELMAPS [--cache .cache]
 
-LABELMAPS holds `*_dseg.nii.gz` with FreeSurfer's numbers. Each head is registered to the template by an affine, as a
-scan is in use, and votes with the eight 1 mm voxels of each voxel of the model's grid. The name with the most votes
-wins; what FreeSurfer counts to no structure of the brain (fluid around it above all) votes too, and is 0. The table
-beside the map says how sure each name is: `agreement` is the mean part of the votes that it won with, `left_out` the
-mean part of the voxels that were given the right name when each head was named by the other heads.
+LABELMAPS contains `*_dseg.nii.gz` with FreeSurfer's numbers. Each head is registered to the template by an affine, as
+scans are, and votes with the eight 1 mm voxels in each voxel of the model's grid. The name with the most votes wins; 0
+is what FreeSurfer counts to no structure of the brain (above all the fluid around it), which votes as well. The table
+next to the map says how reliable each name is: `agreement` is the mean share of votes for the winner, `left_out` the
+mean share of voxels named correctly when each head is named by the others.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.training.synthetic import load_labels
 
 OUT = Path(__file__).parents[2] / "uadcli" / "imaging" / "templates"
-# name without side, FreeSurfer's numbers on the left and on the right; inferior parts of a ventricle belong to it
+# name without side, and FreeSurfer's numbers on the left and right; ventricles include their inferior parts
 PAIRS = (
     ("cerebral cortex", (3,), (42,)),
     ("cerebral white matter", (2,), (41,)),
@@ -43,13 +43,13 @@ Votes = np.ndarray  # (region, X, Y, Z), 0 to 8
 
 
 def regions() -> list[tuple[str, tuple[int, ...]]]:
-    """Names with FreeSurfer's numbers; the map counts them from 1."""
+    """Names with FreeSurfer's numbers; in the map they are numbered from 1."""
     sided = [(f"{s} {name}", numbers) for name, *both in PAIRS for s, numbers in zip(SIDES, both, strict=True)]
     return sided + list(MIDLINE)
 
 
 def votes_of(labels: np.ndarray, named: list[tuple[str, tuple[int, ...]]]) -> Votes:
-    """How many of the eight 1 mm voxels of each voxel one head gives to each region, 0 for none of them."""
+    """How many of the eight 1 mm voxels in each voxel belong to each region in one head; 0 is no region."""
     table = np.zeros(int(labels.max()) + 1, dtype=np.uint8)
     for index, (_, numbers) in enumerate(named, start=1):
         table[[n for n in numbers if n < len(table)]] = index

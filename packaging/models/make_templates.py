@@ -2,7 +2,8 @@
 
     python packaging/models/make_templates.py FOLDER
 
-FOLDER holds the template files of TemplateFlow names (T1w and tissue probabilities at 2 mm, brain mask at 1 mm).
+FOLDER contains the template files with their TemplateFlow names (T1w and tissue probabilities at 2 mm, brain mask at
+1 mm).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Calibrate a bundled model anew, with the networks that it has: thresholds, references, shares, default scores.
+"""Recalibrate a bundled model without changing its networks: thresholds, references, shares, default scores.
 
     python packaging/models/recalibrate.py DATA --weights small-9-flair --name small-11-flair [--borrow T2w=FLAIR]
 
-The healthy scans are those that `train_default.py` takes: the validation part of the development data. A contrast
-without any borrows the thresholds of another (`--borrow`), or is calibrated on scans synthesised from the validation
-T1w scans by `uad synth` (`--synthetic T2w=20`); the model card states which. The weights are written to
+The healthy scans are those of `train_default.py`: the validation part of the development data. A contrast without any
+borrows the thresholds of another (`--borrow`), or is calibrated on scans synthesised from the validation T1w scans by
+`uad synth` (`--synthetic T2w=20`); the model card states which. The weights are written to
 RUNS/models/NAME; their card (NAME.md) is written by hand.
 """
 
@@ -41,8 +41,8 @@ def main() -> None:
     parser.add_argument("--weights", required=True)
     parser.add_argument("--name", required=True)
     parser.add_argument("--synthetic", default="", help="contrast and number of scans, as in T2w=20")
-    parser.add_argument("--borrow", default="", help="contrast and whose thresholds it takes, as in T2w=FLAIR")
-    parser.add_argument("--scores", help="the scores to calibrate, with commas between; else all")
+    parser.add_argument("--borrow", default="", help="contrast, and the one whose thresholds it takes, as in T2w=FLAIR")
+    parser.add_argument("--scores", help="the scores to calibrate, comma-separated; by default all")
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     parser.add_argument("--runs", type=Path, default=Path("runs/default"))
     arguments = parser.parse_args()
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def made(data: Path, contrast: str, count: int, folder: Path, reporter: Reporter) -> list[Case]:
-    """Healthy scans of a contrast, synthesised from validation T1w scans, with what scanners do; kept in a folder."""
+    """Make a folder of healthy scans of a contrast from validation T1w scans, with scanner effects."""
     sources = evenly([c for c in cases(data) if c.part == "val" and c.contrast == "T1w"], count)
     folder.mkdir(parents=True, exist_ok=True)
     result = []
@@ -91,7 +91,7 @@ def made(data: Path, contrast: str, count: int, folder: Path, reporter: Reporter
 
 
 def check_networks(before: weights.Weights, after: weights.Weights) -> None:
-    """Raises `SystemExit` if a parameter of a network is not what it was, bit for bit."""
+    """Raises `SystemExit` unless the networks are unchanged, bit for bit."""
     pairs = [(before.model.state_dict(), after.model.state_dict()), (before.score_state, after.score_state)]
     for old, new in pairs:
         if old.keys() != new.keys() or not all(torch.equal(old[name], new[name]) for name in old):

@@ -1,14 +1,14 @@
-"""Make the bundled models, by the commands that a lab uses: `uad train`, `uad calibrate`, `uad export`.
+"""Make the bundled models with `uad train`, `uad calibrate` and `uad export`.
 
     export PYTHONPATH=packaging/evaluation
     python packaging/models/train_default.py DATA --names small-10-flair small-10-t1w [--ship]
 
-A model starts from the bundled one for its contrast, or with --start, and takes the settings of
-`packaging/default`; one that was stopped goes on. RUNS/scans is the development data as a folder of healthy scans, by
-links: IXI T1w and TCGA-LGG FLAIR, these with their lesion masks beside them, so that their tumour-free slices alone
-count; no development case is in it. RUNS/healthy-T1w and RUNS/healthy-FLAIR are the scans of its validation part, from
-which thresholds come; T2w has none and takes those of FLAIR. The weights are then in RUNS/models/NAME; with --ship also
-in the folder of the bundled ones, where a card has to be written by hand.
+A model starts from the bundled one for its contrast, or from --start, and uses the settings in `packaging/default`; an
+interrupted one is resumed. RUNS/scans contains the development data as links to healthy scans: IXI T1w, and TCGA-LGG
+FLAIR with lesion masks next to them, so that only tumour-free slices count; it contains no development case.
+RUNS/healthy-T1w and RUNS/healthy-FLAIR are the scans of its validation part, from which thresholds come; T2w has none
+and borrows those of FLAIR. The weights are written to RUNS/models/NAME, with --ship also to the folder of bundled
+models, where a card has to be written by hand.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--names", nargs="+", required=True, help="each ends in -flair or -t1w")
     parser.add_argument("--runs", type=Path, default=Path("runs/default"))
-    parser.add_argument("--start", type=Path, help="weights to begin with, of which one name alone is made")
+    parser.add_argument("--start", type=Path, help="weights to start from; only with a single name")
     parser.add_argument("--ship", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("weights"))
     arguments = parser.parse_args()
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def lay_out(data: Path, runs: Path) -> None:
-    """The folders of healthy scans, by links."""
+    """Make the folders of healthy scans, from links."""
     found = [c for c in cases(data) if c.part in ("train", "val")]
     for case in found:
         link(case, runs / "scans")
@@ -62,7 +62,7 @@ def lay_out(data: Path, runs: Path) -> None:
 
 
 def link(case: Case, root: Path) -> None:
-    """A case in a BIDS tree: its scan and, of a patient, its lesion mask, as links to the files."""
+    """Link a case into a BIDS tree: its scan and, for a patient, its lesion mask."""
     folder = root / case.subject / "anat"
     folder.mkdir(parents=True, exist_ok=True)
     for file in (case.scan, case.lesions):
@@ -71,7 +71,7 @@ def link(case: Case, root: Path) -> None:
 
 
 def make(arguments: argparse.Namespace, name: str, kind: str) -> None:
-    """Train, or go on; calibrate; export."""
+    """Train or resume, calibrate, and export."""
     run, runs, data = arguments.runs / name, arguments.runs, arguments.data
     if (run / "config.toml").exists():
         call("train", "--resume", run)
@@ -87,7 +87,7 @@ def make(arguments: argparse.Namespace, name: str, kind: str) -> None:
 
 
 def call(*command: object) -> None:
-    """A command of `uad`; one that fails ends this script."""
+    """Run a command of `uad`; exit if it fails."""
     words = [str(part) for part in command]
     print("uad", *words, flush=True)
     if code := uad(words):
@@ -95,7 +95,7 @@ def call(*command: object) -> None:
 
 
 def ship(model: Path, out: Path) -> None:
-    """Take exported weights into a folder of models; those that no contrast gets any more go out of its registry."""
+    """Copy exported weights into a folder of models, and drop from its registry those no contrast uses any more."""
     entry = registry.read(model)[0]
     shutil.copyfile(model / entry.file, out / entry.file)
     before = registry.read(out)

@@ -217,7 +217,7 @@ def _tails_of_the_others(scans: Sequence[Scored]) -> list[Tail]:
     return tails_of_the_others([(one.values, one.part) for one in scans])
 
 
-def held_against_others(scans: Sequence[Scored], quantile: float) -> list[Scored]:
+def compared_with_others(scans: Sequence[Scored], quantile: float) -> list[Scored]:
     """The same scans with deviations from the reference of the others; see `Score.own_scale`."""
     pairs, masks = [(one.values, one.part) for one in scans], [one.prepared.mask for one in scans]
     deviations = healthy_reference.cross_fitted(pairs, masks, quantile)

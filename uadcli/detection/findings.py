@@ -16,7 +16,7 @@ from uadcli.data.prepare import Prepared, to_native
 from uadcli.detection.repeat import Found, Repeats, Wanted, repeat
 from uadcli.imaging.volume import Scan
 from uadcli.model import flagged, out_of_distribution, threshold
-from uadcli.model.healthy_scans import BesideHealthy, beside_healthy
+from uadcli.model.healthy_scans import HealthyComparison, compare_with_healthy
 from uadcli.model.model import Model
 from uadcli.model.out_of_distribution import Distance
 from uadcli.model.subject import Subject
@@ -64,7 +64,7 @@ class Findings:
     score: str
     threshold: Threshold
     components: list[Component]
-    beside: BesideHealthy | None  # None if the weights have no healthy scans for these settings
+    beside: HealthyComparison | None  # None if the weights have no healthy scans for these settings
     distance: Distance
     repeats: Repeats
     method: str = "cddpm"
@@ -90,7 +90,7 @@ def examine(asked: Question, scan: Scan, prepared: Prepared, config: DetectConfi
         marked, table = flagged.find(anomaly_map, used.value, prepared, config)
         beside = None
         if asked.healthy:
-            beside = beside_healthy(anomaly_map, marked, len(table), asked.healthy, prepared, config)
+            beside = compare_with_healthy(anomaly_map, marked, len(table), asked.healthy, prepared, config)
         by_slice = model.slice_scores(x, recon, mask)
     with reporter.stage("repeats") if asked.uncertainty or asked.stability else nullcontext():
         wanted = Wanted(asked.stability or 0, asked.uncertainty)

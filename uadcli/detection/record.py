@@ -14,7 +14,7 @@ from uadcli.data.prepare import Prepared
 from uadcli.imaging import geometry, template
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.model.flagged import flagged_ml
-from uadcli.model.healthy_scans import BesideHealthy
+from uadcli.model.healthy_scans import HealthyComparison
 from uadcli.model.threshold import Threshold
 from uadcli.report import phrases, sidecar
 from uadcli.scoring.components import Component
@@ -123,7 +123,7 @@ def threshold_of(used: Threshold) -> dict[str, Any]:
 
 
 def row(
-    component: Component, prepared: Prepared, beside: BesideHealthy | None, sides_known: bool = True
+    component: Component, prepared: Prepared, beside: HealthyComparison | None, sides_known: bool = True
 ) -> dict[str, Any]:
     """A component in the sidecar: volume in the patient's space, positions in both spaces, healthy scans as strong.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class BesideHealthy:
+class HealthyComparison:
     """The number of `scans` healthy scans with a finding at least as strong as the scan's, and as each component."""
 
     scans: int
@@ -57,14 +57,14 @@ def strengths_of(card: ModelCard, kind: str, contrast: str, config: DetectConfig
     return card.strengths.get(kind, {}).get(contrast) if as_calibrated(card, config) else None
 
 
-def beside_healthy(
+def compare_with_healthy(
     anomaly_map: Array,
     labels: NDArray[np.uint8],
     count: int,
     healthy: Sequence[float],
     prepared: Prepared,
     config: DetectConfig,
-) -> BesideHealthy:
+) -> HealthyComparison:
     """Compare a scan, and each of its `count` components in `labels`, with the strengths of healthy scans."""
     from uadcli.imaging.slices import GRID_AFFINE
     from uadcli.scoring.calibration import as_strong, component_strengths, strength
@@ -72,4 +72,4 @@ def beside_healthy(
     smallest = config.scoring.min_volume_mm3 / prepared.size_factor
     whole = as_strong(healthy, strength(anomaly_map, smallest, GRID_AFFINE))
     parts = component_strengths(anomaly_map, labels, min(count, 254), smallest, GRID_AFFINE)  # the rest shares 255
-    return BesideHealthy(len(healthy), whole, [as_strong(healthy, s) for s in parts])
+    return HealthyComparison(len(healthy), whole, [as_strong(healthy, s) for s in parts])

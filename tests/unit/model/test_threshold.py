@@ -13,7 +13,7 @@ from uadcli.config import DetectConfig, PreprocessConfig, ReconstructionConfig, 
 from uadcli.detection.record import threshold_of
 from uadcli.errors import InputError, UsageError
 from uadcli.model import threshold
-from uadcli.model.healthy_scans import beside_healthy, strengths_of
+from uadcli.model.healthy_scans import compare_with_healthy, strengths_of
 from uadcli.model.threshold import Basis, Threshold
 from uadcli.scoring.metrics import dice
 from uadcli.settings.threshold import ThresholdRule
@@ -193,10 +193,10 @@ def test_scan_and_components_are_counted_against_healthy_scans() -> None:
     labels = np.zeros(score_map.shape, dtype=np.uint8)
     labels[score_map == np.float32(0.42)], labels[score_map == np.float32(0.81)] = 1, 2
     healthy = CARD.strengths["siamese"]["T1w"]
-    beside = beside_healthy(score_map, labels, 2, healthy, Prepared(), DetectConfig())  # type: ignore[arg-type]
+    beside = compare_with_healthy(score_map, labels, 2, healthy, Prepared(), DetectConfig())  # type: ignore[arg-type]
     assert (beside.scans, beside.as_strong, beside.components) == (20, 3, [11, 3])
     assert beside.p_value == pytest.approx(4 / 21)
-    nothing = beside_healthy(0 * score_map, 0 * labels, 0, healthy, Prepared(), DetectConfig())  # type: ignore[arg-type]
+    nothing = compare_with_healthy(0 * score_map, 0 * labels, 0, healthy, Prepared(), DetectConfig())  # type: ignore[arg-type]
     assert (nothing.as_strong, nothing.components, nothing.p_value) == (20, [], 1.0)
 
 
