@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from stand import Stand
+from uadcli.training.synthetic import Example, ExampleMaker
 
 from uadcli.config import (
     PreprocessConfig,
@@ -25,7 +26,6 @@ from uadcli.training import judged_lesions, log, slices, synthetic
 from uadcli.training.loop import Judgement
 from uadcli.training.reconstruction import Trainer
 from uadcli.training.score_network import SiameseTrainer
-from uadcli.training.synthetic import Example, ExampleMaker
 
 PAUSE_SECONDS = 0.005
 SETTINGS = TrainingConfig(

@@ -29,8 +29,8 @@ from uadcli.imaging.geometry import resample
 from uadcli.imaging.slices import to_slices
 from uadcli.imaging.volume import read_scan
 from uadcli.reconstruction.model import ConditionedDiffusion
+from uadcli.training.examples.slices import SliceSet
 from uadcli.training.reconstruction import Trainer
-from uadcli.training.slices import SliceSet
 
 EXAMPLE = Path(__file__).parents[1] / "example" / "sub-FG6692_FLAIR.nii.gz"
 SLICES, LEVELS, BATCH = 75, 3, 32

@@ -21,7 +21,7 @@ from scipy import ndimage
 
 from uadcli.config import ScoringConfig
 from uadcli.evaluation.figures import scan_figures
-from uadcli.report.preview import render_overlay
+from uadcli.report.preview import Overlay, render_overlay
 from uadcli.scoring.components import components
 from uadcli.scoring.mahalanobis import mahalanobis_score
 from uadcli.scoring.metrics import curve
@@ -55,7 +55,7 @@ def functions(folder: Path) -> dict[str, tuple[float, Callable[[], object]]]:
 
     def picture() -> None:
         marked = np.where(lesion, np.float32(0.8), np.float32(0))
-        render_overlay(folder / "a.png", fine, marked, lesion, head, np.eye(4), 0.5, "scan.nii.gz")
+        render_overlay(folder / "a.png", Overlay(fine, marked, lesion, head, np.eye(4), 0.5, "scan.nii.gz"))
 
     return {
         "post-processing, 2 mm": (5, lambda: postprocess(x, brain, ScoringConfig())),

@@ -27,7 +27,7 @@ from uadcli.errors import UadError
 from uadcli.imaging.slices import GRID_SHAPE
 from uadcli.imaging.volume import read_scan
 from uadcli.synthesis.brains import CORTEX, CSF, DEEP, OTHER, TISSUE, WHITE, brain_of
-from uadcli.training.synthetic import label_files, load_labels
+from uadcli.training.examples.synthetic import label_files, load_labels
 
 FOLDERS = ("healthy_other", "kirby21", "mslesseg_mni", "mslub_mni", "mslub_raw", "oasis_t1_stripped", "stroke_t2w")
 MORE = ("tcga_raw", "tcga_t2w", "wmh_flair", "tcga_lgg", "ixi_t1")

@@ -26,7 +26,7 @@ from uadcli.model.subject import Subject
 from uadcli.reconstruction.model import Network
 from uadcli.scoring import fusion, healthy_reference, scores
 from uadcli.synthesis.masses import paste_shape
-from uadcli.training.judged_lesions import load_shape, shape_files
+from uadcli.training.examples.judged_lesions import load_shape, shape_files
 from uadcli.training.reconstruction import Trainer
 from uadcli.training.score_network import SiameseTrainer
 from uadcli.weights import weights

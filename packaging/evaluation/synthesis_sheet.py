@@ -30,8 +30,8 @@ from uadcli.imaging.volume import read_scan
 from uadcli.synthesis.anatomy import of_labels, of_scan
 from uadcli.synthesis.brains import from_labels
 from uadcli.synthesis.contrast import volume_from_t1
-from uadcli.synthesis.lesions import paste_kind
-from uadcli.training.synthetic import label_files, load_labels
+from uadcli.synthesis.lesions import Brain, paste_kind
+from uadcli.training.examples.synthetic import label_files, load_labels
 
 SLICE = 44  # of 80: through the ventricles
 TISSUES = ("CSF", "GM", "WM")
@@ -64,7 +64,7 @@ def lesions(labels: np.ndarray, config: PreprocessConfig) -> dict[str, np.ndarra
     result = {}
     for kind in KINDS:
         pasted = (
-            paste_kind(kind, healthy, healthy > 0, "FLAIR", np.random.default_rng(number), anatomy=anatomy)
+            paste_kind(kind, Brain(healthy, healthy > 0, "FLAIR", anatomy=anatomy), np.random.default_rng(number))
             for number in range(40)
         )
         x, _ = max(pasted, key=lambda one: one[1][:, :, SLICE].sum() * (one[1].sum() < MOST))

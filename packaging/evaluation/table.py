@@ -38,8 +38,8 @@ from uadcli.scoring import scores
 from uadcli.scoring.fusion import FISHER
 from uadcli.scoring.metrics import average_precision, best_dice
 from uadcli.training import checkpoint
+from uadcli.training.examples.slices import Split, load_slices
 from uadcli.training.reconstruction import Trainer, fit
-from uadcli.training.slices import load_slices
 from uadcli.weights.weights import ModelCard, Weights
 
 SCORES = ("absolute", "bright-weighted", "ssim", "mahalanobis")  # methods without training of their own
@@ -76,7 +76,7 @@ def trained(arguments: argparse.Namespace, methods: list[str], of: ModelCard) ->
                 )
         else:
             trainer = Trainer(for_method(preset("small"), name), TrainConfig(steps=arguments.steps))
-        fit(trainer, slices, validation, folder, reporter)
+        fit(trainer, Split(slices, validation), folder, reporter)
         card = dataclasses.replace(
             of, name=name, levels=BY_NAME[name].levels, siamese=None, thresholds={}, steps=trainer.done
         )

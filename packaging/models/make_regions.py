@@ -18,7 +18,7 @@ import nibabel as nib
 import numpy as np
 
 from uadcli.imaging.slices import GRID_AFFINE
-from uadcli.training.synthetic import load_labels
+from uadcli.training.examples.synthetic import load_labels
 
 OUT = Path(__file__).parents[2] / "uadcli" / "imaging" / "templates"
 # name without side, and FreeSurfer's numbers on the left and right; ventricles include their inferior parts

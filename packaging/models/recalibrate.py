@@ -18,8 +18,9 @@ from pathlib import Path
 import torch
 
 from uadcli import device
-from uadcli.calibration.calibrate import Cohort, measure
+from uadcli.calibration.calibrate import measure
 from uadcli.calibration.export import calibrated_card
+from uadcli.calibration.health import Cohort
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
 from uadcli.data.dataset import Case, evenly
@@ -28,7 +29,7 @@ from uadcli.model.model import Model
 from uadcli.scoring import healthy_reference
 from uadcli.synthesis.options import SynthOptions
 from uadcli.synthesis.synth import synth
-from uadcli.training.judged_lesions import shape_files
+from uadcli.training.examples.judged_lesions import shape_files
 from uadcli.weights import registry, weights
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))

@@ -28,8 +28,8 @@ from uadcli.data import contrast
 from uadcli.scoring import fusion
 from uadcli.synthesis.brains import CSF as FLUID, tissue_intensities
 from uadcli.synthesis.contrast import from_t1
-from uadcli.training.slices import SliceSet
-from uadcli.training.synthetic import SHARES
+from uadcli.training.examples.slices import SliceSet
+from uadcli.training.examples.synthetic import SHARES
 
 assert "T1w|T2w|FLAIR|XYw" in CliRunner(env={"COLUMNS": "200"}).invoke(app, ["detect", "--help"]).output
 assert contrast.from_name(Path("sub-1_XYw.nii.gz")) == contrast.from_name(Path("3_xy_tra.nii.gz")) == "XYw"

@@ -17,6 +17,7 @@ import typer
 
 from uadcli.cli.app import app
 from uadcli.data import names as file_names
+from uadcli.detection.options import DetectOptions
 
 ROOT = Path(__file__).parents[2]
 CONTAINERS = ROOT / "packaging" / "containers"
@@ -194,7 +195,7 @@ def test_the_slurm_script_passes_names_and_options_on(tmp_path: Path) -> None:
 def test_the_snakemake_rule_names_the_files_that_detect_writes() -> None:
     text = SNAKEFILE.read_text()
     named = {key: file for key, file in re.findall(r'(map|mask|picture|report)=f"{MAPS}/{{name}}(.*?)"', text)}
-    written = file_names.name(Path("scan.nii.gz"), None, "native", (), False).paths
+    written = file_names.name(Path("scan.nii.gz"), None, DetectOptions()).paths
     written = {
         "picture" if key == "overlay" else "report" if key == "sidecar" else key: p for key, p in written.items()
     }

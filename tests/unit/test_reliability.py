@@ -24,6 +24,7 @@ from uadcli.batches import batch
 from uadcli.cli.app import main
 from uadcli.data.names import name
 from uadcli.detection import detect, together
+from uadcli.detection.options import DetectOptions
 from uadcli.imaging import volume
 from uadcli.running.temporary import temporary_folder
 from uadcli.workers import Died
@@ -186,7 +187,7 @@ def worker_ends(number: int) -> Fault:
 
 
 def taken(scan: Path, patch: pytest.MonkeyPatch) -> list[str]:
-    holder = together.made_together(name(scan, scan.parent / "out" / "map.nii.gz", "native", (), False))
+    holder = together.made_together(name(scan, scan.parent / "out" / "map.nii.gz", DetectOptions()))
     holder.__enter__()
     patch.setattr(together, "_kept_by_test", holder, raising=False)  # until the test ends
     return []

@@ -14,10 +14,13 @@ from uadcli.console import Reporter
 from uadcli.data import names
 from uadcli.detection import detect, together
 from uadcli.detection.findings import ReadyScan
+from uadcli.detection.options import DetectOptions
 from uadcli.detection.session import Load, Session
 from uadcli.errors import UadError, about
 from uadcli.report import sidecar
 from uadcli.running import faults
+
+EVERY_FILE = DetectOptions(space="both", save=("all", *COSTLY), html=True)
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def complete(job: Job, ready: Ready, settings: Settings, load: Load) -> dict[str
     reporter.seconds.update(ready.seconds)
     reporter.warnings.extend(ready.warnings)
     try:
-        every = names.name(job.scan, job.files.map, "both", ("all", *COSTLY), False, html=True).paths
+        every = names.name(job.scan, job.files.map, EVERY_FILE).paths
         old = [path for key, path in every.items() if key not in job.files.paths]
         with together.made_together(job.files, wait=True) as hidden:
             with about(job.scan), faults.naming(job.scan, job.files.map):

@@ -66,7 +66,7 @@ def jobs(found: Sequence[Found], output: Path, options: DetectOptions) -> list[J
     made: dict[str, Job] = {}
     for one in found:
         name = (one.folder / f"{one.name or stem(one.scan)}_desc-anomaly_map.nii.gz").as_posix()
-        files = names.name(one.scan, output / name, options.space, options.save, False, options.html)
+        files = names.name(one.scan, output / name, replace(options, only_map=False))
         # a BIDS name gives the contrast; --contrast only selects there
         job = Job(name, one.scan, files, replace(options, contrast=None) if one.in_bids else options)
         other = made.setdefault(name, job)

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from uadcli.calibration.export import GATE_FILE, REFERENCE_FILE, trained_weights
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
-from uadcli.data.dataset import Case, find, is_synthetic
+from uadcli.data.dataset import find, is_synthetic
 from uadcli.errors import RESEARCH_USE, InputError, UsageError
 from uadcli.files import file_sha256, write_bytes, write_json
 from uadcli.model.model import Model
 from uadcli.training.run_folder import healthy_of, prepare_usable, read_run, rows_of, usable_cases
 
 if TYPE_CHECKING:
-    from uadcli.calibration.health import References
+    from uadcli.calibration.health import Cohort, References
     from uadcli.scoring.out_of_distribution import Gate
     from uadcli.weights.weights import ModelCard
 
@@ -41,9 +41,10 @@ def calibrate(
     """
     from safetensors.torch import save as to_bytes
 
+    from uadcli.calibration.health import Cohort
     from uadcli.model.out_of_distribution import fit_gates, gate_of
     from uadcli.scoring import healthy_reference
-    from uadcli.training.judged_lesions import shape_files
+    from uadcli.training.examples.judged_lesions import shape_files
     from uadcli.training.supervised import is_supervised
 
     config, model = read_run(run), Model(trained_weights(run))
@@ -94,19 +95,6 @@ def calibrate(
     return run / "thresholds.json"
 
 
-@dataclasses.dataclass(frozen=True)
-class Cohort:
-    """The healthy scans of a calibration, prepared in the folder `cache`, and masks with `shapes` of lesions, if any.
-
-    `held_out` scans set the thresholds; those of the `training` join the reference of scores without a network.
-    """
-
-    held_out: Sequence[Case]
-    training: Sequence[Case]
-    cache: Path
-    shapes: Sequence[Path] = ()
-
-
 def measure(
     model: Model,
     cohort: Cohort,
@@ -119,7 +107,7 @@ def measure(
     """The content of `thresholds.json` for a model, and the healthy references of its scores; see `calibrate`."""
     from uadcli.calibration.fit_fusion import PastedScan, paste_all, precision_by_power, with_best_power
     from uadcli.calibration.health import calibrate as calibration_of
-    from uadcli.training.synthetic import load_healthy
+    from uadcli.training.examples.synthetic import load_healthy
 
     counts = Counter(c.contrast for c in cohort.held_out)
     pasted, precisions = dict[str, list[PastedScan]](), dict[float, float]()
@@ -134,8 +122,7 @@ def measure(
                 reporter.warn(f"no scan has room for a synthetic lesion: the fusion keeps {model.card.fusion_power}")
             model = with_best_power(model, precisions)
     with reporter.stage("calibration"):
-        held_out = list(cohort.held_out)
-        found, references = calibration_of(model, held_out, cohort.cache, config, kinds, pasted, cohort.training)
+        found, references = calibration_of(model, cohort, config, kinds, pasted)
     for taker, giver in (borrow or {}).items():
         found.lend(giver, taker)
     content = {

@@ -13,8 +13,8 @@ from uadcli.console import Reporter
 from uadcli.errors import RESEARCH_USE, InputError, OutputError
 from uadcli.files import write_text
 from uadcli.scoring.fusion import ENOUGH, FISHER
+from uadcli.training.card import PLAIN_DEFAULT, weights_of
 from uadcli.training.run_folder import read_run
-from uadcli.training.train import PLAIN_DEFAULT, weights_of
 from uadcli.typed import fits
 
 if TYPE_CHECKING:

@@ -26,9 +26,9 @@ from uadcli.scoring.calibration import Tail, rarity
 from uadcli.scoring.fusion import ENOUGH, fused_scores
 from uadcli.scoring.healthy_reference import Reference
 from uadcli.scoring.metrics import average_precision
-from uadcli.synthesis.lesions import paste_kind
-from uadcli.training.judged_lesions import Pasted, paste
-from uadcli.training.synthetic import Healthy
+from uadcli.synthesis.lesions import Brain, paste_kind
+from uadcli.training.examples.judged_lesions import Pasted, paste
+from uadcli.training.examples.synthetic import Healthy
 
 POWERS = (0.0, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.0)
 TENTHS = 10  # shares are multiples of 1 / TENTHS
@@ -112,7 +112,7 @@ def _with_disease(one: Healthy, rng: np.random.Generator, config: DetectConfig) 
     allowed = np.zeros_like(one.mask)
     allowed[:, :, one.usable] = one.mask[:, :, one.usable]
     kind = str(rng.choice(WHITE_MATTER))
-    x, truth = paste_kind(kind, one.data, one.mask, one.kind, rng, allowed, one.anatomy)
+    x, truth = paste_kind(kind, Brain(one.data, one.mask, one.kind, allowed, one.anatomy), rng)
     truth &= allowed
     scaled = intensity.scale(x, one.mask, config.preprocess)
     return Pasted(scaled, intensity.robust_z(x, one.mask), truth, allowed) if truth.any() else None

@@ -71,22 +71,47 @@ class Scored:
     whole: bool
 
 
+@dataclass(frozen=True)
+class Cohort:
+    """The healthy scans of a calibration, prepared in the folder `cache`, and masks with `shapes` of lesions, if any.
+
+    `held_out` scans set the thresholds; those of the `training` join the reference of scores without a network.
+    """
+
+    held_out: Sequence[Case]
+    training: Sequence[Case]
+    cache: Path
+    shapes: Sequence[Path] = ()
+
+
+@dataclass(frozen=True)
+class OfContrast:
+    """The healthy scans of a contrast: their raw maps `under` a score, one score at a time.
+
+    `by_shares` knows how well shares of the parts of `fisher` do, if anything. `more` are raw maps of further healthy
+    scans by score, for its reference alone.
+    """
+
+    contrast: str
+    under: Callable[[str], list[Scored]]
+    by_shares: Callable[[Mapping[str, Part]], Found] | None = None
+    more: Sequence[Mapping[str, Pair]] = ()
+
+
 def calibrate(
     model: Model,
-    validation: list[Case],
-    cache: Path,
+    cohort: Cohort,
     config: DetectConfig,
     kinds: Sequence[str] | None = None,
     pasted: Mapping[str, Sequence[PastedScan]] | None = None,
-    training: Sequence[Case] = (),
 ) -> tuple[Calibration, References]:
-    """Calibrate several scores of a model, by default all, on the healthy brain of the validation scans.
+    """Calibrate several scores of a model, by default all, on the healthy brain of the held-out scans.
 
     Scores that need a network that the model does not have are left out. Returns as well, for contrasts with at least
     two scans, the healthy references of normalised scores, which are calibrated with each scan compared with the
     others. `fisher` is calibrated if all its parts are, each scan with the tails of the others (whose reference
-    includes it). The shares of its parts are fitted on lesions `pasted` into the validation scans of a contrast,
-    numbered in their order, if there are any. The healthy parts of `training` scans join the references of scores
+    includes it). The shares of its parts are fitted on lesions `pasted` into the held-out scans of a contrast,
+    numbered in their order, if there are any. The healthy parts of the training scans join the references of scores
     without a network, which no training changes.
     """
     if kinds is None:
@@ -94,8 +119,8 @@ def calibrate(
         known = {kind: scores.find(kind) for kind in calibrated()}
         kinds = [kind for kind, one in known.items() if (draws or not one.draws) and (learned or not one.learned)]
     result, references = Calibration(), References()
-    for contrast, cases in by_contrast(validation):
-        healthy = [_HealthyScan.of(model, case, cache, config) for case in cases]
+    for contrast, cases in by_contrast(cohort.held_out):
+        healthy = [_HealthyScan.of(model, case, cohort.cache, config) for case in cases]
 
         def under(kind: str, scans: Sequence[_HealthyScan] = healthy) -> list[Scored]:
             return [one.scored(kind) for one in scans]
@@ -103,8 +128,9 @@ def calibrate(
         def by_shares(parts: Mapping[str, Part], own: Sequence[PastedScan] = (pasted or {}).get(contrast, ())) -> Found:
             return fit_fusion.precision_by_shares(own, parts)
 
-        more = [_without_network(model, case, cache, config) for case in training if case.contrast == contrast]
-        references |= take_in(result, under, kinds, contrast, config, by_shares, more)
+        further = [case for case in cohort.training if case.contrast == contrast]
+        more = [_without_network(model, case, cohort.cache, config) for case in further]
+        references |= take_in(result, OfContrast(contrast, under, by_shares, more), kinds, config)
     return result, references
 
 
@@ -148,35 +174,25 @@ def is_whole(case: Case) -> bool:
     return case.lesions is None
 
 
-def by_contrast(validation: list[Case]) -> Iterator[tuple[str, list[Case]]]:
+def by_contrast(validation: Sequence[Case]) -> Iterator[tuple[str, list[Case]]]:
     """The scans of each contrast, in alphabetical order of the contrasts."""
     for contrast in sorted({c.contrast for c in validation}):
         yield contrast, [c for c in validation if c.contrast == contrast]
 
 
-def take_in(
-    result: Calibration,
-    under: Callable[[str], list[Scored]],
-    kinds: Sequence[str],
-    contrast: str,
-    config: DetectConfig,
-    by_shares: Callable[[Mapping[str, Part]], Found] | None = None,
-    more: Sequence[Mapping[str, Pair]] = (),
-) -> References:
-    """Calibrate scores of a contrast by healthy scans, and `fisher`, if all its parts are among them; `under` gives the
-    raw maps of the scans under a score, one score at a time. Returns the references.
-
-    The shares of its parts are the best of those that `by_shares` knows, if any. `more` are raw maps of further healthy
-    scans by score, for its reference alone.
+def take_in(result: Calibration, healthy: OfContrast, kinds: Sequence[str], config: DetectConfig) -> References:
+    """Calibrate scores of a contrast by healthy scans, and `fisher`, if all its parts are among them, with the best
+    shares that are known. Returns the references.
     """
+    contrast = healthy.contrast
     shares, others = fusion.PARTS[contrast], dict[str, list[Reference]]()
     references, parts = References(), dict[str, list[Scored]]()
     for kind in kinds:
-        scans = under(kind)
+        scans = healthy.under(kind)
         if kind.startswith(scores.Z):
             if len(scans) < 2:
                 continue
-            further = [one[kind] for one in more if kind in one]
+            further = [one[kind] for one in healthy.more if kind in one]
             pairs, scale = [*((one.values, one.part) for one in scans), *further], scores.find(kind).own_scale
             references[scores.base_of(kind), contrast] = healthy_reference.fit(pairs, scale)
             known = healthy_reference.of_the_others(pairs, scale)[: len(scans)]
@@ -190,7 +206,7 @@ def take_in(
             parts[kind] = scans
     if len(parts) == len(shares):
         behind = {kind: Part(_tails_of_the_others(parts[kind]), others.get(kind)) for kind in shares}
-        found = by_shares(behind) if by_shares else Found()
+        found = healthy.by_shares(behind) if healthy.by_shares else Found()
         if best := fit_fusion.best_shares(found):
             shares = dict(zip(shares, best, strict=True))
             result.precision_by_shares[contrast] = {" ".join(map(str, one)): value for one, value in found.items()}

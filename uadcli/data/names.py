@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from uadcli.config import COSTLY, SAVES
 from uadcli.errors import OutputError, UsageError
@@ -25,27 +26,32 @@ class Outputs:
         return self.paths["map"]
 
 
-def plan(
-    scan: Path,
-    output: Path | None,
-    space: str,
-    save: tuple[str, ...],
-    only_map: bool,
-    overwrite: bool,
-    html: bool = False,
-) -> Outputs:
+class Wanted(Protocol):
+    """The options of a detection that decide which files there are."""
+
+    @property
+    def space(self) -> str: ...
+    @property
+    def save(self) -> tuple[str, ...]: ...
+    @property
+    def only_map(self) -> bool: ...
+    @property
+    def html(self) -> bool: ...
+    @property
+    def overwrite(self) -> bool: ...
+
+
+def plan(scan: Path, output: Path | None, wanted: Wanted) -> Outputs:
     """Name every output file, next to the map, and refuse what must not be overwritten.
 
     Without `output` the map is `<scan>_desc-anomaly_map.nii.gz` next to the scan. Raises `UsageError`, `OutputError`.
     """
-    outputs = name(scan, output, space, save, only_map, html)
-    _check(outputs, scan, overwrite)
+    outputs = name(scan, output, wanted)
+    _check(outputs, scan, wanted.overwrite)
     return outputs
 
 
-def name(
-    scan: Path, output: Path | None, space: str, save: tuple[str, ...], only_map: bool, html: bool = False
-) -> Outputs:
+def name(scan: Path, output: Path | None, wanted: Wanted) -> Outputs:
     """The names only, without checks. Raises `UsageError` for a map that is not a NIfTI file."""
     target = output or scan.with_name(f"{stem(scan)}_desc-anomaly_map.nii.gz")
     if not target.name.endswith((".nii.gz", ".nii")):
@@ -53,16 +59,16 @@ def name(
     suffix = ".nii.gz" if target.name.endswith(".nii.gz") else ".nii"
     base = target.name[: -len(suffix)]
     names = {"map": target.name}
-    if not only_map:
+    if not wanted.only_map:
         names |= {"mask": f"{base}_mask{suffix}", "overlay": f"{base}_overlay.png", "sidecar": f"{base}.json"}
-    if space == "both":
+    if wanted.space == "both":
         names["mni_map"] = f"{base}_{MNI}{suffix}"
-        if not only_map:
+        if not wanted.only_map:
             names["mni_mask"] = f"{base}_{MNI}_mask{suffix}"
-    wanted = [key for key in (*SAVES, *COSTLY) if key in save or ("all" in save and key in SAVES)]
-    extras = {key: f"{base}_{key}{suffix}" for key in wanted} | {"transform": f"{base}_transform.json"}
-    names |= {key: extras[key] for key in wanted}
-    if html:
+    saved = [key for key in (*SAVES, *COSTLY) if key in wanted.save or ("all" in wanted.save and key in SAVES)]
+    extras = {key: f"{base}_{key}{suffix}" for key in saved} | {"transform": f"{base}_transform.json"}
+    names |= {key: extras[key] for key in saved}
+    if wanted.html:
         names["page"] = f"{base}.html"
     return Outputs({key: target.parent / file for key, file in names.items()})
 

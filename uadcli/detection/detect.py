@@ -81,7 +81,7 @@ def detect(
     options.rule.check_labels(options.labels is not None)
     options = with_healthy(options)
     together.sweep_results((target or path).parent)
-    files = names.plan(path, target, options.space, options.save, options.only_map, options.overwrite, options.html)
+    files = names.plan(path, target, options)
     with together.made_together(files) as hidden:
         with faults.naming(path, files.map):
             result = _run(path, hidden, config, options, reporter)
@@ -224,7 +224,7 @@ def _adapted(asked: Question, healthy: HealthyScans, own: str, session: Session)
 
 def _quality(ready: ReadyScan, findings: Findings, reporter: Reporter) -> quality.Quality:
     prepared, found = ready.prepared, ready.found
-    verdict = quality.assess(
+    measures = quality.Measures(
         prepared.brain_volume_ml,
         prepared.mask_overlap,
         prepared.border_fraction,
@@ -232,6 +232,7 @@ def _quality(ready: ReadyScan, findings: Findings, reporter: Reporter) -> qualit
         distance=math.inf if findings.distance.nowhere else findings.distance.value,
         distance_limit=findings.distance.limit,
     )
+    verdict = quality.assess(measures)
     if found.check is not None:
         verdict = quality.with_check(verdict, found.check)
     for check in verdict.checks:

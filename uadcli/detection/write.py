@@ -95,8 +95,7 @@ def _picture(
     def fine(data: Any, order: int = 1) -> Array:
         return geometry.resample(data.astype(np.float32), scan.volume.affine, (x, y, z), affine, order=order)
 
-    preview.render_overlay(
-        path,
+    overlay = preview.Overlay(
         fine(np.where(brain, scan.volume.data, 0)),
         fine(native_map),
         fine(native_mask) >= 0.5,
@@ -106,3 +105,4 @@ def _picture(
         scan.path.name,
         sides_known=scan.sides_known,
     )
+    preview.render_overlay(path, overlay)

@@ -167,9 +167,8 @@ class ScannerAdapter:
         for text in scan.warnings:
             self.reporter.warn(f"a healthy scan of --adapt: {text}")  # without its name, which may name a person
         prepared, _ = prepare.prepare(scan, self.config.preprocess, device=self.model.device)
-        verdict = quality.assess(
-            prepared.brain_volume_ml, prepared.mask_overlap, prepared.border_fraction, stretch=prepared.stretch
-        )
+        found = prepared.brain_volume_ml, prepared.mask_overlap, prepared.border_fraction, prepared.stretch
+        verdict = quality.assess(quality.Measures(*found))
         if verdict.verdict == "fail":
             failed = ", ".join(check.name for check in verdict.checks if check.verdict == "fail")
             raise InputError(f"quality control failed ({failed})")

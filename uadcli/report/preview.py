@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,19 +44,22 @@ class _Scene:
         return np.array(self.scan.shape) * np.linalg.norm(self.affine[:3, :3], axis=0)
 
 
-def render_overlay(
-    path: Path,
-    scan: NDArray[np.float32],
-    anomaly_map: NDArray[np.float32],
-    anomaly_mask: NDArray[np.bool_],
-    brain_mask: NDArray[np.bool_],
-    affine: NDArray[np.float64],
-    threshold: float,
-    title: str,
-    *,
-    sides_known: bool = True,
-) -> None:
-    """Draw the overlay as PNG; all volumes are (X, Y, Z), with axes close to RAS+ and any spacing.
+@dataclass(frozen=True)
+class Overlay:
+    """What an overlay shows; all volumes are (X, Y, Z), with axes close to RAS+ and any spacing."""
+
+    scan: NDArray[np.float32]
+    anomaly_map: NDArray[np.float32]
+    anomaly_mask: NDArray[np.bool_]
+    brain_mask: NDArray[np.bool_]
+    affine: NDArray[np.float64]
+    threshold: float
+    title: str
+    sides_known: bool = True
+
+
+def render_overlay(path: Path, overlay: Overlay) -> None:
+    """Draw an overlay as PNG.
 
     Only voxels inside the brain mask are drawn, so that no face appears. Axial and coronal views are radiological: the
     patient's right is on the image's left; without `sides_known` sides are not labelled. Raises `InputError` for an
@@ -65,10 +68,9 @@ def render_overlay(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    if not brain_mask.any():
+    if not overlay.brain_mask.any():
         raise InputError("the brain mask is empty, so there is nothing to draw", hint="Check the mask.")
-    scene = _scene(scan, anomaly_map, anomaly_mask > 0, brain_mask > 0, affine, threshold)
-    scene = replace(scene, sides_known=sides_known)
+    scene = _scene(overlay)
     width = (RIGHT - LEFT) * WIDTH_IN / COLUMNS
     scale = min((width - GAP_IN) / scene.size_mm[ACROSS[axis][0]] for _, axis in PLANES)  # inches per mm, one for all
     heights = [scale * scene.size_mm[ACROSS[axis][1]] for _, axis in PLANES]
@@ -85,20 +87,21 @@ def render_overlay(
             axes = figure.add_axes((start / WIDTH_IN, top / total, wide / WIDTH_IN, height / total))
             _panel(axes, scene, axis, index)
         top -= GAP_IN
-    _frame(figure, scene, title, total)
+    _frame(figure, scene, overlay.title, total)
     _save(figure, path)
 
 
-def _scene(scan: Any, score: Any, found: Any, brain: Any, affine: Any, threshold: float) -> _Scene:
+def _scene(of: Overlay) -> _Scene:
     """Crop all volumes to the brain with a margin, and blank everything outside the brain mask."""
     from matplotlib.colors import Normalize
 
+    scan, score, affine, found, brain = of.scan, of.anomaly_map, of.affine, of.anomaly_mask > 0, of.brain_mask > 0
     margin = np.ceil(6 / np.linalg.norm(affine[:3, :3], axis=0)).astype(int)
     inside = np.argwhere(brain)
     start, stop = np.maximum(inside.min(axis=0) - margin, 0), inside.max(axis=0) + margin + 1
     box = tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
     low, high = np.percentile(scan[brain], [1, 99.5])
-    top = max(1.6 * threshold, float(score[brain].max()), 1e-6)
+    top = max(1.6 * of.threshold, float(score[brain].max()), 1e-6)
     moved = affine.copy()
     moved[:3, 3] += affine[:3, :3] @ start
     kept = brain[box]
@@ -110,7 +113,8 @@ def _scene(scan: Any, score: Any, found: Any, brain: Any, affine: Any, threshold
         moved,
         (float(low), float(high) if high > low else float(low) + 1),
         Normalize(0, top),
-        threshold,
+        of.threshold,
+        of.sides_known,
     )
 
 

@@ -51,23 +51,28 @@ def panels(
     colour = ((1 - share) * grey[..., None] + share * hot) * brain[..., None]
     pixels = (255 * colour).round().astype(np.uint8)
     box = [slice(int(a.min()), int(a.max()) + 1) for a in np.nonzero(brain)]
-    return [_panel(pixels, box, affine, axis, name, voxel, sides_known) for name, axis in PLANES]
+    return [
+        _panel(name, axis, _plane(pixels, box, axis, voxel), affine[axis], voxel, sides_known) for name, axis in PLANES
+    ]
+
+
+def _plane(pixels: NDArray[np.uint8], box: list[slice], axis: int, voxel: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """The plane across an axis through a voxel, radiological view."""
+    right, up = ACROSS[axis]
+    plane = np.take(pixels, voxel[axis], axis=axis)[box[right], box[up]].transpose(1, 0, 2)[::-1]
+    return plane if axis == 0 else plane[:, ::-1]  # x runs to the left
 
 
 def _panel(
-    pixels: NDArray[np.uint8],
-    box: list[slice],
-    affine: NDArray[np.float64],
-    axis: int,
     name: str,
+    axis: int,
+    plane: NDArray[np.uint8],
+    row: NDArray[np.float64],
     voxel: tuple[int, int, int],
     sides_known: bool,
 ) -> Panel:
-    right, up = ACROSS[axis]
-    plane = np.take(pixels, voxel[axis], axis=axis)[box[right], box[up]].transpose(1, 0, 2)[::-1]
-    if axis != 0:
-        plane = plane[:, ::-1]  # x runs to the left
-    mm = affine[axis, :3] @ np.array(voxel) + affine[axis, 3]
+    """A plane with its title; `row` is that of the affine for its axis."""
+    mm = row[:3] @ np.array(voxel) + row[3]
     title = f"{name} {'xyz'[axis]} {mm:+.0f}"
     if axis == 0:
         side = "left" if mm < 0 else "right"

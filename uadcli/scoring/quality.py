@@ -49,23 +49,30 @@ class Quality:
     checks: tuple[Check, ...]
 
 
-def assess(
-    brain_volume_ml: float | None,
-    mask_overlap: float | None,
-    border_fraction: float | None,
-    limits: Limits | None = None,
-    *,
-    stretch: float | None = None,
-    similarity: float | None = None,
-    distance: float | None = None,
-    distance_limit: float | None = None,
-) -> Quality:
-    """Judge brain volume (ml), Dice of the registered brain mask with the template's, and how much the border cuts.
+@dataclass(frozen=True)
+class Measures:
+    """What is judged of a scan: brain volume (ml), Dice of the registered brain mask with the template's, and how much
+    the border cuts; None and NaN are `not computed`.
 
-    `stretch` is the ratio of the largest to the smallest scaling of the registration. `similarity` with the template
-    (0..1) is judged where the limits say how; `distance` from the training scans of the model is at most a warning,
-    beyond the limit that held-out healthy scans gave it; infinite, it has a verdict and no value. None and NaN are `not
-    computed`; so is the scan's verdict if nothing was computed.
+    `stretch` is the ratio of the largest to the smallest scaling of the registration, `similarity` that with the
+    template (0..1), `distance` that from the training scans of the model, with the limit that held-out healthy scans
+    gave it.
+    """
+
+    brain_volume_ml: float | None
+    mask_overlap: float | None
+    border_fraction: float | None
+    stretch: float | None = None
+    similarity: float | None = None
+    distance: float | None = None
+    distance_limit: float | None = None
+
+
+def assess(of: Measures, limits: Limits | None = None) -> Quality:
+    """Judge the measures of a scan.
+
+    The similarity is judged where the limits say how; a distance beyond its limit is at most a warning; infinite, it
+    has a verdict and no value. The scan's verdict is `not computed` if nothing was.
     """
     limits = limits or Limits()
     overlap, fair_overlap = (limits.overlap_pass, NO_LIMIT), (limits.overlap_warn, NO_LIMIT)
@@ -77,18 +84,18 @@ def assess(
         "registration stretches one direction against another: part of the brain is missing, or the spacing is wrong",
     )
     checks = [
-        _check("brain_volume_ml", brain_volume_ml, limits.volume_pass_ml, limits.volume_warn_ml, texts[0]),
-        _check("mask_overlap", mask_overlap, overlap, fair_overlap, texts[1]),
-        _check("border_fraction", border_fraction, border, fair_border, texts[2]),
-        _check("stretch", stretch, (1.0, limits.stretch_pass), (1.0, limits.stretch_warn), texts[3]),
+        _check("brain_volume_ml", of.brain_volume_ml, limits.volume_pass_ml, limits.volume_warn_ml, texts[0]),
+        _check("mask_overlap", of.mask_overlap, overlap, fair_overlap, texts[1]),
+        _check("border_fraction", of.border_fraction, border, fair_border, texts[2]),
+        _check("stretch", of.stretch, (1.0, limits.stretch_pass), (1.0, limits.stretch_warn), texts[3]),
     ]
     if limits.similarity is not None:
         good, fair = limits.similarity
         text = "similarity of the registered scan to the template"
-        checks.append(_check("similarity", similarity, (good, NO_LIMIT), (fair, NO_LIMIT), text))
-    if distance_limit is not None:
+        checks.append(_check("similarity", of.similarity, (good, NO_LIMIT), (fair, NO_LIMIT), text))
+    if of.distance_limit is not None:
         text = "distance of the scan from the model's training scans"
-        check = _check("distance", distance, (0.0, distance_limit), (0.0, NO_LIMIT), text)
+        check = _check("distance", of.distance, (0.0, of.distance_limit), (0.0, NO_LIMIT), text)
         checks.append(replace(check, value=None) if check.value == math.inf else check)
     return _of(checks)
 

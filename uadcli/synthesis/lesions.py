@@ -6,6 +6,7 @@ The kinds of lesions, and how often each is drawn in a contrast. No real lesions
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -70,27 +71,32 @@ def paste_lesions(
     usable = anatomy is not None and bool((anatomy.white & mask).any() and (anatomy.grey & mask).any())
     shares = SHARES[contrasts.ALL[contrast].lesions] if usable else UNPLACED
     kinds = rng.choice(list(shares), 1 + int(rng.random() < SECOND), replace=False, p=list(shares.values()))
-    result, truth = x, nothing
+    brain, truth = Brain(x, mask, contrast, allowed, anatomy), nothing
     for kind in kinds:
-        result, new = paste_kind(str(kind), result, mask, contrast, rng, allowed, anatomy)
-        truth = truth | new
-    return result, truth
+        pasted, new = paste_kind(str(kind), brain, rng)
+        brain, truth = replace(brain, x=pasted), truth | new
+    return brain.x, truth
 
 
-def paste_kind(
-    kind: str,
-    x: Array,
-    mask: Mask,
-    contrast: str,
-    rng: Random,
-    allowed: Mask | None = None,
-    anatomy: Anatomy | None = None,
-) -> tuple[Array, Mask]:
+@dataclass(frozen=True)
+class Brain:
+    """A volume x (X, Y, Z) of a contrast with its brain mask, where the middles of lesions are `allowed` (None:
+    anywhere in the brain), and its `anatomy`, if it is known."""
+
+    x: Array
+    mask: Mask
+    contrast: str
+    allowed: Mask | None = None
+    anatomy: Anatomy | None = None
+
+
+def paste_kind(kind: str, brain: Brain, rng: Random) -> tuple[Array, Mask]:
     """Paste lesions of one kind, of `ANYWHERE` or, with an anatomy, of `IN_TISSUE`; returns as `paste_lesions`.
 
     Lesions of the tissue that could not be seen are not pasted. Raises `ValueError` without the anatomy they need.
     """
-    allowed = mask if allowed is None else mask & allowed
+    x, mask, contrast, anatomy = brain.x, brain.mask, brain.contrast, brain.anatomy
+    allowed = mask if brain.allowed is None else mask & brain.allowed
     if kind in ANYWHERE:
         return ANYWHERE[kind](x, mask, np.argwhere(allowed), contrast, rng)
     if anatomy is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,28 +127,29 @@ def _filled(x: Array, form: _Form, kind: str, rng: Random) -> tuple[Array, Mask]
 
 def mass(x: Array, mask: Mask, places: NDArray[np.int64], kind: str, rng: Random) -> tuple[Array, Mask]:
     """Paste one or two masses of any size; returns the volume and the mask where they are visible."""
-    return _at_random(x, mask, places, int(rng.integers(1, 3)), MASS_AXIS, kind, rng)
+    return _at_random(x, mask, places, Sizes(int(rng.integers(1, 3)), MASS_AXIS), kind, rng)
 
 
 def spots(x: Array, mask: Mask, places: NDArray[np.int64], kind: str, rng: Random) -> tuple[Array, Mask]:
     """Paste 2 to 15 small lesions of any kind; returns as `mass`."""
-    return _at_random(x, mask, places, int(rng.integers(2, 16)), SMALL_AXIS, kind, rng)
+    return _at_random(x, mask, places, Sizes(int(rng.integers(2, 16)), SMALL_AXIS), kind, rng)
+
+
+class Sizes(NamedTuple):
+    """How many lesions, and the shortest and longest of their half axes, in voxels."""
+
+    number: int
+    axes: tuple[float, float]
 
 
 def _at_random(
-    x: Array,
-    mask: Mask,
-    places: NDArray[np.int64],
-    count: int,
-    axes: tuple[float, float],
-    kind: str,
-    rng: Random,
+    x: Array, mask: Mask, places: NDArray[np.int64], sizes: Sizes, kind: str, rng: Random
 ) -> tuple[Array, Mask]:
     result, truth = x, np.zeros(x.shape, dtype=bool)
-    for _ in range(count):
+    for _ in range(sizes.number):
         middle = places[rng.integers(len(places))]
-        axis = log_uniform(*axes, rng)
-        if axis > 5:  # masses are more often in the middle of the brain than at its rim
+        axis = log_uniform(*sizes.axes, rng)
+        if axis > 5:  # a mass in the middle of tissue more often than on the rim
             middle = (0.75 * middle + 0.25 * places.mean(axis=0)).astype(np.int64)
         result, new = _filled(result, _ellipsoid(result, mask, middle, axis, rng), kind, rng)
         truth |= new

@@ -13,8 +13,8 @@ from uadcli.config import EncoderConfig, PretrainConfig, from_dict, to_dict
 from uadcli.console import Reporter
 from uadcli.reconstruction.pretraining import MaskedAutoencoder, draw_visible, masked_loss, patches
 from uadcli.training import checkpoint, loop
+from uadcli.training.examples.slices import SliceSet, Split
 from uadcli.training.learner import DrawingLearner
-from uadcli.training.slices import SliceSet
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -78,8 +78,7 @@ class Pretrainer(DrawingLearner):
 def pretrain(
     encoder: EncoderConfig,
     config: PretrainConfig,
-    data: SliceSet,
-    validation: SliceSet,
+    slices: Split,
     folder: Path,
     reporter: Reporter,
     fabric: Fabric,
@@ -91,13 +90,13 @@ def pretrain(
     else:
         trainer = Pretrainer(encoder, config)
         trainer.place(fabric)
-    data, validation = data.to(trainer.device), validation.to(trainer.device)
-    loop.run(
+    placed = slices.to(trainer.device)
+    stage = loop.Stage(
+        "encoder",
         trainer,
-        lambda _: trainer.step(data),
-        lambda: loop.Judgement(trainer.validate(validation)),
         folder,
-        reporter,
-        name="encoder",
+        lambda _: trainer.step(placed.train),
+        lambda: loop.Judgement(trainer.validate(placed.validation)),
     )
+    loop.run(stage, reporter)
     return {name: value.detach().cpu().clone() for name, value in trainer.average.body.state_dict().items()}

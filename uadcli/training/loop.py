@@ -72,36 +72,41 @@ def interruptible() -> Iterator[Interruption]:
         restore()
 
 
-def run(
-    trainer: Learner,
-    step: Callable[[Interruption], float | None],
-    validate: Callable[[], Judgement],
-    folder: Path,
-    reporter: Reporter,
-    *,
-    name: str,
-    sheet: Callable[[], NDArray[np.uint8]] | None = None,
-    to_beat: bool = False,
-) -> None:
-    """Take steps up to `steps`; every `checkpoint_every` of them, and at the end, validate, save and write the log.
+@dataclass(frozen=True)
+class Stage:
+    """One training of a run: what the page calls it, what is trained, its folder, a step, and how it is judged.
 
-    `step` returns the loss, or None if it was interrupted before it began; `sheet` draws the same slices each time;
-    `name` is the title of the training on the page. With `to_beat` the initial network is validated as well, and stays
-    the best if no later one is better. After Ctrl-C or SIGTERM the current step ends, a checkpoint is written, and the
-    signal is raised again. Ten bad steps in a row end the run with a checkpoint from before them. Raises `UadError`.
+    `step` returns the loss, or None if it was interrupted before it began; `sheet` draws the same slices each time.
     """
-    config, log = trainer.config, Log(folder, name) if trainer.rank == 0 else None
+
+    name: str
+    trainer: Learner
+    folder: Path
+    step: Callable[[Interruption], float | None]
+    judge: Callable[[], Judgement]
+    sheet: Callable[[], NDArray[np.uint8]] | None = None
+
+
+def run(stage: Stage, reporter: Reporter, *, to_beat: bool = False) -> None:
+    """Take steps up to `steps`; every `checkpoint_every` of them, and at the end, judge, save and write the log.
+
+    With `to_beat` the initial network is validated as well, and stays the best if no later one is better. After Ctrl-C
+    or SIGTERM the current step ends, a checkpoint is written, and the signal is raised again. Ten bad steps in a row
+    end the run with a checkpoint from before them. Raises `UadError`.
+    """
+    trainer, folder = stage.trainer, stage.folder
+    config, log = trainer.config, Log(folder, stage.name) if trainer.rank == 0 else None
     with interruptible() as stop:
         losses: list[float] = []
         judged = Judgement()
         if to_beat and not trainer.done and trainer.best is None:
-            judged = validate()
+            judged = stage.judge()
             _keep(trainer, judged, folder)
             reporter.info(f"before the first step: {judged.in_words()}")
         start, first = time.perf_counter(), trainer.done
         while trainer.done < config.steps and not trainer.somewhere(bool(stop)):
             try:
-                loss = step(stop)
+                loss = stage.step(stop)
             except NotFiniteError:
                 trainer.bad_steps = 0  # the parameters are those from before the bad steps
                 trainer.save(folder / checkpoint.LAST)
@@ -111,14 +116,14 @@ def run(
             losses.append(loss)
             due = trainer.done % config.checkpoint_every == 0 or trainer.done == config.steps
             if due:
-                judged = validate()
+                judged = stage.judge()
                 _keep(trainer, judged, folder)
             row = _row(trainer, losses, judged, time.perf_counter() - start)
             reporter.progress(trainer.done - first, config.steps - first)
             reporter.note(in_words(row))
             if due:
                 if log:
-                    log.write(row, sheet() if sheet else None)
+                    log.write(row, stage.sheet() if stage.sheet else None)
                     reporter.info(in_words(row))
                 losses, start = [], time.perf_counter()
         if trainer.somewhere(bool(stop)):

@@ -22,9 +22,9 @@ from uadcli.reconstruction.reconstructors import BY_NAME, build
 from uadcli.scoring.metrics import average_precision
 from uadcli.training import checkpoint, log, loop
 from uadcli.training.encoder import pretrain
-from uadcli.training.judged_lesions import LesionSet
+from uadcli.training.examples.judged_lesions import LesionSet
+from uadcli.training.examples.slices import SliceSet, Split
 from uadcli.training.learner import DrawingLearner
-from uadcli.training.slices import SliceSet
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -139,30 +139,21 @@ class Trainer(DrawingLearner):
         return trainer.goes_on(state, fabric, path)
 
 
-def fit(
-    trainer: Trainer,
-    data: SliceSet,
-    validation: SliceSet,
-    folder: Path,
-    reporter: Reporter,
-    lesions: LesionSet | None = None,
-    to_beat: bool = False,
-) -> None:
+def fit(trainer: Trainer, slices: Split, folder: Path, reporter: Reporter, *, to_beat: bool = False) -> None:
     """Train up to `steps` with checkpoints and a log in the run's folder; see `loop.run`, also for `to_beat`.
 
-    With `lesions`, the checkpoint that detected them best is kept as well as the last one.
+    With lesions, the checkpoint that detected them best is kept as well as the last one.
     """
-    data, validation = data.to(trainer.device), validation.to(trainer.device)
-    loop.run(
+    placed = slices.to(trainer.device)
+    stage = loop.Stage(
+        "reconstruction",
         trainer,
-        lambda _: trainer.step(data),
-        lambda: trainer.judge(validation, lesions),
         folder,
-        reporter,
-        name="reconstruction",
-        sheet=lambda: trainer.sheet(validation),
-        to_beat=to_beat,
+        lambda _: trainer.step(placed.train),
+        lambda: trainer.judge(placed.validation, placed.lesions),
+        lambda: trainer.sheet(placed.validation),
     )
+    loop.run(stage, reporter, to_beat=to_beat)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,11 +165,9 @@ class Job:
 
     model: ModelConfig
     config: TrainConfig
-    data: SliceSet
-    validation: SliceSet
+    slices: Split
     folder: Path
     verbosity: int = 0
-    lesions: LesionSet | None = None
     pretrain: PretrainConfig = dataclasses.field(default_factory=PretrainConfig)
     start: dict[str, Tensor] | None = None
     levels: tuple[int, ...] = ()
@@ -197,8 +186,8 @@ def work(fabric: Fabric, job: Job, reporter: Reporter | None = None) -> None:
             trainer.start_from(job.start)
         elif job.pretrain.steps and job.model.conditioned:
             where = job.folder / "encoder"
-            body = pretrain(job.model.encoder, job.pretrain, job.data, job.validation, where, reporter, fabric)
+            body = pretrain(job.model.encoder, job.pretrain, job.slices, where, reporter, fabric)
             trainer.start_encoder(body)
         trainer.place(fabric)
     trainer.levels = job.levels or trainer.levels
-    fit(trainer, job.data, job.validation, job.folder, reporter, job.lesions, job.start is not None)
+    fit(trainer, job.slices, job.folder, reporter, to_beat=job.start is not None)

@@ -36,6 +36,7 @@ from uadcli.settings.option import named
 # Settings that may change when a run is resumed: how long and how fast it learns, and where folders are.
 FREE = named(TrainingConfig, "free")
 LOCK = ".lock"
+START = "start.safetensors"  # the weights that the training starts from
 COLUMNS = ("subject", "part", "contrast", "scan", "sha256", "fault", "lesions")
 
 

@@ -19,8 +19,8 @@ from uadcli.console import Reporter
 from uadcli.scoring.metrics import average_precision
 from uadcli.scoring.siamese import SiameseUNet, places, siamese_score, with_neighbours
 from uadcli.training import checkpoint, loop
+from uadcli.training.examples.synthetic import Example, ExampleMaker, ExamplePool
 from uadcli.training.learner import Learner
-from uadcli.training.synthetic import Example, ExampleMaker, ExamplePool
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -147,5 +147,5 @@ def fit(
     def judge() -> loop.Judgement:
         return loop.Judgement(auprc=trainer.auprc(judged_on))
 
-    loop.run(trainer, step, judge, folder, reporter, name="score", to_beat=to_beat)
+    loop.run(loop.Stage("score", trainer, folder, step, judge), reporter, to_beat=to_beat)
     shutil.rmtree(pool.folder)

@@ -25,8 +25,8 @@ from uadcli.errors import InputError, UsageError
 from uadcli.files import write_bytes, write_text
 from uadcli.model.model import Model
 from uadcli.settings.training import Machine, Taught
+from uadcli.training.examples.synthetic import Example, ExampleMaker, Healthy, Sources, load_healthy
 from uadcli.training.run_folder import prepare_usable, rows_of, usable_cases, write_rows
-from uadcli.training.synthetic import Example, ExampleMaker, Healthy, load_healthy
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -53,7 +53,7 @@ class LabelledMaker(ExampleMaker):
         seed: int,
     ) -> None:
         free = [one for one in healthy if len(one.usable)]
-        super().__init__(free, [], model, preprocess, seed, {one.kind for one in free})
+        super().__init__(Sources(free, contrasts={one.kind for one in free}), model, preprocess, seed)
         self.labelled, self.every = labelled, 2 if free else 1
 
     def draw(self, number: int) -> Example:

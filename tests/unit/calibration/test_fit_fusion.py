@@ -30,8 +30,8 @@ from uadcli.model.model import Model
 from uadcli.model.subject import Subject
 from uadcli.scoring import healthy_reference
 from uadcli.scoring.calibration import healthy_tail, rarity, tails_of_the_others
-from uadcli.training import judged_lesions
-from uadcli.training.synthetic import Healthy
+from uadcli.training.examples import judged_lesions
+from uadcli.training.examples.synthetic import Healthy
 from uadcli.weights.weights import ModelCard, Weights
 
 SHAPE = (16, 16, 12)
@@ -128,10 +128,10 @@ def test_every_second_scan_has_white_matter_disease_where_lesions_are_bright(
 ) -> None:
     asked = []
 
-    def paste_kind(kind: str, x: np.ndarray, *_: Any) -> tuple[np.ndarray, np.ndarray]:
+    def paste_kind(kind: str, brain: Any, *_: Any) -> tuple[np.ndarray, np.ndarray]:
         asked.append(kind)
         world.truth = healthy[0].mask & (np.arange(GRID_SHAPE[2]) == 40)
-        return np.where(world.truth, 2, x).astype(np.float32), world.truth
+        return np.where(world.truth, 2, brain.x).astype(np.float32), world.truth
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit_fusion, "paste_kind", paste_kind)

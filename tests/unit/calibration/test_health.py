@@ -12,7 +12,7 @@ import pytest
 
 from uadcli.calibration import health
 from uadcli.calibration.fit_fusion import Part
-from uadcli.calibration.health import Calibration
+from uadcli.calibration.health import Calibration, Cohort
 from uadcli.config import DetectConfig
 from uadcli.data.dataset import Case
 from uadcli.imaging.slices import GRID_AFFINE
@@ -47,7 +47,7 @@ def maps(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, np.ndarray]]:
 
 def calibrated(contrast: str, count: int = SCANS) -> tuple[Calibration, Any]:
     cases = [Case(str(i), "lab", "val", contrast, Path(f"{i}.nii")) for i in range(count)]
-    return health.calibrate(SimpleNamespace(), cases, Path(), DetectConfig(), CALIBRATED)  # type: ignore[arg-type]
+    return health.calibrate(SimpleNamespace(), Cohort(cases, (), Path()), DetectConfig(), CALIBRATED)  # type: ignore[arg-type]
 
 
 def test_fisher_is_calibrated_with_reference_and_quantiles_of_the_other_scans(
@@ -82,7 +82,7 @@ def test_the_shares_of_fisher_are_fitted_where_lesions_are_pasted(
     monkeypatch.setattr(health.fit_fusion, "precision_by_shares", by_shares)
     cases = [Case(str(i), "lab", "val", "T1w", Path(f"{i}.nii")) for i in range(SCANS)]
     pasted: Any = {"T1w": ["scans"]}
-    found, _ = health.calibrate(SimpleNamespace(), cases, Path(), DetectConfig(), CALIBRATED, pasted)  # type: ignore[arg-type]
+    found, _ = health.calibrate(SimpleNamespace(), Cohort(cases, (), Path()), DetectConfig(), CALIBRATED, pasted)  # type: ignore[arg-type]
     assert found.shares == {"T1w": {"siamese": 0.3, "z-absolute": 0.7}}  # nearly as good as the best, and more even
     assert found.precision_by_shares["T1w"]["0.2 0.8"] == 0.4
     ((scans, parts),) = asked
@@ -137,7 +137,7 @@ def test_training_scans_join_the_reference_of_a_score_that_no_training_changes(
     cases = [Case(str(i), "lab", "val", "FLAIR", Path(f"{i}.nii")) for i in range(SCANS)]
     training = [Case("more", "lab", "train", "FLAIR", Path("more.nii"))]
     model: Any = SimpleNamespace(card=SimpleNamespace(reference_erosion=1))
-    found, references = health.calibrate(model, cases, Path(), DetectConfig(), CALIBRATED, None, training)
+    found, references = health.calibrate(model, Cohort(cases, training, Path()), DetectConfig(), CALIBRATED)
     kind = "z-robust-z"
     scale, pairs = scores.find(kind).own_scale, [(one[kind], MASK) for one in maps]
     expected = healthy_reference.fit([*pairs, (further, MASK)], scale)

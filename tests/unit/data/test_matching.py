@@ -9,6 +9,7 @@ import pytest
 from uadcli.config import COSTLY
 from uadcli.data import names as file_names
 from uadcli.data.matching import Case, from_folders, from_table
+from uadcli.detection.options import DetectOptions
 from uadcli.errors import InputError, UsageError
 
 
@@ -54,7 +55,9 @@ def test_names_that_belong_together(tmp_path, map_name, truth_name):
 
 @pytest.mark.parametrize("name", ["s1.nii.gz", "sub-1_FLAIR_desc-anomaly_map.nii.gz"])
 def test_what_detect_writes_beside_a_map_is_no_map(name, tmp_path):
-    written = file_names.name(Path("scan.nii.gz"), Path(name), "both", ("all", *COSTLY), False).paths.values()
+    written = file_names.name(
+        Path("scan.nii.gz"), Path(name), DetectOptions(space="both", save=("all", *COSTLY))
+    ).paths.values()
     images = [str(path) for path in written if path.name.endswith(".nii.gz")]
     assert len(images) == 7
     truth = f"{name.split('_')[0].removesuffix('.nii.gz')}_label-lesion_mask.nii.gz"

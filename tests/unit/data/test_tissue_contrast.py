@@ -114,7 +114,7 @@ def raise_in_words(content: dict[str, object]) -> None:
 
 
 def test_the_check_counts_in_the_verdict_of_the_scan() -> None:
-    good = quality.assess(1400.0, 0.95, 0.0, stretch=1.0)
+    good = quality.assess(quality.Measures(1400.0, 0.95, 0.0, stretch=1.0))
     failed = settled(None, "sub-01_FLAIR.nii", guessed("T1w")).check
     passed = settled(None, "sub-01_T1w.nii", guessed("T1w")).check
     assert failed is not None

@@ -17,6 +17,7 @@ from stand import OPTIONS, Stand, counts, files_below, run
 from uadcli.data.names import Outputs, name
 from uadcli.detection import together
 from uadcli.detection.detect import detect
+from uadcli.detection.options import DetectOptions
 from uadcli.errors import OutputError
 from uadcli.running import interrupt, temporary
 
@@ -30,7 +31,7 @@ def scan(tmp_path: Path) -> Path:
 
 
 def planned(scan: Path) -> Outputs:
-    return name(scan, scan.parent / "out" / "map.nii.gz", "native", (), False)
+    return name(scan, scan.parent / "out" / "map.nii.gz", DetectOptions())
 
 
 def left_by_a_killed_run(files: Outputs, moved: int) -> None:
@@ -151,7 +152,7 @@ def test_the_same_map_is_made_by_one_process_at_a_time(scan: Path, stand: Stand)
 
 
 def test_a_batch_waits_for_the_process_that_makes_a_map(scans: Path, stand: Stand) -> None:
-    files = name(scans / "a.nii", scans.parent / "out" / "a_desc-anomaly_map.nii.gz", "native", (), False)
+    files = name(scans / "a.nii", scans.parent / "out" / "a_desc-anomaly_map.nii.gz", DetectOptions())
     leave = threading.Event()
     began = threading.Event()
 

@@ -99,7 +99,7 @@ def test_the_weights_say_how_a_scan_is_smoothed(
     with pytest.raises(WeightsError, match="3 iterations of curvature flow, the scan prepared with 0"):
         detect.finish(
             dataclasses.replace(ready, curvature_flow=0),
-            names.plan(scan, None, "native", (), False, False),
+            names.plan(scan, None, options),
             session,
         )
     wanted = DetectConfig(preprocess=PreprocessConfig(curvature_flow=1))

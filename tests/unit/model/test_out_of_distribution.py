@@ -12,7 +12,8 @@ import pytest
 import scenes
 import torch
 
-from uadcli.config import COSTLY, DetectConfig, ModelConfig
+from uadcli.batches.one_scan import EVERY_FILE
+from uadcli.config import DetectConfig, ModelConfig
 from uadcli.console import Reporter
 from uadcli.data import names
 from uadcli.data.contrast import FoundContrast
@@ -199,7 +200,7 @@ def ready(x: np.ndarray, folder: Path) -> ReadyScan:
 
 def finish(loaded: Model, x: np.ndarray, folder: Path, **more: object) -> dict:
     options = DetectOptions(**{"weights": str(loaded.path), "threshold": "0.2", "device": "cpu", **more})
-    files = names.plan(folder / "scan.nii.gz", folder / "map.nii.gz", "native", options.save, False, True)
+    files = names.plan(folder / "scan.nii.gz", folder / "map.nii.gz", dataclasses.replace(options, overwrite=True))
     reporter = Reporter(silent=True)
     return detect.finish(ready(x, folder), files, Session(DetectConfig(), options, "cpu", reporter)).sidecar
 
@@ -322,6 +323,6 @@ def test_the_transform_says_research_use(loaded: Model, tmp_path: Path) -> None:
 
 
 def test_old_files_of_every_kind_are_cleared_by_a_batch() -> None:
-    every = names.name(Path("a.nii.gz"), None, "both", ("all", *COSTLY), False, html=True).paths
+    every = names.name(Path("a.nii.gz"), None, EVERY_FILE).paths
     assert {"recon", "brain", "transform", "uncertainty", "page"} <= set(every)
-    assert "uncertainty" not in names.name(Path("a.nii.gz"), None, "both", ("all",), False).paths
+    assert "uncertainty" not in names.name(Path("a.nii.gz"), None, DetectOptions(space="both", save=("all",))).paths

@@ -40,7 +40,7 @@ from uadcli.reconstruction.reconstructors.vae import latent_dissimilarity
 from uadcli.reconstruction.schedule import add_noise, alpha_bar, reverse_step
 from uadcli.settings import methods
 from uadcli.training import reconstruction
-from uadcli.training.slices import SliceSet
+from uadcli.training.examples.slices import SliceSet
 
 
 def phantoms(count: int, seed: int) -> Tensor:

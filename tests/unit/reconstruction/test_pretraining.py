@@ -14,8 +14,8 @@ from uadcli.reconstruction.encoder import Encoder
 from uadcli.reconstruction.pretraining import MaskedAutoencoder, draw_visible, masked_loss
 from uadcli.training import devices
 from uadcli.training.encoder import Pretrainer, pretrain
+from uadcli.training.examples.slices import SliceSet, Split
 from uadcli.training.reconstruction import Trainer
-from uadcli.training.slices import SliceSet
 
 SMALL = EncoderConfig(blocks=(1, 1, 1, 1), width=4, condition=8, norm="group", unshuffle=2)
 SETTINGS = PretrainConfig(steps=4, batch_size=4, checkpoint_every=2)
@@ -86,7 +86,7 @@ def test_resuming_after_two_steps_equals_four_steps(tmp_path: Path) -> None:
 def test_it_learns_and_the_trainer_takes_its_encoder(tmp_path: Path) -> None:
     config = replace(SETTINGS, steps=20, learning_rate=3e-3, checkpoint_every=20)
     before = Pretrainer(SMALL, config).validate(slices())
-    body = pretrain(SMALL, config, slices(), slices(), tmp_path, Reporter(silent=True), devices.fabric(0))
+    body = pretrain(SMALL, config, Split(slices(), slices()), tmp_path, Reporter(silent=True), devices.fabric(0))
     assert Pretrainer.load(tmp_path / "last.pt").validate(slices()) < 0.7 * before
     trainer = Trainer(ModelConfig(encoder=SMALL, unet=replace(TINY, embedding=16)), TrainConfig())
     trainer.start_encoder(body)

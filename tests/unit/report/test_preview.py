@@ -9,7 +9,7 @@ import pytest
 from matplotlib import image
 
 from uadcli.errors import InputError, OutputError
-from uadcli.report.preview import render_overlay
+from uadcli.report.preview import Overlay, render_overlay
 
 SEEN = {"threshold": 0.2, "title": "sub-01_FLAIR.nii.gz"}
 LEFT_OF_PATIENT = (-35.0, -20.0, 20.0)
@@ -31,7 +31,7 @@ def phantom(place=LEFT_OF_PATIENT, spacing=(2.0, 2.0, 2.0), radius=12.0):
 
 
 def render(path, volumes, **changed):
-    render_overlay(path, *volumes, **(SEEN | changed))
+    render_overlay(path, Overlay(*volumes, **(SEEN | changed)))
     return image.imread(path)[..., :3]
 
 
@@ -176,7 +176,7 @@ def test_a_constant_brain_and_a_brain_of_one_voxel_are_drawn(tmp_path):
 def test_an_empty_brain_mask_is_an_input_error(tmp_path):
     scan, score, found, brain, affine = phantom()
     with pytest.raises(InputError, match="brain mask is empty"):
-        render_overlay(tmp_path / "a.png", scan, score, found, brain & False, affine, **SEEN)
+        render_overlay(tmp_path / "a.png", Overlay(scan, score, found, brain & False, affine, **SEEN))
 
 
 def test_the_same_input_gives_the_same_bytes_and_only_one_file(tmp_path):
@@ -188,7 +188,7 @@ def test_the_same_input_gives_the_same_bytes_and_only_one_file(tmp_path):
 
 def test_a_folder_that_is_not_there_is_an_output_error(tmp_path):
     with pytest.raises(OutputError, match="cannot be written"):
-        render_overlay(tmp_path / "none" / "a.png", *phantom(), **SEEN)
+        render_overlay(tmp_path / "none" / "a.png", Overlay(*phantom(), **SEEN))
     assert not os.listdir(tmp_path)
 
 
@@ -197,9 +197,9 @@ def test_pyplot_and_displays_are_not_used(tmp_path):
     import sys
 
     code = (
-        "import sys, numpy as np; from pathlib import Path; from uadcli.report.preview import render_overlay; "
+        "import sys, numpy as np; from pathlib import Path; from uadcli.report.preview import Overlay, render_overlay; "
         "b = np.ones((20, 20, 20), bool); s = b.astype(np.float32); "
-        f"render_overlay(Path({str(tmp_path / 'a.png')!r}), s, s, b, b, np.eye(4), 0.5, 't'); "
+        f"render_overlay(Path({str(tmp_path / 'a.png')!r}), Overlay(s, s, b, b, np.eye(4), 0.5, 't')); "
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     environment = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND")}

@@ -6,22 +6,26 @@ import math
 
 import pytest
 
-from uadcli.scoring.quality import Limits, assess
+from uadcli.scoring import quality
+from uadcli.scoring.quality import Limits, Measures
 
 GOOD = {"brain_volume_ml": 1400.0, "mask_overlap": 0.95, "border_fraction": 0.01, "stretch": 1.1}
 
 
+def assess(*values, limits=None, **measures):
+    return quality.assess(Measures(*values, **measures), limits)
+
+
 def verdict_of(name, value):
-    quality = assess(**{**GOOD, name: value})
-    (check,) = [c for c in quality.checks if c.name == name]
+    (check,) = [c for c in assess(**{**GOOD, name: value}).checks if c.name == name]
     return check.verdict
 
 
 def test_a_good_scan_passes():
-    quality = assess(**GOOD)
-    assert quality.verdict == "pass"
-    assert [c.verdict for c in quality.checks] == ["pass"] * 4
-    assert all(c.text for c in quality.checks)
+    found = assess(**GOOD)
+    assert found.verdict == "pass"
+    assert [c.verdict for c in found.checks] == ["pass"] * 4
+    assert all(c.text for c in found.checks)
 
 
 @pytest.mark.parametrize(

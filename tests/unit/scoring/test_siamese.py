@@ -16,8 +16,8 @@ from uadcli.errors import UadError
 from uadcli.scoring.siamese import SiameseUNet, places, siamese_score, smooth_along_slices, with_neighbours
 from uadcli.synthesis.anatomy import Anatomy
 from uadcli.training import checkpoint
+from uadcli.training.examples.synthetic import Example, ExampleMaker, Healthy, Sources
 from uadcli.training.score_network import SiameseTrainer, fit
-from uadcli.training.synthetic import Example, ExampleMaker, Healthy
 
 SMALL = SiameseConfig(channels=(8, 16), batch_size=4, steps=60, warmup=5, learning_rate=3e-3)
 
@@ -147,7 +147,7 @@ def test_examples_are_of_the_contrasts_asked_for() -> None:
     labels[70:120, 70:120, 60:100] = 2  # white matter
 
     def kinds(*contrasts: str) -> set[str]:
-        maker = ExampleMaker(scans, [labels], None, PreprocessConfig(), 0, contrasts=contrasts)  # type: ignore[arg-type]
+        maker = ExampleMaker(Sources(scans, [labels], contrasts), None, PreprocessConfig(), 0)  # type: ignore[arg-type]
         return {maker._healthy(rng).kind for _ in range(30)}
 
     assert kinds("T1w") == {"T1w"}

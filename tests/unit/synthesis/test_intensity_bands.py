@@ -13,7 +13,7 @@ from uadcli.imaging import intensity
 from uadcli.synthesis import anatomy
 from uadcli.synthesis.brains import from_labels
 from uadcli.synthesis.contrast import volume_from_t1
-from uadcli.training.synthetic import label_files, load_labels
+from uadcli.training.examples.synthetic import label_files, load_labels
 
 pytestmark = [pytest.mark.slow, pytest.mark.data]
 BANDS = tomllib.loads((Path(__file__).parents[2] / "intensity_bands.toml").read_text(encoding="utf-8"))

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from uadcli.synthesis.anatomy import Anatomy
 from uadcli.synthesis.brains import CORTEX, CSF, WHITE, brain_of, from_labels, tissue_intensities
-from uadcli.synthesis.lesions import ANYWHERE, IN_TISSUE, SHARES, paste_kind, paste_lesions
+from uadcli.synthesis.lesions import ANYWHERE, IN_TISSUE, SHARES, Brain, paste_kind, paste_lesions
 from uadcli.synthesis.random_fields import smooth_noise
 from uadcli.synthesis.scanner import degrade, thick_slices
 from uadcli.synthesis.tissue import VISIBLE
@@ -119,8 +119,8 @@ def test_every_kind_lies_in_the_brain_and_its_truth_is_what_changed(kind: str) -
     x, mask, known = anatomy()
     found = 0
     for seed in range(6):
-        pasted, truth = paste_kind(kind, x, mask, "FLAIR", np.random.default_rng(seed), anatomy=known)
-        again, _ = paste_kind(kind, x, mask, "FLAIR", np.random.default_rng(seed), anatomy=known)
+        pasted, truth = paste_kind(kind, Brain(x, mask, "FLAIR", anatomy=known), np.random.default_rng(seed))
+        again, _ = paste_kind(kind, Brain(x, mask, "FLAIR", anatomy=known), np.random.default_rng(seed))
         assert np.array_equal(pasted, again)
         assert not (pasted - x)[~mask].any()
         assert not truth[~mask].any()
@@ -137,7 +137,7 @@ def test_white_matter_disease_is_many_small_bright_lesions_in_white_matter() -> 
     x, mask, known = anatomy()
     numbers, sizes, brightest = [], [], []
     for seed in range(12):
-        pasted, truth = paste_kind("dots", x, mask, "FLAIR", np.random.default_rng(seed), anatomy=known)
+        pasted, truth = paste_kind("dots", Brain(x, mask, "FLAIR", anatomy=known), np.random.default_rng(seed))
         labels, count = ndimage.label(truth)
         numbers.append(count)
         sizes += np.bincount(labels.ravel())[1:].tolist()
@@ -154,7 +154,7 @@ def test_sheets_lie_along_the_ventricles_and_grow_confluent() -> None:
     away = ndimage.distance_transform_edt(~known.ventricles)
     largest, nearest = [], []
     for seed in range(12):
-        _, truth = paste_kind("sheet", x, mask, "T2w", np.random.default_rng(seed), anatomy=known)
+        _, truth = paste_kind("sheet", Brain(x, mask, "T2w", anatomy=known), np.random.default_rng(seed))
         labels, count = ndimage.label(truth)
         if count:
             largest.append(np.bincount(labels.ravel())[1:].max())
@@ -167,7 +167,7 @@ def test_a_lacune_has_a_dark_core_and_a_bright_rim_in_flair() -> None:
     x, mask, known = anatomy()
     cores = rims = 0
     for seed in range(12):
-        pasted, truth = paste_kind("lacunes", x, mask, "FLAIR", np.random.default_rng(seed), anatomy=known)
+        pasted, truth = paste_kind("lacunes", Brain(x, mask, "FLAIR", anatomy=known), np.random.default_rng(seed))
         cores += bool((pasted[truth & known.white] < 0.3).any())
         rims += bool((pasted[truth & known.white] > 0.62).any())
     assert cores >= 8
@@ -177,7 +177,7 @@ def test_a_lacune_has_a_dark_core_and_a_bright_rim_in_flair() -> None:
 def test_an_infarct_stays_in_its_hemisphere() -> None:
     x, mask, known = anatomy()
     for seed in range(8):
-        _, truth = paste_kind("infarct", x, mask, "T1w", np.random.default_rng(seed), anatomy=known)
+        _, truth = paste_kind("infarct", Brain(x, mask, "T1w", anatomy=known), np.random.default_rng(seed))
         assert not (truth[:30].any() and truth[31:].any())
 
 
@@ -196,7 +196,7 @@ def test_shares_of_lesion_kinds_add_up_and_all_sizes_occur() -> None:
 def test_kinds_that_need_an_anatomy_say_so() -> None:
     x, mask, _ = anatomy()
     with pytest.raises(ValueError, match="anatomy"):
-        paste_kind("dots", x, mask, "FLAIR", np.random.default_rng(0))
+        paste_kind("dots", Brain(x, mask, "FLAIR"), np.random.default_rng(0))
 
 
 def test_slices_may_be_thick_with_gaps_between_them() -> None:

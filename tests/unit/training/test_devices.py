@@ -13,8 +13,8 @@ from uadcli.config import ModelConfig, TrainConfig
 from uadcli.console import Reporter
 from uadcli.errors import DeviceError, UadError, UsageError
 from uadcli.training import checkpoint, devices
+from uadcli.training.examples.slices import SliceSet, Split
 from uadcli.training.reconstruction import Job, Trainer, work
-from uadcli.training.slices import SliceSet
 
 SETTINGS = TrainConfig(steps=4, batch_size=4, checkpoint_every=2, warmup=2)
 
@@ -65,7 +65,7 @@ def fails(fabric: Any) -> None:
 @pytest.mark.timeout(600)
 def test_two_cpu_processes_train_one_network_and_go_on_bit_for_bit(tiny: ModelConfig, tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    whole = Job(tiny, SETTINGS, discs(), discs(), tmp_path / "whole")
+    whole = Job(tiny, SETTINGS, Split(discs(), discs()), tmp_path / "whole")
     done, difference, index, count = devices.launch(devices.fabric(0, 2), both, whole)
     assert (done, count) == (4, 2)
     assert difference == 0

@@ -23,8 +23,8 @@ from uadcli.errors import InputError, OutputError, UsageError
 from uadcli.model.model import Model
 from uadcli.settings.training import Machine, Taught
 from uadcli.training import checkpoint, supervised, train
+from uadcli.training.examples.synthetic import Healthy
 from uadcli.training.supervised import LabelledMaker
-from uadcli.training.synthetic import Healthy
 from uadcli.weights import weights
 
 pytestmark = pytest.mark.xdist_group("supervised")  # one process for what its tests share

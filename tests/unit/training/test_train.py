@@ -28,9 +28,11 @@ from uadcli.errors import InputError, UsageError
 from uadcli.model.model import Model
 from uadcli.settings.training import Machine, Taught
 from uadcli.training import run_folder, train
+from uadcli.training.card import weights_of
+from uadcli.training.examples.slices import load_slices
 from uadcli.training.reconstruction import Trainer
+from uadcli.training.run import Networks, networks
 from uadcli.training.score_network import SiameseTrainer
-from uadcli.training.slices import load_slices
 from uadcli.weights import weights
 
 pytestmark = pytest.mark.xdist_group("own model")  # one process for what its tests share
@@ -76,7 +78,7 @@ def test_a_training_begins_with_the_networks_of_weights(scans: Path, tmp_path: P
     for state, mine in ((known.model.state_dict(), reconstruction), (known.score_state, score)):
         own = mine.model.state_dict()  # the rate of learning is 0
         assert all(torch.equal(own[name], value) for name, value in state.items())
-    card = train.weights_of(run, reconstruction, score).card
+    card = weights_of(run, reconstruction, score).card
     assert card.training_data.startswith("2 T1w scans of the user, after base, sha256 ")
     assert known.card.licence in card.licence
     assert (card.steps, card.labelled_cases) == (known.card.steps + 2, 2)
@@ -116,11 +118,27 @@ def test_the_card_says_when_the_start_networks_were_kept(scans: Path, tmp_path: 
         SETTINGS, train=dataclasses.replace(FROZEN, steps=0), siamese=dataclasses.replace(SCORE, steps=0)
     )
     run = begun(tmp_path, scans, still, str(base))
-    card = train.weights_of(run, Trainer.load(run / "best.pt"), SiameseTrainer.load(run / "siamese/best.pt")).card
+    card = weights_of(run, Trainer.load(run / "best.pt"), SiameseTrainer.load(run / "siamese/best.pt")).card
     assert card.training_data.startswith("that of base, sha256 ")
     assert card.training_data.endswith("(made-up scans): no better networks were found on 2 T1w scans of the user")
     assert card.siamese is not None
     assert card.siamese["steps"] == SCORE.steps
+
+
+def test_one_decision_says_which_networks_are_trained_kept_or_not_there(tmp_path: Path) -> None:
+    none = dataclasses.replace(
+        SETTINGS, train=dataclasses.replace(FROZEN, steps=0), siamese=dataclasses.replace(SCORE, steps=0)
+    )
+    path = cohort.base(tmp_path / "base", OTHER, SCORE)
+    both = weights.load(*weights.find(str(path))).card
+    alone = dataclasses.replace(both, siamese=None)
+    assert networks(SETTINGS, None) == networks(SETTINGS, both) == Networks("trained", "trained")
+    assert networks(none, both) == Networks("kept", "kept")
+    assert networks(none, alone) == networks(none, None, begun=True) == Networks("kept", "none")
+    by_epochs = dataclasses.replace(none, train=dataclasses.replace(none.train, epochs=1.0))
+    assert networks(by_epochs, None) == Networks("trained", "none")
+    with pytest.raises(UsageError, match=r"train\.steps must be at least 1"):
+        networks(none, None)
 
 
 def test_training_from_weights_reconstructs_with_their_noise_levels(
@@ -137,7 +155,7 @@ def test_training_from_weights_reconstructs_with_their_noise_levels(
     base = cohort.base(tmp_path / "base", OTHER, SCORE, levels=(250,))
     run = begun(tmp_path, scans, SETTINGS, str(base))
     assert seen == {(250,)}
-    loaded = train.weights_of(run, Trainer.load(run / "last.pt"), SiameseTrainer.load(run / "siamese/last.pt"))
+    loaded = weights_of(run, Trainer.load(run / "last.pt"), SiameseTrainer.load(run / "siamese/last.pt"))
     assert loaded.card.levels == (250,)
 
 
@@ -171,7 +189,7 @@ def test_of_a_patient_the_slices_without_lesion_are_trained_on(
     touched = lesions_on_grid(ill, prepared).any(axis=(0, 1))
     near = [np.abs(np.flatnonzero(touched) - z).min() <= 3 for z in brain_slices(prepared.mask)]
     assert len(own) == near.count(False) < len(other) == len(near)
-    card = train.weights_of(run, Trainer.load(run / "last.pt"), SiameseTrainer.load(run / "siamese/last.pt")).card
+    card = weights_of(run, Trainer.load(run / "last.pt"), SiameseTrainer.load(run / "siamese/last.pt")).card
     assert card.training_data == (
         "1 T1w scans of the user, 1 T1w scans of the user, patients by their slices without lesion"
     )
@@ -230,7 +248,7 @@ def test_a_model_covers_the_contrasts_of_its_scans_or_of_the_settings(
     run = begun(tmp_path, scans, dataclasses.replace(SETTINGS, contrasts=wanted, pretrain=PretrainConfig()))
     assert set(turned) == {made}
     reconstruction, score = Trainer.load(run / "last.pt"), SiameseTrainer.load(run / "siamese" / "last.pt")
-    assert train.weights_of(run, reconstruction, score).card.contrasts == contrasts
+    assert weights_of(run, reconstruction, score).card.contrasts == contrasts
 
 
 def test_scans_of_neither_part_are_left_alone(scans: Path, tmp_path: Path) -> None:

@@ -33,12 +33,13 @@ from uadcli.settings import methods
 from uadcli.synthesis.contrast import from_t1
 from uadcli.training import checkpoint
 from uadcli.training.devices import fabric
-from uadcli.training.judged_lesions import lesion_set, shape_files
+from uadcli.training.examples.judged_lesions import lesion_set, shape_files
+from uadcli.training.examples.slices import SliceSet, Split
+from uadcli.training.examples.synthetic import Healthy
 from uadcli.training.loop import Judgement
 from uadcli.training.reconstruction import Job, Trainer, fit, work
-from uadcli.training.slices import SliceSet
-from uadcli.training.synthetic import Healthy
-from uadcli.training.train import bounded, train
+from uadcli.training.run import bounded
+from uadcli.training.train import train
 
 SETTINGS = TrainConfig(steps=10, batch_size=4, checkpoint_every=5, warmup=2)
 
@@ -102,14 +103,14 @@ def test_slices_for_some_contrasts_alone(slices: SliceSet) -> None:
 
 
 def test_fit_writes_log_and_checkpoint_and_goes_on(slices: SliceSet, tiny: ModelConfig, tmp_path: Path) -> None:
-    fit(Trainer(tiny, SETTINGS), slices, slices, tmp_path, Reporter(silent=True))
+    fit(Trainer(tiny, SETTINGS), Split(slices, slices), tmp_path, Reporter(silent=True))
     rows = [line.split(",") for line in (tmp_path / "log.csv").read_text().splitlines()]
     assert rows[0] == ["step", "loss", "validation", "auprc", "slices_per_s", "seconds_left", "skipped"]
     assert [row[0] for row in rows[1:]] == ["5", "10"]
     assert all(float(cell) >= 0 for row in rows[1:] for cell in row if cell)
     assert [row[3] for row in rows[1:]] == ["", ""]  # no lesions, no number
     more = Trainer.load(tmp_path / "last.pt", steps=15)
-    fit(more, slices, slices, tmp_path, Reporter(silent=True))
+    fit(more, Split(slices, slices), tmp_path, Reporter(silent=True))
     assert more.done == 15
     assert [p.name for p in tmp_path.glob("*.safetensors")] == ["last-0000015.safetensors"]
 
@@ -152,7 +153,7 @@ def test_a_signal_writes_a_checkpoint_after_the_step_at_hand(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole, trainer = Trainer(tiny, SETTINGS), Trainer(tiny, SETTINGS)
-    fit(whole, slices, slices, tmp_path / "whole", Reporter(silent=True))
+    fit(whole, Split(slices, slices), tmp_path / "whole", Reporter(silent=True))
     step = trainer.step
 
     def interrupted(data: SliceSet) -> float:
@@ -164,12 +165,12 @@ def test_a_signal_writes_a_checkpoint_after_the_step_at_hand(
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         with pytest.raises(error):
-            fit(trainer, slices, slices, tmp_path / "parts", Reporter(silent=True))
+            fit(trainer, Split(slices, slices), tmp_path / "parts", Reporter(silent=True))
     finally:
         signal.signal(signal.SIGTERM, before)
     again = Trainer.load(tmp_path / "parts" / "last.pt")
     assert again.done == 7
-    fit(again, slices, slices, tmp_path / "parts", Reporter(silent=True))
+    fit(again, Split(slices, slices), tmp_path / "parts", Reporter(silent=True))
     assert same(whole.model.state_dict(), again.model.state_dict())
     assert same(whole.state(), again.state())
 
@@ -220,7 +221,7 @@ def test_ten_bad_losses_end_the_run_with_the_network_before_them(
     loss = trainer._loss
     monkeypatch.setattr(trainer, "_loss", lambda x: loss(x) * (math.nan if trainer.done in {1, *range(6, 99)} else 1))
     with pytest.raises(UadError, match="not finite"):
-        fit(trainer, slices, slices, tmp_path, Reporter(silent=True))
+        fit(trainer, Split(slices, slices), tmp_path, Reporter(silent=True))
     kept = Trainer.load(tmp_path / "last.pt")
     assert (kept.done, kept.skipped, kept.bad_steps) == (16, 11, 0)
     assert all(bool(p.isfinite().all()) for p in kept.model.parameters())
@@ -313,7 +314,7 @@ def test_the_best_checkpoint_has_the_highest_auprc(
     monkeypatch.setattr(trainer, "step", lambda _: trainer.descend(next(trainer.model.parameters()).square().mean()))
     values = iter([0.2, 0.5, 0.4, 0.5])
     monkeypatch.setattr(trainer, "judge", lambda *_: Judgement(0.1, next(values)))
-    fit(trainer, slices, slices, tmp_path, Reporter(silent=True))
+    fit(trainer, Split(slices, slices), tmp_path, Reporter(silent=True))
     best, last = (checkpoint.read(tmp_path / name) for name in ("best.pt", "last.pt"))
     assert (best["done"], best["best"]) == (2, 0.5)
     assert (last["done"], last["best"]) == (4, 0.5)
@@ -421,7 +422,7 @@ def test_start_weights_are_evaluated_at_their_own_noise_levels(
     settings = replace(SETTINGS, steps=1)
     for levels, expected in (((250,), (250,)), ((), (250, 500, 750))):
         seen.clear()
-        job = Job(tiny, settings, slices, slices, tmp_path / str(levels), levels=levels)
+        job = Job(tiny, settings, Split(slices, slices), tmp_path / str(levels), levels=levels)
         work(fabric(0), job, Reporter(silent=True))
         assert seen == {expected}
 

@@ -26,7 +26,7 @@ from uadcli.synthesis.lesions import paste_lesions
 from uadcli.synthesis.masses import paste_shape
 
 if TYPE_CHECKING:
-    from uadcli.training.synthetic import Healthy
+    from uadcli.training.examples.synthetic import Healthy
 
 SEED, TRIES = 20, 8
 VOLUMES, SLICES = 8, 6  # at most: scans, and slices of each

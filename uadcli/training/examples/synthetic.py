@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -140,25 +140,27 @@ def _label_map(file: Path) -> tuple[Any, NDArray[np.int16]]:
     return image, labels
 
 
-class ExampleMaker:
-    """Makes numbered cases: a healthy volume, lesions, scanner effects, scaling, reconstruction.
+@dataclass(frozen=True)
+class Sources:
+    """What examples are made of: healthy volumes, and head label maps; only of the given contrasts.
 
-    Only of the given contrasts; label maps, which can provide any contrast, keep their share.
+    Label maps, which can provide any contrast, keep their share.
     """
 
+    healthy: Sequence[Healthy]
+    labels: Sequence[NDArray[np.int16]] = ()
+    contrasts: Collection[str] = CONTRASTS
+
+
+class ExampleMaker:
+    """Makes numbered cases: a healthy volume, lesions, scanner effects, scaling, reconstruction."""
+
     def __init__(
-        self,
-        healthy: list[Healthy],
-        labels: list[NDArray[np.int16]],
-        model: Model,
-        preprocess: PreprocessConfig,
-        seed: int,
-        contrasts: Collection[str] = CONTRASTS,
-        one_level: float = 0.0,
+        self, sources: Sources, model: Model, preprocess: PreprocessConfig, seed: int, one_level: float = 0.0
     ) -> None:
-        self.contrasts, self.one_level = contrasts, one_level
-        self.real = {kind: [h for h in healthy if h.kind == kind] for kind in CONTRASTS}
-        self.labels, self.model, self.preprocess, self.seed = labels, model, preprocess, seed
+        self.contrasts, self.one_level = sources.contrasts, one_level
+        self.real = {kind: [h for h in sources.healthy if h.kind == kind] for kind in CONTRASTS}
+        self.labels, self.model, self.preprocess, self.seed = sources.labels, model, preprocess, seed
 
     def _healthy(self, rng: np.random.Generator) -> Healthy:
         have = {kind: bool(scans) for kind, scans in self.real.items()} | {LABELS: bool(self.labels)}
@@ -168,7 +170,7 @@ class ExampleMaker:
         origin = str(rng.choice(kinds, p=share / share.sum()))
         if origin == LABELS:
             kind = str(rng.choice([k for k in CONTRASTS if k in self.contrasts]))
-            labels = self.labels[rng.integers(len(self.labels))]
+            labels = self.labels[int(rng.integers(len(self.labels)))]
             data = from_labels(labels, kind, rng)
             return Healthy(data, data > 0, brain_slices(data > 0), kind, anatomy.of_labels(labels))
         pool = self.real[origin.split()[0]]

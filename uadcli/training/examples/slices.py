@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from uadcli.imaging import intensity
 from uadcli.imaging.slices import to_slices
 from uadcli.synthesis.anatomy import of_scan
 from uadcli.synthesis.contrast import from_t1, volume_from_t1
+from uadcli.training.examples.judged_lesions import LesionSet
 
 SEED = 1618  # of the contrasts made from T1w
 REAL_OTHER = 0.35  # share of a batch for each real contrast other than T1w, however few slices it has
@@ -101,6 +102,19 @@ class SliceSet:
                 x[chosen] = from_t1(x[chosen], kind, generator)
             low += share
         return x
+
+
+@dataclass(frozen=True)
+class Split:
+    """The slices that a network learns from, those of held-out scans, and the lesions that judge it, if any."""
+
+    train: SliceSet
+    validation: SliceSet
+    lesions: LesionSet | None = None
+
+    def to(self, device: torch.device) -> Split:
+        """The same with all slices on a device."""
+        return replace(self, train=self.train.to(device), validation=self.validation.to(device))
 
 
 def load_slices(

@@ -1,0 +1,210 @@
+"""A training run in its folder: the reconstruction and then the score are trained to their ends, or kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from uadcli.config import TrainingConfig
+from uadcli.console import Reporter
+from uadcli.data.dataset import Case
+from uadcli.errors import InputError, UsageError
+from uadcli.files import write_text
+from uadcli.settings.training import Machine
+from uadcli.training.run_folder import START, usable_cases
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from uadcli.training.examples.slices import Split
+    from uadcli.training.reconstruction import Trainer
+    from uadcli.training.score_network import SiameseTrainer
+    from uadcli.weights.weights import ModelCard, Weights
+
+Fate = Literal["trained", "kept", "none"]
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What becomes of the two networks of a run: one without steps is kept if there is one, else there is none."""
+
+    reconstruction: Fate
+    score: Fate
+
+
+def networks(config: TrainingConfig, start: ModelCard | None, begun: bool = False) -> Networks:
+    """What becomes of the networks of a run by its settings, and by the card of the weights that it starts from.
+
+    A run that has `begun` has a reconstruction already. Raises `UsageError` if there would be no reconstruction.
+    """
+    steps = config.train.steps > 0 or config.train.epochs > 0
+    if not (steps or begun or start):
+        raise UsageError("train.steps must be at least 1", hint="Only siamese.steps and pretrain.steps can be 0.")
+    known = start is not None and start.siamese is not None
+    return Networks(
+        "trained" if steps else "kept", "trained" if config.siamese.steps > 0 else "kept" if known else "none"
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that can be resumed: its folder and settings, the scans on both sides of the split, the weights that it
+    starts from, if any, and what becomes of its networks."""
+
+    folder: Path
+    config: TrainingConfig
+    parts: dict[str, list[Case]]
+    start: Weights | None
+    networks: Networks
+    reporter: Reporter
+
+    @classmethod
+    def of(cls, folder: Path, config: TrainingConfig, reporter: Reporter) -> Run:
+        """The run in a folder. Raises `InputError` if there is none, or it has too few scans, and `UsageError`."""
+        from uadcli.training import checkpoint
+        from uadcli.weights import weights
+
+        parts = parts_of(folder, config)
+        start = weights.load(folder / START) if (folder / START).exists() else None
+        begun = checkpoint.find(folder) is not None
+        return cls(folder, config, parts, start, networks(config, start.card if start else None, begun), reporter)
+
+    def train(self, machine: Machine) -> None:
+        """Train from the checkpoints on, or from the beginning, and write the page of the run.
+
+        The reconstruction is trained on all GPUs or CPU processes of `machine`, the score in one process.
+        """
+        from uadcli.training import devices, log
+
+        folder, reporter = self.folder, self.reporter
+        where = devices.fabric(machine.gpus, machine.cpu_processes)
+        reporter.info(f"{where.world_size} x {where.device.type}, {where.strategy.precision.precision}")
+        trainer = self._reconstruction(where)
+        if self.networks.score != "none":
+            self._score(trainer, where if where.world_size == 1 else devices.one_process(machine))
+        log.write_page(folder, {"encoder": folder / "encoder", "reconstruction": folder, "score": folder / "siamese"})
+        reporter.info(f"trained; next: uad calibrate {folder} HEALTHY")
+
+    def _reconstruction(self, where: Fabric) -> Trainer:
+        """Train the reconstruction to its end and return its best checkpoint."""
+        from uadcli.training import checkpoint, devices, reconstruction
+
+        slices, start = self._slices(), self.start
+        config = bounded(self.config, len(slices.train.slices))
+        job = reconstruction.Job(
+            config.model,
+            config.train,
+            slices,
+            self.folder,
+            self.reporter.verbosity,
+            config.pretrain,
+            None if start is None else start.model.state_dict(),
+            () if start is None else start.card.levels,
+        )
+        with self.reporter.stage("reconstruction"):
+            devices.launch(where, reconstruction.work, job, *([self.reporter] if where.world_size == 1 else []))
+        return reconstruction.Trainer.load(checkpoint.find(self.folder, checkpoint.BEST) or self.folder)
+
+    def _slices(self) -> Split:
+        """The slices to train and validate the reconstruction on, and the lesions that judge it."""
+        from uadcli.training.examples.judged_lesions import lesion_set, shape_files
+        from uadcli.training.examples.slices import Split, load_slices
+        from uadcli.training.examples.synthetic import load_healthy
+
+        config, cache, reporter = self.config, self.folder / "cache", self.reporter
+        train = load_slices(self.parts["train"], cache, config.preprocess, config.contrasts).only(config.contrasts)
+        held_out = load_slices(self.parts["val"], cache, config.preprocess, ())
+        reporter.info(f"{len(train.slices)} slices to train on, {len(held_out.slices)} for validation")
+        healthy = load_healthy(self.parts["val"], cache, config.preprocess)
+        lesions = lesion_set(healthy, config.preprocess, shape_files(config.lesion_shapes))
+        if lesions is None:
+            reporter.warn(
+                "no validation scan has room for a synthetic lesion: the last checkpoint is used, not the best"
+            )
+        return Split(train, held_out, lesions)
+
+    def _score(self, trainer: Trainer, where: Fabric) -> None:
+        """Train the score network to its end, on what the trained reconstruction makes of synthetic lesions."""
+        from uadcli.model.model import Model
+        from uadcli.training import score_network
+        from uadcli.training.card import weights_of
+        from uadcli.training.examples.synthetic import ExampleMaker, Sources, label_files, load_healthy, load_labels
+
+        config, settings, folder = self.config, bounded(self.config).siamese, self.folder / "siamese"
+        scorer = self._scorer(where)
+        _look_at(trainer, scorer, folder, self.reporter)
+        cache, preprocess = self.folder / "cache", config.preprocess
+        training, held_out = (load_healthy(self.parts[part], cache, preprocess) for part in ("train", "val"))
+        labels = load_labels(label_files(config.label_maps), cache)
+        with self.reporter.stage("score"):
+            model = Model(weights_of(self.folder, trainer, scorer), str(where.device))
+            sources = Sources(training, labels, config.contrasts)
+            maker = ExampleMaker(sources, model, preprocess, settings.seed, settings.one_level)
+            judge = ExampleMaker(Sources(held_out, contrasts=config.contrasts), model, preprocess, settings.seed + 1)
+            judged_on = [judge.draw(number) for number in range(min(score_network.HELD_OUT, settings.pool))]
+            score_network.fit(scorer, maker, folder, self.reporter, judged_on, to_beat=self._starts_from_score)
+
+    @property
+    def _starts_from_score(self) -> bool:
+        return self.start is not None and self.start.card.siamese is not None
+
+    def _scorer(self, where: Fabric) -> SiameseTrainer:
+        """The score network where the run left off; at its beginning that of the weights, if they have one."""
+        from uadcli.model.model import Model
+        from uadcli.training import checkpoint, score_network
+
+        settings, start = bounded(self.config).siamese, self.start
+        if found := checkpoint.find(self.folder / "siamese"):
+            return score_network.SiameseTrainer.load(
+                found, where, steps=settings.steps, learning_rate=settings.learning_rate
+            )
+        scorer = score_network.SiameseTrainer(settings)
+        if start is not None and self._starts_from_score:
+            scorer.start_from(Model(start).score_network)
+        elif start is not None:
+            self.reporter.warn(f"{start.card.name} has no score network: it is trained from scratch")
+        scorer.place(where)
+        return scorer
+
+
+def parts_of(folder: Path, config: TrainingConfig) -> dict[str, list[Case]]:
+    """The usable training scans, and the validation scans of the model's contrasts. Raises `InputError`."""
+    cases = usable_cases(folder)
+    training = [case for case in cases if case.part == "train"]
+    held_out = [case for case in cases if case.part == "val" and case.contrast in config.contrasts]
+    for part, chosen, kind in (("train", training, ""), ("val", held_out, f"{' or '.join(config.contrasts)} ")):
+        if not chosen:
+            what = f"no usable {kind}scan in {part}"
+            raise InputError(what, path=folder / "data.tsv", hint="Give more healthy scans, or see participants.tsv.")
+    return {"train": training, "val": held_out}
+
+
+def _look_at(trainer: Trainer, scorer: SiameseTrainer, folder: Path, reporter: Reporter) -> None:
+    """Discard examples that were made with an earlier state of the reconstruction, and report it."""
+    kept, now = folder / "reconstruction.txt", f"step {trainer.done}\n"
+    if kept.exists() and kept.read_text() != now:
+        shutil.rmtree(folder / "pool", ignore_errors=True)
+        ended = scorer.done >= scorer.config.steps
+        more = "continue it too, with --set siamese.steps=N" if ended else "it continues with this one"
+        reporter.warn(f"the score was trained on an earlier reconstruction: {more}")
+    if not kept.exists() or scorer.done < scorer.config.steps:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(kept, now)
+
+
+def bounded(config: TrainingConfig, slices: int | None = None) -> TrainingConfig:
+    """The settings with the numbers of steps that follow from `train.epochs` over so many slices, and `max_steps`."""
+    train = config.train
+    if train.epochs > 0 and slices is not None:
+        train = dataclasses.replace(train, steps=max(1, math.ceil(train.epochs * slices / train.batch_size)))
+    most = config.max_steps or max(config.pretrain.steps, train.steps, config.siamese.steps)
+    return dataclasses.replace(
+        config,
+        pretrain=dataclasses.replace(config.pretrain, steps=min(config.pretrain.steps, most)),
+        train=dataclasses.replace(train, steps=min(train.steps, most)),
+        siamese=dataclasses.replace(config.siamese, steps=min(config.siamese.steps, most)),
+    )
