@@ -19,6 +19,7 @@ from uadcli.imaging.volume import Scan, Volume
 from uadcli.model import out_of_distribution
 from uadcli.scoring.out_of_distribution import Gate
 from uadcli.training import run_folder
+from uadcli.weights.card import ModelCard
 
 TINY = ModelConfig(
     unet=UNetConfig(channels=8, multipliers=(1, 1), blocks=1, unshuffle=2, head_channels=8, embedding=16),
@@ -66,7 +67,7 @@ def base(folder: Path, model: ModelConfig, siamese: SiameseConfig | None, **card
         "threshold_rule": "rule", "levels": (500,), "intensity_range": "[0, 1]", "training_data": "made-up scans",
         "licence": "CC BY-SA 3.0", "steps": 3, "siamese": to_dict(siamese) if siamese else None,
     } | card  # fmt: skip
-    made = weights.ModelCard(folder.name, "1", **values)
+    made = ModelCard(folder.name, "1", **values)
     folder.mkdir(parents=True)
     state = network.state_dict() if network else None
     file = folder / f"{folder.name}.safetensors"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from uadcli.config import ModelConfig
+from uadcli.weights.card import ModelCard
 
 
 def export(folder: Path, config: ModelConfig, seed: int = 1, curvature_flow: int = 0) -> Path:
@@ -15,7 +16,7 @@ def export(folder: Path, config: ModelConfig, seed: int = 1, curvature_flow: int
     from uadcli.weights import registry, weights
 
     name = folder.name
-    card = weights.ModelCard(
+    card = ModelCard(
         name, "1", ("FLAIR",), {"FLAIR": "bright"}, {"bright": {"FLAIR": 0.2}}, "rule", (500,), "[0, 1]", "none",
         "CC BY 4.0 (weights)", 3, curvature_flow=curvature_flow,
     )  # fmt: skip

@@ -10,10 +10,9 @@ import logging
 import os
 import shutil
 import sys
-import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -23,37 +22,12 @@ from typing import Any, TextIO
 from uadcli import streams
 from uadcli.errors import OutputError, UadError
 from uadcli.running import interrupt
+from uadcli.running.stage import Stage
 
 GREYS = " .:-=+*#%@"  # from dark to light, for a picture without colours
 
 
 LOGGER = logging.getLogger("uadcli")
-
-
-class Stage:
-    """A running stage; `changed` is called when its progress or note changes."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.started = time.monotonic()
-        self.done, self.total = 0, 0
-        self.note = ""
-        self.changed: Callable[[], None] = lambda: None
-
-    def update(self, done: int, total: int) -> None:
-        """Report that `done` of `total` steps are finished."""
-        self.done, self.total = done, total
-        self.changed()
-
-    def remark(self, note: str) -> None:
-        """Show a note at the end of the moving line."""
-        self.note = note
-        self.changed()
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the stage began."""
-        return time.monotonic() - self.started
 
 
 class Reporter:

@@ -40,7 +40,8 @@ from uadcli.scoring.metrics import average_precision, best_dice
 from uadcli.training import checkpoint
 from uadcli.training.examples.slices import Split, load_slices
 from uadcli.training.reconstruction import Trainer, fit
-from uadcli.weights.weights import ModelCard, Weights
+from uadcli.weights.card import ModelCard
+from uadcli.weights.weights import Weights
 
 SCORES = ("absolute", "bright-weighted", "ssim", "mahalanobis")  # methods without training of their own
 REFERENCE = ("cddpm", "absolute")

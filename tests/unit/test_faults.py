@@ -11,7 +11,7 @@ import pytest
 import torch
 from stand import OPTIONS, Stand, counts, run
 
-from uadcli.batches import batch, one_scan, plan
+from uadcli.batches import batch, plan
 from uadcli.batches.inputs import Found
 from uadcli.cli.app import main
 from uadcli.config import DetectConfig
@@ -19,6 +19,7 @@ from uadcli.console import Reporter
 from uadcli.data import dataset
 from uadcli.detection import detect as detection
 from uadcli.detection.detect import detect
+from uadcli.detection.session import Session
 from uadcli.errors import InputError, OutputError, UadError
 from uadcli.running import faults
 from uadcli.training import checkpoint
@@ -116,8 +117,8 @@ def test_a_name_that_is_too_long_fails_before_the_work_and_alone(scans: Path, st
 )
 def test_the_way_a_worker_ended_is_reported(exit_code: int, code: int, text: str, scans: Path) -> None:
     job = plan.jobs([Found(scans / "a.nii")], scans.parent / "out", OPTIONS)[0]
-    settings = one_scan.Settings(DetectConfig(), "cpu", 1)
-    failure = batch._finish(job, Died(exit_code), settings, lambda path, digest: pytest.fail("loaded"))
+    session = Session(DetectConfig(), OPTIONS, "cpu", load=lambda path, digest: pytest.fail("loaded"))
+    failure = batch._finish(job, Died(exit_code), session)
     assert failure.code == code  # type: ignore[union-attr]
     assert text in failure.message  # type: ignore[union-attr]
     assert ("memory" in failure.message) == (exit_code == -signal.SIGKILL)  # type: ignore[union-attr]

@@ -65,7 +65,8 @@ from uadcli.cli.app import main
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.reconstruction.reconstructors import build, for_method
 from uadcli.weights.registry import Entry, write
-from uadcli.weights.weights import ModelCard, save
+from uadcli.weights.card import ModelCard
+from uadcli.weights.weights import save
 
 method, contrast, score = sys.argv[1:]
 card = ModelCard("lab", "1", (contrast,), {contrast: "absolute"}, {score: {contrast: 0.3}}, "rule", (500,), "[0, 1]",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from statistics import median
 
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "uadcli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-MOST_PARAMETERS = 6
+MOST_PARAMETERS, MOST_LINES, USUAL_LINES = 6, 300, 120
 NUMERIC = {"imaging/geometry.py resample"}  # like those of SciPy: each parameter is a number or an array of its own
 
 
@@ -37,3 +38,12 @@ def test_a_long_list_of_parameters_is_seen() -> None:
     assert long_lists("class A:\n def f(self, a, b, c, /, d, *e, f, **g): ...") == ["f"]
     assert not long_lists("class A:\n def f(self, a, b, c, /, d, *e, f): ...")
     assert not long_lists("def f(a, b, c, d, e, f=1): ...")
+
+
+def lines(file: Path) -> int:
+    return len(file.read_text(encoding="utf-8").splitlines())
+
+
+def test_no_file_is_longer_than_one_reads_at_once() -> None:
+    assert not {file.name: lines(file) for file in MODULES if lines(file) > MOST_LINES}
+    assert median(map(lines, MODULES)) <= USUAL_LINES

@@ -13,16 +13,16 @@ from typing import Any
 from uadcli import device
 from uadcli.batches import bids, inputs, one_scan, plan, tables, twins
 from uadcli.batches.bids import Selection
-from uadcli.batches.one_scan import MakeReady, Ready, Settings
+from uadcli.batches.one_scan import MakeReady, Ready
 from uadcli.batches.options import Request
-from uadcli.batches.plan import Job, Step
+from uadcli.batches.plan import Job, Plan
 from uadcli.batches.tables import Failure
+from uadcli.batches.tally import Tally
 from uadcli.config import CONTRASTS
 from uadcli.console import Reporter
 from uadcli.data.contrast import known_before
 from uadcli.data.scan_json import describe
-from uadcli.detection import together
-from uadcli.detection.session import Load, with_healthy
+from uadcli.detection.session import Session, with_healthy
 from uadcli.errors import RESEARCH_USE, BatchError, OutputError, UsageError, WeightsError
 from uadcli.files import file_sha256, make_folder
 from uadcli.model import adapt, model
@@ -34,20 +34,6 @@ from uadcli.workers import TERMINATED, Died, Workers
 WORKERS = 4  # at most, unless the user asks for more
 WORKER_MB = 2000.0  # peak of a process that strips a large scan with HD-BET
 LONGEST_COMMAND = 500  # in a sidecar, as a shell may expand a pattern to a thousand paths
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All `jobs` of this part of the batch, the `steps` to take for them, the part, and whether the input is BIDS."""
-
-    jobs: list[Job]
-    steps: list[Step]
-    part: tuple[int, int]
-    bids_root: bool
-
-    def as_json(self) -> str:
-        """The steps as JSON lines."""
-        return "".join(f"{step.as_json()}\n" for step in self.steps)
 
 
 @dataclass(frozen=True)
@@ -170,7 +156,7 @@ def _alone(output: Path, part: tuple[int, int]) -> Iterator[None]:
 
 
 def _carried_out(request: Request, todo: Plan, reporter: Reporter) -> BatchResult:
-    run = _Run(todo, request.output, reporter)
+    run = Tally(todo, request.output, reporter)
     to_run = [step.job for step in todo.steps if step.action == "run"]
     try:
         run.skip([step.job for step in todo.steps if step.action == "skip"])
@@ -185,24 +171,24 @@ def _carried_out(request: Request, todo: Plan, reporter: Reporter) -> BatchResul
     return BatchResult(run.summary, run.table, run.done, run.skipped, failed, left)
 
 
-def _work(run: _Run, jobs: list[Job], request: Request, reporter: Reporter) -> None:
+def _work(run: Tally, jobs: list[Job], request: Request, reporter: Reporter) -> None:
     from uadcli.weights import weights
 
     options = request.options
     name, why = device.choose(options.device)
-    settings = Settings(request.config, name, device.bound_threads(options.threads))
-    load = functools.cache(functools.partial(model.load, device=settings.device))
+    load = functools.cache(functools.partial(model.load, device=name))
+    session = Session(request.config, options, name, load=load, threads=device.bound_threads(options.threads))
     found = jobs[0].options.weights
     if found:  # fail early if the weights are damaged
         load(*weights.find(found))
-    _adapt(jobs, settings, load, reporter)
+    _adapt(jobs, replace(session, reporter=reporter))
     count = min(len(jobs), worker_count(request.batch.workers))
-    reporter.info(f"device {name} ({why}), {settings.threads} threads; {count} worker processes, as many threads each")
+    reporter.info(f"device {name} ({why}), {session.threads} threads; {count} worker processes, as many threads each")
     with reporter.stage("scans"):
-        ready = Workers(MakeReady(settings), count).run(jobs)
+        ready = Workers(MakeReady(session), count).run(jobs)
         try:
             for job, result in ready:
-                run.note(job, _finish(job, result, settings, load))
+                run.note(job, _finish(job, result, session))
                 del result  # free its memory while waiting for the next
                 reporter.progress(run.done + len(run.failed_now), len(jobs))
                 if run.failed_now and request.batch.fail_fast:
@@ -211,34 +197,32 @@ def _work(run: _Run, jobs: list[Job], request: Request, reporter: Reporter) -> N
             ready.close()  # type: ignore[attr-defined]
 
 
-def _adapt(jobs: list[Job], settings: Settings, load: Load, reporter: Reporter) -> None:
+def _adapt(jobs: list[Job], session: Session) -> None:
     """Process the healthy scans of `--adapt` first, to fail early if one cannot be used.
 
     Raises `InputError` if there are too few in every contrast; otherwise scans of a contrast with too few fail.
     """
-    from uadcli.weights import weights
-
-    healthy = jobs[0].options.adapt
+    healthy, reporter = jobs[0].options.adapt, session.reporter
     if not isinstance(healthy, HealthyScans):
         return
     known = [known_before(job.scan, job.options.contrast, describe(job.scan)) for job in jobs]
     wanted = {one.contrast for one in known if one} if all(known) else CONTRASTS
-    counts = []
+    counts, of_jobs = [], session.of_scan(jobs[0].options, reporter)
     with reporter.stage("adaptation"):
         for contrast in sorted(wanted):
-            loaded = load(*weights.find(jobs[0].options.weights, contrast))
+            loaded = of_jobs.model(contrast)
             if contrast in loaded.card.contrasts:
-                adapter = ScannerAdapter.of(loaded, healthy, contrast, settings.config, reporter)
+                adapter = ScannerAdapter.of(loaded, healthy, contrast, session.config, reporter)
                 counts.append(len(adapter.residuals()))
     if counts:
         adapt.refuse_few(max(counts), f"{' or '.join(sorted(wanted))} ", healthy.folder)
 
 
-def _finish(job: Job, result: Ready | Failure | Died, settings: Settings, load: Load) -> dict[str, Any] | Failure:
+def _finish(job: Job, result: Ready | Failure | Died, session: Session) -> dict[str, Any] | Failure:
     if isinstance(result, Died):
         code = 5 if result.killed else TERMINATED if "SIGTERM" in result.in_words() else 1
         return Failure("preparation", code, f"{job.scan}: the worker process {result.in_words()}.")
-    return result if isinstance(result, Failure) else one_scan.complete(job, result, settings, load)
+    return result if isinstance(result, Failure) else one_scan.complete(job, result, session)
 
 
 def worker_count(asked: int | None) -> int:
@@ -246,67 +230,6 @@ def worker_count(asked: int | None) -> int:
     if asked is not None:
         return asked
     return max(1, min(WORKERS, device.cores(), int(device.free_memory_mb() / WORKER_MB)))
-
-
-class _Run:
-    """The outcomes so far; `failed.tsv` is updated at each failure."""
-
-    def __init__(self, todo: Plan, output: Path, reporter: Reporter) -> None:
-        self.summary = output / tables.file_name("summary", todo.part)
-        self.table = output / tables.file_name("failed", todo.part)
-        self.reporter, self.total = reporter, len(todo.steps)
-        self.failed, self.failed_now = tables.read_failed(self.table), set[str]()
-        self.done = self.skipped = 0
-        for folder in sorted({output, *(job.files.map.parent for job in todo.jobs)}):
-            if folder.is_dir():
-                together.sweep_results(folder)
-        if todo.bids_root:
-            bids.describe(output)
-        tables.write_failed(self.table, self.failed)
-
-    def skip(self, jobs: list[Job]) -> None:
-        """Count scans that are already done."""
-        for job in jobs:
-            content = plan.read_sidecar(job)
-            verdict = one_scan.judge(job, content) if content else None
-            if verdict:
-                self._fail(job, verdict)
-            else:
-                self.skipped += 1
-                self._forgive(job)
-        if self.skipped:
-            self.reporter.info(f"{self.skipped} of {self.total} scans are already done")
-
-    def note(self, job: Job, result: dict[str, Any] | Failure) -> None:
-        """Count a processed scan and report its outcome."""
-        if isinstance(result, Failure):
-            self._fail(job, result)
-        elif verdict := one_scan.judge(job, result):
-            self._fail(job, verdict)
-        else:
-            self._succeed(job, result)
-
-    def _succeed(self, job: Job, content: dict[str, Any]) -> None:
-        self.done += 1
-        self._forgive(job)
-        for text in content["warnings"]:
-            self.reporter.warn(f"{tables.escaped(str(job.scan))}: {text}")
-        seconds, volume = sum(content["seconds"].values()), content["anomaly"]["volume_ml"]
-        self.reporter.info(
-            f"{tables.escaped(job.name)}  {seconds:.1f} s, {volume:.1f} ml, quality {content['qc']['verdict']}"
-        )
-
-    def _fail(self, job: Job, failure: Failure) -> None:
-        self.failed_now.add(job.name)
-        self.failed[job.name] = tables.failure_row(job, failure)
-        tables.write_failed(self.table, self.failed)
-        self.reporter.error(failure.message)
-        if failure.trace:
-            self.reporter.debug(failure.trace)
-
-    def _forgive(self, job: Job) -> None:
-        if self.failed.pop(job.name, None):
-            tables.write_failed(self.table, self.failed)
 
 
 def weights_of(name: str | None, download: bool = True) -> plan.WeightsOf:

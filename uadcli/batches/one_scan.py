@@ -9,13 +9,13 @@ from typing import Any
 from uadcli import device
 from uadcli.batches.plan import Job
 from uadcli.batches.tables import Failure
-from uadcli.config import COSTLY, DetectConfig
+from uadcli.config import COSTLY
 from uadcli.console import Reporter
 from uadcli.data import names
 from uadcli.detection import detect, together
 from uadcli.detection.findings import ReadyScan
 from uadcli.detection.options import DetectOptions
-from uadcli.detection.session import Load, Session
+from uadcli.detection.session import Session
 from uadcli.errors import UadError, about
 from uadcli.report import sidecar
 from uadcli.running import faults
@@ -33,19 +33,10 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What all scans of a batch share: settings, torch device, and threads per process."""
-
-    config: DetectConfig
-    device: str
-    threads: int
-
-
-@dataclass(frozen=True)
 class MakeReady:
     """The first half, as a call that can be pickled."""
 
-    settings: Settings
+    session: Session
 
     def __call__(self, job: Job) -> Ready | Failure:
         """Read and prepare the scan of a job; every error becomes a `Failure`.
@@ -54,17 +45,16 @@ class MakeReady:
         """
         with Reporter(silent=True) as reporter:
             try:
-                device.bound_threads(self.settings.threads)
+                device.bound_threads(self.session.threads)
                 names.refuse_long(job.files)
-                session = Session(self.settings.config, job.options, self.settings.device, reporter)
                 with faults.naming(job.scan, job.files.map):
-                    ready = detect.ready_scan(job.scan, session)
+                    ready = detect.ready_scan(job.scan, self.session.of_scan(job.options, reporter))
             except Exception as error:  # a bug in one scan must not stop the others; it is reported in table and log
                 return failure(error, reporter.failed_stage or "preparation")
             return Ready(ready, reporter.seconds, reporter.warnings)
 
 
-def complete(job: Job, ready: Ready, settings: Settings, load: Load) -> dict[str, Any] | Failure:
+def complete(job: Job, ready: Ready, session: Session) -> dict[str, Any] | Failure:
     """The second half: returns the content of the sidecar; every error becomes a `Failure` and leaves no file.
 
     The files are written under hidden names and then moved together, the sidecar last; files of a run with other
@@ -78,8 +68,7 @@ def complete(job: Job, ready: Ready, settings: Settings, load: Load) -> dict[str
         old = [path for key, path in every.items() if key not in job.files.paths]
         with together.made_together(job.files, wait=True) as hidden:
             with about(job.scan), faults.naming(job.scan, job.files.map):
-                session = Session(settings.config, job.options, settings.device, reporter, load)
-                result = detect.finish(ready.scan, hidden, session)
+                result = detect.finish(ready.scan, hidden, session.of_scan(job.options, reporter))
             with reporter.stage("write"):
                 together.publish(hidden, job.files, old)
         return result.sidecar

@@ -58,6 +58,20 @@ class Step:
         return json.dumps({"scan": str(job.scan), "map": str(job.files.map), "action": action, "reason": reason})
 
 
+@dataclass(frozen=True)
+class Plan:
+    """All `jobs` of this part of the batch, the `steps` to take for them, the part, and whether the input is BIDS."""
+
+    jobs: list[Job]
+    steps: list[Step]
+    part: tuple[int, int]
+    bids_root: bool
+
+    def as_json(self) -> str:
+        """The steps as JSON lines."""
+        return "".join(f"{step.as_json()}\n" for step in self.steps)
+
+
 def jobs(found: Sequence[Found], output: Path, options: DetectOptions) -> list[Job]:
     """A job for each scan; duplicates count once.
 

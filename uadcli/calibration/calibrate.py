@@ -20,7 +20,7 @@ from uadcli.training.run_folder import healthy_of, prepare_usable, read_run, row
 if TYPE_CHECKING:
     from uadcli.calibration.health import Cohort, References
     from uadcli.scoring.out_of_distribution import Gate
-    from uadcli.weights.weights import ModelCard
+    from uadcli.weights.card import ModelCard
 
 
 def calibrate(

@@ -18,7 +18,8 @@ from uadcli.training.run_folder import read_run
 from uadcli.typed import fits
 
 if TYPE_CHECKING:
-    from uadcli.weights.weights import ModelCard, Weights
+    from uadcli.weights.card import ModelCard
+    from uadcli.weights.weights import Weights
 
 
 GATE_FILE, REFERENCE_FILE = "gate.safetensors", "reference.safetensors"

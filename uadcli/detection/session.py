@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
@@ -18,16 +20,25 @@ Load = Callable[[Path, str | None], Model]
 
 @dataclass(frozen=True)
 class Session:
-    """The settings and options of a run, its torch device, and its reporter.
+    """The settings and options of a run, its torch device, its reporter, and the threads it may use.
 
-    `load` replaces `model.load`, so that a batch reads each model once.
+    `load` replaces `model.load`, so that a batch reads each model once. Reporter and models stay in the process: a
+    pickled session has a silent reporter and loads models itself.
     """
 
     config: DetectConfig
     options: DetectOptions
     device: str
-    reporter: Reporter
+    reporter: Reporter = field(default_factory=lambda: Reporter(silent=True))
     load: Load | None = None
+    threads: int = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return functools.partial(Session, threads=self.threads), (self.config, self.options, self.device)
+
+    def of_scan(self, options: DetectOptions, reporter: Reporter) -> Session:
+        """The same for one scan of a batch, with its own options and messages."""
+        return replace(self, options=options, reporter=reporter)
 
     def model(self, contrast: str | None) -> Model:
         """The model for a contrast: that of the options, otherwise the bundled one. Raises `WeightsError`."""

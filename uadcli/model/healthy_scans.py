@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from uadcli.arrays import Array
     from uadcli.data.prepare import Prepared
-    from uadcli.weights.weights import ModelCard
+    from uadcli.weights.card import ModelCard
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from uadcli.reconstruction.model import Network
     from uadcli.reconstruction.reconstructors import Method, Progress
     from uadcli.scoring.siamese import SiameseUNet
-    from uadcli.weights.weights import ModelCard, Weights
+    from uadcli.weights.card import ModelCard
+    from uadcli.weights.weights import Weights
 
 DRAWS, DRAW_LEVEL = 10, 500  # reconstructions for the Mahalanobis score, and their noise level (method 4)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from uadcli.arrays import Array, Mask
     from uadcli.scoring.calibration import Tail
-    from uadcli.weights.weights import ModelCard
+    from uadcli.weights.card import ModelCard
 
 T = TypeVar("T")
 R = TypeVar("R", bound="Threshold | ScanThreshold")

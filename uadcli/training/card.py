@@ -14,7 +14,8 @@ from uadcli.training.run_folder import START, read_run, usable_cases
 if TYPE_CHECKING:
     from uadcli.training.reconstruction import Trainer
     from uadcli.training.score_network import SiameseTrainer
-    from uadcli.weights.weights import ModelCard, Weights
+    from uadcli.weights.card import ModelCard
+    from uadcli.weights.weights import Weights
 
 PLAIN_DEFAULT = "absolute"  # the score of a model without a network for one
 
@@ -25,7 +26,8 @@ def weights_of(run: Path, trainer: Trainer, scorer: SiameseTrainer | None) -> We
     from uadcli.scoring.healthy_reference import EROSION
     from uadcli.scoring.siamese import ALONG
     from uadcli.weights import weights
-    from uadcli.weights.weights import ModelCard, Weights
+    from uadcli.weights.card import ModelCard
+    from uadcli.weights.weights import Weights
 
     method = trainer.method
     config = read_run(run)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from uadcli.training.examples.slices import Split
     from uadcli.training.reconstruction import Trainer
     from uadcli.training.score_network import SiameseTrainer
-    from uadcli.weights.weights import ModelCard, Weights
+    from uadcli.weights.card import ModelCard
+    from uadcli.weights.weights import Weights
 
 Fate = Literal["trained", "kept", "none"]
 

@@ -12,9 +12,10 @@ import pytest
 from hub import Hub
 from stand import OPTIONS, Stand, counts, files_below, rows, run
 
-from uadcli.batches import batch, one_scan, plan, tables
+from uadcli.batches import batch, plan, tables
 from uadcli.batches.inputs import Found
 from uadcli.config import DetectConfig
+from uadcli.detection.session import Session
 from uadcli.errors import RESEARCH_USE, BatchError, InputError, OutputError, UsageError, WeightsError
 from uadcli.weights import hub as hubs
 from uadcli.weights import weights
@@ -188,8 +189,8 @@ def test_workers_are_chosen_by_cores_and_memory(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_killed_worker_is_reported_as_out_of_memory(scans: Path) -> None:
     job = plan.jobs([Found(scans / "a.nii")], scans.parent / "out", OPTIONS)[0]
-    settings = one_scan.Settings(DetectConfig(), "cpu", 1)
-    failure = batch._finish(job, Died(-9), settings, lambda path, digest: pytest.fail("loaded"))
+    session = Session(DetectConfig(), OPTIONS, "cpu", load=lambda path, digest: pytest.fail("loaded"))
+    failure = batch._finish(job, Died(-9), session)
     assert isinstance(failure, tables.Failure)
     assert (failure.stage, failure.code) == ("preparation", 5)
     assert "--workers" in failure.message

@@ -8,7 +8,7 @@ import pytest
 
 from uadcli.calibration.export import default_score
 from uadcli.scoring.fusion import ENOUGH
-from uadcli.weights.weights import ModelCard
+from uadcli.weights.card import ModelCard
 
 CARD = ModelCard("lab", "1", ("T1w",), {"T1w": "siamese"}, {}, "", (500,), "", "", "")
 

@@ -32,7 +32,8 @@ from uadcli.scoring import healthy_reference
 from uadcli.scoring.calibration import healthy_tail, rarity, tails_of_the_others
 from uadcli.training.examples import judged_lesions
 from uadcli.training.examples.synthetic import Healthy
-from uadcli.weights.weights import ModelCard, Weights
+from uadcli.weights.card import ModelCard
+from uadcli.weights.weights import Weights
 
 SHAPE = (16, 16, 12)
 

@@ -36,7 +36,7 @@ from uadcli.report import sidecar
 from uadcli.report.phrases import check_sentence
 from uadcli.scoring import out_of_distribution as cloud
 from uadcli.weights import weights
-from uadcli.weights.weights import ModelCard
+from uadcli.weights.card import ModelCard
 
 pytestmark = pytest.mark.xdist_group("gate")  # one process for what its tests share
 

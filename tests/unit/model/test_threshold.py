@@ -17,7 +17,7 @@ from uadcli.model.healthy_scans import compare_with_healthy, strengths_of
 from uadcli.model.threshold import Basis, Threshold
 from uadcli.scoring.metrics import dice
 from uadcli.settings.threshold import ThresholdRule
-from uadcli.weights.weights import ModelCard
+from uadcli.weights.card import ModelCard
 
 CARD = ModelCard(
     name="m",

@@ -450,7 +450,7 @@ def test_slice_scores_and_cards_say_what_was_done() -> None:
     from uadcli.calibration.export import card_text
     from uadcli.config import TrainingConfig, preset
     from uadcli.detection import record
-    from uadcli.weights.weights import ModelCard
+    from uadcli.weights.card import ModelCard
 
     assert record.slice_rows(None) is None
     assert record.slice_rows({0: 0.5, 40: 1.0}) == [

@@ -36,7 +36,7 @@ from uadcli.scoring.siamese import SiameseUNet
 from uadcli.settings import methods
 from uadcli.settings.threshold import ThresholdRule
 from uadcli.weights import registry, weights
-from uadcli.weights.weights import ModelCard
+from uadcli.weights.card import ModelCard
 
 CARD = ModelCard(
     "m", "1", ("FLAIR",), {"FLAIR": "bright"}, {"bright": {"FLAIR": 0.2}}, "rule", (500,), "[0, 1]", "none", "CC0", 3
@@ -266,7 +266,7 @@ def test_weights_keep_the_erosion_that_their_reference_was_made_with(tiny: Model
     assert reach[1][1] > reach[1][0]
     old = json.loads(json.dumps(dataclasses.asdict(CARD)))
     del old["reference_erosion"]
-    assert weights.ModelCard(**old).reference_erosion == 3
+    assert ModelCard(**old).reference_erosion == 3
 
 
 @pytest.mark.parametrize("method", methods.NAMES)

@@ -1,0 +1,57 @@
+"""The card of a model: what it is for, what it was trained on, and what healthy scans say of its scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from uadcli.config import SiameseConfig, from_dict
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """The description in a weight file. `scores` names the default score of each contrast, `thresholds` are by score
+    and contrast.
+
+    `strengths` are those of whole healthy scans (`scoring.calibration.strength`), `tails` the thresholds for rates of
+    false positives among healthy voxels (`scoring.calibration.healthy_tail`), both by score and contrast. The
+    thresholds hold for `along_slices`, the smoothing of the learned score, `fusion_power`, its power in the fused
+    scores, and `reference_erosion`, the erosion of the brain mask for residuals that are compared with the healthy
+    reference. `curvature_flow` is the number of smoothing iterations, `scaling` the scaling of intensities
+    (`config.SCALINGS`), both in training and in use. `siamese` holds the settings of the score network, if there is
+    one; `labelled_cases` is the number of scans with lesion masks it was trained on, 0 for synthetic lesions only.
+    `shares` are those of the scores in `fisher`, by contrast; `borrowed` maps contrasts without healthy scans to the
+    one whose thresholds they use. `preprocess` are the settings with which the healthy scans were prepared. Cards of
+    earlier versions lack some fields, and had the defaults.
+    """
+
+    name: str
+    version: str
+    contrasts: tuple[str, ...]
+    scores: dict[str, str]
+    thresholds: dict[str, dict[str, float]]
+    threshold_rule: str
+    levels: tuple[int, ...]
+    intensity_range: str
+    training_data: str
+    licence: str
+    steps: int = 0
+    siamese: dict[str, Any] | None = None
+    strengths: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    tails: dict[str, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
+    along_slices: float = 0.0
+    fusion_power: float = 0.2
+    reference_erosion: int = 3
+    curvature_flow: int = 0
+    scaling: str = "percentile"
+    labelled_cases: int = 0
+    shares: dict[str, dict[str, float]] = field(default_factory=dict)
+    borrowed: dict[str, str] = field(default_factory=dict)
+    preprocess: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def score_network(self) -> SiameseConfig | None:
+        """The settings of the score network in the file; None if it has none. Raises `UsageError` for invalid ones."""
+        if self.siamese is None:
+            return None
+        return from_dict(SiameseConfig, {"mirror": False, **self.siamese})  # cards older than `mirror` do not name it
