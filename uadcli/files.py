@@ -18,7 +18,7 @@ from typing import Any
 from uadcli.errors import InputError, OutputError, UadError
 from uadcli.running.temporary import mark
 
-# what reading an .npz raises that is cut off, changed or something else: what is kept in a cache is then made anew
+# errors on reading an .npz that is truncated, changed or something else; a cache entry is then made again
 DAMAGED = (
     *(OSError, EOFError, ValueError, KeyError, TypeError, NotImplementedError, RuntimeError),
     *(MemoryError, struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError),

@@ -38,7 +38,7 @@ def set_library_text(shown: bool) -> None:
 
 
 def library_text_shown() -> bool:
-    """Whether what libraries print and log by themselves reaches the user."""
+    """Whether text that libraries print and log themselves is shown."""
     return _shown
 
 

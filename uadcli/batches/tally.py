@@ -1,4 +1,4 @@
-"""What has become of the scans of a batch while it runs: counts, messages, and the table of failures."""
+"""The outcomes of a running batch: counts, messages, and the table of failures."""
 
 from __future__ import annotations
 

@@ -181,8 +181,8 @@ def by_contrast(validation: Sequence[Case]) -> Iterator[tuple[str, list[Case]]]:
 
 
 def take_in(result: Calibration, healthy: OfContrast, kinds: Sequence[str], config: DetectConfig) -> References:
-    """Calibrate scores of a contrast by healthy scans, and `fisher`, if all its parts are among them, with the best
-    shares that are known. Returns the references.
+    """Calibrate scores of a contrast with healthy scans, and `fisher` if all its parts are among them, with the best
+    known shares. Returns the references.
     """
     contrast = healthy.contrast
     shares, others = fusion.PARTS[contrast], dict[str, list[Reference]]()

@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _ended_by(error: Exception | SystemExit, debug: bool) -> int:
     """Print an error as one line and return its exit code."""
     if isinstance(error, SystemExit):
-        broken = error.__context__  # typer and rich end the process where a pipe breaks
+        broken = error.__context__  # typer and rich exit when a pipe breaks
         if not isinstance(broken, BrokenPipeError):
             raise error
         if _is_of_help(broken):
@@ -92,7 +92,7 @@ def _ended_by(error: Exception | SystemExit, debug: bool) -> int:
 
 
 def _is_of_help(broken: BrokenPipeError) -> bool:
-    """Whether a pipe broke while typer wrote its help or completion (`uad --help | head -1`), not in a command."""
+    """Whether a pipe broke while Typer printed help or completion (`uad --help | head -1`), not in a command."""
     frames = (frame for frame, _ in traceback.walk_tb(broken.__traceback__))
     return not any(frame.f_globals.get("__name__", "").startswith("uadcli.") for frame in frames)
 

@@ -27,7 +27,7 @@ class Outputs:
 
 
 class Wanted(Protocol):
-    """The options of a detection that decide which files there are."""
+    """The options of a detection that determine its files."""
 
     @property
     def space(self) -> str: ...

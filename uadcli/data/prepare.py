@@ -203,7 +203,7 @@ def prepare_cached(path: Path, config: PreprocessConfig, cache: Path, *, brain_m
     key = json.dumps([VERSION, stored.sha256(path), brain_mask and stored.sha256(brain_mask), relevant], sort_keys=True)
     file = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
     if file.exists():
-        with suppress(*DAMAGED):  # it is made anew
+        with suppress(*DAMAGED):  # it is made again
             return load_prepared(file)
     prepared, _ = prepare(read_scan(path), config, brain_mask=brain_mask)
     cache.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ GRID_AFFINE: Affine = np.array(
     [[2.0, 0.0, 0.0, -95.0], [0.0, 2.0, 0.0, -113.0], [0.0, 0.0, 2.0, -75.0], [0.0, 0.0, 0.0, 1.0]]
 )
 
-# The same box in 4 mm, for what is smooth.
+# The same box at 4 mm, for smooth volumes.
 HALF_SHAPE: tuple[int, int, int] = (GRID_SHAPE[0] // 2, GRID_SHAPE[1] // 2, GRID_SHAPE[2] // 2)
 
 # The same box in 1 mm: each voxel of the model's grid is eight of these.

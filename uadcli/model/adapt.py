@@ -122,7 +122,7 @@ class ScannerAdapter:
         found = _kept(file)
         if found is None:
             with cache.filling(file.parent, self.reporter.info):
-                found = _kept(file)  # another process may have written it before
+                found = _kept(file)  # another process may have written it meanwhile
                 if found is None:
                     found = self._measured(digest)
                     with cache.scratch(file.parent) as part:  # the next process removes what a killed one leaves
@@ -176,9 +176,9 @@ class ScannerAdapter:
 
 
 def _kept(file: Path) -> dict[str, Any] | None:
-    """What a file of the cache keeps of a healthy scan; None if there is none, or it is damaged.
+    """The cached residual of a healthy scan; None if it is missing or damaged.
 
-    Raises `WeightsError` for one that somebody else could have put there.
+    Raises `WeightsError` for a file that others could have written.
     """
     from uadcli.weights import cache
 

@@ -71,7 +71,7 @@ def _panel(
     voxel: tuple[int, int, int],
     sides_known: bool,
 ) -> Panel:
-    """A plane with its title; `row` is that of the affine for its axis."""
+    """A plane with its title; `row` is the row of the affine for its axis."""
     mm = row[:3] @ np.array(voxel) + row[3]
     title = f"{name} {'xyz'[axis]} {mm:+.0f}"
     if axis == 0:

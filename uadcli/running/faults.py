@@ -22,12 +22,12 @@ UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno
 
 
 class OutOfMemoryError(DeviceError):
-    """Memory is not enough, whoever said so in whatever way."""
+    """Out of memory, whichever library reports it."""
 
 
 @contextmanager
 def naming(scan: Path, output: Path) -> Iterator[None]:
-    """Let want of memory inside name the scan, and a disk that is full the output, where they name no file."""
+    """A context that adds a path to errors without one: the scan if out of memory, the output if the disk is full."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""The sizes of the reconstruction's network, and which method it is trained for."""
+"""The sizes of the reconstruction network, and its method."""
 
 from __future__ import annotations
 

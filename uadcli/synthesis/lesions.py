@@ -80,8 +80,8 @@ def paste_lesions(
 
 @dataclass(frozen=True)
 class Brain:
-    """A volume x (X, Y, Z) of a contrast with its brain mask, where the middles of lesions are `allowed` (None:
-    anywhere in the brain), and its `anatomy`, if it is known."""
+    """A volume x (X, Y, Z) of a contrast with its brain mask, where the centres of lesions may be (`allowed`,
+    None: anywhere in the brain), and its `anatomy`, if known."""
 
     x: Array
     mask: Mask

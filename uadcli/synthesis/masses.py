@@ -136,7 +136,7 @@ def spots(x: Array, mask: Mask, places: NDArray[np.int64], kind: str, rng: Rando
 
 
 class Sizes(NamedTuple):
-    """How many lesions, and the shortest and longest of their half axes, in voxels."""
+    """The number of lesions, and their shortest and longest half axis in voxels."""
 
     number: int
     axes: tuple[float, float]

@@ -1,4 +1,4 @@
-"""The networks of a run as weights, with a card of what is known of them so far."""
+"""The networks of a run as weights, with a preliminary card."""
 
 from __future__ import annotations
 

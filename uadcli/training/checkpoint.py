@@ -33,7 +33,7 @@ def write(path: Path, state: dict[str, Any], networks: dict[str, dict[str, Tenso
     flat = {f"{name}/{key}": value for name, network in networks.items() for key, value in network.items()}
     tensors = {key: value.detach().cpu().contiguous() for key, value in flat.items()}
     write_with(file, lambda temporary: save_file(tensors, temporary))
-    stream = io.BytesIO()  # torch would put the name of a temporary file into what it writes
+    stream = io.BytesIO()  # otherwise torch stores the name of the temporary file
     torch.save({**state, "format": FORMAT, "tensors": file.name}, stream)
     write_bytes(path, stream.getvalue())
     for other in path.parent.glob(f"{path.stem}-*.safetensors"):
@@ -66,7 +66,7 @@ def read(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def understood(path: Path) -> Iterator[None]:
-    """Within it the state that was read from a checkpoint is put to use: what does not fit is an `InputError`."""
+    """A context for using the state of a checkpoint, in which errors caused by its content become `InputError`."""
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, UsageError) as error:

@@ -20,7 +20,7 @@ from uadcli.report.training import Row, training_page
 
 COLUMNS = ("step", "loss", "validation", "auprc", "slices_per_s", "seconds_left", "skipped")
 SHEETS = 8  # at most, on the page
-MOST_STEPS, LARGEST = 1e12, 1e30  # in a log that can be drawn
+MOST_STEPS, LARGEST = 1e12, 1e30  # in a log that can be plotted
 
 
 class Log:
@@ -55,7 +55,7 @@ class Log:
         write_page(self.folder, {self.name: self.folder})
 
     def _add(self, line: str) -> None:
-        """Add a line to `log.csv`, also after one that was cut off."""
+        """Add a line to `log.csv`, also after a truncated one."""
         try:
             with self.path.open("ab+") as stream:
                 if stream.tell():

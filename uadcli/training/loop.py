@@ -74,7 +74,7 @@ def interruptible() -> Iterator[Interruption]:
 
 @dataclass(frozen=True)
 class Stage:
-    """One training of a run: what the page calls it, what is trained, its folder, a step, and how it is judged.
+    """One training of a run: its title on the page, what is trained, its folder, a step, and its validation.
 
     `step` returns the loss, or None if it was interrupted before it began; `sheet` draws the same slices each time.
     """
@@ -88,7 +88,7 @@ class Stage:
 
 
 def run(stage: Stage, reporter: Reporter, *, to_beat: bool = False) -> None:
-    """Take steps up to `steps`; every `checkpoint_every` of them, and at the end, judge, save and write the log.
+    """Train up to `steps`; every `checkpoint_every` steps and at the end, validate, save and write the log.
 
     With `to_beat` the initial network is validated as well, and stays the best if no later one is better. After Ctrl-C
     or SIGTERM the current step ends, a checkpoint is written, and the signal is raised again. Ten bad steps in a row

@@ -1,4 +1,4 @@
-"""A training run in its folder: the reconstruction and then the score are trained to their ends, or kept."""
+"""A training run in its folder: first the reconstruction, then the score network is trained or kept."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ Fate = Literal["trained", "kept", "none"]
 
 @dataclass(frozen=True)
 class Networks:
-    """What becomes of the two networks of a run: one without steps is kept if there is one, else there is none."""
+    """Which of the two networks a run trains, keeps or lacks; one without steps is kept if the weights have it."""
 
     reconstruction: Fate
     score: Fate
 
 
 def networks(config: TrainingConfig, start: ModelCard | None, begun: bool = False) -> Networks:
-    """What becomes of the networks of a run by its settings, and by the card of the weights that it starts from.
+    """Which networks a run trains, keeps or lacks, by its settings and the card of its start weights.
 
     A run that has `begun` has a reconstruction already. Raises `UsageError` if there would be no reconstruction.
     """
@@ -53,8 +53,8 @@ def networks(config: TrainingConfig, start: ModelCard | None, begun: bool = Fals
 
 @dataclass(frozen=True)
 class Run:
-    """A run that can be resumed: its folder and settings, the scans on both sides of the split, the weights that it
-    starts from, if any, and what becomes of its networks."""
+    """A run that can be resumed: folder, settings, training and held-out scans, start weights, if any, and which
+    networks it trains."""
 
     folder: Path
     config: TrainingConfig
@@ -65,7 +65,7 @@ class Run:
 
     @classmethod
     def of(cls, folder: Path, config: TrainingConfig, reporter: Reporter) -> Run:
-        """The run in a folder. Raises `InputError` if there is none, or it has too few scans, and `UsageError`."""
+        """The run in a folder. Raises `InputError` if there is none or it has too few scans, and `UsageError`."""
         from uadcli.training import checkpoint
         from uadcli.weights import weights
 
@@ -75,7 +75,7 @@ class Run:
         return cls(folder, config, parts, start, networks(config, start.card if start else None, begun), reporter)
 
     def train(self, machine: Machine) -> None:
-        """Train from the checkpoints on, or from the beginning, and write the page of the run.
+        """Train from the checkpoints or from the start, and write the page of the run.
 
         The reconstruction is trained on all GPUs or CPU processes of `machine`, the score in one process.
         """
@@ -91,7 +91,7 @@ class Run:
         reporter.info(f"trained; next: uad calibrate {folder} HEALTHY")
 
     def _reconstruction(self, where: Fabric) -> Trainer:
-        """Train the reconstruction to its end and return its best checkpoint."""
+        """Finish training the reconstruction and return its best checkpoint."""
         from uadcli.training import checkpoint, devices, reconstruction
 
         slices, start = self._slices(), self.start
@@ -111,7 +111,7 @@ class Run:
         return reconstruction.Trainer.load(checkpoint.find(self.folder, checkpoint.BEST) or self.folder)
 
     def _slices(self) -> Split:
-        """The slices to train and validate the reconstruction on, and the lesions that judge it."""
+        """The slices to train and validate the reconstruction on, and the lesions to validate it with."""
         from uadcli.training.examples.judged_lesions import lesion_set, shape_files
         from uadcli.training.examples.slices import Split, load_slices
         from uadcli.training.examples.synthetic import load_healthy
@@ -129,7 +129,7 @@ class Run:
         return Split(train, held_out, lesions)
 
     def _score(self, trainer: Trainer, where: Fabric) -> None:
-        """Train the score network to its end, on what the trained reconstruction makes of synthetic lesions."""
+        """Finish training the score network, on reconstructions of synthetic lesions by the trained network."""
         from uadcli.model.model import Model
         from uadcli.training import score_network
         from uadcli.training.card import weights_of
@@ -154,7 +154,7 @@ class Run:
         return self.start is not None and self.start.card.siamese is not None
 
     def _scorer(self, where: Fabric) -> SiameseTrainer:
-        """The score network where the run left off; at its beginning that of the weights, if they have one."""
+        """The score network at the last checkpoint of the run, or that of its start weights, if any."""
         from uadcli.model.model import Model
         from uadcli.training import checkpoint, score_network
 

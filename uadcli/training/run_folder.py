@@ -48,8 +48,9 @@ def refuse_begun(run: Path) -> None:
 
 @contextmanager
 def held(run: Path) -> Iterator[None]:
-    """Lock the run's folder. Creates it, and removes it again if nothing was written. Temporary files that killed
-    processes left there are removed first.
+    """Lock the run's folder, which is created if missing, and removed again if nothing was written.
+
+    Leftovers of killed processes are removed first.
 
     Raises `OutputError` if another process has locked it.
     """
@@ -202,13 +203,13 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def _row_fault(row: Mapping[Any, Any]) -> str:
-    """What a row of `data.tsv` must not be: it was written whole, and its cells become paths and numbers."""
-    if None in row or None in row.values() or not {*COLUMNS[:-1]} <= set(row):  # lesions are not in those of old
+    """What is wrong with a row of `data.tsv`, else empty: rows are complete, and cells become paths and numbers."""
+    if None in row or None in row.values() or not {*COLUMNS[:-1]} <= set(row):  # no `lesions` in old versions
         return "its number of cells"
     if "\0" in "".join(map(str, row.values())):
-        return "a character that no text has"
+        return "a NUL character"
     if not row["fault"] and (row["contrast"] not in CONTRASTS or not row["scan"]):
-        return "neither a contrast and a scan nor a fault"
+        return "neither contrast and scan nor a fault"
     voxels = row.get("lesion_voxels", "0")
     return "" if row["fault"] or str(voxels).isdecimal() else f"{voxels!r} lesion voxels"
 

@@ -178,7 +178,7 @@ def filling(place: Path, tell: Tell | None = None) -> Iterator[None]:
 
 
 def unwritable(error: OSError, place: Path | None = None) -> OutputError:
-    """The error for a folder of the cache, or the cache, that is full or may not be written."""
+    """The error for a cache folder that is full or not writable."""
     return OutputError(f"the cache cannot be written: {error.strerror}", path=place or folder(), hint=ELSEWHERE)
 
 

@@ -1,4 +1,4 @@
-"""The card of a model: what it is for, what it was trained on, and what healthy scans say of its scores."""
+"""The card of a model: its use, its training, and the statistics of its scores in healthy scans."""
 
 from __future__ import annotations
 

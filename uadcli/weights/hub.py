@@ -25,7 +25,7 @@ SCHEME = "hf://"
 CC_KINDS = ("", "-sa", "-nc", "-nd", "-nc-sa", "-nc-nd")
 ONLY_OURS = "Only repositories made by `uad weights push` can be used."
 PROXY = "A proxy or firewall may have answered with its own page: check the network and HTTPS_PROXY."
-PROXY_LOGIN, SERVER_FAULT = 407, 500  # of HTTP
+PROXY_LOGIN, SERVER_FAULT = 407, 500  # HTTP status
 FORM = "Give hf://owner/repo@commit, with all 40 digits of the commit."
 
 
@@ -182,7 +182,7 @@ def _client() -> ModuleType:
     import huggingface_hub
 
     if not streams.library_text_shown():
-        huggingface_hub.logging.set_verbosity_error()  # each of its retries would be a line
+        huggingface_hub.logging.set_verbosity_error()  # otherwise each retry prints a line
     return huggingface_hub
 
 
@@ -201,7 +201,7 @@ def _said(what: str) -> Iterator[None]:
 
 
 def _in_words(what: str, error: BaseException) -> UadError:
-    """What the client could not do with `what`, and the remedy."""
+    """The error for a failure of the client with `what`, with a remedy."""
     from huggingface_hub import errors
 
     known: tuple[tuple[type[Exception], str, str], ...] = (
@@ -229,7 +229,7 @@ def _in_words(what: str, error: BaseException) -> UadError:
 
 
 def _refused(what: str, code: int, content: str) -> WeightsError:
-    """The error for an answer with a status of HTTP other than success."""
+    """The error for an HTTP status other than success."""
     if code == PROXY_LOGIN or (content.startswith("text/html") and code < SERVER_FAULT):
         return WeightsError(f"{what}: the answer, status {code}, is not from the Hub", hint=PROXY)
     hint = "Set HF_TOKEN to a token with permission to do this." if code in (401, 403) else "Try again later."

@@ -1,1 +1,1 @@
-"""What networks learn from and are judged on: slices, synthetic cases, and lesions in held-out scans."""
+"""The data for training and validation: slices, synthetic cases, and lesions in held-out scans."""

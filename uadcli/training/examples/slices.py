@@ -106,7 +106,7 @@ class SliceSet:
 
 @dataclass(frozen=True)
 class Split:
-    """The slices that a network learns from, those of held-out scans, and the lesions that judge it, if any."""
+    """The slices to train on, those of held-out scans, and the lesions to validate with, if any."""
 
     train: SliceSet
     validation: SliceSet

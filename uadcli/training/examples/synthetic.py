@@ -109,7 +109,7 @@ def load_labels(files: list[Path], cache: Path) -> list[NDArray[np.int16]]:
 
 
 def _kept_labels(file: Path) -> NDArray[np.int16] | None:
-    """The label map in a file of the cache; None if there is none, or it is damaged."""
+    """A cached label map; None if it is missing or damaged."""
     with suppress(*DAMAGED), np.load(file, allow_pickle=False) as stored:
         found: NDArray[np.int16] = stored["labels"]
         return found if found.shape == FINE_SHAPE else None
@@ -142,7 +142,7 @@ def _label_map(file: Path) -> tuple[Any, NDArray[np.int16]]:
 
 @dataclass(frozen=True)
 class Sources:
-    """What examples are made of: healthy volumes, and head label maps; only of the given contrasts.
+    """The sources of examples: healthy volumes and head label maps, only of the given contrasts.
 
     Label maps, which can provide any contrast, keep their share.
     """
@@ -258,7 +258,7 @@ class ExamplePool:
         """The example with this number, from its file if there is one."""
         file = self._file(number)
         if file.exists():
-            with suppress(*DAMAGED), np.load(file, allow_pickle=False) as stored:  # it is made anew
+            with suppress(*DAMAGED), np.load(file, allow_pickle=False) as stored:  # it is made again
                 return Example(**{name: stored[name] for name in Example.__dataclass_fields__})
         one = self.maker.draw(number)
         write_with(file, lambda temporary: np.savez_compressed(temporary, **vars(one)))
