@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from uadcli import device
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
-from uadcli.data import contrast, names, scan_json
+from uadcli.data import artefacts, contrast, names, scan_json
 from uadcli.data.contrast import Described, FoundContrast
 from uadcli.data.names import Outputs
 from uadcli.data.prepare import Prepared, prepare, scaled_as, smoothed_as
@@ -139,7 +140,9 @@ def ready_scan(path: Path, session: Session) -> ReadyScan:
     prepared, brain = prepare(scan, settings, brain_mask=mask, device=session.device, stage=reporter.stage)
     reporter.info(f"brain mask: {prepared.strip}")
     settled = _contrast(known, described, path, prepared, reporter)
-    return ReadyScan(scan, prepared, brain, settled, labels, smoothing)
+    with reporter.stage("artefacts"), about(path):
+        signs = artefacts.measure(scan, brain, prepared)
+    return ReadyScan(scan, prepared, brain, settled, labels, smoothing, signs)
 
 
 def finish(ready: ReadyScan, files: Outputs, session: Session) -> DetectResult:
@@ -231,6 +234,7 @@ def _quality(ready: ReadyScan, findings: Findings, reporter: Reporter) -> qualit
         stretch=prepared.stretch,
         distance=math.inf if findings.distance.nowhere else findings.distance.value,
         distance_limit=findings.distance.limit,
+        artefacts=dataclasses.asdict(ready.artefacts),
     )
     verdict = quality.assess(measures)
     if found.check is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from uadcli.arrays import Array
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
+from uadcli.data.artefacts import Artefacts
 from uadcli.data.contrast import FoundContrast
 from uadcli.data.prepare import Prepared, to_native
 from uadcli.detection.repeat import Found, Repeats, Wanted, repeat
@@ -34,6 +35,7 @@ class ReadyScan:
     found: FoundContrast
     labels: NDArray[np.bool_] | None = None
     curvature_flow: int = 0  # iterations applied to it
+    artefacts: Artefacts = field(default_factory=Artefacts)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,46 @@ CHECKS = {
         "pass": "The scan looks like the training scans of the model",
         "warn": "The scan is unlike the training scans of the model: is it a brain, this contrast, the right way up?",
     },
+    "noise": {
+        "pass": "The image has little noise",
+        "warn": "The image is noisy: small findings may be noise",
+        "fail": "The image is far noisier than those that the model knows",
+    },
+    "ghosts": {
+        "pass": "There are no ghosts of the head in the air",
+        "warn": "There is signal in the air along one axis of the head: it moved or pulsed, and parts may be doubled",
+        "fail": "There are strong ghosts of the head in the air: ghosts in the brain may be marked",
+    },
+    "spikes": {
+        "pass": "There are no stripes from spikes in the raw data",
+        "warn": "There may be stripes over the image, from spikes in the raw data",
+        "fail": "There are stripes over the image, from spikes in the raw data",
+    },
+    "empty_slices": {
+        "pass": "There is no slice without signal inside the head",
+        "warn": "There is a slice without signal inside the head",
+        "fail": "There are slices without signal inside the head",
+    },
+    "slice_step": {
+        "pass": "Neighbouring slices follow each other evenly",
+        "warn": "Two neighbouring slices differ more than others: slices may be missing, or the head moved",
+        "fail": "Two neighbouring slices do not follow each other: slices are missing, or the head moved",
+    },
+    "bias": {
+        "pass": "The brightness is even enough to be corrected",
+        "warn": "The brightness is uneven: what is left after its correction may be marked",
+        "fail": "The brightness is very uneven: what is left after its correction is probably marked",
+    },
+    "grey_values": {
+        "pass": "The image has enough grey values",
+        "warn": "The image has few grey values",
+        "fail": "The image has so few grey values that tissues cannot be distinguished",
+    },
+    "coverage": {
+        "pass": "The whole brain lies in the field of view, by the registration",
+        "warn": "Part of the brain lies outside the field of view, by the registration; nothing can be found there",
+        "fail": "A large part of the brain lies outside the field of view, or is empty",
+    },
     "contrast": {"pass": "The tissues have the intensities of the contrast"},  # else its own text says why
     "similarity": {
         "pass": "The registered scan looks like the template",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 VERDICTS = ("pass", "warn", "fail")
 NOT_COMPUTED = "not computed"
@@ -32,6 +32,29 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Sign:
+    """The ranges of a measure of `data.artefacts` that pass and that warn, and what it means if it does neither."""
+
+    passing: tuple[float, float]
+    warning: tuple[float, float]
+    text: str
+
+
+# Each limit lies beyond 54 good scans of 12 data sets, of whole heads and stripped, with at most one of them outside;
+# `packaging/evaluation/artefacts.py` prints their values, and those of damaged scans.
+SIGNS = {
+    "noise": Sign((0.0, 0.10), (0.0, 0.20), "noise, as a share of the brain's intensity"),
+    "ghosts": Sign((0.0, 0.024), (0.0, 0.07), "signal in the air along one axis of the head: the head moved or pulsed"),
+    "spikes": Sign((0.0, 5.5), (0.0, 7.0), "single points of k-space that stand out: stripes over the image"),
+    "empty_slices": Sign((0.0, 0.0), (0.0, 1.0), "slices without signal inside the head"),
+    "slice_step": Sign((0.0, 1.75), (0.0, 2.2), "step between two slices against those around: slices are missing"),
+    "bias": Sign((1.0, 1.9), (1.0, 2.4), "brightest over darkest white matter by a smooth field"),
+    "grey_values": Sign((24.0, NO_LIMIT), (12.0, NO_LIMIT), "distinct intensities in the brain"),
+    "coverage": Sign((0.985, NO_LIMIT), (0.93, NO_LIMIT), "part of the template's brain inside the field of view"),
+}
+
+
+@dataclass(frozen=True)
 class Check:
     """One measure with its verdict; a missing measure is `not computed` and does not count."""
 
@@ -56,7 +79,7 @@ class Measures:
 
     `stretch` is the ratio of the largest to the smallest scaling of the registration, `similarity` that with the
     template (0..1), `distance` that from the training scans of the model, with the limit that held-out healthy scans
-    gave it.
+    gave it. `artefacts` are measures of `SIGNS` by name.
     """
 
     brain_volume_ml: float | None
@@ -66,6 +89,7 @@ class Measures:
     similarity: float | None = None
     distance: float | None = None
     distance_limit: float | None = None
+    artefacts: Mapping[str, float | None] = field(default_factory=dict)
 
 
 def assess(of: Measures, limits: Limits | None = None) -> Quality:
@@ -97,6 +121,9 @@ def assess(of: Measures, limits: Limits | None = None) -> Quality:
         text = "distance of the scan from the model's training scans"
         check = _check("distance", of.distance, (0.0, of.distance_limit), (0.0, NO_LIMIT), text)
         checks.append(replace(check, value=None) if check.value == math.inf else check)
+    for name, value in of.artefacts.items():
+        sign = SIGNS[name]
+        checks.append(_check(name, value, sign.passing, sign.warning, sign.text))
     return _of(checks)
 
 
