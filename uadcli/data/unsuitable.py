@@ -36,7 +36,8 @@ class Signs:
 
 def signs(volume: Volume) -> Signs:
     """Measure a volume; 0 where it is empty."""
-    data, empty = volume.data, _empty(volume.data)
+    data = _from_0_to_1(volume.data)
+    empty = _empty(data)
     filled = data[~empty]
     low, high = (float(v) for v in np.percentile(filled, [1, 99.5])) if filled.size else (0.0, 0.0)
     if not high > low:
@@ -47,6 +48,12 @@ def signs(volume: Volume) -> Signs:
         one_tissue=_one_tissue(data[~empty & (data > air + 0.25 * (high - air))], air),
         noise=_noise(data, NOISY * (high - air)),
     )
+
+
+def _from_0_to_1(data: Array) -> Array:
+    """The data from 0 to 1: a histogram cannot be made of values that lie within a few steps of single precision."""
+    low, high = float(data.min()), float(data.max())
+    return ((data.astype(np.float64) - low) / ((high - low) or 1.0)).astype(np.float32)
 
 
 def _empty(data: Array) -> NDArray[np.bool_]:

@@ -66,6 +66,14 @@ def test_scans_are_not_refused(made, slope: float, shift: float) -> None:
     refuse(Volume((volume.data * slope + shift).astype(np.float32), volume.affine), PATH)
 
 
+@pytest.mark.parametrize("made", [labels, template.head], ids=lambda v: str(v.__name__))
+def test_few_steps_of_single_precision_are_no_crash(made) -> None:
+    volume = made()
+    squeezed = volume.data.astype(np.float64) * (2e-4 / volume.data.max()) + 1000  # three or four values
+    with pytest.raises(InputError, match="label map"):
+        refuse(Volume(squeezed.astype(np.float32), volume.affine), PATH)
+
+
 def test_a_normalised_brain_with_zeros_around_is_no_label_map() -> None:
     brain = phantoms.brain()
     inside = brain.data > 0
