@@ -40,8 +40,8 @@ class Sign:
     text: str
 
 
-# Each limit lies beyond 54 good scans of 12 data sets, of whole heads and stripped, with at most one of them outside;
-# `packaging/evaluation/artefacts.py` prints their values, and those of damaged scans.
+# Each limit lies beyond 54 good scans of 12 data sets, of whole heads and stripped, with at most one of them outside:
+# `packaging/evaluation/artefacts.py` prints the values of good scans and what damaged ones give.
 SIGNS = {
     "noise": Sign((0.0, 0.10), (0.0, 0.20), "noise, as a share of the brain's intensity"),
     "ghosts": Sign((0.0, 0.024), (0.0, 0.07), "signal in the air along one axis of the head: the head moved or pulsed"),
