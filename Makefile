@@ -36,7 +36,7 @@ test: $(READY) test-tools  ## all tests (no GPU; the network only to install wha
 fuzz: $(READY)  ## damaged scans, CASES=100000 of them from FIRST=0 on, and a tenth as many of each kind of other file
 	UAD_FUZZ=$(or $(CASES),100000) UAD_FUZZ_FIRST=$(or $(FIRST),0) $(BIN)/python -m pytest -q tests/fuzz
 
-soak: $(READY)  ## detections and batches killed at KILLS=2000 random moments, from the number FIRST=0 on
+soak: $(READY)  ## detections, batches and trainings killed at KILLS=2000 random moments, from the number FIRST=0 on
 	UAD_SOAK=$(or $(KILLS),2000) UAD_SOAK_FIRST=$(or $(FIRST),0) $(BIN)/python -m pytest -q --timeout 7200 tests/soak
 
 check: $(READY)  ## format, lint, types and the fast tests

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from stand import Stand
-from uadcli.training.synthetic import Example, ExampleMaker
 
 from uadcli.config import (
     PreprocessConfig,
@@ -22,7 +21,9 @@ from uadcli.config import (
     to_toml,
 )
 from uadcli.model.model import Model
-from uadcli.training import judged_lesions, log, slices, synthetic
+from uadcli.training import log
+from uadcli.training.examples import judged_lesions, slices, synthetic
+from uadcli.training.examples.synthetic import Example, ExampleMaker
 from uadcli.training.loop import Judgement
 from uadcli.training.reconstruction import Trainer
 from uadcli.training.score_network import SiameseTrainer

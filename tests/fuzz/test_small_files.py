@@ -6,88 +6,25 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
-import limits
-import numpy as np
 import pytest
 import torch
+from damage import CASES, FIRST, RUBBISH, damaged, each, odd_values
 from hub import Hub
 from stand import OPTIONS, Stand, counts, run
 
 from uadcli.batches import inputs, tables
-from uadcli.calibration import export
-from uadcli.config import DetectConfig, ModelConfig, TrainConfig, TrainingConfig, read_toml, to_toml, with_settings
+from uadcli.config import DetectConfig, TrainingConfig, read_toml, to_toml, with_settings
 from uadcli.console import Reporter
-from uadcli.data import dataset, matching, prepare
+from uadcli.data import dataset, matching
 from uadcli.doctor import examine
 from uadcli.evaluation import read
-from uadcli.files import DAMAGED
-from uadcli.imaging.slices import GRID_SHAPE
-from uadcli.model import adapt
-from uadcli.training import checkpoint, log, run_folder
-from uadcli.training.reconstruction import Trainer
 from uadcli.weights import cache as caches
 from uadcli.weights import hub as client
 from uadcli.weights import manage, registry, weights
-
-CASES = int(os.environ.get("UAD_FUZZ", "3000")) // 10
-FIRST = int(os.environ.get("UAD_FUZZ_FIRST", "0"))
-ODD = [None, True, -1, 0, 10**30, 1e308, float("nan"), float("inf"), "", "x", "../x", "\0", [], ["x"], {}, {"x": []}]
-RUBBISH = [b"", b"\0" * 9, b"\xff\xfe", b"[" * 5000, b"x = " + b"9" * 5000, b"<html>proxy</html>", b"model = ['x']\n"]
-
-
-def damaged(content: bytes, rng: random.Random) -> bytes:
-    """The content with bytes changed, a piece left out, doubled or cut off; sometimes rubbish."""
-    if rng.random() < 0.05:
-        return rng.choice(RUBBISH)
-    data = bytearray(content)
-    for _ in range(rng.randint(1, 4)):
-        at, end = sorted(rng.randrange(len(data) + 1) for _ in range(2))
-        end = min(end, at + rng.choice((1, 4, 40, 4000)))
-        kind = rng.randrange(5)
-        if kind == 0:
-            data[at:end] = bytes(rng.randrange(256) for _ in range(end - at))
-        elif kind == 1:
-            del data[at:end]
-        elif kind == 2:
-            data[at:at] = data[at:end]
-        elif kind == 3:
-            data[at : at + 1] = rng.choice((b'"', b"\n", b"\t", b"{", b"]", b"-", b"9" * 40, b"\\", b"\x80"))
-        elif rng.random() < 0.2:
-            del data[at:]
-    return bytes(data)
-
-
-def odd_values(content: object, rng: random.Random) -> object:
-    """JSON content with one value, anywhere in it, replaced, taken away or wrapped."""
-    copied = json.loads(json.dumps(content))
-    place = copied
-    while isinstance(place, dict | list) and place:
-        key = rng.choice(list(place)) if isinstance(place, dict) else rng.randrange(len(place))
-        if isinstance(place[key], dict | list) and place[key] and rng.random() < 0.75:  # type: ignore[index]
-            place = place[key]  # type: ignore[index]
-            continue
-        if rng.random() < 0.2:
-            del place[key]  # type: ignore[arg-type]
-        else:
-            place[key] = rng.choice(ODD)  # type: ignore[index]
-        break
-    return copied
-
-
-def each(make: Callable[[random.Random], object], use: Callable[[object], object], cases: int = CASES) -> None:
-    """Use so many damaged things; what is no `UadError`, or takes long or much, fails with the number of the case."""
-    with limits.memory():
-        for number in range(FIRST, FIRST + cases):
-            made = make(random.Random(number))
-            with limits.bounded(f"{number}: {made!r:.300}"):
-                use(made)
 
 
 @pytest.fixture
@@ -238,31 +175,6 @@ def test_settings(kind: type) -> None:
         each(lambda rng, text=text: text, lambda made: with_settings(kind(), [str(made)]), 1)  # type: ignore[misc]
 
 
-def test_checkpoints(tmp_path: Path, tiny: ModelConfig) -> None:
-    Trainer(tiny, TrainConfig(steps=1)).save(tmp_path / "last.pt")
-    content = (tmp_path / "last.pt").read_bytes()
-
-    def use(made: object) -> None:
-        (tmp_path / "last.pt").write_bytes(made)  # type: ignore[arg-type]
-        checkpoint.read(tmp_path / "last.pt")
-        Trainer.load(tmp_path / "last.pt")
-
-    each(lambda rng: damaged(content, rng), use, CASES // 4)
-
-
-def test_states_of_checkpoints(tmp_path: Path, tiny: ModelConfig) -> None:
-    trainer, path = Trainer(tiny, TrainConfig(steps=1)), tmp_path / "last.pt"
-    trainer.save(path)
-    kept = torch.load(path, weights_only=True)
-    plain = {key: value for key, value in kept.items() if key in ("train_config", "model_config", "done", "best")}
-
-    def use(made: object) -> None:
-        torch.save({**kept, **made}, path)  # type: ignore[dict-item]
-        Trainer.load(path)
-
-    each(lambda rng: odd_values(plain, rng), use, CASES // 4)
-
-
 def test_manifests_of_the_hub(published: str, hub: Hub) -> None:
     reference = client.parse(published)
     files = hub.commits[reference.repo][reference.commit]
@@ -274,72 +186,6 @@ def test_manifests_of_the_hub(published: str, hub: Hub) -> None:
         client.fetch(reference)
 
     each(lambda rng: damaged(content, rng), use, CASES // 10)
-
-
-@pytest.fixture
-def run_of(tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the settings of a run, whose trained weights are those of `file`."""
-    loaded = weights.load(file)
-    monkeypatch.setattr(export, "trained_weights", lambda _: loaded)
-    folder = tmp_path / "run"
-    folder.mkdir()
-    (folder / "config.toml").write_text(to_toml(TrainingConfig()))
-    return folder
-
-
-def test_thresholds_of_a_run(run_of: Path, tmp_path: Path) -> None:
-    by_contrast = {"absolute": {"FLAIR": 0.2}}
-    right = {
-        "thresholds": by_contrast, "scans": {"FLAIR": 3}, "strengths": {"absolute": {"FLAIR": [0.1]}},
-        "tails": {"absolute": {"FLAIR": [[0.01, 0.2]]}}, "shares": {"FLAIR": {"absolute": 1.0}},
-        "borrowed": {"T2w": "FLAIR"}, "patients": {"FLAIR": 1}, "synthetic": {}, "fusion_power": 0.2,
-        "reference_erosion": 3,
-    }  # fmt: skip
-
-    def use(made: object) -> None:
-        (run_of / "thresholds.json").write_bytes(made)  # type: ignore[arg-type]
-        export.export(run_of, tmp_path / "out", overwrite=True, reporter=Reporter(silent=True))
-        weights.read_card(tmp_path / "out" / "out.safetensors")
-
-    def make(rng: random.Random) -> bytes:
-        if rng.random() < 0.5:
-            return json.dumps(odd_values(right, rng)).encode()
-        return damaged(json.dumps(right).encode(), rng)
-
-    each(make, use, CASES // 4)
-
-
-def test_tables_of_a_run(tmp_path: Path) -> None:
-    head = b"subject\tpart\tcontrast\tscan\tsha256\tfault\tlesions\tlesions_sha256\tlesion_voxels\n"
-    content = head + b"a\ttrain\tT1w\t/scans/a.nii\t00\t\t/masks/a.nii\t00\t12\nb\tval\tT2w\tb.nii\t11\tbad\t\t\t\n"
-
-    def use(made: object) -> None:
-        (tmp_path / "data.tsv").write_bytes(made)  # type: ignore[arg-type]
-        for case in run_folder.usable_cases(tmp_path):
-            case.scan.exists()
-        sum(int(row.get("lesion_voxels") or 0) for row in run_folder.rows_of(tmp_path / "data.tsv") if not row["fault"])
-
-    each(lambda rng: damaged(content, rng), use)
-
-
-def test_settings_of_a_run(tmp_path: Path) -> None:
-    content = to_toml(TrainingConfig()).encode()
-
-    def use(made: object) -> None:
-        (tmp_path / "config.toml").write_bytes(made)  # type: ignore[arg-type]
-        run_folder.read_run(tmp_path)
-
-    each(lambda rng: damaged(content, rng), use)
-
-
-def test_logs_of_a_run(tmp_path: Path) -> None:
-    content = (",".join(log.COLUMNS) + "\n5,0.5,0.4,0.1,12,60,0\n10,0.4,,,12,30,1\n15,,0.3,0.2,12,0,1\n").encode()
-
-    def use(made: object) -> None:
-        (tmp_path / "log.csv").write_bytes(made)  # type: ignore[arg-type]
-        log.write_page(tmp_path, {"score": tmp_path})
-
-    each(lambda rng: damaged(content, rng), use)
 
 
 def test_tables_of_maps_and_truths(tmp_path: Path) -> None:
@@ -378,18 +224,3 @@ def test_sidecars_next_to_scans_and_maps(tmp_path: Path) -> None:
 
     each(lambda rng: json.dumps(odd_values(right, rng)).encode(), use)
     each(lambda rng: damaged(json.dumps(right).encode(), rng), use)
-
-
-def test_volumes_kept_in_a_cache(tmp_path: Path) -> None:
-    mask, path = np.zeros(GRID_SHAPE, dtype=bool), tmp_path / "a.npz"
-    mask[40:50, 40:50, 40:50] = True
-    prepare.save_prepared(path, prepare.Prepared(mask * 1.0, mask, np.eye(4), "none", 1400.0, 0.0, 0.9, 0.5))
-    content = path.read_bytes()
-
-    def use(made: object) -> None:
-        path.write_bytes(made)  # type: ignore[arg-type]
-        with suppress(*DAMAGED):
-            assert prepare.load_prepared(path).mask.shape == GRID_SHAPE
-        adapt._kept(path)
-
-    each(lambda rng: damaged(content, rng), use, CASES // 4)
