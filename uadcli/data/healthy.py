@@ -21,7 +21,7 @@ def brain_slices(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def lesions_on_grid(case: Case, prepared: Prepared) -> NDArray[np.bool_]:
-    """The lesion mask of a case on the model's grid, by nearest neighbour."""
+    """The lesion mask of a case on the model's grid (96, 96, 80), by nearest neighbour."""
     if case.lesions is None:
         return np.zeros(GRID_SHAPE, dtype=bool)
     found, scan = read_mask_file(case.lesions, allow_empty=True)

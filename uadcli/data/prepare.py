@@ -72,15 +72,15 @@ class Prepared:
         return float(max(scalings[0] / scalings[-1], 1.0))
 
     def scaled(self, config: PreprocessConfig) -> Array:
-        """Intensities in [0, 1] inside the brain, 0 outside."""
+        """Intensities (96, 96, 80) in [0, 1] inside the brain, 0 outside."""
         return intensity.scale(self.data, self.mask, config)
 
     def robust_z(self) -> Array:
-        """Intensities in robust standard deviations from the brain's median, unclipped; 0 outside the brain."""
+        """Intensities (96, 96, 80) in robust standard deviations from the brain's median, unclipped; 0 outside."""
         return intensity.robust_z(self.data, self.mask)
 
     def linear(self, config: PreprocessConfig) -> Array:
-        """The same intensities before clipping: a linear map of `data`."""
+        """The intensities of `scaled` before clipping: a linear map of `data`."""
         return intensity.linear(self.data, self.mask, config)
 
     def contrast(self) -> tissue_contrast.ContrastGuess:
@@ -102,7 +102,7 @@ def prepare(
     device: str = "cpu",
     stage: Stage = _silent,
 ) -> tuple[Prepared, NDArray[np.bool_]]:
-    """Strip, register and correct one scan; returns it on the model's grid, and the brain mask on the scan's own.
+    """Strip, register and correct one scan; returns it on the model's grid, and the brain mask on the scan's grid.
 
     Raises `InputError`, which names the scan, if it is not an MR scan of a head or a stage fails.
     """
@@ -165,7 +165,7 @@ def _on_grid(volume: Volume, brain: NDArray[np.bool_], world_map: Affine, config
 
 
 def border_fraction(mask: NDArray[np.bool_]) -> float:
-    """The share of a mask's surface voxels on the border of the field of view; high if the brain is cut off."""
+    """The share of the surface voxels of a mask (X, Y, Z) on the border of its grid; high if the brain is cut off."""
     from scipy import ndimage
 
     surface = mask & ~ndimage.binary_erosion(mask)
@@ -175,7 +175,7 @@ def border_fraction(mask: NDArray[np.bool_]) -> float:
 
 
 def to_native(data: Array, scan: Scan, prepared: Prepared, order: int) -> Array:
-    """Resample a volume from the model's grid to the scan's canonical grid by the inverse registration."""
+    """Resample a volume (96, 96, 80) from the model's grid to the scan's canonical grid by the inverse registration."""
     back = np.linalg.inv(prepared.world_map)
     return geometry.resample(data, GRID_AFFINE, scan.volume.shape, scan.volume.affine, back, order=order)
 

@@ -78,7 +78,7 @@ def _within(value: float, limits: tuple[float, float]) -> bool:
 
 
 def measure(data: Array, mask: Mask, tissue: NDArray[np.uint8]) -> TissueStatistics:
-    """The statistics of a brain on the model's grid; `tissue` is 0 none, 1 CSF, 2 grey, 3 white matter.
+    """The statistics of a brain (96, 96, 80) on the model's grid; `tissue` is 0 none, 1 CSF, 2 grey, 3 white matter.
 
     Raises `InputError` if a tissue is missing from the field of view, or has the same intensity as the others.
     """

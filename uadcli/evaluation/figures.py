@@ -270,7 +270,7 @@ def compare(results: Sequence[Result], *, resamples: int, seed: int) -> list[Com
 
 
 def mean_curve(results: Sequence[Result]) -> NDArray[np.float64] | None:
-    """The precision at RECALLS, averaged over the scans with lesions; None if there is none."""
+    """The precision (101,) at RECALLS, averaged over the scans with lesions; None if there is none."""
     curves = [r.figures.precision_at for r in results if r.figures.precision_at is not None]
     return np.mean(curves, axis=0) if curves else None
 

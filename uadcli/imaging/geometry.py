@@ -49,7 +49,7 @@ def nearest_orthonormal(affine: Affine, shape: tuple[int, ...]) -> tuple[Affine,
 
 
 def to_canonical(data: Array, affine: Affine) -> tuple[Array, Affine, NDArray[np.float64]]:
-    """Permute and flip axes so that they run to the right, front and top; returns data, affine, and the orientation.
+    """Permute and flip the axes of data (X, Y, Z) to right, front and top; returns data, affine, and the orientation.
 
     Nothing is interpolated: `from_canonical` with the same orientation restores the voxels exactly.
     """
@@ -81,7 +81,7 @@ def resample(
     order: int = 1,
     antialias: bool = False,
 ) -> Array:
-    """Resample `data` onto another grid by spline interpolation of the given order; outside is 0.
+    """Resample `data` (X, Y, Z) onto another grid by spline interpolation of the given order; outside is 0.
 
     `world_map` (4x4) maps world points of the target to world points of the source (identity if None), as
     registrations are stored. With `antialias`, axes that are sampled more finely than the target

@@ -31,7 +31,7 @@ NORMAL = 1.4826  # median absolute deviations in a standard deviation, of a norm
 
 
 def correct_bias(data: Array, mask: Mask) -> Array:
-    """Divide out the bias field of a volume on the 2 mm grid, inside the brain mask (N4, Tustison et al. 2010).
+    """Divide a volume (96, 96, 80; 2 mm) by its bias field inside the brain mask (N4, Tustison et al. 2010).
 
     The field is fitted at 6 mm and evaluated at 2 mm; outside the mask the data are unchanged. Voxels far
     from the median of the brain are left out of the fit: otherwise the field would absorb a large bright lesion.
@@ -132,13 +132,13 @@ def _mode(values: NDArray[np.float64]) -> float:
 
 
 def compressed(x: Array) -> Array:
-    """x up to the knee, then a smooth curve that approaches 1 without reaching it; 0 below 0."""
+    """x up to the knee, then a smooth curve that approaches 1 without reaching it; 0 below 0. Any shape."""
     above = np.maximum(x.astype(np.float64) - KNEE, 0) / (1 - KNEE)  # float32 would confuse the order near 1
     return np.where(x <= KNEE, np.maximum(x, 0), KNEE + (1 - KNEE) * above / (1 + above)).astype(np.float32)
 
 
 def robust_z(data: Array, mask: Mask) -> Array:
-    """(x - median) / (1.4826 MAD) over the voxels in the brain: bright is positive, dark negative, outside 0.
+    """(x - median) / (1.4826 MAD) over the brain of a volume (X, Y, Z): bright is positive, dark negative, outside 0.
 
     Lesions in less than a quarter of the brain hardly change median and deviation. Nothing is clipped, so the brighter
     of two voxels has the higher z. Raises `InputError` if the brain has the same intensity everywhere.

@@ -58,7 +58,7 @@ def read_labels(path: Path, scan: Scan, what: str = "the label mask", allow_empt
 
 
 def marked(data: Array, path: Path) -> MaskFile:
-    """The mask in the values of a file (finite, X, Y, Z).
+    """The mask in the values (X, Y, Z) of a file, which must be finite.
 
     Whole numbers are labels: all above 0 count. Other values are probabilities: those of at least one half count.
     Raises `InputError` for distance maps, images, and probabilities that are below one half everywhere.

@@ -103,7 +103,7 @@ def robust_range(data: Array, inside: NDArray[np.bool_] | None = None) -> Array:
 
 
 def similarity(registered: Array, template: Array, mask: NDArray[np.bool_], bins: int = 32) -> float:
-    """Correlation ratio in [0, 1] of the registered scan given the template, inside `mask` (Roche et al. 1998).
+    """Correlation ratio in [0, 1] of a registered scan given the template, (X, Y, Z), in `mask` (Roche et al. 1998).
 
     The part of the scan's variance that the template's intensity explains; blind to which tissue is bright.
     """

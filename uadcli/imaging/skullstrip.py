@@ -90,7 +90,7 @@ def _shares(dark: Mask, depth: NDArray[np.float64], part: Mask) -> list[float]:
 
 
 def fill(mask: Mask) -> Mask:
-    """Fill holes in 3-D, then in every axial slice: in thick slices they can be open at the top or bottom."""
+    """Fill holes of a mask (X, Y, Z) in 3-D, then in axial slices: thick ones leave them open at top or bottom."""
     from scipy import ndimage
 
     filled = ndimage.binary_fill_holes(mask)
@@ -98,7 +98,7 @@ def fill(mask: Mask) -> Mask:
 
 
 def largest_component(mask: Mask) -> Mask:
-    """The largest 6-connected component of a mask; empty stays empty."""
+    """The largest 6-connected component of a mask (X, Y, Z); empty stays empty."""
     from scipy import ndimage
 
     labels, count = ndimage.label(mask)

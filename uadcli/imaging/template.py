@@ -33,7 +33,7 @@ def head() -> Volume:
 
 
 def brain_mask() -> NDArray[np.bool_]:
-    """The brain mask on the grid of `head`."""
+    """The brain mask (X, Y, Z) on the grid of `head`."""
     return _read("mni_brain_mask").data > 0
 
 

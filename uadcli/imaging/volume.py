@@ -141,7 +141,7 @@ def _constant(value: float, path: Path) -> InputError:
 
 
 def write_native(path: Path, data: Array, scan: Scan, *, dtype: type = np.float32, name: str = "") -> None:
-    """Write `data`, on the canonical grid of `scan`, as NIfTI on the scan's own grid.
+    """Write `data` (X, Y, Z), on the canonical grid of `scan`, as NIfTI on the scan's own grid.
 
     Affine, sform and qform (codes and matrices), voxel sizes and units are exactly the source's. Free text fields and
     header extensions of the source are left out, as they may name a patient. Raises `OutputError`.

@@ -28,5 +28,5 @@ def flagged_ml(table: list[Component], prepared: Prepared) -> float:
 
 
 def strength_of(anomaly_map: Array, prepared: Prepared, config: DetectConfig) -> float:
-    """The strength of a map (`scoring.calibration.strength`), with the component filter of `find`."""
+    """The strength of a map (96, 96, 80; see `scoring.calibration.strength`), with the component filter of `find`."""
     return strength(anomaly_map, config.scoring.min_volume_mm3 / prepared.size_factor, GRID_AFFINE)

@@ -65,7 +65,10 @@ def compare_with_healthy(
     prepared: Prepared,
     config: DetectConfig,
 ) -> HealthyComparison:
-    """Compare a scan, and each of its `count` components in `labels`, with the strengths of healthy scans."""
+    """Compare a scan and its `count` components in `labels` with the strengths of healthy scans.
+
+    All volumes are (96, 96, 80) on the model's grid.
+    """
     from uadcli.imaging.slices import GRID_AFFINE
     from uadcli.scoring.calibration import as_strong, component_strengths, strength
 

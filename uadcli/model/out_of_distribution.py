@@ -75,7 +75,7 @@ def has_encoder(model: Network) -> bool:
 
 
 def measure(model: Model, x: Array, mask: NDArray[np.bool_], contrast: str) -> Distance:
-    """The distance of a scaled scan from the training scans of its contrast."""
+    """The distance of a scaled scan (96, 96, 80) from the training scans of its contrast."""
     if not has_encoder(model.network):
         return Distance(None, None, NO_ENCODER)
     known = gate_of(model.weights.gate_state, contrast)

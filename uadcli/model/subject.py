@@ -23,7 +23,7 @@ class Subject:
     """A scaled scan `x` (96, 96, 80) in [0, 1], its reconstruction and its brain mask, under a model and settings.
 
     `contrast` is needed only by scores that use healthy scans, or whether lesions are bright. `z` is the unclipped scan
-    (`imaging.intensity.robust_z`). The maps of costly scores are kept.
+    (`imaging.intensity.robust_z`). The maps of costly scores are cached.
     """
 
     model: Model
@@ -39,7 +39,7 @@ class Subject:
     def of(
         cls, model: Model, x: Array, mask: Mask, config: DetectConfig, contrast: str = "", z: Array | None = None
     ) -> Subject:
-        """Reconstruct a scaled scan. Raises as `Model.reconstruct`."""
+        """Reconstruct a scaled scan x (96, 96, 80). Raises as `Model.reconstruct`."""
         return cls(model, x, model.reconstruct(x, mask, config.reconstruction), mask, config, contrast, z=z)
 
     @property
@@ -83,7 +83,7 @@ class Subject:
 
     @property
     def draws(self) -> Array:
-        """Reconstructions that differ by their noise alone; not kept, for their size."""
+        """Reconstructions (n, 96, 96, 80) that differ only by their noise; not cached, because they are large."""
         return self.model.draws(self.x, self.mask, self.config.reconstruction)
 
     def score(self, name: str) -> Array:

@@ -93,7 +93,7 @@ def draw_visible(batch: int, side: int, ratio: float, generator: torch.Generator
 
 
 def masked_loss(reconstructed: Tensor, x: Tensor, visible: Tensor) -> Tensor:
-    """The mean squared error over the pixels of hidden patches."""
+    """The mean squared error of slices (B, 1, H, W) over the pixels of hidden patches."""
     hidden = 1 - _enlarged(visible, x)
     return ((reconstructed - x).square() * hidden).sum() / hidden.sum()
 

@@ -26,7 +26,7 @@ def add_noise(x0: Tensor, t: Tensor, noise: Tensor, alpha_bars: Tensor) -> Tenso
 
 
 def reverse_step(xt: Tensor, x0: Tensor, noise: Tensor, power: float, next_power: float, eta: float) -> Tensor:
-    """x_s from x_t and an estimate of x_0, for s < t with alpha_bar `power` at t and `next_power` at s.
+    """x_s from x_t and an estimate of x_0 (any shape), for s < t with alpha_bar `power` at t and `next_power` at s.
 
     x_s = sqrt(abar_s) x_0 + sqrt(1 - abar_s - sigma^2) n_hat + sigma z with n_hat the noise implied by x_t and x_0, and
     sigma^2 = eta^2 (1 - abar_s) / (1 - abar_t) (1 - abar_t / abar_s): DDIM for eta 0, DDPM for eta 1 (Song et al. 2021,

@@ -42,7 +42,7 @@ def registration_picture(
     affine: NDArray[np.float64],
     sides_known: bool = True,
 ) -> bytes:
-    """PNG of the scan inside its brain mask, with the outlines of the template's fluid and white matter."""
+    """PNG of the scan (X, Y, Z; 0..1) inside its brain mask, with outlines of the template's fluid and white matter."""
     lines: Lines = ((tissue == WHITE, "#ffd24a"), (tissue == FLUID, "#38a0ff"))
     return _picture(scan, brain, lines, affine, sides_known)
 

@@ -84,7 +84,7 @@ def rate_threshold(tail: Tail, rate: float) -> float:
 
 
 def rarity(values: NDArray[np.float32], tail: Tail) -> NDArray[np.float32]:
-    """-log10 of the share of healthy voxels that score higher; 0 for a score of 0.
+    """-log10 of the share of healthy voxels with a higher score, for values of any shape; 0 for a score of 0.
 
     Linear in the score between the known rates of `tail` (`healthy_tail`), as in `rate_threshold`. Below the first rate
     it falls to 0 with the score; beyond the last it rises as over the last tenfold of rates. If several rates share a

@@ -50,7 +50,7 @@ def components(
 def label_components(
     mask: NDArray[np.bool_], min_volume_mm3: float, affine: NDArray[np.float64]
 ) -> tuple[NDArray[np.int32], list[int]]:
-    """Label the components of a mask that are large enough, largest first; returns labels and sizes in voxels."""
+    """Label the large enough components of a mask (X, Y, Z), largest first; returns labels and sizes in voxels."""
     from scipy import ndimage
 
     raw, count = ndimage.label(mask, structure=np.ones((3, 3, 3)))

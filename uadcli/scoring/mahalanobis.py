@@ -54,7 +54,7 @@ def mahalanobis(x: Array, recons: Array, mask: Mask, ridge: float = RIDGE) -> Ar
 
 
 def weighted_map(distance: Array, ssim: Volume, mask: Mask) -> Array:
-    """The distance scaled to [0, 1] over the volume, smoothed, and times 1 - SSIM inside the mask (method 4)."""
+    """The distance (X, Y, Z) scaled to [0, 1], smoothed, and times 1 - SSIM inside the mask (method 4)."""
     from scipy import ndimage
 
     low, high = float(distance.min()), float(distance.max())

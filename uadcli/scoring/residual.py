@@ -37,7 +37,7 @@ def erode_axial(mask: Mask, iterations: int) -> Mask:
 
 
 def median_filter(volume: Array, side: int) -> Array:
-    """3-D median over a cube of `side` voxels (odd), with zero padding (method 7, step 3).
+    """The median of a volume (X, Y, Z) over cubes of `side` voxels (odd), with zero padding (method 7, step 3).
 
     Raises `UsageError` for an even side.
     """

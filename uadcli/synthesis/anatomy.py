@@ -82,6 +82,6 @@ def of_scan(x: Array, mask: Mask, contrast: str) -> Anatomy:
 
 
 def ventricles_of_template() -> Mask:
-    """The ventricles of the template on the model's grid."""
+    """The ventricles of the template on the model's grid (96, 96, 80)."""
     numbers = [number for number, name in template.region_names().items() if name.endswith("ventricle")]
     return np.isin(template.regions(), numbers)

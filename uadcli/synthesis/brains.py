@@ -32,7 +32,7 @@ LEFT_OF = dict(zip((41, 42, 43, 44, 46, 47, 49, 50, 51, 52, 53, 54, 58, 60), LEF
 
 
 def brain_of(labels: NDArray[np.integer]) -> Mask:
-    """The brain and the fluid around it, from a head label map of 1 mm.
+    """The brain and the fluid around it, from a head label map (X, Y, Z) of 1 mm.
 
     Outer fluid is included near tissue, and between it: in sulci and fissures.
     """

@@ -126,7 +126,7 @@ def _filled(x: Array, form: _Form, kind: str, rng: Random) -> tuple[Array, Mask]
 
 
 def mass(x: Array, mask: Mask, places: NDArray[np.int64], kind: str, rng: Random) -> tuple[Array, Mask]:
-    """Paste one or two masses of any size; returns the volume and the mask where they are visible."""
+    """Paste one or two masses of any size into x (X, Y, Z), at `places` (N, 3); returns volume and visible mask."""
     return _at_random(x, mask, places, Sizes(int(rng.integers(1, 3)), MASS_AXIS), kind, rng)
 
 

@@ -32,7 +32,7 @@ def degrade(x: Array, mask: Mask, rng: Random) -> tuple[Array, Mask]:
 
 
 def thick_slices(x: Array, axis: int, rng: Random) -> Array:
-    """The volume as acquired in slices 3 to 7 mm apart along an axis, interpolated linearly back to its grid.
+    """The volume (X, Y, Z) as if acquired in slices 3 to 7 mm apart, interpolated linearly back to its grid.
 
     A slice covers 60 to 100 % of that distance; the rest is the gap between slices.
     """

@@ -95,7 +95,7 @@ def oedema(tissue: Tissue, rng: Random) -> tuple[Tissue, Mask]:
 
 
 def blob(tissue: Tissue, middle: np.ndarray, axis: float, rng: Random) -> Array:
-    """The weight of a large bent ellipsoid about a voxel, over the whole volume."""
+    """The weight (X, Y, Z) of a large bent ellipsoid about a voxel."""
     grid = np.indices(tissue.x.shape).astype(np.float32) - middle[:, None, None, None]
     axes = axis * np.array([1.0, rng.uniform(0.5, 1.0), rng.uniform(0.5, 1.0)])
     turned = np.tensordot(rotation(rng).astype(np.float32), grid, 1) / axes[:, None, None, None]

@@ -57,7 +57,10 @@ class Learner:
         return 0 if self.fabric is None else self.fabric.global_rank
 
     def place(self, fabric: Fabric) -> None:
-        """Move to the fabric's device and share steps among its processes. Call it before `restore`."""
+        """Move to the fabric's device and share steps among its processes. Call it before `restore`.
+
+        Raises `UsageError` if the batch size is not a multiple of the number of processes.
+        """
         if self.config.batch_size % fabric.world_size:
             raise UsageError(
                 f"batch_size {self.config.batch_size} is not a multiple of {fabric.world_size} processes",

@@ -108,7 +108,7 @@ class Trainer(DrawingLearner):
         return loop.Judgement(self.validate(validation), None if lesions is None else self.auprc(lesions))
 
     def sheet(self, data: SliceSet, count: int = 6) -> NDArray[np.uint8]:
-        """Input, reconstruction and residual of fixed slices in three rows, with the same noise each time."""
+        """A picture (rows, columns) of fixed slices with fixed noise: input, reconstruction and residual."""
         clean = data.at(data.spread(count + 2)[1:-1]).cpu()
         recon = self.reconstructed(clean)
         rows = [part[:, 0].float().numpy() for part in (clean, recon, 0.5 + clean - recon)]

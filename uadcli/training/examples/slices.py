@@ -72,7 +72,7 @@ class SliceSet:
         return self.slices[index].float().div(255)[:, None]
 
     def spread(self, count: int) -> Tensor:
-        """The same `count` indices each time, evenly spaced over all slices."""
+        """The same `count` indices (count,) each time, evenly spaced over all slices."""
         return torch.linspace(0, len(self.slices) - 1, count, device=self.slices.device).long()
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
