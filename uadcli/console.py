@@ -1,6 +1,7 @@
 """Messages of a running command: stages, warnings and a log file (the only importer of rich).
 
-On a terminal each stage is a moving line with the time left; otherwise, or with NO_COLOR, a plain line when it is done.
+On a terminal each stage is a moving line with the time left; otherwise, or with NO_COLOR, a plain line when it is done
+and one a minute until then.
 In the library nothing is printed; messages go to the logger `uadcli`.
 """
 
@@ -13,7 +14,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -21,8 +22,8 @@ from typing import Any, TextIO
 
 from uadcli import streams
 from uadcli.errors import OutputError, UadError
-from uadcli.running import interrupt
-from uadcli.running.stage import Stage
+from uadcli.running import heartbeat, interrupt
+from uadcli.running.stage import Stage, duration
 
 GREYS = " .:-=+*#%@"  # from dark to light, for a picture without colours
 
@@ -69,8 +70,9 @@ class Reporter:
         stage = Stage(name)
         outer, self._current = self._current, stage
         try:
-            if self.live and outer is None:
-                with self._moving_line(stage):
+            if outer is None and not self.silent:
+                line = self._moving_line(stage) if self.live else nullcontext()
+                with line, heartbeat.beating(lambda: self._say_progress(name), heartbeat.SECONDS):
                     yield stage
             else:
                 yield stage
@@ -84,6 +86,14 @@ class Reporter:
             self._tell("INFO", f"{name}  {stage.elapsed:.1f} s", level=0)
         else:
             self._write_log("DEBUG", f"{name}  {stage.elapsed:.1f} s")
+
+    def _say_progress(self, name: str) -> None:
+        """A line on the stage `name` in the log, and where no line moves also for the user."""
+        text = f"{name}: {self._current.in_words() if self._current else ''}"
+        if self.live:
+            self._write_log("INFO", text)
+        else:
+            self._tell("INFO", text, level=0)
 
     def progress(self, done: int, total: int) -> None:
         """Report that `done` of `total` steps of the running stage are finished."""
@@ -209,12 +219,6 @@ class Reporter:
             redirect_stdout=False,
             redirect_stderr=False,
         )
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words: `8 s`, `2 min 05 s`."""
-    whole = round(seconds)
-    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60:02d} s"
 
 
 def print_error(error: BaseException, *, debug: bool = False) -> None:

@@ -2,13 +2,17 @@
 
 import io
 import re
+import time
 import warnings
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from uadcli.console import Reporter, duration, print_error
+from uadcli.console import Reporter, print_error
 from uadcli.errors import InputError, OutputError
+from uadcli.running import heartbeat
+from uadcli.running.stage import duration
 
 
 class Terminal(io.StringIO):
@@ -140,6 +144,48 @@ def test_the_moving_line_follows_its_stage(monkeypatch):
         assert (task.completed, task.total, task.fields["note"]) == (3, 9, "a [note]")
         assert stage.note == "a [note]"
         assert "a [note]" in shown(lines[0])
+
+
+def lines_of(stream, monkeypatch, **more):
+    """What a stage that lasts through some signs of life says, after it counted to 3 of 12."""
+    monkeypatch.setattr(heartbeat, "SECONDS", 0.02)
+    reporter = Reporter(stream=stream, **more)
+    with reporter.stage("score"):
+        reporter.progress(3, 12)
+        time.sleep(0.3)
+        reporter.note("making synthetic example 2 of 12")
+        time.sleep(0.3)
+
+
+def test_without_a_terminal_a_long_stage_says_how_far_it_is(monkeypatch):
+    stream = io.StringIO()
+    lines_of(stream, monkeypatch)
+    first, *_, last, done = stream.getvalue().splitlines()
+    assert re.fullmatch(r"score: (3 of 12, )?0 s(, about \d+ s left)?", first)
+    assert re.fullmatch(r"score: 3 of 12, \d s, making synthetic example 2 of 12", last)
+    assert done.startswith("score  0.")
+    assert len(stream.getvalue().splitlines()) > 5
+
+
+def test_a_long_stage_says_how_far_it_is_in_the_log_only_where_a_line_moves(monkeypatch, tmp_path):
+    stream = Terminal()
+    lines_of(stream, monkeypatch, log_file=tmp_path / "uad.log")
+    assert "INFO score: 3 of 12" in (tmp_path / "uad.log").read_text()
+    assert "score: 3 of 12" not in stream.getvalue()
+
+
+def test_signs_of_life_are_neither_for_quiet_nor_for_the_library(monkeypatch, capsys):
+    stream = io.StringIO()
+    lines_of(stream, monkeypatch, verbosity=-1)
+    lines_of(stream, monkeypatch, silent=True)
+    assert stream.getvalue() == ""
+
+
+def test_a_log_that_fills_between_two_messages_is_an_error_at_the_end_of_the_stage(monkeypatch):
+    monkeypatch.setattr(heartbeat, "SECONDS", 0.02)
+    reporter = Reporter(stream=io.StringIO(), log_file=Path("/dev/full"))
+    with pytest.raises(OutputError, match="cannot write the log file"), reporter.stage("score"):
+        time.sleep(0.3)
 
 
 def test_the_messages_of_a_silent_reporter_go_to_the_logger(caplog, capsys):

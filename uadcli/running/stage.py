@@ -30,3 +30,19 @@ class Stage:
     def elapsed(self) -> float:
         """Seconds since the stage began."""
         return time.monotonic() - self.started
+
+    def in_words(self) -> str:
+        """Its progress in a line: steps, elapsed time, and a note or the time left."""
+        elapsed, parts = self.elapsed, [f"{self.done} of {self.total}"] if self.total else []
+        parts.append(duration(elapsed))
+        if self.note:
+            parts.append(self.note)
+        elif 0 < self.done < self.total:
+            parts.append(f"about {duration(elapsed * (self.total - self.done) / self.done)} left")
+        return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: `8 s`, `2 min 05 s`."""
+    whole = round(seconds)
+    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60:02d} s"

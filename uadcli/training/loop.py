@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uadcli.console import Reporter, duration
+from uadcli.console import Reporter
 from uadcli.report.training import Row
+from uadcli.running.stage import duration
 from uadcli.training import checkpoint
 from uadcli.training.learner import Learner, NotFiniteError
 from uadcli.training.log import Log

@@ -146,7 +146,10 @@ class Run:
             sources = Sources(training, labels, config.contrasts)
             maker = ExampleMaker(sources, model, preprocess, settings.seed, settings.one_level)
             judge = ExampleMaker(Sources(held_out, contrasts=config.contrasts), model, preprocess, settings.seed + 1)
-            judged_on = [judge.draw(number) for number in range(min(score_network.HELD_OUT, settings.pool))]
+            judged_on = []
+            for number in range(count := min(score_network.HELD_OUT, settings.pool)):
+                self.reporter.note(f"making example {number + 1} of {count} to judge the network by")
+                judged_on.append(judge.draw(number))
             score_network.fit(scorer, maker, folder, self.reporter, judged_on, to_beat=self._starts_from_score)
 
     @property

@@ -138,8 +138,11 @@ def fit(
     config = trainer.config
     pool = ExamplePool(maker, config, folder / "pool")
 
+    def made(count: int, total: int) -> None:
+        reporter.note(f"making synthetic example {count + 1} of {total}")
+
     def step(stop: loop.Interruption) -> float | None:
-        examples = pool.at(trainer.done, stop)
+        examples = pool.at(trainer.done, stop, made)
         if examples is None:
             return None
         return trainer.step(examples, np.random.default_rng([config.seed, trainer.done]))

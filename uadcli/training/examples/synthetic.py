@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -238,14 +238,20 @@ class ExamplePool:
         drawn = min(12, config.pool) + int(done * config.batch_size / (config.draws * 60))
         return range(max(0, drawn - config.pool), drawn)
 
-    def at(self, done: int, stop: loop.Interruption) -> list[Example] | None:
-        """The examples for the step after `done` steps, in order; None if `stop` came while they were being made."""
+    def at(
+        self, done: int, stop: loop.Interruption, made: Callable[[int, int], object] = lambda *_: None
+    ) -> list[Example] | None:
+        """The examples for the step after `done` steps, in order; None if `stop` came while they were being made.
+
+        `made` is called with the number of new examples before each, and of all that the step lacks.
+        """
         window = self.window(done)
-        for number in window:
-            if number not in self.held:
-                if stop:
-                    return None
-                self.held[number] = self._kept(number)
+        lacking = [number for number in window if number not in self.held]
+        for count, number in enumerate(lacking):
+            if stop:
+                return None
+            made(count, len(lacking))
+            self.held[number] = self._kept(number)
         for number in [n for n in self.held if n < window.start]:
             del self.held[number]
             self._file(number).unlink(missing_ok=True)
