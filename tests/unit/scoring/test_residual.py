@@ -27,7 +27,7 @@ def test_bright_and_dark_add_up_to_absolute():
 
 
 def test_an_unknown_residual_is_a_usage_error():
-    with pytest.raises(UsageError, match="no score 'sideways'"):
+    with pytest.raises(UsageError, match="unknown score 'sideways'"):
         residual(np.zeros((2, 2, 2)), np.zeros((2, 2, 2)), "sideways")
 
 

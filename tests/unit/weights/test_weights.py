@@ -198,7 +198,7 @@ def test_every_score_is_a_map_inside_the_brain(kind: str, tiny: ModelConfig, tmp
     assert not result[~mask].any()
     assert result[mask].any()
     assert (result >= 0).all()
-    with pytest.raises(UsageError, match="no score"):
+    with pytest.raises(UsageError, match="unknown score"):
         subject.score("none")
     with pytest.raises(UsageError, match="no healthy reference for the score 'z-ssim' in FLAIR"):
         dataclasses.replace(subject, contrast="FLAIR").score("z-ssim")
