@@ -88,7 +88,7 @@ def marked_ml(one: Judged, recon: Map, model: Model, kind: str) -> float:
     used = threshold.resolve(ThresholdRule("auto"), card, kind, contrast)
     if isinstance(used, threshold.ScanThreshold):
         used = used.of(values, one.prepared.mask)
-    _, table = find(values, used.value, one.prepared, CONFIG)
+    _, table = find(values, used.value, one.prepared, CONFIG, used.extent)
     return sum(c.volume_mm3 for c in table) / 1e3
 
 

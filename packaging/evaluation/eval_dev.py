@@ -8,7 +8,8 @@ and without synthetic lesions (the healthy quantiles behind `fisher` include all
 score, on the scan's own grid: AUPRC; Dice (after the component filter) at the threshold `auto` and at the calibrated
 one, the 99.5th percentile of healthy voxels; best Dice (an oracle, which uses the labels); Dice at `auto` divided by
 the best Dice of the same map; and whether a finding at `auto` touches a lesion. `auto` is the conformal threshold if
-the weights have enough whole healthy scans (T1w), otherwise a rate of healthy voxels. Baseline: intensity inside the
+the weights have enough whole healthy scans (T1w), otherwise a strict rate of healthy voxels; findings extend to a
+gentler rate. A separate table compares the rules for the default score of each contrast. Baseline: intensity inside the
 brain (FLAIR, T2w) or darkness (T1w), with eroded mask and median 5x5x5 ("plain") or without both ("plain, raw"), with
 thresholds by the same rules from the healthy validation scans. For each healthy scan: the volume marked; for the IXI
 scans, which set the T1w thresholds, at thresholds from the other scans (calibrated: from the other four fifths;
@@ -35,16 +36,18 @@ from uadcli import device
 from uadcli.calibration.health import Scored, compared_with_others, joined
 from uadcli.data.healthy import healthy_part
 from uadcli.data.prepare import Prepared, prepare_cached
+from uadcli.errors import UsageError
 from uadcli.model.flagged import find, strength_of
 from uadcli.model.model import Model, shares_of
 from uadcli.model.subject import Subject
-from uadcli.model.threshold import SHARE, ScanThreshold, resolve
+from uadcli.model.threshold import Basis, ScanThreshold, Threshold, resolve
 from uadcli.scoring import scores
-from uadcli.scoring.calibration import conformal_threshold, healthy_quantile
+from uadcli.scoring.calibration import conformal_threshold, healthy_quantile, healthy_tail, rate_threshold
 from uadcli.scoring.fusion import FISHER
 from uadcli.scoring.metrics import average_precision, best_dice, dice
+from uadcli.settings.threshold import EXTENT, SHARE, ThresholdRule
 
-RULES = ("auto", "calibrated")
+RULES = ("auto", "calibrated", "rate", "conformal", "fdr")  # all of them for the default score, else the first two
 FOLDS = 5
 
 
@@ -60,6 +63,7 @@ class Row:
     dice: float  # at the calibrated threshold
     best_dice: float
     touched: bool  # whether any finding at `auto` touches a lesion
+    by_rule: dict[str, float]  # Dice by further rules
 
     @property
     def reached(self) -> float:
@@ -69,10 +73,12 @@ class Row:
 
 @dataclass
 class Healthy:
-    """The ml marked in healthy scans at the thresholds `auto` and `calibrated`."""
+    """The ml marked in healthy scans by the rule of the threshold."""
 
-    auto: list[float] = field(default_factory=list)
-    calibrated: list[float] = field(default_factory=list)
+    by_rule: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, rule: str, ml: float) -> None:
+        self.by_rule.setdefault(rule, []).append(ml)
 
 
 class Evaluation:
@@ -83,7 +89,8 @@ class Evaluation:
         self.cases = [c for c in cases(data) if c.contrast in loaded]
         plain = calibrate_baseline([c for c in self.cases if c.part == "val"], cache, CONFIG)
         if {"FLAIR", "T2w"} <= loaded.keys():
-            plain.lend("FLAIR", "T2w")
+            for of_kind in (*plain.thresholds.values(), *plain.tails.values()):
+                of_kind["T2w"] = of_kind["FLAIR"]
         known = {name: getattr(plain, name) for name in ("thresholds", "tails", "strengths")}
         self.cards = {
             contrast: replace(one.card, **{name: getattr(one.card, name) | own for name, own in known.items()})
@@ -97,9 +104,16 @@ class Evaluation:
         known = (k for k, v in card.thresholds.items() if contrast in v and k.startswith(tuple(self.only.split(","))))
         return sorted(known, key=lambda k: k != default)
 
-    def threshold(self, kind: str, contrast: str, rule: str, values: np.ndarray, mask: np.ndarray) -> float:
-        found = resolve(rule, self.cards[contrast], kind, contrast)
-        return (found.of(values, mask) if isinstance(found, ScanThreshold) else found).value
+    def thresholds(self, kind: str, contrast: str, values: np.ndarray, mask: np.ndarray) -> dict[str, Threshold]:
+        """The threshold of a map by each rule that has one for its score."""
+        card, result = self.cards[contrast], dict[str, Threshold]()
+        for rule in RULES if kind == card.scores[contrast] else RULES[:2]:
+            try:
+                found = resolve(ThresholdRule.parse(rule), card, kind, contrast)
+            except UsageError:  # too few healthy scans for this rule: no figure of it, which the table shows
+                continue
+            result[rule] = found.of(values, mask) if isinstance(found, ScanThreshold) else found
+        return result
 
     def prepared(self, case: Case) -> Prepared:
         return prepare_cached(case.scan, CONFIG.preprocess, self.cache)
@@ -127,9 +141,8 @@ class Evaluation:
             for kind, values in maps.items():
                 native, truth = scene.on_grid(values), scene.truth
                 marked = {}
-                for rule in RULES:
-                    limit = self.threshold(kind, scene.contrast, rule, values, scene.prepared.mask)
-                    marked[rule] = scene.marked(find(values, limit, scene.prepared, CONFIG)[0])
+                for rule, used in self.thresholds(kind, scene.contrast, values, scene.prepared.mask).items():
+                    marked[rule] = scene.marked(find(values, used.value, scene.prepared, CONFIG, used.extent)[0])
                 row = Row(
                     scene.set,
                     scene.subject,
@@ -139,6 +152,7 @@ class Evaluation:
                     dice=dice(marked["calibrated"], truth),
                     best_dice=best_dice(native, truth)[0],
                     touched=bool((marked["auto"] & truth).any()),
+                    by_rule={rule: dice(marked[rule], truth) for rule in RULES[2:] if rule in marked},
                 )
                 rows.append(row)
                 show(row)
@@ -164,9 +178,8 @@ class Evaluation:
                     calibrating.setdefault(kind, []).append(Scored(prepared, values, part, whole=True))
                     continue
                 one = result.setdefault((f"{case.source} {case.contrast}", kind), Healthy())
-                for rule in RULES:
-                    limit = self.threshold(kind, case.contrast, rule, values, prepared.mask)
-                    getattr(one, rule).append(flagged(values, limit, prepared))
+                for rule, used in self.thresholds(kind, case.contrast, values, prepared.mask).items():
+                    one.add(rule, flagged(values, used, prepared))
         wanted = [PLAIN, RAW, *self.kinds("T1w")] if calibrating else []
         for kind in (one for one in calibrating if one.startswith(scores.Z)):
             calibrating[kind] = compared_with_others(calibrating[kind], scores.find(kind).own_scale)
@@ -178,9 +191,14 @@ class Evaluation:
             one = result.setdefault(("ixi_t1 T1w, cross-fitted", kind), Healthy())
             for i, scan in enumerate(scans):
                 strict = conformal_threshold(strengths[:i] + strengths[i + 1 :], SHARE)
-                one.auto.append(flagged(scan.values, strict, scan.prepared))
                 others = [(s.values, s.part) for j, s in enumerate(scans) if j % FOLDS != i % FOLDS]
-                one.calibrated.append(flagged(scan.values, healthy_quantile(others), scan.prepared))
+                extent = min(strict, rate_threshold(healthy_tail(others), EXTENT))
+                for rule, used in (
+                    ("auto", Threshold(strict, Basis("auto"), extent)),
+                    ("conformal", Threshold(strict, Basis("conformal"))),
+                    ("calibrated", Threshold(healthy_quantile(others), Basis("calibrated"))),
+                ):
+                    one.add(rule, flagged(scan.values, used, scan.prepared))
         return result
 
 
@@ -215,6 +233,28 @@ def lesion_table(rows: list[Row], loaded: dict[str, Model]) -> None:
         print(f"| {name} | {len(chosen)} | {f'**{kind}**' if default else kind} | " + " | ".join(cells) + " |")
 
 
+def rule_table(rows: list[Row], healthy: dict[tuple[str, str], Healthy], loaded: dict[str, Model]) -> None:
+    """Print, for the defaults, Dice by the rule of the threshold, and what healthy scans show at the same."""
+    print(f"\n| set, by its default score | scans | {' | '.join(RULES)} |")
+    print("|---" * (len(RULES) + 2) + "|")
+    for name in dict.fromkeys(r.set for r in rows):
+        default = loaded[name.split()[0]].card.scores[name.split()[0]]
+        chosen = [r for r in rows if (r.set, r.score) == (name, default)]
+        each = [{"auto": r.auto_dice, "calibrated": r.dice, **r.by_rule} for r in chosen]
+        cells = [f"{np.mean([e[rule] for e in each]):.3f}" if rule in each[0] else "" for rule in RULES]
+        print(f"| {name}: Dice | {len(chosen)} | {' | '.join(cells)} |")
+    for (name, kind), one in sorted(healthy.items()):
+        contrast = next(part for part in name.replace(",", "").split() if part in loaded)
+        if kind == loaded[contrast].card.scores[contrast]:
+            cells = [_volumes(one.by_rule.get(rule, [])) for rule in RULES]
+            print(f"| {name}: ml, median / worst, scans with any | {len(one.by_rule['auto'])} | {' | '.join(cells)} |")
+
+
+def _volumes(ml: list[float]) -> str:
+    """Median, worst and number above 0; empty without a scan."""
+    return f"{np.median(ml):.2f} / {np.max(ml):.2f}, {sum(v > 0 for v in ml)}" if ml else ""
+
+
 def reached(rows: list[Row], loaded: dict[str, Model]) -> None:
     """Print Dice at `auto` relative to the best Dice, for the default scores, averaged over the sets."""
     sets = dict.fromkeys(r.set for r in rows)
@@ -239,14 +279,18 @@ def gain(rows: list[Row], loaded: dict[str, Model]) -> None:
 
 
 def healthy_table(healthy: dict[tuple[str, str], Healthy]) -> None:
-    print("\n| healthy set | scans | score | ml, auto: median | mean | any finding | ml, calibrated: median | mean |")
-    print("|---" * 8 + "|")
+    print(
+        "\n| healthy set | scans | score | ml, auto: median | mean | worst | any "
+        "| ml, calibrated: median | mean | worst |"
+    )
+    print("|---" * 10 + "|")
     for (name, kind), one in sorted(healthy.items()):
         cells = []
-        for volumes in (one.auto, one.calibrated):
-            cells += [f"{np.median(volumes):.2f}", f"{np.mean(volumes):.2f}"]
-        cells.insert(2, str(sum(v > 0 for v in one.auto)))
-        print(f"| {name} | {len(one.auto)} | {kind} | " + " | ".join(cells) + " |")
+        for rule in RULES[:2]:
+            volumes = one.by_rule[rule]
+            cells += [f"{np.median(volumes):.2f}", f"{np.mean(volumes):.2f}", f"{np.max(volumes):.2f}"]
+        cells.insert(3, str(sum(v > 0 for v in one.by_rule["auto"])))
+        print(f"| {name} | {len(one.by_rule['auto'])} | {kind} | " + " | ".join(cells) + " |")
 
 
 def main() -> None:
@@ -263,7 +307,9 @@ def main() -> None:
     evaluation = Evaluation(arguments.data, arguments.cache, loaded, arguments.only)
     rows = evaluation.lesion_rows()
     lesion_table(rows, loaded)
-    healthy_table(evaluation.healthy())
+    healthy = evaluation.healthy()
+    healthy_table(healthy)
+    rule_table(rows, healthy, loaded)
     print()
     gain(rows, loaded)
     reached(rows, loaded)

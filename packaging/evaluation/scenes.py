@@ -23,6 +23,7 @@ from uadcli.model import model
 from uadcli.model.flagged import find, flagged_ml
 from uadcli.model.model import Model, shares_of
 from uadcli.model.subject import Subject
+from uadcli.model.threshold import Threshold
 from uadcli.reconstruction.model import Network
 from uadcli.scoring import fusion, healthy_reference, scores
 from uadcli.synthesis.masses import paste_shape
@@ -197,9 +198,9 @@ def with_shape(
             return scaled, robust_z(x, prepared.mask), truth & counts
 
 
-def flagged(values: np.ndarray, limit: float, prepared: Prepared) -> float:
-    """The ml above a threshold in a map."""
-    return flagged_ml(find(values, limit, prepared, CONFIG)[1], prepared)
+def flagged(values: np.ndarray, used: Threshold, prepared: Prepared) -> float:
+    """The ml that a threshold marks in a map."""
+    return flagged_ml(find(values, used.value, prepared, CONFIG, used.extent)[1], prepared)
 
 
 def write_tsv(path: Path, rows: Sequence[Any]) -> None:

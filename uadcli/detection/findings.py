@@ -89,14 +89,14 @@ def examine(asked: Question, scan: Scan, prepared: Prepared, config: DetectConfi
         if not isinstance(used, Threshold):
             used = threshold.best_dice(to_native(anomaly_map, scan, prepared, 1), used)
             reporter.warn("the threshold was chosen by lesion labels: for comparison with papers only")
-        marked, table = flagged.find(anomaly_map, used.value, prepared, config)
+        marked, table = flagged.find(anomaly_map, used.value, prepared, config, used.extent)
         beside = None
         if asked.healthy:
             beside = compare_with_healthy(anomaly_map, marked, len(table), asked.healthy, prepared, config)
         by_slice = model.slice_scores(x, recon, mask)
     with reporter.stage("repeats") if asked.uncertainty or asked.stability else nullcontext():
         wanted = Wanted(asked.stability or 0, asked.uncertainty)
-        repeats = repeat(subject, asked.score, Found(anomaly_map, used.value, prepared), wanted, reporter.progress)
+        repeats = repeat(subject, asked.score, Found(anomaly_map, used, prepared), wanted, reporter.progress)
     return Findings(
         x,
         anomaly_map,

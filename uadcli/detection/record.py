@@ -110,10 +110,11 @@ def requested(options: DetectOptions) -> dict[str, Any]:
 
 
 def threshold_of(used: Threshold) -> dict[str, Any]:
-    """A threshold in the sidecar: its value, how it was chosen (in fields and in words), and whether it holds here."""
+    """A threshold in the sidecar: value, extent, how it was chosen (in fields and in words), if it holds here."""
     basis = used.basis
     return {
         "value": used.value,
+        "extent": used.extent,
         "rule": basis.in_words(),
         "kind": basis.kind,
         "share": basis.share,

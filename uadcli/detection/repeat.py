@@ -11,6 +11,7 @@ from uadcli.data.prepare import Prepared
 from uadcli.errors import UsageError
 from uadcli.model.flagged import find, flagged_ml
 from uadcli.model.subject import Subject
+from uadcli.model.threshold import Threshold
 from uadcli.scoring import scores, stability
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Found:
     """The first result: its map (96, 96, 80), the threshold, and the scan, in whose space volumes are measured."""
 
     anomaly_map: Array
-    threshold: float
+    threshold: Threshold
     prepared: Prepared
 
 
@@ -75,7 +76,8 @@ def repeat(subject: Subject, score: str, first: Found, wanted: Wanted, progress:
     if not wanted.stability:
         return Repeats(spread)
     maps, seeds = maps[: wanted.stability + 1], seeds[: wanted.stability + 1]
-    found = [find(one, first.threshold, first.prepared, config) for one in maps]
+    used = first.threshold
+    found = [find(one, used.value, first.prepared, config, used.extent) for one in maps]
     moved = stability.compare(
         maps,
         [labels > 0 for labels, _ in found],

@@ -46,7 +46,7 @@ def write_files(
         if kind == "transform":
             write_json(path, transform(prepared))
         elif kind == "overlay":
-            _picture(path, scan, brain, native_map, native_mask, findings.threshold.value)
+            _picture(path, scan, brain, native_map, native_mask, findings.threshold.lowest)
         elif kind in NAMES:
             values: Any
             if kind == "brain":

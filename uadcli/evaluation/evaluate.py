@@ -17,8 +17,9 @@ from uadcli.errors import RESEARCH_USE, OutputError, UsageError
 from uadcli.evaluation import figures, statistics
 from uadcli.evaluation.figures import Figures, Result
 from uadcli.evaluation.lesionwise import BIN_NAMES
+from uadcli.evaluation.marking import Marking, sidecar_marking
 from uadcli.evaluation.options import EvaluateOptions
-from uadcli.evaluation.read import Marking, Reader, sidecar_marking
+from uadcli.evaluation.read import Reader
 from uadcli.files import finite, make_folder, write_json, write_text
 from uadcli.report import evaluation as report
 
@@ -116,9 +117,7 @@ def _compare(
         case = cases[i]
         labelled, marking = read(case), _marking(case.map, options)
         smallest = marking.min_volume_mm3
-        measured = figures.scan_figures(
-            labelled.scores, labelled.truth, labelled.affine, marking.threshold, smallest, labelled.mask
-        )
+        measured = figures.scan_figures(labelled.scores, labelled.truth, labelled.affine, marking, labelled.mask)
         found[i] = Result(case.method, case.scan, case.subject, measured), smallest
         if marking.oracle:
             oracles.append(f"{case.method} {case.scan}")

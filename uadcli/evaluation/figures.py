@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from uadcli.evaluation import statistics
 from uadcli.evaluation.lesionwise import BIN_NAMES, compare_lesions, size_bin
+from uadcli.evaluation.marking import Marking
 from uadcli.evaluation.statistics import Estimate, Paired
 from uadcli.scoring import metrics
-from uadcli.scoring.components import label_components
 
 RECALLS = np.linspace(0, 1, 101)
 
@@ -32,6 +32,7 @@ class Figures:
     truth_ml: float
     scan_score: float
     threshold: float | None = None
+    extent: float | None = None
     found_ml: float | None = None
     auprc: float | None = None
     auroc: float | None = None
@@ -127,15 +128,13 @@ def scan_figures(
     scores: NDArray[np.float32],
     truth: NDArray[np.bool_],
     affine: NDArray[np.float64],
-    threshold: float | None,
-    min_volume_mm3: float = 0.0,
+    marking: Marking,
     mask: NDArray[np.bool_] | None = None,
 ) -> Figures:
     """Compare a map (X, Y, Z), all scores finite, with the truth on the same grid.
 
-    A voxel is marked if its score is above `threshold` and its 26-connected component has at least `min_volume_mm3`;
-    `detect` does this on the model's grid and resamples the mask. With a `mask` only its voxels count. A scan with an
-    empty truth is healthy.
+    A voxel is marked as `marking` says; `detect` does this on the model's grid and resamples the mask. With a `mask`
+    only its voxels count. A scan with an empty truth is healthy.
     """
     voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1e3
     inside = np.ones(truth.shape, dtype=bool) if mask is None else mask
@@ -143,10 +142,9 @@ def scan_figures(
     known: dict[str, object] = {}
     if mask is not None:
         known["truth_outside_mask_ml"] = int((truth & ~inside).sum()) * voxel_ml
-    found = None
-    if threshold is not None:
-        found = label_components((scores > threshold) & inside, min_volume_mm3, affine)[0] > 0
-        known |= {"threshold": threshold, "found_ml": int(found.sum()) * voxel_ml}
+    found = marking.mark(scores, inside, affine)
+    if found is not None:
+        known |= {"threshold": marking.threshold, "extent": marking.extent, "found_ml": int(found.sum()) * voxel_ml}
     figures = {
         "truth_ml": int(lesion.sum()) * voxel_ml,
         "scan_score": float(scores[inside].sum(dtype=np.float64)) * voxel_ml,

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from uadcli.arrays import Affine, Array, Mask
 from uadcli.data.matching import Case
-from uadcli.errors import InputError, UsageError
+from uadcli.errors import InputError
 from uadcli.imaging import geometry, mask_file
-from uadcli.imaging.volume import Scan, Volume, read_scan, stem
-from uadcli.settings.threshold import ThresholdRule
+from uadcli.imaging.volume import Scan, Volume, read_scan
 
 SHARED = 2  # truths and masks kept in memory, since methods share them and cases are read scan by scan
 
@@ -87,36 +84,3 @@ def _grid(volume: Volume) -> str:
     centre = geometry.apply(volume.affine, (np.array(volume.shape) - 1) / 2)
     place = ", ".join(f"{mm:.1f}" for mm in centre)
     return f"{'x'.join(map(str, volume.shape))} voxels of {size} mm around ({place})"
-
-
-@dataclass(frozen=True)
-class Marking:
-    """How a map was thresholded: the threshold (None: unknown) and the minimum volume in mm3.
-
-    `oracle`: the threshold was chosen with lesion labels, and is therefore not used.
-    """
-
-    threshold: float | None = None
-    min_volume_mm3: float = 0.0
-    oracle: bool = False
-
-
-def sidecar_marking(path: Path) -> Marking:
-    """Threshold and minimum volume of a map from its sidecar; unknown without one.
-
-    A JSON file without a threshold is ignored. Raises `InputError` for a sidecar that cannot be read.
-    """
-    place = path.with_name(f"{stem(path)}.json")
-    if not place.exists():
-        return Marking()
-    try:
-        content: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
-        value = content.get("threshold", {}).get("value")
-        if value is None:
-            return Marking()
-        smallest = float(content.get("settings", {}).get("scoring", {}).get("min_volume_mm3", 0.0))
-        requested = content.get("requested", {}).get("threshold")
-        oracle = requested is not None and ThresholdRule.parse(str(requested)).by_labels
-        return Marking(None if oracle else float(value), smallest, oracle)
-    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError, UsageError) as error:
-        raise InputError("is not the sidecar of a map", path=place, hint="Write it again, or remove it.") from error

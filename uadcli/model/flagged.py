@@ -15,11 +15,14 @@ from uadcli.scoring.components import Component, components
 
 
 def find(
-    anomaly_map: Array, threshold: float, prepared: Prepared, config: DetectConfig
+    anomaly_map: Array, threshold: float, prepared: Prepared, config: DetectConfig, extent: float | None = None
 ) -> tuple[NDArray[np.uint8], list[Component]]:
-    """Labels (96, 96, 80) and components above the threshold; the minimum volume is in the patient's space."""
+    """Labels (96, 96, 80) and components above the threshold; the minimum volume is in the patient's space.
+
+    With an `extent`, components reach to all connected voxels above that (`scoring.components`).
+    """
     smallest = config.scoring.min_volume_mm3 / prepared.size_factor
-    return components(anomaly_map, threshold, smallest, GRID_AFFINE, template.regions())
+    return components(anomaly_map, threshold, smallest, GRID_AFFINE, template.regions(), extent)
 
 
 def flagged_ml(table: list[Component], prepared: Prepared) -> float:

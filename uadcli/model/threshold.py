@@ -10,7 +10,7 @@ from uadcli.config import DetectConfig, ScoringConfig
 from uadcli.errors import InputError, UsageError
 from uadcli.model.healthy_scans import as_calibrated
 from uadcli.scoring import scores
-from uadcli.settings.threshold import RATE, SHARE, Kind, ThresholdRule
+from uadcli.settings.threshold import AUTO_RATE, EXTENT, SHARE, Kind, ThresholdRule
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +35,8 @@ class Basis:
 
     `card_rule` describes a calibrated threshold in the weights; `scans` is the number of healthy scans of a conformal
     one, which is `approximate` if they also made the healthy reference; `dice` is that of an oracle. `borrowed` are the
-    contrasts that lent and borrowed the healthy scans; `doubts` are reasons why the threshold may not hold.
+    contrasts that lent and borrowed the healthy scans; `doubts` are reasons why the threshold may not hold. `extent` is
+    the share of healthy voxels above the score that findings extend to.
     """
 
     kind: Kind
@@ -46,6 +47,7 @@ class Basis:
     dice: float | None = None
     borrowed: tuple[str, str] | None = None
     doubts: frozenset[Doubt] = frozenset()
+    extent: float | None = None
 
     @property
     def borrowed_from(self) -> str | None:
@@ -59,7 +61,10 @@ class Basis:
 
     def in_words(self) -> str:
         """How the threshold was chosen, as a sentence."""
-        words = [self._rule(), *([DOUBTS["settings"]] if "settings" in self.doubts else [])]
+        words = [self._rule()]
+        if self.extent is not None:
+            words.append(f"extended to connected voxels above which {100 * self.extent:.3g} % of healthy voxels lie")
+        words += [DOUBTS["settings"]] if "settings" in self.doubts else []
         if self.borrowed:
             words.append("from healthy {} scans, as there are no healthy {} ones".format(*self.borrowed))
         return "; ".join([*words, *([DOUBTS["adapted"]] if "adapted" in self.doubts else [])])
@@ -83,10 +88,19 @@ class Basis:
 
 @dataclass(frozen=True)
 class Threshold:
-    """A score above which voxels are marked, and how it was chosen."""
+    """A score above which voxels are marked, and how it was chosen.
+
+    With an `extent`, a lower score, a finding reaches to all connected voxels above that.
+    """
 
     value: float
     basis: Basis
+    extent: float | None = None
+
+    @property
+    def lowest(self) -> float:
+        """The score that every marked voxel lies above."""
+        return self.value if self.extent is None else self.extent
 
 
 @dataclass(frozen=True)
@@ -134,11 +148,9 @@ def resolve(
     """
     if rule.kind == "value":
         return Threshold(rule.number, Basis("value"))
-    if rule.kind == "auto":
-        rule = _automatic(card, kind, contrast)
-    found = _by_health(rule, card, kind, contrast)
+    found = _automatic(card, kind, contrast) if rule.kind == "auto" else _by_health(rule, card, kind, contrast)
     asked = config or DetectConfig()
-    if rule.kind != "conformal":  # rates of voxels do not depend on components
+    if found.basis.kind != "conformal":  # rates of voxels do not depend on components
         asked = replace(asked, scoring=replace(asked.scoring, min_volume_mm3=ScoringConfig.min_volume_mm3))
     if not as_calibrated(card, asked):
         found = doubted(found, "settings")
@@ -164,10 +176,26 @@ def _by_health(rule: ThresholdRule, card: ModelCard, kind: str, contrast: str) -
         ) from error
 
 
-def _automatic(card: ModelCard, kind: str, contrast: str) -> ThresholdRule:
+def _automatic(card: ModelCard, kind: str, contrast: str) -> Resolved:
+    """The threshold of `auto`: strict as to whether there is a finding, gentler as to how far it reaches.
+
+    Healthy scans have as few findings as by the strict threshold alone.
+    """
+    tail = card.tails.get(kind, {}).get(contrast)
     if len(card.strengths.get(kind, {}).get(contrast, ())) + 1 >= 1 / SHARE:
-        return ThresholdRule("conformal", SHARE)
-    return ThresholdRule("rate", RATE) if card.tails.get(kind, {}).get(contrast) else ThresholdRule("calibrated")
+        found = _conformal(SHARE, card, kind, contrast)
+    elif tail:
+        found = _by_rate(AUTO_RATE, card, kind, contrast)
+    else:
+        return _by_health(ThresholdRule("calibrated"), card, kind, contrast)
+    return _extended(found, _by_rate(EXTENT, card, kind, contrast).value) if tail else found
+
+
+def _extended(found: Threshold, extent: float) -> Threshold:
+    """The threshold with an extent, unless that is not below it."""
+    if extent >= found.value:
+        return found
+    return replace(found, extent=extent, basis=replace(found.basis, extent=EXTENT))
 
 
 def _by_rate(rate: float, card: ModelCard, kind: str, contrast: str) -> Threshold:

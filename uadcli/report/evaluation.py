@@ -24,8 +24,9 @@ COMPARISON = (
 )  # fmt: skip
 SIZE = (360, 360)  # of the plot's area, px
 RULES = (
-    "A voxel is marked if its score is above the threshold and its 26-connected component is not too small.",
-    "Threshold and smallest volume are those of each map's sidecar, unless given. Without a sidecar, or if its "
+    "A voxel is marked if its score is above the threshold and its 26-connected component is not too small, or if it "
+    "is above the extent and connected with such a component.",
+    "Threshold, extent and smallest volume are those of each map's sidecar, unless given. Without a sidecar, or if its "
     "threshold was chosen with lesion labels, metrics that need a threshold are not computed.",
     "Maps are thresholded on their own grid; masks of `uad detect`, made on the model's grid, differ at the edge.",
     "With a brain mask only the voxels inside count, otherwise all voxels of the map; the background raises the AUROC.",

@@ -46,7 +46,8 @@ def page(volumes: Volumes, sidecar: Mapping[str, Any]) -> str:
     v = volumes
     if not v.brain.any():
         raise InputError("the brain mask is empty, so there is nothing to show", hint="Check the mask.")
-    name, threshold = sidecar["input"]["name"], float(sidecar["threshold"]["value"])
+    name, used = sidecar["input"]["name"], sidecar["threshold"]
+    threshold = float(used["value"])
     score_max = max(1.6 * threshold, float(v.anomaly_map[v.brain].max()), 1e-6)
     return render(
         "page.html",
@@ -57,6 +58,7 @@ def page(volumes: Volumes, sidecar: Mapping[str, Any]) -> str:
         phrases=phrases,
         score_max=score_max,
         threshold=threshold,
+        extent=used.get("extent"),
         spacing=f"{np.diag(v.affine)[0]:g}",
         view=VIEW if v.sides_known else phrases.SIDES_UNKNOWN,
         findings=[_finding(one, sidecar["anomaly"]["healthy_scans"], v) for one in sidecar["anomaly"]["components"]],

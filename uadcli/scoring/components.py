@@ -35,14 +35,18 @@ def components(
     min_volume_mm3: float,
     affine: NDArray[np.float64],
     atlas: NDArray[np.uint8] | None = None,
+    extent: float | None = None,
 ) -> tuple[NDArray[np.uint8], list[Component]]:
     """Threshold a map (X, Y, Z) and drop 26-connected components smaller than `min_volume_mm3` (method 7, step 4).
 
-    Cavities count towards the minimum volume; `min_volume_mm3` <= 0 keeps all. Returns the labels (X, Y, Z), 1 for the
+    Cavities count towards the minimum volume; `min_volume_mm3` <= 0 keeps all. With an `extent`, a lower threshold,
+    each component then extends to all connected voxels above that (`extended`). Returns the labels (X, Y, Z), 1 for the
     largest component, 0 for none, and one `Component` for each, whose volume excludes cavities; labels beyond 255 are
     255. `atlas` (X, Y, Z) numbers regions from 1, 0 is none.
     """
     labels, found = label_components(anomaly_map > threshold, min_volume_mm3, affine)
+    if extent is not None and found:
+        labels, found = extended(labels > 0, anomaly_map > extent)
     table = describe(labels, len(found), anomaly_map, affine, atlas)
     return np.minimum(labels, 255).astype(np.uint8), table
 
@@ -61,9 +65,28 @@ def label_components(
     for index, box in enumerate(ndimage.find_objects(raw), start=1):
         if sizes[index] < enough <= raw[box].size:  # too small, but its box has room for a cavity
             filled[index] = ndimage.binary_fill_holes(raw[box] == index).sum()
-    filled[0] = sizes[0] = 0
-    order = [i for i in np.argsort(-sizes, kind="stable") if sizes[i] > 0 and filled[i] >= enough]
-    rename = np.zeros(count + 1, dtype=np.int32)
+    return _ranked(raw, sizes, filled >= enough)
+
+
+def extended(cores: NDArray[np.bool_], around: NDArray[np.bool_]) -> tuple[NDArray[np.int32], list[int]]:
+    """The 26-connected components of `around` or `cores` that hold a voxel of `cores`, all (X, Y, Z), largest first.
+
+    Hysteresis thresholding (Canny 1986, IEEE Trans. Pattern Anal. 8): a strict threshold decides whether there is a
+    finding, a gentler one how far it reaches. Returns labels and sizes in voxels as `label_components`.
+    """
+    from scipy import ndimage
+
+    raw, count = ndimage.label(cores | around, structure=np.ones((3, 3, 3)))
+    kept = np.bincount(raw[cores], minlength=count + 1) > 0
+    return _ranked(raw, np.bincount(raw.ravel(), minlength=count + 1), kept)
+
+
+def _ranked(
+    raw: NDArray[np.integer], sizes: NDArray[np.integer], kept: NDArray[np.bool_]
+) -> tuple[NDArray[np.int32], list[int]]:
+    """Labels by falling size, of those that are `kept`, and their sizes; label 0 is the background."""
+    order = [i for i in np.argsort(-sizes, kind="stable") if i > 0 and sizes[i] > 0 and kept[i]]
+    rename = np.zeros(len(sizes), dtype=np.int32)
     rename[order] = np.arange(1, len(order) + 1)
     return rename[raw], [int(sizes[i]) for i in order]
 

@@ -13,6 +13,9 @@ WITHOUT_SHARE: tuple[Literal["auto", "calibrated", "best-dice"], ...] = ("auto",
 SHARE = 0.05  # default of `conformal`: share of healthy scans with any finding
 # default of `rate`: share of healthy voxels; 2 ml of a brain of 1.35 l, the most to be marked in a healthy scan
 RATE = 0.0015
+# `auto`: shares of healthy voxels above the threshold of a finding, where there are too few whole healthy scans for
+# `conformal`, and above the extent of a finding (packaging/docs/decisions.md)
+AUTO_RATE, EXTENT = 0.0005, 0.003
 FALSE = 0.05  # default of `fdr`: expected share of healthy voxels among the marked ones
 USUAL: dict[Literal["conformal", "rate", "fdr"], float] = {
     "conformal": SHARE,
@@ -31,8 +34,9 @@ class ThresholdRule:
 
     `calibrated` (the 99.5th percentile of healthy voxels), `rate` (another share of them), `conformal` (a share of
     healthy scans), `fdr` (an expected share of healthy voxels among the marked ones), a `value`, or `auto`: conformal
-    if the weights have enough healthy scans, otherwise `rate`, or `calibrated` if the weights have no rates.
-    `best-dice` uses lesion labels, for comparison with papers that do.
+    if the weights have enough healthy scans, otherwise a strict rate, and findings extend to connected voxels above a
+    gentler rate; `calibrated` if the weights have no rates. `best-dice` uses lesion labels, for comparison with papers
+    that do.
     """
 
     kind: Kind

@@ -150,6 +150,6 @@ def test_words() -> None:
 
 def test_the_page_names_places() -> None:
     html = page(scenes.volumes(), scenes.sidecar())
-    assert "left cerebral white matter 62 %, left cerebral cortex 28 %, outside 10 %" in html
+    assert "left cerebral white matter 62\u00a0%, left cerebral cortex 28\u00a0%, outside 10\u00a0%" in html
     assert phrases.OUTSIDE in html
     assert "not this patient's anatomy" in html

@@ -20,6 +20,7 @@ from uadcli.detection.detect import detect
 from uadcli.detection.options import DetectOptions
 from uadcli.errors import OutputError
 from uadcli.running import interrupt, temporary
+from uadcli.running.faults import OutOfMemoryError
 
 GONE = 2**22 + 7  # above the largest process number
 
@@ -108,7 +109,7 @@ def test_a_disk_that_fills_at_any_file_leaves_none(
 @pytest.mark.parametrize("text", ["full", "memory"])
 def test_a_fault_at_a_later_file_leaves_none(text: str, scan: Path, stand: Stand) -> None:
     scan.write_text(text)
-    with pytest.raises((OSError, MemoryError)):
+    with pytest.raises((OutputError, OutOfMemoryError)):
         detect(scan, scan.parent / "deep" / "out" / "map.nii.gz", options=OPTIONS)
     assert files_below(scan.parent) == {"a.nii": text.encode()}
     assert [path.name for path in scan.parent.iterdir()] == ["a.nii"]
@@ -118,7 +119,7 @@ def test_a_fault_leaves_the_results_of_the_run_before(scan: Path, stand: Stand) 
     detect(scan, scan.parent / "map.nii.gz", options=OPTIONS)
     before = files_below(scan.parent) | {"a.nii": b"full"}
     scan.write_text("full")
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OutputError, match="No space"):
         detect(scan, scan.parent / "map.nii.gz", options=dataclasses.replace(OPTIONS, overwrite=True))
     assert files_below(scan.parent) == before
 

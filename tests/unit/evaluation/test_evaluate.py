@@ -100,6 +100,16 @@ def test_the_threshold_and_the_smallest_component_come_from_the_sidecar(tmp_path
     assert {(s["threshold"], s["min_volume_mm3"]) for s in given["scans"]} == {(0.9, 1.0)}
 
 
+def test_findings_extend_as_the_sidecar_says(tmp_path):
+    scores = np.zeros((16, 16, 16), np.float32)
+    scores[2:6, 2:6, 2:6], scores[6:9, 2:6, 2:6] = 0.9, 0.4
+    scan, truth = pair(tmp_path, scores, scores > 0.3)
+    for extent, dice in ((0.3, 1.0), (None, pytest.approx(2 * 64 / (64 + 112)))):
+        (tmp_path / "map.json").write_text(json.dumps({"threshold": {"value": 0.5, "extent": extent}}))
+        found = evaluate(scan, truth).content["scans"][0]
+        assert (found["dice"], found["extent"]) == (dice, extent)
+
+
 def test_a_threshold_chosen_by_lesion_labels_is_not_taken_from_the_sidecar(tmp_path):
     scan, truth = pair(tmp_path, *volumes())
     content = {"threshold": {"value": 0.5, "rule": "..."}, "requested": {"threshold": " Best-Dice"}}

@@ -16,7 +16,7 @@ from uadcli.model import threshold
 from uadcli.model.healthy_scans import compare_with_healthy, strengths_of
 from uadcli.model.threshold import Basis, Threshold
 from uadcli.scoring.metrics import dice
-from uadcli.settings.threshold import ThresholdRule
+from uadcli.settings.threshold import AUTO_RATE, EXTENT, ThresholdRule
 from uadcli.weights.card import ModelCard
 
 CARD = ModelCard(
@@ -38,18 +38,34 @@ CARD = ModelCard(
 rule = ThresholdRule.parse
 
 
-def test_auto_is_conformal_where_the_healthy_scans_suffice() -> None:
-    assert threshold.resolve(rule("auto"), CARD, "siamese", "T1w") == threshold.resolve(
-        rule("conformal"), CARD, "siamese", "T1w"
+def test_auto_is_conformal_where_the_healthy_scans_suffice_and_findings_extend_to_a_gentler_rate() -> None:
+    strict = threshold.resolve(rule("conformal"), CARD, "siamese", "T1w")
+    extent = threshold.resolve(rule(f"rate:{EXTENT}"), CARD, "siamese", "T1w")
+    assert isinstance(strict, Threshold)
+    assert isinstance(extent, Threshold)
+    found = threshold.resolve(rule("auto"), CARD, "siamese", "T1w")
+    assert found == Threshold(strict.value, dataclasses.replace(strict.basis, extent=EXTENT), extent.value)
+    assert "conformal: " in found.basis.in_words()
+    assert found.basis.in_words().endswith("extended to connected voxels above which 0.3 % of healthy voxels lie")
+
+
+def test_findings_do_not_extend_where_the_gentler_rate_is_not_below() -> None:
+    low = dataclasses.replace(CARD, strengths={"siamese": {"T1w": [0.05] * 20}})
+    assert threshold.resolve(rule("auto"), low, "siamese", "T1w") == threshold.resolve(
+        rule("conformal"), low, "siamese", "T1w"
     )
 
 
 def test_auto_is_rate_with_few_healthy_scans_and_calibrated_without_rates() -> None:
     for strengths in ({"siamese": {"T1w": [0.1] * 18}}, {}):
         few = dataclasses.replace(CARD, strengths=strengths)
-        assert threshold.resolve(rule("auto"), few, "siamese", "T1w") == threshold.resolve(
-            rule("rate"), few, "siamese", "T1w"
+        found = threshold.resolve(rule("auto"), few, "siamese", "T1w")
+        strict, gentle = (
+            threshold.resolve(rule(f"rate:{rate}"), few, "siamese", "T1w") for rate in (AUTO_RATE, EXTENT)
         )
+        assert isinstance(found, Threshold)
+        assert (found.value, found.extent) == (strict.value, gentle.value)
+        assert found.basis.kind == "rate"
         old = dataclasses.replace(few, tails={})
         assert threshold.resolve(rule("auto"), old, "siamese", "T1w") == Threshold(
             0.2, Basis("calibrated", card_rule="by healthy voxels")
@@ -77,11 +93,12 @@ def test_by_false_discoveries_the_map_sets_the_threshold() -> None:
 def test_borrowed_thresholds_include_rates_and_name_the_lender() -> None:
     lent = dataclasses.replace(CARD, borrowed={"T1w": "FLAIR"}, strengths={})
     found = threshold.resolve(rule("auto"), lent, "siamese", "T1w")
-    by_rate = threshold.resolve(rule("rate"), CARD, "siamese", "T1w")
-    assert found.value == by_rate.value
+    own = threshold.resolve(rule("auto"), dataclasses.replace(CARD, strengths={}), "siamese", "T1w")
+    assert isinstance(found, Threshold)
+    assert isinstance(own, Threshold)
+    assert (found.value, found.extent) == (own.value, own.extent)
     assert (
-        found.basis.in_words()
-        == f"{by_rate.basis.in_words()}; from healthy FLAIR scans, as there are no healthy T1w ones"
+        found.basis.in_words() == f"{own.basis.in_words()}; from healthy FLAIR scans, as there are no healthy T1w ones"
     )
     assert "from healthy FLAIR scans" in threshold.resolve(rule("rate"), lent, "siamese", "T1w").basis.in_words()
     assert threshold.resolve(rule("0.3"), lent, "siamese", "T1w").basis.in_words() == "given by the user"
@@ -227,6 +244,7 @@ def test_the_sidecar_says_how_a_threshold_was_chosen_in_fields_and_in_words() ->
     assert isinstance(found, Threshold)
     assert threshold_of(found) == {
         "value": found.value,
+        "extent": None,
         "rule": "rate: 0.1 % of the model's healthy voxels lie above; calibrated with different settings; may not hold "
         "for these; from healthy FLAIR scans, as there are no healthy T1w ones; calibrated without --adapt; may not "
         "hold with it",
@@ -238,6 +256,7 @@ def test_the_sidecar_says_how_a_threshold_was_chosen_in_fields_and_in_words() ->
     given = threshold.doubted(Threshold(0.3, Basis("value")), "adapted")
     assert threshold_of(given) == {
         "value": 0.3,
+        "extent": None,
         "rule": "given by the user",
         "kind": "value",
         "share": None,

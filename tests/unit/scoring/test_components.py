@@ -110,3 +110,34 @@ def test_a_native_grid_has_its_components():
     scores[40:220, 40:220, 40:220] = ndimage.zoom(np.random.default_rng(2).random((45, 45, 45), np.float32), 4, order=1)
     _, table = components(scores, 0.8, 64, np.eye(4))
     assert len(table) > 100
+
+
+def test_a_finding_extends_to_connected_voxels_above_the_gentler_threshold_only():
+    scores = np.zeros((20, 20, 20), dtype=np.float32)
+    scores[4:8, 4:8, 4:8] = 0.9  # a core
+    scores[8:12, 4:8, 4:8] = 0.4  # beside it
+    scores[15:18, 15:18, 15:18] = 0.4  # far from any core
+    strict = components(scores, 0.5, 64, GRID)
+    labels, (only,) = components(scores, 0.5, 64, GRID, extent=0.3)
+    assert (strict[0] > 0).sum() == 64
+    assert (labels > 0).sum() == 128
+    assert not labels[15:18].any()
+    assert (only.peak, only.volume_mm3) == (pytest.approx(0.9), pytest.approx(1024))
+
+
+def test_there_is_a_finding_by_the_extent_exactly_where_there_is_one_without():
+    """So that a promise about healthy scans without any finding holds as well."""
+    rng = np.random.default_rng(5)
+    for seed in range(20):
+        scores = ndimage.gaussian_filter(rng.normal(size=(24, 24, 24)), 1 + seed % 3).astype(np.float32)
+        scores /= scores.max()
+        strict, extended = (components(scores, 0.8, 64, GRID, extent=extent)[0] > 0 for extent in (None, 0.5))
+        assert strict.any() == extended.any()
+        assert not (strict & ~extended).any()
+
+
+def test_two_cores_that_one_extent_joins_are_one_finding():
+    scores = np.full((20, 6, 6), 0.4, dtype=np.float32)
+    scores[1:4, 1:4, 1:4] = scores[14:18, 1:4, 1:4] = 0.9
+    assert len(components(scores, 0.5, 64, GRID)[1]) == 2
+    assert len(components(scores, 0.5, 64, GRID, extent=0.3)[1]) == 1

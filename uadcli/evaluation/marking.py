@@ -1,0 +1,63 @@
+"""How a map was marked, by its sidecar or by the user, and the marks of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadcli.arrays import Affine, Mask
+from uadcli.errors import InputError, UsageError
+from uadcli.imaging.volume import stem
+from uadcli.scoring.components import extended, label_components
+from uadcli.settings.threshold import ThresholdRule
+
+
+@dataclass(frozen=True)
+class Marking:
+    """How a map is marked: the threshold (None: unknown) and the minimum volume in mm3.
+
+    With an `extent`, a lower threshold, findings reach to all connected voxels above that. `oracle`: the threshold was
+    chosen with lesion labels, and is therefore not used.
+    """
+
+    threshold: float | None = None
+    min_volume_mm3: float = 0.0
+    oracle: bool = False
+    extent: float | None = None
+
+    def mark(self, scores: NDArray[np.float32], inside: Mask, affine: Affine) -> Mask | None:
+        """The voxels of a map (X, Y, Z) that are marked inside a mask; None without a threshold."""
+        if self.threshold is None:
+            return None
+        found = label_components((scores > self.threshold) & inside, self.min_volume_mm3, affine)[0] > 0
+        if self.extent is None or not found.any():
+            return found
+        return extended(found, (scores > self.extent) & inside)[0] > 0
+
+
+def sidecar_marking(path: Path) -> Marking:
+    """Threshold and smallest volume of a map from its sidecar; unknown without one.
+
+    Raises `InputError` for a sidecar that cannot be read; a JSON file without a threshold belongs to something else.
+    """
+    place = path.with_name(f"{stem(path)}.json")
+    if not place.exists():
+        return Marking()
+    try:
+        content: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
+        value, extent = (content.get("threshold", {}).get(key) for key in ("value", "extent"))
+        if value is None:
+            return Marking()
+        smallest = float(content.get("settings", {}).get("scoring", {}).get("min_volume_mm3", 0.0))
+        requested = content.get("requested", {}).get("threshold")
+        oracle = requested is not None and ThresholdRule.parse(str(requested)).by_labels
+        if oracle:
+            return Marking(None, smallest, oracle)
+        return Marking(float(value), smallest, extent=None if extent is None else float(extent))
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError, UsageError) as error:
+        raise InputError("is not the sidecar of a map", path=place, hint="Write it again, or remove it.") from error
