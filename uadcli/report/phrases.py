@@ -11,9 +11,13 @@ VERDICTS = {"pass": "passed", "warn": "look first", "fail": "failed"}
 ADVICE = {
     "pass": "All checks passed. They test the preparation of the scan, not whether the map is right.",
     "warn": "Something is unusual. Look at the check pictures before you use the map.",
-    "fail": "The scan was probably not prepared correctly. Use the map only if the check pictures convince you.",
+    "fail": "The scan is damaged or was not prepared correctly. Use the map only if the check pictures convince you.",
 }
-UNIT = {"brain_volume_ml": (0, " ml"), "mask_overlap": (2, " of 1"), "border_fraction": (2, " of 1")}
+UNIT = {
+    "brain_volume_ml": (0, " ml"),
+    **dict.fromkeys(("mask_overlap", "border_fraction", "coverage"), (2, " of 1")),
+    **dict.fromkeys(("empty_slices", "grey_values"), (0, "")),
+}
 CHECKS = {
     "brain_volume_ml": {
         "pass": "The brain mask is as large as a brain usually is",

@@ -104,8 +104,7 @@ def refuse_failed(scan: Path, content: dict[str, Any]) -> None:
     if content["qc"]["verdict"] == "fail":
         failed = [c for c in content["qc"]["checks"] if c["verdict"] == "fail"]
         what = ", ".join(f"contrast: {c['text']}" if c["name"] == "contrast" else c["name"] for c in failed)
-        alone = [c["name"] for c in failed] == ["contrast"]
-        hint = "Check which contrast it is, and give --contrast." if alone else "Look at the overlay; try --brain-mask."
+        hint = _remedy({c["name"] for c in failed})
         raise QualityError(f"quality control failed ({what})", path=scan, hint=hint)
     gate = content["gate"]
     if gate["beyond"]:
@@ -115,6 +114,15 @@ def refuse_failed(scan: Path, content: dict[str, Any]) -> None:
             path=scan,
             hint="Check that it is a brain, the contrast and the orientation.",
         )
+
+
+def _remedy(failed: set[str]) -> str:
+    """What to do about failed checks, by their names."""
+    if failed == {"contrast"}:
+        return "Check which contrast it is, and give --contrast."
+    if failed & {"brain_volume_ml", "mask_overlap", "stretch", "similarity"}:
+        return "Look at the overlay; try --brain-mask."
+    return "Look at the scan itself: it is damaged. Use an undamaged one."
 
 
 def versions() -> dict[str, str | None]:

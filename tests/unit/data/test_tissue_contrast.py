@@ -128,6 +128,22 @@ def test_the_check_counts_in_the_verdict_of_the_scan() -> None:
 
 
 @pytest.mark.parametrize(
+    ("failed", "remedy"),
+    [
+        (["contrast"], "--contrast"),
+        (["spikes"], "an undamaged one"),
+        (["spikes", "contrast"], "an undamaged one"),
+        (["spikes", "stretch"], "--brain-mask"),
+        (["brain_volume_ml"], "--brain-mask"),
+    ],
+)
+def test_the_remedy_is_that_of_what_failed(failed: list[str], remedy: str) -> None:
+    checks = [{"name": name, "verdict": "fail", "text": ""} for name in failed]
+    with pytest.raises(QualityError, match=remedy):
+        raise_in_words({"qc": {"verdict": "fail", "checks": checks}})
+
+
+@pytest.mark.parametrize(
     ("levels", "expected"), [((30, 70, 100), "T1w"), ((200, 110, 80), "T2w"), ((20, 100, 90), "FLAIR")]
 )
 def test_contrast_by_tissues(levels: tuple[int, int, int], expected: str) -> None:
