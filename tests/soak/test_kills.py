@@ -189,5 +189,7 @@ def test_a_training_killed_at_random_moments_goes_on(tmp_path: Path, monkeypatch
         for name, content in expected.items():
             assert found[name] == content, (moment, name)
         shutil.rmtree(run)
-    if KILLS >= 200:
+    if TRAININGS >= 100:
         assert {-signal.SIGKILL, 130, 143} <= codes
+    elif TRAININGS:
+        assert codes - {0}  # some did meet it at work

@@ -18,6 +18,7 @@ NO_MEMORY = re.compile(
 )
 ASKED = re.compile(r"allocate (\d+(?:\.\d*)?) ?(bytes|KiB|MiB|GiB|TiB)", re.IGNORECASE)
 MB = {"bytes": 2.0**-20, "kib": 2.0**-10, "mib": 1.0, "gib": 2.0**10, "tib": 2.0**20}
+HIDDEN = ".uad-"  # how the names of folders begin in which files are made until they get their own names
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.EFBIG}
 
 
@@ -27,14 +28,20 @@ class OutOfMemoryError(DeviceError):
 
 @contextmanager
 def naming(scan: Path, output: Path) -> Iterator[None]:
-    """A context that adds a path to errors without one: the scan if out of memory, the output if the disk is full."""
+    """A context that adds a path to errors without one: the scan if out of memory, the output if the disk is full.
+
+    A file that is still in its hidden folder is called by the name that it was to get.
+    """
     try:
         yield
     except Exception as error:
         found = known(error)
-        if found is None or found.path is not None or not isinstance(found, OutOfMemoryError | OutputError):
+        if not isinstance(found, OutOfMemoryError | OutputError):
             raise
-        found.path = scan if isinstance(found, OutOfMemoryError) else output
+        if found.path is None:
+            found.path = scan if isinstance(found, OutOfMemoryError) else output
+        elif Path(found.path).parent.name.startswith(HIDDEN):
+            found.path = output.parent / Path(found.path).name
         raise found from error
 
 
