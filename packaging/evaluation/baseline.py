@@ -13,9 +13,17 @@ from uadcli.config import DetectConfig
 from uadcli.data.dataset import Case
 from uadcli.data.healthy import healthy_part
 from uadcli.data.prepare import Prepared, prepare_cached
+from uadcli.scoring import scores
 from uadcli.scoring.residual import postprocess
+from uadcli.scoring.scores.base import Score
 
 PLAIN, RAW = "plain", "plain, raw"
+
+
+def register() -> None:
+    """Make the baselines scores like others, so that thresholds can be resolved for them."""
+    scores.register(Score(PLAIN, "filtered intensity", lambda e: postprocess(e.x, e.mask, e.scoring), noise=False))
+    scores.register(Score(RAW, "intensity", lambda e: e.x, noise=False))
 
 
 def baseline_map(prepared: Prepared, kind: str, config: DetectConfig, x: Array | None = None) -> Array:

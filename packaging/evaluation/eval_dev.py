@@ -28,7 +28,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from baseline import PLAIN, RAW, baselines, calibrate_baseline
+from baseline import PLAIN, RAW, baselines, calibrate_baseline, register
 from development import Case, cases
 from scenes import CONFIG, SYNTHETIC, WithoutScan, flagged, models, named, scenes, write_tsv
 
@@ -87,10 +87,10 @@ class Evaluation:
     def __init__(self, data: Path, cache: Path, loaded: dict[str, Model], only: str = "") -> None:
         self.data, self.cache, self.loaded, self.only = data, cache, loaded, only
         self.cases = [c for c in cases(data) if c.contrast in loaded]
+        register()
         plain = calibrate_baseline([c for c in self.cases if c.part == "val"], cache, CONFIG)
         if {"FLAIR", "T2w"} <= loaded.keys():
-            for of_kind in (*plain.thresholds.values(), *plain.tails.values()):
-                of_kind["T2w"] = of_kind["FLAIR"]
+            plain.lend("FLAIR", "T2w")
         known = {name: getattr(plain, name) for name in ("thresholds", "tails", "strengths")}
         self.cards = {
             contrast: replace(one.card, **{name: getattr(one.card, name) | own for name, own in known.items()})
@@ -110,8 +110,10 @@ class Evaluation:
         for rule in RULES if kind == card.scores[contrast] else RULES[:2]:
             try:
                 found = resolve(ThresholdRule.parse(rule), card, kind, contrast)
-            except UsageError:  # too few healthy scans for this rule: no figure of it, which the table shows
-                continue
+            except UsageError:
+                if rule in RULES[:2]:
+                    raise
+                continue  # too few healthy scans for this rule: its cell stays empty
             result[rule] = found.of(values, mask) if isinstance(found, ScanThreshold) else found
         return result
 

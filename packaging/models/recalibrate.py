@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--synthetic", default="", help="contrast and number of scans, as in T2w=20")
     parser.add_argument("--borrow", default="", help="contrast, and the one whose thresholds it takes, as in T2w=FLAIR")
+    parser.add_argument("--training", type=int, help="number of training scans in the references without a network")
     parser.add_argument("--scores", help="the scores to calibrate, comma-separated; by default all")
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     parser.add_argument("--runs", type=Path, default=Path("runs/default"))
@@ -57,7 +58,7 @@ def main() -> None:
         held_out += made(arguments.data, contrast, int(count), arguments.runs / f"synthetic-{contrast}", reporter)
     cohort = Cohort(
         held_out,
-        [c for c in found if c.part == "train"],
+        [c for c in found if c.part == "train"][: arguments.training],
         arguments.cache,
         shape_files(str(arguments.data / "lesion_shapes")),
     )
