@@ -30,6 +30,7 @@ from scenes import CONFIG, Scene, WithoutScan, models, named, scenes, write_tsv
 from uadcli import contrasts, device
 from uadcli.config import TrainConfig, preset
 from uadcli.console import Reporter
+from uadcli.data.scans import Scans
 from uadcli.errors import UsageError
 from uadcli.model.model import Model, shares_of
 from uadcli.model.subject import Subject
@@ -64,8 +65,8 @@ class Row:
 def trained(arguments: argparse.Namespace, methods: list[str], of: ModelCard) -> dict[str, Model]:
     """A network for each method, trained for the requested steps or from its checkpoint; cards derive from `of`."""
     reporter, found, result = Reporter(), cases(arguments.data), dict[str, Model]()
-    slices = load_slices([c for c in found if c.part == "train"], arguments.cache, CONFIG.preprocess)
-    validation = load_slices([c for c in found if c.part == "val"][:8], arguments.cache, CONFIG.preprocess)
+    slices = load_slices([c for c in found if c.part == "train"], Scans(arguments.cache, CONFIG.preprocess))
+    validation = load_slices([c for c in found if c.part == "val"][:8], Scans(arguments.cache, CONFIG.preprocess))
     for name in dict.fromkeys("cddpm" if m == "diffuse" else m for m in methods):
         reporter.info(f"training {name}")
         folder = arguments.run / name

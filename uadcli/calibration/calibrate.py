@@ -12,6 +12,7 @@ from uadcli.calibration.export import GATE_FILE, REFERENCE_FILE, trained_weights
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
 from uadcli.data.dataset import find, is_synthetic
+from uadcli.data.scans import Scans
 from uadcli.errors import RESEARCH_USE, InputError, UsageError
 from uadcli.files import file_sha256, write_bytes, write_json
 from uadcli.model.model import Model
@@ -65,8 +66,8 @@ def calibrate(
             what = f"this scan has lesions by the labels of the run (as {ill[digest]})"
             raise InputError(what, path=case.scan, hint="Calibrate on healthy scans.")
     shapes = shape_files(config.lesion_shapes)  # fail early if the folder is wrong
-    usable = prepare_usable(cases, run, config.preprocess, workers, reporter)
-    usable = healthy_of(usable, run, config.preprocess, reporter)
+    scans = Scans(run / "cache", config.preprocess)
+    usable = healthy_of(prepare_usable(cases, scans, workers, reporter), scans, reporter)
     if not usable:
         raise InputError("contains no usable scan", path=healthy, hint="See the warnings above.")
     for case in usable.values():
@@ -115,8 +116,8 @@ def measure(
         with reporter.stage("fusion"):
             for contrast in counts:
                 healthy = [c for c in cohort.held_out if c.contrast == contrast]
-                scans = load_healthy(healthy, cohort.cache, config.preprocess)
-                pasted[contrast] = paste_all(model, scans, config, cohort.shapes)
+                volumes = load_healthy(healthy, Scans(cohort.cache, config.preprocess))
+                pasted[contrast] = paste_all(model, volumes, config, cohort.shapes)
             precisions = precision_by_power([one for group in pasted.values() for one in group])
             if not precisions:
                 reporter.warn(f"no scan has room for a synthetic lesion: the fusion keeps {model.card.fusion_power}")

@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadcli.arrays import Array
-from uadcli.config import PreprocessConfig
 from uadcli.console import Reporter
 from uadcli.data import dataset, matching
 from uadcli.data.dataset import Case
 from uadcli.data.healthy import brain_slices, lesions_on_grid
-from uadcli.data.prepare import prepare_cached
+from uadcli.data.scans import Scans
 from uadcli.errors import InputError, UadError
 from uadcli.files import file_sha256
 from uadcli.imaging.mask_file import read_labels, read_mask_file
@@ -63,16 +62,14 @@ def check(cases: Sequence[Case], labels: Path) -> None:
         raise InputError("every mask is empty", path=labels, hint="To train on healthy scans only, leave --labels out.")
 
 
-def rows(
-    usable: Mapping[Path, Case], cache: Path, config: PreprocessConfig, reporter: Reporter
-) -> dict[Path, dict[str, object]]:
+def rows(usable: Mapping[Path, Case], scans: Scans, reporter: Reporter) -> dict[Path, dict[str, object]]:
     """The entries of `data.tsv` for the mask of each prepared scan: file, sha256, lesion voxels on the model's grid.
 
     A mask whose lesions all vanish there is a fault, since the scan is not healthy; it is reported.
     """
     result: dict[Path, dict[str, object]] = {}
     for case in usable.values():
-        mask, prepared = _mask(case), prepare_cached(case.scan, config, cache)
+        mask, prepared = _mask(case), scans.prepared(case.scan)
         count = int((lesions_on_grid(case, prepared) & prepared.mask).sum())
         row: dict[str, object] = {
             "lesions": mask.resolve(),
@@ -102,11 +99,11 @@ def _mask(case: Case) -> Path:
     return case.lesions
 
 
-def load(cases: Sequence[Case], cache: Path, config: PreprocessConfig) -> list[LabelledScan]:
+def load(cases: Sequence[Case], scans: Scans) -> list[LabelledScan]:
     """Prepared scans with their lesions."""
     result = []
     for case in cases:
-        prepared = prepare_cached(case.scan, config, cache)
+        prepared = scans.prepared(case.scan)
         truth = lesions_on_grid(case, prepared) & prepared.mask
-        result.append(LabelledScan(prepared.linear(config), prepared.mask, truth, brain_slices(prepared.mask)))
+        result.append(LabelledScan(prepared.linear(scans.config), prepared.mask, truth, brain_slices(prepared.mask)))
     return result

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from uadcli.config import TrainingConfig
 from uadcli.console import Reporter
 from uadcli.data.dataset import Case
+from uadcli.data.scans import Scans
 from uadcli.errors import InputError, UsageError
 from uadcli.files import write_text
 from uadcli.settings.training import Machine
@@ -61,10 +62,11 @@ class Run:
     parts: dict[str, list[Case]]
     start: Weights | None
     networks: Networks
+    scans: Scans
     reporter: Reporter
 
     @classmethod
-    def of(cls, folder: Path, config: TrainingConfig, reporter: Reporter) -> Run:
+    def of(cls, folder: Path, config: TrainingConfig, reporter: Reporter, scans: Scans | None = None) -> Run:
         """The run in a folder. Raises `InputError` if there is none or it has too few scans, and `UsageError`."""
         from uadcli.training import checkpoint
         from uadcli.weights import weights
@@ -72,7 +74,10 @@ class Run:
         parts = parts_of(folder, config)
         start = weights.load(folder / START) if (folder / START).exists() else None
         begun = checkpoint.find(folder) is not None
-        return cls(folder, config, parts, start, networks(config, start.card if start else None, begun), reporter)
+        scans = scans or Scans(folder / "cache", config.preprocess)
+        return cls(
+            folder, config, parts, start, networks(config, start.card if start else None, begun), scans, reporter
+        )
 
     def train(self, machine: Machine) -> None:
         """Train from the checkpoints or from the start, and write the page of the run.
@@ -116,11 +121,11 @@ class Run:
         from uadcli.training.examples.slices import Split, load_slices
         from uadcli.training.examples.synthetic import load_healthy
 
-        config, cache, reporter = self.config, self.folder / "cache", self.reporter
-        train = load_slices(self.parts["train"], cache, config.preprocess, config.contrasts).only(config.contrasts)
-        held_out = load_slices(self.parts["val"], cache, config.preprocess, ())
+        config, scans, reporter = self.config, self.scans, self.reporter
+        train = load_slices(self.parts["train"], scans, config.contrasts).only(config.contrasts)
+        held_out = load_slices(self.parts["val"], scans, ())
         reporter.info(f"{len(train.slices)} slices to train on, {len(held_out.slices)} for validation")
-        healthy = load_healthy(self.parts["val"], cache, config.preprocess)
+        healthy = load_healthy(self.parts["val"], scans)
         lesions = lesion_set(healthy, config.preprocess, shape_files(config.lesion_shapes))
         if lesions is None:
             reporter.warn(
@@ -138,9 +143,9 @@ class Run:
         config, settings, folder = self.config, bounded(self.config).siamese, self.folder / "siamese"
         scorer = self._scorer(where)
         _look_at(trainer, scorer, folder, self.reporter)
-        cache, preprocess = self.folder / "cache", config.preprocess
-        training, held_out = (load_healthy(self.parts[part], cache, preprocess) for part in ("train", "val"))
-        labels = load_labels(label_files(config.label_maps), cache)
+        preprocess = config.preprocess
+        training, held_out = (load_healthy(self.parts[part], self.scans) for part in ("train", "val"))
+        labels = load_labels(label_files(config.label_maps), self.folder / "cache")
         with self.reporter.stage("score"):
             model = Model(weights_of(self.folder, trainer, scorer), str(where.device))
             sources = Sources(training, labels, config.contrasts)

@@ -18,13 +18,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from uadcli.config import CONTRASTS, PreprocessConfig, TrainingConfig, read_toml, to_dict, to_toml
+from uadcli.config import CONTRASTS, TrainingConfig, read_toml, to_dict, to_toml
 from uadcli.console import Reporter
 from uadcli.data.contrast import known_before, settle
 from uadcli.data.dataset import Case, doubtful_mask, prepare_all
-from uadcli.data.healthy import LESION_MARGIN_SLICES, healthy_slices
-from uadcli.data.prepare import Prepared, prepare_cached
+from uadcli.data.healthy import LESION_MARGIN_SLICES
+from uadcli.data.prepare import Prepared
 from uadcli.data.scan_json import describe
+from uadcli.data.scans import Scans
 from uadcli.errors import InputError, OutputError, UsageError
 from uadcli.files import file_sha256, make_folder, write_bytes, write_text
 from uadcli.imaging.mask_file import read_labels
@@ -110,18 +111,16 @@ def _flat(settings: Mapping[str, Any], table: str = "") -> Iterator[tuple[str, A
             yield f"{table}{name}", value
 
 
-def prepare_usable(
-    cases: list[Case], run: Path, config: PreprocessConfig, workers: int, reporter: Reporter
-) -> dict[Path, Case]:
+def prepare_usable(cases: list[Case], scans: Scans, workers: int, reporter: Reporter) -> dict[Path, Case]:
     """Prepare cases into the run's cache; returns usable cases by path. Scans that fail are reported and left out."""
     with reporter.stage("preparation"):
-        failed = prepare_all(cases, run / "cache", config, workers)
+        failed = prepare_all(cases, scans.cache, scans.config, workers)
     for case, fault in failed.items():
         reporter.warn(f"{case.scan}: left out: {fault}")
     usable = {}
     for case in (c for c in cases if c not in failed):
         try:
-            contrast = case.contrast or _contrast_of(case.scan, prepare_cached(case.scan, config, run / "cache"))
+            contrast = case.contrast or _contrast_of(case.scan, scans.prepared(case.scan))
         except InputError as error:
             reporter.warn(f"{case.scan}: left out: {error.what}; put the contrast in its name, as in sub-01_T1w.nii.gz")
             continue
@@ -138,7 +137,7 @@ def _contrast_of(scan: Path, prepared: Prepared) -> str:
     return found.contrast
 
 
-def healthy_of(usable: dict[Path, Case], run: Path, config: PreprocessConfig, reporter: Reporter) -> dict[Path, Case]:
+def healthy_of(usable: dict[Path, Case], scans: Scans, reporter: Reporter) -> dict[Path, Case]:
     """The cases of `prepare_usable` with healthy slices: of patients, slices without lesion, with a margin.
 
     Reported and left out are cases whose mask is on another grid or leaves no slice, or next to which there is a file
@@ -156,7 +155,7 @@ def healthy_of(usable: dict[Path, Case], run: Path, config: PreprocessConfig, re
         except InputError as error:
             reporter.warn(f"{path}: left out: {error.what}")
             continue
-        if not len(healthy_slices(case, prepare_cached(path, config, run / "cache"))):
+        if not len(scans.healthy_slices(case)):
             reporter.warn(f"{path}: left out: it has no healthy slice")
             continue
         kept[path] = case

@@ -21,6 +21,7 @@ from uadcli.data import lesion_labels
 from uadcli.data.dataset import Case, evenly
 from uadcli.data.lesion_labels import LabelledScan
 from uadcli.data.prepare import scaled_as, smoothed_as
+from uadcli.data.scans import Scans
 from uadcli.errors import InputError, UsageError
 from uadcli.files import write_bytes, write_text
 from uadcli.model.model import Model
@@ -83,16 +84,17 @@ def begin(data: Path, out: Path, config: TrainingConfig, taught: Taught, machine
     base = base_for(cases, taught.weights, reporter)
     config = _as_base(config, base, reporter)
     out.mkdir(parents=True, exist_ok=True)
-    prepared = prepare_usable(cases, out, config.preprocess, machine.workers, reporter)
+    scans = Scans(out / "cache", config.preprocess)
+    prepared = prepare_usable(cases, scans, machine.workers, reporter)
     _refuse_uncovered(list(prepared.values()), base)
-    more = lesion_labels.rows(prepared, out / "cache", config.preprocess, reporter)
+    more = lesion_labels.rows(prepared, scans, reporter)
     usable = {scan: case for scan, case in prepared.items() if not more[scan].get("fault")}
     if not any(more[scan]["lesion_voxels"] for scan, case in usable.items() if case.part == "train"):
         raise InputError("no usable scan to train on has a lesion", path=labels, hint="Give more labelled scans.")
     write_rows(out / "data.tsv", cases, prepared, more)
     write_bytes(out / BASE, base.path.read_bytes())
     write_text(out / "config.toml", to_toml(config))  # last: from here on the run can be resumed
-    go_on(out, config, machine, reporter)
+    go_on(out, config, machine, reporter, scans)
 
 
 def base_for(cases: Sequence[Case], name: str | None, reporter: Reporter) -> Weights:
@@ -132,7 +134,7 @@ def _as_base(config: TrainingConfig, base: Weights, reporter: Reporter) -> Train
     return dataclasses.replace(config, preprocess=preprocess, model=base.model.config)
 
 
-def go_on(out: Path, config: TrainingConfig, machine: Machine, reporter: Reporter) -> None:
+def go_on(out: Path, config: TrainingConfig, machine: Machine, reporter: Reporter, scans: Scans | None = None) -> None:
     """Continue a run from its checkpoint, in one process, on a GPU if there is one.
 
     Raises `InputError` if a mask has changed.
@@ -143,20 +145,20 @@ def go_on(out: Path, config: TrainingConfig, machine: Machine, reporter: Reporte
     for row in rows_of(out / "data.tsv"):
         if not row["fault"]:
             lesion_labels.unchanged(row)
-    base, cache = weights.load(out / BASE), out / "cache"
+    base, scans = weights.load(out / BASE), scans or Scans(out / "cache", config.preprocess)
     where = devices.one_process(machine)
     cases = usable_cases(out)
     training = [case for case in cases if case.part == "train"]
     scorer = _scorer(out, config, base, where, reporter)
     with reporter.stage("score"):
         maker = LabelledMaker(
-            lesion_labels.load(training, cache, config.preprocess),
-            load_healthy(training, cache, config.preprocess),
+            lesion_labels.load(training, scans),
+            load_healthy(training, scans),
             Model(base, str(where.device)),
             config.preprocess,
             config.siamese.seed,
         )
-        held_out = lesion_labels.load([c for c in cases if c.part == "val"], cache, config.preprocess)
+        held_out = lesion_labels.load([c for c in cases if c.part == "val"], scans)
         judged_on = _judged_on(held_out, maker, reporter)
         if judged_on and not scorer.done:
             reporter.info(f"AUPRC {scorer.auprc(judged_on):.3f} on {len(judged_on)} held-out cases before any step")

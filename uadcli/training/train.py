@@ -12,6 +12,7 @@ from uadcli.config import CONTRASTS, TrainingConfig, preset, to_toml, training_p
 from uadcli.console import Reporter
 from uadcli.data.dataset import Case, find
 from uadcli.data.prepare import smoothed_as
+from uadcli.data.scans import Scans
 from uadcli.errors import UsageError
 from uadcli.files import write_bytes, write_text
 from uadcli.settings.training import Machine, Taught
@@ -119,8 +120,8 @@ def _begin(
         config = _sizes_of(base, config, reporter)
         _check_anomalies(config)
     out.mkdir(parents=True, exist_ok=True)
-    usable = prepare_usable(cases, out, config.preprocess, machine.workers, reporter)
-    usable = healthy_of(usable, out, config.preprocess, reporter)
+    scans = Scans(out / "cache", config.preprocess)
+    usable = healthy_of(prepare_usable(cases, scans, machine.workers, reporter), scans, reporter)
     write_rows(out / "data.tsv", cases, usable)
     config = dataclasses.replace(config, contrasts=_contrasts(config, list(usable.values())))
     parts_of(out, config)
@@ -130,7 +131,7 @@ def _begin(
     if base is not None:
         write_bytes(out / START, base.path.read_bytes())
     write_text(out / "config.toml", to_toml(config))  # last: now the run can be resumed
-    Run.of(out, config, reporter).train(machine)
+    Run.of(out, config, reporter, scans).train(machine)
 
 
 def _check_anomalies(config: TrainingConfig) -> None:

@@ -13,6 +13,7 @@ from uadcli.console import Reporter
 from uadcli.data import healthy, lesion_labels
 from uadcli.data.dataset import Case
 from uadcli.data.prepare import Prepared
+from uadcli.data.scans import Scans
 from uadcli.errors import InputError
 from uadcli.imaging import template
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
@@ -114,7 +115,7 @@ def head(monkeypatch: pytest.MonkeyPatch) -> Prepared:
     inside = template.on_grid("mni_brain_mask") > 0
     data = np.where(inside, template.on_grid("mni_head_T1w", 1), 0).astype(np.float32)
     one = Prepared(data, inside, np.eye(4), "none", 1400.0, 0.0, 1.0, 1.0)
-    monkeypatch.setattr(lesion_labels, "prepare_cached", lambda *_: one)
+    monkeypatch.setattr(Scans, "prepared", lambda *_: one)
     return one
 
 
@@ -135,7 +136,7 @@ def test_lesions_are_counted_in_the_brain_and_scans_without_remaining_lesion_are
 ) -> None:
     cases = [labelled(tmp_path, "in", CUBE, CORNER), labelled(tmp_path, "none"), labelled(tmp_path, "out", CORNER)]
     reporter = silent()
-    more = lesion_labels.rows({c.scan: c for c in cases}, tmp_path, PreprocessConfig(), reporter)
+    more = lesion_labels.rows({c.scan: c for c in cases}, Scans(tmp_path, PreprocessConfig()), reporter)
     assert [more[c.scan]["lesion_voxels"] for c in cases] == [6**3, 0, ""]
     assert [bool(more[c.scan].get("fault")) for c in cases] == [False, False, True]
     assert len(reporter.warnings) == 1
@@ -143,7 +144,7 @@ def test_lesions_are_counted_in_the_brain_and_scans_without_remaining_lesion_are
 
 
 def test_a_labelled_scan_is_what_lies_on_the_models_grid(head: Prepared, tmp_path: Path) -> None:
-    (one,) = lesion_labels.load([labelled(tmp_path, "in", CUBE, CORNER)], tmp_path, PreprocessConfig())
+    (one,) = lesion_labels.load([labelled(tmp_path, "in", CUBE, CORNER)], Scans(tmp_path, PreprocessConfig()))
     assert one.truth[CUBE].all()
     assert one.truth.sum() == 6**3  # the corner is not in the brain
     assert np.array_equal(one.usable, healthy.brain_slices(head.mask))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import cohort
 import nibabel as nib
@@ -23,7 +25,9 @@ from uadcli.config import (
 )
 from uadcli.console import Reporter
 from uadcli.data import prepare
+from uadcli.data import scans as scans_module
 from uadcli.data.healthy import brain_slices, lesions_on_grid
+from uadcli.data.scans import Scans
 from uadcli.errors import InputError, UsageError
 from uadcli.model.model import Model
 from uadcli.settings.training import Machine, Taught
@@ -125,6 +129,27 @@ def test_the_card_says_when_the_start_networks_were_kept(scans: Path, tmp_path: 
     assert card.siamese["steps"] == SCORE.steps
 
 
+def test_a_training_reads_and_hashes_a_prepared_scan_once(
+    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once in the process that prepares it, here the stand-in of `prepare_all`, and once in that which trains."""
+    read, hashed, looked = Counter[Path](), Counter[Path](), Counter[Path]()
+    for module, name, count in (
+        (prepare, "read_packed", read),
+        (prepare.stored, "sha256", hashed),
+        (scans_module, "healthy_slices", looked),
+    ):
+        real = getattr(module, name)
+
+        def counted(first: Any, *rest: Any, real: Any = real, count: Any = count) -> Any:
+            count[getattr(first, "scan", first)] += 1
+            return real(first, *rest)
+
+        monkeypatch.setattr(module, name, counted)
+    begun(tmp_path, scans, NEW)
+    assert (sorted(read.values()), sorted(hashed.values()), sorted(looked.values())) == ([2] * 3, [2] * 3, [1] * 3)
+
+
 def test_one_decision_says_which_networks_are_trained_kept_or_not_there(tmp_path: Path) -> None:
     none = dataclasses.replace(
         SETTINGS, train=dataclasses.replace(FROZEN, steps=0), siamese=dataclasses.replace(SCORE, steps=0)
@@ -185,7 +210,7 @@ def test_of_a_patient_the_slices_without_lesion_are_trained_on(
     (ill, well), run = (c for c in run_folder.usable_cases(tmp_path / "run") if c.part == "train"), tmp_path / "run"
     assert ill.lesions == (scans / "sub-a_label-lesion_mask.nii.gz").resolve()
     prepared = prepare.prepare_cached(ill.scan, NEW.preprocess, run / "cache")
-    own, other = (load_slices([c], run / "cache", NEW.preprocess).slices for c in (ill, well))
+    own, other = (load_slices([c], Scans(run / "cache", NEW.preprocess)).slices for c in (ill, well))
     touched = lesions_on_grid(ill, prepared).any(axis=(0, 1))
     near = [np.abs(np.flatnonzero(touched) - z).min() <= 3 for z in brain_slices(prepared.mask)]
     assert len(own) == near.count(False) < len(other) == len(near)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,8 +14,8 @@ from uadcli.arrays import Array
 from uadcli.config import CONTRASTS, PreprocessConfig
 from uadcli.contrasts import FROM_T1W, T1W
 from uadcli.data.dataset import Case
-from uadcli.data.healthy import healthy_slices
-from uadcli.data.prepare import Prepared, prepare_cached
+from uadcli.data.prepare import Prepared
+from uadcli.data.scans import Scans
 from uadcli.errors import UsageError
 from uadcli.imaging import intensity
 from uadcli.imaging.slices import to_slices
@@ -117,18 +116,16 @@ class Split:
         return replace(self, train=self.train.to(device), validation=self.validation.to(device))
 
 
-def load_slices(
-    chosen: list[Case], cache: Path, config: PreprocessConfig, kinds: Collection[str] = tuple(FROM_T1W)
-) -> SliceSet:
+def load_slices(chosen: Sequence[Case], scans: Scans, kinds: Collection[str] = tuple(FROM_T1W)) -> SliceSet:
     """All healthy slices of the given cases; scans that are not cached are prepared.
 
     Each T1w volume is converted once, deterministically, to each of the `kinds` that can be made from it.
     """
-    slices, contrasts = [], []
+    slices, contrasts, config = [], [], scans.config
     turned: dict[str, list[NDArray[np.uint8]]] = {kind: [] for kind in FROM_T1W if kind in kinds}
     for number, case in enumerate(chosen):
-        prepared = prepare_cached(case.scan, config, cache)
-        keep, kind = healthy_slices(case, prepared), case.contrast or prepared.contrast().contrast
+        prepared = scans.prepared(case.scan)
+        keep, kind = scans.healthy_slices(case), case.contrast or prepared.contrast().contrast
         slices.append(_bytes(prepared.scaled(config))[keep])
         contrasts.append(np.full(len(keep), CONTRASTS.index(kind)))
         for other, parts in turned.items():

@@ -17,8 +17,8 @@ from uadcli import contrasts
 from uadcli.arrays import Array, Mask
 from uadcli.config import CONTRASTS, PreprocessConfig, ReconstructionConfig, SiameseConfig
 from uadcli.data.dataset import SCANS, Case
-from uadcli.data.healthy import brain_slices, healthy_slices
-from uadcli.data.prepare import prepare_cached
+from uadcli.data.healthy import brain_slices
+from uadcli.data.scans import Scans
 from uadcli.errors import InputError
 from uadcli.files import DAMAGED, file_sha256, write_with
 from uadcli.imaging import geometry, intensity, registration, template
@@ -68,14 +68,14 @@ class Example:
     usable: NDArray[np.int64]
 
 
-def load_healthy(chosen: list[Case], cache: Path, config: PreprocessConfig) -> list[Healthy]:
+def load_healthy(chosen: Sequence[Case], scans: Scans) -> list[Healthy]:
     """The healthy part of each case: of patients, the slices without lesion (by mask, with a margin)."""
     result = []
     for case in chosen:
-        prepared = prepare_cached(case.scan, config, cache)
-        usable = healthy_slices(case, prepared)
+        prepared = scans.prepared(case.scan)
+        usable = scans.healthy_slices(case)
         kind = case.contrast or prepared.contrast().contrast
-        data, mask = prepared.linear(config), prepared.mask
+        data, mask = prepared.linear(scans.config), prepared.mask
         known = anatomy.of_scan(data, mask, kind) if contrasts.ALL[kind].dark_fluid else None
         result.append(Healthy(data, mask, usable, kind, known))
     return result
