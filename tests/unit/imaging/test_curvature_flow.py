@@ -59,7 +59,8 @@ def test_what_is_kept_is_found_again_by_its_settings(tmp_path: Path, monkeypatch
     monkeypatch.setattr(prepare, "read_scan", lambda path: path)
     monkeypatch.setattr(prepare, "prepare", lambda scan, config, brain_mask: (asked.append(config), None))
     monkeypatch.setattr(prepare, "save_prepared", lambda file, _: file.write_bytes(b""))
-    monkeypatch.setattr(prepare, "load_prepared", lambda file: file.name)
+    monkeypatch.setattr(prepare, "read_packed", lambda file: file.name)
+    monkeypatch.setattr(prepare, "unpacked", lambda name: name)
     plain, flow = PreprocessConfig(), PreprocessConfig(curvature_flow=3)
     files = [prepare.prepare_cached(scan, config, tmp_path / "cache") for config in (plain, flow, plain, flow)]
     assert asked == [plain, flow]

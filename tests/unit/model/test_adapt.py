@@ -34,6 +34,11 @@ CONFIG = DetectConfig(preprocess=PreprocessConfig(strip="none", bias_field=False
 SILENT = Reporter(silent=True)
 
 
+def asked(scans: Path, folder: Path, options: DetectOptions) -> Request:
+    """The request for a batch of scans in this process."""
+    return Request(paths=[scans], output=folder / "out", config=CONFIG, options=options, batch=BatchOptions(workers=0))
+
+
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Scans are taken as they are, and reconstructed too dark everywhere: what this model gets wrong in all of them."""
@@ -223,13 +228,7 @@ def test_adapting_batch_continues_if_one_contrast_has_healthy_scans_and_stops_if
     options = DetectOptions(weights=str(model), threads=1, device="cpu", adapt=scanner)
 
     def run() -> batch.BatchResult:
-        request = Request(
-            paths=[folder],
-            output=tmp_path / "out",
-            config=CONFIG,
-            options=options,
-            batch=BatchOptions(workers=0),
-        )
+        request = asked(folder, tmp_path, options)
         return batch.batch(request, batch.make_plan(request, SILENT), SILENT)
 
     result = run()
@@ -275,13 +274,7 @@ def test_reconstructions_of_another_level_have_no_drift(kind: str, scanner: Path
     with pytest.raises(UsageError, match="another noise level"):
         detect(scan, tmp_path / "map.nii.gz", config=CONFIG, options=options)
     adapt.check("z-absolute")
-    request = Request(
-        paths=[scan],
-        output=tmp_path / "out",
-        config=CONFIG,
-        options=options,
-        batch=BatchOptions(workers=0),
-    )
+    request = asked(scan, tmp_path, options)
     with pytest.raises(UsageError, match="another noise level"):
         batch.make_plan(request, SILENT)
 
@@ -319,13 +312,7 @@ def test_a_batch_adapts_like_detect_and_resumes_by_the_healthy_scans(
     for name in ("a", "b"):
         phantoms.save(folder / f"{name}_T1w.nii.gz", cohort.head(ord(name)), GRID_AFFINE)
     options = DetectOptions(weights=str(model), threads=1, device="cpu", adapt=scanner)
-    request = Request(
-        paths=[folder],
-        output=tmp_path / "out",
-        config=CONFIG,
-        options=options,
-        batch=BatchOptions(workers=0),
-    )
+    request = asked(folder, tmp_path, options)
 
     def actions() -> list[str]:
         return [step.action for step in batch.make_plan(request, SILENT).steps]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from states import same
 
 from uadcli.config import PreprocessConfig, SiameseConfig, to_dict
 from uadcli.console import Reporter
@@ -198,17 +199,6 @@ class Stops(SiameseTrainer):
         if self.done == self.at - 1:
             signal.raise_signal(signal.SIGINT)
         return super().step(pool, rng)
-
-
-def same(a: object, b: object) -> bool:
-    """Whether two nested states are equal bit for bit."""
-    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b
 
 
 def test_a_loss_that_is_not_finite_changes_nothing_and_ends_after_ten(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from states import same
 
 from uadcli.config import (
     CONTRASTS,
@@ -53,17 +54,6 @@ def slices() -> SliceSet:
     distance = (y**2 + x**2).sqrt() / radius
     image = torch.where(distance < 0.8, 200, torch.where(distance < 1, 120, 0)).to(torch.uint8)
     return SliceSet(image, torch.arange(40) % 2 * CONTRASTS.index("FLAIR"))
-
-
-def same(a: object, b: object) -> bool:
-    """Whether two nested states are equal bit for bit."""
-    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b
 
 
 @pytest.mark.parametrize("norm", ["group", "batch"])
