@@ -21,7 +21,7 @@ from uadcli.config import DetectConfig, TrainingConfig, read_toml, to_toml, with
 from uadcli.console import Reporter
 from uadcli.data import dataset, matching
 from uadcli.doctor import examine
-from uadcli.evaluation import read
+from uadcli.evaluation import marking
 from uadcli.weights import cache as caches
 from uadcli.weights import hub as client
 from uadcli.weights import manage, registry, weights
@@ -219,7 +219,7 @@ def test_sidecars_next_to_scans_and_maps(tmp_path: Path) -> None:
 
     def use(made: object) -> None:
         (tmp_path / "a.json").write_bytes(made)  # type: ignore[arg-type]
-        read.sidecar_marking(tmp_path / "a.nii")
+        marking.sidecar_marking(tmp_path / "a.nii")
         dataset.is_synthetic(tmp_path / "a.nii")
 
     each(lambda rng: json.dumps(odd_values(right, rng)).encode(), use)
