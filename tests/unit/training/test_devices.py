@@ -53,7 +53,7 @@ def both(fabric: Any, job: Job) -> list[Any]:
     trainer = Trainer.load(checkpoint.find(job.folder) or job.folder, fabric)
     flat = torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
     all_flat = fabric.all_gather(flat)
-    index = fabric.all_gather(job.data.draw(8, trainer.generator))
+    index = fabric.all_gather(job.slices.train.draw(8, trainer.generator))
     return [trainer.done, float((all_flat[0] - all_flat[1]).abs().max()), index.tolist(), fabric.world_size]
 
 
@@ -87,7 +87,7 @@ def stops_after_two(fabric: Any, job: Job) -> None:
     trainer = Trainer(job.model, job.config)
     trainer.place(fabric)
     for _ in range(2):
-        trainer.step(job.data)
+        trainer.step(job.slices.train)
     trainer.save(job.folder / checkpoint.LAST)
 
 
