@@ -32,6 +32,7 @@ AROUND = 7  # slices on either side that one without signal is compared with
 EMPTY, WITH_HEAD = 0.5, 0.3  # of their signal; slices below this share of the brightest are not of the head
 STEPS_AROUND, MOST_OF_BRAIN = 7, 0.3  # steps between slices, where this share of the largest brain area is seen
 WHITE = 3  # of the tissue template
+NO_SIGNAL = 0.1  # of its median: not white matter, but missing
 
 
 @dataclass(frozen=True)
@@ -215,13 +216,15 @@ def _largest_step(data: Array, brain: Mask) -> float | None:
 def bias(volume: Volume, prepared: Prepared) -> float | None:
     """The 98th over the 2nd percentile of a field of second order, fitted to the logarithm of white matter."""
     white = prepared.mask & (template.on_grid("mni_tissue_dseg") == WHITE)
-    if white.sum() < FEWEST:
-        return None
     data = geometry.resample(
         volume.data, volume.affine, GRID_SHAPE, GRID_AFFINE, prepared.world_map, order=1, antialias=True
     )
+    if white.any():
+        white &= data > max(NO_SIGNAL * float(np.median(data[white])), 1e-3 * TOP)
+    if white.sum() < FEWEST:
+        return None
     values = data[white]
-    logarithm = np.log(np.maximum(values, 1e-3 * np.median(values)))
+    logarithm = np.log(values)
     x, y, z = ((2 * np.argwhere(white) / np.array(GRID_SHAPE)) - 1).T
     terms = np.stack([np.ones_like(x), x, y, z, x * x, y * y, z * z, x * y, x * z, y * z], axis=1)
     field, used = np.zeros_like(logarithm), np.ones(len(values), dtype=bool)
