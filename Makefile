@@ -5,7 +5,7 @@ DATA ?= ../shared/data
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
-ONLY ?= fisher,siamese,absolute,fusion-absolute
+ONLY ?= fisher,siamese,absolute,bright-w,z-robust,z-absolute
 EXAMPLE := packaging/example/sub-FG6692_FLAIR.nii.gz
 # Tests that need the development data run where that folder exists and say that they are skipped elsewhere.
 export UAD_DATA := $(if $(wildcard $(DATA)/ixi_t1),$(abspath $(DATA)),)
