@@ -146,7 +146,9 @@ class Reporter:
     def _tell(self, kind: str, text: str, level: int) -> None:
         self._write_log(kind, text)
         if self.silent:
-            LOGGER.log(logging.getLevelNamesMapping()[kind], text)
+            # handlers encode as UTF-8, which names that are not UTF-8 do not survive
+            readable = text.encode("utf-8", "backslashreplace").decode("utf-8")
+            LOGGER.log(logging.getLevelNamesMapping()[kind], "%s", readable)
         if self.silent or self.verbosity < level:
             return
         line = f"{kind.lower()}: {text}" if kind in ("WARNING", "ERROR") else text

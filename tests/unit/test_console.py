@@ -266,3 +266,10 @@ def test_a_bug_says_how_to_see_more(capsys):
 )
 def test_durations_in_words(seconds, words):
     assert duration(seconds) == words
+
+
+def test_a_library_message_with_a_name_that_is_not_utf_8_can_be_encoded(caplog):
+    with caplog.at_level("INFO", logger="uadcli"):
+        Reporter(silent=True).info("read gr\udcf6\udcdfe 100%s.nii")
+    assert caplog.messages == ["read gr\\udcf6\\udcdfe 100%s.nii"]
+    caplog.text.encode("utf-8")
