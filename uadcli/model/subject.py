@@ -46,7 +46,7 @@ class Subject:
     def robust_z(self) -> Array:
         """`z`, negated in contrasts with dark lesions. Raises `UsageError` if it is not known."""
         if self.z is None or self.contrast not in contrasts.ALL:
-            what = "the score 'robust-z' needs the unclipped intensities of a scan, and its contrast"
+            what = "this score needs the unclipped intensities of a scan, and its contrast"
             raise UsageError(what, hint="Choose another score.")
         return -self.z if contrasts.ALL[self.contrast].lesions == "dark" else self.z
 

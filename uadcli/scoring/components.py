@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 class Component:
     """One finding: volume, highest and mean score, and centroid and peak in mm of the map's world space (RAS+).
 
+    The volume is on the map's grid; `model.flagged.flagged_ml` has it in the patient's space.
     `regions` are pairs of a region's number in the atlas and the share (0..1) of the finding in it, largest first. They
     add up to less than 1 if part of the finding is outside all regions, and are empty without an atlas.
     """
@@ -23,10 +24,6 @@ class Component:
     centroid_mm: tuple[float, float, float]
     peak_mm: tuple[float, float, float]
     regions: tuple[tuple[int, float], ...] = ()
-
-    @property
-    def volume_ml(self) -> float:
-        return self.volume_mm3 / 1e3
 
 
 def components(
