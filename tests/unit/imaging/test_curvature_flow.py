@@ -92,6 +92,7 @@ def test_the_weights_say_how_a_scan_is_smoothed(
         return SimpleNamespace(contrast=lambda: guess, strip="none"), None
 
     monkeypatch.setattr(detect, "prepare", stand_in)
+    monkeypatch.setattr(detect.artefacts, "measure", lambda *_: None)
     assert weights.read_card(smoothing).curvature_flow == 3
     options = DetectOptions(weights=str(smoothing), contrast="FLAIR", device="cpu")
     session = Session(DetectConfig(), options, "cpu", Reporter(silent=True))

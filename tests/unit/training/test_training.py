@@ -387,8 +387,8 @@ def test_a_network_is_judged_by_the_reconstruction_of_its_method(method: str, ti
     torch.manual_seed(0)
     trainer = Trainer(for_method(tiny, method), SETTINGS)
     clean = torch.rand(2, 1, 96, 96)
-    made = trainer.rebuilt(clean)
-    assert torch.equal(made, trainer.rebuilt(clean))
+    made = trainer.reconstructed(clean)
+    assert torch.equal(made, trainer.reconstructed(clean))
     settings = ReconstructionConfig(BY_NAME[method].levels, 5)
     again = BY_NAME[method].reconstructor(trainer.average, settings, "cpu", None)(clean[:, 0].numpy(), range(2))
     assert np.allclose(made[:, 0].numpy(), again, atol=1e-5)
@@ -408,7 +408,7 @@ def test_start_weights_are_evaluated_at_their_own_noise_levels(
         seen.add(trainer.levels)
         return clean
 
-    monkeypatch.setattr(Trainer, "rebuilt", noted)
+    monkeypatch.setattr(Trainer, "reconstructed", noted)
     settings = replace(SETTINGS, steps=1)
     for levels, expected in (((250,), (250,)), ((), (250, 500, 750))):
         seen.clear()
