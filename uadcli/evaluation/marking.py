@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from uadcli.arrays import Affine, Mask
 from uadcli.errors import InputError, UsageError
 from uadcli.imaging.volume import stem
-from uadcli.scoring.components import extended, label_components
+from uadcli.scoring.components import label_map
 from uadcli.settings.threshold import ThresholdRule
 
 
@@ -34,10 +34,8 @@ class Marking:
         """The voxels of a map (X, Y, Z) that are marked inside a mask; None without a threshold."""
         if self.threshold is None:
             return None
-        found = label_components((scores > self.threshold) & inside, self.min_volume_mm3, affine)[0] > 0
-        if self.extent is None or not found.any():
-            return found
-        return extended(found, (scores > self.extent) & inside)[0] > 0
+        within = np.where(inside, scores, np.float32(-np.inf))  # float32, as `detect` compares
+        return label_map(within, self.threshold, self.min_volume_mm3, affine, self.extent)[0] > 0
 
 
 def sidecar_marking(path: Path) -> Marking:

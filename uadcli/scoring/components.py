@@ -41,9 +41,7 @@ def components(
     largest component, 0 for none, and one `Component` for each, whose volume excludes cavities; labels beyond 255 are
     255. `atlas` (X, Y, Z) numbers regions from 1, 0 is none.
     """
-    labels, found = label_components(anomaly_map > threshold, min_volume_mm3, affine)
-    if extent is not None and found:
-        labels, found = extended(labels > 0, anomaly_map > extent)
+    labels, found = label_map(anomaly_map, threshold, min_volume_mm3, affine, extent)
     table = describe(labels, len(found), anomaly_map, affine, atlas)
     return np.minimum(labels, 255).astype(np.uint8), table
 
@@ -63,6 +61,20 @@ def label_components(
         if sizes[index] < enough <= raw[box].size:  # too small, but its box has room for a cavity
             filled[index] = ndimage.binary_fill_holes(raw[box] == index).sum()
     return _ranked(raw, sizes, filled >= enough)
+
+
+def label_map(
+    anomaly_map: NDArray[np.float32],
+    threshold: float,
+    min_volume_mm3: float,
+    affine: NDArray[np.float64],
+    extent: float | None = None,
+) -> tuple[NDArray[np.int32], list[int]]:
+    """Label the components of a map (X, Y, Z) as `components` does; returns labels and sizes in voxels."""
+    labels, found = label_components(anomaly_map > threshold, min_volume_mm3, affine)
+    if extent is None or not found:
+        return labels, found
+    return extended(labels > 0, anomaly_map > extent)
 
 
 def extended(cores: NDArray[np.bool_], around: NDArray[np.bool_]) -> tuple[NDArray[np.int32], list[int]]:
