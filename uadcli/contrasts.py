@@ -26,6 +26,18 @@ class Level:
 
 
 @dataclass(frozen=True)
+class Rim:
+    """What the outermost voxels of a brain mask contain in addition to brain, in synthetic volumes.
+
+    `share` of them, in patches, change by `change` times their intensity (the median of the brain where that is
+    higher): bone and dura are dark; fat, vessels and cortex close to the receiver coil are bright. Both are ranges.
+    """
+
+    change: tuple[float, float]
+    share: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class MadeFromT1w:
     """How a T1w scan is converted to another contrast: each tissue gets the intensity `low + width * draw`.
 
@@ -55,6 +67,7 @@ class Contrast:
         default_factory=frozenset
     )  # contrasts that a file name of this one may mention too
     made_from_t1w: MadeFromT1w | None = None
+    rim: Rim | None = None
 
     @property
     def lesions(self) -> str:
@@ -99,6 +112,7 @@ T2W = Contrast(
     volumes=0.22,
     fisher={"siamese": 0.5, "z-bright-weighted": 0.5},
     made_from_t1w=MadeFromT1w((0.85, 0.15), (0.38, 0.2), (0.08, 0.14), slices=0.3, volumes=0.12),
+    rim=Rim(change=(-1.0, -0.6), share=(0.6, 1.0)),
 )
 FLAIR = Contrast(
     name="FLAIR",
@@ -117,6 +131,7 @@ FLAIR = Contrast(
     fisher={"siamese": 0.3, "z-bright-weighted": 0.2, "z-robust-z": 0.5},
     also_says=frozenset({"T2w"}),
     made_from_t1w=MadeFromT1w((0.05, 0.25), (0.5, 0.25), (0.02, 0.16), slices=0.2, volumes=0.10),
+    rim=Rim(change=(0.1, 0.9), share=(0.1, 0.4)),
 )
 ALL: dict[str, Contrast] = {one.name: one for one in (T1W, T2W, FLAIR)}
 # contrasts that are made from T1w scans for training, and how

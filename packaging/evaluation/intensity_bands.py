@@ -2,10 +2,10 @@
 
     python packaging/evaluation/intensity_bands.py DATA tests/intensity_bands.toml
 
-Of each real scan, scaled by the 1st and 99th percentile of the brain: the quantiles .5, .75 and .9, and the share of
-the brain above .7. A band reaches from the smallest to the largest value of all scans. T2w: every scan of DATA; FLAIR:
-the slices without tumour of the TCGA-LGG patients held out of training, Kirby 21 and MSLUB 07. Prints one line per
-scan.
+Of each real scan, scaled by the 1st and 99th percentile of the brain: the quantiles .5, .75 and .9, the share of the
+brain above .7, and the median where the template has white matter. A band reaches from the smallest to the largest
+value of all scans. T2w: every scan of DATA; FLAIR: the slices without tumour of the TCGA-LGG patients held out of
+training, Kirby 21 and MSLUB 07. Prints one line per scan.
 """
 
 from __future__ import annotations
@@ -19,16 +19,20 @@ from development import cases
 from uadcli.config import PreprocessConfig
 from uadcli.data.healthy import healthy_part
 from uadcli.data.prepare import prepare_cached
+from uadcli.imaging import intensity, template
 
 CONFIG = PreprocessConfig(strip="hd-bet", scaling="percentile")
 QUANTILES, BRIGHT = (0.5, 0.75, 0.9), 0.7
-NAMES = ("p50", "p75", "p90", "above_0.7")
+NAMES = ("p50", "p75", "p90", "above_0.7", "white")
 
 
 def figures(x: np.ndarray, part: np.ndarray) -> list[float]:
-    """The quantiles of scaled intensities in a part of the brain, and the share of it that is bright."""
-    values = x[part]
-    return [*np.quantile(values, QUANTILES).tolist(), float((values > BRIGHT).mean())]
+    """Quantiles, share of bright voxels and median of white matter of scaled intensities in a part of the brain.
+
+    Both arrays are on the model's grid.
+    """
+    values, white = x[part], part & (template.on_grid("mni_tissue_dseg") == intensity.WM)
+    return [*np.quantile(values, QUANTILES).tolist(), float((values > BRIGHT).mean()), float(np.median(x[white]))]
 
 
 def real(data: Path, cache: Path) -> dict[str, dict[str, list[float]]]:

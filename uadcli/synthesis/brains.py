@@ -17,6 +17,7 @@ EMPTY = 0.02  # the least intensity inside the brain of a synthetic volume
 CSF, CORTEX, DEEP, WHITE, OTHER, OUTER = 1, 2, 3, 4, 5, 6
 CISTERN_MM = 1  # distance from its border beyond which outer fluid is like that of the ventricles
 OUTER_LABEL = 24  # fluid outside the brain and in its sulci; in label maps it fills all space up to the skull
+BELOW_RIM = 0.35  # change of the layer below the outermost voxels of the brain mask, of theirs
 REACH_MM, FURROW_MM = 2, 10  # distances from tissue, and between tissue, beyond which outer fluid is left out
 # FreeSurfer numbers by tissue; numbers from 500 are outside the brain, all others are `OTHER`
 TISSUE = {
@@ -80,11 +81,28 @@ def from_labels(labels: NDArray[np.integer], kind: str, rng: Random) -> Array:
     image[cisterns] = means[OUTER] + rng.uniform(0.7, 1.0) * (means[CSF] - means[OUTER])
     inside = image > 0
     image += np.where(inside, rng.uniform(0.005, 0.03) * smooth_noise(image.shape, rng.uniform(3, 12), rng), 0)
-    blurred = ndimage.gaussian_filter(image, rng.uniform(0.6, 1.0))  # air and bone darken the rim, as in a scan
+    blurred = ndimage.gaussian_filter(image, rng.uniform(0.6, 1.0))
     image = np.where(inside, np.maximum(blurred, EMPTY), 0)
     x, y, z = (n // 2 for n in labels.shape)
     total, filled = (v.reshape(x, 2, y, 2, z, 2).mean(axis=(1, 3, 5)) for v in (image, inside))
-    return np.where(filled >= 0.5, total / np.maximum(filled, 0.5), 0).astype(np.float32)
+    made = np.where(filled >= 0.5, total / np.maximum(filled, 0.5), 0).astype(np.float32)
+    rim = contrasts.ALL[kind].rim
+    return with_rim(made, made > 0, rim, rng) if rim else made
+
+
+def with_rim(x: Array, mask: Mask, rim: contrasts.Rim, rng: Random) -> Array:
+    """Change patches of the outermost two layers of the brain `mask` in a volume (X, Y, Z) on the model's grid.
+
+    They contain what is not brain, so that the extreme percentiles of a real brain, by which intensities are scaled,
+    are not those of its tissues.
+    """
+    depth = ndimage.distance_transform_edt(mask)
+    layer = np.where(depth <= 1, 1.0, np.where(depth <= 2, BELOW_RIM, 0.0))
+    noise = smooth_noise(x.shape, 3.0, rng)
+    patches = noise > np.quantile(noise[mask], 1 - rng.uniform(*rim.share))
+    amount = rng.uniform(*rim.change) * layer * ndimage.gaussian_filter(patches.astype(np.float32), 0.7)
+    changed = x + amount * np.maximum(x, np.median(x[mask]))
+    return np.where(mask, np.maximum(changed, np.minimum(x, EMPTY)), 0).astype(np.float32)
 
 
 def halved(affine: NDArray[np.float64]) -> NDArray[np.float64]:
