@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 GATE_FILE, REFERENCE_FILE = "gate.safetensors", "reference.safetensors"
 BORROWER = "siamese"  # default score of a contrast without real healthy scans: trained on the contrast, and needs none
-CALIBRATED: dict[str, Any] = {  # fields of thresholds.json; None: optional
+CALIBRATED: dict[str, Any] = {  # fields of thresholds.json
     "thresholds": dict[str, dict[str, float]],
     "scans": dict[str, int],
     "strengths": dict[str, dict[str, list[float]]],
-    "tails": dict[str, dict[str, list[tuple[float, float]]]] | None,
-    "shares": dict[str, dict[str, float]] | None,
-    "borrowed": dict[str, str] | None,
-    "patients": dict[str, int] | None,
-    "synthetic": dict[str, int] | None,
-    "fusion_power": float | None,
-    "reference_erosion": int | None,
+    "tails": dict[str, dict[str, list[tuple[float, float]]]],
+    "shares": dict[str, dict[str, float]],
+    "borrowed": dict[str, str],
+    "patients": dict[str, int],
+    "synthetic": dict[str, int],
+    "fusion_power": float,
+    "reference_erosion": int,
 }
 RULE = "99.5th percentile of the scores inside the brain of {} healthy scans ({})"
 
@@ -77,11 +77,11 @@ def calibrated_card(
     card: ModelCard, name: str, calibrated: Mapping[str, Any], preprocess: PreprocessConfig
 ) -> ModelCard:
     """A card with the name of the model and the results of a calibration (`thresholds.json`)."""
-    thresholds, scans, borrowed = calibrated["thresholds"], calibrated["scans"], calibrated.get("borrowed", {})
+    thresholds, scans, borrowed = calibrated["thresholds"], calibrated["scans"], calibrated["borrowed"]
     rule = RULE.format(sum(scans.values()), ", ".join(f"{n} {c}" for c, n in scans.items()))
-    patients = calibrated.get("patients", {})
+    patients = calibrated["patients"]
     rule += "".join(f"; {n} of the {c} scans are of patients (slices without lesion only)" for c, n in patients.items())
-    synthetic = calibrated.get("synthetic", {})
+    synthetic = calibrated["synthetic"]
     rule += "".join(f"; {n} of the {c} scans are synthetic" for c, n in synthetic.items())
     rule += "".join(f"; {taker} has no healthy scans and borrows those of {giver}" for taker, giver in borrowed.items())
     low, high = preprocess.lower_percentile, preprocess.upper_percentile
@@ -94,10 +94,10 @@ def calibrated_card(
         thresholds=thresholds,
         threshold_rule=rule,
         strengths=calibrated["strengths"],
-        tails=calibrated.get("tails", {}),  # of a run that was calibrated before there were rates
-        fusion_power=calibrated.get("fusion_power", card.fusion_power),  # or before it was fitted
-        reference_erosion=calibrated.get("reference_erosion", 3),  # or before it was another
-        shares=calibrated.get("shares", {}),
+        tails=calibrated["tails"],
+        fusion_power=calibrated["fusion_power"],
+        reference_erosion=calibrated["reference_erosion"],
+        shares=calibrated["shares"],
         borrowed=borrowed,
         preprocess=to_dict(preprocess),
         intensity_range=f"[0, 1]: percentiles {low:g} and {high:g} inside the brain mask",
@@ -116,10 +116,14 @@ def default_score(card: ModelCard, contrast: str, scans: int, thresholds: dict[s
 
 
 def _read_state(path: Path) -> dict[str, Any]:
-    """Out-of-distribution checks or references of a run as tensors; empty if the run has none."""
+    """Out-of-distribution checks or references of a run as tensors. Raises `InputError`."""
+    from safetensors import SafetensorError
     from safetensors.torch import load
 
-    return load(path.read_bytes()) if path.exists() else {}
+    try:
+        return load(path.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise _broken(path.parent) from error
 
 
 def trained_weights(run: Path) -> Weights:

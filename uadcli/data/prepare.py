@@ -205,7 +205,7 @@ def packed_cached(
     """The same as it is in the cache, 1.6 MB a scan, for `unpacked`."""
     later = ("lower_percentile", "upper_percentile", "scaling")  # the cache holds unscaled intensities
     relevant = {k: v for k, v in dataclasses.asdict(config).items() if k not in later}
-    if not config.curvature_flow:  # caches from before this setting existed stay valid
+    if not config.curvature_flow:  # a step that is left out is not part of the key
         del relevant["curvature_flow"]
     key = json.dumps([VERSION, stored.sha256(path), brain_mask and stored.sha256(brain_mask), relevant], sort_keys=True)
     file = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"

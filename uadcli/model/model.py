@@ -15,9 +15,9 @@ from uadcli.arrays import Array, Mask
 from uadcli.config import ReconstructionConfig
 from uadcli.errors import UsageError, WeightsError
 from uadcli.imaging.slices import from_slices, occupied, to_slices
-from uadcli.scoring import fusion, scores
 from uadcli.scoring import healthy_reference as reference
 from uadcli.scoring import scanner_drift as drift
+from uadcli.scoring import scores
 from uadcli.scoring.calibration import Tail
 from uadcli.scoring.healthy_reference import Reference
 
@@ -207,7 +207,7 @@ def card_for(card: ModelCard, trained: str, method: str) -> ModelCard:
 
 def shares_of(card: ModelCard, contrast: str) -> Mapping[str, float]:
     """The scores combined by `fisher` in a contrast, and the share of each."""
-    return card.shares.get(contrast) or fusion.FIRST.get(contrast, {})
+    return card.shares.get(contrast, {})
 
 
 def parts_of(card: ModelCard, score: str, contrast: str) -> list[Part]:

@@ -22,12 +22,7 @@ LIGHT = ScoringConfig(erosion=1, median=3)
 POWER = 0.2  # of the learned score, unless `calibration/fit_fusion.py` has fitted one to the weights
 FLOOR = 1e-6
 FISHER, ENOUGH = "fisher", 5  # healthy scans of a contrast that make it the default
-# Shares of the scores in `FISHER` by contrast: by default `PARTS`, and `FIRST` for weights that do not store shares.
-FIRST = {
-    "T1w": {"siamese": 0.5, "z-absolute": 0.5},
-    "FLAIR": {"siamese": 0.5, "z-bright-weighted": 0.5},
-    "T2w": {"siamese": 0.5, "z-bright-weighted": 0.5},
-}
+# Shares of the scores in `FISHER` by contrast, unless a calibration chooses them.
 PARTS = {name: dict(one.fisher) for name, one in contrasts.ALL.items()}
 
 

@@ -2,7 +2,7 @@
 
 A checkpoint is named after its state file, such as `last.pt`, which torch reads with `weights_only=True` and which
 names the file of its tensors, `last-0000100.safetensors`. The state file is replaced last, so that a crash in between
-leaves the previous checkpoint intact. A `checkpoint.pt` of an earlier version, all in one file, can still be read.
+leaves the previous checkpoint intact.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from uadcli.errors import InputError, UsageError
 from uadcli.files import write_bytes, write_with
 from uadcli.running.faults import is_memory
 
-LAST, BEST, OLD = "last.pt", "best.pt", "checkpoint.pt"
+LAST, BEST = "last.pt", "best.pt"
 FORMAT = 1
 
 
@@ -50,8 +50,6 @@ def read(path: Path) -> dict[str, Any]:
 
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        if "tensors" not in state:  # of an earlier version: all in one file
-            return state
         flat = load_file(path.with_name(state["tensors"]))
     except MemoryError:
         raise
@@ -76,5 +74,5 @@ def understood(path: Path) -> Iterator[None]:
 
 
 def find(folder: Path, name: str = LAST) -> Path | None:
-    """The checkpoint of a run's folder: the one called `name`, else that of an earlier version, else None."""
-    return next((folder / n for n in (name, LAST, OLD) if (folder / n).exists()), None)
+    """The checkpoint of a run's folder: the one called `name`, else the last one, else None."""
+    return next((folder / n for n in (name, LAST) if (folder / n).exists()), None)

@@ -153,8 +153,8 @@ class Learner:
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.done = state["done"]
-        self.bad_steps, self.skipped = state.get("bad_steps", 0), state.get("skipped", 0)
-        self.best = state.get("best")
+        self.bad_steps, self.skipped = state["bad_steps"], state["skipped"]
+        self.best = state["best"]
 
     def goes_on(self, state: dict[str, Any], fabric: Fabric | None, path: Path) -> Self:
         """Continue from the state of the checkpoint `path`, on the fabric's device if there is one; returns itself.

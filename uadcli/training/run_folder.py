@@ -12,7 +12,6 @@ import csv
 import dataclasses
 import io
 import shutil
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,8 +82,7 @@ def read_run(run: Path) -> TrainingConfig:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError("is not a run of uad train", path=run, hint="Start one: uad train DATA --out RUN.") from error
     config: TrainingConfig = read_toml(TrainingConfig, text)
-    known = "contrasts" in tomllib.loads(text)  # a run of an earlier version made all of them
-    return config if known else dataclasses.replace(config, contrasts=CONTRASTS)
+    return config
 
 
 def change(run: Path, config: TrainingConfig) -> None:

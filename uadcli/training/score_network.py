@@ -109,8 +109,6 @@ class SiameseTrainer(Learner):
         """Load a checkpoint; `changes` override settings."""
         state = checkpoint.read(path)
         with checkpoint.understood(path):
-            if "network" in state:  # of an earlier version
-                state |= {"model": state.pop("network"), "train_config": state.pop("config")}
             trainer = cls(replace(from_dict(SiameseConfig, state["train_config"]), **changes))
         return trainer.goes_on(state, fabric, path)
 

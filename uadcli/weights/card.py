@@ -21,8 +21,7 @@ class ModelCard:
     (`config.SCALINGS`), both in training and in use. `siamese` holds the settings of the score network, if there is
     one; `labelled_cases` is the number of scans with lesion masks it was trained on, 0 for synthetic lesions only.
     `shares` are those of the scores in `fisher`, by contrast; `borrowed` maps contrasts without healthy scans to the
-    one whose thresholds they use. `preprocess` are the settings with which the healthy scans were prepared. Cards of
-    earlier versions lack some fields, and had the defaults.
+    one whose thresholds they use. `preprocess` are the settings with which the healthy scans were prepared.
     """
 
     name: str
@@ -54,4 +53,4 @@ class ModelCard:
         """The settings of the score network in the file; None if it has none. Raises `UsageError` for invalid ones."""
         if self.siamese is None:
             return None
-        return from_dict(SiameseConfig, {"mirror": False, **self.siamese})  # cards older than `mirror` do not name it
+        return from_dict(SiameseConfig, self.siamese)

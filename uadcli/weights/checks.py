@@ -42,12 +42,14 @@ def read_description(text: str, card: type[Any]) -> tuple[dict[str, Any], ModelC
     if not isinstance(values, dict) or not isinstance(values.get("model"), dict):
         raise ValueError("it does not describe a model")
     described = values.pop("model")
+    if missing := sorted({field.name for field in dataclasses.fields(card)} - set(values)):
+        raise ValueError(f"{missing[0]} is missing")
     if fault := misfit(card, values) or _card_fault(values):
         raise ValueError(fault)
     try:
         config = from_dict(ModelConfig, described)
-        from_dict(PreprocessConfig, values.get("preprocess", {}))
-        siamese = from_dict(SiameseConfig, values["siamese"]) if values.get("siamese") is not None else None
+        from_dict(PreprocessConfig, values["preprocess"])
+        siamese = from_dict(SiameseConfig, values["siamese"]) if values["siamese"] is not None else None
     except UsageError as error:
         raise ValueError(error.what) from error
     for part in (config, siamese):
@@ -68,12 +70,12 @@ def _card_fault(values: Mapping[str, Any]) -> str:
     if missing := [one for one in contrasts if values["scores"].get(one) not in scores.names()]:
         return f"scores has no known score for {missing[0]}"
     for name, (low, high) in RANGES.items():
-        if not low <= values.get(name, low) <= high:
+        if not low <= values[name] <= high:
             return f"{name} is outside {low} to {high}"
-    rates = [rate for by in values.get("tails", {}).values() for tail in by.values() for rate, _ in tail]
+    rates = [rate for by in values["tails"].values() for tail in by.values() for rate, _ in tail]
     if not all(0 < rate < 1 for rate in rates):
         return "tails has rates outside 0 to 1"
-    for one in values.get("shares", {}).values():
+    for one in values["shares"].values():
         if (
             not one
             or not set(one) <= set(scores.names()) - set(scores.joined())

@@ -11,12 +11,11 @@ import pytest
 import torch
 from states import same
 
-from uadcli.config import PreprocessConfig, SiameseConfig, to_dict
+from uadcli.config import PreprocessConfig, SiameseConfig
 from uadcli.console import Reporter
 from uadcli.errors import UadError
 from uadcli.scoring.siamese import SiameseUNet, places, siamese_score, smooth_along_slices, with_neighbours
 from uadcli.synthesis.anatomy import Anatomy
-from uadcli.training import checkpoint
 from uadcli.training.examples.synthetic import Example, ExampleMaker, Healthy, Sources
 from uadcli.training.score_network import SiameseTrainer, fit
 
@@ -211,24 +210,3 @@ def test_a_loss_that_is_not_finite_changes_nothing_and_ends_after_ten(tmp_path: 
     kept = SiameseTrainer.load(tmp_path / "last.pt")
     assert same(before, kept.model.state_dict())
     assert (kept.done, kept.skipped, kept.bad_steps) == (10, 10, 0)
-
-
-def test_a_checkpoint_of_the_earlier_form_is_read(tmp_path: Path) -> None:
-    trainer = SiameseTrainer(SMALL)
-    trainer.step(bright_spots(), np.random.default_rng(0))
-    state = {
-        "config": to_dict(SMALL),
-        "network": trainer.model.state_dict(),
-        "average": trainer.average.state_dict(),
-        "optimiser": trainer.optimiser.state_dict(),
-        "done": 1,
-    }
-    torch.save(state, tmp_path / "checkpoint.pt")
-    found = checkpoint.find(tmp_path)
-    assert found == tmp_path / "checkpoint.pt"
-    again = SiameseTrainer.load(found, steps=70)
-    assert again.config.steps == 70
-    assert same(again.model.state_dict(), trainer.model.state_dict())
-    assert same(again.optimiser.state_dict(), trainer.optimiser.state_dict())
-    again.save(tmp_path / "last.pt")
-    assert checkpoint.find(tmp_path) == tmp_path / "last.pt"

@@ -19,7 +19,7 @@ from uadcli.config import ModelConfig, PreprocessConfig, SiameseConfig, Training
 from uadcli.console import Reporter
 from uadcli.data.dataset import Case
 from uadcli.data.lesion_labels import LabelledScan
-from uadcli.errors import InputError, OutputError, UsageError
+from uadcli.errors import InputError, OutputError, UsageError, WeightsError
 from uadcli.model.model import Model
 from uadcli.settings.training import Machine, Taught
 from uadcli.training import checkpoint, supervised, train
@@ -243,9 +243,10 @@ def test_with_few_held_out_cases_the_last_checkpoint_is_taken(tmp_path: Path, ti
     assert trained_weights(tmp_path / "run").card.labelled_cases == 1  # the five of the weights were another network's
 
 
-def test_cards_from_before_there_were_labels_are_read(tmp_path: Path, tiny: ModelConfig) -> None:
+def test_a_card_has_every_field(tmp_path: Path, tiny: ModelConfig) -> None:
     folder = cohort.base(tmp_path / "base", tiny, None)
     file = folder / "base.safetensors"
     card = json.loads(weights._header(file) or "")
     assert card.pop("labelled_cases") == 0
-    assert weights._described(json.dumps(card), file)[0].labelled_cases == 0
+    with pytest.raises(WeightsError, match="labelled_cases is missing"):
+        weights._described(json.dumps(card), file)

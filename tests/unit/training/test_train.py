@@ -242,14 +242,6 @@ def test_training_from_weights_without_score_network_says_so(
     assert "the settings model are those of base" in said
 
 
-def test_a_run_of_an_earlier_version_is_for_all_contrasts(scans: Path, tmp_path: Path) -> None:
-    run = begun(tmp_path, scans, NEW)
-    text = (run / "config.toml").read_text()
-    assert run_folder.read_run(run).contrasts == ("T1w",)
-    (run / "config.toml").write_text("".join(line for line in text.splitlines(True) if "contrasts" not in line))
-    assert run_folder.read_run(run).contrasts == ("T1w", "T2w", "FLAIR")
-
-
 @pytest.mark.parametrize(
     ("wanted", "contrasts", "made"),
     [((), ("T1w",), (0.0, 0.0)), (("T1w", "T2w"), ("T1w", "T2w"), (0.3, 0.0))],

@@ -117,15 +117,6 @@ def test_the_tensors_are_safetensors_and_the_state_holds_no_code(
     assert "model" not in state
 
 
-def test_a_checkpoint_of_the_earlier_form_is_read(slices: SliceSet, tiny: ModelConfig, tmp_path: Path) -> None:
-    trainer = Trainer(tiny, SETTINGS)
-    trainer.step(slices)
-    networks = {"model": trainer.model.state_dict(), "average": trainer.average.state_dict()}
-    torch.save(trainer.state() | networks, tmp_path / "checkpoint.pt")
-    again = Trainer.load(checkpoint.find(tmp_path) or tmp_path)
-    assert again.step(slices) == trainer.step(slices)
-
-
 def test_half_a_checkpoint_is_an_error_of_one_line(tiny: ModelConfig, tmp_path: Path) -> None:
     Trainer(tiny, SETTINGS).save(tmp_path / "last.pt")
     next(tmp_path.glob("*.safetensors")).write_bytes(b"cut")

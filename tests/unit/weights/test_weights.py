@@ -174,7 +174,8 @@ def knowing_health(file: Path, tiny: ModelConfig, kinds: tuple[str, ...]) -> Mod
     """A model with a score network that know the healthy T1w tails behind `fisher`, and a reference for each kind."""
     settings = SiameseConfig(channels=(8, 16))
     tails = {part: {"T1w": [(0.05, 0.1), (0.005, 0.2)]} for part in PARTS["T1w"]}
-    card = dataclasses.replace(CARD, siamese=to_dict(settings), tails=tails)
+    shares = {contrast: dict(PARTS[contrast]) for contrast in ("T1w", "FLAIR")}
+    card = dataclasses.replace(CARD, siamese=to_dict(settings), tails=tails, shares=shares)
     half = np.full([n // 2 for n in GRID_SHAPE], 1e-3, np.float32)
     known = state_of({(kind.removeprefix("z-"), "T1w"): Reference(half, half) for kind in kinds})
     weights.save(file, ConditionedDiffusion(tiny), card, SiameseUNet(settings).state_dict(), None, known)
@@ -217,9 +218,9 @@ def test_the_robust_z_is_compared_with_health_on_both_sides(tiny: ModelConfig, t
             unknown.score("robust-z")
 
 
-def test_weights_older_than_shares_join_two_halves(tiny: ModelConfig, tmp_path: Path) -> None:
+def test_fisher_joins_scores_by_the_shares_of_the_card(tiny: ModelConfig, tmp_path: Path) -> None:
     old = knowing_health(tmp_path / "m.safetensors", tiny, ("z-absolute",))
-    assert model.shares_of(old.card, "FLAIR") == {"siamese": 0.5, "z-bright-weighted": 0.5}
+    assert model.shares_of(old.card, "T2w") == {}
     shares = {"T1w": {"siamese": 0.25, "z-absolute": 0.75}}
     other = old.with_card(shares=shares)
     mask = np.zeros(GRID_SHAPE, dtype=bool)
