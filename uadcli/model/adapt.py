@@ -125,8 +125,9 @@ class ScannerAdapter:
                 found = _kept(file)  # another process may have written it meanwhile
                 if found is None:
                     found = self._measured(digest)
+                    kept = found | {"key": np.array(file.stem)}
                     with cache.scratch(file.parent) as part:  # the next process removes what a killed one leaves
-                        write_with(part / file.name, lambda temporary: np.savez_compressed(temporary, **found))
+                        write_with(part / file.name, lambda temporary: np.savez_compressed(temporary, **kept))
                         os.replace(part / file.name, file)
         same = str(found["contrast"]) == self.contrast
         return Residual(found["total"], found["count"]) if same else None
@@ -176,7 +177,7 @@ class ScannerAdapter:
 
 
 def _kept(file: Path) -> dict[str, Any] | None:
-    """The cached residual of a healthy scan; None if it is missing or damaged.
+    """The cached residual of a healthy scan; None if it is missing, damaged or was made for another key.
 
     Raises `WeightsError` for a file that others could have written.
     """
@@ -188,6 +189,8 @@ def _kept(file: Path) -> dict[str, Any] | None:
     with suppress(*DAMAGED):
         with np.load(file, allow_pickle=False) as values:
             found = {name: values[name] for name in values.files}
+        if str(found.pop("key")) != file.stem:
+            return None
         contrast, sizes = str(found["contrast"]), {name: found[name].shape for name in found if name != "contrast"}
         if not sizes or sizes == {"total": HALF_SHAPE, "count": HALF_SHAPE}:
             return found | {"contrast": contrast}

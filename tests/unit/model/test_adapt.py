@@ -152,7 +152,7 @@ def test_what_is_kept_is_no_image(scanner: Path, loaded: Model, cache: Path) -> 
     assert len(files) == 3
     for file in files:
         with np.load(file) as values:
-            assert set(values) == {"contrast", "total", "count"}
+            assert set(values) == {"key", "contrast", "total", "count"}
             assert values["total"].shape == (48, 48, 40)
             rough = np.abs(np.diff(values["total"], axis=0)).max()
             assert rough < 0.25 * np.abs(values["total"]).max()  # nothing finer than the smoothing
