@@ -89,6 +89,20 @@ def describe(device: torch.device | str) -> str:
     return f"cpu ({_processor()}, {torch.get_num_threads()} threads)"
 
 
+def bf16(precision: str, device: str) -> bool:
+    """Whether a network runs in bfloat16 by a setting `auto`, `float32` or `bf16`.
+
+    `auto` is bfloat16 on a CPU with instructions that multiply it, AVX512-BF16 or AMX. The CPU decides and not a
+    measurement, so that a busy machine does not decide differently from one scan to the next.
+    """
+    import torch
+
+    if precision != "auto":
+        return precision == "bf16"
+    has = torch.cpu.get_capabilities()
+    return torch.device(device).type == "cpu" and bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+
+
 def bound_threads(count: int | None = None) -> int:
     """Limit torch, ITK and BLAS to `count` threads (default: all cores this process may use); returns the number.
 

@@ -13,6 +13,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from uadcli import device
+
 REPOSITORY = Path(__file__).parents[2]
 UAD = [sys.executable, "-m", "uadcli"]
 NO_NETWORK = """
@@ -43,7 +45,7 @@ def test_the_example(example: Path, tmp_path: Path) -> None:
         assert scan.header[field].tobytes() == written.header[field].tobytes()
     report = json.loads((out.parent / "map.json").read_text())
     assert report["contrast"] == {"value": "FLAIR", "source": "file name"}
-    assert report["strip"] == "hd-bet"
+    assert report["strip"] == ("hd-bet in bf16" if device.bf16("auto", "cpu") else "hd-bet")
     assert report["qc"]["verdict"] == "pass"
     assert report["warnings"] == []
     # the tumour, in the right frontal lobe, is the largest finding

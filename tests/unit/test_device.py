@@ -74,6 +74,15 @@ def test_a_broken_device_is_never_replaced_when_asked_for(machine):
     assert "no kernel image" in str(caught.value)
 
 
+@pytest.mark.parametrize("instructions", [{}, {"avx512_bf16": False}, {"avx512_bf16": True}, {"amx_bf16": True}])
+def test_auto_precision_is_bfloat16_on_a_cpu_that_multiplies_it(monkeypatch, instructions):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
+    assert device.bf16("auto", "cpu") is any(instructions.values())
+    assert not device.bf16("auto", "cuda:0")
+    assert not device.bf16("float32", "cpu")
+    assert device.bf16("bf16", "cpu")
+
+
 def test_every_available_device_works_and_can_be_described():
     for name in device.available():
         assert device.choose(name)[0] == name

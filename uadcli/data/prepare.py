@@ -23,6 +23,7 @@ from uadcli.arrays import Affine, Array
 from uadcli.config import PreprocessConfig
 from uadcli.console import Reporter
 from uadcli.data import tissue_contrast, unsuitable
+from uadcli.device import bf16
 from uadcli.errors import about
 from uadcli.files import DAMAGED, write_with
 from uadcli.imaging import (
@@ -116,7 +117,7 @@ def _prepared(
 ) -> tuple[Prepared, NDArray[np.bool_]]:
     unsuitable.refuse(scan.volume, scan.path, masked=brain_mask is not None or config.strip == "none")
     with stage("brain mask"):
-        brain, volume = _brain(scan, config.strip, brain_mask, device)
+        brain, volume = _brain(scan, config, brain_mask, device)
     with stage("registration"):
         inside = np.where(brain.mask, registration.robust_range(volume.data, brain.mask), 0).astype(np.float32)
         world_map = registration.register_affine(Volume(inside, volume.affine), template.brain())
@@ -141,14 +142,15 @@ def _prepared(
     return prepared, brain.mask
 
 
-def _brain(scan: Scan, strip: str, brain_mask: Path | None, device: str) -> tuple[BrainMask, Volume]:
+def _brain(scan: Scan, config: PreprocessConfig, brain_mask: Path | None, device: str) -> tuple[BrainMask, Volume]:
     """The brain mask, and the scan's intensities on the common scale of all stages (`imaging.levels`)."""
     level = levels.levelled(scan.volume)
     if stripped := skullstrip.looks_stripped(level):
         level = dataclasses.replace(level, volume=levels.raised(level.volume))
     if brain_mask:
         return skullstrip.read_mask(brain_mask, scan), level.volume
-    return skullstrip.extract(level, strip, device, stripped), level.volume
+    arithmetic = skullstrip.Arithmetic(device, bf16(config.precision, device))
+    return skullstrip.extract(level, config.strip, arithmetic, stripped), level.volume
 
 
 def _on_grid(volume: Volume, brain: NDArray[np.bool_], world_map: Affine, config: PreprocessConfig) -> Array:
@@ -203,7 +205,7 @@ def packed_cached(
     path: Path, config: PreprocessConfig, cache: Path, *, brain_mask: Path | None = None
 ) -> Mapping[str, Any]:
     """The same as it is in the cache, 1.6 MB a scan, for `unpacked`."""
-    later = ("lower_percentile", "upper_percentile", "scaling")  # the cache holds unscaled intensities
+    later = ("lower_percentile", "upper_percentile", "scaling", "precision")  # the cache holds unscaled intensities
     relevant = {k: v for k, v in dataclasses.asdict(config).items() if k not in later}
     if not config.curvature_flow:  # a step that is left out is not part of the key
         del relevant["curvature_flow"]

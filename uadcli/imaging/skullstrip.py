@@ -42,6 +42,17 @@ class BrainMask:
     method: str
 
 
+@dataclass(frozen=True)
+class Arithmetic:
+    """Where HD-BET runs, and whether in bfloat16 instead of float32."""
+
+    device: str = "cpu"
+    bf16: bool = False
+
+
+FLOAT32 = Arithmetic()
+
+
 def looks_stripped(scan: Levelled) -> bool:
     """Whether a scan is skull-stripped: its background is constant, and the rest has a brain's volume and no skull."""
     inside = scan.foreground
@@ -105,7 +116,7 @@ def largest_component(mask: Mask) -> Mask:
     return labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1 if count else mask
 
 
-def extract(scan: Levelled, method: str, device: str = "cpu", stripped: bool | None = None) -> BrainMask:
+def extract(scan: Levelled, method: str, arithmetic: Arithmetic = FLOAT32, stripped: bool | None = None) -> BrainMask:
     """Extract the brain by `hd-bet`, `atlas` or `none` (everything but the background).
 
     `auto` is `none` for a scan that looks stripped already, otherwise `hd-bet`.
@@ -115,12 +126,12 @@ def extract(scan: Levelled, method: str, device: str = "cpu", stripped: bool | N
     """
     stripped = looks_stripped(scan) if stripped is None else stripped
     if method == "auto":
-        found = _by("none" if stripped else "hd-bet", scan, stripped, device)
+        found = _by("none" if stripped else "hd-bet", scan, stripped, arithmetic)
         found = replace(found, method="already stripped") if stripped else found
     else:
-        found = _by(method, scan, stripped, device)
+        found = _by(method, scan, stripped, arithmetic)
         if stripped and method != "none":
-            found = replace(found, method=f"{method}, though the scan looks stripped already")
+            found = replace(found, method=f"{found.method}, though the scan looks stripped already")
         if not stripped and method == "none":
             found = replace(found, method="none, though the scan does not look stripped")
     if found.mask.sum() * np.prod(spacing(scan.volume.affine)) < 1e5:  # 100 ml
@@ -128,12 +139,13 @@ def extract(scan: Levelled, method: str, device: str = "cpu", stripped: bool | N
     return found
 
 
-def _by(method: str, scan: Levelled, stripped: bool, device: str) -> BrainMask:
+def _by(method: str, scan: Levelled, stripped: bool, arithmetic: Arithmetic) -> BrainMask:
     if method == "none":
         return BrainMask(fill(scan.foreground), method)
     if method == "atlas":
         return BrainMask(_atlas(scan.volume, template.brain() if stripped else template.head()), method)
-    return BrainMask(_hd_bet(scan.volume, device), method)
+    text = f"{method} in bf16" if arithmetic.bf16 else method
+    return BrainMask(_hd_bet(scan.volume, arithmetic), text)
 
 
 def read_mask(path: Path, scan: Scan) -> BrainMask:
@@ -155,7 +167,7 @@ def _atlas(volume: Volume, head: Volume) -> Mask:
     return fill(largest_component((back >= 0.5) & (volume.data > floor)))
 
 
-def _hd_bet(volume: Volume, device: str) -> Mask:
+def _hd_bet(volume: Volume, arithmetic: Arithmetic) -> Mask:
     """HD-BET (Isensee et al. 2019), one fold without mirroring, on the part of the head that holds the brain."""
     size = spacing(volume.affine)
     fine_affine, fine_shape = _regrid(volume, size, HDBET_SPACING_MM)
@@ -163,9 +175,9 @@ def _hd_bet(volume: Volume, device: str) -> Mask:
     fine = (fine - fine.mean()) / float(fine.std())
     probability = np.zeros(fine_shape, dtype=np.float32)
     box = _brain_box(volume, fine_shape, fine_affine)
-    probability[box] = _predict(fine[box], device)
+    probability[box] = _predict(fine[box], arithmetic)
     if _touches_inner_border(probability > 0.5, box):  # the box was too small: use the whole head
-        probability = _predict(fine, device)
+        probability = _predict(fine, arithmetic)
     mask = largest_component(probability > 0.5).astype(np.float32)
     back = resample(mask, fine_affine, volume.shape, volume.affine, order=1)
     return fill(largest_component(back >= 0.5))
@@ -222,14 +234,15 @@ def _network(device: str) -> Any:
     return network.to(device)
 
 
-def _predict(image: Array, device: str) -> Array:
+def _predict(image: Array, arithmetic: Arithmetic) -> Array:
     """Brain probability of an image at `HDBET_SPACING_MM`, canonical axes; the network takes (Z, Y, X)."""
     import torch
 
     array = np.ascontiguousarray(image.transpose(2, 1, 0))
     padding = [(-n) % HDBET_MULTIPLE for n in array.shape]
     padded = np.pad(array, [(0, p) for p in padding], mode="edge")
-    with torch.inference_mode():
+    device, on = arithmetic.device, torch.device(arithmetic.device).type
+    with torch.inference_mode(), torch.autocast(on, torch.bfloat16, enabled=arithmetic.bf16):
         output = _network(device)(torch.from_numpy(padded)[None, None].to(device))[0, 1].float().cpu().numpy()
     z, y, x = array.shape
     return np.ascontiguousarray(output[:z, :y, :x].transpose(2, 1, 0))

@@ -51,6 +51,15 @@ def test_what_the_user_says_of_stripping_is_done(monkeypatch: pytest.MonkeyPatch
     assert skullstrip.extract(head, "none").method == "none, though the scan does not look stripped"
 
 
+@pytest.mark.slow
+def test_the_mask_in_bfloat16_is_that_in_float32() -> None:
+    head = levelled(template.head())
+    exact = skullstrip.extract(head, "hd-bet")
+    fast = skullstrip.extract(head, "hd-bet", skullstrip.Arithmetic(bf16=True))
+    assert (exact.method, fast.method) == ("hd-bet", "hd-bet in bf16")
+    assert 2 * (exact.mask & fast.mask).sum() / (exact.mask.sum() + fast.mask.sum()) > 0.998
+
+
 def test_holes_are_filled_in_every_slice() -> None:
     mask = np.zeros((20, 20, 4), dtype=bool)
     mask[4:16, 4:16] = True
