@@ -13,7 +13,8 @@ def alpha_bar(steps: int = 1000, offset: float = 0.008) -> Tensor:
 
     beta_t = min(1 - f(t)/f(t-1), 0.999) with f(t) = cos^2((t/T + s)/(1 + s) pi/2) (Nichol and Dhariwal 2021, eq. 17).
     """
-    t = torch.arange(steps + 1, dtype=torch.float64) / steps
+    # on the CPU even where a network is only outlined: arithmetic on `meta` tensors imports half of torch, for seconds
+    t = torch.arange(steps + 1, dtype=torch.float64, device="cpu") / steps
     f = torch.cos((t + offset) / (1 + offset) * math.pi / 2) ** 2
     beta = (1 - f[1:] / f[:-1]).clamp(max=0.999)
     return torch.cumprod(1 - beta, dim=0).float()

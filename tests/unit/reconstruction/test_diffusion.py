@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -96,3 +99,17 @@ def test_noise_bank_draws_by_its_generator() -> None:
     assert a.shape == (5, 1, 96, 96)
     assert torch.equal(a, b)
     assert float(a.pow(2).mean().sqrt()) == pytest.approx(0.567, rel=0.25)
+
+
+OUTLINE = """
+import sys, torch
+from uadcli.config import ModelConfig
+from uadcli.reconstruction.reconstructors import build
+with torch.device("meta"):
+    build(ModelConfig())
+assert "sympy" not in sys.modules
+"""
+
+
+def test_outlining_a_network_does_not_import_the_compiler() -> None:
+    subprocess.run([sys.executable, "-c", OUTLINE], check=True)
