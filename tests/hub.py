@@ -20,10 +20,13 @@ NAME = r"([^/]+/[^/]+)"
 
 
 class Hub:
-    """`commits[repo]` maps each commit to its files; the last one is `main`. `requests` holds (method, path) pairs.
+    """`commits[repo]` maps each commit to its files; the last one is `main`. `requests` holds (method, path) pairs,
+    `starts` the name of each file asked for and its first byte.
 
     `spoiled` names files whose bodies come with one byte changed; bodies of `stalled` stop in the middle until
-    `resume` is set, and `half_sent` says that one did. With `token`, whoever writes must show it. With
+    `resume` is set, and `half_sent` says that one did. The connection of `cut` files is closed once
+    in the middle. Without `ranges`, whole files are sent whatever is asked for. With `token`, whoever writes must show
+    it. With
     `proxy`, a status, each request whose path ends with `proxied` is answered by a page of HTML.
     """
 
@@ -31,9 +34,12 @@ class Hub:
         self.commits: dict[str, dict[str, dict[str, bytes]]] = {}
         self.uploads: dict[str, bytes] = {}
         self.requests: list[tuple[str, str]] = []
+        self.starts: list[tuple[str, int]] = []
         self.private: set[str] = set()
         self.spoiled: set[str] = set()
         self.stalled: set[str] = set()
+        self.cut: set[str] = set()
+        self.ranges = True
         self.half_sent, self.resume = threading.Event(), threading.Event()
         self.token = token
         self.proxy: int | None = None
@@ -183,11 +189,22 @@ class _Handler(BaseHTTPRequestHandler):
         tag = hashlib.sha256(content).hexdigest() if name.endswith(LARGE) else git_id(content)
         if name in self.hub.spoiled:
             content = content[:-1] + bytes([content[-1] ^ 1])
-        self._head(200, len(content), {"ETag": f'"{tag}"', "X-Repo-Commit": commit})
+        asked = self.headers.get("Range", "") if self.hub.ranges else ""
+        start = int(re.fullmatch(r"bytes=(\d+)-", asked or "bytes=0-")[1])  # type: ignore[index]
+        self.hub.starts.append((name, start))
+        content, length = content[start:], len(content)
+        headers = {"ETag": f'"{tag}"', "X-Repo-Commit": commit}
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{length - 1}/{length}"
+        self._head(206 if start else 200, len(content), headers)
         if self.command == "HEAD":
             return
         half = len(content) // 2
         self.wfile.write(content[:half])
+        if name in self.hub.cut:
+            self.hub.cut.remove(name)
+            self.close_connection = True
+            return
         if name in self.hub.stalled:
             self.wfile.flush()
             self.hub.half_sent.set()

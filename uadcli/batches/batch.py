@@ -81,7 +81,7 @@ def make_plan(request: Request, reporter: Reporter, download: bool = True) -> Pl
         failed = tables.read_all_failed(request.output)
         chosen = [job for job in scans.jobs if job.name in failed]
         reporter.info(f"{len(chosen)} of {len(scans.jobs)} scans failed before")
-    steps = plan.decide(chosen, request.config, weights_of(scans.weights, download))
+    steps = plan.decide(chosen, request.config, weights_of(scans.weights))
     return Plan(scans.jobs, steps, scans.part, scans.bids_root)
 
 
@@ -114,7 +114,8 @@ def find_scans(request: Request, reporter: Reporter, download: bool = True) -> S
         names = f"{len(search.left_out)} files named as masks or maps are left out"
         reporter.info(f"{names}, the first is {search.left_out[0]}")
     if options.weights:  # found, and downloaded if necessary, once for all scans and processes
-        options = replace(options, weights=str(weights.find(options.weights, download=download, tell=reporter.info)[0]))
+        found_weights = weights.find(options.weights, download=download, reporter=reporter)[0]
+        options = replace(options, weights=str(found_weights))
     found, notes = twins.separated(search.found)
     for note in notes:
         reporter.info(note)
@@ -181,6 +182,8 @@ def _work(run: Tally, jobs: list[Job], request: Request, reporter: Reporter) -> 
     found = jobs[0].options.weights
     if found:  # fail early if the weights are damaged
         load(*weights.find(found))
+    else:
+        _download(jobs, reporter)
     _adapt(jobs, replace(session, reporter=reporter))
     count = min(len(jobs), worker_count(request.batch.workers))
     reporter.info(f"device {name} ({why}), {session.threads} threads; {count} worker processes, as many threads each")
@@ -195,6 +198,16 @@ def _work(run: Tally, jobs: list[Job], request: Request, reporter: Reporter) -> 
                     break
         finally:
             ready.close()  # type: ignore[attr-defined]
+
+
+def _download(jobs: list[Job], reporter: Reporter) -> None:
+    """Get the models of the scans that are only on the Hub, once and with progress, before the workers need them."""
+    from uadcli.weights import weights
+
+    if weights.on_hub_only():
+        known = (known_before(job.scan, job.options.contrast, describe(job.scan)) for job in jobs)
+        for contrast in sorted({one.contrast for one in known if one}):
+            weights.find(None, contrast, reporter=reporter)
 
 
 def _adapt(jobs: list[Job], session: Session) -> None:
@@ -232,14 +245,19 @@ def worker_count(asked: int | None) -> int:
     return max(1, min(WORKERS, device.cores(), int(device.free_memory_mb() / WORKER_MB)))
 
 
-def weights_of(name: str | None, download: bool = True) -> plan.WeightsOf:
-    """A function from contrast to the sha256 of its weights, each file read once. Raises `WeightsError`."""
+def weights_of(name: str | None) -> plan.WeightsOf:
+    """A function from contrast to the sha256 of its weights, each file read once; downloads nothing.
+
+    Raises `WeightsError`.
+    """
     from uadcli.weights import weights
 
     @functools.cache
     def digest(contrast: str | None) -> str:
-        path, known = weights.find(name, contrast, download=download)
+        if name is None:
+            return weights.default(contrast).sha256
+        path, known = weights.find(name, contrast, download=False)
         return known or file_sha256(path, WeightsError)
 
-    weights.find(name, download=download)
+    digest(None)  # fail early
     return digest

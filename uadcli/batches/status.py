@@ -65,7 +65,7 @@ def _look(request: Request, reporter: Reporter) -> _Found:
     request = replace(request, options=replace(request.options, overwrite=False))
     scans = batch.find_scans(request, reporter, download=False)
     rows = tables.read_all_failed(request.output)
-    weights_of = batch.weights_of(scans.weights, download=False)
+    weights_of = batch.weights_of(scans.weights)
     failed: dict[str, dict[str, str]] = {}
     left = set()
     for once_failed in (True, False):

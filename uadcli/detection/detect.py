@@ -121,7 +121,7 @@ def ready_scan(path: Path, session: Session) -> ReadyScan:
     described = _described(path, reporter)
     known = contrast.known_before(path, options.contrast, described)
     # fail early if the model is missing; until the contrast is known, check the first model
-    found, digest = weights.find(options.weights, known.contrast if known else None, tell=reporter.info)
+    found, digest = weights.find(options.weights, known.contrast if known else None, reporter=reporter)
     card = weights.read_card(found, digest)
     smoothing = card.curvature_flow
     if known or options.weights:

@@ -110,7 +110,7 @@ def base_for(cases: Sequence[Case], name: str | None, reporter: Reporter) -> Wei
         unknown = next(case for case in cases if not case.contrast)
         hint = "Name it as in sub-01_FLAIR.nii.gz, or give --weights."
         raise InputError("the name does not give the contrast", path=unknown.scan, hint=hint)
-    found = dict.fromkeys(weights.find(name, c if name is None else None, tell=reporter.info) for c in contrasts)
+    found = dict.fromkeys(weights.find(name, c if name is None else None, reporter=reporter) for c in contrasts)
     if len(found) > 1:
         what = f"no bundled model covers {' and '.join(contrasts)}"
         raise UsageError(what, hint="Train on one contrast at a time, or give --weights.")

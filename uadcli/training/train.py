@@ -102,7 +102,7 @@ def _begin(
     from uadcli.training.examples.synthetic import label_files, load_labels
     from uadcli.weights import weights
 
-    base = None if start is None else weights.load(*weights.find(start, tell=reporter.info))
+    base = None if start is None else weights.load(*weights.find(start, reporter=reporter))
     networks(config, base.card if base else None)  # fail early if there would be no reconstruction
     _check_anomalies(config)
     shape_files(config.lesion_shapes)  # fail early if a folder is wrong

@@ -26,7 +26,7 @@ from uadcli.weights.registry import Entry
 
 Tell = Callable[[str], None]
 HUB, IMPORTED = "hub", "weights"
-LOCK, SCRATCH = ".lock", ".part-"
+LOCK, SCRATCH, PARTIAL = ".lock", ".part-", ".partial"
 ELSEWHERE = "Free space there, or set UAD_CACHE to a folder that can be written."
 UNWRITABLE = {errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 
@@ -191,6 +191,30 @@ def scratch(place: Path) -> Iterator[Path]:
         yield part
     finally:
         shutil.rmtree(part)
+
+
+@contextmanager
+def partial(place: Path, keep: Callable[[BaseException], bool]) -> Iterator[Path]:
+    """The hidden folder inside `place` for a download, with what an earlier attempt left; use it under the lock.
+
+    Removed at the end, also after an error unless `keep` says that the next attempt can continue. Raises
+    `WeightsError` if others could have changed what is in it.
+    """
+    part = place / PARTIAL
+    if os.path.lexists(part):
+        left = [part, *(part.iterdir() if part.is_dir() else ())]
+        refuse_foreign(*left)
+        for path in left:
+            if path.is_symlink():
+                raise WeightsError("is a symbolic link, which is not followed", path=path, hint="Remove it.")
+    part.mkdir(mode=0o700, exist_ok=True)
+    try:
+        yield part
+    except BaseException as error:
+        if not keep(error):
+            shutil.rmtree(part)
+        raise
+    shutil.rmtree(part)
 
 
 def publish(part: Path, entry: Entry, place: Path) -> None:

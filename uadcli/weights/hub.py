@@ -15,16 +15,18 @@ from pathlib import Path
 from types import ModuleType
 
 from uadcli import __version__, streams
+from uadcli.console import Reporter
 from uadcli.device import offline
 from uadcli.errors import UadError, UsageError, WeightsError
-from uadcli.weights import cache, registry
-from uadcli.weights.cache import Tell
+from uadcli.weights import cache, registry, transfer
 from uadcli.weights.registry import COMMIT, REPO
+from uadcli.weights.transfer import Progress, Source
 
 SCHEME = "hf://"
 CC_KINDS = ("", "-sa", "-nc", "-nd", "-nc-sa", "-nc-nd")
 ONLY_OURS = "Only repositories made by `uad weights push` can be used."
 PROXY = "A proxy or firewall may have answered with its own page: check the network and HTTPS_PROXY."
+MB = 10**6
 PROXY_LOGIN, SERVER_FAULT = 407, 500  # HTTP status
 FORM = "Give hf://owner/repo@commit, with all 40 digits of the commit."
 
@@ -74,39 +76,43 @@ def pin(text: str) -> Reference:
     return Reference(repo, str(sha))
 
 
-def fetch(reference: Reference, sha256: str | None = None, tell: Tell | None = None) -> tuple[Path, str]:
+def fetch(reference: Reference, sha256: str | None = None, reporter: Reporter | None = None) -> tuple[Path, str]:
     """The cached weight file of a reference, and its digest; downloaded if missing.
 
     `sha256` is the digest that the file must have, if known beforehand; otherwise that in the manifest at the commit
-    counts. Of several processes at once, only one downloads. Raises `WeightsError`.
+    counts. Of several processes at once, only one downloads; one that was interrupted is continued. Raises
+    `WeightsError`.
     """
-    place = reference.place
+    place, reporter = reference.place, reporter or Reporter(silent=True)
     found = cache.holds(place, sha256)
     if found is None:
         if offline():
             hint = f"With network access: uad weights download {reference}"
             raise WeightsError(f"{reference} is not in the cache, and network use is disabled", hint=hint)
-        with cache.filling(place, tell):
+        with cache.filling(place, reporter.info):
             found = cache.holds(place, sha256)  # another process may have been first
             if found is None:
-                if tell:
-                    tell(f"downloading {reference}")
-                _download(reference, place, sha256)
+                reporter.info(f"downloading {reference}")
+                with reporter.stage("download, MB"):
+                    _download(reference, place, sha256, lambda *b: reporter.progress(*(round(n / MB) for n in b)))
                 found = registry.read_one(place, "")
     return place / found.file, found.sha256
 
 
-def _download(reference: Reference, place: Path, sha256: str | None) -> None:
+def _download(reference: Reference, place: Path, sha256: str | None, progress: Progress) -> None:
     """Download manifest, weights and card into the cache, each verified before it is moved to its place."""
-    with _said(str(reference)), cache.scratch(place) as part:
-        _get(reference, registry.FILE, part)
-        _check_manifest(reference, part / registry.FILE)
+    client = _client()
+    source = Source(client, reference.repo, reference.commit, _endpoint())
+    with _said(str(reference)), cache.partial(place, keep=_can_be_continued) as part:
+        manifest = part / registry.FILE
+        manifest.unlink(missing_ok=True)
+        _check_manifest(reference, manifest, transfer.get(source, registry.FILE, manifest, lambda *_: None))
         entry = registry.read_one(part, "Ask its authors, or choose another commit.")
         if sha256 not in (None, entry.sha256):
             raise WeightsError(f"{reference} has other weights than its registry names", hint="Report this.")
-        _get(reference, entry.file, part)
+        transfer.get(source, entry.file, part / entry.file, progress)
         if entry.card_sha256:
-            _get(reference, entry.card, part)
+            transfer.get(source, entry.card, part / entry.card, lambda *_: None)
         try:
             cache.publish(part, entry, place)
         except WeightsError as error:
@@ -114,30 +120,22 @@ def _download(reference: Reference, place: Path, sha256: str | None) -> None:
             raise WeightsError(f"{reference}: {error.what}", hint=hint) from error
 
 
-def _get(reference: Reference, name: str, part: Path) -> None:
-    _client().hf_hub_download(
-        reference.repo,
-        name,
-        revision=reference.commit,
-        local_dir=part,
-        cache_dir=part,
-        endpoint=_endpoint(),
-        library_name="uad",
-        library_version=__version__,
-    )
+def _can_be_continued(error: BaseException) -> bool:
+    """Whether a download ended because it was interrupted or the connection was lost: what is there stays valid."""
+    from huggingface_hub import errors
+
+    lost = isinstance(error, errors.HTTPError) and transfer.is_connection(error)  # type: ignore[attr-defined]
+    return lost or not isinstance(error, Exception)
 
 
-def _check_manifest(reference: Reference, file: Path) -> None:
+def _check_manifest(reference: Reference, file: Path, etag: str) -> None:
     """Compare the manifest with the digest that the Hub reports separately from the file.
 
     The ETag of a small file is its git blob id, that of a large one its sha256.
     """
-    client = _client()
-    url = client.hf_hub_url(reference.repo, registry.FILE, revision=reference.commit, endpoint=_endpoint())
-    told = client.get_hf_file_metadata(url, endpoint=_endpoint())
     content = file.read_bytes()
     blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-    if told.etag not in (blob, hashlib.sha256(content).hexdigest()) or told.commit_hash != reference.commit:
+    if etag not in (blob, hashlib.sha256(content).hexdigest()):
         raise WeightsError(f"{reference}: the manifest does not belong to this commit", hint="Download it again.")
 
 

@@ -100,8 +100,8 @@ def download(name: str, output: Path | None, overwrite: bool, reporter: Reporter
         reference = hub.pin(name)
         reporter.info(f"pinned: {reference}")
         name = str(reference)
+    path, sha256 = weights.find(name, reporter=reporter)
     with reporter.stage("weights"):
-        path, sha256 = weights.find(name, tell=reporter.info)
         if sha256 is not None and cache.weights_sha256(path) != sha256:
             raise cache.refuse(path, sha256)
     return path if output is None else _copy(_entry_of(path), path.parent, output, overwrite)

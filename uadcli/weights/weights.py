@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uadcli.config import CONTRASTS, ModelConfig, to_dict
+from uadcli.console import Reporter
 from uadcli.errors import WeightsError
 from uadcli.files import write_bytes
 from uadcli.weights import cache, checks, hub, registry
-from uadcli.weights.cache import Tell
 from uadcli.weights.card import ModelCard
 from uadcli.weights.hub import Reference
 from uadcli.weights.registry import Entry
@@ -49,26 +49,26 @@ class Weights:
 
 
 def find(
-    name_or_path: str | None, contrast: str | None = None, *, download: bool = True, tell: Tell | None = None
+    name_or_path: str | None, contrast: str | None = None, *, download: bool = True, reporter: Reporter | None = None
 ) -> tuple[Path, str | None]:
     """The weight file for a name, a path, `hf://owner/repo@commit` or, with None, a contrast; and its expected sha256,
     None if unknown.
 
-    Paths have precedence, then bundled and cached models, then the Hub, which needs `download`; `tell` then reports
-    the download. Bundled models are identified by sha256, so that no cached model can replace them. Raises
+    Paths have precedence, then bundled and cached models, then the Hub, which needs `download`; `reporter` then
+    shows its progress. Bundled models are identified by sha256, so that no cached model can replace them. Raises
     `WeightsError` if there is none, or no model covers the contrast.
     """
     if name_or_path is None:
-        return _of_entry(_default(contrast), download, tell)
+        return _of_entry(default(contrast), download, reporter)
     if name_or_path.startswith(hub.SCHEME):
-        return _of_hub(hub.parse(name_or_path), None, download, tell)
+        return _of_hub(hub.parse(name_or_path), None, download, reporter)
     path = Path(name_or_path)
     if path.exists():
         return _on_disk(path)
     known = registry.bundled()
     for entry in known:
         if entry.name == name_or_path:
-            return _of_entry(entry, download, tell)
+            return _of_entry(entry, download, reporter)
     cached = [(m.folder, m.entry) for m in cache.models() if m.entry and m.entry.name == name_or_path]
     if len({entry.sha256 for _, entry in cached}) > 1:
         hint = "Give the path or the hf:// of one (see `uad weights list`)."
@@ -79,8 +79,8 @@ def find(
     raise WeightsError(f"there are no weights {name_or_path!r}", hint=f"Known: {', '.join(names)}. Or give a path.")
 
 
-def _default(contrast: str | None) -> Entry:
-    """The first bundled model that covers a contrast."""
+def default(contrast: str | None) -> Entry:
+    """The first bundled model that covers a contrast, or the first of all. Raises `WeightsError` if there is none."""
     known = registry.bundled()
     for entry in known:
         if contrast is None or contrast in entry.contrasts:
@@ -89,21 +89,28 @@ def _default(contrast: str | None) -> Entry:
     raise WeightsError(f"no model covers {contrast}", hint=f"Covered: {', '.join(covered)}. Or give --weights.")
 
 
-def _of_entry(entry: Entry, download: bool, tell: Tell | None) -> tuple[Path, str]:
+def on_hub_only() -> list[Entry]:
+    """The bundled models whose files would have to be downloaded."""
+    cached = {model.entry.sha256 for model in cache.models() if model.entry and model.path and model.path.exists()}
+    absent = [entry for entry in registry.bundled() if entry.repo and not (registry.folder() / entry.file).exists()]
+    return [entry for entry in absent if entry.sha256 not in cached]
+
+
+def _of_entry(entry: Entry, download: bool, reporter: Reporter | None) -> tuple[Path, str]:
     """A registered model: from the cache by its digest, from the weights folder, or from the Hub."""
     for model in cache.models():
         if model.entry and model.entry.sha256 == entry.sha256 and (model.folder / model.entry.file).exists():
             return model.folder / model.entry.file, entry.sha256
     path = registry.folder() / entry.file
     if entry.repo and entry.commit and not path.exists():
-        return _of_hub(Reference(entry.repo, entry.commit), entry.sha256, download, tell)
+        return _of_hub(Reference(entry.repo, entry.commit), entry.sha256, download, reporter)
     return path, entry.sha256
 
 
-def _of_hub(reference: Reference, sha256: str | None, download: bool, tell: Tell | None) -> tuple[Path, str]:
+def _of_hub(reference: Reference, sha256: str | None, download: bool, reporter: Reporter | None) -> tuple[Path, str]:
     if not download and cache.holds(reference.place, sha256) is None:
         raise WeightsError(f"{reference} is not in the cache", hint=f"Get it: uad weights download {reference}")
-    return hub.fetch(reference, sha256, tell)
+    return hub.fetch(reference, sha256, reporter)
 
 
 def _on_disk(path: Path) -> tuple[Path, str | None]:

@@ -12,7 +12,7 @@ from hub import Hub
 
 from uadcli.cli.app import main
 from uadcli.weights import cache as caches
-from uadcli.weights import registry, weights
+from uadcli.weights import registry, transfer, weights
 
 
 def kept(cache: Path) -> list[str]:
@@ -88,10 +88,8 @@ def test_a_full_cache_on_download(
 def test_a_full_cache_while_a_file_comes_from_the_hub(
     published: str, cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import huggingface_hub.file_download as client
-
     with monkeypatch.context() as patch:
-        patch.setattr(client, "http_get", no_space)
+        patch.setattr(transfer, "_continue", no_space)
         assert main(["weights", "download", published]) == 6
     assert "the cache cannot be written: No space left on device" in capsys.readouterr().err
     assert not kept(cache)

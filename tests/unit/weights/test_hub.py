@@ -85,6 +85,60 @@ def test_a_changed_byte_of_any_file_is_caught_and_nothing_kept(
     weights.load(*weights.find(published))
 
 
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_lost_connection_is_continued(ranges: bool, published: str, hub: Hub, exported: Path, cache: Path) -> None:
+    hub.cut.add("tiny 1.safetensors")
+    hub.ranges = ranges
+    path, _ = weights.find(published)
+    assert path.read_bytes() == (exported / "tiny 1.safetensors").read_bytes()
+    assert stored(cache) == {"tiny 1.safetensors", "tiny 1.md", "registry.toml"}
+    half = path.stat().st_size // 2
+    starts = [start for name, start in hub.starts if name == "tiny 1.safetensors"]
+    assert starts == [0, 0, half if ranges else 0]  # the size, one half, and what is missing
+
+
+@pytest.mark.parametrize("content", [b"rubbish", b"x" * 10**6])
+def test_the_rubbish_of_an_earlier_attempt_is_caught_and_removed(
+    content: bytes, published: str, cache: Path, exported: Path
+) -> None:
+    part = cache / "hub/lab/tiny" / published.split("@")[1] / caches.PARTIAL
+    part.mkdir(parents=True)
+    (part / "tiny 1.safetensors").write_bytes(content)
+    longer = len(content) > (exported / "tiny 1.safetensors").stat().st_size
+    if not longer:
+        with pytest.raises(WeightsError, match="sha256"):
+            weights.find(published)
+        assert stored(cache) == set()
+    weights.load(*weights.find(published))
+
+
+def test_a_download_is_not_written_into_what_belongs_to_others(
+    published: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = cache / "hub/lab/tiny" / published.split("@")[1]
+    (place / caches.PARTIAL).mkdir(parents=True)
+    (tmp_path / "mine").write_text("mine")
+    (place / caches.PARTIAL / "tiny 1.safetensors").symlink_to(tmp_path / "mine")
+    with pytest.raises(WeightsError, match="link"):
+        weights.find(published)
+    assert (tmp_path / "mine").read_text() == "mine"
+    (place / caches.PARTIAL / "tiny 1.safetensors").unlink()
+    (place / caches.PARTIAL).chmod(0o777)
+    with pytest.raises(WeightsError, match="writable by everyone"):
+        weights.find(published)
+
+
+def test_a_download_shows_how_far_it_is(published: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(hubs, "MB", 1)
+    monkeypatch.setattr(Reporter, "progress", lambda _, done, total: told.append((done, total)))
+    reporter = Reporter(silent=True)
+    path, _ = weights.find(published, reporter=reporter)
+    assert told[-1] == (path.stat().st_size, path.stat().st_size)
+    assert told == sorted(told)
+    assert "download, MB" in reporter.seconds
+
+
 def test_a_cached_file_that_changed_is_removed_and_fetched_again(published: str, hub: Hub) -> None:
     path, sha256 = weights.find(published)
     content = bytearray(path.read_bytes())
