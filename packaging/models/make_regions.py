@@ -79,7 +79,7 @@ def main() -> None:
     image.set_sform(GRID_AFFINE, 4)
     image.set_qform(GRID_AFFINE, 4)
     image.header["descrip"] = b"regions, from SynthSeg labels (Apache-2.0)"
-    image.to_filename(OUT / "mni_regions_dseg.nii.gz")
+    image.to_filename(OUT / "mni_regions_dseg.nii.bz2")
     lines = ["index\tname\tvolume_ml\tagreement\tleft_out"]
     for index, (name, _) in enumerate(named, start=1):
         here = atlas == index

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from PIL import Image
 
 from uadcli.imaging.geometry import resample
 
@@ -31,13 +32,14 @@ def save(name: str, data: np.ndarray, affine: np.ndarray) -> None:
 def main(folder: Path) -> None:
     head = nib.load(folder / f"{PREFIX}02_T1w.nii.gz")
     data, affine = head.get_fdata(), head.affine
-    save("mni_head_T1w.nii.gz", np.clip(data / np.percentile(data, 99.9) * 255, 0, 255).round(), affine)
+    grey = np.clip(data / np.percentile(data, 99.9) * 255, 0, 255).round().astype(np.uint8)
+    Image.fromarray(grey.reshape(-1, grey.shape[-1])).save(OUT / "mni_head_T1w.jp2")  # lossless by default
     mask = nib.load(folder / f"{PREFIX}01_desc-brain_mask.nii.gz")
     coarse = resample((mask.get_fdata() > 0).astype(np.float32), mask.affine, data.shape, affine, antialias=True)
-    save("mni_brain_mask.nii.gz", coarse >= 0.5, affine)
+    save("mni_brain_mask.nii.bz2", coarse >= 0.5, affine)
     tissues = [nib.load(folder / f"{PREFIX}02_label-{t}_probseg.nii.gz").get_fdata() for t in ("CSF", "GM", "WM")]
     label = np.argmax(tissues, axis=0) + 1
-    save("mni_tissue_dseg.nii.gz", np.where(np.max(tissues, axis=0) > 0.8, label, 0) * (coarse >= 0.5), affine)
+    save("mni_tissue_dseg.nii.bz2", np.where(np.max(tissues, axis=0) > 0.8, label, 0) * (coarse >= 0.5), affine)
 
 
 if __name__ == "__main__":
