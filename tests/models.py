@@ -8,7 +8,7 @@ from uadcli.config import ModelConfig
 from uadcli.weights.card import ModelCard
 
 
-def export(folder: Path, config: ModelConfig, seed: int = 1, curvature_flow: int = 0) -> Path:
+def export(folder: Path, config: ModelConfig, seed: int = 1, curvature_flow: int = 0, contrast: str = "FLAIR") -> Path:
     """Weights, card and registry of a model of random numbers, called as its folder is."""
     import torch
 
@@ -17,7 +17,7 @@ def export(folder: Path, config: ModelConfig, seed: int = 1, curvature_flow: int
 
     name = folder.name
     card = ModelCard(
-        name, "1", ("FLAIR",), {"FLAIR": "bright"}, {"bright": {"FLAIR": 0.2}}, "rule", (500,), "[0, 1]", "none",
+        name, "1", (contrast,), {contrast: "bright"}, {"bright": {contrast: 0.2}}, "rule", (500,), "[0, 1]", "none",
         "CC BY 4.0 (weights)", 3, curvature_flow=curvature_flow,
     )  # fmt: skip
     folder.mkdir(parents=True)

@@ -194,17 +194,20 @@ def _refuse_name(entry: Entry) -> None:
         raise WeightsError(f"a bundled model is called {entry.name}", hint=hint)
 
 
-def push(folder: Path, repo: str, private: bool, message: str | None, reporter: Reporter) -> str:
+def push(
+    folder: Path, repo: str, private: bool, message: str | None, reporter: Reporter, others: Sequence[Path] = ()
+) -> str:
     """Publish an exported model (weights, manifest and card) as one commit in a repository on the Hub.
 
-    Returns `hf://owner/repo@commit`. Raises `WeightsError`.
+    The page of the repository shows the card, and those of `others` that it also contains. Returns
+    `hf://owner/repo@commit`. Raises `WeightsError`.
     """
     file, sha256 = weights.find(str(folder)) if folder.exists() else (folder, None)
     loaded = weights.load(file, sha256)
     name = loaded.card.name
     card = file.with_name(f"{name}.md")
     try:
-        text = card.read_text(encoding="utf-8")
+        text, *shown = (one.read_text(encoding="utf-8") for one in (card, *others))
     except (OSError, UnicodeDecodeError) as error:
         raise WeightsError("the model card cannot be read", path=card, hint="`uad export` writes one.") from error
     entry = Entry(name, f"{name}.safetensors", loaded.sha256, loaded.card.contrasts, cache.weights_sha256(card))
@@ -212,7 +215,7 @@ def push(folder: Path, repo: str, private: bool, message: str | None, reporter: 
     files: dict[str, Path | bytes] = {
         entry.file: file,
         entry.card: card,
-        "README.md": (hub.front_matter(loaded.card.licence) + text).encode(),
+        "README.md": "\n".join([hub.front_matter(loaded.card.licence) + text, *shown]).encode(),
         registry.FILE: registry.as_toml(entry).encode(),
     }
     with reporter.stage("push"):
