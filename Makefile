@@ -10,7 +10,7 @@ EXAMPLE := packaging/example/sub-FG6692_FLAIR.nii.gz
 # Tests that need the development data run where that folder exists and say that they are skipped elsewhere.
 export UAD_DATA := $(if $(wildcard $(DATA)/ixi_t1),$(abspath $(DATA)),)
 
-.PHONY: help demo test test-tools fuzz soak check docs lint-packaging format build bench eval-dev table train-default clean
+.PHONY: help demo test test-fast test-tools fuzz soak check docs lint-packaging format build build-slim publish-weights bench eval-dev table train-default clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -32,6 +32,9 @@ test-tools: $(READY)  ## install what some tests drive: Chromium, SLURM, zsh, fi
 
 test: $(READY) test-tools  ## all tests (no GPU; the network only to install what they drive)
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --durations=15
+
+test-fast: $(READY)  ## the fast tests alone, without the tools
+	$(BIN)/python -m pytest -q -m "not slow"
 
 fuzz: $(READY)  ## damaged scans, CASES=100000 of them from FIRST=0 on, and a tenth as many of each kind of other file
 	UAD_FUZZ=$(or $(CASES),100000) UAD_FUZZ_FIRST=$(or $(FIRST),0) $(BIN)/python -m pytest -q tests/fuzz
@@ -59,6 +62,12 @@ format: $(READY)  ## format, and fix what lint can fix
 
 build: $(READY)  ## wheel and source archive in dist/
 	$(BIN)/python -m build --outdir dist
+
+build-slim: $(READY)  ## the wheel without weights in dist/slim/; needs the addresses that publish-weights writes
+	$(BIN)/python packaging/release/build_slim.py
+
+publish-weights: $(READY)  ## push the bundled models to the Hub, REPO=owner/name (HF_TOKEN), and pin them in weights/registry.toml
+	$(BIN)/python packaging/release/publish_weights.py $(or $(REPO),$(error give REPO=owner/name))
 
 bench: $(READY)  ## seconds per stage, peak memory, and the network's share of the matrix-multiply rate
 	$(BIN)/python packaging/benchmarks/functions.py

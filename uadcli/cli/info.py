@@ -18,10 +18,17 @@ from uadcli.settings import methods
 from uadcli.settings.option import METHOD, Option, option
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False) -> None:
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    licences: Annotated[bool, typer.Option("--licences", help="Only list the licences of all packages.")] = False,
+) -> None:
     """Check packages, devices, memory and weights."""
-    from uadcli.doctor import examine, in_words
+    from uadcli.doctor import examine, in_words, licences_in_words
+    from uadcli.doctor import licences as stated
 
+    if licences:
+        print_result(json.dumps(stated(), indent=2) if as_json else licences_in_words(stated()))
+        return
     report = examine()
     print_result(json.dumps(report, indent=2) if as_json else in_words(report))
     if report["problem"]:
