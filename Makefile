@@ -10,7 +10,7 @@ EXAMPLE := packaging/example/sub-FG6692_FLAIR.nii.gz
 # Tests that need the development data run where that folder exists and say that they are skipped elsewhere.
 export UAD_DATA := $(if $(wildcard $(DATA)/ixi_t1),$(abspath $(DATA)),)
 
-.PHONY: help demo test test-fast test-tools fuzz soak check docs lint-packaging format build build-slim publish-weights bench eval-dev table train-default clean
+.PHONY: help demo test test-fast test-tools fuzz soak check docs lint-packaging format build build-slim publish-weights bench bench-reference eval-dev table train-default clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -72,6 +72,9 @@ publish-weights: $(READY)  ## push the bundled models to the Hub, REPO=owner/nam
 bench: $(READY)  ## seconds per stage, peak memory, and the network's share of the matrix-multiply rate
 	$(BIN)/python packaging/benchmarks/functions.py
 	$(BIN)/python packaging/benchmarks/detection.py $(DATA)
+
+bench-reference: $(READY)  ## the published inference next to ours on the same slices: seconds, memory, ratios (DEVICE=)
+	$(BIN)/python packaging/benchmarks/reference.py --device $(or $(DEVICE),auto)
 
 eval-dev: $(READY)  ## the development cases next to the plain baseline; ONLY= for every score
 	$(BIN)/python packaging/evaluation/eval_dev.py $(DATA) --only "$(ONLY)"
