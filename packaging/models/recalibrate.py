@@ -1,6 +1,10 @@
-"""Recalibrate a bundled model without changing its networks: thresholds, references, shares, default scores.
+"""Recalibrate a bundled model: thresholds, references, shares, default scores.
+
+The networks stay as they are, except that `--score-network` takes the score network from a run of `uad train --weights
+NAME --set train.steps=0`.
 
     python packaging/models/recalibrate.py DATA --weights small-9-flair --name small-11-flair [--borrow T2w=FLAIR]
+        [--score-network RUN]
 
 The healthy scans are those of `train_default.py`: the validation part of the development data. A contrast without any
 borrows the thresholds of another (`--borrow`), or is calibrated on scans synthesised from the validation T1w scans by
@@ -19,7 +23,7 @@ import torch
 
 from uadcli import device
 from uadcli.calibration.calibrate import measure
-from uadcli.calibration.export import calibrated_card
+from uadcli.calibration.export import calibrated_card, trained_weights
 from uadcli.calibration.health import Cohort
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
@@ -42,6 +46,7 @@ def main() -> None:
     parser.add_argument("--weights", required=True)
     parser.add_argument("--name", required=True)
     parser.add_argument("--synthetic", default="", help="contrast and number of scans, as in T2w=20")
+    parser.add_argument("--score-network", type=Path, metavar="RUN", help="a run that trained the score network on")
     parser.add_argument("--borrow", default="", help="contrast, and the one whose thresholds it takes, as in T2w=FLAIR")
     parser.add_argument("--training", type=int, help="number of training scans in the references without a network")
     parser.add_argument("--scores", help="the scores to calibrate, comma-separated; by default all")
@@ -50,7 +55,7 @@ def main() -> None:
     arguments = parser.parse_args()
     device.bound_threads(None)
     reporter, config = Reporter(), DetectConfig()
-    model = Model(weights.load(*weights.find(arguments.weights)))
+    model = Model(with_score_network(weights.load(*weights.find(arguments.weights)), arguments.score_network))
     found = [c for c in cases(arguments.data) if c.contrast in model.card.contrasts]
     held_out = [c for c in found if c.part == "val"]
     if arguments.synthetic:
@@ -77,6 +82,15 @@ def main() -> None:
     registry.write(out, registry.Entry(arguments.name, file.name, digest, card.contrasts))
     check_networks(before, weights.load(file, digest))
     print(f"{file}\nsha256 {digest}\nscores {card.scores}\nshares {card.shares}\n{card.threshold_rule}")
+
+
+def with_score_network(found: weights.Weights, run: Path | None) -> weights.Weights:
+    """The weights with the score network of a run that began with them, if there is a run."""
+    if run is None:
+        return found
+    trained = trained_weights(run)
+    card = dataclasses.replace(found.card, siamese=trained.card.siamese, training_data=trained.card.training_data)
+    return dataclasses.replace(found, card=card, score_state=trained.score_state)
 
 
 def made(data: Path, contrast: str, count: int, folder: Path, reporter: Reporter) -> list[Case]:
