@@ -137,12 +137,8 @@ def cores() -> int:
     return max(1, min(mine, int(quota) // int(period))) if quota.isdigit() and period.isdigit() else mine
 
 
-def free_memory_mb(device: torch.device | str | None = None) -> float:
-    """Free memory in MB (2**20 bytes) of the GPU, or of this machine within the limit of its container."""
-    if device is not None and str(device).startswith("cuda"):
-        import torch
-
-        return torch.cuda.mem_get_info(device)[0] / 2**20
+def free_memory_mb() -> float:
+    """Free memory of this machine in MB (2**20 bytes), within the limit of its container."""
     import psutil
 
     free = [psutil.virtual_memory().available / 2**20]

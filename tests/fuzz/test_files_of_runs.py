@@ -124,7 +124,7 @@ def test_volumes_kept_in_a_cache(tmp_path: Path) -> None:
     def use(made: object) -> None:
         path.write_bytes(made)  # type: ignore[arg-type]
         with suppress(*DAMAGED):
-            assert prepare.load_prepared(path).mask.shape == GRID_SHAPE
+            assert prepare.unpacked(prepare.read_packed(path)).mask.shape == GRID_SHAPE
         adapt._kept(path)
 
     each(lambda rng: damaged(content, rng), use, CASES // 4)

@@ -239,11 +239,6 @@ def _savez(file: Path, **values: Any) -> None:
                 np.lib.format.write_array(stream, np.asanyarray(value), allow_pickle=False)
 
 
-def load_prepared(file: Path) -> Prepared:
-    """Read what `save_prepared` wrote."""
-    return unpacked(read_packed(file))
-
-
 def read_packed(file: Path) -> Mapping[str, Any]:
     """The arrays that `save_prepared` wrote."""
     with np.load(file, allow_pickle=False) as values:

@@ -65,11 +65,6 @@ def _summed(neighbours: list[_Neighbour], permutation: NDArray[np.int64]) -> NDA
     return value / np.float32(NORM)
 
 
-def open_simplex(x: NDArray[np.float32], y: NDArray[np.float32], permutation: NDArray[np.int64]) -> NDArray[np.float32]:
-    """OpenSimplex noise at the points (x, y), any shape; `permutation` holds 0..255 in the seed's order."""
-    return _summed(_neighbours(x, y), permutation)
-
-
 @lru_cache(maxsize=1)
 def _octaves(shape: tuple[int, int]) -> list[list[_Neighbour]]:
     """The lattice points within reach of every pixel of a map, by octave; the same for every seed."""

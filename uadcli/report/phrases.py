@@ -83,11 +83,6 @@ CHECKS = {
         "fail": "A large part of the brain lies outside the field of view, or is empty",
     },
     "contrast": {"pass": "The tissues have the intensities of the contrast"},  # else its own text says why
-    "similarity": {
-        "pass": "The registered scan looks like the template",
-        "warn": "The registered scan looks only roughly like the template",
-        "fail": "The registered scan does not look like the template",
-    },
 }
 
 OUTSIDE = "outside the regions of the atlas"

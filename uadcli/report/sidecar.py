@@ -120,7 +120,7 @@ def _remedy(failed: set[str]) -> str:
     """What to do about failed checks, by their names."""
     if failed == {"contrast"}:
         return "Check which contrast it is, and give --contrast."
-    if failed & {"brain_volume_ml", "mask_overlap", "stretch", "similarity"}:
+    if failed & {"brain_volume_ml", "mask_overlap", "stretch"}:
         return "Look at the overlay; try --brain-mask."
     return "Look at the scan itself: it is damaged. Use an undamaged one."
 

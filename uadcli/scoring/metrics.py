@@ -41,7 +41,6 @@ class Curve:
     true: NDArray[np.int64]
     false: NDArray[np.int64]
     positives: int
-    negatives: int
     auroc: float
 
     @property
@@ -92,7 +91,6 @@ def curve(scores: Scores, truth: Truth) -> Curve:
         true=(inside.size - first)[::-1],
         false=(outside.size - below)[::-1],
         positives=inside.size,
-        negatives=outside.size,
         auroc=won / pairs if pairs else NAN,
     )
 

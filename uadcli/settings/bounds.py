@@ -88,12 +88,6 @@ def check_word(name: str, value: Any, known: Sequence[str]) -> None:
         nearest(str(value), [one for one in known if one], name, exact=True)
 
 
-def check_count(name: str, value: Any, low: int) -> None:
-    """Raises `UsageError` unless `value` is None or a whole number from `low`."""
-    if value is not None:
-        _check_number(name, value, low, Bounds(low, math.inf, above=False))
-
-
 def nearest(value: str, known: Sequence[str], name: str, *, exact: bool = False) -> str:
     """The member of `known` equal to `value` up to case. Raises `UsageError`, which suggests the closest one.
 

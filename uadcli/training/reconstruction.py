@@ -107,9 +107,9 @@ class Trainer(DrawingLearner):
         """Validate the averaged model on held-out scans."""
         return loop.Judgement(self.validate(validation), None if lesions is None else self.auprc(lesions))
 
-    def sheet(self, data: SliceSet, count: int = 6) -> NDArray[np.uint8]:
-        """A picture (rows, columns) of fixed slices with fixed noise: input, reconstruction and residual."""
-        clean = data.at(data.spread(count + 2)[1:-1]).cpu()
+    def sheet(self, data: SliceSet) -> NDArray[np.uint8]:
+        """A picture (rows, columns) of six fixed slices with fixed noise: input, reconstruction and residual."""
+        clean = data.at(data.spread(8)[1:-1]).cpu()
         recon = self.reconstructed(clean)
         rows = [part[:, 0].float().numpy() for part in (clean, recon, 0.5 + clean - recon)]
         return log.contact_sheet(rows)

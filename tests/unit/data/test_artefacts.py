@@ -118,8 +118,8 @@ def verdicts(found: Artefacts) -> dict[str, str]:
 
 
 def test_every_measure_has_limits_a_text_and_sentences() -> None:
-    assert set(asdict(Artefacts())) == set(quality.SIGNS)
-    assert all({"pass", "warn", "fail"} == set(phrases.CHECKS[name]) for name in quality.SIGNS)
+    assert set(asdict(Artefacts())) == set(quality.ARTEFACT_LIMITS)
+    assert all({"pass", "warn", "fail"} == set(phrases.CHECKS[name]) for name in quality.ARTEFACT_LIMITS)
 
 
 def test_an_undamaged_head_passes_all() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import cohort
 import numpy as np
 
-from uadcli.data.prepare import Prepared, border_fraction, load_prepared, save_prepared
+from uadcli.data.prepare import Prepared, border_fraction, read_packed, save_prepared, unpacked
 from uadcli.imaging.slices import GRID_SHAPE
 
 
@@ -23,7 +23,7 @@ def test_prepared_scans_are_kept(tmp_path: Path) -> None:
     data = np.random.default_rng(0).random(GRID_SHAPE, dtype=np.float32) * 900
     one = Prepared(data, data > 400, np.eye(4), "hd-bet", 1400.0, 0.0, 0.95, 0.3)
     save_prepared(tmp_path / "a.npz", one)
-    two = load_prepared(tmp_path / "a.npz")
+    two = unpacked(read_packed(tmp_path / "a.npz"))
     assert np.abs(two.data - one.data).max() < 1.0
     assert np.array_equal(two.mask, one.mask)
     assert (two.strip, two.brain_volume_ml, two.mask_overlap) == ("hd-bet", 1400.0, 0.95)

@@ -206,9 +206,8 @@ def test_the_scripts_write_text_only(script: str) -> None:
 
 def test_plain_words_for_every_check_and_verdict() -> None:
     """Whatever quality control can say has a sentence of its own."""
-    limits = quality.Limits(similarity=(0.5, 0.2))
-    for values in ((1400, 0.95, 0.0, 0.9, 1.1), (2200, 0.84, 0.3, 0.3, 1.5), (10, 0.1, 0.3, 0.1, 2.0)):
-        checks = quality.assess(quality.Measures(*values[:3], similarity=values[3], stretch=values[4]), limits).checks
+    for values in ((1400, 0.95, 0.0, 1.1), (2200, 0.84, 0.3, 1.5), (10, 0.1, 0.3, 2.0)):
+        checks = quality.assess(quality.Measures(*values)).checks
         for check in checks:
             assert phrases.CHECKS[check.name][check.verdict] in phrases.check_sentence(dataclasses.asdict(check))
     assert phrases.verdict_word(None) == phrases.verdict_word("not computed") == "not computed"

@@ -7,13 +7,13 @@ import math
 import pytest
 
 from uadcli.scoring import quality
-from uadcli.scoring.quality import Limits, Measures
+from uadcli.scoring.quality import BRAIN_LIMITS, Measures
 
 GOOD = {"brain_volume_ml": 1400.0, "mask_overlap": 0.95, "border_fraction": 0.01, "stretch": 1.1}
 
 
-def assess(*values, limits=None, **measures):
-    return quality.assess(Measures(*values, **measures), limits)
+def assess(*values, **measures):
+    return quality.assess(Measures(*values, **measures))
 
 
 def verdict_of(name, value):
@@ -31,15 +31,15 @@ def test_a_good_scan_passes():
 @pytest.mark.parametrize(
     ("name", "limit", "inside", "outside", "sign"),
     [
-        ("brain_volume_ml", Limits.volume_pass_ml[0], "pass", "warn", 1),
-        ("brain_volume_ml", Limits.volume_pass_ml[1], "pass", "warn", -1),
-        ("brain_volume_ml", Limits.volume_warn_ml[0], "warn", "fail", 1),
-        ("brain_volume_ml", Limits.volume_warn_ml[1], "warn", "fail", -1),
-        ("mask_overlap", Limits.overlap_pass, "pass", "warn", 1),
-        ("mask_overlap", Limits.overlap_warn, "warn", "fail", 1),
-        ("border_fraction", Limits.border_pass, "pass", "warn", -1),
-        ("stretch", Limits.stretch_pass, "pass", "warn", -1),
-        ("stretch", Limits.stretch_warn, "warn", "fail", -1),
+        ("brain_volume_ml", BRAIN_LIMITS["brain_volume_ml"].passing[0], "pass", "warn", 1),
+        ("brain_volume_ml", BRAIN_LIMITS["brain_volume_ml"].passing[1], "pass", "warn", -1),
+        ("brain_volume_ml", BRAIN_LIMITS["brain_volume_ml"].warning[0], "warn", "fail", 1),
+        ("brain_volume_ml", BRAIN_LIMITS["brain_volume_ml"].warning[1], "warn", "fail", -1),
+        ("mask_overlap", BRAIN_LIMITS["mask_overlap"].passing[0], "pass", "warn", 1),
+        ("mask_overlap", BRAIN_LIMITS["mask_overlap"].warning[0], "warn", "fail", 1),
+        ("border_fraction", BRAIN_LIMITS["border_fraction"].passing[1], "pass", "warn", -1),
+        ("stretch", BRAIN_LIMITS["stretch"].passing[1], "pass", "warn", -1),
+        ("stretch", BRAIN_LIMITS["stretch"].warning[1], "warn", "fail", -1),
     ],
 )
 def test_a_limit_belongs_to_the_better_side(name, limit, inside, outside, sign):
@@ -66,12 +66,3 @@ def test_what_is_missing_is_not_computed_and_not_counted(missing):
 
 def test_a_scan_without_any_measure_does_not_pass():
     assert assess(None, None, None).verdict == "not computed"
-
-
-def test_similarity_is_judged_where_limits_are_given():
-    limits = Limits(similarity=(0.5, 0.3))
-    assert assess(**GOOD, limits=limits, similarity=0.6).verdict == "pass"
-    assert assess(**GOOD, limits=limits, similarity=0.4).verdict == "warn"
-    assert assess(**GOOD, limits=limits, similarity=0.2).verdict == "fail"
-    assert assess(**GOOD, limits=limits).checks[-1].verdict == "not computed"
-    assert "similarity" not in [c.name for c in assess(**GOOD, similarity=0.0).checks]
