@@ -11,7 +11,7 @@ import pytest
 
 from uadcli.config import EncoderConfig, ModelConfig, SiameseConfig, UNetConfig, to_dict
 from uadcli.data import prepare
-from uadcli.data.prepare import Prepared
+from uadcli.data.prepare import Prepared, Stripped
 from uadcli.detection import detect
 from uadcli.imaging import template
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
@@ -81,9 +81,9 @@ def base(folder: Path, model: ModelConfig, siamese: SiameseConfig | None, **card
 def as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let scans that lie on the model's grid already be prepared by a look: no stripping, no registration."""
 
-    def look(scan: Scan, *_: Any, **__: Any) -> tuple[Prepared, np.ndarray]:
+    def look(scan: Scan, *_: Any, **__: Any) -> tuple[Prepared, Stripped]:
         data = scan.volume.data
-        return Prepared(data, data > 0, np.eye(4), "none", 1400.0, 0.0, 0.95, 0.5), data > 0
+        return Prepared(data, data > 0, np.eye(4), "none", 1400.0, 0.0, 0.95, 0.5), Stripped(scan.volume, data > 0)
 
     def each(cases: Any, cache: Path, config: Any, _: int) -> dict[Any, str]:
         for case in cases:

@@ -18,7 +18,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from uadcli.config import DetectConfig, PreprocessConfig
 from uadcli.data.artefacts import measure
 from uadcli.data.contrast import from_name, known_before, settle
 from uadcli.data.dataset import evenly
-from uadcli.data.prepare import prepare
+from uadcli.data.prepare import Stripped, common_scale, prepare
 from uadcli.data.unsuitable import refuse
 from uadcli.detection.detect import detect
 from uadcli.detection.options import DetectOptions
@@ -323,7 +323,8 @@ def quick_rows(data: Path, scans: Sequence[str], only: Sequence[str], strip: str
     """
     for name in scans:
         scan = read_scan(data / SCANS[name])
-        prepared, brain = prepare(scan, PreprocessConfig(strip=strip))
+        prepared, stripped = prepare(scan, PreprocessConfig(strip=strip))
+        brain = stripped.brain.astype(np.float32)
         for artefact in (one for one in ARTEFACTS if one.name in only and not one.options):
             volume = artefact.make(scan.volume)
             try:
@@ -331,8 +332,8 @@ def quick_rows(data: Path, scans: Sequence[str], only: Sequence[str], strip: str
             except UadError as error:
                 yield f"| {artefact.name} | {name} | refused: {error.what} |"
                 continue
-            inside = resample(brain.astype(np.float32), scan.volume.affine, volume.shape, volume.affine, order=0) > 0
-            signs = measure(replace(scan, volume=volume), inside, prepared)
+            inside = resample(brain, scan.volume.affine, volume.shape, volume.affine, order=0) > 0
+            signs = measure(volume, Stripped(common_scale(volume)[0].volume, inside), prepared)
             found = quality.assess(quality.Measures(None, None, None, artefacts=asdict(signs)))
             yield f"| {artefact.name} | {name} | {flags({'qc': {'checks': [asdict(c) for c in found.checks]}})} |"
 
@@ -354,7 +355,7 @@ def false_alarms(data: Path, count: int, every: int, strip: str) -> Iterator[str
     for path in evenly(chosen, count):
         try:
             scan = read_scan(path)
-            prepared, brain = prepare(scan, PreprocessConfig(strip=strip))
+            prepared, stripped = prepare(scan, PreprocessConfig(strip=strip))
         except UadError as error:
             yield f"{path.name}: {error}"
             continue
@@ -363,7 +364,7 @@ def false_alarms(data: Path, count: int, every: int, strip: str) -> Iterator[str
             prepared.mask_overlap,
             prepared.border_fraction,
             stretch=prepared.stretch,
-            artefacts=asdict(measure(scan, brain, prepared)),
+            artefacts=asdict(measure(scan.volume, stripped, prepared)),
         )
         found = quality.assess(measures)
         contrast = settle(known_before(path, None), path, prepared.contrast()).check

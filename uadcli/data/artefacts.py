@@ -7,19 +7,18 @@ scans have in `packaging/docs/reliability.md`.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from uadcli.arrays import Affine, Array, Mask
-from uadcli.data.prepare import Prepared
-from uadcli.imaging import geometry, levels, skullstrip, template
+from uadcli.data.prepare import Prepared, Stripped
+from uadcli.imaging import geometry, skullstrip, template
 from uadcli.imaging.geometry import spacing
 from uadcli.imaging.levels import TOP
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
-from uadcli.imaging.volume import Scan, Volume
+from uadcli.imaging.volume import Volume
 
 FEWEST = 1000  # voxels of a brain that its values can be counted in
 COARSE_MM = 2.0  # voxels that the air is looked at in
@@ -56,13 +55,10 @@ class Artefacts:
     coverage: float | None = None
 
 
-def measure(scan: Scan, brain: Mask, prepared: Prepared) -> Artefacts:
-    """Measure a scan whose `brain` mask lies on its canonical grid, and which is registered as in `prepared`."""
-    level = levels.levelled(scan.volume)
-    if skullstrip.looks_stripped(level):
-        level = dataclasses.replace(level, volume=levels.raised(level.volume))
-    volume, world_map = level.volume, prepared.world_map
-    inside = brain & (volume.data > 0)
+def measure(scan: Volume, stripped: Stripped, prepared: Prepared) -> Artefacts:
+    """Measure a scan as read; `stripped` and `prepared` are what `prepare` made of it."""
+    volume, world_map = stripped.volume, prepared.world_map
+    inside = stripped.brain & (volume.data > 0)
     if inside.sum() < FEWEST:
         return Artefacts()
     return Artefacts(
@@ -72,7 +68,7 @@ def measure(scan: Scan, brain: Mask, prepared: Prepared) -> Artefacts:
         empty_slices=float(empty_slices(volume.data)),
         slice_step=slice_step(volume, inside),
         bias=bias(volume, prepared),
-        grey_values=grey_values(scan.volume.data, inside),
+        grey_values=grey_values(scan.data, inside),
         coverage=coverage(volume, world_map),
     )
 

@@ -36,6 +36,7 @@ from uadcli.imaging import (
     stored,
     template,
 )
+from uadcli.imaging.levels import Levelled
 from uadcli.imaging.skullstrip import BrainMask
 from uadcli.imaging.slices import FINE_AFFINE, FINE_SHAPE, GRID_AFFINE, GRID_SHAPE
 from uadcli.imaging.volume import Scan, Volume, read_scan
@@ -91,6 +92,14 @@ class Prepared:
         )
 
 
+@dataclass(frozen=True)
+class Stripped:
+    """The brain on the scan's canonical grid: all intensities on the common scale (`imaging.levels`), and the mask."""
+
+    volume: Volume
+    brain: NDArray[np.bool_]
+
+
 def _silent(_: str) -> AbstractContextManager[object]:
     return nullcontext()
 
@@ -102,8 +111,8 @@ def prepare(
     brain_mask: Path | None = None,
     device: str = "cpu",
     stage: Stage = _silent,
-) -> tuple[Prepared, NDArray[np.bool_]]:
-    """Strip, register and correct one scan; returns it on the model's grid, and the brain mask on the scan's grid.
+) -> tuple[Prepared, Stripped]:
+    """Strip, register and correct one scan; returns it on the model's grid, and the brain on the scan's grid.
 
     Raises `InputError`, which names the scan, if it is not an MR scan of a head or a stage fails.
     """
@@ -114,7 +123,7 @@ def prepare(
 
 def _prepared(
     scan: Scan, config: PreprocessConfig, brain_mask: Path | None, device: str, stage: Stage
-) -> tuple[Prepared, NDArray[np.bool_]]:
+) -> tuple[Prepared, Stripped]:
     unsuitable.refuse(scan.volume, scan.path, masked=brain_mask is not None or config.strip == "none")
     with stage("brain mask"):
         brain, volume = _brain(scan, config, brain_mask, device)
@@ -139,18 +148,27 @@ def _prepared(
         mask_overlap=float(2 * both.sum() / max(mask.sum() + reference.sum(), 1)),
         similarity=registration.similarity(corrected, template.on_grid("mni_head_T1w", 1), both),
     )
-    return prepared, brain.mask
+    return prepared, Stripped(volume, brain.mask)
 
 
 def _brain(scan: Scan, config: PreprocessConfig, brain_mask: Path | None, device: str) -> tuple[BrainMask, Volume]:
-    """The brain mask, and the scan's intensities on the common scale of all stages (`imaging.levels`)."""
-    level = levels.levelled(scan.volume)
-    if stripped := skullstrip.looks_stripped(level):
-        level = dataclasses.replace(level, volume=levels.raised(level.volume))
+    """The brain mask, and the scan's intensities on the common scale."""
+    level, stripped = common_scale(scan.volume)
     if brain_mask:
         return skullstrip.read_mask(brain_mask, scan), level.volume
     arithmetic = skullstrip.Arithmetic(device, bf16(config.precision, device))
     return skullstrip.extract(level, config.strip, arithmetic, stripped), level.volume
+
+
+def common_scale(volume: Volume) -> tuple[Levelled, bool]:
+    """A scan's intensities on the common scale of all stages, and whether its skull was removed before.
+
+    Raises `InputError` for a volume of one value.
+    """
+    level = levels.levelled(volume)
+    if stripped := skullstrip.looks_stripped(level):
+        level = dataclasses.replace(level, volume=levels.raised(level.volume))
+    return level, stripped
 
 
 def _on_grid(volume: Volume, brain: NDArray[np.bool_], world_map: Affine, config: PreprocessConfig) -> Array:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import nibabel as nib
 
     from uadcli.reconstruction.reconstructors import Method
+    from uadcli.weights.card import ModelCard
 
 
 @dataclass(frozen=True)
@@ -109,9 +110,6 @@ def ready_scan(path: Path, session: Session) -> ReadyScan:
 
     Raises `InputError`, and `WeightsError` if no model fits.
     """
-    from uadcli.reconstruction.reconstructors import choose
-    from uadcli.weights import weights
-
     config, options, reporter = session.config, session.options, session.reporter
     with reporter.stage("read"):
         scan = volume.read_scan(path, volume=options.volume, geometry=options.geometry)
@@ -120,29 +118,41 @@ def ready_scan(path: Path, session: Session) -> ReadyScan:
     labels = _labels(options.labels, scan, reporter)
     described = _described(path, reporter)
     known = contrast.known_before(path, options.contrast, described)
-    # fail early if the model is missing; until the contrast is known, check the first model
-    found, digest = weights.find(options.weights, known.contrast if known else None, reporter=reporter)
-    card = weights.read_card(found, digest)
-    smoothing = card.curvature_flow
-    if known or options.weights:
-        trained = weights.trained_method(found)
-        method = choose(config.reconstruction.method, trained, found)
-        _check_seeds(method, options.score or "", options)
-        card = model.card_for(card, trained, method.name)
-    if known and known.contrast in card.contrasts:
-        kind = options.score or card.scores[known.contrast]
-        model.check_network(card, kind, found)
-        model.parts_of(card, kind, known.contrast)  # and fail early if the score is not calibrated
-        if labels is None:
-            threshold.resolve(options.rule, card, kind, known.contrast)
+    smoothing = _check_early(known, session).curvature_flow
     settings = smoothed_as(config.preprocess, smoothing, reporter)
     mask = options.brain_mask
-    prepared, brain = prepare(scan, settings, brain_mask=mask, device=session.device, stage=reporter.stage)
+    prepared, stripped = prepare(scan, settings, brain_mask=mask, device=session.device, stage=reporter.stage)
     reporter.info(f"brain mask: {prepared.strip}")
     settled = _contrast(known, described, path, prepared, reporter)
     with reporter.stage("artefacts"), about(path):
-        signs = artefacts.measure(scan, brain, prepared)
-    return ReadyScan(scan, prepared, brain, settled, labels, smoothing, signs)
+        signs = artefacts.measure(scan.volume, stripped, prepared)
+    return ReadyScan(scan, prepared, stripped.brain, settled, labels, smoothing, signs)
+
+
+def _check_early(known: FoundContrast | None, session: Session) -> ModelCard:
+    """The model's card; fails before the scan is prepared if the model is missing or cannot do what is asked for.
+
+    Until the contrast is known, the card is that of the first model. Raises `UsageError` and `WeightsError`.
+    """
+    from uadcli.reconstruction.reconstructors import choose
+    from uadcli.weights import weights
+
+    options = session.options
+    found, digest = weights.find(options.weights, known.contrast if known else None, reporter=session.reporter)
+    card = weights.read_card(found, digest)
+    by_method = card
+    if known or options.weights:
+        trained = weights.trained_method(found)
+        method = choose(session.config.reconstruction.method, trained, found)
+        _check_seeds(method, options.score or "", options)
+        by_method = model.card_for(card, trained, method.name)
+    if known and known.contrast in by_method.contrasts:
+        kind = options.score or by_method.scores[known.contrast]
+        model.check_network(by_method, kind, found)
+        model.parts_of(by_method, kind, known.contrast)  # is the score calibrated?
+        if options.labels is None:
+            threshold.resolve(options.rule, by_method, kind, known.contrast)
+    return card
 
 
 def finish(ready: ReadyScan, files: Outputs, session: Session) -> DetectResult:

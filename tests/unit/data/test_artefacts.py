@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from uadcli.data import artefacts
 from uadcli.data.artefacts import Artefacts, measure
+from uadcli.data.prepare import Stripped, common_scale
 from uadcli.imaging import template
 from uadcli.imaging.levels import levelled
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
@@ -88,8 +89,7 @@ PREPARED: Any = SimpleNamespace(world_map=np.eye(4), mask=template.on_grid("mni_
 
 def measured(volume: Volume) -> Artefacts:
     """The measures with the registration that a phantom has by its making."""
-    scan: Any = SimpleNamespace(volume=volume)
-    return measure(scan, brain_in(volume), PREPARED)
+    return measure(volume, Stripped(common_scale(volume)[0].volume, brain_in(volume)), PREPARED)
 
 
 def verdict_of(name: str, volume: Volume) -> str:
@@ -157,8 +157,7 @@ def test_what_cannot_be_measured_is_none() -> None:
     rng = np.random.default_rng(0)
     nothing = Volume(rng.random((30, 30, 30), dtype=np.float32), np.eye(4))
     empty: Any = SimpleNamespace(world_map=np.eye(4), mask=np.zeros(GRID_SHAPE, bool))
-    scan: Any = SimpleNamespace(volume=nothing)
-    assert measure(scan, np.zeros(nothing.shape, bool), empty) == Artefacts()
+    assert measure(nothing, Stripped(nothing, np.zeros(nothing.shape, bool)), empty) == Artefacts()
     assert artefacts.bias(nothing, empty) is None
     assert artefacts.spikes(Volume(np.zeros((20, 20, 20), np.float32), np.eye(4))) is None
     few = np.zeros((4, 4, 4), bool)
