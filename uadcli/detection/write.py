@@ -20,6 +20,7 @@ from uadcli.report import preview, sidecar
 
 if TYPE_CHECKING:
     from uadcli.detection.findings import Findings
+    from uadcli.model.threshold import Threshold
 
 NATIVE_PICTURE_MM = 1.0
 NAMES = {  # stored in the headers of the volumes
@@ -46,7 +47,7 @@ def write_files(
         if kind == "transform":
             write_json(path, transform(prepared))
         elif kind == "overlay":
-            _picture(path, scan, brain, native_map, native_mask, findings.threshold.lowest)
+            _picture(path, scan, brain, native_map, native_mask, findings.threshold)
         elif kind in NAMES:
             values: Any
             if kind == "brain":
@@ -84,7 +85,7 @@ def _picture(
     brain: NDArray[np.bool_],
     native_map: Array,
     native_mask: NDArray[np.bool_],
-    threshold: float,
+    used: Threshold,
 ) -> None:
     """Write the overlay, on an isotropic grid with the directions and field of view of the scan."""
     size = geometry.spacing(scan.volume.affine)
@@ -101,8 +102,9 @@ def _picture(
         fine(native_mask) >= 0.5,
         fine(brain) >= 0.5,
         affine,
-        threshold,
+        used.value,
         scan.path.name,
-        sides_known=scan.sides_known,
+        scan.sides_known,
+        used.extent,
     )
     preview.render_overlay(path, overlay)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,28 +25,11 @@ NOTE = "Only the brain is drawn. Research use only, not a medical device."
 
 
 @dataclass(frozen=True)
-class _Scene:
-    """The content of all panels: volumes (X, Y, Z) cropped to one box, affine, grey window and colour scale."""
-
-    scan: NDArray[np.float32]
-    score: NDArray[np.float32]
-    found: NDArray[np.bool_]
-    brain: NDArray[np.bool_]
-    affine: NDArray[np.float64]
-    window: tuple[float, float]
-    norm: Any
-    threshold: float
-    sides_known: bool = True
-
-    @property
-    def size_mm(self) -> NDArray[np.float64]:
-        """Field of view along each axis."""
-        return np.array(self.scan.shape) * np.linalg.norm(self.affine[:3, :3], axis=0)
-
-
-@dataclass(frozen=True)
 class Overlay:
-    """What an overlay shows; all volumes are (X, Y, Z), with axes close to RAS+ and any spacing."""
+    """What an overlay shows; all volumes are (X, Y, Z), with axes close to RAS+ and any spacing.
+
+    A finding needs a voxel above the `threshold`; with an `extent`, it reaches to connected voxels above that.
+    """
 
     scan: NDArray[np.float32]
     anomaly_map: NDArray[np.float32]
@@ -56,6 +39,26 @@ class Overlay:
     threshold: float
     title: str
     sides_known: bool = True
+    extent: float | None = None
+
+    @property
+    def size_mm(self) -> NDArray[np.float64]:
+        """Field of view along each axis."""
+        return np.array(self.scan.shape) * np.linalg.norm(self.affine[:3, :3], axis=0)
+
+    @property
+    def lowest(self) -> float:
+        """The score that every marked voxel lies above."""
+        return self.threshold if self.extent is None else self.extent
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """An overlay cropped to the brain, the range of intensities from black to white, and the colour scale."""
+
+    of: Overlay
+    window: tuple[float, float]
+    norm: Any
 
 
 def render_overlay(path: Path, overlay: Overlay) -> None:
@@ -71,9 +74,10 @@ def render_overlay(path: Path, overlay: Overlay) -> None:
     if not overlay.brain_mask.any():
         raise InputError("the brain mask is empty, so there is nothing to draw", hint="Check the mask.")
     scene = _scene(overlay)
+    shown = scene.of
     width = (RIGHT - LEFT) * WIDTH_IN / COLUMNS
-    scale = min((width - GAP_IN) / scene.size_mm[ACROSS[axis][0]] for _, axis in PLANES)  # inches per mm, one for all
-    heights = [scale * scene.size_mm[ACROSS[axis][1]] for _, axis in PLANES]
+    scale = min((width - GAP_IN) / shown.size_mm[ACROSS[axis][0]] for _, axis in PLANES)  # inches per mm, one for all
+    heights = [scale * shown.size_mm[ACROSS[axis][1]] for _, axis in PLANES]
     total = TOP_IN + BOTTOM_IN + sum(h + TITLE_IN + GAP_IN for h in heights)
     figure = Figure(figsize=(WIDTH_IN, total), facecolor=PAPER)
     FigureCanvasAgg(figure)
@@ -81,13 +85,13 @@ def render_overlay(path: Path, overlay: Overlay) -> None:
     for (name, axis), height in zip(PLANES, heights, strict=True):
         top -= TITLE_IN + height
         figure.text(0.018, (top + height / 2) / total, name, color=INK, fontsize=10, rotation=90, va="center")
-        wide = scale * scene.size_mm[ACROSS[axis][0]]
-        for column, index in enumerate(_positions(scene.found, scene.brain, axis)):
+        wide = scale * shown.size_mm[ACROSS[axis][0]]
+        for column, index in enumerate(_positions(shown.anomaly_mask, shown.brain_mask, axis)):
             start = LEFT * WIDTH_IN + column * width + (width - wide) / 2
             axes = figure.add_axes((start / WIDTH_IN, top / total, wide / WIDTH_IN, height / total))
             _panel(axes, scene, axis, index)
         top -= GAP_IN
-    _frame(figure, scene, overlay.title, total)
+    _frame(figure, scene, total)
     _save(figure, path)
 
 
@@ -95,27 +99,24 @@ def _scene(of: Overlay) -> _Scene:
     """Crop all volumes to the brain with a margin, and blank everything outside the brain mask."""
     from matplotlib.colors import Normalize
 
-    scan, score, affine, found, brain = of.scan, of.anomaly_map, of.affine, of.anomaly_mask > 0, of.brain_mask > 0
+    brain, affine = of.brain_mask > 0, of.affine.copy()
     margin = np.ceil(6 / np.linalg.norm(affine[:3, :3], axis=0)).astype(int)
     inside = np.argwhere(brain)
     start, stop = np.maximum(inside.min(axis=0) - margin, 0), inside.max(axis=0) + margin + 1
     box = tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
-    low, high = np.percentile(scan[brain], [1, 99.5])
-    top = max(1.6 * of.threshold, float(score[brain].max()), 1e-6)
-    moved = affine.copy()
-    moved[:3, 3] += affine[:3, :3] @ start
+    affine[:3, 3] += affine[:3, :3] @ start
+    low, high = (float(p) for p in np.percentile(of.scan[brain], [1, 99.5]))
     kept = brain[box]
-    return _Scene(
-        np.where(kept, scan[box], low).astype(np.float32),
-        np.where(kept, score[box], 0).astype(np.float32),
-        found[box] & kept,
-        kept,
-        moved,
-        (float(low), float(high) if high > low else float(low) + 1),
-        Normalize(0, top),
-        of.threshold,
-        of.sides_known,
+    cropped = replace(
+        of,
+        scan=np.where(kept, of.scan[box], low).astype(np.float32),
+        anomaly_map=np.where(kept, of.anomaly_map[box], 0).astype(np.float32),
+        anomaly_mask=(of.anomaly_mask[box] > 0) & kept,
+        brain_mask=kept,
+        affine=affine,
     )
+    top = max(1.6 * of.threshold, float(of.anomaly_map[brain].max()), 1e-6)
+    return _Scene(cropped, (low, high if high > low else low + 1), Normalize(0, top))
 
 
 def _positions(found: NDArray[np.bool_], brain: NDArray[np.bool_], axis: int) -> list[int]:
@@ -140,15 +141,16 @@ def _positions(found: NDArray[np.bool_], brain: NDArray[np.bool_], axis: int) ->
 def _panel(axes: Any, scene: _Scene, axis: int, index: int) -> None:
     """One slice, transposed so that the first axis runs to the right, in radiological view."""
     cut = tuple(index if a == axis else slice(None) for a in range(3))
-    scan, score, found, brain = (v[cut].T for v in (scene.scan, scene.score, scene.found, scene.brain))
-    wide, high = (scene.size_mm[a] for a in ACROSS[axis])
+    of = scene.of
+    scan, score, found, brain = (v[cut].T for v in (of.scan, of.anomaly_map, of.anomaly_mask, of.brain_mask))
+    wide, high = (of.size_mm[a] for a in ACROSS[axis])
     if axis != 0:
         scan, score, found, brain = (v[:, ::-1] for v in (scan, score, found, brain))
     place: dict[str, Any] = {"origin": "lower", "extent": (0, wide, 0, high), "aspect": "auto"}
     grey = {"vmin": scene.window[0], "vmax": scene.window[1]}
     axes.imshow(np.where(brain, scan, scene.window[0]), cmap="gray", interpolation="bilinear", **grey, **place)
-    strength = np.clip(score / max(scene.threshold, 1e-6), 0, 1) ** 3  # faint below the threshold
-    alpha = np.where(score > scene.threshold, 0.85, 0.45 * strength) * brain
+    strength = np.clip(score / max(of.lowest, 1e-6), 0, 1) ** 3  # faint where nothing is marked
+    alpha = np.where(score > of.lowest, 0.85, 0.45 * strength) * brain
     axes.imshow(score, cmap="inferno", norm=scene.norm, alpha=alpha, interpolation="nearest", **place)
     if found.any():
         axes.contour(found.astype(float), [0.5], colors=EDGE, linewidths=0.9, extent=(0, wide, 0, high))
@@ -159,34 +161,40 @@ def _panel(axes: Any, scene: _Scene, axis: int, index: int) -> None:
     axes.set_ylim(0, high)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    centre = [(n - 1) / 2 for n in scene.scan.shape]
+    centre = [(n - 1) / 2 for n in of.scan.shape]
     centre[axis] = index
-    mm = scene.affine[axis, :3] @ centre + scene.affine[axis, 3]
-    signed = f"{mm:+.0f}" if axis or scene.sides_known else f"±{abs(mm):.0f}"
+    mm = of.affine[axis, :3] @ centre + of.affine[axis, 3]
+    signed = f"{mm:+.0f}" if axis or of.sides_known else f"±{abs(mm):.0f}"
     axes.set_title(f"{'xyz'[axis]} = {signed} mm", color=INK, fontsize=8, pad=3)
-    for x, letter in zip((0.015, 0.985), ends(axis, scene.sides_known), strict=True):
+    for x, letter in zip((0.015, 0.985), ends(axis, of.sides_known), strict=True):
         side = "left" if x < 0.5 else "right"
         axes.text(x, 0.97, letter, transform=axes.transAxes, color=MARK, fontsize=9, ha=side, va="top", weight="bold")
 
 
-def _frame(figure: Any, scene: _Scene, title: str, height_in: float) -> None:
-    """Title, note and the colour bar with the threshold."""
+def _frame(figure: Any, scene: _Scene, height_in: float) -> None:
+    """Title, note and the colour bar with threshold and extent."""
     from matplotlib.cm import ScalarMappable
 
+    of = scene.of
     bar = figure.colorbar(ScalarMappable(scene.norm, "inferno"), cax=figure.add_axes((0.935, 0.22, 0.013, 0.54)))
     bar.ax.tick_params(colors=INK, labelsize=8)
     bar.outline.set_edgecolor(FAINT)
     bar.set_label("anomaly score", color=INK, fontsize=9)
-    if scene.norm.vmin <= scene.threshold <= scene.norm.vmax:
-        bar.ax.axhline(scene.threshold, color=EDGE, linewidth=2)
-    figure.text(0.9415, 0.19, f"threshold\n{scene.threshold:.3g}", color=EDGE, fontsize=8, ha="center", va="top")
-    short = title if len(title) <= 80 else f"{title[:50]}...{title[-25:]}"
+    limits = [("threshold", of.threshold, "solid"), ("extent", of.extent, "dotted")]
+    known = [(name, value, style) for name, value, style in limits if value is not None]
+    for _, value, style in known:
+        if scene.norm.vmin <= value <= scene.norm.vmax:
+            bar.ax.axhline(value, color=EDGE, linewidth=2, linestyle=style)
+    text = "\n".join(f"{name}\n{value:.3g}" for name, value, _ in known)
+    figure.text(0.9415, 0.19, text, color=EDGE, fontsize=8, ha="center", va="top")
+    short = of.title if len(of.title) <= 80 else f"{of.title[:50]}...{of.title[-25:]}"
     # parse_math off: a file name with $ signs is not a formula
     top = 1 - 0.33 / height_in
     figure.text(LEFT, top, short, color="white", fontsize=12, va="center", parse_math=False)
-    marked = "outlined: marked as anomalous" if scene.found.any() else "nothing is marked (this does not mean healthy)"
-    figure.text(RIGHT, top, marked, color=EDGE if scene.found.any() else INK, fontsize=9, va="center", ha="right")
-    note = f"{VIEW if scene.sides_known else SIDES_UNKNOWN} {NOTE}"
+    found = bool(of.anomaly_mask.any())
+    marked = "outlined: marked as anomalous" if found else "nothing is marked (this does not mean healthy)"
+    figure.text(RIGHT, top, marked, color=EDGE if found else INK, fontsize=9, va="center", ha="right")
+    note = f"{VIEW if of.sides_known else SIDES_UNKNOWN} {NOTE}"
     figure.text(LEFT, 0.2 / height_in, note, color=INK, fontsize=9, va="center")
 
 

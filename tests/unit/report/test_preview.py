@@ -36,7 +36,7 @@ def render(path, volumes, **changed):
 
 
 def outlined(picture):
-    """Pixels of the outline around what is marked (blue), without the colour bar, whose threshold is blue too."""
+    """Pixels of the outline around what is marked (blue), without the colour bar, which has blue text too."""
     return picture[:, : int(PANELS_END * WIDTH), 2] - picture[:, : int(PANELS_END * WIDTH), 0] > 0.35
 
 
@@ -136,6 +136,30 @@ def test_overlay_is_strong_above_the_threshold_faint_below_and_absent_far_below(
     )
     absent, faint, strong = (np.abs(other - plain).max() for other in others)
     assert absent < 0.02 < faint < strong / 2
+
+
+def lines_below_the_bar(picture):
+    """The number of lines of blue text below the colour bar."""
+    bar = picture[int(0.8 * len(picture)) :, int(PANELS_END * WIDTH) :]
+    inked = (bar[..., 2] - bar[..., 0] > 0.2).any(axis=1)
+    return int((np.diff(inked.astype(int), prepend=0) == 1).sum())
+
+
+def test_the_colour_bar_names_the_threshold_and_the_extent_below_it(tmp_path):
+    scan, score, found, brain, affine = phantom()
+    assert lines_below_the_bar(render(tmp_path / "a.png", (scan, score, found, brain, affine))) == 2
+    assert lines_below_the_bar(render(tmp_path / "a.png", (scan, score, found, brain, affine), extent=0.1)) == 4
+
+
+def test_overlay_is_as_strong_above_the_extent_as_above_the_threshold(tmp_path):
+    scan, score, none, brain, affine = (*phantom()[:2], np.zeros_like(phantom()[2]), *phantom()[3:])
+    volumes = (scan, score * np.float32(0.5), none, brain, affine)  # 0.4
+    by_one, by_another, below = (
+        render(tmp_path / "a.png", volumes, threshold=0.6, **more)[:, : int(PANELS_END * WIDTH)]
+        for more in ({"extent": 0.39}, {"extent": 0.2}, {})
+    )
+    assert np.array_equal(by_one, by_another)
+    assert np.abs(by_another - below).max() > 0.1
 
 
 def test_a_small_finding_is_met_in_every_plane(tmp_path):
