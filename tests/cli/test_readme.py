@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 import uadcli
 from uadcli.cli.app import app
+from uadcli.scoring import scores
+from uadcli.settings import methods
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -133,6 +135,17 @@ def test_every_python_example_compiles_and_calls_public_functions(page):
     for block in re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
         compile(block, named(page), "exec")
         assert set(re.findall(r"\buadcli\.(\w+)\(", block)) <= set(uadcli.__all__)
+
+
+@pytest.mark.parametrize(("heading", "names"), [("Methods", methods.NAMES), ("Scores", scores.names())])
+def test_every_method_and_score_has_a_row(heading, names):
+    """A score that is normalised to healthy scans has the row of all `z-` scores."""
+    text = (DOCS / "methods-and-scores.md").read_text(encoding="utf-8")
+    (section,) = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.M)
+    rows = {name for row in re.findall(r"^\| (`.*?) \|", section, re.M) for name in re.findall(r"`([^`]+)`", row)}
+    every = any(name.startswith(scores.Z) for name in rows)
+    assert {name for name in names if not (every and name.startswith(scores.Z))} <= rows
+    assert rows <= {*names, *scores.aliases()}
 
 
 def test_a_model_card_is_one_page():

@@ -144,10 +144,10 @@ def resolve(
     """The threshold of a score in a contrast by a rule.
 
     It has a doubt if the healthy scans were scored with other settings than `config` (None: the defaults). Raises
-    `UsageError` if the weights lack the statistics of healthy scans that it needs.
+    `UsageError` if the weights lack the statistics of healthy scans that it needs, or no score can exceed a value.
     """
     if rule.kind == "value":
-        return Threshold(rule.number, Basis("value"))
+        return _given(rule.number, kind)
     found = _automatic(card, kind, contrast) if rule.kind == "auto" else _by_health(rule, card, kind, contrast)
     asked = config or DetectConfig()
     if found.basis.kind != "conformal":  # rates of voxels do not depend on components
@@ -157,6 +157,13 @@ def resolve(
     if giver := card.borrowed.get(contrast):
         return replace(found, basis=replace(found.basis, borrowed=(giver, contrast)))
     return found
+
+
+def _given(value: float, kind: str) -> Threshold:
+    if value >= (most := scores.find(kind).highest):
+        what = f"no voxel can exceed a threshold of {value:g}: the score {kind!r} is at most {most:g}"
+        raise UsageError(what, hint=f"Give a value below {most:g}.")
+    return Threshold(value, Basis("value"))
 
 
 def _by_health(rule: ThresholdRule, card: ModelCard, kind: str, contrast: str) -> Resolved:

@@ -132,6 +132,16 @@ def test_what_the_healthy_scans_do_not_give_is_an_error(text: str, contrast: str
         threshold.resolve(rule(text), CARD, "siamese", contrast)
 
 
+@pytest.mark.parametrize(("kind", "most"), [("siamese", 1), ("ssim", 2), ("absolute", 1)])
+def test_a_value_that_no_voxel_can_exceed_is_refused(kind: str, most: float) -> None:
+    below = ThresholdRule("value", most - 0.01)
+    assert threshold.resolve(below, CARD, kind, "T1w").basis.kind == "value"
+    with pytest.raises(UsageError, match=rf"no voxel can exceed a threshold of {most}: .*'{kind}' is at most {most}"):
+        threshold.resolve(ThresholdRule("value", most), CARD, kind, "T1w")
+    for unlimited in ("fisher", "robust-z", f"z-{kind}"):
+        assert threshold.resolve(ThresholdRule("value", 99.0), CARD, unlimited, "T1w").basis.kind == "value"
+
+
 def test_healthy_comparison_needs_the_settings_of_the_calibration() -> None:
     assert strengths_of(CARD, "siamese", "T1w", DetectConfig()) == CARD.strengths["siamese"]["T1w"]
     assert strengths_of(CARD, "siamese", "FLAIR", DetectConfig()) is None

@@ -119,8 +119,8 @@ def test_bundled_models_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
         card = weights.load(registry.folder() / entry.file, entry.sha256).card
         assert set(card.scores) == set(entry.contrasts)
         assert all(contrast in card.thresholds[kind] for contrast, kind in card.scores.items())
-        for kind, of_score in card.thresholds.items():  # deviations and rarities have no upper bound
-            most = math.inf if scores.find(kind).normalised or kind == "robust-z" else 1
+        for kind, of_score in card.thresholds.items():
+            most = 1 if scores.find(kind).highest < math.inf else math.inf
             clipped = kind == "intensity"  # at 1, which 1 % of a healthy scan has: there the threshold marks nothing
             assert all(0 < value < most or (clipped and value == 1) for value in of_score.values())
         assert card.licence
@@ -199,6 +199,7 @@ def test_every_score_is_a_map_inside_the_brain(kind: str, tiny: ModelConfig, tmp
     assert not result[~mask].any()
     assert result[mask].any()
     assert (result >= 0).all()
+    assert (result <= scores.find(kind).highest).all()
     with pytest.raises(UsageError, match="unknown score"):
         subject.score("none")
     with pytest.raises(UsageError, match="no healthy reference for the score 'z-ssim' in FLAIR"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -75,30 +76,24 @@ class Evidence(Protocol):
 
 @dataclass(frozen=True)
 class Score:
-    """One anomaly score: how it is computed, and what the rest of the program needs to know about it.
+    """One anomaly score: how it is computed, and what the rest of the program needs to know about it."""
 
-    `compute` returns a map (X, Y, Z) >= 0 that is 0 outside the brain mask. `cites` are keys of `report.citation`.
-    `own_scale` is the quantile of the scan that is the unit of the score when it is normalised to healthy scans; 0: no
-    unit; below 0: the unit is that quantile of its deviations (`scoring.healthy_reference.Reference`). `behind` is the
-    map that is compared with healthy scans, if not the score itself; it may have both signs. `costly`: computed once
-    and kept; `learned`: uses the score network; `draws`: needs several reconstructions at another noise level;
-    `noise`: changes with the seed; `normalised`: needs healthy scans of the contrast, and not only for its threshold;
-    `joined`: made of other scores and their tails.
-    """
-
-    name: str
-    title: str
-    compute: Callable[[Evidence], Array]
-    cites: tuple[str, ...] = ()
-    aliases: tuple[str, ...] = ()
+    name: str  # for --score
+    title: str  # for documents
+    compute: Callable[[Evidence], Array]  # the map (X, Y, Z): >= 0, and 0 outside the brain mask
+    cites: tuple[str, ...] = ()  # keys of `report.citation`
+    aliases: tuple[str, ...] = ()  # other names that --score takes
+    # The quantile of the scan that is the unit of the score when it is normalised to healthy scans. 0: no unit; below
+    # 0: that quantile of the scan's deviations is the unit (`scoring.healthy_reference.Reference`).
     own_scale: float = 0.0
-    behind: Callable[[Evidence], Array] | None = None
-    costly: bool = False
-    learned: bool = False
-    draws: bool = False
-    noise: bool = True
-    normalised: bool = False
-    joined: bool = False
+    behind: Callable[[Evidence], Array] | None = None  # the map compared with healthy scans if not the score; any sign
+    costly: bool = False  # computed once and kept
+    learned: bool = False  # uses the score network
+    draws: bool = False  # needs several reconstructions at another noise level
+    noise: bool = True  # changes with the seed
+    normalised: bool = False  # needs healthy scans of the contrast, and not only for its threshold
+    joined: bool = False  # made of other scores and their tails
+    highest: float = 1.0  # no voxel scores above this
 
 
 def normalised_to_healthy(plain: Score) -> Score:
@@ -120,4 +115,5 @@ def normalised_to_healthy(plain: Score) -> Score:
         draws=plain.draws,
         noise=plain.noise,
         normalised=True,
+        highest=math.inf,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from uadcli.scoring.scores.base import Array, Evidence, Score
 from uadcli.scoring.scores.residual import PAPER
 from uadcli.scoring.scores.siamese import PAPERS
@@ -27,5 +29,6 @@ SCORES = (
         learned=True,
         normalised=True,
         joined=True,
+        highest=math.inf,
     ),
 )

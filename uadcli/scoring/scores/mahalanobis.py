@@ -15,5 +15,13 @@ def compute(evidence: Evidence) -> Array:
 
 
 SCORES = (
-    Score("mahalanobis", "Mahalanobis distance from several reconstructions", compute, CITES, costly=True, draws=True),
+    Score(
+        "mahalanobis",
+        "Mahalanobis distance from several reconstructions",
+        compute,
+        CITES,
+        costly=True,
+        draws=True,
+        highest=2.0,
+    ),
 )

@@ -5,6 +5,8 @@ It is not clipped, filtered or eroded, which would remove lesions of a voxel or 
 
 from __future__ import annotations
 
+import math
+
 from uadcli.scoring.scores.base import Array, Evidence, Score
 
 # Of its deviations from healthy scans, which differ in noise and contrast; a lesion of usual size hardly changes it.
@@ -32,5 +34,6 @@ SCORES = (
         noise=False,
         own_scale=OWN_SCALE,
         behind=signed,
+        highest=math.inf,
     ),
 )

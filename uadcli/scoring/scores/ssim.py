@@ -14,4 +14,5 @@ def compute(evidence: Evidence) -> Array:
     return postprocess(ssim_score(e.x, e.recon, e.mask), e.mask, e.scoring)
 
 
-SCORES = (Score("ssim", "structural dissimilarity", compute, ("behrendt2024ensembled", "wang2004image")),)
+CITES = ("behrendt2024ensembled", "wang2004image")
+SCORES = (Score("ssim", "structural dissimilarity", compute, CITES, highest=2.0),)
