@@ -22,9 +22,9 @@ from uadcli.config import (
 )
 from uadcli.model.model import Model
 from uadcli.training import log
-from uadcli.training.examples import judged_lesions, slices, synthetic
+from uadcli.training.examples import pasted_lesions, slices, synthetic
 from uadcli.training.examples.synthetic import Example, ExampleMaker
-from uadcli.training.loop import Judgement
+from uadcli.training.loop import Validation
 from uadcli.training.reconstruction import Trainer
 from uadcli.training.score_network import SiameseTrainer
 
@@ -53,7 +53,7 @@ class SlowStand(Stand):
 def training(folder: Path, patch: pytest.MonkeyPatch) -> list[str]:
     """Let a whole `uad train` take a fraction of a second; returns its arguments but for the run's folder.
 
-    Networks, steps, checkpoints, log, pictures and all files are real; scans, lesions and judgements are made up.
+    Networks, steps, checkpoints, log, pictures and all files are real; scans, lesions and validations are made up.
     """
     made, _ = cohort.cohort(folder / "own", dict.fromkeys("abc", False), {"c": "val"})
     (folder / "run.toml").write_text(to_toml(SETTINGS))
@@ -62,9 +62,9 @@ def training(folder: Path, patch: pytest.MonkeyPatch) -> list[str]:
     patch.setattr(ExampleMaker, "draw", lambda _, number: _example(number))
     patch.setattr(slices, "load_slices", lambda *_: _slices())
     patch.setattr(synthetic, "load_healthy", lambda *_: [])
-    patch.setattr(judged_lesions, "lesion_set", lambda *_: None)
+    patch.setattr(pasted_lesions, "lesion_set", lambda *_: None)
     patch.setattr(log, "_tensorboard", lambda _: None)
-    patch.setattr(Trainer, "judge", lambda self, *_: Judgement(1 / self.done, (0.5, 0.7, 0.6)[self.done - 1]))
+    patch.setattr(Trainer, "validate", lambda self, *_: Validation(1 / self.done, (0.5, 0.7, 0.6)[self.done - 1]))
     patch.setattr(Trainer, "sheet", lambda *_: np.full((9, 12), 100, dtype=np.uint8))
     patch.setattr(SiameseTrainer, "auprc", lambda self, _: (0.5, 0.7, 0.6)[self.done - 1])
     real = Trainer.step

@@ -25,7 +25,7 @@ from uadcli.data.healthy import lesions_on_grid
 from uadcli.data.prepare import Prepared, prepare_cached
 from uadcli.imaging.slices import GRID_SHAPE
 from uadcli.model import threshold
-from uadcli.model.flagged import find
+from uadcli.model.components import find
 from uadcli.model.model import Model
 from uadcli.model.subject import Subject
 from uadcli.scoring.metrics import average_precision
@@ -80,7 +80,7 @@ def learned_and_default(one: Judged, model: Model) -> list[str]:
     return list(dict.fromkeys([LEARNED[one.case.contrast], *own]))
 
 
-def marked_ml(one: Judged, recon: Map, model: Model, kind: str) -> float:
+def volume_ml(one: Judged, recon: Map, model: Model, kind: str) -> float:
     """The ml that a score marks in a healthy scan at the threshold `auto`."""
     contrast, card = one.case.contrast, model.card
     z = one.prepared.robust_z()
@@ -132,7 +132,7 @@ def main() -> None:
         if one.healthy is not None and known is not None:
             recon = model.reconstruct(one.healthy, mask, CONFIG.reconstruction)
             for kind in learned_and_default(one, model):
-                pair = [marked_ml(one, r, model, kind) for r in (recon, added(recon, known, mask))]
+                pair = [volume_ml(one, r, model, kind) for r in (recon, added(recon, known, mask))]
                 marked.setdefault((one.set, kind), []).append(pair)
     print("| set | score | adapted | scans | AUPRC as it is | adapted | difference by scan |\n" + "|---" * 7 + "|")
     for (name, kind, way), by_scan in sorted(found.items()):

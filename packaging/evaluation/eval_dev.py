@@ -30,14 +30,14 @@ from pathlib import Path
 import numpy as np
 from baseline import PLAIN, RAW, baselines, calibrate_baseline, register
 from development import Case, cases
-from scenes import CONFIG, SYNTHETIC, WithoutScan, flagged, models, named, scenes, write_tsv
+from scenes import CONFIG, SYNTHETIC, WithoutScan, marked_volume, models, named, scenes, write_tsv
 
 from uadcli import device
 from uadcli.calibration.health import Scored, compared_with_others, joined
 from uadcli.data.healthy import healthy_part
 from uadcli.data.prepare import Prepared, prepare_cached
 from uadcli.errors import UsageError
-from uadcli.model.flagged import find, strength_of
+from uadcli.model.components import find, strength_of
 from uadcli.model.model import Model, shares_of
 from uadcli.model.subject import Subject
 from uadcli.model.threshold import Basis, ScanThreshold, Threshold, resolve
@@ -181,7 +181,7 @@ class Evaluation:
                     continue
                 one = result.setdefault((f"{case.source} {case.contrast}", kind), Healthy())
                 for rule, used in self.thresholds(kind, case.contrast, values, prepared.mask).items():
-                    one.add(rule, flagged(values, used, prepared))
+                    one.add(rule, marked_volume(values, used, prepared))
         wanted = [PLAIN, RAW, *self.kinds("T1w")] if calibrating else []
         for kind in (one for one in calibrating if one.startswith(scores.Z)):
             calibrating[kind] = compared_with_others(calibrating[kind], scores.find(kind).own_scale)
@@ -200,7 +200,7 @@ class Evaluation:
                     ("conformal", Threshold(strict, Basis("conformal"))),
                     ("calibrated", Threshold(healthy_quantile(others), Basis("calibrated"))),
                 ):
-                    one.add(rule, flagged(scan.values, used, scan.prepared))
+                    one.add(rule, marked_volume(scan.values, used, scan.prepared))
         return result
 
 

@@ -20,14 +20,14 @@ from uadcli.imaging import intensity
 from uadcli.imaging.intensity import robust_z
 from uadcli.imaging.volume import Scan, read_scan
 from uadcli.model import model
-from uadcli.model.flagged import find, flagged_ml
+from uadcli.model.components import find, volume_ml
 from uadcli.model.model import Model, shares_of
 from uadcli.model.subject import Subject
 from uadcli.model.threshold import Threshold
 from uadcli.reconstruction.model import Network
 from uadcli.scoring import fusion, healthy_reference, scores
 from uadcli.synthesis.masses import paste_shape
-from uadcli.training.examples.judged_lesions import load_shape, shape_files
+from uadcli.training.examples.pasted_lesions import load_shape, shape_files
 from uadcli.training.reconstruction import Trainer
 from uadcli.training.score_network import SiameseTrainer
 from uadcli.weights import weights
@@ -198,9 +198,9 @@ def with_shape(
             return scaled, robust_z(x, prepared.mask), truth & counts
 
 
-def flagged(values: np.ndarray, used: Threshold, prepared: Prepared) -> float:
+def marked_volume(values: np.ndarray, used: Threshold, prepared: Prepared) -> float:
     """The ml that a threshold marks in a map."""
-    return flagged_ml(find(values, used.value, prepared, CONFIG, used.extent)[1], prepared)
+    return volume_ml(find(values, used.value, prepared, CONFIG, used.extent)[1], prepared)
 
 
 def write_tsv(path: Path, rows: Sequence[Any]) -> None:

@@ -5,7 +5,7 @@
 
 Every method is trained from scratch on the same slices, with the `small` sizes and the same number of steps;
 checkpoints are kept in --run, and more steps continue from them. `diffuse` uses the network of `cddpm`. Also evaluates
-the bundled model ("shipped") with the scores of its card, of the `z-` scores only those in `fisher`. `mahalanobis`
+the bundled model with the scores of its card, of the `z-` scores only those in `fisher`. `mahalanobis`
 needs ten reconstructions of one level each, so it is computed only for methods with one pass per level. AUPRC is on
 each scan's own grid (synthetic lesions: on the model's grid), averaged over scans; "mean" gives every set the same
 weight; "gain" is that mean relative to `cddpm` with `absolute`, the score of the paper (erosion 3, median 5), in this
@@ -108,16 +108,16 @@ def rows_of(scene: Scene, label: str, model: Model, method: str, kinds: list[str
 
 
 def compare(
-    scene: Scene, networks: dict[str, Model], shipped: Model | None, methods: list[str], kinds: list[str]
+    scene: Scene, networks: dict[str, Model], bundled: Model | None, methods: list[str], kinds: list[str]
 ) -> list[Row]:
     """Every row of one scan."""
     rows: list[Row] = []
     for method in methods:
         rows += rows_of(scene, method, networks["cddpm" if method == "diffuse" else method], method, kinds)
-    if shipped:
-        own = dict.fromkeys([*kinds, *shown_of(shipped.card, scene.contrast)])
-        found = list(rows_of(scene, "shipped", shipped, shipped.trained_method, list(own)))
-        default = shipped.card.scores[scene.contrast]
+    if bundled:
+        own = dict.fromkeys([*kinds, *shown_of(bundled.card, scene.contrast)])
+        found = list(rows_of(scene, "bundled", bundled, bundled.trained_method, list(own)))
+        default = bundled.card.scores[scene.contrast]
         rows += found + [dataclasses.replace(row, score="default") for row in found if row.score == default]
     values = baseline_map(scene.prepared, contrasts.ALL[scene.contrast].lesions, CONFIG, scene.x)
     rows.append(Row("plain", "intensity", scene.set, scene.subject, *figures(scene, values), float("nan")))
@@ -170,7 +170,7 @@ def main() -> None:
     parser.add_argument("--methods", default=",".join(BY_NAME))
     parser.add_argument("--scores", default=",".join(SCORES))
     parser.add_argument("--cases", type=int, default=1000, help="scans of each set at most")
-    parser.add_argument("--weights", help="the model to evaluate as shipped; by default the bundled one")
+    parser.add_argument("--weights", help="the model to evaluate in place of the bundled one")
     parser.add_argument("--run", type=Path, default=Path("runs/table"))
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     parser.add_argument("--tsv", type=Path)
@@ -178,17 +178,17 @@ def main() -> None:
     arguments = parser.parse_args()
     threads = device.bound_threads(arguments.threads)
     methods, kinds = chosen(arguments.methods, tuple(BY_NAME)), chosen(arguments.scores, SCORES)
-    shipped = models(arguments.weights)
-    networks, rows = trained(arguments, methods, next(iter(shipped.values())).card), list[Row]()
-    weights_for = WithoutScan(shipped, arguments.data, arguments.cache, (FISHER,))
+    bundled = models(arguments.weights)
+    networks, rows = trained(arguments, methods, next(iter(bundled.values())).card), list[Row]()
+    weights_for = WithoutScan(bundled, arguments.data, arguments.cache, (FISHER,))
     for scene in scenes(arguments.data, arguments.cache, arguments.cases):
-        known = weights_for(scene) if scene.contrast in shipped else None
+        known = weights_for(scene) if scene.contrast in bundled else None
         rows += compare(scene, networks, known, methods, kinds)
         print(f"{scene.set}\t{scene.subject}", file=sys.stderr, flush=True)
     print(table(rows))
     counts = {s: len({r.subject for r in rows if r.set == s}) for s in dict.fromkeys(r.set for r in rows)}
     scans = ", ".join(f"{n} {s}" for s, n in counts.items())
-    print(f"\n{arguments.steps} steps each, {threads} threads; shipped: {named(shipped)}; scans: {scans}")
+    print(f"\n{arguments.steps} steps each, {threads} threads; bundled: {named(bundled)}; scans: {scans}")
     if arguments.tsv:
         write_tsv(arguments.tsv, rows)
 

@@ -33,7 +33,7 @@ from uadcli.model.model import Model
 from uadcli.scoring import healthy_reference
 from uadcli.synthesis.options import SynthOptions
 from uadcli.synthesis.synth import synth
-from uadcli.training.examples.judged_lesions import shape_files
+from uadcli.training.examples.pasted_lesions import shape_files
 from uadcli.weights import registry, weights
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))

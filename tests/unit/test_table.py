@@ -16,7 +16,7 @@ def row(method, score, set, auprc, seconds=1.0):
 
 rows = [row("cddpm", "absolute", "a", 0.2), row("cddpm", "absolute", "a", 0.4), row("cddpm", "absolute", "b", 0.1)]
 rows += [row("dae", "absolute", "a", 0.5, 3.0), row("dae", "absolute", "b", 0.3, 5.0)]
-rows += [row("shipped", "fisher", "a", 0.9), row("plain", "intensity", "a", 0, float("nan"))]
+rows += [row("bundled", "fisher", "a", 0.9), row("plain", "intensity", "a", 0, float("nan"))]
 rows += [row("plain", "intensity", "b", 0, float("nan"))]
 print(table(rows))
 """
@@ -30,7 +30,7 @@ def test_sets_have_equal_weight_best_rows_come_first_and_missing_values_are_na()
         "| dae | absolute | 0.500 | 0.300 | 0.400 | +100 % | 4.0 |",
         "| cddpm | absolute | 0.300 | 0.100 | 0.200 | +0 % | 1.0 |",
         "| plain | intensity | 0.000 | 0.000 | 0.000 | -100 % | n/a |",
-        "| shipped | fisher | 0.900 | n/a | n/a | n/a | 1.0 |",
+        "| bundled | fisher | 0.900 | n/a | n/a | n/a | 1.0 |",
     ]
 
 

@@ -85,7 +85,7 @@ def failure(error: Exception, stage: str) -> Failure:
     return Failure(stage, 1, f"this is a bug, please report it ({summary})", "".join(traceback.format_exception(error)))
 
 
-def judge(job: Job, content: dict[str, Any]) -> Failure | None:
+def strict_failure(job: Job, content: dict[str, Any]) -> Failure | None:
     """With `strict`, the failure of a finished scan whose quality control failed; otherwise None."""
     if job.options.strict:
         try:

@@ -76,6 +76,6 @@ def _look(request: Request, reporter: Reporter) -> _Found:
                 failed[job.name] = rows[job.name]
             elif step.action == "run":
                 left.add(job.name)
-            elif job.options.strict and (verdict := one_scan.judge(job, plan.read_sidecar(job) or {})):
+            elif job.options.strict and (verdict := one_scan.strict_failure(job, plan.read_sidecar(job) or {})):
                 failed[job.name] = tables.failure_row(job, verdict)
     return _Found(scans, failed, left)

@@ -35,7 +35,7 @@ class Tally:
         """Count scans that are already done."""
         for job in jobs:
             content = plan.read_sidecar(job)
-            verdict = one_scan.judge(job, content) if content else None
+            verdict = one_scan.strict_failure(job, content) if content else None
             if verdict:
                 self._fail(job, verdict)
             else:
@@ -48,7 +48,7 @@ class Tally:
         """Count a processed scan and report its outcome."""
         if isinstance(result, Failure):
             self._fail(job, result)
-        elif verdict := one_scan.judge(job, result):
+        elif verdict := one_scan.strict_failure(job, result):
             self._fail(job, verdict)
         else:
             self._succeed(job, result)

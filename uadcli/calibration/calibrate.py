@@ -45,7 +45,7 @@ def calibrate(
     from uadcli.calibration.health import Cohort
     from uadcli.model.out_of_distribution import fit_gates, gate_of
     from uadcli.scoring import healthy_reference
-    from uadcli.training.examples.judged_lesions import shape_files
+    from uadcli.training.examples.pasted_lesions import shape_files
     from uadcli.training.supervised import is_supervised
 
     config, model = read_run(run), Model(trained_weights(run))

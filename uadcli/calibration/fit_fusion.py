@@ -27,7 +27,7 @@ from uadcli.scoring.fusion import ENOUGH, fused_scores
 from uadcli.scoring.healthy_reference import Reference
 from uadcli.scoring.metrics import average_precision
 from uadcli.synthesis.lesions import Brain, paste_kind
-from uadcli.training.examples.judged_lesions import Pasted, paste
+from uadcli.training.examples.pasted_lesions import Pasted, paste
 from uadcli.training.examples.synthetic import Healthy
 
 POWERS = (0.0, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.0)

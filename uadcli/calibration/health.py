@@ -16,7 +16,7 @@ from uadcli.config import DetectConfig
 from uadcli.data.dataset import Case
 from uadcli.data.healthy import healthy_part
 from uadcli.data.prepare import Prepared, prepare_cached
-from uadcli.model.flagged import strength_of
+from uadcli.model.components import strength_of
 from uadcli.model.model import Model
 from uadcli.model.subject import Subject
 from uadcli.scoring import fusion, healthy_reference, scores

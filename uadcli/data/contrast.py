@@ -174,26 +174,26 @@ def settle(
         other = f"the file name says {named}"
     elif known.source == "image" and described.other:
         other = f"the JSON file says {described.other}"
-    check = _judged("fail", f"{NOT_COVERED}: {other}") if other else _check(known, guess)
+    check = _verdict("fail", f"{NOT_COVERED}: {other}") if other else _check(known, guess)
     said = described.other or described.contrast
     if check.verdict == "pass" and known.source == "file name" and said not in ("", known.contrast):
-        check = _judged("warn", f"the file name says {known.contrast}, the JSON file {said}")
+        check = _verdict("warn", f"the file name says {known.contrast}, the JSON file {said}")
     return replace(known, check=check)
 
 
 def _check(found: FoundContrast, guess: ContrastGuess | None) -> Check:
     """Whether the image has the contrast that it is said to have, and one that a model covers."""
     if guess is None:
-        return _judged(NOT_COMPUTED, "too little of the brain is in the field of view")
+        return _verdict(NOT_COMPUTED, "too little of the brain is in the field of view")
     if guess.other:
-        return _judged("fail", f"{NOT_COVERED}: {guess.other}")
+        return _verdict("fail", f"{NOT_COVERED}: {guess.other}")
     if guess.contrast != found.contrast and not guess.doubtful:
         says = "--contrast" if found.source == "option" else f"the {found.source}"
-        return _judged("fail", f"{says} says {found.contrast}, the image looks like {guess.contrast}")
+        return _verdict("fail", f"{says} says {found.contrast}, the image looks like {guess.contrast}")
     if guess.doubtful and found.source == "image":
-        return _judged("warn", f"hard to determine from this image; assuming {guess.contrast} (see --contrast)")
-    return _judged("pass", "the tissues have the intensities of this contrast")
+        return _verdict("warn", f"hard to determine from this image; assuming {guess.contrast} (see --contrast)")
+    return _verdict("pass", "the tissues have the intensities of this contrast")
 
 
-def _judged(verdict: str, text: str) -> Check:
+def _verdict(verdict: str, text: str) -> Check:
     return Check("contrast", None, verdict, text)

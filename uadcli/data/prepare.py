@@ -63,8 +63,8 @@ class Prepared:
     similarity: float
 
     @property
-    def size_factor(self) -> float:
-        """Volume in the patient's space per volume in MNI space."""
+    def jacobian(self) -> float:
+        """The Jacobian determinant of the registration: volume in the patient's space per volume in MNI space."""
         return abs(float(np.linalg.det(self.world_map[:3, :3])))
 
     @property

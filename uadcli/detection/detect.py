@@ -226,12 +226,12 @@ def _check_seeds(method: Method, kind: str, options: DetectOptions) -> None:
 
 
 def _adapted(asked: Question, healthy: HealthyScans, own: str, session: Session) -> Question:
-    """The same question to the adapted model; its thresholds were calibrated before, which is a doubt."""
+    """The same question to the adapted model; its thresholds were calibrated for the unadapted one."""
     adapter = ScannerAdapter.of(asked.model, healthy, asked.contrast, session.config, session.reporter)
     adapted = adapter.adapted(own)
     used = asked.threshold
     if isinstance(used, Threshold | ScanThreshold):
-        used = threshold.doubted(used, "adapted")
+        used = threshold.mismatched(used, "adapted")
     return replace(asked, model=adapted, threshold=used, healthy=None)
 
 

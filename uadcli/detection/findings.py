@@ -16,7 +16,7 @@ from uadcli.data.contrast import FoundContrast
 from uadcli.data.prepare import Prepared, to_native
 from uadcli.detection.repeat import Found, Repeats, Wanted, repeat
 from uadcli.imaging.volume import Scan
-from uadcli.model import flagged, out_of_distribution, threshold
+from uadcli.model import components, out_of_distribution, threshold
 from uadcli.model.healthy_scans import HealthyComparison, compare_with_healthy
 from uadcli.model.model import Model
 from uadcli.model.out_of_distribution import Distance
@@ -66,7 +66,7 @@ class Findings:
     score: str
     threshold: Threshold
     components: list[Component]
-    beside: HealthyComparison | None  # None if the weights have no healthy scans for these settings
+    comparison: HealthyComparison | None  # None if the weights have no healthy scans for these settings
     distance: Distance
     repeats: Repeats
     method: str = "cddpm"
@@ -89,10 +89,10 @@ def examine(asked: Question, scan: Scan, prepared: Prepared, config: DetectConfi
         if not isinstance(used, Threshold):
             used = threshold.best_dice(to_native(anomaly_map, scan, prepared, 1), used)
             reporter.warn("the threshold was chosen by lesion labels: for comparison with papers only")
-        marked, table = flagged.find(anomaly_map, used.value, prepared, config, used.extent)
-        beside = None
+        marked, table = components.find(anomaly_map, used.value, prepared, config, used.extent)
+        comparison = None
         if asked.healthy:
-            beside = compare_with_healthy(anomaly_map, marked, len(table), asked.healthy, prepared, config)
+            comparison = compare_with_healthy(anomaly_map, marked, len(table), asked.healthy, prepared, config)
         by_slice = model.slice_scores(x, recon, mask)
     with reporter.stage("repeats") if asked.uncertainty or asked.stability else nullcontext():
         wanted = Wanted(asked.stability or 0, asked.uncertainty)
@@ -105,7 +105,7 @@ def examine(asked: Question, scan: Scan, prepared: Prepared, config: DetectConfi
         asked.score,
         used,
         table,
-        beside,
+        comparison,
         distance,
         repeats,
         asked.method,

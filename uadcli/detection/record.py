@@ -13,7 +13,7 @@ from uadcli.data.names import Outputs
 from uadcli.data.prepare import Prepared
 from uadcli.imaging import geometry, template
 from uadcli.imaging.slices import GRID_AFFINE
-from uadcli.model.flagged import flagged_ml
+from uadcli.model.components import volume_ml
 from uadcli.model.healthy_scans import HealthyComparison
 from uadcli.model.threshold import Threshold
 from uadcli.report import phrases, sidecar
@@ -35,7 +35,7 @@ def sidecar_of(
     """The content of `map.json`; numbers that were not computed are None."""
     scan, prepared, found = ready.scan, ready.prepared, ready.found
     config, options, reporter = session.config, session.options, session.reporter
-    card, beside, adapted = model.card, findings.beside, model.adaptation
+    card, comparison, adapted = model.card, findings.comparison, model.adaptation
     return sidecar.Sidecar(
         tool={"name": "uad", "version": __version__},
         command=options.command or None,
@@ -75,10 +75,10 @@ def sidecar_of(
             "stretch": prepared.stretch,
         },
         anomaly={
-            "volume_ml": flagged_ml(findings.components, prepared),
-            "components": [row(c, prepared, findings.beside, scan.sides_known) for c in findings.components],
-            "healthy_scans": beside
-            and {"scans": beside.scans, "as_strong": beside.as_strong, "p_value": beside.p_value},
+            "volume_ml": volume_ml(findings.components, prepared),
+            "components": [row(c, prepared, findings.comparison, scan.sides_known) for c in findings.components],
+            "healthy_scans": comparison
+            and {"scans": comparison.scans, "as_strong": comparison.as_strong, "p_value": comparison.p_value},
             "latent_dissimilarity": slice_rows(findings.slice_scores),
         },
         gate={**dataclasses.asdict(findings.distance), "beyond": findings.distance.beyond},
@@ -95,12 +95,12 @@ def sidecar_of(
 
 def summary(findings: Findings, prepared: Prepared, sides_known: bool = True) -> str:
     """The findings in one line for the terminal."""
-    count, beside = len(findings.components), findings.beside
-    text = f"{count} {'finding' if count == 1 else 'findings'}, {flagged_ml(findings.components, prepared):.1f} ml"
+    count, comparison = len(findings.components), findings.comparison
+    text = f"{count} {'finding' if count == 1 else 'findings'}, {volume_ml(findings.components, prepared):.1f} ml"
     if findings.components:
         text += f", the largest: {phrases.regions_phrase(regions(findings.components[0], sides_known))}"
-    if beside:
-        text += f"; {beside.as_strong} of {beside.scans} healthy scans have one as strong as the strongest here"
+    if comparison:
+        text += f"; {comparison.as_strong} of {comparison.scans} healthy scans have one as strong as the strongest here"
     return text
 
 
@@ -119,22 +119,22 @@ def threshold_of(used: Threshold) -> dict[str, Any]:
         "kind": basis.kind,
         "share": basis.share,
         "borrowed_from": basis.borrowed_from,
-        "vouched": basis.vouched,
+        "valid": basis.valid,
     }
 
 
 def row(
-    component: Component, prepared: Prepared, beside: HealthyComparison | None, sides_known: bool = True
+    component: Component, prepared: Prepared, comparison: HealthyComparison | None, sides_known: bool = True
 ) -> dict[str, Any]:
     """A component in the sidecar: volume in the patient's space, positions in both spaces, healthy scans as strong.
 
     `side` is the patient's, None if left and right are unknown; region names then have no side.
     """
-    counts = beside.components if beside else []
+    counts = comparison.components if comparison else []
     centre, top = np.array(component.centroid_mm), np.array(component.peak_mm)
     return {
         "index": component.index,
-        "volume_ml": flagged_ml([component], prepared),
+        "volume_ml": volume_ml([component], prepared),
         "peak": component.peak,
         "mean": component.mean,
         "healthy_scans_as_strong": counts[component.index - 1] if component.index <= len(counts) else None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uadcli.arrays import Array
 from uadcli.data.prepare import Prepared
 from uadcli.errors import UsageError
-from uadcli.model.flagged import find, flagged_ml
+from uadcli.model.components import find, volume_ml
 from uadcli.model.subject import Subject
 from uadcli.model.threshold import Threshold
 from uadcli.scoring import scores, stability
@@ -82,7 +82,7 @@ def repeat(subject: Subject, score: str, first: Found, wanted: Wanted, progress:
         maps,
         [labels > 0 for labels, _ in found],
         subject.mask,
-        [flagged_ml(table, first.prepared) for _, table in found],
+        [volume_ml(table, first.prepared) for _, table in found],
         [len(table) for _, table in found],
     )
     return Repeats(spread, {"seeds": seeds, **dataclasses.asdict(moved)})

@@ -227,8 +227,8 @@ def _summarise_one(method: str, results: Sequence[Result], resamples: int, seed:
     def pooled(name: str, text: str, estimate: Estimate) -> None:
         rows.append(Summary(method, name, text, "", False, estimate, math.nan, math.nan))
 
-    judged = [f.bins_found is not None for f in figures]
-    lesions = np.array([f.bins if f.bins and ok else (0,) * 4 for f, ok in zip(figures, judged, strict=True)])
+    counted = [f.bins_found is not None for f in figures]
+    lesions = np.array([f.bins if f.bins and ok else (0,) * 4 for f, ok in zip(figures, counted, strict=True)])
     found = np.array([f.bins_found or (0,) * 4 for f in figures])
     names = [
         ("sensitivity_all", "share of lesions detected, pooled over scans"),

@@ -39,9 +39,10 @@ class Marking:
 
 
 def sidecar_marking(path: Path) -> Marking:
-    """Threshold and smallest volume of a map from its sidecar; unknown without one.
+    """How the map at `path` was marked: threshold, extent and minimum volume (mm3), from its sidecar.
 
-    Raises `InputError` for a sidecar that cannot be read; a JSON file without a threshold belongs to something else.
+    All are unknown if there is no sidecar, or if the JSON file of that name has no threshold and so is not one. Raises
+    `InputError` for a file that cannot be read.
     """
     place = path.with_name(f"{stem(path)}.json")
     if not place.exists():

@@ -72,7 +72,7 @@ def compare_with_healthy(
     from uadcli.imaging.slices import GRID_AFFINE
     from uadcli.scoring.calibration import as_strong, component_strengths, strength
 
-    smallest = config.scoring.min_volume_mm3 / prepared.size_factor
+    smallest = config.scoring.min_volume_mm3 / prepared.jacobian
     whole = as_strong(healthy, strength(anomaly_map, smallest, GRID_AFFINE))
     parts = component_strengths(anomaly_map, labels, min(count, 254), smallest, GRID_AFFINE)  # the rest shares 255
     return HealthyComparison(len(healthy), whole, [as_strong(healthy, s) for s in parts])

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R", bound="Threshold | ScanThreshold")
-Doubt = Literal["settings", "adapted"]
-DOUBTS: dict[Doubt, str] = {
+Mismatch = Literal["settings", "adapted"]
+MISMATCHES: dict[Mismatch, str] = {
     "settings": "calibrated with different settings; may not hold for these",
     "adapted": "calibrated without --adapt; may not hold with it",
 }
@@ -35,8 +35,8 @@ class Basis:
 
     `card_rule` describes a calibrated threshold in the weights; `scans` is the number of healthy scans of a conformal
     one, which is `approximate` if they also made the healthy reference; `dice` is that of an oracle. `borrowed` are the
-    contrasts that lent and borrowed the healthy scans; `doubts` are reasons why the threshold may not hold. `extent` is
-    the share of healthy voxels above the score that findings extend to.
+    contrasts that lent and borrowed the healthy scans; `mismatches` say how its use differs from its calibration.
+    `extent` is the share of healthy voxels above the score that findings extend to.
     """
 
     kind: Kind
@@ -46,7 +46,7 @@ class Basis:
     approximate: bool = False
     dice: float | None = None
     borrowed: tuple[str, str] | None = None
-    doubts: frozenset[Doubt] = frozenset()
+    mismatches: frozenset[Mismatch] = frozenset()
     extent: float | None = None
 
     @property
@@ -55,19 +55,19 @@ class Basis:
         return self.borrowed and self.borrowed[0]
 
     @property
-    def vouched(self) -> bool:
+    def valid(self) -> bool:
         """Whether the threshold is calibrated for the way it is used here."""
-        return not self.doubts
+        return not self.mismatches
 
     def in_words(self) -> str:
         """How the threshold was chosen, as a sentence."""
         words = [self._rule()]
         if self.extent is not None:
             words.append(f"extended to connected voxels above which {100 * self.extent:.3g} % of healthy voxels lie")
-        words += [DOUBTS["settings"]] if "settings" in self.doubts else []
+        words += [MISMATCHES["settings"]] if "settings" in self.mismatches else []
         if self.borrowed:
             words.append("from healthy {} scans, as there are no healthy {} ones".format(*self.borrowed))
-        return "; ".join([*words, *([DOUBTS["adapted"]] if "adapted" in self.doubts else [])])
+        return "; ".join([*words, *([MISMATCHES["adapted"]] if "adapted" in self.mismatches else [])])
 
     def _rule(self) -> str:
         percent = f"{100 * (self.share or 0):.3g} %"
@@ -143,7 +143,7 @@ def resolve(
 ) -> Resolved:
     """The threshold of a score in a contrast by a rule.
 
-    It has a doubt if the healthy scans were scored with other settings than `config` (None: the defaults). Raises
+    It is not valid if the healthy scans were scored with other settings than `config` (None: the defaults). Raises
     `UsageError` if the weights lack the statistics of healthy scans that it needs, or no score can exceed a value.
     """
     if rule.kind == "value":
@@ -153,7 +153,7 @@ def resolve(
     if found.basis.kind != "conformal":  # rates of voxels do not depend on components
         asked = replace(asked, scoring=replace(asked.scoring, min_volume_mm3=ScoringConfig.min_volume_mm3))
     if not as_calibrated(card, asked):
-        found = doubted(found, "settings")
+        found = mismatched(found, "settings")
     if giver := card.borrowed.get(contrast):
         return replace(found, basis=replace(found.basis, borrowed=(giver, contrast)))
     return found
@@ -246,8 +246,8 @@ def _of_healthy(
         raise UsageError(f"--threshold {name}: {error.what}", hint=error.hint) from error
 
 
-def doubted(found: R, why: Doubt) -> R:
-    """The threshold with a reason why it may not hold, unless the user gave its value."""
+def mismatched(found: R, why: Mismatch) -> R:
+    """The threshold with one more mismatch, unless the user gave its value."""
     if found.basis.kind == "value":
         return found
-    return replace(found, basis=replace(found.basis, doubts=found.basis.doubts | {why}))
+    return replace(found, basis=replace(found.basis, mismatches=found.basis.mismatches | {why}))

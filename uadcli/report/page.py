@@ -99,7 +99,7 @@ def _packed(volume: NDArray[Any]) -> str:
     return base64.b64encode(zlib.compress(whole.tobytes(), 9)).decode()
 
 
-def _finding(one: Mapping[str, Any], beside: Mapping[str, Any] | None, v: Volumes) -> dict[str, Any]:
+def _finding(one: Mapping[str, Any], comparison: Mapping[str, Any] | None, v: Volumes) -> dict[str, Any]:
     """A row of the table of findings, with the voxel of its highest score, to which it jumps."""
     to_voxel = np.linalg.inv(v.affine)
     place = to_voxel[:3, :3] @ np.array(one["peak_mni_mm"]) + to_voxel[:3, 3]
@@ -112,7 +112,7 @@ def _finding(one: Mapping[str, Any], beside: Mapping[str, Any] | None, v: Volume
         "volume": number(one["volume_ml"]),
         "peak": number(one["peak"], 3),
         "mean": number(one["mean"], 3),
-        "healthy": phrases.healthy_cell(one["healthy_scans_as_strong"], beside),
+        "healthy": phrases.healthy_cell(one["healthy_scans_as_strong"], comparison),
         "side": phrases.side_of(x, v.sides_known) or "not known",
         "location": phrases.regions_phrase(one["regions"]).replace(" %", "\u00a0%"),
         "centre": f"{across} {y:+.0f} {z:+.0f}",

@@ -153,14 +153,14 @@ def marked_sentence(count: int, volume_ml: float | None) -> str:
     return f"{regions}, {number(volume_ml)} ml in total."
 
 
-def healthy_sentence(beside: Mapping[str, Any] | None) -> str:
-    """How the scan compares with healthy ones; `beside` is `anomaly.healthy_scans` of the sidecar, None: unknown."""
-    if beside is None:
+def healthy_sentence(comparison: Mapping[str, Any] | None) -> str:
+    """How the scan compares with healthy ones, from `anomaly.healthy_scans` of the sidecar; None: unknown."""
+    if comparison is None:
         return "There is no comparison with healthy scans for this score, contrast or these settings."
-    scans, as_strong = beside["scans"], beside["as_strong"]
+    scans, as_strong = comparison["scans"], comparison["as_strong"]
     return f"Of {scans} healthy scans, {as_strong} have a finding as strong as the strongest here."
 
 
-def healthy_cell(as_strong: int | None, beside: Mapping[str, Any] | None) -> str:
+def healthy_cell(as_strong: int | None, comparison: Mapping[str, Any] | None) -> str:
     """The same for one finding."""
-    return "n/a" if as_strong is None or beside is None else f"{as_strong} of {beside['scans']}"
+    return "n/a" if as_strong is None or comparison is None else f"{as_strong} of {comparison['scans']}"

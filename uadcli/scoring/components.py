@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 class Component:
     """One finding: volume, highest and mean score, and centroid and peak in mm of the map's world space (RAS+).
 
-    The volume is on the map's grid; `model.flagged.flagged_ml` has it in the patient's space.
+    The volume is on the map's grid; `model.components.volume_ml` has it in the patient's space.
     `regions` are pairs of a region's number in the atlas and the share (0..1) of the finding in it, largest first. They
     add up to less than 1 if part of the finding is outside all regions, and are empty without an atlas.
     """

@@ -54,7 +54,7 @@ class Pretrainer(DrawingLearner):
         return 1.0
 
     @torch.inference_mode()
-    def validate(self, data: SliceSet) -> float:
+    def error(self, data: SliceSet) -> float:
         """The loss on fixed slices with fixed masks."""
         x = data.at(data.spread(VALIDATED))
         side = patches(x.shape[-1], self.average.patch)
@@ -96,7 +96,7 @@ def pretrain(
         trainer,
         folder,
         lambda _: trainer.step(placed.train),
-        lambda: loop.Judgement(trainer.validate(placed.validation)),
+        lambda: loop.Validation(trainer.error(placed.validation)),
     )
     loop.run(stage, reporter)
     return {name: value.detach().cpu().clone() for name, value in trainer.average.body.state_dict().items()}

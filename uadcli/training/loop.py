@@ -24,8 +24,8 @@ from uadcli.training.log import Log
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """Validation on held-out scans: error on healthy slices, AUPRC on synthetic or labelled lesions."""
+class Validation:
+    """The figures of a network on held-out scans: error on healthy slices, AUPRC on synthetic or labelled lesions."""
 
     error: float | None = None
     auprc: float | None = None
@@ -33,7 +33,7 @@ class Judgement:
     def in_words(self) -> str:
         """The figures as text."""
         parts = [f"validation {self.error:.4f}"] if self.error is not None else []
-        return ", ".join([*parts, f"AUPRC {self.auprc:.3f}"] if self.auprc is not None else parts) or "not judged"
+        return ", ".join([*parts, f"AUPRC {self.auprc:.3f}"] if self.auprc is not None else parts) or "not validated"
 
 
 class Interruption:
@@ -84,7 +84,7 @@ class Stage:
     trainer: Learner
     folder: Path
     step: Callable[[Interruption], float | None]
-    judge: Callable[[], Judgement]
+    validate: Callable[[], Validation]
     sheet: Callable[[], NDArray[np.uint8]] | None = None
 
 
@@ -99,11 +99,11 @@ def run(stage: Stage, reporter: Reporter, *, to_beat: bool = False) -> None:
     config, log = trainer.config, Log(folder, stage.name) if trainer.rank == 0 else None
     with interruptible() as stop:
         losses: list[float] = []
-        judged = Judgement()
+        found = Validation()
         if to_beat and not trainer.done and trainer.best is None:
-            judged = stage.judge()
-            _keep(trainer, judged, folder)
-            reporter.info(f"before the first step: {judged.in_words()}")
+            found = stage.validate()
+            _keep(trainer, found, folder)
+            reporter.info(f"before the first step: {found.in_words()}")
         start, first = time.perf_counter(), trainer.done
         while trainer.done < config.steps and not trainer.somewhere(bool(stop)):
             try:
@@ -117,9 +117,9 @@ def run(stage: Stage, reporter: Reporter, *, to_beat: bool = False) -> None:
             losses.append(loss)
             due = trainer.done % config.checkpoint_every == 0 or trainer.done == config.steps
             if due:
-                judged = stage.judge()
-                _keep(trainer, judged, folder)
-            row = _row(trainer, losses, judged, time.perf_counter() - start)
+                found = stage.validate()
+                _keep(trainer, found, folder)
+            row = _row(trainer, losses, found, time.perf_counter() - start)
             reporter.progress(trainer.done - first, config.steps - first)
             reporter.note(in_words(row))
             if due:
@@ -134,9 +134,9 @@ def run(stage: Stage, reporter: Reporter, *, to_beat: bool = False) -> None:
         signal.raise_signal(stop.received)
 
 
-def _keep(trainer: Learner, judged: Judgement, folder: Path) -> None:
+def _keep(trainer: Learner, found: Validation, folder: Path) -> None:
     """Save as `last`, and as `best` if the AUPRC is the highest so far."""
-    auprc = None if judged.auprc is None else trainer.over_all(judged.auprc)  # so that all processes agree
+    auprc = None if found.auprc is None else trainer.over_all(found.auprc)  # so that all processes agree
     better = auprc is not None and (trainer.best is None or auprc > trainer.best)
     if better:
         trainer.best = auprc
@@ -144,14 +144,14 @@ def _keep(trainer: Learner, judged: Judgement, folder: Path) -> None:
         trainer.save(folder / name)
 
 
-def _row(trainer: Learner, losses: Sequence[float], judged: Judgement, seconds: float) -> Row:
+def _row(trainer: Learner, losses: Sequence[float], found: Validation, seconds: float) -> Row:
     """A row of the log, `seconds` after the first of the losses; the time includes validation."""
     config, pace = trainer.config, seconds / len(losses)
     return {
         "step": trainer.done,
         "loss": mean(losses),
-        "validation": judged.error,
-        "auprc": judged.auprc,
+        "validation": found.error,
+        "auprc": found.auprc,
         "slices_per_s": config.batch_size / pace,
         "seconds_left": (config.steps - trainer.done) * pace,
         "skipped": trainer.skipped,

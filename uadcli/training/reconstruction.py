@@ -22,14 +22,14 @@ from uadcli.reconstruction.reconstructors import BY_NAME, build
 from uadcli.scoring.metrics import average_precision
 from uadcli.training import checkpoint, log, loop
 from uadcli.training.encoder import pretrain
-from uadcli.training.examples.judged_lesions import LesionSet
+from uadcli.training.examples.pasted_lesions import LesionSet
 from uadcli.training.examples.slices import SliceSet, Split
 from uadcli.training.learner import DrawingLearner
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-JUDGED_AT_ONCE = 48  # slices, or patches
+VALIDATED_AT_ONCE = 48  # slices, or patches
 
 
 class Trainer(DrawingLearner):
@@ -85,11 +85,11 @@ class Trainer(DrawingLearner):
 
         The noise is always the same. Slices that are 0 everywhere stay 0.
         """
-        settings = ReconstructionConfig(self.levels, JUDGED_AT_ONCE)
+        settings = ReconstructionConfig(self.levels, VALIDATED_AT_ONCE)
         make = self.method.reconstructor(self.average, settings, self.device, None)
         return torch.from_numpy(make(clean[:, 0].float().cpu().numpy(), range(len(clean))))[:, None]
 
-    def validate(self, data: SliceSet, count: int = 48) -> float:
+    def error(self, data: SliceSet, count: int = 48) -> float:
         """Mean L1 error of the averaged model on fixed slices, without augmentation or anomalies."""
         clean = data.at(data.spread(count))
         return float((self.reconstructed(clean) - clean.cpu()).abs().mean())
@@ -103,9 +103,9 @@ class Trainer(DrawingLearner):
         residual = (x - self.reconstructed(x)).abs()[:, 0]
         return average_precision(residual.numpy()[lesions.brain], lesions.truth[lesions.brain])
 
-    def judge(self, validation: SliceSet, lesions: LesionSet | None) -> loop.Judgement:
+    def validate(self, validation: SliceSet, lesions: LesionSet | None) -> loop.Validation:
         """Validate the averaged model on held-out scans."""
-        return loop.Judgement(self.validate(validation), None if lesions is None else self.auprc(lesions))
+        return loop.Validation(self.error(validation), None if lesions is None else self.auprc(lesions))
 
     def sheet(self, data: SliceSet) -> NDArray[np.uint8]:
         """A picture (rows, columns) of six fixed slices with fixed noise: input, reconstruction and residual."""
@@ -150,7 +150,7 @@ def fit(trainer: Trainer, slices: Split, folder: Path, reporter: Reporter, *, to
         trainer,
         folder,
         lambda _: trainer.step(placed.train),
-        lambda: trainer.judge(placed.validation, placed.lesions),
+        lambda: trainer.validate(placed.validation, placed.lesions),
         lambda: trainer.sheet(placed.validation),
     )
     loop.run(stage, reporter, to_beat=to_beat)

@@ -117,7 +117,7 @@ class Run:
 
     def _slices(self) -> Split:
         """The slices to train and validate the reconstruction on, and the lesions to validate it with."""
-        from uadcli.training.examples.judged_lesions import lesion_set, shape_files
+        from uadcli.training.examples.pasted_lesions import lesion_set, shape_files
         from uadcli.training.examples.slices import Split, load_slices
         from uadcli.training.examples.synthetic import load_healthy
 
@@ -150,12 +150,12 @@ class Run:
             model = Model(weights_of(self.folder, trainer, scorer), str(where.device))
             sources = Sources(training, labels, config.contrasts)
             maker = ExampleMaker(sources, model, preprocess, settings.seed, settings.one_level)
-            judge = ExampleMaker(Sources(held_out, contrasts=config.contrasts), model, preprocess, settings.seed + 1)
-            judged_on = []
+            unseen = ExampleMaker(Sources(held_out, contrasts=config.contrasts), model, preprocess, settings.seed + 1)
+            examples = []
             for number in range(count := min(score_network.HELD_OUT, settings.pool)):
-                self.reporter.note(f"making example {number + 1} of {count} to judge the network by")
-                judged_on.append(judge.draw(number))
-            score_network.fit(scorer, maker, folder, self.reporter, judged_on, to_beat=self._starts_from_score)
+                self.reporter.note(f"making example {number + 1} of {count} for validation")
+                examples.append(unseen.draw(number))
+            score_network.fit(scorer, maker, folder, self.reporter, examples, to_beat=self._starts_from_score)
 
     @property
     def _starts_from_score(self) -> bool:

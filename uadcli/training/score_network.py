@@ -124,13 +124,13 @@ def fit(
     maker: ExampleMaker,
     folder: Path,
     reporter: Reporter,
-    judged_on: Sequence[Example] = (),
+    held_out: Sequence[Example] = (),
     to_beat: bool = False,
 ) -> None:
     """Train up to `steps` with checkpoints, a log and the pool of examples in the run's folder; see `loop.run`, also
     for `to_beat`.
 
-    The checkpoint with the highest AUPRC on `judged_on`, examples from scans that are not trained on, is kept in
+    The checkpoint with the highest AUPRC on `held_out`, examples from scans that are not trained on, is kept in
     addition to the last one; without lesions there, only the last one.
     """
     config = trainer.config
@@ -145,8 +145,8 @@ def fit(
             return None
         return trainer.step(examples, np.random.default_rng([config.seed, trainer.done]))
 
-    def judge() -> loop.Judgement:
-        return loop.Judgement(auprc=trainer.auprc(judged_on))
+    def validate() -> loop.Validation:
+        return loop.Validation(auprc=trainer.auprc(held_out))
 
-    loop.run(loop.Stage("score", trainer, folder, step, judge), reporter, to_beat=to_beat)
+    loop.run(loop.Stage("score", trainer, folder, step, validate), reporter, to_beat=to_beat)
     shutil.rmtree(pool.folder)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from uadcli.weights.weights import Weights
 
 BASE = "reconstruction.safetensors"  # in the run's folder: the weights of the reconstruction
-JUDGED, FEWEST = 8, 3  # held-out cases for choosing the best checkpoint: at most, and at least
+VALIDATED, FEWEST = 8, 3  # held-out cases for choosing the best checkpoint: at most, and at least
 
 
 class LabelledMaker(ExampleMaker):
@@ -159,11 +159,11 @@ def go_on(out: Path, config: TrainingConfig, machine: Machine, reporter: Reporte
             config.siamese.seed,
         )
         held_out = lesion_labels.load([c for c in cases if c.part == "val"], scans)
-        judged_on = _judged_on(held_out, maker, reporter)
-        if judged_on and not scorer.done:
-            reporter.info(f"AUPRC {scorer.auprc(judged_on):.3f} on {len(judged_on)} held-out cases before any step")
-        known = bool(judged_on) and starts_from(base, scorer.config)
-        score_network.fit(scorer, maker, out / "siamese", reporter, judged_on, to_beat=known)
+        examples = _validation_examples(held_out, maker, reporter)
+        if examples and not scorer.done:
+            reporter.info(f"AUPRC {scorer.auprc(examples):.3f} on {len(examples)} held-out cases before any step")
+        known = bool(examples) and starts_from(base, scorer.config)
+        score_network.fit(scorer, maker, out / "siamese", reporter, examples, to_beat=known)
     log.write_page(out, {"score": out / "siamese"})
     reporter.info(f"trained; next: uad calibrate {out} HEALTHY")
 
@@ -193,14 +193,14 @@ def starts_from(base: Weights, config: SiameseConfig) -> bool:
     return sizes is not None and sizes.channels == config.channels and sizes.mirror <= config.mirror
 
 
-def _judged_on(held_out: Sequence[LabelledScan], maker: ExampleMaker, reporter: Reporter) -> list[Example]:
+def _validation_examples(held_out: Sequence[LabelledScan], maker: ExampleMaker, reporter: Reporter) -> list[Example]:
     """Up to eight of the held-out cases with lesions, evenly spaced and unmodified; empty if there are too few."""
     ill = [one for one in held_out if one.truth.any()]
     if len(ill) < FEWEST:
         few = f"held-out cases with lesions: {len(ill)}, fewer than {FEWEST}"
         reporter.warn(f"{few}: the last checkpoint is used, not the best")
         return []
-    return [maker.example(one.data, one.mask, one.truth, one.usable) for one in evenly(ill, JUDGED)]
+    return [maker.example(one.data, one.mask, one.truth, one.usable) for one in evenly(ill, VALIDATED)]
 
 
 def is_supervised(run: Path) -> bool:

@@ -98,7 +98,7 @@ def _begin(
     label maps; `UsageError` for contrasts that the scans cannot provide, and for a method that needs synthetic
     anomalies without them; and `WeightsError`.
     """
-    from uadcli.training.examples.judged_lesions import shape_files
+    from uadcli.training.examples.pasted_lesions import shape_files
     from uadcli.training.examples.synthetic import label_files, load_labels
     from uadcli.weights import weights
 

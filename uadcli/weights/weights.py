@@ -122,8 +122,8 @@ def _on_disk(path: Path) -> tuple[Path, str | None]:
     if file.suffix != ".safetensors":
         hint = "Only .safetensors files are read: other formats can run code when they are opened."
         raise WeightsError("is not a .safetensors file", path=file, hint=hint)
-    beside = registry.read(file.parent, "Remove or fix it.") if (file.parent / registry.FILE).exists() else []
-    return file, next((entry.sha256 for entry in beside if entry.file == file.name), None)
+    entries = registry.read(file.parent, "Remove or fix it.") if (file.parent / registry.FILE).exists() else []
+    return file, next((entry.sha256 for entry in entries if entry.file == file.name), None)
 
 
 def load(path: Path, sha256: str | None = None) -> Weights:

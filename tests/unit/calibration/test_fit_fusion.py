@@ -30,7 +30,7 @@ from uadcli.model.model import Model
 from uadcli.model.subject import Subject
 from uadcli.scoring import healthy_reference
 from uadcli.scoring.calibration import healthy_tail, rarity, tails_of_the_others
-from uadcli.training.examples import judged_lesions
+from uadcli.training.examples import pasted_lesions
 from uadcli.training.examples.synthetic import Healthy
 from uadcli.weights.card import ModelCard
 from uadcli.weights.weights import Weights
@@ -65,7 +65,7 @@ def world(healthy: list[Healthy], monkeypatch: pytest.MonkeyPatch) -> SimpleName
         return np.where(mask, kinds[state.learned], 0).astype(np.float32)
 
     def paste(*arguments: Any) -> Any:
-        found = judged_lesions.paste(*arguments)
+        found = pasted_lesions.paste(*arguments)
         state.truth = found.truth if found else None
         return found
 
@@ -113,7 +113,7 @@ def test_without_pasted_lesions_the_power_is_unchanged(healthy: list[Healthy], w
 
 def test_what_the_lesion_could_not_reach_does_not_count(healthy: list[Healthy], world: SimpleNamespace) -> None:
     """Of patients, the slices near the tumour are no healthy ground."""
-    pasted = judged_lesions.paste(healthy[0], np.random.default_rng(3), DetectConfig().preprocess, ())
+    pasted = pasted_lesions.paste(healthy[0], np.random.default_rng(3), DetectConfig().preprocess, ())
     assert pasted is not None
     assert pasted.truth.any()
     assert not (pasted.truth & ~pasted.allowed).any()
@@ -139,7 +139,7 @@ def test_every_second_scan_has_white_matter_disease_where_lesions_are_bright(
         known: Any = "an anatomy"
         for contrast, anatomy, expected in (("FLAIR", known, 2), ("FLAIR", None, 0), ("T1w", known, 0)):
             scans = [dataclasses.replace(one, kind=contrast) for one in healthy]
-            patch.setattr(judged_lesions, "paste_lesions", lambda x, *_: (x + 1, healthy[0].mask))
+            patch.setattr(pasted_lesions, "paste_lesions", lambda x, *_: (x + 1, healthy[0].mask))
             asked.clear()
             ill = [dataclasses.replace(one, anatomy=anatomy) for one in scans]
             found = paste_all(loaded(), ill, DetectConfig())

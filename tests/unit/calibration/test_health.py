@@ -38,7 +38,7 @@ def maps(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, np.ndarray]]:
     ]
     numbers = itertools.cycle(range(SCANS))
     nothing = np.zeros(SHAPE, np.float32)
-    prepared = SimpleNamespace(mask=MASK, size_factor=1.0, scaled=lambda _: nothing, robust_z=lambda: nothing)
+    prepared = SimpleNamespace(mask=MASK, jacobian=1.0, scaled=lambda _: nothing, robust_z=lambda: nothing)
     monkeypatch.setattr(health, "prepare_cached", lambda *_: prepared)
     monkeypatch.setattr(health, "healthy_part", lambda *_: MASK)
     monkeypatch.setattr(Subject, "of", lambda *_: SimpleNamespace(raw=made[next(numbers)].__getitem__))

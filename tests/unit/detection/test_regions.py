@@ -15,7 +15,7 @@ from uadcli.detection import record
 from uadcli.imaging import geometry, template
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
 from uadcli.imaging.volume import read_scan
-from uadcli.model import flagged
+from uadcli.model.components import find
 from uadcli.report import phrases
 from uadcli.report.page import page
 from uadcli.scoring.components import components
@@ -39,7 +39,7 @@ def prepared() -> Prepared:
 def found(marked: np.ndarray) -> list[dict]:
     """The component table of the sidecar for what is marked on the model's grid."""
     one = prepared()
-    _, table = flagged.find(marked.astype(np.float32), 0.5, one, DetectConfig())
+    _, table = find(marked.astype(np.float32), 0.5, one, DetectConfig())
     return [record.row(c, one, None) for c in table]
 
 
@@ -69,7 +69,7 @@ def test_left_stays_left_whatever_the_axes_of_the_file(orientation: np.ndarray, 
 
 @pytest.mark.parametrize(("x", "side"), [(-28.0, "left"), (28.0, "right"), (1.0, "midline")])
 def test_side_is_the_patients_and_null_where_left_and_right_are_not_known(x: float, side: str) -> None:
-    _, table = flagged.find(ball((x, -20.0, 30.0), 9).astype(np.float32), 0.5, prepared(), DetectConfig())
+    _, table = find(ball((x, -20.0, 30.0), 9).astype(np.float32), 0.5, prepared(), DetectConfig())
     known, unknown = (record.row(table[0], prepared(), None, sides_known=known) for known in (True, False))
     assert known["side"] == side
     assert unknown["side"] is None

@@ -178,7 +178,7 @@ def test_thresholds_may_not_hold_under_other_settings(text: str) -> None:
         # the rates of voxels know nothing of components
         silent = text == "0.3" or (name == "min_volume" and text in ("calibrated", "rate"))
         assert ("may not hold" in found.basis.in_words()) != silent, name
-        assert found.basis.vouched == silent, name
+        assert found.basis.valid == silent, name
         assert found.value == plain.value
         assert strengths_of(CARD, "siamese", "T1w", config) is None
 
@@ -211,7 +211,7 @@ def test_best_dice_is_reached_at_its_threshold_and_says_that_it_is_an_oracle() -
 
 
 class Prepared:
-    size_factor = 1.0
+    jacobian = 1.0
 
 
 def test_scan_and_components_are_counted_against_healthy_scans() -> None:
@@ -250,7 +250,7 @@ def test_the_sidecar_says_how_a_threshold_was_chosen_in_fields_and_in_words() ->
     """In the words, the doubt about the settings comes first, then the lender, then the doubt about the adaptation."""
     lent = dataclasses.replace(CARD, borrowed={"T1w": "FLAIR"})
     found = threshold.resolve(rule("rate:0.001"), lent, "siamese", "T1w", OTHERS["strip"])
-    found = threshold.doubted(found, "adapted")
+    found = threshold.mismatched(found, "adapted")
     assert isinstance(found, Threshold)
     assert threshold_of(found) == {
         "value": found.value,
@@ -261,9 +261,9 @@ def test_the_sidecar_says_how_a_threshold_was_chosen_in_fields_and_in_words() ->
         "kind": "rate",
         "share": 0.001,
         "borrowed_from": "FLAIR",
-        "vouched": False,
+        "valid": False,
     }
-    given = threshold.doubted(Threshold(0.3, Basis("value")), "adapted")
+    given = threshold.mismatched(Threshold(0.3, Basis("value")), "adapted")
     assert threshold_of(given) == {
         "value": 0.3,
         "extent": None,
@@ -271,5 +271,5 @@ def test_the_sidecar_says_how_a_threshold_was_chosen_in_fields_and_in_words() ->
         "kind": "value",
         "share": None,
         "borrowed_from": None,
-        "vouched": True,
+        "valid": True,
     }

@@ -144,10 +144,10 @@ def test_after_a_short_training_a_lesion_scores_higher_than_the_tissue_around(
     trainer = reconstruction.Trainer(for_method(tiny, method), settings)
     if method == "diffuse":  # judged by its first pass: a second one leaves alone what it does not suspect yet
         trainer.method = dataclasses.replace(trainer.method, reconstructor=BY_NAME["cddpm"].reconstructor)
-    before = trainer.validate(data, 8)
+    before = trainer.error(data, 8)
     losses = [trainer.step(data) for _ in range(settings.steps)]
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
-    assert trainer.validate(data, 8) < before
+    assert trainer.error(data, 8) < before
     healthy = phantoms(3, 2).numpy().astype(np.float32) / 255
     for value in (1.0, 0.2):
         x, lesion, around = pasted(healthy, value)

@@ -85,9 +85,9 @@ def test_resuming_after_two_steps_equals_four_steps(tmp_path: Path) -> None:
 
 def test_it_learns_and_the_trainer_takes_its_encoder(tmp_path: Path) -> None:
     config = replace(SETTINGS, steps=20, learning_rate=3e-3, checkpoint_every=20)
-    before = Pretrainer(SMALL, config).validate(slices())
+    before = Pretrainer(SMALL, config).error(slices())
     body = pretrain(SMALL, config, Split(slices(), slices()), tmp_path, Reporter(silent=True), devices.fabric(0))
-    assert Pretrainer.load(tmp_path / "last.pt").validate(slices()) < 0.7 * before
+    assert Pretrainer.load(tmp_path / "last.pt").error(slices()) < 0.7 * before
     trainer = Trainer(ModelConfig(encoder=SMALL, unet=replace(TINY, embedding=16)), TrainConfig())
     trainer.start_encoder(body)
     for model in (trainer.model, trainer.average):

@@ -34,10 +34,10 @@ from uadcli.settings import methods
 from uadcli.synthesis.contrast import from_t1
 from uadcli.training import checkpoint
 from uadcli.training.devices import fabric
-from uadcli.training.examples.judged_lesions import lesion_set, shape_files
+from uadcli.training.examples.pasted_lesions import lesion_set, shape_files
 from uadcli.training.examples.slices import SliceSet, Split
 from uadcli.training.examples.synthetic import Healthy
-from uadcli.training.loop import Judgement
+from uadcli.training.loop import Validation
 from uadcli.training.reconstruction import Job, Trainer, fit, work
 from uadcli.training.run import bounded
 from uadcli.training.train import train
@@ -219,10 +219,10 @@ def test_a_new_run_begins_with_another_model(tiny: ModelConfig) -> None:
 @pytest.mark.slow
 def test_training_lowers_the_validation_loss(slices: SliceSet, tiny: ModelConfig) -> None:
     trainer = Trainer(tiny, TrainConfig(steps=60, batch_size=8, warmup=5, learning_rate=2e-3, ema=0.9))
-    before = trainer.validate(slices, 16)
+    before = trainer.error(slices, 16)
     for _ in range(60):
         trainer.step(slices)
-    assert trainer.validate(slices, 16) < 0.5 * before
+    assert trainer.error(slices, 16) < 0.5 * before
 
 
 def test_synthetic_lesions_stay_in_the_brain_and_where_their_weight_is(slices: SliceSet) -> None:
@@ -294,7 +294,7 @@ def test_the_best_checkpoint_has_the_highest_auprc(
     trainer = Trainer(tiny, replace(SETTINGS, steps=4, checkpoint_every=1))
     monkeypatch.setattr(trainer, "step", lambda _: trainer.descend(next(trainer.model.parameters()).square().mean()))
     values = iter([0.2, 0.5, 0.4, 0.5])
-    monkeypatch.setattr(trainer, "judge", lambda *_: Judgement(0.1, next(values)))
+    monkeypatch.setattr(trainer, "validate", lambda *_: Validation(0.1, next(values)))
     fit(trainer, Split(slices, slices), tmp_path, Reporter(silent=True))
     best, last = (checkpoint.read(tmp_path / name) for name in ("best.pt", "last.pt"))
     assert (best["done"], best["best"]) == (2, 0.5)

@@ -21,7 +21,7 @@ from uadcli.imaging import intensity
 from uadcli.imaging.slices import to_slices
 from uadcli.synthesis.anatomy import of_scan
 from uadcli.synthesis.contrast import from_t1, volume_from_t1
-from uadcli.training.examples.judged_lesions import LesionSet
+from uadcli.training.examples.pasted_lesions import LesionSet
 
 SEED = 1618  # of the contrasts made from T1w
 REAL_OTHER = 0.35  # share of a batch for each real contrast other than T1w, however few slices it has

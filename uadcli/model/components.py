@@ -21,15 +21,15 @@ def find(
 
     With an `extent`, components reach to all connected voxels above that (`scoring.components`).
     """
-    smallest = config.scoring.min_volume_mm3 / prepared.size_factor
+    smallest = config.scoring.min_volume_mm3 / prepared.jacobian
     return components(anomaly_map, threshold, smallest, GRID_AFFINE, template.regions(), extent)
 
 
-def flagged_ml(table: list[Component], prepared: Prepared) -> float:
+def volume_ml(table: list[Component], prepared: Prepared) -> float:
     """The volume of all components in the patient's space, in ml."""
-    return sum(c.volume_mm3 for c in table) * prepared.size_factor / 1e3
+    return sum(c.volume_mm3 for c in table) * prepared.jacobian / 1e3
 
 
 def strength_of(anomaly_map: Array, prepared: Prepared, config: DetectConfig) -> float:
     """The strength of a map (96, 96, 80; see `scoring.calibration.strength`), with the component filter of `find`."""
-    return strength(anomaly_map, config.scoring.min_volume_mm3 / prepared.size_factor, GRID_AFFINE)
+    return strength(anomaly_map, config.scoring.min_volume_mm3 / prepared.jacobian, GRID_AFFINE)
