@@ -58,7 +58,7 @@ class PastedScan:
     allowed: Mask
 
     def precision(self, values: Array) -> float:
-        """The AUPRC of a map in the allowed region."""
+        """The AUPRC of a map (96, 96, 80) in the allowed region; NaN without a lesion there."""
         return average_precision(values[self.allowed], self.truth[self.allowed])
 
     def fused(self, powers: Sequence[float]) -> list[float]:
@@ -75,7 +75,7 @@ class Part:
     references: Sequence[Reference] | None = None
 
     def rarity(self, number: int, values: Array, mask: Mask) -> Array:
-        """The rarity of a raw map among all healthy scans but the one with this number."""
+        """The rarity (96, 96, 80), -log10 of a share, of a raw map among the healthy scans without this one."""
         if self.references is not None:
             values = healthy_reference.z_score(values, self.references[number], mask)
         return rarity(values, self.tails[number])

@@ -56,7 +56,7 @@ class Artefacts:
 
 
 def measure(scan: Volume, stripped: Stripped, prepared: Prepared) -> Artefacts:
-    """Measure a scan as read; `stripped` and `prepared` are what `prepare` made of it."""
+    """Measure a scan as read, on its canonical grid; `stripped` and `prepared` are what `prepare` made of it."""
     volume, world_map = stripped.volume, prepared.world_map
     inside = stripped.brain & (volume.data > 0)
     if inside.sum() < FEWEST:
@@ -74,8 +74,11 @@ def measure(scan: Volume, stripped: Stripped, prepared: Prepared) -> Artefacts:
 
 
 def noise(volume: Volume, brain: Mask) -> float | None:
-    """The deviation of noise, of the brain's median intensity: by the diagonal wavelets of Donoho (1995), which edges
-    along the axes do not have, in the plane with the finest voxels."""
+    """The standard deviation of noise, as a share of the brain's median intensity; None for a small `brain` (X, Y, Z).
+
+    By the diagonal wavelets of Donoho (1995), which edges along the axes do not have, in the plane with the finest
+    voxels.
+    """
     across = slice_axis(volume)
     data, mask = np.moveaxis(volume.data, across, 2), np.moveaxis(brain, across, 2)
     step = (data[:-1, :-1] - data[1:, :-1] - data[:-1, 1:] + data[1:, 1:]) / 2
@@ -86,9 +89,11 @@ def noise(volume: Volume, brain: Mask) -> float | None:
 
 
 def ghosts(volume: Volume, brain: Mask, world_map: Affine) -> float | None:
-    """How much brighter air is along one axis of the head than along the other, of the brain's median intensity.
+    """How much brighter air is along one axis of the head than along the other, as a share of the brain's median.
 
-    A head that moves or pulses repeats along the axis of phase encoding; noise is the same on all sides.
+    `brain` is (X, Y, Z), `world_map` (4x4) maps MNI points to the scan's, in mm. None if there is too little air, or if
+    it was set to 0. A head that moves or pulses repeats along the axis of phase encoding; noise is the same on all
+    sides.
     """
     from scipy import ndimage
 
@@ -133,7 +138,8 @@ def slice_axis(volume: Volume) -> int:
 def spikes(volume: Volume) -> float | None:
     """The largest value of k-space away from its centre, over the largest of the 16 points two steps around it.
 
-    Of 2-D transforms of slices: a spike of one readout is in one slice, or in one line of a 3-D acquisition.
+    At least 0; None without slices that are large enough. Of 2-D transforms of slices: a spike of one readout is in one
+    slice, or in one line of a 3-D acquisition.
     """
     stack = np.moveaxis(volume.data, slice_axis(volume), 0)
     filled = np.flatnonzero(stack.reshape(len(stack), -1).std(axis=1) > 0)
@@ -159,7 +165,10 @@ def _peak(size: NDArray[np.float64]) -> float:
 
 
 def empty_slices(data: Array) -> int:
-    """How many slices along any axis have less than half of the signal of those around them, inside the head."""
+    """How many slices of a volume (X, Y, Z), along any axis, have less than half of the signal of those around them.
+
+    Only slices through the head count.
+    """
     from scipy import ndimage
 
     part = data[signal_box(data)]
@@ -173,7 +182,7 @@ def empty_slices(data: Array) -> int:
 
 
 def signal_box(data: Array) -> tuple[slice, slice, slice]:
-    """The part of a volume without slices of one value at its faces; all of it where everything is one value."""
+    """The part of a volume (X, Y, Z) without slices of one value at its faces; all of it if everything is one value."""
     parts = []
     for axis in range(3):
         flat = np.moveaxis(data, axis, 0).reshape(data.shape[axis], -1)
@@ -183,10 +192,11 @@ def signal_box(data: Array) -> tuple[slice, slice, slice]:
 
 
 def slice_step(volume: Volume, brain: Mask) -> float | None:
-    """The largest mean step from a slice to the next inside the brain, of the median of those around.
+    """The largest mean step from a slice to the next inside the `brain` (X, Y, Z), over the median of those around.
 
-    Where slices were lost, or the head moved between two, one step is larger. Thick slices differ as much anyway.
-    Sagittal planes are left out, unless they are the slices: the middle of the brain is such a step.
+    None with too few slices. Where slices were lost, or the head moved between two, one step is larger. Thick slices
+    differ as much anyway. Sagittal planes are left out, unless they are the slices: the middle of the brain is such a
+    step.
     """
     axes = {1, 2, slice_axis(volume)}
     steps = [_largest_step(np.moveaxis(volume.data, axis, 0), np.moveaxis(brain, axis, 0)) for axis in sorted(axes)]
@@ -210,7 +220,10 @@ def _largest_step(data: Array, brain: Mask) -> float | None:
 
 
 def bias(volume: Volume, prepared: Prepared) -> float | None:
-    """The 98th over the 2nd percentile of a field of second order, fitted to the logarithm of white matter."""
+    """The 98th over the 2nd percentile of a field of second order, fitted to the logarithm of white matter, at least 1.
+
+    `prepared` holds the registration and the brain mask (96, 96, 80). None with too little white matter.
+    """
     white = prepared.mask & (template.on_grid("mni_tissue_dseg") == WHITE)
     data = geometry.resample(
         volume.data, volume.affine, GRID_SHAPE, GRID_AFFINE, prepared.world_map, order=1, antialias=True
@@ -233,14 +246,17 @@ def bias(volume: Volume, prepared: Prepared) -> float | None:
 
 
 def grey_values(data: Array, brain: Mask) -> float:
-    """How many distinct values lie between the 1st and the 99th percentile of the brain."""
+    """How many distinct values a volume (X, Y, Z) has between the 1st and the 99th percentile of the brain."""
     values = data[brain]
     low, high = np.percentile(values, [1, 99])
     return float(len(np.unique(values[(values >= low) & (values <= high)])))
 
 
 def coverage(volume: Volume, world_map: Affine) -> float:
-    """The part of the template's brain whose places lie in the scan, slices of one value at its faces not counted."""
+    """The share of the template's brain that lies in the scan, not counting slices of one value at its faces.
+
+    `world_map` (4x4) maps MNI points to the scan's, in mm.
+    """
     places = np.argwhere(template.on_grid("mni_brain_mask") > 0)
     to_voxel = np.linalg.inv(volume.affine) @ world_map @ GRID_AFFINE
     voxels = geometry.apply(to_voxel, places.astype(np.float64))

@@ -82,7 +82,7 @@ class Prepared:
         return intensity.robust_z(self.data, self.mask)
 
     def linear(self, config: PreprocessConfig) -> Array:
-        """The intensities of `scaled` before clipping: a linear map of `data`."""
+        """The intensities (96, 96, 80) of `scaled` before clipping: a linear map of `data`."""
         return intensity.linear(self.data, self.mask, config)
 
     def contrast(self) -> tissue_contrast.ContrastGuess:

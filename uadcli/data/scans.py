@@ -31,7 +31,7 @@ class Scans:
         return prepare.unpacked(self._packed[path])
 
     def healthy_slices(self, case: Case) -> NDArray[np.int64]:
-        """Indices of the slices of a case without lesion (`data.healthy`), for which its lesion mask is read once."""
+        """Indices (N,) of the axial slices of a case without lesion (`data.healthy`); its lesion mask is read once."""
         key = case.scan, case.lesions
         if key not in self._healthy:
             self._healthy[key] = healthy_slices(case, self.prepared(case.scan))

@@ -111,8 +111,9 @@ def _quartiles(values: Array) -> tuple[float, ...]:
 def classify_contrast(data: Array, mask: Mask, tissue: NDArray[np.uint8]) -> ContrastGuess:
     """Distinguish T1w, T2w and FLAIR, and recognise images of other contrasts.
 
-    If CSF is brighter than white matter, the scan is T2-weighted; otherwise, if white matter is clearly brighter than
-    grey matter, T1-weighted; in FLAIR both are about equal. Raises as `measure`.
+    `data`, brain `mask` and `tissue` (labels of the template) are (96, 96, 80) on the model's grid. If CSF is brighter
+    than white matter, the scan is T2-weighted; otherwise, if white matter is clearly brighter than grey matter,
+    T1-weighted; in FLAIR both are about equal. Raises as `measure`.
     """
     found = measure(data, mask, tissue)
     if found.csf_over_white > BRIGHT_CSF:

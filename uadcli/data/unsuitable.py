@@ -35,7 +35,7 @@ class Signs:
 
 
 def signs(volume: Volume) -> Signs:
-    """Measure a volume; 0 where it is empty."""
+    """Measure a volume of any intensities; every sign is 0 if it is empty."""
     data = _from_0_to_1(volume.data)
     empty = _empty(data)
     filled = data[~empty]

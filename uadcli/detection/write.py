@@ -35,7 +35,10 @@ NAMES = {  # stored in the headers of the volumes
 def write_files(
     files: Outputs, scan: Scan, brain: NDArray[np.bool_], prepared: Prepared, findings: Findings, space: str
 ) -> None:
-    """Write the planned files of one scan except sidecar and page, in the space given by `space` or a `mni_` key."""
+    """Write the planned files of one scan except sidecar and page, in the space given by `space` or a `mni_` key.
+
+    `brain` is the mask (X, Y, Z) on the scan's canonical grid. Raises `OutputError`.
+    """
     native_map = to_native(findings.anomaly_map, scan, prepared, 1)
     native_mask = to_native((findings.labels > 0).astype(np.float32), scan, prepared, 1) >= 0.5
     scores = {"map": findings.anomaly_map, "recon": findings.recon}

@@ -33,7 +33,7 @@ def corners(shape: tuple[int, ...]) -> NDArray[np.float64]:
 
 
 def nearest_orthonormal(affine: Affine, shape: tuple[int, ...]) -> tuple[Affine, float]:
-    """The affine with orthogonal axes nearest to `affine`, and the largest displacement of a voxel centre in mm.
+    """The affine with orthogonal axes nearest to `affine` (4x4), and the largest displacement of a voxel centre in mm.
 
     Voxel sizes are kept, the direction matrix is replaced by the orthogonal factor of its polar decomposition
     (Higham 1986), and the centre of the grid stays in place.

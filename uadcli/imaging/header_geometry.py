@@ -66,7 +66,7 @@ def place(layout: Layout, path: Path, geometry: str = "auto", matrix: bytes | No
 
 
 def check(affine: Affine, shape: tuple[int, ...], path: Path) -> None:
-    """Raises `InputError` for an affine that is not finite, singular, or implausible in size or position."""
+    """Raises `InputError` for an affine (4x4, mm) that is not finite, singular, or implausible in size or position."""
     other = "Try --geometry qform, or convert the scan again."
     if not np.isfinite(affine).all():
         raise InputError("the affine is not finite", path=path, hint=other)
@@ -88,7 +88,7 @@ def check(affine: Affine, shape: tuple[int, ...], path: Path) -> None:
 
 
 def check_coverage(affine: Affine, shape: tuple[int, ...], path: Path) -> None:
-    """Raises `InputError` if the field of view is too short along an axis to be registered."""
+    """Raises `InputError` if the field of view, by an affine (4x4, mm), is too short along an axis to be registered."""
     extent = spacing(affine) * shape[:3]
     if extent.min() < SHORTEST_MM:
         size = " x ".join(f"{mm:.0f}" for mm in extent)

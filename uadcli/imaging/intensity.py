@@ -88,7 +88,7 @@ def scale(data: Array, mask: Mask, config: PreprocessConfig) -> Array:
 
 
 def linear(data: Array, mask: Mask, config: PreprocessConfig) -> Array:
-    """Like `scale`, but linear and unbounded; 0 outside the mask. Raises as `scale`."""
+    """Like `scale`, a volume (X, Y, Z), but linear and unbounded; 0 outside the mask. Raises as `scale`."""
     low, high = _anchors(data, mask, config)
     if not high > low:
         raise InputError("the brain has the same intensity everywhere", hint=CHANGE)

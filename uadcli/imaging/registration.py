@@ -96,7 +96,10 @@ def coarsen(volume: Volume, step_mm: float) -> Volume:
 
 
 def robust_range(data: Array, inside: NDArray[np.bool_] | None = None) -> Array:
-    """Clip at the 0.5 and 99.5 percentiles of `inside`, or of all voxels above 0: bright vessels mislead the affine."""
+    """Clip a volume (X, Y, Z) at the 0.5 and 99.5 percentiles of `inside`, a mask of its shape; None: voxels above 0.
+
+    Bright vessels would mislead the registration.
+    """
     values = data[inside] if inside is not None else data[data > 0]
     low, high = np.percentile(values, [0.5, 99.5])
     return np.clip(data, min(low, 0.0), high).astype(np.float32)

@@ -36,7 +36,7 @@ class Stored:
     warnings: tuple[str, ...] = ()
 
     def scaled(self) -> Array:
-        """The volume after slope and intercept, as float32."""
+        """The volume (X, Y, Z) of stored values after slope and intercept, as float32."""
         from nibabel.volumeutils import apply_read_scaling
 
         result = np.empty(self.data.shape, dtype=np.float32, order="F")

@@ -53,7 +53,7 @@ def brain_mask() -> NDArray[np.bool_]:
 
 
 def brain() -> Volume:
-    """The T1w brain on the grid of `head`; 0 outside the brain."""
+    """The T1w brain on the grid of `head` (X, Y, Z), MNI; 0 outside the brain."""
     return Volume(np.where(brain_mask(), head().data, 0).astype(np.float32), head().affine)
 
 

@@ -121,7 +121,7 @@ def _check_values(stored: Stored, path: Path, allow_empty: bool) -> tuple[Array,
 
 
 def is_background(bad: NDArray[np.bool_]) -> bool:
-    """Whether voxels without a value surround an image, as after cutting out a brain or rotating a scan.
+    """Whether voxels (X, Y, Z) without a value surround an image, as after cutting out a brain or rotating a scan.
 
     They then fill nearly all corners of the volume, nearly all are connected to its faces, and an image remains.
     """
@@ -182,7 +182,7 @@ def write_mni(path: Path, volume: Volume, *, dtype: type = np.float32, name: str
 
 
 def write_image(path: Path, kind: Any, data: NDArray[Any], header: Any, name: str) -> None:
-    """Write one NIfTI file atomically, with sform and qform as in the header.
+    """Write one NIfTI file atomically, `data` (X, Y, Z) with sform and qform as in the header. Raises `OutputError`.
 
     The description is the tool's own; `name` becomes the intent name.
     """

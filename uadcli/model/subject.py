@@ -44,7 +44,7 @@ class Subject:
 
     @property
     def robust_z(self) -> Array:
-        """`z`, negated in contrasts with dark lesions. Raises `UsageError` if it is not known."""
+        """`z` (96, 96, 80), negated in contrasts with dark lesions. Raises `UsageError` if it is not known."""
         if self.z is None or self.contrast not in contrasts.ALL:
             what = "this score needs the unclipped intensities of a scan, and its contrast"
             raise UsageError(what, hint="Choose another score.")
@@ -73,7 +73,7 @@ class Subject:
 
     @property
     def probability(self) -> Array:
-        """`raw_probability`, smoothed over neighbouring slices as the card says; computed once."""
+        """`raw_probability` (96, 96, 80), smoothed over neighbouring slices as the card says; computed once."""
         from uadcli.scoring.siamese import smooth_along_slices
 
         if "probability" not in self.kept:
@@ -100,12 +100,12 @@ class Subject:
         return self.kept[name]
 
     def unnormalised(self, name: str) -> Array:
-        """The map of a score, post-processed with the erosion that the healthy references were made with."""
+        """The map (96, 96, 80) of a score, post-processed with the erosion of the healthy references."""
         eroded = dataclasses.replace(self.scoring, erosion=self.model.card.reference_erosion)
         return dataclasses.replace(self, config=dataclasses.replace(self.config, scoring=eroded)).score(name)
 
     def raw(self, name: str) -> Array:
-        """The map of a score before it is normalised to healthy scans: what a healthy reference is made from."""
+        """The map (96, 96, 80) of a score before it is normalised to healthy scans: what a reference is made from."""
         if not name.startswith(scores.Z):
             return self.score(name)
         plain = scores.find(scores.base_of(name))

@@ -123,7 +123,7 @@ Resolved = Threshold | ScanThreshold
 
 
 def best_dice(native_map: Array, labels: NDArray[np.bool_]) -> Threshold:
-    """The threshold with the highest Dice against the lesion labels, both on the scan's grid: an oracle.
+    """The threshold with the highest Dice of a map against lesion labels, both (X, Y, Z) on the scan's grid: an oracle.
 
     Raises `InputError` if there is no lesion.
     """

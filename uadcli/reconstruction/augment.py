@@ -50,7 +50,10 @@ def augment(x: Tensor, generator: torch.Generator, blurred: float = 0.0, ghosted
 
 
 def augment_as_published(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Gamma (half the slices), bias field (a quarter), blur (a quarter) and ghosting (half) (method 1.2, step 11)."""
+    """Gamma (half the slices), bias field (a quarter), blur (a quarter) and ghosting (half) (method 1.2, step 11).
+
+    x is (B, 1, H, W) in [0, 1], and so is the result; what is about 0 stays 0.
+    """
     batch, _, height, width = x.shape
     inside = (x > 0.02).float()
     x = _some(x, x.clamp(1e-4, 1) ** _uniform(-0.3, 0.3, batch, generator).exp(), 0.5, generator)

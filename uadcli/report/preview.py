@@ -43,7 +43,7 @@ class Overlay:
 
     @property
     def size_mm(self) -> NDArray[np.float64]:
-        """Field of view along each axis."""
+        """Field of view along each axis, shape (3,)."""
         return np.array(self.scan.shape) * np.linalg.norm(self.affine[:3, :3], axis=0)
 
     @property

@@ -17,7 +17,7 @@ def means(volume: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def smoothed(volume: NDArray[Any], sigma: float) -> NDArray[np.float64]:
-    """The `means`, smoothed with a Gaussian of `sigma` blocks; outside the volume is 0."""
+    """The `means` (X / 2, Y / 2, Z / 2), smoothed with a Gaussian of `sigma` blocks; outside the volume is 0."""
     from scipy import ndimage
 
     return np.asarray(ndimage.gaussian_filter(means(volume), sigma, mode="constant"))

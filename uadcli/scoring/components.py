@@ -107,7 +107,10 @@ def describe(
     affine: NDArray[np.float64],
     atlas: NDArray[np.uint8] | None = None,
 ) -> list[Component]:
-    """The components 1 ... count of `labels`, described in one pass."""
+    """The components 1 ... count of `labels`, described in one pass.
+
+    Labels, map and `atlas` (region numbers, 0 for none) are (X, Y, Z) on the grid of `affine` (4x4, mm).
+    """
     if count == 0:
         return []
     flat = np.flatnonzero(labels)

@@ -38,7 +38,7 @@ def fused_score(x: Array, x0_hat: Array, probability: Array, mask: Mask, kind: s
 def fused_scores(
     x: Array, x0_hat: Array, probability: Array, mask: Mask, kind: str, powers: Iterable[float]
 ) -> Iterator[Array]:
-    """`fused_score` for several powers; what does not depend on the power is computed once."""
+    """`fused_score`, each (X, Y, Z), for several powers; what does not depend on the power is computed once."""
     residual = anomaly_score(x, x0_hat, mask, RESIDUALS[kind], LIGHT)
     likely = np.maximum(median_filter(probability, LIGHT.median), FLOOR)
     for power in powers:

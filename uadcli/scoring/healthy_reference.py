@@ -74,7 +74,7 @@ def of_the_others(maps: Sequence[tuple[Array, Mask]], quantile: float = 0.0) -> 
 
 
 def cross_fitted(maps: Sequence[tuple[Array, Mask]], masks: Sequence[Mask], quantile: float = 0.0) -> list[Array]:
-    """`z_score` of each map inside its brain mask, against the reference of the others.
+    """`z_score` (X, Y, Z) of each map inside its brain mask, against the reference of the others.
 
     Raises `InputError` if there are no others.
     """

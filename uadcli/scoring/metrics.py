@@ -1,4 +1,7 @@
-"""Agreement of a map with a lesion mask; every figure is NaN where it is not defined, never 0."""
+"""Agreement of a map with a lesion mask; every figure is NaN where it is not defined, never 0.
+
+Map and mask have one shape, which may be any.
+"""
 
 from __future__ import annotations
 
@@ -45,10 +48,12 @@ class Curve:
 
     @property
     def precision(self) -> NDArray[np.float64]:
+        """The share of the marked voxels that are lesion, by threshold (K,)."""
         return self.true / (self.true + self.false)
 
     @property
     def recall(self) -> NDArray[np.float64]:
+        """The share of the lesion voxels that are marked, by threshold (K,)."""
         return self.true / self.positives
 
     @property
@@ -68,7 +73,7 @@ class Curve:
         return float(values[best]), float(self.thresholds[best])
 
     def precision_at(self, recalls: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The precision at the first threshold that reaches each recall: the steps whose area is the AUPRC."""
+        """The precision (N,) at the first threshold that reaches each recall (N,); the area is the AUPRC."""
         if not self.positives:
             return np.full(len(recalls), NAN)
         return self.precision[np.searchsorted(self.recall, recalls, side="left")]

@@ -76,9 +76,10 @@ def slice_distances(mean: Floats, whitening: Floats, part: Part) -> Floats:
 
 
 def distance(mean: Floats, whitening: Floats, part: Part) -> float | None:
-    """The distance of a scan: the median over its slices, so that lesions in some of them do not dominate.
+    """The distance of a scan: the median of its `slice_distances`, so that lesions in some slices do not dominate.
 
-    None if the training scans have brain in less than half of its slices.
+    `mean` is (Z, d) by slice, `whitening` (d, d). None if the training scans have brain in less than half of its
+    slices.
     """
     each = slice_distances(mean, whitening, part)
     known = each[np.isfinite(each)]

@@ -15,6 +15,7 @@ WEIGHTED = "bright-weighted"
 def residual(x: Array, x0_hat: Array, kind: str = "absolute") -> Array:
     """`absolute` |x - x0_hat| (method 7, step 1), or only where the scan is brighter (`bright`) or darker (`dark`).
 
+    Both are (X, Y, Z) in [0, 1], and so is the result.
     Raises `UsageError` for another kind.
     """
     if kind == "absolute":

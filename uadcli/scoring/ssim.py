@@ -25,7 +25,7 @@ def radius(sigma: float) -> int:
 
 
 def data_range(x: Volume, x0_hat: Volume) -> float:
-    """The larger of the two images' ranges, which scales the constants C1 and C2."""
+    """The larger of the ranges of two volumes (X, Y, Z), which scales the constants C1 and C2."""
     return max(float(np.ptp(x)), float(np.ptp(x0_hat)))
 
 
@@ -56,7 +56,8 @@ def similarity(x: Volume, y: Volume, sigma: float, span: float) -> NDArray[np.fl
 def ensemble(x: Volume, y: Volume, span: float, widths: tuple[float, ...] = WIDTHS) -> NDArray[np.float64]:
     """S = sum_i w_i SSIM_i over the widths, with w_i = exp(-SSIM_i) / sum_j exp(-SSIM_j) at every voxel.
 
-    A width with low similarity has a higher weight, at most e^2 times as high (method 6).
+    x, y and S are (X, Y, Z), S in [-1, 1]; `span` is the `data_range`, widths are in voxels. A width with low
+    similarity has a higher weight, at most e^2 times as high (method 6).
     """
     total, weighted = np.zeros(x.shape), np.zeros(x.shape)
     for sigma in widths:

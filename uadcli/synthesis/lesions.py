@@ -91,7 +91,7 @@ class Brain:
 
 
 def paste_kind(kind: str, brain: Brain, rng: Random) -> tuple[Array, Mask]:
-    """Paste lesions of one kind, of `ANYWHERE` or, with an anatomy, of `IN_TISSUE`; returns as `paste_lesions`.
+    """Paste lesions of one kind, of `ANYWHERE` or, with an anatomy, of `IN_TISSUE`; returns volume and mask (X, Y, Z).
 
     Lesions of the tissue that could not be seen are not pasted. Raises `ValueError` without the anatomy they need.
     """

@@ -131,7 +131,7 @@ def mass(x: Array, mask: Mask, places: NDArray[np.int64], kind: str, rng: Random
 
 
 def spots(x: Array, mask: Mask, places: NDArray[np.int64], kind: str, rng: Random) -> tuple[Array, Mask]:
-    """Paste 2 to 15 small lesions of any kind; returns as `mass`."""
+    """Paste 2 to 15 small lesions of any kind into x (X, Y, Z), at `places` (N, 3); returns as `mass`."""
     return _at_random(x, mask, places, Sizes(int(rng.integers(2, 16)), SMALL_AXIS), kind, rng)
 
 

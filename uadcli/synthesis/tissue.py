@@ -32,7 +32,7 @@ class Tissue:
     levels: Levels
 
     def with_change(self, weight: Array, value: Array | float) -> Tissue:
-        """The same with `value` where `weight` is 1, in part where it is between 0 and 1."""
+        """The same with `value`, one or (X, Y, Z), where `weight` (X, Y, Z) is 1, and in part from 0 to 1."""
         inside = weight * self.mask
         return replace(self, x=(self.x + inside * (value - self.x)).astype(np.float32))
 
@@ -41,17 +41,18 @@ class Tissue:
         return np.argwhere(where & self.mask & self.allowed)
 
     def soft(self, part: Mask) -> Array:
-        """A part of the brain from 0 to 1, its border blurred by partial volume."""
+        """A part of the brain, a mask (X, Y, Z), from 0 to 1, its border blurred by partial volume."""
         return np.asarray(ndimage.gaussian_filter(part.astype(np.float32), SOFT))
 
     def from_ventricles(self) -> Array:
-        """The distance of each voxel from the ventricles, in voxels; 0 inside them, far without any."""
+        """The distance (X, Y, Z) of each voxel from the ventricles, in voxels; 0 inside them, far without any."""
         if not self.anatomy.ventricles.any():
             return np.full(self.x.shape, float(sum(self.x.shape)), dtype=np.float32)
         return np.asarray(ndimage.distance_transform_edt(~self.anatomy.ventricles), dtype=np.float32)
 
 
-Kind = Callable[[Tissue, Random], tuple[Tissue, Mask]]  # pastes lesions of one kind; returns the visible ones
+# pastes lesions of one kind; returns the changed tissue, and the mask (X, Y, Z) of visible lesions
+Kind = Callable[[Tissue, Random], tuple[Tissue, Mask]]
 
 
 def gliosis(tissue: Tissue, rng: Random) -> float:
@@ -73,7 +74,7 @@ def cavity(tissue: Tissue, rng: Random) -> float:
 
 
 def seen(before: Tissue, after: Tissue, weight: Array) -> Mask:
-    """The mask of a lesion: its weight above one half; empty if its median change is not visible."""
+    """The mask (X, Y, Z) of a lesion: its `weight` above one half; empty if its median change is not visible."""
     ill = (weight > 0.5) & before.mask
     if ill.any() and np.median(np.abs(after.x - before.x)[ill]) > VISIBLE:
         return ill

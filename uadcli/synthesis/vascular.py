@@ -20,7 +20,7 @@ OLD = 0.4  # share of infarcts with a cavity
 
 
 def lacunes(tissue: Tissue, rng: Random) -> tuple[Tissue, Mask]:
-    """One to five small cavities deep in the brain, most with a rim of gliosis."""
+    """One to five small cavities deep in the brain, most with a rim of gliosis; returns as a `tissue.Kind`."""
     places = tissue.middles((tissue.from_ventricles() < DEEP) & (tissue.anatomy.white | tissue.anatomy.grey))
     truth, result = np.zeros_like(tissue.mask), tissue
     for _ in range(int(rng.integers(LACUNES[0], LACUNES[1] + 1)) if len(places) else 0):
@@ -36,7 +36,10 @@ def lacunes(tissue: Tissue, rng: Random) -> tuple[Tissue, Mask]:
 
 
 def infarct(tissue: Tissue, rng: Random) -> tuple[Tissue, Mask]:
-    """A territorial infarct: cortex and the white matter below it, in one hemisphere; old ones have a cavity."""
+    """A territorial infarct: cortex and the white matter below it, in one hemisphere; returns as a `tissue.Kind`.
+
+    Old ones have a cavity.
+    """
     places = tissue.middles(tissue.anatomy.grey)
     if not len(places):
         return tissue, np.zeros_like(tissue.mask)
@@ -62,7 +65,7 @@ def _hemisphere(mask: Mask, middle: np.ndarray) -> Mask:
 
 
 def bleeding(tissue: Tissue, rng: Random) -> tuple[Tissue, Mask]:
-    """A haemorrhage of random age, inhomogeneous, often with a dark rim and oedema in the surrounding white matter."""
+    """A haemorrhage of random age, often with a dark rim and oedema around; returns as a `tissue.Kind`."""
     places = tissue.middles(tissue.anatomy.white | tissue.anatomy.grey)
     if not len(places):
         return tissue, np.zeros_like(tissue.mask)

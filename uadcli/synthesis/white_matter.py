@@ -22,7 +22,10 @@ OEDEMA_AXIS = (5.0, 20.0)
 
 
 def dots(tissue: Tissue, rng: Random) -> tuple[Tissue, Mask]:
-    """5 to 60 small sharp lesions in white matter, denser at the ventricles and below the cortex."""
+    """5 to 60 small sharp lesions in white matter, denser at the ventricles and below the cortex.
+
+    Returns as a `tissue.Kind`.
+    """
     places = tissue.middles(tissue.anatomy.white)
     weight, value = np.zeros(tissue.x.shape, dtype=np.float32), np.zeros(tissue.x.shape, dtype=np.float32)
     if not len(places):
@@ -67,7 +70,7 @@ def _dot(shape: tuple[int, ...], middle: np.ndarray, axis: float, rng: Random) -
 def sheet(tissue: Tissue, rng: Random) -> tuple[Tissue, Mask]:
     """Caps, bands and confluent sheets around the ventricles, from a thin rim to most of the white matter.
 
-    Usually with dots as well.
+    Usually with dots as well. Returns as a `tissue.Kind`.
     """
     thick = rng.uniform(-1.5, 5.0) + rng.uniform(1.0, 3.0) * smooth_noise(tissue.x.shape, rng.uniform(6, 14), rng)
     depth = (thick - tissue.from_ventricles()).astype(np.float32)
@@ -84,7 +87,7 @@ def sheet(tissue: Tissue, rng: Random) -> tuple[Tissue, Mask]:
 
 
 def oedema(tissue: Tissue, rng: Random) -> tuple[Tissue, Mask]:
-    """A swelling that follows white matter like the fingers of a hand and spares the cortex."""
+    """A swelling that follows white matter like the fingers of a hand and spares the cortex; returns as a `Kind`."""
     places = tissue.middles(tissue.anatomy.white)
     if not len(places):
         return tissue, np.zeros_like(tissue.mask)

@@ -40,7 +40,7 @@ class Pretrainer(DrawingLearner):
         self.generator = torch.Generator().manual_seed(config.seed)
 
     def step(self, data: SliceSet) -> float:
-        """One update on a random batch, shared by the processes; returns the loss."""
+        """One update on a random batch of slices (N, 96, 96), shared by the processes; returns the loss."""
         with self.here():
             index = data.draw(self.config.batch_size // self.processes, self.generator)
             x = data.batch(index, self.generator)
@@ -55,7 +55,7 @@ class Pretrainer(DrawingLearner):
 
     @torch.inference_mode()
     def error(self, data: SliceSet) -> float:
-        """The loss on fixed slices with fixed masks."""
+        """The loss on fixed slices of `data` (N, 96, 96) with fixed masks."""
         x = data.at(data.spread(VALIDATED))
         side = patches(x.shape[-1], self.average.patch)
         visible = draw_visible(len(x), side, self.config.ratio, torch.Generator().manual_seed(1)).to(self.device)

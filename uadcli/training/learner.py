@@ -88,9 +88,9 @@ class Learner:
         return learning_rate(self.done, self.config.steps, self.config.warmup)
 
     def descend(self, loss: Tensor) -> float:
-        """Take one optimiser step; returns the loss, or NaN if loss or gradient are not finite and the step is skipped.
+        """Take one optimiser step by a scalar loss; returns it, or NaN if the step is skipped.
 
-        Raises `NotFiniteError` after ten such steps in a row.
+        It is skipped if loss or gradient are not finite. Raises `NotFiniteError` after ten such steps in a row.
         """
         config = self.config
         for group in self.optimiser.param_groups:

@@ -52,7 +52,7 @@ class Trainer(DrawingLearner):
         self.clip = config.clip
 
     def step(self, data: SliceSet) -> float:
-        """One update on a random batch, shared by the processes; returns the loss.
+        """One update on a random batch of slices (N, 96, 96), shared by the processes; returns the loss.
 
         A loss that is not finite changes nothing. `data` is on the trainer's device, where batches and noise are made.
         """
@@ -90,7 +90,7 @@ class Trainer(DrawingLearner):
         return torch.from_numpy(make(clean[:, 0].float().cpu().numpy(), range(len(clean))))[:, None]
 
     def error(self, data: SliceSet, count: int = 48) -> float:
-        """Mean L1 error of the averaged model on fixed slices, without augmentation or anomalies."""
+        """Mean L1 error of the averaged model on fixed slices of `data` (N, 96, 96), without augmentation."""
         clean = data.at(data.spread(count))
         return float((self.reconstructed(clean) - clean.cpu()).abs().mean())
 
@@ -104,7 +104,7 @@ class Trainer(DrawingLearner):
         return average_precision(residual.numpy()[lesions.brain], lesions.truth[lesions.brain])
 
     def validate(self, validation: SliceSet, lesions: LesionSet | None) -> loop.Validation:
-        """Validate the averaged model on held-out scans."""
+        """Validate the averaged model on the slices (N, 96, 96) of held-out scans, with `lesions` if there are any."""
         return loop.Validation(self.error(validation), None if lesions is None else self.auprc(lesions))
 
     def sheet(self, data: SliceSet) -> NDArray[np.uint8]:

@@ -44,7 +44,10 @@ class SiameseTrainer(Learner):
         self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=config.learning_rate, weight_decay=0.01)
 
     def batch(self, pool: list[Example], rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Image, residual, place, truth and brain of random slices of the pool, some mirrored, with varied contrast."""
+        """Image, residual, place, truth and brain of random slices of the pool, some mirrored, with varied contrast.
+
+        Each is (B, C, H, W): C neighbouring slices or coordinates, one channel of truth and brain.
+        """
         images, recons, spots, truths, brains = [], [], [], [], []
         for _ in range(self.config.batch_size):
             one = pool[rng.integers(len(pool))]

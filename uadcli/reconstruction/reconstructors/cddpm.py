@@ -86,7 +86,10 @@ class CddpmReconstructor(SliceReconstructor):
 def loss(
     model: ConditionedDiffusion, clean: Tensor, bank: NoiseBank, generator: torch.Generator, config: TrainConfig
 ) -> Tensor:
-    """L1 between the one-step prediction and the clean slice (method 2.5), with more weight inside anomalies."""
+    """L1 between the one-step prediction and the `clean` slices (B, 1, H, W) in [0, 1]; a scalar (method 2.5).
+
+    Anomalies, which are part of the noisy input, have more weight.
+    """
     device = device_of(model)
     batch = noisy_batch(clean, model.config.steps, bank, generator, config).to(device)
     predicted = model(batch.x, batch.t, batch.noise)

@@ -63,7 +63,7 @@ def coarse_noise(batch: int, shape: tuple[int, int], generator: torch.Generator)
 def loss(
     model: DenoisingAutoencoder, clean: Tensor, bank: NoiseBank, generator: torch.Generator, config: TrainConfig
 ) -> Tensor:
-    """Mean squared error inside the brain, after adding coarse noise there."""
+    """Mean squared error inside the brain of `clean` slices (B, 1, H, W), after adding coarse noise; a scalar."""
     device = device_of(model)
     brain = (clean > 0).to(clean.dtype)
     noisy = clean + brain * coarse_noise(len(clean), (clean.shape[2], clean.shape[3]), generator)

@@ -55,7 +55,7 @@ def hidden_parts(ranks: Tensor, chosen: list[Box], like: Tensor) -> Tensor:
 def loss(
     model: PatchedDiffusion, clean: Tensor, bank: NoiseBank, generator: torch.Generator, config: TrainConfig
 ) -> Tensor:
-    """The loss of pDDPM, with parts of the patch hidden."""
+    """The loss of pDDPM on `clean` slices (B, 1, H, W), with parts of the patch hidden; a scalar."""
     device = device_of(model)
     batch = noisy_batch(clean, model.config.steps, bank, generator, config).to(device)
     chosen = draw_boxes(len(clean), (clean.shape[2], clean.shape[3]), generator)

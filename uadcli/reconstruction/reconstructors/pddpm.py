@@ -115,7 +115,10 @@ def draw_boxes(batch: int, shape: tuple[int, int], generator: torch.Generator) -
 def loss(
     model: PatchedDiffusion, clean: Tensor, bank: NoiseBank, generator: torch.Generator, config: TrainConfig
 ) -> Tensor:
-    """L1 inside one patch of each slice, as a mean over the whole slice; anomalies outside the patch are kept."""
+    """L1 inside one patch of each `clean` slice (B, 1, H, W) in [0, 1], as a mean over the whole slice; a scalar.
+
+    Anomalies outside the patch are kept.
+    """
     device = device_of(model)
     batch = noisy_batch(clean, model.config.steps, bank, generator, config)
     chosen = draw_boxes(len(clean), (clean.shape[2], clean.shape[3]), generator)

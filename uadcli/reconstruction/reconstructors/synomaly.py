@@ -41,7 +41,7 @@ class StagedReconstructor(SliceReconstructor):
 def loss(
     model: ConditionedDiffusion, clean: Tensor, bank: NoiseBank, generator: torch.Generator, config: TrainConfig
 ) -> Tensor:
-    """L1 to the clean slice, from slices with noise and up to three anomalies, each with the given probability."""
+    """L1 to the `clean` slices (B, 1, H, W) in [0, 1], from slices with noise and up to three anomalies; a scalar."""
     device = device_of(model)
     batch = noisy_batch(clean, model.config.steps, bank, generator, config)
     x, weight = batch.x, batch.weight

@@ -6,7 +6,7 @@ from uadcli.scoring.scores.base import Array, Evidence, Score
 
 
 def compute(evidence: Evidence) -> Array:
-    """The scaled scan inside the brain mask; uses no reconstruction."""
+    """The scaled scan (X, Y, Z) in [0, 1] inside the brain mask; uses no reconstruction."""
     import numpy as np
 
     return np.where(evidence.mask, evidence.x, 0).astype(np.float32)

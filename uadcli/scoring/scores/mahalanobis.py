@@ -8,7 +8,7 @@ CITES = ("behrendt2024leveraging", "wang2004image")
 
 
 def compute(evidence: Evidence) -> Array:
-    """The published map, without erosion and median; comparable only within a scan (`scoring.mahalanobis`)."""
+    """The published map (X, Y, Z), without erosion and median; comparable only within a scan."""
     from uadcli.scoring.mahalanobis import mahalanobis_score
 
     return mahalanobis_score(evidence.x, evidence.draws, evidence.mask)

@@ -15,12 +15,12 @@ OWN_SCALE = -0.75
 
 
 def signed(evidence: Evidence) -> Array:
-    """How far intensities are towards those of lesions; negative on the other side."""
+    """How far intensities (X, Y, Z) are towards those of lesions; negative on the other side."""
     return evidence.robust_z
 
 
 def compute(evidence: Evidence) -> Array:
-    """How far intensities are towards those of lesions; 0 on the other side and outside the brain."""
+    """How far intensities (X, Y, Z) are towards those of lesions; 0 on the other side and outside the brain."""
     import numpy as np
 
     return np.where(evidence.mask, np.maximum(evidence.robust_z, 0), 0).astype(np.float32)

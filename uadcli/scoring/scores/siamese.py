@@ -8,7 +8,7 @@ PAPERS = ("behrendt2024combining", "marimont2024disyre")
 
 
 def compute(evidence: Evidence) -> Array:
-    """The probability of abnormality, smoothed along slices."""
+    """The probability of abnormality (X, Y, Z) in [0, 1], smoothed along slices."""
     return evidence.probability
 
 

@@ -6,7 +6,7 @@ from uadcli.scoring.scores.base import Array, Evidence, Score
 
 
 def compute(evidence: Evidence) -> Array:
-    """1 - SSIM over several widths, post-processed like the residual."""
+    """1 - SSIM over several widths (X, Y, Z), in [0, 2], post-processed like the residual."""
     from uadcli.scoring.residual import postprocess
     from uadcli.scoring.ssim import ssim_score
 

@@ -42,12 +42,12 @@ class SliceSet:
     turned: Mapping[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> SliceSet:
-        """The same on a device, one byte per pixel."""
+        """The same slices (N, 96, 96) on a device, one byte per pixel."""
         turned = {kind: one.to(device) for kind, one in self.turned.items()}
         return SliceSet(self.slices.to(device), self.contrast.to(device), self.made, turned)
 
     def only(self, contrasts: Collection[str]) -> SliceSet:
-        """The slices to train a network for some contrasts; if T1w is not among them, all T1w slices are converted.
+        """The slices (N, 96, 96) to train some contrasts with; if T1w is not among them, all T1w slices are converted.
 
         Raises `UsageError` for a contrast that these slices cannot provide.
         """
@@ -75,7 +75,7 @@ class SliceSet:
         return torch.linspace(0, len(self.slices) - 1, count, device=self.slices.device).long()
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """Indices of a random batch, in which each real contrast but the first has the share `REAL_OTHER`."""
+        """Indices (count,) of a random batch, in which each real contrast but the first has the share `REAL_OTHER`."""
         by_contrast = [torch.nonzero(self.contrast == code).squeeze(1) for code in self.contrast.unique().tolist()]
         if len(by_contrast) == 1:
             return torch.randint(len(self.slices), (count,), generator=generator)
@@ -117,7 +117,7 @@ class Split:
 
 
 def load_slices(chosen: Sequence[Case], scans: Scans, kinds: Collection[str] = tuple(FROM_T1W)) -> SliceSet:
-    """All healthy slices of the given cases; scans that are not cached are prepared.
+    """All healthy slices (N, 96, 96) of the given cases; scans that are not cached are prepared.
 
     Each T1w volume is converted once, deterministically, to each of the `kinds` that can be made from it.
     """

@@ -196,7 +196,10 @@ class ExampleMaker:
     def degraded(
         self, x: Array, mask: Mask, truth: Mask, usable: NDArray[np.int64], rng: np.random.Generator
     ) -> Example:
-        """The example of a volume with its lesions, after scanner effects and scaling."""
+        """The example of a volume x (96, 96, 80) with its lesions, after scanner effects and scaling.
+
+        `usable` (N,) are indices of axial slices.
+        """
         x, mask = degrade(x, mask, rng)
         x = intensity.scale(x, mask, self.preprocess)
         seed, levels = int(rng.integers(2**31)), tuple[int, ...]()
