@@ -55,7 +55,7 @@ def choose(name: str = "auto") -> tuple[str, str]:
     fault = _fault(wanted)
     if fault is not None:
         raise DeviceError(f"the device {name} does not work: {fault}", hint=exists)
-    return wanted, "as asked for"
+    return wanted, "as requested"
 
 
 def _automatic(present: list[str]) -> tuple[str, str]:

@@ -22,7 +22,7 @@ def machine(monkeypatch):
 
 
 def test_cpu_is_always_there():
-    assert device.choose("cpu") == ("cpu", "as asked for")
+    assert device.choose("cpu") == ("cpu", "as requested")
     assert device.available()[-1] == "cpu"
 
 

@@ -86,7 +86,7 @@ def jobs(found: Sequence[Found], output: Path, options: DetectOptions) -> list[J
         other = made.setdefault(name, job)
         if other is not job and other.scan.resolve() != job.scan.resolve():
             hint = "Give their folder, or a pattern in quotes, to keep them apart."
-            raise UsageError(f"and {other.scan} would both give {other.files.map}", path=job.scan, hint=hint)
+            raise UsageError(f"would give the same map as {other.scan}, {other.files.map}", path=job.scan, hint=hint)
     _refuse_overlaps(list(made.values()))
     return list(made.values())
 

@@ -203,14 +203,14 @@ def to_native(data: Array, scan: Scan, prepared: Prepared, order: int) -> Array:
 def smoothed_as(config: PreprocessConfig, iterations: int, reporter: Reporter) -> PreprocessConfig:
     """The settings with the curvature-flow iterations of the weights; reports if others were set."""
     if config.curvature_flow not in (0, iterations):
-        reporter.warn(f"preprocess.curvature_flow is that of the weights, {iterations}")
+        reporter.warn(f"preprocess.curvature_flow is ignored: the weights need {iterations}")
     return dataclasses.replace(config, curvature_flow=iterations)
 
 
 def scaled_as(config: PreprocessConfig, scaling: str, reporter: Reporter) -> PreprocessConfig:
     """The settings with the intensity scaling of the weights; reports if another was set."""
     if config.scaling not in ("", scaling):
-        reporter.warn(f"preprocess.scaling is that of the weights, {scaling}")
+        reporter.warn(f"preprocess.scaling is ignored: the weights need {scaling}")
     return dataclasses.replace(config, scaling=scaling)
 
 

@@ -114,7 +114,7 @@ def tissue_levels(data: Array, mask: Mask) -> tuple[float, float, float]:
     for label in (GM, WM):
         values = data[mask & (tissue == label)]
         if len(values) < FEWEST:
-            raise InputError("holds too little grey or white matter to scale by", hint=CHANGE)
+            raise InputError("contains too little grey or white matter to scale the intensities", hint=CHANGE)
         found.append(_mode(values.astype(np.float64)))
     return float(np.percentile(data[mask], 1)), found[0], found[1]
 

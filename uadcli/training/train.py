@@ -165,7 +165,7 @@ def _sizes_of(base: Weights, config: TrainingConfig, reporter: Reporter) -> Trai
     if known is not None:
         score = dataclasses.replace(score, channels=known.channels, mirror=known.mirror)
     if config.model not in (preset("small"), base.model.config):
-        reporter.warn(f"the settings model are those of {base.card.name}")
+        reporter.warn(f"the settings [model] are ignored: {base.card.name} has its own")
     smoothed = smoothed_as(config.preprocess, base.card.curvature_flow, reporter)
     return dataclasses.replace(
         config,

@@ -76,7 +76,7 @@ def find(
     for place, entry in cached[:1]:
         return place / entry.file, entry.sha256
     names = sorted({entry.name for entry in known} | {m.entry.name for m in cache.models() if m.entry})
-    raise WeightsError(f"there are no weights {name_or_path!r}", hint=f"Known: {', '.join(names)}. Or give a path.")
+    raise WeightsError(f"unknown weights {name_or_path!r}", hint=f"Known: {', '.join(names)}. Or give a path.")
 
 
 def default(contrast: str | None) -> Entry:

@@ -74,7 +74,7 @@ def test_the_same_name_from_two_folders_is_still_an_error(tmp_path: Path) -> Non
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "T1.nii").write_bytes(b"one")
-    with pytest.raises(UsageError, match="would both give"):
+    with pytest.raises(UsageError, match="would give the same map as"):
         planned(tmp_path / "a/T1.nii", tmp_path / "b/T1.nii")
 
 

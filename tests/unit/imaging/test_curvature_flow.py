@@ -108,7 +108,7 @@ def test_the_weights_say_how_a_scan_is_smoothed(
     reporter = Reporter(silent=True)
     detect.ready_scan(scan, Session(wanted, options, "cpu", reporter))
     assert asked == [3, 3]
-    assert any("curvature_flow is that of the weights, 3" in text for text in reporter.warnings)
+    assert any("curvature_flow is ignored: the weights need 3" in text for text in reporter.warnings)
 
 
 def test_bundled_models_need_no_cache() -> None:

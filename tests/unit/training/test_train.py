@@ -239,7 +239,7 @@ def test_training_from_weights_without_score_network_says_so(
     train.train(scans, tmp_path / "run", SETTINGS, taught=Taught(weights=str(base)), machine=ONE, reporter=Reporter())
     said = capsys.readouterr().err
     assert "base has no score network" in said
-    assert "the settings model are those of base" in said
+    assert "the settings [model] are ignored: base has its own" in said
 
 
 @pytest.mark.parametrize(
