@@ -16,7 +16,9 @@ from uadcli.synthesis.options import SynthOptions
 
 @grouped()
 def synth(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A label map with FreeSurfer's numbers, or a T1w scan.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="A label map with FreeSurfer's numbers or a T1w scan.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The volume to write.")],
     options: SynthOptions,
     talk: o.Talk,

@@ -71,6 +71,16 @@ def from_canonical(data: Array, orientation: NDArray[np.float64]) -> Array:
     return np.ascontiguousarray(nib.orientations.apply_orientation(data, back))
 
 
+def scaled_grid(affine: Affine, factor: NDArray[np.floating[Any]]) -> Affine:
+    """The affine (4x4) of a grid whose voxels are `factor` (3,) times as large along each axis.
+
+    Its first voxel is centred on those that it covers, so that the corner of the field of view stays in place.
+    """
+    scaled = affine @ np.diag([*factor, 1.0])
+    scaled[:3, 3] += affine[:3, :3] @ ((factor - 1) / 2)
+    return scaled
+
+
 def resample(
     data: Array,
     affine: Affine,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from uadcli import device, streams
 from uadcli.arrays import Affine, Array
 from uadcli.errors import InputError
-from uadcli.imaging.geometry import RAS_TO_LPS, resample, spacing
+from uadcli.imaging.geometry import RAS_TO_LPS, resample, scaled_grid, spacing
 from uadcli.imaging.volume import Volume
 from uadcli.running.temporary import temporary_folder
 
@@ -90,8 +90,7 @@ def coarsen(volume: Volume, step_mm: float) -> Volume:
     if np.allclose(factor, 1.0, atol=0.05):
         return volume
     shape = tuple(int(n) for n in np.maximum(np.ceil(np.array(volume.shape) / factor), 1))
-    affine = volume.affine @ np.diag([*factor, 1.0])
-    affine[:3, 3] += volume.affine[:3, :3] @ ((factor - 1) / 2)  # the first coarse voxel is centred on those it covers
+    affine = scaled_grid(volume.affine, factor)
     return Volume(resample(volume.data, volume.affine, shape, affine, antialias=True), affine)  # type: ignore[arg-type]
 
 

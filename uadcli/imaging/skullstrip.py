@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from uadcli.arrays import Affine, Array, Mask
 from uadcli.errors import InputError
 from uadcli.imaging import registration, template
-from uadcli.imaging.geometry import apply, corners, resample, spacing
+from uadcli.imaging.geometry import apply, corners, resample, scaled_grid, spacing
 from uadcli.imaging.levels import Levelled
 from uadcli.imaging.mask_file import read_labels
 from uadcli.imaging.volume import Scan, Volume
@@ -186,9 +186,7 @@ def _hd_bet(volume: Volume, arithmetic: Arithmetic) -> Mask:
 def _regrid(volume: Volume, size: NDArray[np.float64], step_mm: float) -> tuple[Affine, tuple[int, int, int]]:
     factor = step_mm / size
     shape = np.maximum(np.round(np.array(volume.shape) / factor), 1).astype(int)
-    affine = volume.affine @ np.diag([*factor, 1.0])
-    affine[:3, 3] += volume.affine[:3, :3] @ ((factor - 1) / 2)
-    return affine, (int(shape[0]), int(shape[1]), int(shape[2]))
+    return scaled_grid(volume.affine, factor), (int(shape[0]), int(shape[1]), int(shape[2]))
 
 
 def _brain_box(volume: Volume, shape: tuple[int, int, int], affine: Affine) -> tuple[slice, ...]:

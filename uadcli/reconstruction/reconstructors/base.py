@@ -132,6 +132,16 @@ class SliceReconstructor:
         return torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else nullcontext()
 
 
+class OnePassReconstructor(SliceReconstructor):
+    """The output of one pass of the network, without noise."""
+
+    @torch.inference_mode()
+    def _slices(self, slices: Array, indices: Sequence[int], part: list[int]) -> Array:
+        with self._autocast():
+            output = self.model(self._to_device(slices[part][:, None]))
+        return output.float().clamp(0, 1).cpu().numpy()[:, 0]
+
+
 @dataclass(frozen=True)
 class NoisyBatch:
     """A training batch of a diffusion model: slices x with synthetic anomalies, their weight, step indices, noise."""

@@ -5,17 +5,14 @@ One pass per slice, without levels or encoder: the fast choice on a CPU.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from uadcli.arrays import Array
 from uadcli.config import ModelConfig, TrainConfig
 from uadcli.reconstruction.model import Network
 from uadcli.reconstruction.noise import NoiseBank
-from uadcli.reconstruction.reconstructors.base import Method, SliceReconstructor, device_of
+from uadcli.reconstruction.reconstructors.base import Method, OnePassReconstructor, device_of
 from uadcli.reconstruction.unet import UNet
 
 CELLS, STD = 16, 0.2  # of the noise: cells along a side, and their standard deviation (method 3)
@@ -35,16 +32,6 @@ class DenoisingAutoencoder(Network):
         """Slices (B, 1, H, W) in about [0, 1] -> the same slices without anomalies; the other arguments are ignored."""
         step = torch.zeros(len(x0), dtype=torch.long, device=x0.device)
         return (self.unet(2 * x0 - 1, step, None) + 1) / 2
-
-
-class DenoisingReconstructor(SliceReconstructor):
-    """One pass without noise."""
-
-    @torch.inference_mode()
-    def _slices(self, slices: Array, indices: Sequence[int], part: list[int]) -> Array:
-        with self._autocast():
-            output = self.model(self._to_device(slices[part][:, None]))
-        return output.float().clamp(0, 1).cpu().numpy()[:, 0]
 
 
 def coarse_noise(batch: int, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
@@ -77,7 +64,7 @@ METHOD = Method(
     "denoising autoencoder (DAE)",
     DenoisingAutoencoder,
     loss,
-    DenoisingReconstructor,
+    OnePassReconstructor,
     cites=("kascenas2022denoising", "kascenas2023role"),
     levels=(),
     draws=False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -16,7 +15,7 @@ from uadcli.config import ModelConfig, TrainConfig
 from uadcli.reconstruction.encoder import Encoder
 from uadcli.reconstruction.model import Network
 from uadcli.reconstruction.noise import NoiseBank
-from uadcli.reconstruction.reconstructors.base import Method, SliceReconstructor, device_of
+from uadcli.reconstruction.reconstructors.base import Method, OnePassReconstructor, device_of
 from uadcli.reconstruction.unet import group_norm
 
 BETA = 1e-3  # weight of the Kullback-Leibler divergence relative to the mean absolute error (method 3)
@@ -72,16 +71,6 @@ class VariationalAutoencoder(Network):
         return self.decode(mean + draw * (0.5 * log_variance).exp()), mean, log_variance
 
 
-class VariationalReconstructor(SliceReconstructor):
-    """The decoded mean."""
-
-    @torch.inference_mode()
-    def _slices(self, slices: Array, indices: Sequence[int], part: list[int]) -> Array:
-        with self._autocast():
-            output = self.model(self._to_device(slices[part][:, None]))
-        return output.float().clamp(0, 1).cpu().numpy()[:, 0]
-
-
 @torch.inference_mode()
 def latent_dissimilarity(model: Any, slices: Array, recon: Array, batch_size: int = 32) -> Array:
     """The distance of slices (N, H, W) from their reconstructions in latent space, shape (N,), >= 0.
@@ -113,7 +102,7 @@ METHOD = Method(
     "variational autoencoder (VAE)",
     VariationalAutoencoder,
     loss,
-    VariationalReconstructor,
+    OnePassReconstructor,
     cites=("kingma2014auto", "baur2021autoencoders", "albu2020improved"),
     levels=(),
     draws=False,
