@@ -54,7 +54,7 @@ def strengths_of(card: ModelCard, kind: str, contrast: str, config: DetectConfig
 
     None if the weights have none, or if the settings are not those of their calibration.
     """
-    return card.strengths.get(kind, {}).get(contrast) if as_calibrated(card, config) else None
+    return (card.strengths_of(kind, contrast) or None) if as_calibrated(card, config) else None
 
 
 def compare_with_healthy(

@@ -218,7 +218,7 @@ def parts_of(card: ModelCard, score: str, contrast: str) -> list[Part]:
     if not scores.find(score).joined:
         return []
     shares = shares_of(card, contrast)
-    found = [Part(n, tail, share) for n, share in shares.items() if (tail := card.tails.get(n, {}).get(contrast))]
+    found = [Part(n, tail, share) for n, share in shares.items() if (tail := card.tail_of(n, contrast))]
     if not shares or len(found) < len(shares):
         raise UsageError(
             f"{card.name} has no score quantiles of healthy {contrast or 'scans'} for the score {score!r}",

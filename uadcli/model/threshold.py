@@ -188,8 +188,8 @@ def _automatic(card: ModelCard, kind: str, contrast: str) -> Resolved:
 
     Healthy scans have as few findings as by the strict threshold alone.
     """
-    tail = card.tails.get(kind, {}).get(contrast)
-    if len(card.strengths.get(kind, {}).get(contrast, ())) + 1 >= 1 / SHARE:
+    tail = card.tail_of(kind, contrast)
+    if len(card.strengths_of(kind, contrast)) + 1 >= 1 / SHARE:
         found = _conformal(SHARE, card, kind, contrast)
     elif tail:
         found = _by_rate(AUTO_RATE, card, kind, contrast)
@@ -208,13 +208,13 @@ def _extended(found: Threshold, extent: float) -> Threshold:
 def _by_rate(rate: float, card: ModelCard, kind: str, contrast: str) -> Threshold:
     from uadcli.scoring.calibration import rate_threshold
 
-    tail = card.tails.get(kind, {}).get(contrast, [])
+    tail = card.tail_of(kind, contrast)
     value = _of_healthy("rate", rate_threshold, tail, rate, _no_quantiles(card, kind, contrast))
     return Threshold(value, Basis("rate", rate))
 
 
 def _by_false_discoveries(share: float, card: ModelCard, kind: str, contrast: str) -> ScanThreshold:
-    tail = card.tails.get(kind, {}).get(contrast, [])
+    tail = card.tail_of(kind, contrast)
     if not tail:
         raise UsageError(_no_quantiles(card, kind, contrast), hint="Give --threshold calibrated or a value.")
     return ScanThreshold(tail, share, Basis("fdr", share))
@@ -227,7 +227,7 @@ def _no_quantiles(card: ModelCard, kind: str, contrast: str) -> str:
 def _conformal(share: float, card: ModelCard, kind: str, contrast: str) -> Threshold:
     from uadcli.scoring.calibration import conformal_threshold
 
-    strengths = card.strengths.get(kind, {}).get(contrast, [])
+    strengths = card.strengths_of(kind, contrast)
     lacking = f"{card.name} has no whole healthy {contrast} scans for the score {kind!r}"
     value = _of_healthy("conformal", conformal_threshold, strengths, share, lacking)
     nearly = scores.find(kind).normalised

@@ -48,6 +48,14 @@ class ModelCard:
     borrowed: dict[str, str] = field(default_factory=dict)
     preprocess: dict[str, Any] = field(default_factory=dict)
 
+    def tail_of(self, score: str, contrast: str) -> list[tuple[float, float]]:
+        """The (rate, threshold) pairs of a score among healthy voxels of a contrast; empty if there are none."""
+        return self.tails.get(score, {}).get(contrast, [])
+
+    def strengths_of(self, score: str, contrast: str) -> list[float]:
+        """The strengths of the whole healthy scans of a contrast by a score; empty if there are none."""
+        return self.strengths.get(score, {}).get(contrast, [])
+
     @property
     def score_network(self) -> SiameseConfig | None:
         """The settings of the score network in the file; None if it has none. Raises `UsageError` for invalid ones."""
