@@ -16,7 +16,7 @@ CHUNK = 1 << 20
 
 
 def separated(found: Sequence[Found]) -> tuple[list[Found], list[str]]:
-    """The scans without duplicates of the same content, each with a name of its own, and what was left out, in words.
+    """The scans without duplicates of the same content, each with its own name, and what was left out, in words.
 
     Scans of the same name in different folders stay: they are an error in `plan.jobs`.
     """

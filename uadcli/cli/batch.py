@@ -23,6 +23,6 @@ def batch(request: Request, cluster: ClusterOptions, talk: o.RecordedTalk) -> No
         from uadcli.batches import cluster as clusters
 
         request = replace(request, options=replace(request.options, command=talk.command))
-        told, result = clusters.carry_out(request, cluster, reporter)
-    print_result(told, end="")
+        printed, result = clusters.carry_out(request, cluster, reporter)
+    print_result(printed, end="")
     run.refuse_failed(result)

@@ -38,11 +38,11 @@ NO_SIGNAL = 0.1  # of its median: not white matter, but missing
 class Artefacts:
     """Measures of a scan, each None where it cannot be made.
 
-    `noise`: step between neighbouring voxels that is no edge, of the brain's median. `ghosts`: difference of the air in
-    front and behind to that on the sides, of the same. `spikes`: the highest point of k-space, of its surroundings.
-    `empty_slices`: slices without signal inside the head. `slice_step`: the largest step between slices, of those
-    around. `bias`: brightest over darkest white matter by a smooth field. `grey_values`: distinct ones in the brain.
-    `coverage`: the part of the template's brain that lies in the field of view.
+    `noise`: its standard deviation, as a share of the brain's median intensity. `ghosts`: difference between the air in
+    front and behind and that on the sides, as a share of the same. `spikes`: the highest point of k-space, relative to
+    its surroundings. `empty_slices`: slices without signal inside the head. `slice_step`: the largest step between
+    slices, relative to those around. `bias`: brightest over darkest white matter, by a smooth field. `grey_values`:
+    distinct intensities in the brain. `coverage`: the share of the template's brain that lies in the field of view.
     """
 
     noise: float | None = None
@@ -237,7 +237,7 @@ def bias(volume: Volume, prepared: Prepared) -> float | None:
     x, y, z = ((2 * np.argwhere(white) / np.array(GRID_SHAPE)) - 1).T
     terms = np.stack([np.ones_like(x), x, y, z, x * x, y * y, z * z, x * y, x * z, y * z], axis=1)
     field, used = np.zeros_like(logarithm), np.ones(len(values), dtype=bool)
-    for _ in range(5):  # lesions, and what is no white matter in this brain, drop out
+    for _ in range(5):  # lesions, and what is not white matter in this brain, drop out
         field = terms @ np.linalg.lstsq(terms[used], logarithm[used], rcond=None)[0]
         rest = np.abs(logarithm - field)
         used = rest <= 2 * 1.4826 * np.median(rest[used])

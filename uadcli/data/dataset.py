@@ -130,15 +130,15 @@ def subject_of(path: Path) -> str:
 
 
 def _split(subjects: list[str], participants: Path, share: float) -> dict[str, str]:
-    told = _told(participants) if participants.exists() else {}
-    if told:
-        return {s: told.get(s.removeprefix("sub-"), "train") for s in subjects}
+    assigned = _assigned(participants) if participants.exists() else {}
+    if assigned:
+        return {s: assigned.get(s.removeprefix("sub-"), "train") for s in subjects}
     ranked = sorted(subjects, key=lambda s: hashlib.sha256(s.encode()).hexdigest())
     count = min(max(round(share * len(subjects)), 1), len(subjects) - 1) if share > 0 else 0
     return {s: "val" if i < count else "train" for i, s in enumerate(ranked)}
 
 
-def _told(participants: Path) -> dict[str, str]:
+def _assigned(participants: Path) -> dict[str, str]:
     """The part of each subject (without `sub-`) from a table. Raises `InputError` if a subject has two."""
     try:
         with participants.open(newline="", encoding="utf-8-sig") as stream:
@@ -149,13 +149,13 @@ def _told(participants: Path) -> dict[str, str]:
         raise InputError("is not text in UTF-8", path=participants, hint="Save it as UTF-8.") from error
     except (OSError, csv.Error) as error:
         raise InputError(f"cannot be read as a table: {error}", path=participants, hint="Fix or remove it.") from error
-    told: dict[str, str] = {}
+    assigned: dict[str, str] = {}
     for name, side in ((name.strip().removeprefix("sub-"), side.strip().lower()) for name, side in rows):
         part = SIDES.get(side, side)
-        if name and part and told.setdefault(name, part) != part:
-            what = f"{name} is both in {told[name]} and in {part}"
+        if name and part and assigned.setdefault(name, part) != part:
+            what = f"{name} is both in {assigned[name]} and in {part}"
             raise InputError(what, path=participants, hint="Assign each subject to one part of the split.")
-    return told
+    return assigned
 
 
 @dataclass(frozen=True)

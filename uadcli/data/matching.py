@@ -20,7 +20,7 @@ ROLES = {"map", "anomaly", "mask", "seg", "dseg", "lesion", "lesions", "label", 
 TRUTH_WORDS = ROLES - {"map", "anomaly", "brain"}
 ROLE_ENTITIES = {"desc", "label", "space", "res", "den"}
 # suffixes of files that `uad detect` writes next to a map
-BESIDE = ("_mask", f"_{MNI}", f"_{MNI}_mask", *(f"_{extra}" for extra in (*SAVES, *COSTLY)))
+COMPANIONS = ("_mask", f"_{MNI}", f"_{MNI}_mask", *(f"_{extra}" for extra in (*SAVES, *COSTLY)))
 HEALTHY = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False, "n/a": False}
 HEALTHY_GROUPS = {"healthy", "control", "controls", "hc"}
 SHOWN = 5  # names in a message
@@ -197,8 +197,8 @@ def _map_files(place: Path) -> list[Path]:
     """The files with the word `map` in their name, or all if none has it, without the files next to a map."""
     files = _files(place)
     stems = {(p.parent, stem(p)) for p in files}
-    beside = {(folder, f"{name}{end}") for folder, name in stems for end in BESIDE}
-    alone = [p for p in files if (p.parent, stem(p)) not in beside]
+    companions = {(folder, f"{name}{end}") for folder, name in stems for end in COMPANIONS}
+    alone = [p for p in files if (p.parent, stem(p)) not in companions]
     return [p for p in alone if "map" in stem(p).lower().split("_")] or alone
 
 

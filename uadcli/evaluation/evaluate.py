@@ -25,7 +25,7 @@ from uadcli.report import evaluation as report
 
 FILES = ("scans.tsv", "summary.tsv", "comparisons.tsv", "evaluation.json", "evaluation.html")
 SCHEMA_VERSION = 1
-TOLD = ("auprc", "dice", "best_dice_oracle", "sensitivity_all", "healthy_fp_ml", "scan_auroc")
+REPORTED = ("auprc", "dice", "best_dice_oracle", "sensitivity_all", "healthy_fp_ml", "scan_auroc")
 NOT_IN_TABLE = ("bins", "bins_found", "precision_at")
 
 
@@ -65,7 +65,7 @@ def evaluate(
     with reporter.stage("statistics"):
         content = _content(cases, results, smallest, notes, options)
     for row in content["summary"]:
-        if row["metric"] in TOLD:
+        if row["metric"] in REPORTED:
             value, low, high = (report.short(row[key]) for key in ("value", "ci_low", "ci_high"))
             reporter.info(f"{row['method']}: {row['text']} {value} [{low}, {high}], n={row['scans']}")
     if folder is not None:

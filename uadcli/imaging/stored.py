@@ -67,8 +67,8 @@ def read(path: Path, volume: int | None = None) -> Stored:
         data = _voxels(image, layout, volume)
         image.finish()
     matrix, digests = None, [file.sha256, image.sha256]
-    if layout.kind == formats.ANALYZE and (beside := _matrix_of(image_path)):
-        with ScanFile(beside) as extra:
+    if layout.kind == formats.ANALYZE and (matrix_path := _matrix_of(image_path)):
+        with ScanFile(matrix_path) as extra:
             matrix = extra.peek(MOST_MATRIX)
             extra.finish()
         digests.append(extra.sha256)
@@ -100,8 +100,8 @@ def files_of(path: Path) -> tuple[Path, Path | None]:
         return path, None
     other = ".hdr" if kind == ".img" else ".img"
     names = [base.with_suffix(end) for end in (other, other.upper())]
-    beside = [Path(f"{name}{end}") for name in names for end in dict.fromkeys((packed, "", ".gz"))]
-    found = next((one for one in beside if is_regular(one)), None)
+    pairs = [Path(f"{name}{end}") for name in names for end in dict.fromkeys((packed, "", ".gz"))]
+    found = next((one for one in pairs if is_regular(one)), None)
     if kind == ".hdr":
         return path, found
     return (found, path) if found else (path, None)
@@ -109,8 +109,8 @@ def files_of(path: Path) -> tuple[Path, Path | None]:
 
 def _matrix_of(image: Path) -> Path | None:
     base = image.with_suffix("") if image.suffix.lower() == ".gz" else image
-    beside = base.with_suffix(".mat")
-    return beside if is_regular(beside) else None
+    matrix = base.with_suffix(".mat")
+    return matrix if is_regular(matrix) else None
 
 
 def _joined(digests: list[str]) -> str:

@@ -106,7 +106,7 @@ class ScannerAdapter:
         """
         found = dict[str, Residual]()
         for done, (digest, path) in enumerate(sorted(self.healthy.files.items()), start=1):
-            if digest == own or self.healthy.told(path) not in (None, self.contrast):
+            if digest == own or self.healthy.stated(path) not in (None, self.contrast):
                 continue
             one = self._cached(digest)
             if one is not None:
@@ -140,8 +140,8 @@ class ScannerAdapter:
         decides = dataclasses.asdict(self.config) | {"scoring": None}
         decides["reconstruction"]["batch_size"] = None
         versions, healthy = [__version__, prepare.VERSION, self.model.sha256], self.healthy
-        told = healthy.told(healthy.files[digest])
-        key = [versions, digest, self.contrast, told, healthy.geometry, self.model.device, threads, decides]
+        stated = healthy.stated(healthy.files[digest])
+        key = [versions, digest, self.contrast, stated, healthy.geometry, self.model.device, threads, decides]
         return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
 
     def _measured(self, digest: str) -> dict[str, Any]:
@@ -149,7 +149,7 @@ class ScannerAdapter:
         path = self.healthy.files[digest]
         try:
             prepared = self._prepared(path, digest)
-            contrast = self.healthy.told(path) or _contrast_of(prepared)
+            contrast = self.healthy.stated(path) or _contrast_of(prepared)
         except InputError as error:
             what = f"this healthy scan cannot be used: {error.what}"
             raise InputError(what, path=path, hint=error.hint or FIX) from error

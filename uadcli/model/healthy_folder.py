@@ -23,9 +23,9 @@ class HealthyScans:
     @property
     def sha256(self) -> str:
         """One sha256 for all of them, independent of their names except for the contrast."""
-        return digest_of(f"{digest} {self.told(path)}" for digest, path in self.files.items())
+        return digest_of(f"{digest} {self.stated(path)}" for digest, path in self.files.items())
 
-    def told(self, path: Path) -> str | None:
+    def stated(self, path: Path) -> str | None:
         """The contrast of a scan if it is known without reading the image."""
         from uadcli.data.contrast import from_name
 

@@ -58,8 +58,8 @@ def volume_from_t1(x: Array, mask: Mask, anatomy: Anatomy, contrast: str, rng: R
     matter = means[CORTEX] + of_white * (means[WHITE] - means[CORTEX])
     mixed = fluid + of_grey * (matter - fluid)
     direct = means[CSF] + np.clip((x - dark) / (white - dark), 0, 1) * (means[WHITE] - means[CSF])
-    beside = ndimage.gaussian_filter(ndimage.binary_dilation(anatomy.ventricles).astype(np.float32), 0.7)
-    made = mixed + beside * (direct - mixed)
+    nearby = ndimage.gaussian_filter(ndimage.binary_dilation(anatomy.ventricles).astype(np.float32), 0.7)
+    made = mixed + nearby * (direct - mixed)
     made = made + rng.uniform(0.003, 0.03) * smooth_noise(x.shape, rng.uniform(2, 8), rng)
     made = np.where(mask, np.maximum(made, 0), 0).astype(np.float32)
     rim = ALL[contrast].rim

@@ -24,7 +24,7 @@ from uadcli.running.temporary import remove
 from uadcli.weights import registry
 from uadcli.weights.registry import Entry
 
-Tell = Callable[[str], None]
+Notify = Callable[[str], None]
 HUB, IMPORTED = "hub", "weights"
 LOCK, SCRATCH, PARTIAL = ".lock", ".part-", ".partial"
 ELSEWHERE = "Free space there, or set UAD_CACHE to a folder that can be written."
@@ -149,7 +149,7 @@ def _parts_in_cache(path: Path) -> tuple[str, ...]:
 
 
 @contextmanager
-def filling(place: Path, tell: Tell | None = None) -> Iterator[None]:
+def filling(place: Path, notify: Notify | None = None) -> Iterator[None]:
     """Create and lock a cache folder; leftovers of killed processes are removed.
 
     Raises `OutputError` if the cache cannot be written, `WeightsError` for a link in its place.
@@ -164,8 +164,8 @@ def filling(place: Path, tell: Tell | None = None) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            if tell:
-                tell(f"another process is filling {place}; waiting for it")
+            if notify:
+                notify(f"another process is filling {place}; waiting for it")
             lock.acquire()
     except OSError as error:
         raise unwritable(error, place) from error
