@@ -10,7 +10,7 @@ EXAMPLE := packaging/example/sub-FG6692_FLAIR.nii.gz
 # Tests that need the development data run where that folder exists and say that they are skipped elsewhere.
 export UAD_DATA := $(if $(wildcard $(DATA)/ixi_t1),$(abspath $(DATA)),)
 
-.PHONY: help demo test test-fast test-tools fuzz soak check docs lint-packaging format build build-slim publish-weights bench bench-reference eval-dev table train-default clean
+.PHONY: help demo test test-fast test-tools fuzz soak check docs lint-packaging format build build-slim publish-weights bench bench-reference bench-gpu eval-dev table train-default clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -75,6 +75,9 @@ bench: $(READY)  ## seconds per stage, peak memory, and the network's share of t
 
 bench-reference: $(READY)  ## the published inference next to ours on the same slices: seconds, memory, ratios (DEVICE=)
 	$(BIN)/python packaging/benchmarks/reference.py --device $(or $(DEVICE),auto)
+
+bench-gpu: $(READY)  ## everything about a GPU in under ten minutes: inference, training, memory, whole commands (DEVICE=)
+	$(BIN)/python packaging/benchmarks/gpu.py --device $(or $(DEVICE),auto)
 
 eval-dev: $(READY)  ## the development cases next to the plain baseline; ONLY= for every score
 	$(BIN)/python packaging/evaluation/eval_dev.py $(DATA) --only "$(ONLY)"

@@ -129,7 +129,13 @@ def peak_mb(which: str, count: int, device: str) -> float:
         ours(models.load(*weights.find(None, which), device).network, given, LEVELS[:1], device)  # type: ignore[arg-type]
     if device != "cpu":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return resident_mb()
+
+
+def resident_mb() -> float:
+    """The peak memory of this process in MB."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def peaks(names: Sequence[str], count: int, device: str) -> dict[str, float]:
