@@ -10,7 +10,7 @@ EXAMPLE := packaging/example/sub-FG6692_FLAIR.nii.gz
 # Tests that need the development data run where that folder exists and say that they are skipped elsewhere.
 export UAD_DATA := $(if $(wildcard $(DATA)/ixi_t1),$(abspath $(DATA)),)
 
-.PHONY: help demo test test-fast test-tools fuzz soak check docs lint-packaging format build build-slim publish-weights bench bench-reference bench-gpu eval-dev table train-default clean
+.PHONY: help demo test test-fast test-tools fuzz soak check docs lint-packaging format build build-slim publish-weights bench bench-compare bench-reference bench-gpu eval-dev table train-default clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -69,9 +69,12 @@ build-slim: $(READY)  ## the wheel without weights in dist/slim/; needs the addr
 publish-weights: $(READY)  ## push the bundled models to the Hub, REPO=owner/name (HF_TOKEN), and pin them in weights/registry.toml
 	$(BIN)/python packaging/release/publish_weights.py $(or $(REPO),$(error give REPO=owner/name))
 
-bench: $(READY)  ## seconds per stage, peak memory, and the network's share of the matrix-multiply rate
+bench: $(READY)  ## seconds per stage, peak memory, share of the matrix rate, cost over input; writes bench.json (JSON=)
 	$(BIN)/python packaging/benchmarks/functions.py
-	$(BIN)/python packaging/benchmarks/detection.py $(DATA)
+	$(BIN)/python packaging/benchmarks/detection.py $(DATA) --json $(or $(JSON),bench.json)
+
+bench-compare: $(READY)  ## fail if bench.json (JSON=) is slower than the committed run, each in units of a fixed loop
+	$(BIN)/python packaging/benchmarks/compare.py $(or $(JSON),bench.json)
 
 bench-reference: $(READY)  ## the published inference next to ours on the same slices: seconds, memory, ratios (DEVICE=)
 	$(BIN)/python packaging/benchmarks/reference.py --device $(or $(DEVICE),auto)

@@ -1,10 +1,11 @@
 """Seconds per stage and peak memory of `uad detect`, and the network's speed relative to matrix multiplication.
 
-    python packaging/benchmarks/detection.py DATA
+    python packaging/benchmarks/detection.py DATA [--json FILE]
 
 Runs the command on a 1 mm T1w head (an IXI scan of DATA, resampled) and on the example FLAIR, with --strip hd-bet and
 atlas, each in its own process; then times the network alone, and training steps as in `uad train`, with noise,
-augmentation, synthetic anomalies, optimiser and averaging.
+augmentation, synthetic anomalies, optimiser and averaging; and the cost over voxels and slices (`cost.py`). `--json`
+writes all seconds and those of a fixed loop of calculations, for `compare.py`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import compare
+import cost
 import nibabel as nib
 import numpy as np
 import torch
@@ -47,7 +50,8 @@ def head_at_1mm(data: Path, folder: Path) -> Path:
     return path
 
 
-def detect(scan: Path, strip: str, folder: Path) -> None:
+def detect(scan: Path, strip: str, folder: Path) -> float:
+    """Print the row of one `uad detect`; returns its seconds."""
     command = [sys.executable, "-m", "uadcli", "detect", scan, "-o", folder / "m.nii.gz", "--strip", strip]
     start = time.perf_counter()
     done = subprocess.run(
@@ -57,6 +61,7 @@ def detect(scan: Path, strip: str, folder: Path) -> None:
     report = json.loads(done.stdout)
     stages = ", ".join(f"{name} {value:.1f}" for name, value in report["seconds"].items() if value >= 0.05)
     print(f"| {scan.name} | {strip} | {seconds:.1f} | {report['peak_memory_mb']} | {stages} |", flush=True)
+    return seconds
 
 
 def matrix_rate() -> float:
@@ -69,8 +74,8 @@ def matrix_rate() -> float:
     return 10 * 2 * 2048**3 / (time.perf_counter() - start)
 
 
-def network(rate: float) -> None:
-    """Print seconds per volume, and operations per second relative to `rate`, that of a large matrix product."""
+def network(rate: float) -> float:
+    """Print and return seconds per volume; print operations per second relative to `rate`, that of a matrix product."""
     model = ConditionedDiffusion(preset("small")).eval().to(memory_format=torch.channels_last)
     x = torch.rand(BATCH, 1, 96, 96).contiguous(memory_format=torch.channels_last)
     t, noise = torch.full((BATCH,), 499), torch.randn_like(x)
@@ -90,10 +95,14 @@ def network(rate: float) -> None:
     print(
         f"{SLICES} slices x {LEVELS} levels: {seconds:.1f} s; {share:.0%} of the matrix rate ({rate / 1e9:.0f} GFLOP/s)"
     )
+    return seconds
 
 
-def training(rate: float) -> None:
-    """Print slices per second in training on slices of the template, and operations per second relative to `rate`."""
+def training(rate: float) -> float:
+    """Train on slices of the template: print slices and operations per second, these relative to `rate`.
+
+    Returns the seconds of a step.
+    """
     brain = np.where(template.on_grid("mni_brain_mask") > 0, template.on_grid("mni_head_T1w", 1), 0)
     stack = to_slices(np.clip(255 * brain / brain.max(), 0, 255).astype(np.float32))[15:65].astype(np.uint8)
     data = SliceSet(torch.from_numpy(stack), torch.zeros(len(stack), dtype=torch.long))
@@ -111,12 +120,15 @@ def training(rate: float) -> None:
         f"training: {batch / seconds:.1f} slices a second, {seconds:.2f} s a step of {batch}, "
         f"{flop / batch / 1e9:.2f} GFLOP a slice; {flop / seconds / rate:.0%} of the matrix rate"
     )
+    return seconds
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="?", help="the development data; without it there is no 1 mm head")
-    data = parser.parse_args().data
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the seconds here, for compare.py")
+    arguments = parser.parse_args()
+    data, rows, loop = arguments.data, dict[str, float](), compare.loop_seconds()
     print(
         f"{os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads, no other load meant\n"
     )
@@ -130,10 +142,17 @@ def main() -> None:
             print(f"no folder {data}: the 1 mm head is left out", file=sys.stderr)
         for scan in scans:
             for strip in ("hd-bet", "atlas"):
-                detect(scan, strip, folder)
+                rows[f"uad detect {scan.name} {strip}"] = detect(scan, strip, folder)
     rate = matrix_rate()
-    network(rate)
-    training(rate)
+    rows[f"network, {SLICES} x {LEVELS}"] = network(rate)
+    rows["training step"] = training(rate)
+    grown = cost.measured("atlas")
+    print(f"\n{cost.in_words(grown)}")
+    loop = (loop + compare.loop_seconds()) / 2
+    print(f"\nthe fixed loop: {loop:.3f} s")
+    if arguments.json:
+        content = {compare.LOOP: loop, "seconds": rows | grown["seconds"], "exponents": grown["exponents"]}
+        arguments.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
