@@ -2,7 +2,7 @@
 
 cli -> {batches, calibration} -> {detection, training} -> {evaluation, model, synthesis} -> {data, weights}
 -> {imaging, reconstruction, scoring, report} -> {arrays, config, console, device, files} -> {running, typed}
--> {errors, contrasts, streams, workers}
+-> {errors, contrasts, settings, streams, workers}
 """
 
 import ast
