@@ -42,7 +42,7 @@ def data() -> Path:
     return Path(folder)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def example() -> Path:
     """The committed clinical FLAIR."""
     return EXAMPLE
