@@ -140,7 +140,7 @@ def test_a_file_of_a_shared_cache_that_is_replaced_is_not_used(imported: Path) -
 def test_models_of_another_user_are_not_used(name: str, imported: Path) -> None:
     os.chown(imported / name, 12345, 12345)
     assert "belongs to another user" in str(fault())
-    with pytest.raises(WeightsError, match="no weights"):
+    with pytest.raises(WeightsError, match="unknown weights"):
         weights.find("tiny 1")
     os.chown(caches.folder(), 12345, 12345)  # type: ignore[arg-type]  # the cache is theirs: what they put there counts
     assert fault() is None

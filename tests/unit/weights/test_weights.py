@@ -95,7 +95,7 @@ def test_finding(saved: tuple[Path, str], tmp_path: Path) -> None:
         weights.find(None, "T2w")
     assert "FLAIR" in caught.value.hint
     assert caught.value.exit_code == 4
-    with pytest.raises(WeightsError, match="no weights 'q'"):
+    with pytest.raises(WeightsError, match="unknown weights 'q'"):
         weights.find("q")
 
 
