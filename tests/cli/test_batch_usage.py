@@ -98,7 +98,7 @@ def test_a_list_on_stdin_with_nul(
         (["in", "-o", "out", "--participant-label", "01"], "BIDS dataset"),
         (["in", "-o", "out", "--contrast", "T1"], "Did you mean T1w?"),
         (["in", "-o", "out", "--workers", "-1"], "--workers"),
-        (["in", "in/deep er/twin/a.nii", "-o", "out"], "both give"),
+        (["in", "in/deep er/twin/a.nii", "-o", "out"], "would give the same map as"),
         (["in", "-o", "out", "-v", "-q"], "--verbose and --quiet"),
     ],
 )
