@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--synthetic", default="", help="contrast and number of scans, as in T2w=20")
     parser.add_argument("--score-network", type=Path, metavar="RUN", help="a run that trained the score network on")
+    parser.add_argument("--training-data", help="sources of all training data and their licences, for the card")
     parser.add_argument("--borrow", default="", help="contrast, and the one whose thresholds it takes, as in T2w=FLAIR")
     parser.add_argument("--training", type=int, help="number of training scans in the references without a network")
     parser.add_argument("--scores", help="the scores to calibrate, comma-separated; by default all")
@@ -75,6 +76,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "thresholds.json", content)
     card = calibrated_card(model.card, arguments.name, content, config.preprocess)
+    card = dataclasses.replace(card, training_data=arguments.training_data or card.training_data)
     file = out / f"{arguments.name}.safetensors"
     state = healthy_reference.state_of(references)
     before = model.weights
@@ -107,10 +109,10 @@ def made(data: Path, contrast: str, count: int, folder: Path, reporter: Reporter
 
 
 def check_networks(before: weights.Weights, after: weights.Weights) -> None:
-    """Raises `SystemExit` unless the networks are unchanged, bit for bit."""
+    """Raises `SystemExit` unless the networks are unchanged, bit for bit in the float16 of weight files."""
     pairs = [(before.model.state_dict(), after.model.state_dict()), (before.score_state, after.score_state)]
     for old, new in pairs:
-        if old.keys() != new.keys() or not all(torch.equal(old[name], new[name]) for name in old):
+        if old.keys() != new.keys() or not all(torch.equal(old[name].half(), new[name].half()) for name in old):
             raise SystemExit("the networks are not those of before")
 
 

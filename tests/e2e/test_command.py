@@ -41,9 +41,9 @@ def _run(*arguments: object, **more: Any) -> subprocess.CompletedProcess[str]:
 # purpose, or for another machine, look at the picture and take the new row from the report of the test.
 PACKAGES = "torch 2.13.0+cpu, numpy 2.3.5, scipy 1.15.3, SimpleITK 2.5.7, antspyx 0.6.3"
 KNOWN = {
-    f"{PACKAGES}, AuthenticAMD, AVX512, avx512_bf16, 2 threads": (
-        "0c9882140007ca2fb26ed069f0092e867999c8c8cae2a80a4c008d75309ec9fc",
-        "66a226761ad76aadf2a79547e418210a70c5d41a4968873cb22d1f0a45135598",
+    f"{PACKAGES}, AuthenticAMD 25 17, AVX512, avx512_bf16, 2 threads": (
+        "634b163ced2f366ecc9f35864f36de0754fc4f627373204eb33b10b6cb219974",
+        "f67674be99ac6fa68eac437685b190bfb7450c4cd8b80c3c64dc5b3c05561801",
     ),
 }
 
@@ -51,10 +51,11 @@ KNOWN = {
 def _stack(threads: int) -> str:
     """What the bytes of a map depend on: packages that compute, kernels that they choose for this CPU, and threads."""
     cpu = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    vendor = re.search(r"vendor_id\s*: (\S+)", cpu)
+    found = [re.search(rf"^{name}\s*: (\S+)", cpu, re.M) for name in ("vendor_id", "cpu family", "model")]
+    processor = " ".join(one[1] for one in found if one) or platform.machine()
     kernels = [torch.backends.cpu.get_cpu_capability(), *(one for one in ("avx512_bf16", "amx_tile") if one in cpu)]
     packages = [f"{name} {metadata.version(name)}" for name in ("torch", "numpy", "scipy", "SimpleITK", "antspyx")]
-    return ", ".join([*packages, vendor[1] if vendor else platform.machine(), *kernels, f"{threads} threads"])
+    return ", ".join([*packages, processor, *kernels, f"{threads} threads"])
 
 
 def _sha256(file: Path) -> str:
