@@ -84,7 +84,7 @@ def _is_memory(error: BaseException) -> bool:
 
 def _out_of_memory(text: str) -> OutOfMemoryError:
     asked = ASKED.search(text)
-    more = f": {float(asked[1]) * MB[asked[2].lower()]:.0f} MB more were requested" if asked else ""
+    more = f": {max(float(asked[1]) * MB[asked[2].lower()], 1):.0f} MB more were requested" if asked else ""
     needs = f"uad detect needs up to {DETECT_MB:.0f} MB, and `uad doctor` shows how much is free"
     return OutOfMemoryError(
         f"out of memory{more}", hint=f"{needs}. Close other programs, or lower --batch-size, --workers."
