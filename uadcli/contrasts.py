@@ -68,6 +68,7 @@ class Contrast:
     )  # contrasts that a file name of this one may mention too
     made_from_t1w: MadeFromT1w | None = None
     rim: Rim | None = None
+    similarity: tuple[float, float] | None = None  # with the T1w template: passes and warns from here; None: not judged
 
     @property
     def lesions(self) -> str:
@@ -98,6 +99,7 @@ T1W = Contrast(
     bright_lesions=0.25,
     volumes=0.34,
     fisher={"siamese": 0.5, "z-absolute": 0.5},
+    similarity=(0.10, 0.075),
 )
 T2W = Contrast(
     name="T2w",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uadcli import device
+from uadcli import contrasts, device
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
 from uadcli.data import artefacts, contrast, names, scan_json
@@ -19,7 +19,7 @@ from uadcli.data.contrast import Described, FoundContrast
 from uadcli.data.names import Outputs
 from uadcli.data.prepare import Prepared, prepare, scaled_as, smoothed_as
 from uadcli.detection import record, repeat, together
-from uadcli.detection.findings import Findings, Question, ReadyScan, examine
+from uadcli.detection.findings import Question, ReadyScan, examine
 from uadcli.detection.options import DetectOptions
 from uadcli.detection.session import Session, with_healthy
 from uadcli.detection.write import write_files
@@ -30,6 +30,7 @@ from uadcli.imaging.volume import Scan
 from uadcli.model import adapt, healthy_scans, model, threshold
 from uadcli.model.adapt import ScannerAdapter
 from uadcli.model.healthy_folder import HealthyScans
+from uadcli.model.out_of_distribution import Distance
 from uadcli.model.threshold import ScanThreshold, Threshold
 from uadcli.report import sidecar
 from uadcli.running import faults
@@ -179,7 +180,8 @@ def finish(ready: ReadyScan, files: Outputs, session: Session) -> DetectResult:
             asked = _adapted(asked, options.adapt, scan.sha256, scaling)
     findings = examine(asked, scan, prepared, scaling.config, reporter)
     reporter.info(record.summary(findings, prepared, scan.sides_known))
-    verdict = _quality(ready, findings, reporter)
+    verdict = judge(ready, findings.distance)
+    _report(verdict, findings.distance, reporter)
     if options.strict and findings.distance.beyond is None:
         reporter.warn(f"--strict cannot check whether the scan is like the training scans: {findings.distance.note}")
     with reporter.stage("write"):
@@ -235,24 +237,28 @@ def _adapted(asked: Question, healthy: HealthyScans, own: str, session: Session)
     return replace(asked, model=adapted, threshold=used, healthy=None)
 
 
-def _quality(ready: ReadyScan, findings: Findings, reporter: Reporter) -> quality.Quality:
+def judge(ready: ReadyScan, distance: Distance) -> quality.Quality:
+    """Quality control of a prepared scan, whose distance from the model's training scans is known."""
     prepared, found = ready.prepared, ready.found
     measures = quality.Measures(
         prepared.brain_volume_ml,
         prepared.mask_overlap,
         prepared.border_fraction,
         stretch=prepared.stretch,
-        distance=math.inf if findings.distance.nowhere else findings.distance.value,
-        distance_limit=findings.distance.limit,
+        similarity=prepared.similarity,
+        similarity_limits=contrasts.ALL[found.contrast].similarity,
+        distance=math.inf if distance.nowhere else distance.value,
+        distance_limit=distance.limit,
         artefacts=dataclasses.asdict(ready.artefacts),
     )
     verdict = quality.assess(measures)
-    if found.check is not None:
-        verdict = quality.with_check(verdict, found.check)
+    return verdict if found.check is None else quality.with_check(verdict, found.check)
+
+
+def _report(verdict: quality.Quality, distance: Distance, reporter: Reporter) -> None:
     for check in verdict.checks:
         if check.verdict in ("warn", "fail"):
-            reporter.warn(f"quality control, {check.verdict}: {_in_words(check, findings)}")
-    return verdict
+            reporter.warn(f"quality control, {check.verdict}: {_in_words(check, distance)}")
 
 
 def _labels(path: Path | None, scan: Scan, reporter: Reporter) -> NDArray[np.bool_] | None:
@@ -264,10 +270,10 @@ def _labels(path: Path | None, scan: Scan, reporter: Reporter) -> NDArray[np.boo
     return found.voxels
 
 
-def _in_words(check: quality.Check, findings: Findings) -> str:
+def _in_words(check: quality.Check, distance: Distance) -> str:
     if check.name == "contrast":
         return f"{check.name}: {check.text}"
-    value = findings.distance.note if check.value is None else f"{check.value:.2f}"
+    value = distance.note if check.value is None else f"{check.value:.2f}"
     return f"{check.name} is {value} ({check.text})"
 
 

@@ -38,6 +38,11 @@ CHECKS = {
         "warn": "The brain had to be stretched to fit: check the header's voxel sizes and the brain mask",
         "fail": "The brain had to be stretched implausibly: part of it is missing, or the voxel sizes are wrong",
     },
+    "similarity": {
+        "pass": "The tissues lie where the template has them",
+        "warn": "The tissues hardly lie where the template has them: is the head the right way up?",
+        "fail": "The tissues do not lie where the template has them: the head is upside down or front to back",
+    },
     "distance": {
         "pass": "The scan looks like the training scans of the model",
         "warn": "The scan is unlike the training scans of the model: is it a brain, this contrast, the right way up?",

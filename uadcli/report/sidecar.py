@@ -122,6 +122,8 @@ def _remedy(failed: set[str]) -> str:
         return "Check which contrast it is, and give --contrast."
     if failed & {"brain_volume_ml", "mask_overlap", "stretch"}:
         return "Look at the overlay; try --brain-mask."
+    if failed == {"similarity"}:
+        return "Look at the overlay: if the head lies upside down or front to back, correct the scan's header."
     return "Look at the scan itself: it is damaged. Use an undamaged one."
 
 

@@ -137,6 +137,13 @@ def test_a_damaged_head_is_flagged(name: str, check: str) -> None:
     assert verdict_of(check, MAKE[name](head())) in ("warn", "fail")
 
 
+@pytest.mark.parametrize(
+    "name", ["empty front quarter", "left half empty", "lower third missing", "upper half missing"]
+)
+def test_a_missing_part_of_the_brain_fails(name: str) -> None:
+    assert verdict_of("coverage", MAKE[name](head())) == "fail"
+
+
 @pytest.mark.parametrize("name", [name for name, check in FLAGS.items() if check != "ghosts"])
 def test_so_is_a_damaged_brain_without_its_head(name: str) -> None:
     damaged = MAKE[name](stripped(head()))

@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from uadcli import contrasts
 from uadcli.scoring import quality
 from uadcli.scoring.quality import BRAIN_LIMITS, Measures
 
@@ -66,3 +67,18 @@ def test_what_is_missing_is_not_computed_and_not_counted(missing):
 
 def test_a_scan_without_any_measure_does_not_pass():
     assert assess(None, None, None).verdict == "not computed"
+
+
+def test_only_t1w_has_limits_of_similarity_which_no_turned_head_reaches():
+    """Front to back and upside down, T1w heads have at most 0.06; good ones have 0.11 or more, but FLAIR 0.005."""
+    assert [name for name, one in contrasts.ALL.items() if one.similarity] == ["T1w"]
+    for value, verdict in ((0.057, "fail"), (0.08, "warn"), (0.113, "pass")):
+        assert assess(**GOOD, similarity=value, similarity_limits=contrasts.T1W.similarity).verdict == verdict
+
+
+def test_similarity_is_judged_where_limits_are_given():
+    limits = (0.5, 0.3)
+    for value, verdict in ((0.6, "pass"), (0.4, "warn"), (0.2, "fail")):
+        assert assess(**GOOD, similarity=value, similarity_limits=limits).verdict == verdict
+    assert assess(**GOOD, similarity_limits=limits).checks[-1].verdict == "not computed"
+    assert "similarity" not in [c.name for c in assess(**GOOD, similarity=0.0).checks]
