@@ -5,20 +5,24 @@ for each: the volume of the findings without and with the artefact, the checks t
 under `--strict`. Then good scans are prepared, and the false alarms of each check are counted.
 
     artefacts.py DATA [--strip atlas] [--scans "healthy T1w" ...] [--only "spikes, weak" ...]    the table of artefacts
+    artefacts.py DATA --checks [--scans ...] [--only ...]          all checks, each scan registered, no map
     artefacts.py DATA --quick [--scans ...] [--only ...]           the measures alone, no network, one registration
     artefacts.py DATA --good 30 [--every 8]                                                      the false alarms
+    artefacts.py DATA --good 30 --unseen         the same of scans that were not looked at when limits were chosen
+    artefacts.py DATA --good 30 --unseen --cache CACHE   with the registrations that `uad train` keeps in its cache
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +30,23 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from uadcli import device
+from uadcli import contrasts, device
 from uadcli.config import DetectConfig, PreprocessConfig
 from uadcli.data.artefacts import measure
 from uadcli.data.contrast import from_name, known_before, settle
 from uadcli.data.dataset import evenly
-from uadcli.data.prepare import Stripped, common_scale, prepare
+from uadcli.data.prepare import Prepared, Stripped, common_scale, prepare, prepare_cached, scaled_as, to_native
 from uadcli.data.unsuitable import refuse
-from uadcli.detection.detect import detect
+from uadcli.detection.detect import detect, judge, ready_scan
 from uadcli.detection.options import DetectOptions
-from uadcli.errors import UadError
+from uadcli.detection.session import Session
+from uadcli.errors import QualityError, UadError
 from uadcli.imaging import skullstrip
 from uadcli.imaging.geometry import resample, spacing
 from uadcli.imaging.levels import levelled
-from uadcli.imaging.volume import Volume, read_scan
+from uadcli.imaging.volume import Scan, Volume, read_scan
+from uadcli.model import out_of_distribution
+from uadcli.model.model import Model, load
 from uadcli.scoring import quality
 
 SCANS = {  # a healthy and a glioma scan of T1w and FLAIR
@@ -50,6 +57,7 @@ SCANS = {  # a healthy and a glioma scan of T1w and FLAIR
     "glioma FLAIR": "tcga_raw/sub-FG6692/anat/sub-FG6692_FLAIR.nii.gz",
 }
 GOOD = ("ixi_t1", "tcga_lgg", "healthy_other", "oasis_t1_stripped", "kirby21")
+UNSEEN = {"ixi_t1": slice(60, 73), "tcga_lgg": slice(12, None)}  # were not looked at when the limits were chosen
 SEED = 0
 NEW_ML = 1.0  # of findings beyond those before, which nothing may bring without a word
 PHASE = 1  # the axis along which phase is encoded, front to back
@@ -269,11 +277,7 @@ def detected(
     volume: Volume, contrast: str, options: Sequence[str], strip: str, folder: Path
 ) -> tuple[dict[str, Any], int]:
     """The content of the sidecar, or the error under `error`, and the exit code under `--strict`."""
-    scan, sidecar = folder / f"sub-1_{contrast}.nii.gz", folder / "map.json"
-    image = nib.Nifti1Image(volume.data.astype(np.float32), volume.affine)
-    image.set_sform(volume.affine, 1)
-    image.set_qform(volume.affine, 1)
-    image.to_filename(scan)
+    scan, sidecar = saved(volume, contrast, folder), folder / "map.json"
     sidecar.unlink(missing_ok=True)
     given = DetectOptions(contrast=dict([options]).get("--contrast") if options else None, strict=True, overwrite=True)
     code = 0
@@ -284,6 +288,40 @@ def detected(
         if not sidecar.exists():
             return {"error": error.what}, code
     return json.loads(sidecar.read_text()), code
+
+
+def checked(
+    volume: Volume, contrast: str, options: Sequence[str], strip: str, folder: Path
+) -> tuple[dict[str, Any], int]:
+    """The checks alone, as they stand in the sidecar, or the error, and the exit code under `--strict`."""
+    given = DetectOptions(contrast=dict([options]).get("--contrast") if options else None)
+    session = Session(DetectConfig(PreprocessConfig(strip=strip)), given, "cpu", load=load_once)
+    try:
+        ready = ready_scan(saved(volume, contrast, folder), session)
+        found = session.model(ready.found.contrast)
+        scaled = scaled_as(session.config.preprocess, found.card.scaling, session.reporter)
+        x = ready.prepared.scaled(scaled)
+        distance = out_of_distribution.measure(found, x, ready.prepared.mask, ready.found.contrast)
+        verdict = judge(ready, distance)
+    except UadError as error:
+        return {"error": error.what}, error.exit_code
+    return {"qc": asdict(verdict)}, QualityError.exit_code if verdict.verdict == "fail" or distance.beyond else 0
+
+
+@functools.cache
+def load_once(path: Path, digest: str | None) -> Model:
+    """A model, which all scans share."""
+    return load(path, digest, "cpu")
+
+
+def saved(volume: Volume, contrast: str, folder: Path) -> Path:
+    """The file of a scan."""
+    scan = folder / f"sub-1_{contrast}.nii.gz"
+    image = nib.Nifti1Image(volume.data.astype(np.float32), volume.affine)
+    image.set_sform(volume.affine, 1)
+    image.set_qform(volume.affine, 1)
+    image.to_filename(scan)
+    return scan
 
 
 def flags(content: dict[str, Any]) -> str:
@@ -304,9 +342,7 @@ def rows(data: Path, scans: Sequence[str], only: Sequence[str], strip: str) -> I
         path = data / SCANS[name]
         volume, contrast, before = read_scan(path).volume, from_name(path) or "", math.nan
         for artefact in (one for one in ARTEFACTS if one.name in ("none", *only)):
-            options = artefact.options
-            if options == ("--contrast", "other"):
-                options = ("--contrast", "FLAIR" if contrast == "T1w" else "T1w")
+            options = options_of(artefact, contrast)
             with tempfile.TemporaryDirectory() as folder:
                 content, code = detected(artefact.make(volume), contrast, options, strip, Path(folder))
             after = content["anomaly"]["volume_ml"] if "anomaly" in content else None
@@ -314,6 +350,26 @@ def rows(data: Path, scans: Sequence[str], only: Sequence[str], strip: str) -> I
             amount = f"{before:.1f} / " + ("-" if after is None else f"{after:.1f}")
             silent = " **silent**" if code == 0 and not flags(content) and after > before + NEW_ML else ""
             yield f"| {artefact.name} | {name} | {amount} | {flags(content)}{silent} | {code} |"
+
+
+def checked_rows(data: Path, scans: Sequence[str], only: Sequence[str], strip: str) -> Iterator[str]:
+    """What quality control says of each artefact, without a map."""
+    for name in scans:
+        path = data / SCANS[name]
+        volume, contrast = read_scan(path).volume, from_name(path) or ""
+        for artefact in (one for one in ARTEFACTS if one.name in only):
+            with tempfile.TemporaryDirectory() as folder:
+                content, code = checked(
+                    artefact.make(volume), contrast, options_of(artefact, contrast), strip, Path(folder)
+                )
+            yield f"| {artefact.name} | {name} | {flags(content)} | {code} |"
+
+
+def options_of(artefact: Artefact, contrast: str) -> tuple[str, ...]:
+    """The options of an artefact, with the other contrast by name."""
+    if artefact.options == ("--contrast", "other"):
+        return ("--contrast", "FLAIR" if contrast == "T1w" else "T1w")
+    return artefact.options
 
 
 def quick_rows(data: Path, scans: Sequence[str], only: Sequence[str], strip: str) -> Iterator[str]:
@@ -342,20 +398,39 @@ def good_scans(data: Path, every: int) -> list[Path]:
     """Scans without a known fault, of all data sets; of the large ones every so many."""
     found = []
     for folder in GOOD:
-        paths = sorted(p for p in (data / folder).rglob("*.nii.gz") if from_name(p) and "mask" not in p.name)
+        paths = scans_of(data / folder)
         found += paths[:: every if len(paths) > every else 1]
     return found
 
 
-def false_alarms(data: Path, count: int, every: int, strip: str) -> Iterator[str]:
+def scans_of(folder: Path) -> list[Path]:
+    """The scans of a data set, without masks."""
+    return sorted(p for p in folder.rglob("*.nii.gz") if from_name(p) and "mask" not in p.name)
+
+
+def unseen_scans(data: Path, count: int) -> list[Path]:
+    """Good scans of the parts `UNSEEN` of data sets, `count` in all, of each set as many as it has of its share."""
+    found: list[Path] = []
+    for done, (folder, part) in enumerate(UNSEEN.items()):
+        found += evenly(scans_of(data / folder)[part], (count - len(found)) // (len(UNSEEN) - done))
+    return found
+
+
+def prepared_as_kept(scan: Scan, config: PreprocessConfig, cache: Path) -> tuple[Prepared, Stripped]:
+    """A scan prepared as in a cache, and the brain mask on its own grid from that on the model's."""
+    prepared = prepare_cached(scan.path, config, cache)
+    brain = to_native(prepared.mask.astype(np.float32), scan, prepared, 1) >= 0.5
+    return prepared, Stripped(common_scale(scan.volume)[0].volume, brain)
+
+
+def false_alarms(chosen: Sequence[Path], strip: str, cache: Path | None) -> Iterator[str]:
     """For each check, how many good scans pass, warn, fail, or have no measure, and the lowest and highest value."""
     verdicts: dict[str, Counter[str]] = {}
     values: dict[str, list[float]] = {}
-    chosen = good_scans(data, every)
-    for path in evenly(chosen, count):
+    for path in chosen:
         try:
-            scan = read_scan(path)
-            prepared, stripped = prepare(scan, PreprocessConfig(strip=strip))
+            scan, config = read_scan(path), PreprocessConfig(strip=strip)
+            prepared, stripped = prepared_as_kept(scan, config, cache) if cache else prepare(scan, config)
         except UadError as error:
             yield f"{path.name}: {error}"
             continue
@@ -364,11 +439,12 @@ def false_alarms(data: Path, count: int, every: int, strip: str) -> Iterator[str
             prepared.mask_overlap,
             prepared.border_fraction,
             stretch=prepared.stretch,
+            similarity=prepared.similarity,
             artefacts=asdict(measure(scan.volume, stripped, prepared)),
         )
-        found = quality.assess(measures)
-        contrast = settle(known_before(path, None), path, prepared.contrast()).check
-        for check in (*found.checks, *([contrast] if contrast else [])):
+        settled = settle(known_before(path, None), path, prepared.contrast())
+        found = quality.assess(replace(measures, similarity_limits=contrasts.ALL[settled.contrast].similarity))
+        for check in (*found.checks, *([settled.check] if settled.check else [])):
             verdicts.setdefault(check.name, Counter())[check.verdict] += 1
             values.setdefault(check.name, []).append(math.nan if check.value is None else check.value)
             if check.verdict in ("warn", "fail"):
@@ -387,13 +463,20 @@ def main() -> None:
     parser.add_argument("--strip", default="atlas")
     parser.add_argument("--scans", nargs="+", default=list(SCANS), choices=list(SCANS))
     parser.add_argument("--only", nargs="+", default=[one.name for one in ARTEFACTS])
+    parser.add_argument("--checks", action="store_true")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--good", type=int, default=0)
+    parser.add_argument("--unseen", action="store_true")
+    parser.add_argument("--cache", type=Path)
     parser.add_argument("--every", type=int, default=8)
     given = parser.parse_args()
     device.bound_threads(2)
     if given.good:
-        lines = false_alarms(given.data, given.good, given.every, given.strip)
+        every = evenly(good_scans(given.data, given.every), given.good)
+        lines = false_alarms(unseen_scans(given.data, given.good) if given.unseen else every, given.strip, given.cache)
+    elif given.checks:
+        print("| artefact | scan | flagged | exit |\n|---|---|---|---|")
+        lines = checked_rows(given.data, given.scans, given.only, given.strip)
     elif given.quick:
         print("| artefact | scan | flagged |\n|---|---|---|")
         lines = quick_rows(given.data, given.scans, given.only, given.strip)
