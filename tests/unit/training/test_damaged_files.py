@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,24 @@ def test_thresholds_of_a_run_that_are_damaged(content: bytes, tmp_path: Path) ->
         export(tmp_path, tmp_path / "out", overwrite=False, reporter=Reporter(silent=True))
     assert caught.value.path == path
     assert "uad calibrate" in caught.value.hint
+
+
+RIGHT: dict[str, object] = {
+    "thresholds": {"absolute": {"FLAIR": 0.2}}, "scans": {"FLAIR": 3}, "strengths": {"absolute": {"FLAIR": [0.1]}},
+    "tails": {"absolute": {"FLAIR": [[0.01, 0.2]]}}, "shares": {"FLAIR": {"absolute": 1.0}}, "borrowed": {},
+    "patients": {"FLAIR": 1}, "synthetic": {}, "fusion_power": 0.2, "reference_erosion": 3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", RIGHT)
+@pytest.mark.parametrize("value", [None, "x", ["x"], {"x": None}, ...])
+def test_a_value_of_the_thresholds_that_is_none_of_its_kind_or_missing(key: str, value: object, tmp_path: Path) -> None:
+    """Case 522 of the thresholds in `tests/fuzz/test_files_of_runs.py` ended in an AttributeError: `patients` null."""
+    made = {name: one for name, one in (RIGHT | {key: value}).items() if one is not ...}
+    at(tmp_path, "config.toml", to_toml(TrainingConfig()))
+    at(tmp_path, "thresholds.json", json.dumps(made))
+    with pytest.raises(InputError, match="is damaged"):
+        export(tmp_path, tmp_path / "out", overwrite=False, reporter=Reporter(silent=True))
 
 
 @pytest.mark.parametrize(
