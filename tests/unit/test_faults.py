@@ -41,6 +41,7 @@ def behind(error: Exception) -> InputError:
         (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), 5, "2048 MB"),
         (RuntimeError("std::bad_alloc"), 5, "4096 MB"),
         (RuntimeError("can't start new thread"), 5, "out of memory"),
+        (RuntimeError("could not create a primitive"), 5, "out of memory"),
         (ImportError("libtorch_cpu.so: failed to map segment from shared object"), 5, "out of memory"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), 5, "out of memory"),
         (behind(RuntimeError("ITK: Failed to allocate memory for image")), 5, "out of memory"),

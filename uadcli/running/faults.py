@@ -13,7 +13,7 @@ from uadcli.errors import DeviceError, OutputError, UadError
 DETECT_MB = 4096.0  # upper limit for one `uad detect`
 NO_MEMORY = re.compile(
     r"can.?t allocate|cannot allocate|failed to allocate|unable to allocate|bad.?alloc|out of memory|failed to map seg"
-    r"|can.?t start new thread",
+    r"|can.?t start new thread|could not create a (primitive|memory)",  # the last of oneDNN, for its code and buffers
     re.IGNORECASE,
 )
 ASKED = re.compile(r"allocate (\d+(?:\.\d*)?) ?(bytes|KiB|MiB|GiB|TiB)", re.IGNORECASE)
