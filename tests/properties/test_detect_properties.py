@@ -170,12 +170,12 @@ def test_a_grid_that_is_too_small_for_a_brain_is_refused(tmp_path: Path) -> None
 LINEAR = {"tiny": (1e-9, 0.0, np.float32), "huge and negative": (1e12, -1024e12, np.float32)}
 
 
-def _once(work: Callable[..., np.ndarray], seen: Callable[..., tuple[np.ndarray, ...]]) -> Callable[..., np.ndarray]:
-    """The work, done once for the same bits of what it is given; its other arguments stay the same in a test."""
-    done = dict[tuple[bytes, ...], np.ndarray]()
+def _once(work: Callable[..., np.ndarray], seen: Callable[..., tuple[object, ...]]) -> Callable[..., np.ndarray]:
+    """The work, done once for the same bits of arrays, names and settings, as far as `seen` finds them in its input."""
+    done = dict[tuple[object, ...], np.ndarray]()
 
     def found(*given: object) -> np.ndarray:
-        key = tuple(array.tobytes() for array in seen(*given))
+        key = tuple(one.tobytes() if isinstance(one, np.ndarray) else repr(one) for one in seen(*given))
         if key not in done:
             done[key] = work(*given)
         return done[key].copy()
@@ -190,8 +190,10 @@ def test_an_increasing_linear_map_of_the_intensities_changes_nothing(
 
     The networks see the same bits each time, or work again.
     """
-    monkeypatch.setattr(Model, "reconstruct", _once(Model.reconstruct, lambda m, x, mask, *_: (x, mask)))
-    monkeypatch.setattr(Subject, "score", _once(Subject.score, lambda s, *_: (s.x, s.recon, s.mask, s.z)))
+    monkeypatch.setattr(Model, "reconstruct", _once(Model.reconstruct, lambda m, x, mask, c, *_: (x, mask, c)))
+    monkeypatch.setattr(
+        Subject, "score", _once(Subject.score, lambda s, name: (s.x, s.recon, s.mask, s.z, s.config, name))
+    )
     volume = _thick_scan()
     config = DetectConfig(reconstruction=ONE_LEVEL)
     options = DetectOptions(device="cpu", save=("brain",))
