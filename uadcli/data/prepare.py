@@ -223,7 +223,8 @@ def packed_cached(
     path: Path, config: PreprocessConfig, cache: Path, *, brain_mask: Path | None = None
 ) -> Mapping[str, Any]:
     """The same as it is in the cache, 1.6 MB a scan, for `unpacked`."""
-    later = ("lower_percentile", "upper_percentile", "scaling", "precision")  # the cache holds unscaled intensities
+    # the cache holds unscaled intensities, and the brain mask is the same in any precision but for rounding
+    later = ("lower_percentile", "upper_percentile", "scaling", "precision")
     relevant = {k: v for k, v in dataclasses.asdict(config).items() if k not in later}
     if not config.curvature_flow:  # a step that is left out is not part of the key
         del relevant["curvature_flow"]

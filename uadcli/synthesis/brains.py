@@ -86,16 +86,18 @@ def from_labels(labels: NDArray[np.integer], kind: str, rng: Random) -> Array:
     x, y, z = (n // 2 for n in labels.shape)
     total, filled = (v.reshape(x, 2, y, 2, z, 2).mean(axis=(1, 3, 5)) for v in (image, inside))
     made = np.where(filled >= 0.5, total / np.maximum(filled, 0.5), 0).astype(np.float32)
-    rim = contrasts.ALL[kind].rim
-    return with_rim(made, made > 0, rim, rng) if rim else made
+    return with_rim(made, made > 0, kind, rng)
 
 
-def with_rim(x: Array, mask: Mask, rim: contrasts.Rim, rng: Random) -> Array:
-    """Change patches of the outermost two layers of the brain `mask` in a volume (X, Y, Z) on the model's grid.
+def with_rim(x: Array, mask: Mask, kind: str, rng: Random) -> Array:
+    """Change patches of the outermost two layers of the brain `mask` in a volume (X, Y, Z) of the contrast `kind`.
 
     They contain what is not brain, so that the extreme percentiles of a real brain, by which intensities are scaled,
-    are not those of its tissues.
+    are not those of its tissues. Unchanged if the contrast has no `rim`.
     """
+    rim = contrasts.ALL[kind].rim
+    if rim is None:
+        return x
     depth = ndimage.distance_transform_edt(mask)
     layer = np.where(depth <= 1, 1.0, np.where(depth <= 2, BELOW_RIM, 0.0))
     noise = smooth_noise(x.shape, 3.0, rng)

@@ -8,7 +8,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from uadcli.arrays import Array, Mask
-from uadcli.contrasts import ALL, FROM_T1W
+from uadcli.contrasts import FROM_T1W
 from uadcli.synthesis.anatomy import Anatomy, levels
 from uadcli.synthesis.brains import CORTEX, CSF, OUTER, WHITE, tissue_intensities, with_rim
 from uadcli.synthesis.random_fields import Random, smooth_noise
@@ -61,9 +61,7 @@ def volume_from_t1(x: Array, mask: Mask, anatomy: Anatomy, contrast: str, rng: R
     nearby = ndimage.gaussian_filter(ndimage.binary_dilation(anatomy.ventricles).astype(np.float32), 0.7)
     made = mixed + nearby * (direct - mixed)
     made = made + rng.uniform(0.003, 0.03) * smooth_noise(x.shape, rng.uniform(2, 8), rng)
-    made = np.where(mask, np.maximum(made, 0), 0).astype(np.float32)
-    rim = ALL[contrast].rim
-    return with_rim(made, mask, rim, rng) if rim else made
+    return with_rim(np.where(mask, np.maximum(made, 0), 0).astype(np.float32), mask, contrast, rng)
 
 
 def _fluid(anatomy: Anatomy, mask: Mask, means: dict[int, float], rng: Random) -> Array:
