@@ -77,11 +77,15 @@ def write_page(folder: Path, trainings: dict[str, Path]) -> None:
 
 
 def read_log(path: Path) -> list[dict[str, float | None]]:
-    """The rows of a `log.csv`; None for cells that are empty or not a finite number. Damaged rows are left out."""
+    """The rows of a `log.csv`; None for cells that are empty or not a finite number. Damaged rows are left out.
+
+    Of rows of one step, which a killed run took again, the last counts.
+    """
     head, *lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     names = head.split(",")
     rows = [{name: _cell(cell) for name, cell in zip(names, line.split(","), strict=False)} for line in lines]
-    return [{name: row.get(name) for name in COLUMNS} for row in rows if 0 <= (row.get("step") or -1) <= MOST_STEPS]
+    found = [{name: row.get(name) for name in COLUMNS} for row in rows if 0 <= (row.get("step") or -1) <= MOST_STEPS]
+    return list({row["step"]: row for row in found}.values())
 
 
 def _cell(cell: str) -> float | None:

@@ -118,7 +118,6 @@ def run(stage: Stage, reporter: Reporter, *, to_beat: bool = False) -> None:
             due = trainer.done % config.checkpoint_every == 0 or trainer.done == config.steps
             if due:
                 found = stage.validate()
-                _keep(trainer, found, folder)
             row = _row(trainer, losses, found, time.perf_counter() - start)
             reporter.progress(trainer.done - first, config.steps - first)
             reporter.note(in_words(row))
@@ -126,6 +125,7 @@ def run(stage: Stage, reporter: Reporter, *, to_beat: bool = False) -> None:
                 if log:
                     log.write(row, stage.sheet() if stage.sheet else None)
                     reporter.info(in_words(row))
+                _keep(trainer, found, folder)
                 losses, start = [], time.perf_counter()
         if trainer.somewhere(bool(stop)):
             trainer.save(folder / checkpoint.LAST)
@@ -135,12 +135,15 @@ def run(stage: Stage, reporter: Reporter, *, to_beat: bool = False) -> None:
 
 
 def _keep(trainer: Learner, found: Validation, folder: Path) -> None:
-    """Save as `last`, and as `best` if the AUPRC is the highest so far."""
+    """Save as `best` if the AUPRC is the highest so far, and as `last`.
+
+    `last` comes last of all files of a step: a run that was killed before it takes the step again and writes all anew.
+    """
     auprc = None if found.auprc is None else trainer.over_all(found.auprc)  # so that all processes agree
     better = auprc is not None and (trainer.best is None or auprc > trainer.best)
     if better:
         trainer.best = auprc
-    for name in (checkpoint.LAST, checkpoint.BEST) if better else (checkpoint.LAST,):
+    for name in (checkpoint.BEST, checkpoint.LAST) if better else (checkpoint.LAST,):
         trainer.save(folder / name)
 
 

@@ -37,6 +37,7 @@ from uadcli.training.devices import fabric
 from uadcli.training.examples.pasted_lesions import lesion_set, shape_files
 from uadcli.training.examples.slices import SliceSet, Split
 from uadcli.training.examples.synthetic import Healthy
+from uadcli.training.log import read_log
 from uadcli.training.loop import Validation
 from uadcli.training.reconstruction import Job, Trainer, fit, work
 from uadcli.training.run import bounded
@@ -300,6 +301,40 @@ def test_the_best_checkpoint_has_the_highest_auprc(
     assert (best["done"], best["best"]) == (2, 0.5)
     assert (last["done"], last["best"]) == (4, 0.5)
     assert checkpoint.find(tmp_path, checkpoint.BEST) == tmp_path / "best.pt"
+
+
+@pytest.mark.parametrize("name", [checkpoint.BEST, checkpoint.LAST])
+@pytest.mark.parametrize("written", [False, True])
+def test_a_run_that_dies_around_a_checkpoint_ends_with_the_same_files(
+    slices: SliceSet, tiny: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, written: bool
+) -> None:
+    monkeypatch.setattr(Trainer, "validate", lambda self, *_: Validation(0.1, self.done / 100))
+
+    def run(folder: Path) -> Trainer:
+        found = checkpoint.find(folder)
+        trainer = Trainer.load(found) if found else Trainer(tiny, SETTINGS)
+        fit(trainer, Split(slices, slices), folder, Reporter(silent=True))
+        return trainer
+
+    def files(folder: Path) -> dict[str, bytes]:
+        kept = (path for path in folder.rglob("*") if path.suffix in (".pt", ".safetensors", ".png"))
+        return {str(path.relative_to(folder)): path.read_bytes() for path in kept}
+
+    whole, save = run(tmp_path / "whole"), Trainer.save
+
+    def dying(self: Trainer, path: Path) -> None:
+        if path.name != name or self.done != SETTINGS.steps or written:
+            save(self, path)
+        if path.name == name and self.done == SETTINGS.steps:
+            raise InterruptedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "save", dying)
+        with pytest.raises(InterruptedError):
+            run(tmp_path / "dead")
+    assert same(run(tmp_path / "dead").state(), whole.state())
+    assert files(tmp_path / "dead") == files(tmp_path / "whole")
+    assert [row["step"] for row in read_log(tmp_path / "dead" / "log.csv")] == [5, 10]
 
 
 def head(seed: int) -> Healthy:
