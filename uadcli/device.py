@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
 
 CGROUP = Path("/sys/fs/cgroup")  # the limits of a container or a cluster job
+# mallopt(3): the parameters M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD, each with its value in bytes
+REUSE = {-3: 2**30, -1: 2**31 - 1, -2: 2**26}
 
 
 def offline() -> bool:
@@ -106,11 +108,12 @@ def bf16(precision: str, device: str) -> bool:
 def bound_threads(count: int | None = None) -> int:
     """Limit torch, ITK and BLAS to `count` threads (default: all cores this process may use); returns the number.
 
-    Call it before ANTs is loaded, whose ITK reads the environment only once.
+    Call it before ANTs is loaded, whose ITK reads the environment only once. It also calls `reuse_freed_memory`.
     """
     import SimpleITK as sitk
     import torch
 
+    reuse_freed_memory()
     threads = max(1, count or cores())
     for variable in ("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = str(threads)  # for libraries that are loaded later
@@ -119,6 +122,18 @@ def bound_threads(count: int | None = None) -> int:
     if find_spec("threadpoolctl"):
         import_module("threadpoolctl").threadpool_limits(threads)
     return threads
+
+
+def reuse_freed_memory() -> bool:
+    """Keep freed arrays in the process instead of returning each to the system; whether the C library can (glibc).
+
+    A network's layers allocate the same large arrays again and again. Returned to the system, each costs new pages,
+    which the kernel fills with zeros: a tenth of the time of a detection. The peak grows by at most the pad, 64 MiB.
+    """
+    import ctypes
+
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if platform.libc_ver()[0] == "glibc" else None
+    return mallopt is not None and all(mallopt(parameter, size) for parameter, size in REUSE.items())
 
 
 def yield_cores() -> None:

@@ -1,6 +1,9 @@
 """An explicit device is that device or an error; threads and memory are bounded by what there is."""
 
 import os
+import platform
+import subprocess
+import sys
 
 import psutil
 import pytest
@@ -129,3 +132,21 @@ def test_a_container_limit_bounds_the_free_memory(monkeypatch, tmp_path):
     (tmp_path / "memory.max").write_text(str(100 * 2**20))
     (tmp_path / "memory.current").write_text(str(60 * 2**20))
     assert device.free_memory_mb() == 40.0
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt")
+def test_a_freed_array_is_used_again_without_new_pages():
+    code = """
+import resource, numpy as np
+from uadcli.device import reuse_freed_memory
+assert reuse_freed_memory()
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(20_000_000, np.float32)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(faults(), faults(), faults())
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    first, *later = map(int, run.stdout.split())
+    assert first > 50
+    assert max(later) < 20
