@@ -22,7 +22,8 @@ OTHER_SUFFIXES = re.compile(
 )
 OTHER = re.compile(
     r"t[12](?:star|s)w?|t[12]w?(?:map|maps|mapping|rho)|q?t[12]map|qt[12]|r[12](?:map|star|s|starmap)|pdw|pdwi|pdmap"
-    r"|protondensity|inplanet[12]|swi[a-z]?|swan|qsm|[a-z]?adc(?:map)?|[a-z]?dwi|dti|dki|noddi|(?:ven)?bold"
+    r"|protondensity|inplanet[12]|swi[a-z0-9]*|swan|qsm|[a-z]?adc(?:map)?|[a-z]?dwi|isodwi|tracew?|b0|b(?:500|800|[123][05]00)|dti|dki"
+    r"|noddi|(?:ven)?bold|m(?:in)?ip|inv[12]|ciss|fiesta|bssfp|trufi|t2prep|(?:t[12])?relaxometry|ttp|mtt|tmax|pet"
     r"|fmri|rsfmri|epi|ep2d|sbref|asl|p?c?asl|cbf|cbv|dsc|perf|perfusion|tof|mra|mrv|angio|mtr|mtsat|chimap"
     r"|fieldmap|phasediff|localizer|localiser|scout|survey|ivim"
 )

@@ -114,6 +114,10 @@ NAMES = {
     "flairy.nii.gz": None,
     "MPR_sag.nii.gz": None,  # a reformatted plane of anything
     "STIR_cor.nii.gz": None,
+    "t2_swi3d_tra.nii.gz": None,
+    "t1_mp2rage_sag_INV1.nii.gz": None,
+    "t2_ciss_3d.nii.gz": None,
+    "T2_relaxometry.nii.gz": None,
     "UNIT1.nii.gz": None,
     "mp2rage_UNI_Images.nii.gz": None,
     "sub-01_UNIT1.nii.gz": None,
@@ -159,6 +163,15 @@ OTHER = {
     "asl_cbf.nii.gz": "asl",
     "R2star.nii.gz": "r2star",
     "localizer.nii.gz": "localizer",
+    "SWI3D.nii.gz": "swi3d",
+    "MIP_Images_SW.nii.gz": "mip",
+    "mp2rage_INV2.nii.gz": "inv2",
+    "T2prep.nii.gz": "t2prep",
+    "FIESTA.nii.gz": "fiesta",
+    "b0.nii.gz": "b0",
+    "trace_b1000.nii.gz": "trace",
+    "Tmax.nii.gz": "tmax",
+    "PET_FDG.nii.gz": "pet",
 }
 
 
