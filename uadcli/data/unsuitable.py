@@ -20,18 +20,23 @@ from uadcli.imaging.volume import Volume
 
 PLATEAU_MM = 5.0  # two voxels of a label map this far apart are often in the same structure
 # Shares above which a file is refused, each far above every real scan; see the table that the script prints.
-PLATEAUS, ONE_TISSUE, NOISE = 0.35, 0.35, 0.35
+PLATEAUS, ONE_TISSUE, NOISE, SATURATED = 0.35, 0.35, 0.35, 0.06
 BLOCK, NOISY = 4, 0.1  # voxels along the side of a block; a step of noise, as a share of the intensity range
 WINDOW = 0.04  # half the width around the most common intensity, as a share of its distance from air
+AT_TOP = 0.995  # of the way from air to the brightest: the most common intensity of a probability map
 
 
 @dataclass(frozen=True)
 class Signs:
-    """Shares in 0..1: equal neighbours (`plateaus`), voxels at one intensity (`one_tissue`), blocks of pure `noise`."""
+    """Shares in 0..1: equal neighbours (`plateaus`), voxels at one intensity (`one_tissue`), blocks of pure `noise`,
+    voxels at the highest value (`saturated`); `common` is the most common intensity, from 0 (air) to 1 (the brightest).
+    """
 
     plateaus: float
     one_tissue: float
     noise: float
+    saturated: float = 0.0
+    common: float = 0.0
 
 
 def signs(volume: Volume) -> Signs:
@@ -43,10 +48,15 @@ def signs(volume: Volume) -> Signs:
     if not high > low:
         return Signs(float(bool(filled.size)), 0.0, 0.0)
     air = min(low, float(data[empty].min())) if empty.any() else low
+    tissue = data[~empty & (data > air + 0.25 * (high - air))]
+    common = _most_common(tissue)
+    inside = ~empty & (data > air + 0.1 * (high - air))
     return Signs(
-        plateaus=_plateaus(data, ~empty & (data > air + 0.1 * (high - air)), spacing(volume.affine)),
-        one_tissue=_one_tissue(data[~empty & (data > air + 0.25 * (high - air))], air),
+        plateaus=_plateaus(data, inside, spacing(volume.affine)),
+        one_tissue=float((np.abs(tissue - common) < WINDOW * (common - air)).mean()),
         noise=_noise(data, NOISY * (high - air)),
+        saturated=float((data[inside] >= 1).mean()),
+        common=(common - air) / (high - air),
     )
 
 
@@ -68,10 +78,15 @@ def _empty(data: Array) -> NDArray[np.bool_]:
 def refuse(volume: Volume, path: Path, *, masked: bool = False) -> None:
     """Raises `InputError` for a label map, a CT, and for a head in noise unless its brain mask is given (`masked`)."""
     found = signs(volume)
-    if found.plateaus > PLATEAUS:
+    if found.plateaus > PLATEAUS or (found.one_tissue > ONE_TISSUE and found.common > AT_TOP):
         raise InputError("is a label map or a mask, not a scan", path=path, hint="Give the scan it belongs to.")
     if found.one_tissue > ONE_TISSUE:
         raise InputError("is a CT, not an MR scan", path=path, hint=f"Give a {contrasts.in_words()} scan.")
+    if found.saturated > SATURATED:
+        what = (
+            f"has {100 * found.saturated:.0f} % of its voxels at the highest value, as a CT shown in a brain window has"
+        )
+        raise InputError(what, path=path, hint=f"Give a {contrasts.in_words()} scan with all of its intensities.")
     if found.noise > NOISE and not masked:
         raise InputError(
             "has noise as bright as the head around it, as in MP2RAGE UNI images",
@@ -93,13 +108,11 @@ def _plateaus(data: Array, inside: NDArray[np.bool_], sizes: NDArray[np.float64]
     return equal / count if count else 0.0
 
 
-def _one_tissue(values: Array, air: float) -> float:
-    """The share of values near the most common one, which is high in CT, where soft tissues are nearly equal."""
+def _most_common(values: Array) -> float:
+    """The most common of some values; in CT, where soft tissues are nearly equal, many are near it."""
     counts, edges = np.histogram(values, bins=400)
-    smooth = np.convolve(counts, np.ones(5), mode="same")
-    place = int(np.argmax(smooth))
-    middle = float(edges[place] + edges[place + 1]) / 2
-    return float((np.abs(values - middle) < WINDOW * (middle - air)).mean())
+    place = int(np.argmax(np.convolve(counts, np.ones(5), mode="same")))
+    return float(edges[place] + edges[place + 1]) / 2
 
 
 def _noise(data: Array, limit: float) -> float:

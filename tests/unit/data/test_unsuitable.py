@@ -9,7 +9,7 @@ import phantoms
 import pytest
 from scipy import ndimage
 
-from uadcli.data.unsuitable import NOISE, ONE_TISSUE, PLATEAUS, refuse, signs
+from uadcli.data.unsuitable import NOISE, ONE_TISSUE, PLATEAUS, SATURATED, refuse, signs
 from uadcli.errors import InputError
 from uadcli.imaging import template
 from uadcli.imaging.volume import Volume, read_scan
@@ -39,6 +39,19 @@ def ct() -> Volume:
     return Volume((data + rng.normal(0, 6, data.shape)).round().astype(np.float32), template.head().affine)
 
 
+def windowed() -> Volume:
+    """A CT as it is shown to look at the brain: 0 to 80 Hounsfield units, in bytes."""
+    full = ct()
+    return Volume(np.round(np.clip(full.data, 0, 80) * 255 / 80).astype(np.float32), full.affine)
+
+
+def probabilities() -> Volume:
+    """How likely each voxel is brain, smooth at the edge and hardly the same anywhere."""
+    soft = ndimage.gaussian_filter(template.brain_mask().astype(np.float64), 1.5)
+    soft *= np.random.default_rng(0).uniform(0.998, 1, soft.shape)
+    return Volume(soft.astype(np.float32), template.head().affine)
+
+
 def uni() -> Volume:
     """A head as MP2RAGE UNI shows it: noise over the whole range where there is no signal."""
     head, rng = template.head(), np.random.default_rng(0)
@@ -49,7 +62,14 @@ def uni() -> Volume:
 @pytest.mark.parametrize(("slope", "shift"), MAPS)
 @pytest.mark.parametrize(
     ("made", "what"),
-    [(labels, "label map"), (mask, "label map"), (ct, "CT"), (uni, "noise")],
+    [
+        (labels, "label map"),
+        (mask, "label map"),
+        (probabilities, "label map"),
+        (ct, "is a CT"),
+        (windowed, "highest value, as a CT"),
+        (uni, "noise"),
+    ],
     ids=lambda v: getattr(v, "__name__", v),
 )
 def test_files_that_are_certainly_no_scan_are_refused(made, what: str, slope: float, shift: float) -> None:
@@ -99,3 +119,4 @@ def test_real_scans_are_far_from_all_limits(data: Path) -> None:
         assert found.plateaus < 0.5 * PLATEAUS, path.name
         assert found.one_tissue < 0.75 * ONE_TISSUE, path.name
         assert found.noise < 0.6 * NOISE, path.name
+        assert found.saturated < 0.5 * SATURATED, path.name
