@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,9 +51,10 @@ def scans(data: Path, every: int) -> Iterator[tuple[Path, str]]:
         yield from [(p, name) for p, name in named if name and p.name.endswith(f"_{name}.nii.gz")][::step]
 
 
-def row(name: str, values: list[float]) -> str:
-    """One statistic of a contrast: lowest, median, highest."""
-    low, middle, high = np.nanmin(values), np.nanmedian(values), np.nanmax(values)
+def row(name: str, values: Sequence[float | None]) -> str:
+    """One statistic of a contrast: lowest, median, highest of the scans that have it."""
+    known = [value for value in values if value is not None] or [np.nan]
+    low, middle, high = np.nanmin(known), np.nanmedian(known), np.nanmax(known)
     return f"  {name:16s} {low:9.3f} {middle:9.3f} {high:9.3f}"
 
 

@@ -87,8 +87,9 @@ class Prepared:
 
     def contrast(self) -> tissue_contrast.ContrastGuess:
         """The contrast, judged by the intensities of the tissues. Raises `InputError`."""
+        whole = self.strip.startswith(("hd-bet", "atlas")) and skullstrip.LOOKS_STRIPPED not in self.strip
         return tissue_contrast.classify_contrast(
-            self.data, self.mask, template.on_grid("mni_tissue_dseg").astype(np.uint8)
+            self.data, self.mask, template.on_grid("mni_tissue_dseg").astype(np.uint8), from_air=whole
         )
 
 

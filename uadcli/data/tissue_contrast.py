@@ -26,6 +26,7 @@ DOUBTFUL_WHITE = (1.03, 1.13)  # `wm_to_gm`: FLAIR 0.86 to 1.07, T1w 1.09 to 1.8
 LOW_CSF, HIGH_CSF = 1.7, 4.2  # `csf_to_gm` of T2w: 2.0 to 3.2
 LOW_STEP = 1.5  # `step` of T2w: 2.6 to 8.0
 FLAT = 0.4  # grey over white in spreads; T2w from 0.7 on
+LOW_RATIO = 1.7  # `ratio` of T2w: 1.8 to 3.1
 TURNED = 1.35  # `inversion` of T2w: 1.6 to 7.3; of T1 maps made from healthy T1w scans 0 to 1.4, a tenth of them above
 
 
@@ -43,6 +44,7 @@ class TissueStatistics:
     step: float  # CSF over grey, in steps from white to grey
     depth: float  # grey over the darkest of the brain, in steps between white and grey
     correlation: float  # rank correlation with the T1w template
+    ratio: float | None = None  # fluid to white matter, above air; None where the level of air is not known
 
     @property
     def likeness(self) -> float:
@@ -77,10 +79,11 @@ def _within(value: float, limits: tuple[float, float]) -> bool:
     return limits[0] < value < limits[1]
 
 
-def measure(data: Array, mask: Mask, tissue: NDArray[np.uint8]) -> TissueStatistics:
+def measure(data: Array, mask: Mask, tissue: NDArray[np.uint8], from_air: bool = False) -> TissueStatistics:
     """The statistics of a brain (96, 96, 80) on the model's grid; `tissue` is 0 none, 1 CSF, 2 grey, 3 white matter.
 
-    Raises `InputError` if a tissue is missing from the field of view, or has the same intensity as the others.
+    `from_air`: 0 is the intensity of air, which a stripped scan has lost. Raises `InputError` if a tissue is missing
+    from the field of view, or has the same intensity as the others.
     """
     from scipy.stats import spearmanr
 
@@ -100,6 +103,7 @@ def measure(data: Array, mask: Mask, tissue: NDArray[np.uint8]) -> TissueStatist
         step=(csf - grey) / step,
         depth=(grey - low) / abs(step),
         correlation=float(spearmanr(data[mask], template.on_grid("mni_head_T1w", 1)[mask]).statistic),
+        ratio=csf / max(white, least) if from_air else None,
     )
 
 
@@ -108,14 +112,14 @@ def _quartiles(values: Array) -> tuple[float, ...]:
     return tuple(np.percentile(values, [25, 50, 75]).tolist()) if len(values) >= FEWEST else ()
 
 
-def classify_contrast(data: Array, mask: Mask, tissue: NDArray[np.uint8]) -> ContrastGuess:
+def classify_contrast(data: Array, mask: Mask, tissue: NDArray[np.uint8], from_air: bool = False) -> ContrastGuess:
     """Distinguish T1w, T2w and FLAIR, and recognise images of other contrasts.
 
     `data`, brain `mask` and `tissue` (labels of the template) are (96, 96, 80) on the model's grid. If CSF is brighter
     than white matter, the scan is T2-weighted; otherwise, if white matter is clearly brighter than grey matter,
-    T1-weighted; in FLAIR both are about equal. Raises as `measure`.
+    T1-weighted; in FLAIR both are about equal. `from_air` and errors are as in `measure`.
     """
-    found = measure(data, mask, tissue)
+    found = measure(data, mask, tissue, from_air)
     if found.csf_over_white > BRIGHT_CSF:
         return ContrastGuess(contrasts.T2W.name, found, _not_t2w(found))
     dark = contrasts.T1W if found.likeness > LIKE_T1W else contrasts.FLAIR
@@ -130,8 +134,8 @@ def _not_t2w(found: TissueStatistics) -> str:
         return "fluid is far brighter than both tissues, as in diffusion images"
     if found.step < LOW_STEP:
         return "fluid is hardly brighter than grey matter, as in proton density"
-    if found.csf_to_gm < LOW_CSF:
-        return "fluid is little brighter than grey matter, as in T2*"
+    if found.csf_to_gm < LOW_CSF or (found.ratio is not None and found.ratio < LOW_RATIO):
+        return "fluid is little brighter than the tissues, as in T2*"
     if found.inversion < TURNED:
         return "the image looks like an inverted T1w, as T1 maps do"
     return ""

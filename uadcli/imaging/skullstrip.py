@@ -31,6 +31,7 @@ RING_MM = 2.0
 RING_DEPTHS = slice(3, 10)  # layers of `RING_MM`: from 6 to 20 mm below the surface
 RING_DARK = 0.12  # of bright tissue: skull and air are below
 RING_RISE = 0.03  # increase of the dark share from a layer to one below it
+LOOKS_STRIPPED = "though the scan looks stripped already"
 RING_SHARE = 0.30  # or the dark share itself, where a scalp without fat signal is dark as well
 
 
@@ -131,7 +132,7 @@ def extract(scan: Levelled, method: str, arithmetic: Arithmetic = FLOAT32, strip
     else:
         found = _by(method, scan, stripped, arithmetic)
         if stripped and method != "none":
-            found = replace(found, method=f"{found.method}, though the scan looks stripped already")
+            found = replace(found, method=f"{found.method}, {LOOKS_STRIPPED}")
         if not stripped and method == "none":
             found = replace(found, method="none, though the scan does not look stripped")
     if found.mask.sum() * np.prod(spacing(scan.volume.affine)) < 1e5:  # 100 ml
