@@ -26,7 +26,7 @@ from uadcli.data.unsuitable import signs
 from uadcli.errors import UadError
 from uadcli.imaging.slices import GRID_SHAPE
 from uadcli.imaging.volume import read_scan
-from uadcli.synthesis.brains import CORTEX, CSF, DEEP, OTHER, TISSUE, WHITE, brain_of
+from uadcli.synthesis.brains import CORTEX, CSF, DEEP, OTHER, OUTER, TISSUE, WHITE, brain_of
 from uadcli.training.examples.synthetic import label_files, load_labels
 
 FOLDERS = ("healthy_other", "kirby21", "mslesseg_mni", "mslub_mni", "mslub_raw", "oasis_t1_stripped", "stroke_t2w")
@@ -68,7 +68,7 @@ def t1_map(prepared: Prepared) -> Prepared:
 def from_levels(labels: np.ndarray, levels: tuple[float, ...], seed: int) -> Prepared:
     """A brain with the given tissue intensities from a label map at 1 mm, on the model's 2 mm grid."""
     csf, cortex, deep, white, noise = levels
-    of = {CSF: csf, CORTEX: cortex, DEEP: deep, WHITE: white, OTHER: (cortex + white) / 2}
+    of = {CSF: csf, OUTER: csf, CORTEX: cortex, DEEP: deep, WHITE: white, OTHER: (cortex + white) / 2}
     table = np.array([of[TISSUE.get(number, OTHER)] for number in range(int(labels.max()) + 1)], dtype=np.float32)
     brain = brain_of(labels)
     data = np.where(brain, table[labels] + np.random.default_rng(seed).normal(0, noise, labels.shape), 0)

@@ -196,11 +196,12 @@ def test_missing_keys_keep_their_defaults():
         ),
         ("[scorin]\nmedian = 3", "unknown setting scorin.*Did you mean scoring"),
         ("zzz = 1", "unknown setting zzz.*Known here: preprocess"),
-        ('[scoring]\nmedian = "five"', r"scoring\.median must be a int, not 'five'"),
-        ("[scoring]\nmedian = true", r"scoring\.median must be a int, not True"),
-        ("[preprocess]\nlower_percentile = true", r"lower_percentile must be a float"),
+        ('[scoring]\nmedian = "five"', r"scoring\.median must be a whole number, not 'five'"),
+        ("[scoring]\nmedian = true", r"scoring\.median must be a whole number, not True"),
+        ("[preprocess]\nlower_percentile = true", r"lower_percentile must be a number, not True"),
         ("scoring = 3", "scoring is a table of settings, not 3"),
-        ("[reconstruction]\nlevels = [250, 'x']", r"reconstruction\.levels must be a int"),
+        ("[reconstruction]\nlevels = [250, 'x']", r"reconstruction\.levels must be a whole number"),
+        ("[reconstruction]\nlevels = 500", r"reconstruction\.levels must be a list, not 500"),
         ("[scoring", "not valid TOML"),
     ],
 )
@@ -233,7 +234,7 @@ def test_settings_can_be_laid_over() -> None:
     [
         ("train.stepz=7", "train.steps"),
         ("steps", "not an assignment"),
-        ("train.steps=many", "int"),
+        ("train.steps=many", "must be a whole number"),
         ("a.b.c=1", "unknown"),
     ],
 )

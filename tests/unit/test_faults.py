@@ -41,6 +41,7 @@ def behind(error: Exception) -> InputError:
         (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), 5, "2048 MB"),
         (RuntimeError("std::bad_alloc"), 5, "4096 MB"),
         (RuntimeError("can't start new thread"), 5, "out of memory"),
+        (RuntimeError("Resource temporarily unavailable"), 5, "out of memory"),
         (RuntimeError("could not create a primitive"), 5, "out of memory"),
         (ImportError("libtorch_cpu.so: failed to map segment from shared object"), 5, "out of memory"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), 5, "out of memory"),
@@ -80,7 +81,15 @@ def test_a_full_disk_names_the_output(scans: Path, stand: Stand, capsys: pytest.
     assert capsys.readouterr().err.startswith(f"error: {out}: cannot be written: No space left on device")
 
 
-@pytest.mark.parametrize("error", [ValueError("no"), RuntimeError("shapes differ"), OSError(errno.EIO, "broken")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("no"),
+        RuntimeError("shapes differ"),
+        OSError(errno.EIO, "broken"),
+        BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
+    ],
+)
 def test_a_bug_stays_a_bug(error: Exception) -> None:
     assert faults.known(error) is None
 

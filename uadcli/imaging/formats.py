@@ -98,8 +98,10 @@ def check_grid(layout: Layout, path: Path) -> None:
     size = "x".join(map(str, shape))
     if min(shape, default=0) < 1:
         raise InputError(f"contains no voxels: its header gives the size {size}", path=path, hint=CONVERT_AGAIN)
+    if len(shape) == 1:
+        raise InputError(f"is one row of {size} voxels", path=path, hint="A 3-D scan is needed.")
     if len(shape) < 3 or (shape[2] == 1 and layout.frames == 1):
-        what = f"is one slice ({size} voxels), with {min(len(shape), 2)} dimensions"
+        what = f"is one slice ({size} voxels), with 2 dimensions"
         raise InputError(what, path=path, hint="A 3-D scan is needed.")
     if shape[2] == 1:
         what = f"contains {layout.frames} slices as volumes in time ({size} voxels)"

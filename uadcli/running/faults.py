@@ -16,6 +16,7 @@ NO_MEMORY = re.compile(
     r"|can.?t start new thread|could not create a (primitive|memory)",  # the last of oneDNN, for its code and buffers
     re.IGNORECASE,
 )
+NO_THREAD = re.compile(r"resource temporarily unavailable", re.IGNORECASE)  # of std::thread, which a file lock says too
 ASKED = re.compile(r"allocate (\d+(?:\.\d*)?) ?(bytes|KiB|MiB|GiB|TiB)", re.IGNORECASE)
 MB = {"bytes": 2.0**-20, "kib": 2.0**-10, "mib": 1.0, "gib": 2.0**10, "tib": 2.0**20}
 HIDDEN = ".uad-"  # how the names of folders begin in which files are made until they get their own names
@@ -78,6 +79,8 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _is_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    if isinstance(error, RuntimeError) and NO_THREAD.search(str(error)):
         return True
     return isinstance(error, RuntimeError | ImportError | OSError) and bool(NO_MEMORY.search(str(error)))
 

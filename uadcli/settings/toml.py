@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from uadcli.errors import UsageError
 
 T = TypeVar("T")
+KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", tuple: "a list"}
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -51,7 +52,7 @@ def _coerce(default: Any, value: Any, name: str, empty: Any = 0) -> Any:
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         return _as_float(value, name)
     if type(value) is not type(default):
-        raise UsageError(f"{name} must be a {type(default).__name__}, not {value!r}")
+        raise UsageError(f"{name} must be {KINDS[type(default)]}, not {value!r}")
     return value
 
 

@@ -117,7 +117,7 @@ def _dims(folder: Path, *dims: int) -> Path:
 GRIDS = {
     "one slice": ((2, 96, 110), "one slice .96x110 voxels., with 2 dimensions"),
     "one slice in 3-D": ((3, 96, 110, 1), "one slice"),
-    "line": ((1, 9600), "with 1 dimensions"),
+    "line": ((1, 9600), "one row of 9600 voxels"),
     "no dimension": ((0, 20, 22, 24), "0 dimensions"),
     "dimension of 0": ((3, 20, 0, 24), "no voxels"),
     "negative dimension": ((3, 20, -22, 24), "no voxels"),
