@@ -44,7 +44,7 @@ from uadcli.training.reconstruction import Trainer, fit
 from uadcli.weights.card import ModelCard
 from uadcli.weights.weights import Weights
 
-SCORES = ("absolute", "bright-weighted", "ssim", "mahalanobis")  # methods without their own training
+SCORES = ("absolute", "bright-weighted", "ssim", "features", "mahalanobis")  # methods without their own training
 REFERENCE = ("cddpm", "absolute")
 MANY_PASSES = ("pddpm", "maediff", "diffuse")  # several patches or steps per level
 

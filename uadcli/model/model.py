@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from uadcli.scoring import scanner_drift as drift
 from uadcli.scoring import scores
 from uadcli.scoring.calibration import Tail
 from uadcli.scoring.healthy_reference import Reference
+from uadcli.scoring.scores.base import FeaturePairs
 
 if TYPE_CHECKING:
     from uadcli.reconstruction.model import Network
@@ -155,6 +156,27 @@ class Model:
         indices = occupied(mask)
         found = score(self.network, to_slices(x)[indices], to_slices(recon)[indices])
         return dict(zip(indices.tolist(), found.tolist(), strict=True))
+
+    def features(self, x: Array, recon: Array, mask: Mask, size: int) -> Iterator[FeaturePairs]:
+        """The network's features of scan and reconstruction, both (96, 96, 80) in [0, 1], for `Evidence.features`.
+
+        In batches of `size` axial slices. Both have the condition of the scan, so that only what they show differs.
+        Raises `UsageError` if the network has no feature maps.
+        """
+        import torch
+
+        network, indices = self.network.eval().to(self.device), occupied(mask)
+        scan, healthy = to_slices(x), to_slices(recon)
+        for start in range(0, len(indices), size):
+            part = indices[start : start + size]
+            a, b = (torch.from_numpy(stack[part][:, None]).to(self.device) for stack in (scan, healthy))
+            with torch.inference_mode():
+                condition = network.encode(a)
+                pairs = list(zip(network.features(a, condition), network.features(b, condition), strict=True))
+            if not pairs:
+                what = f"the network of {self.trained_method} has no feature maps to compare"
+                raise UsageError(what, hint="Choose another --score.")
+            yield part, pairs
 
     def check(self, score: str, contrast: str, config: ReconstructionConfig) -> None:
         """Raises `UsageError` if there is no such score, or if it needs statistics of healthy scans that the model does

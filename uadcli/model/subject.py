@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +16,7 @@ from uadcli.imaging.slices import from_slices, occupied, to_slices
 from uadcli.model.model import Model, Part, parts_of
 from uadcli.scoring import scores
 from uadcli.scoring.healthy_reference import Reference
+from uadcli.scoring.scores.base import FeaturePairs
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,11 @@ class Subject:
     def draws(self) -> Array:
         """Reconstructions (n, 96, 96, 80) that differ only by their noise; not cached, because they are large."""
         return self.model.draws(self.x, self.mask, self.config.reconstruction)
+
+    @property
+    def features(self) -> Iterator[FeaturePairs]:
+        """The network's features of scan and reconstruction; see `Model.features`."""
+        return self.model.features(self.x, self.recon, self.mask, self.config.reconstruction.batch_size)
 
     def score(self, name: str) -> Array:
         """The anomaly map (96, 96, 80) of a score; 0 outside the brain.

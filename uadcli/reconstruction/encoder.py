@@ -47,17 +47,28 @@ class Encoder(nn.Module):
             first = nn.Conv2d(config.unshuffle**2, width, 3, 1, 1, bias=False)
         layers: list[nn.Module] = [first, _norm(config.norm, width), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)]
         channels = width
+        self.stages: list[int] = []  # where in the body each stage ends
         for stage, blocks in enumerate(config.blocks):
             for block in range(blocks):
                 stride = 2 if stage > 0 and block == 0 else 1
                 layers.append(Bottleneck(channels, width * 2**stage, stride, config.norm))
                 channels = 4 * width * 2**stage
+            self.stages.append(len(layers) - 1)
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(channels, config.condition)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 1, H, W) in [0, 1] -> (B, condition)."""
         return self.head(self.body(F.pixel_unshuffle(x, self.factor)).mean(dim=(2, 3)))
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """The output (B, C, h, w) of each stage for slices (B, 1, H, W) in [0, 1], finest first."""
+        h, found = F.pixel_unshuffle(x, self.factor), list[Tensor]()
+        for i, layer in enumerate(self.body):
+            h = layer(h)
+            if i in self.stages:
+                found.append(h)
+        return found
 
 
 def _norm(kind: str, channels: int) -> nn.Module:

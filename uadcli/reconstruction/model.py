@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from uadcli.config import ModelConfig
@@ -18,6 +19,13 @@ class Network(nn.Module):
     def encode(self, x0: Tensor) -> Tensor | None:
         """One vector (B, d) for each slice (B, 1, H, W) in [0, 1]; None if the network has no encoder."""
         return None
+
+    def features(self, x0: Tensor, condition: Tensor | None = None) -> list[Tensor]:
+        """Feature maps (B, C, h, w) of noise-free slices (B, 1, H, W) in [0, 1] at several scales, finest first.
+
+        Empty if the network has none. `condition` (B, d) replaces a run of the encoder.
+        """
+        return []
 
     def forward(self, x0: Tensor, t: Tensor, noise: Tensor, condition: Tensor | None = None) -> Tensor:
         """Slices (B, 1, H, W) in [0, 1] -> their reconstruction from step index t (B,) and noise, in about [0, 1].
@@ -44,6 +52,11 @@ class ConditionedDiffusion(Network):
     def encode(self, x0: Tensor) -> Tensor | None:
         """Condition vectors (B, d) of noise-free slices (B, 1, H, W) in [0, 1]; None for the plain DDPM."""
         return self.encoder(x0) if self.encoder is not None else None
+
+    def features(self, x0: Tensor, condition: Tensor | None = None) -> list[Tensor]:
+        """The levels of the UNet's down path at step 0, without noise; arguments as in `Network.features`."""
+        c = self.encode(x0) if condition is None else condition
+        return self.unet.features(2 * x0 - 1, x0.new_zeros(len(x0), dtype=torch.long), c)
 
     def forward(self, x0: Tensor, t: Tensor, noise: Tensor, condition: Tensor | None = None) -> Tensor:
         """Noise slices (B, 1, H, W) in [0, 1] to step index t (B,) and predict them back in one step, in [0, 1].

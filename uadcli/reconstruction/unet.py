@@ -120,17 +120,31 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         """x_t (B, 1, H, W) in about [-1, 1], step index t (B,), condition (B, d) -> x0_hat (B, 1, H, W)."""
-        embedding = self.time(time_embedding(t, self.config.channels).to(x.dtype))
-        if condition is not None:
-            embedding = torch.cat([embedding, self.context(condition)], dim=1)
-        embedding = F.silu(embedding)
-        h = self.stem(F.pixel_unshuffle(x, self.config.unshuffle))
-        skips = [h]
-        for block in self.down:
-            h = block(h, embedding)
-            skips.append(h)
+        embedding = self._embedding(x, t, condition)
+        skips = self._down_path(x, embedding)
+        h = skips[-1]
         for block in self.middle:
             h = block(h, embedding)
         for block, join in zip(self.up, self.joins, strict=True):
             h = block(torch.cat([h, skips.pop()], dim=1) if join else h, embedding)
         return F.pixel_shuffle(self.out(F.silu(self.norm(h))), self.config.unshuffle)
+
+    def features(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> list[Tensor]:
+        """The last output (B, C, h, w) of each level of the down path, finest first; arguments as for `forward`."""
+        outputs = self._down_path(x, self._embedding(x, t, condition))
+        last = [i for i, block in enumerate(self.down) if block.resize == "down"]  # `outputs` has the stem's first
+        return [outputs[i] for i in (*last, -1)]
+
+    def _embedding(self, x: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
+        """The activated embedding (B, E) of step and condition."""
+        embedding = self.time(time_embedding(t, self.config.channels).to(x.dtype))
+        if condition is not None:
+            embedding = torch.cat([embedding, self.context(condition)], dim=1)
+        return F.silu(embedding)
+
+    def _down_path(self, x: Tensor, embedding: Tensor) -> list[Tensor]:
+        """The outputs (B, C, h, w) of the stem and of every block of the down path."""
+        outputs = [self.stem(F.pixel_unshuffle(x, self.config.unshuffle))]
+        for block in self.down:
+            outputs.append(block(outputs[-1], embedding))
+        return outputs

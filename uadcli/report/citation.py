@@ -23,6 +23,12 @@ BIBTEX = r"""@article{behrendt2025guided,
   title = {Diffusion Models with Ensembled Structure-Based Anomaly Scoring for Unsupervised Anomaly Detection},
   author = {Behrendt, Finn and others}, booktitle = {ISBI}, year = {2024}
 }
+@inproceedings{he2024diad,
+  title = {A Diffusion-Based Framework for Multi-Class Anomaly Detection},
+  author = {He, Haoyang and Zhang, Jiangning and Chen, Hongxu and Chen, Xuhai and Li, Zhishan and Chen, Xu and
+            Wang, Yabiao and Wang, Chengjie and Xie, Lei},
+  booktitle = {AAAI Conference on Artificial Intelligence}, volume = {38}, year = {2024}, note = {arXiv:2312.06607}
+}
 @inproceedings{marimont2024disyre,
   title = {{DISYRE}: Diffusion-Inspired {SYnthetic} {REstoration} for Unsupervised Anomaly Detection},
   author = {Naval Marimont, Sergio and others}, booktitle = {ISBI}, year = {2024}

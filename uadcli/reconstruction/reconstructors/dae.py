@@ -26,6 +26,10 @@ class DenoisingAutoencoder(Network):
         self.config = config
         self.unet = UNet(config.unet, 0)
 
+    def features(self, x0: Tensor, condition: Tensor | None = None) -> list[Tensor]:
+        """The levels of the down path; see `Network.features`."""
+        return self.unet.features(2 * x0 - 1, x0.new_zeros(len(x0), dtype=torch.long), None)
+
     def forward(
         self, x0: Tensor, t: Tensor | None = None, noise: Tensor | None = None, condition: Tensor | None = None
     ) -> Tensor:

@@ -48,6 +48,10 @@ class VariationalAutoencoder(Network):
         """The mean latent vectors (B, d)."""
         return self.moments(x0)[0]
 
+    def features(self, x0: Tensor, condition: Tensor | None = None) -> list[Tensor]:
+        """The stages of the encoder; see `Network.features`."""
+        return self.down.features(x0)
+
     def decode(self, vectors: Tensor) -> Tensor:
         """Latent vectors (B, d) -> slices (B, 1, H, W), about [0, 1]."""
         h = self.first(vectors).view(len(vectors), -1, self.cells, self.cells)

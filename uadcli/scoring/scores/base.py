@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from uadcli.config import ScoringConfig
     from uadcli.scoring.calibration import Tail
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float32]
     Mask = NDArray[np.bool_]
+    FeaturePairs = tuple[NDArray[np.int64], list[tuple[Tensor, Tensor]]]
 else:  # names alone: listing the scores must not load NumPy
-    Array = Mask = object
+    Array = Mask = FeaturePairs = object
 
 Z = "z-"  # prefix of a score that is normalised to healthy scans
 
@@ -60,6 +62,14 @@ class Evidence(Protocol):
     @property
     def draws(self) -> NDArray[np.float32]:
         """Reconstructions (n, X, Y, Z) that differ by their noise alone. Raises `UsageError` if they cannot differ."""
+
+    @property
+    def features(self) -> Iterator[FeaturePairs]:
+        """The network's feature maps of scan and reconstruction, in batches of axial slices.
+
+        The indices (B,) of the slices along Z, and for each scale a pair (B, C, h, w), h along Y and w along X. Raises
+        `UsageError` if the network has none.
+        """
 
     def score(self, name: str) -> Array:
         """The map of another score."""
