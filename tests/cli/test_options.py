@@ -94,7 +94,15 @@ def test_an_option_must_say_whether_it_determines_the_result() -> None:
 )
 def test_every_option_of_the_library_is_on_the_command_line_with_its_default(command: Any, kind: type) -> None:
     shown = inspect.signature(command).parameters
-    of_code = {"command", "listed", "cpu_processes", "batch", "options", "config"}  # not typed, or in fields of theirs
+    of_code = {
+        "command",
+        "listed",
+        "patients",
+        "cpu_processes",
+        "batch",
+        "options",
+        "config",
+    }  # not typed, or in fields of theirs
     for one in (one for one in dataclasses.fields(kind) if one.name not in of_code):
         default = shown[one.name].default
         if one.default is dataclasses.MISSING:
@@ -108,7 +116,7 @@ def test_every_option_of_the_library_is_on_the_command_line_with_its_default(com
 def test_a_batch_has_the_options_of_a_detection_but_those_of_one_scan() -> None:
     of_batch, of_detect = (inspect.signature(one).parameters for one in (batch.batch, detect.detect))
     missing = {one.name for one in dataclasses.fields(DetectOptions)} - set(of_batch) - {"command"}
-    assert missing == {"brain_mask", "labels", "only_map"}
+    assert missing == {"further", "brain_mask", "labels", "only_map"}
     assert missing <= set(of_detect)
 
 

@@ -113,6 +113,7 @@ def check_together(options: DetectOptions, given: Mapping[str, Any]) -> None:
     if options.brain_mask and given["strip"] not in (None, "auto", "none"):
         raise UsageError("--brain-mask and --strip cannot be combined", hint="The brain mask replaces stripping.")
     options.rule.check_labels(options.labels is not None)
+    options.check_further()
     if options.only_map and options.save:
         raise UsageError("--only-map and --save cannot be combined", hint="Leave one of them out.")
     if options.only_map and options.html:

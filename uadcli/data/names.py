@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -30,6 +31,8 @@ class Wanted(Protocol):
     """The options of a detection that determine its files."""
 
     @property
+    def further(self) -> tuple[Path, ...]: ...
+    @property
     def space(self) -> str: ...
     @property
     def save(self) -> tuple[str, ...]: ...
@@ -47,7 +50,7 @@ def plan(scan: Path, output: Path | None, wanted: Wanted) -> Outputs:
     Without `output` the map is `<scan>_desc-anomaly_map.nii.gz` next to the scan. Raises `UsageError`, `OutputError`.
     """
     outputs = name(scan, output, wanted)
-    _check(outputs, scan, wanted.overwrite)
+    _check(outputs, [scan, *wanted.further], wanted.overwrite)
     return outputs
 
 
@@ -81,10 +84,10 @@ def refuse_long(outputs: Outputs) -> None:
             raise OutputError(what, path=path, hint="Give a shorter one with -o, or rename the scan.")
 
 
-def _check(outputs: Outputs, scan: Path, overwrite: bool) -> None:
+def _check(outputs: Outputs, scans: Sequence[Path], overwrite: bool) -> None:
     refuse_long(outputs)
     for path in outputs.paths.values():
-        if path.exists() and path.samefile(scan):
+        if path.exists() and any(scan.exists() and path.samefile(scan) for scan in scans):
             raise UsageError("is the scan itself", path=path, hint="Give the map another name with -o.")
         if path.exists() and not overwrite:
             raise OutputError("already exists", path=path, hint="Give --overwrite or another name with -o.")

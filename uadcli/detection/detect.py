@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,35 +10,32 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uadcli import contrasts, device
+from uadcli import device
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
 from uadcli.data import artefacts, contrast, names, scan_json
 from uadcli.data.contrast import Described, FoundContrast
 from uadcli.data.names import Outputs
-from uadcli.data.prepare import Prepared, prepare, scaled_as, smoothed_as
-from uadcli.detection import record, repeat, together
-from uadcli.detection.findings import Question, ReadyScan, examine
+from uadcli.data.prepare import Prepared, prepare, smoothed_as
+from uadcli.detection import joined, record, together
+from uadcli.detection.examined import check_seeds, examined
+from uadcli.detection.findings import ReadyScan
+from uadcli.detection.further import with_further
 from uadcli.detection.options import DetectOptions
 from uadcli.detection.session import Session, with_healthy
+from uadcli.detection.verdict import judge, report
 from uadcli.detection.write import write_files
-from uadcli.errors import RESEARCH_USE, InputError, UsageError, WeightsError, about
+from uadcli.errors import RESEARCH_USE, InputError, about
 from uadcli.files import write_json
 from uadcli.imaging import mask_file, volume
 from uadcli.imaging.volume import Scan
-from uadcli.model import adapt, healthy_scans, model, threshold
-from uadcli.model.adapt import ScannerAdapter
-from uadcli.model.healthy_folder import HealthyScans
-from uadcli.model.out_of_distribution import Distance
-from uadcli.model.threshold import ScanThreshold, Threshold
+from uadcli.model import model, threshold
 from uadcli.report import sidecar
 from uadcli.running import faults
-from uadcli.scoring import quality
 
 if TYPE_CHECKING:
     import nibabel as nib
 
-    from uadcli.reconstruction.reconstructors import Method
     from uadcli.weights.card import ModelCard
 
 
@@ -64,7 +60,7 @@ class DetectResult:
 
 
 def detect(
-    scan: Path | str,
+    scan: Path | str | Sequence[Path | str],
     output: Path | str | None = None,
     *,
     config: DetectConfig | None = None,
@@ -73,15 +69,19 @@ def detect(
 ) -> DetectResult:
     """Write the anomaly map of one scan, with mask, picture and sidecar unless `options` say otherwise.
 
-    Without `output` the map is `SCAN_desc-anomaly_map.nii.gz` next to the scan. Messages go to `reporter`, or to the
-    logger `uadcli`. Raises a `UadError`; with `strict`, failed quality control raises `QualityError` after the files
-    are written.
+    Of several scans of a patient, each of another contrast, the evidence is joined on the grid of the first. Without
+    `output` the map is `SCAN_desc-anomaly_map.nii.gz` next to the scan. Messages go to `reporter`, or to the logger
+    `uadcli`. Raises a `UadError`; with `strict`, failed quality control raises `QualityError` after the files are
+    written.
     """
     config, options, reporter = config or DetectConfig(), options or DetectOptions(), reporter or Reporter(silent=True)
-    path, target = Path(scan), Path(output) if output is not None else None
+    first, *more = [scan] if isinstance(scan, Path | str) else scan
+    path, target = Path(first), Path(output) if output is not None else None
+    options = replace(options, further=(*options.further, *map(Path, more)))
     if not path.exists():
         volume.read_scan(path)  # says what is wrong
     options.rule.check_labels(options.labels is not None)
+    options.check_further()
     options = with_healthy(options)
     together.sweep_results((target or path).parent)
     files = names.plan(path, target, options)
@@ -109,8 +109,13 @@ def _run(path: Path, files: Outputs, config: DetectConfig, options: DetectOption
 def ready_scan(path: Path, session: Session) -> ReadyScan:
     """The first half of a detection, which needs only the model's card: read, strip, register, find the contrast.
 
-    Raises `InputError`, and `WeightsError` if no model fits.
+    The further contrasts of the options are prepared as well, and registered to the scan. Raises `InputError`, and
+    `WeightsError` if no model fits.
     """
+    return with_further(path, session, _ready_one) if session.options.further else _ready_one(path, session)
+
+
+def _ready_one(path: Path, session: Session) -> ReadyScan:
     config, options, reporter = session.config, session.options, session.reporter
     with reporter.stage("read"):
         scan = volume.read_scan(path, volume=options.volume, geometry=options.geometry)
@@ -145,7 +150,7 @@ def _check_early(known: FoundContrast | None, session: Session) -> ModelCard:
     if known or options.weights:
         trained = weights.trained_method(found)
         method = choose(session.config.reconstruction.method, trained, found)
-        _check_seeds(method, options.score or "", options)
+        check_seeds(method, options.score or "", options)
         by_method = model.card_for(card, trained, method.name)
     if known and known.contrast in by_method.contrasts:
         kind = options.score or by_method.scores[known.contrast]
@@ -163,25 +168,12 @@ def finish(ready: ReadyScan, files: Outputs, session: Session) -> DetectResult:
     """
     session = replace(session, options=with_healthy(session.options))
     options, reporter, scan, prepared = session.options, session.reporter, ready.scan, ready.prepared
-    with reporter.stage("weights"):
-        asked = _question(ready, files, session)
-        needed = asked.model.card.curvature_flow
-        if needed != ready.curvature_flow:
-            what = (
-                f"was trained with {needed} iterations of curvature flow, the scan prepared with {ready.curvature_flow}"
-            )
-            raise WeightsError(
-                what, path=asked.model.path, hint="Give --contrast, so that the model is known from the start."
-            )
-    scaled = scaled_as(session.config.preprocess, asked.model.card.scaling, reporter)
-    scaling = replace(session, config=replace(session.config, preprocess=scaled))
-    if isinstance(options.adapt, HealthyScans):
-        with reporter.stage("adaptation"):
-            asked = _adapted(asked, options.adapt, scan.sha256, scaling)
-    findings = examine(asked, scan, prepared, scaling.config, reporter)
+    own = joined.find(ready, files, session) if ready.further else examined(ready, files, session)
+    asked, findings = own.asked, own.findings
     reporter.info(record.summary(findings, prepared, scan.sides_known))
     verdict = judge(ready, findings.distance)
-    _report(verdict, findings.distance, reporter)
+    report(verdict, findings.distance, reporter)
+    verdict = joined.judge_all(verdict, findings.joined)
     if options.strict and findings.distance.beyond is None:
         reporter.warn(f"--strict cannot check whether the scan is like the training scans: {findings.distance.note}")
     with reporter.stage("write"):
@@ -199,68 +191,6 @@ def finish(ready: ReadyScan, files: Outputs, session: Session) -> DetectResult:
     return DetectResult(files.map, content)
 
 
-def _question(ready: ReadyScan, files: Outputs, session: Session) -> Question:
-    """Load the model for a scan, and collect what it is asked for. Raises `UsageError` and `WeightsError`."""
-    config, options, labels, contrast = session.config, session.options, ready.labels, ready.found.contrast
-    loaded = session.model(contrast)
-    if contrast not in loaded.card.contrasts:
-        covered = ", ".join(loaded.card.contrasts)
-        raise UsageError(f"{loaded.card.name} does not cover {contrast}", hint=f"It covers {covered}.")
-    kind = options.score or loaded.card.scores[contrast]
-    method = loaded.method(config.reconstruction)
-    loaded.check(kind, contrast, config.reconstruction)  # fail early if healthy statistics are missing
-    _check_seeds(method, kind, options)
-    card = loaded.card_by(config.reconstruction)
-    asked = (
-        config if options.brain_mask is None else replace(config, preprocess=replace(config.preprocess, strip="none"))
-    )
-    used = threshold.resolve(options.rule, card, kind, contrast, asked) if labels is None else labels
-    healthy = healthy_scans.strengths_of(card, kind, contrast, asked)
-    return Question(loaded, contrast, kind, used, method.name, healthy, options.stability, "uncertainty" in files.paths)
-
-
-def _check_seeds(method: Method, kind: str, options: DetectOptions) -> None:
-    """Raises `UsageError` if repeats or adaptation are requested but do not apply to score and method."""
-    if options.stability or "uncertainty" in options.save:
-        repeat.check(method, kind)
-    if options.adapt is not None:
-        adapt.check(kind)
-
-
-def _adapted(asked: Question, healthy: HealthyScans, own: str, session: Session) -> Question:
-    """The same question to the adapted model; its thresholds were calibrated for the unadapted one."""
-    adapter = ScannerAdapter.of(asked.model, healthy, asked.contrast, session.config, session.reporter)
-    adapted = adapter.adapted(own)
-    used = asked.threshold
-    if isinstance(used, Threshold | ScanThreshold):
-        used = threshold.mismatched(used, "adapted")
-    return replace(asked, model=adapted, threshold=used, healthy=None)
-
-
-def judge(ready: ReadyScan, distance: Distance) -> quality.Quality:
-    """Quality control of a prepared scan, whose distance from the model's training scans is known."""
-    prepared, found = ready.prepared, ready.found
-    measures = quality.Measures(
-        prepared.brain_volume_ml,
-        prepared.mask_overlap,
-        prepared.border_fraction,
-        stretch=prepared.stretch,
-        similarity=prepared.similarity,
-        similarity_limits=contrasts.ALL[found.contrast].similarity,
-        distance=math.inf if distance.nowhere else distance.value,
-        distance_limit=distance.limit,
-        artefacts=dataclasses.asdict(ready.artefacts),
-    )
-    verdict = quality.assess(measures)
-    return verdict if found.check is None else quality.with_check(verdict, found.check)
-
-
-def _report(verdict: quality.Quality, distance: Distance, reporter: Reporter) -> None:
-    for check in verdict.checks:
-        if check.verdict in ("warn", "fail"):
-            reporter.warn(f"quality control, {check.verdict}: {_in_words(check, distance)}")
-
-
 def _labels(path: Path | None, scan: Scan, reporter: Reporter) -> NDArray[np.bool_] | None:
     """The user's lesion mask, if there is one; reports how it was read."""
     if path is None:
@@ -268,13 +198,6 @@ def _labels(path: Path | None, scan: Scan, reporter: Reporter) -> NDArray[np.boo
     found = mask_file.read_labels(path, scan)
     reporter.info(f"lesions are the {found.taken} of {path.name}")
     return found.voxels
-
-
-def _in_words(check: quality.Check, distance: Distance) -> str:
-    if check.name == "contrast":
-        return f"{check.name}: {check.text}"
-    value = distance.note if check.value is None else f"{check.value:.2f}"
-    return f"{check.name} is {value} ({check.text})"
 
 
 def _described(path: Path, reporter: Reporter) -> Described:

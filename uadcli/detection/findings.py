@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from uadcli.console import Reporter
 from uadcli.data.artefacts import Artefacts
 from uadcli.data.contrast import FoundContrast
 from uadcli.data.prepare import Prepared, to_native
+from uadcli.data.same_patient import Alignment
 from uadcli.detection.repeat import Found, Repeats, Wanted, repeat
 from uadcli.imaging.volume import Scan
 from uadcli.model import components, out_of_distribution, threshold
@@ -27,7 +29,10 @@ from uadcli.scoring.components import Component
 
 @dataclass(frozen=True)
 class ReadyScan:
-    """A scan ready for its model: as read, on the model's grid, its brain mask on the canonical grid, its contrast."""
+    """A scan ready for its model: as read, on the model's grid, its brain mask on the canonical grid, its contrast.
+
+    `further` are the patient's scans of other contrasts, prepared alike.
+    """
 
     scan: Scan
     prepared: Prepared
@@ -36,6 +41,37 @@ class ReadyScan:
     labels: NDArray[np.bool_] | None = None
     curvature_flow: int = 0  # iterations applied to it
     artefacts: Artefacts = field(default_factory=Artefacts)
+    further: tuple[Further, ...] = ()
+
+
+@dataclass(frozen=True)
+class Further:
+    """A further scan of a patient with its place relative to the first; or the reason why it is left out."""
+
+    path: Path
+    sha256: str | None  # None if it cannot be read
+    ready: ReadyScan | None = None
+    alignment: Alignment | None = None
+    left_out: str = ""
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What one scan of a patient gave to the joined map: weight, findings and quality control of its own.
+
+    What was not computed is None. The first scan has no alignment.
+    """
+
+    of: Further
+    model: Model | None = None
+    own: Findings | None = None
+    quality: str | None = None
+    weight: float | None = None
+
+    @property
+    def contrast(self) -> str | None:
+        """The contrast of the scan; None if it could not be prepared."""
+        return self.of.ready.found.contrast if self.of.ready else None
 
 
 @dataclass(frozen=True)
@@ -71,6 +107,7 @@ class Findings:
     repeats: Repeats
     method: str = "cddpm"
     slice_scores: dict[int, float] | None = None  # by axial slice of the model's grid
+    joined: tuple[Contribution, ...] = ()  # the scans of a patient, the first one first; empty for a single scan
 
 
 def examine(asked: Question, scan: Scan, prepared: Prepared, config: DetectConfig, reporter: Reporter) -> Findings:

@@ -7,12 +7,14 @@ from operator import attrgetter
 from pathlib import Path
 
 from uadcli.config import CONTRASTS, COSTLY, GEOMETRIES, SAVES, SPACES
+from uadcli.errors import UsageError
 from uadcli.model.healthy_folder import HealthyScans
 from uadcli.scoring import scores
 from uadcli.settings.bounds import Checked, check_word, nearest
 from uadcli.settings.option import INPUT, METHOD, OUTPUT, OVERWRITE, RUNNING, THREADS, Option, option
 from uadcli.settings.threshold import ThresholdRule
 
+JOINED_RULES = ("auto", "rate", "best-dice", "value")  # of the threshold, for several contrasts
 ALL_SAVES = (*SAVES, *COSTLY, "all")
 
 
@@ -27,6 +29,10 @@ def saved(value: str | tuple[str, ...]) -> tuple[str, ...]:
 def score_name(value: str) -> str:
     """The name of a score from its name or alias. Raises `UsageError` for an unknown one."""
     return nearest(scores.aliases().get(value.lower(), value), scores.names(), "--score")
+
+
+def _names(paths: tuple[Path, ...]) -> list[str]:
+    return [path.name for path in paths]
 
 
 def _digest(adapt: Path | HealthyScans) -> str | None:
@@ -50,6 +56,17 @@ class DetectOptions(Checked):
     Raises `UsageError` for an invalid value.
     """
 
+    further: tuple[Path, ...] = option(
+        (),
+        Option(
+            "A scan of another contrast of the same patient, to be joined with the first (repeatable).",
+            INPUT,
+            ("--with",),
+            metavar="FILE",
+            in_batch="",
+        ),
+        decides=_names,
+    )
     contrast: str | None = option(
         None,
         Option(
@@ -158,3 +175,29 @@ class DetectOptions(Checked):
     def rule(self) -> ThresholdRule:
         """The rule of the threshold."""
         return ThresholdRule.parse(self.threshold)
+
+    def check_further(self) -> None:
+        """Raises `UsageError` for options that cannot be combined with several contrasts."""
+        if not self.further:
+            return
+        alone = "Detect each contrast by itself, or leave it out."
+        for name, given in (
+            ("--adapt", self.adapt is not None),
+            ("--stability", self.stability is not None),
+            ("--save uncertainty", "uncertainty" in self.save),
+        ):
+            if given:
+                raise UsageError(f"{name} and several contrasts cannot be combined", hint=alone)
+        if self.rule.kind not in JOINED_RULES:
+            what = f"--threshold {self.rule.kind} needs healthy subjects with the same contrasts, and no model has any"
+            raise UsageError(what, hint=f"Give {', '.join(JOINED_RULES[:-1])} or a {JOINED_RULES[-1]}.")
+
+    @property
+    def alone(self) -> DetectOptions:
+        """The options for examining the first of several contrasts by itself."""
+        return replace(self, further=(), labels=None, threshold=ThresholdRule("auto"))
+
+    @property
+    def of_further(self) -> DetectOptions:
+        """The options for a further contrast: those that describe the first scan do not apply to it."""
+        return replace(self.alone, contrast=None, volume=None, brain_mask=None)

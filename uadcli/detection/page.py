@@ -37,5 +37,10 @@ def write_page(path: Path, findings: Findings, prepared: Prepared, content: dict
         template_tissue=template.on_grid("mni_tissue_dseg").astype(np.uint8),
         affine=GRID_AFFINE,
         sides_known=content["input"]["sides_known"],
+        further={
+            str(one.contrast): one.of.alignment.brought(one.own.x)
+            for one in findings.joined
+            if one.own and one.of.alignment
+        },
     )
     write_text(path, page.page(volumes, finite(content)))

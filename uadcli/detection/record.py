@@ -23,7 +23,7 @@ from uadcli.settings.option import deciding
 from uadcli.weights import cache
 
 if TYPE_CHECKING:
-    from uadcli.detection.findings import Findings, ReadyScan
+    from uadcli.detection.findings import Contribution, Findings, ReadyScan
     from uadcli.detection.options import DetectOptions
     from uadcli.detection.session import Session
     from uadcli.model.model import Model
@@ -89,6 +89,7 @@ def sidecar_of(
         outputs={key: path.name for key, path in files.paths.items()},
         space=options.space,
         requested=requested(options),
+        contrasts=[contribution(one) for one in findings.joined] or None,
         seconds={k: round(v, 2) for k, v in reporter.seconds.items()},
     ).to_dict()
 
@@ -144,6 +145,33 @@ def row(
         "peak_mni_mm": top.tolist(),
         "side": phrases.side_of(component.centroid_mm[0], sides_known),
         "regions": regions(component, sides_known),
+    }
+
+
+def contribution(one: Contribution) -> dict[str, Any]:
+    """What one scan of a patient gave to the joined map; None for what was not computed."""
+    ready, own, place = one.of.ready, one.own, one.of.alignment
+    return {
+        "name": one.of.path.name,
+        "sha256": one.of.sha256,
+        "contrast": one.contrast,
+        "weights": one.model and {"name": one.model.card.name, "sha256": one.model.sha256},
+        "score": own and own.score,
+        "weight": one.weight,
+        "threshold": own and threshold_of(own.threshold),
+        "findings": own and len(own.components),
+        "volume_ml": volume_ml(own.components, ready.prepared) if own and ready else None,
+        "qc": one.quality,
+        "registration": place
+        and {
+            "matrix": place.matrix.tolist(),
+            "rotation_degrees": place.degrees,
+            "shift_mm": place.shift_mm,
+            "mask_overlap": place.mask_overlap,
+            "similarity": place.similarity,
+            "mirrored_similarity": place.mirrored,
+        },
+        "left_out": one.of.left_out or None,
     }
 
 

@@ -20,7 +20,6 @@ from uadcli.report import preview, sidecar
 
 if TYPE_CHECKING:
     from uadcli.detection.findings import Findings
-    from uadcli.model.threshold import Threshold
 
 NATIVE_PICTURE_MM = 1.0
 NAMES = {  # stored in the headers of the volumes
@@ -50,7 +49,7 @@ def write_files(
         if kind == "transform":
             write_json(path, transform(prepared))
         elif kind == "overlay":
-            _picture(path, scan, brain, native_map, native_mask, findings.threshold)
+            _picture(path, scan, brain, (native_map, native_mask), findings)
         elif kind in NAMES:
             values: Any
             if kind == "brain":
@@ -83,31 +82,42 @@ def _write_one(path: Path, scan: Scan | None, values: Any, name: str) -> None:
 
 
 def _picture(
-    path: Path,
-    scan: Scan,
-    brain: NDArray[np.bool_],
-    native_map: Array,
-    native_mask: NDArray[np.bool_],
-    used: Threshold,
+    path: Path, scan: Scan, brain: NDArray[np.bool_], native: tuple[Array, NDArray[np.bool_]], findings: Findings
 ) -> None:
-    """Write the overlay, on an isotropic grid with the directions and field of view of the scan."""
+    """Write the overlay, on an isotropic grid with the directions and field of view of the scan.
+
+    `native` are map and mask on the scan's grid.
+    """
     size = geometry.spacing(scan.volume.affine)
     factor = NATIVE_PICTURE_MM / size
     affine = scan.volume.affine @ np.diag([*factor, 1.0])
     x, y, z = (int(n) for n in np.maximum(np.round(np.array(scan.volume.shape) / factor), 1))
+    used = findings.threshold
 
     def fine(data: Any, order: int = 1) -> Array:
         return geometry.resample(data.astype(np.float32), scan.volume.affine, (x, y, z), affine, order=order)
 
+    further = {
+        str(one.contrast): geometry.resample(
+            np.where(ready.brain, ready.scan.volume.data, 0).astype(np.float32),
+            ready.scan.volume.affine,
+            (x, y, z),
+            affine,
+            one.of.alignment.matrix,
+        )
+        for one in findings.joined
+        if one.own and one.of.alignment and (ready := one.of.ready)
+    }
     overlay = preview.Overlay(
         fine(np.where(brain, scan.volume.data, 0)),
-        fine(native_map),
-        fine(native_mask) >= 0.5,
+        fine(native[0]),
+        fine(native[1]) >= 0.5,
         fine(brain) >= 0.5,
         affine,
         used.value,
-        scan.path.name,
+        " + ".join([scan.path.name, *further]),
         scan.sides_known,
         used.extent,
+        further,
     )
     preview.render_overlay(path, overlay)

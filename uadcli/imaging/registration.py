@@ -1,4 +1,4 @@
-"""Affine registration to MNI152NLin2009cAsym with ANTs (the only module that imports it)."""
+"""Registration with ANTs (the only module that imports it), and how well two registered brains agree."""
 
 from __future__ import annotations
 
@@ -24,6 +24,25 @@ def register_affine(moving: Volume, fixed: Volume, *, step_mm: float = 3.0) -> A
     Both volumes are resampled to `step_mm` first (if finer). The result is bit-identical on one machine: ANTs runs on
     one thread with a fixed seed. Raises `InputError` if ANTs finds no transform.
     """
+    return _registered(moving, fixed, "Affine", step_mm)
+
+
+def register_rigid(moving: Volume, fixed: Volume, *, step_mm: float = 3.0) -> Affine:
+    """The same by a rotation and a shift alone, for two scans of one head."""
+    found = _registered(moving, fixed, "Rigid", step_mm)
+    return nearest_rigid(found, np.zeros(3))
+
+
+def nearest_rigid(affine: Affine, centre: NDArray[np.float64]) -> Affine:
+    """The rotation and shift nearest to an affine (4x4), which maps the point `centre` (3,) as the affine does."""
+    u, _, vt = np.linalg.svd(affine[:3, :3])
+    result = np.eye(4)
+    result[:3, :3] = u @ vt
+    result[:3, 3] = affine[:3, :3] @ centre + affine[:3, 3] - result[:3, :3] @ centre
+    return result
+
+
+def _registered(moving: Volume, fixed: Volume, kind: str, step_mm: float) -> Affine:
     fixed, moving = (Volume(v.data, steady(v.affine)) for v in (fixed, moving))
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"  # ANTs is reproducible only on one thread
     with device.no_socket_probe():
@@ -36,7 +55,7 @@ def register_affine(moving: Volume, fixed: Volume, *, step_mm: float = 3.0) -> A
                 result = ants.registration(
                     _ants_image(coarsen(fixed, step_mm)),
                     _ants_image(coarsen(moving, step_mm)),
-                    type_of_transform="Affine",
+                    type_of_transform=kind,
                     outprefix=str(folder / "affine_"),
                     aff_iterations=(500, 250, 100),
                     aff_shrink_factors=(4, 2, 1),
@@ -45,7 +64,8 @@ def register_affine(moving: Volume, fixed: Volume, *, step_mm: float = 3.0) -> A
         except MemoryError:
             raise
         except Exception as error:  # ANTs raises RuntimeError, ValueError and its own kinds alike
-            raise InputError("registration to the template failed", hint="Check the scan's orientation.") from error
+            target = "the template" if kind == "Affine" else "the patient's first scan"
+            raise InputError(f"registration to {target} failed", hint="Check the scan's orientation.") from error
         return _world_map(ants.read_transform(result["fwdtransforms"][0]))
 
 
@@ -63,6 +83,8 @@ def steady(affine: Affine) -> Affine:
 def _world_map(transform: Any) -> Affine:
     """An ITK affine, y = A (x - c) + c + t in LPS+, as a 4x4 matrix in RAS+."""
     parameters = np.array(transform.parameters, dtype=np.float64)
+    if len(parameters) != 12:
+        raise TypeError(f"an affine has 12 parameters, {transform.transform_type} has {len(parameters)}")
     centre = np.array(transform.fixed_parameters, dtype=np.float64)
     matrix = np.eye(4)
     matrix[:3, :3] = parameters[:9].reshape(3, 3)

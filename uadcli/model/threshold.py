@@ -36,7 +36,8 @@ class Basis:
     `card_rule` describes a calibrated threshold in the weights; `scans` is the number of healthy scans of a conformal
     one, which is `approximate` if they also made the healthy reference; `dice` is that of an oracle. `borrowed` are the
     contrasts that lent and borrowed the healthy scans; `mismatches` say how its use differs from its calibration.
-    `extent` is the share of healthy voxels above the score that findings extend to.
+    `extent` is the share of healthy voxels above the score that findings extend to. `joined` are the contrasts of one
+    patient whose evidence is joined, if there are several.
     """
 
     kind: Kind
@@ -48,6 +49,7 @@ class Basis:
     borrowed: tuple[str, str] | None = None
     mismatches: frozenset[Mismatch] = frozenset()
     extent: float | None = None
+    joined: tuple[str, ...] = ()
 
     @property
     def borrowed_from(self) -> str | None:
@@ -73,6 +75,12 @@ class Basis:
         percent = f"{100 * (self.share or 0):.3g} %"
         if self.kind == "value":
             return "given by the user"
+        if self.kind == "rate" and len(self.joined) > 1:
+            return (
+                f"rate: {percent} of the healthy voxels lie above in each of {', '.join(self.joined)} alone; joined as "
+                f"many if these depend fully on each other, at most {len(self.joined)} times as many in any case; "
+                "not calibrated on healthy subjects with all of them, as there are none"
+            )
         if self.kind == "rate":
             return f"rate: {percent} of the model's healthy voxels lie above"
         if self.kind == "fdr":

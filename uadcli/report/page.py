@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,8 @@ class Volumes:
 
     `scan` and `recon` are in [0, 1], `anomaly_map` >= 0; `labels` number the findings from 1; nothing is shown outside
     the mask `brain`; `template_brain` and `template_tissue` (1 fluid, 2 grey, 3 white matter) are for the check
-    pictures. Without `sides_known`, nothing is called left or right.
+    pictures. `further` are other contrasts of the patient by name, scaled as `scan`. Without `sides_known`, nothing is
+    called left or right.
     """
 
     scan: NDArray[np.float32]
@@ -36,6 +37,7 @@ class Volumes:
     template_tissue: NDArray[np.uint8]
     affine: NDArray[np.float64]
     sides_known: bool = True
+    further: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 def page(volumes: Volumes, sidecar: Mapping[str, Any]) -> str:
@@ -56,6 +58,8 @@ def page(volumes: Volumes, sidecar: Mapping[str, Any]) -> str:
         sidecar=sidecar,
         name=name,
         phrases=phrases,
+        further=list(v.further),
+        contrasts=sidecar.get("contrasts") or [],
         score_max=score_max,
         threshold=threshold,
         extent=used.get("extent"),
@@ -81,6 +85,8 @@ def _data(v: Volumes, score_max: float) -> dict[str, Any]:
         "map": np.where(v.brain, np.clip(v.anomaly_map / score_max, 0, 1) * 255, 0),
         "labels": np.where(v.brain, v.labels, 0),
     }
+    for i, scan in enumerate(v.further.values()):
+        shown[f"further{i}"] = np.where(v.brain, np.clip(scan, 0, 1) * 255, 0)
     colours = (colormaps["inferno"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
     return {
         "shape": list(v.scan.shape),
@@ -89,6 +95,7 @@ def _data(v: Volumes, score_max: float) -> dict[str, Any]:
         "start": np.round(np.argwhere(v.brain).mean(axis=0)).astype(int).tolist(),
         "score_max": score_max,
         "sides_known": v.sides_known,
+        "further": list(v.further),
         "colours": base64.b64encode(colours.tobytes()).decode(),
         "volumes": {key: _packed(volume) for key, volume in shown.items()},
     }

@@ -87,6 +87,10 @@ CHECKS = {
         "warn": "Part of the brain lies outside the field of view, by the registration; nothing can be found there",
         "fail": "A large part of the brain lies outside the field of view, or is empty",
     },
+    "contrasts": {
+        "pass": "All contrasts of the patient that were given are joined",
+        "warn": "A contrast of the patient that was given is left out; the map rests on the others",
+    },
     "contrast": {"pass": "The tissues have the intensities of the contrast"},  # else its own text says why
 }
 

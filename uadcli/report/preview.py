@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ class Overlay:
     """What an overlay shows; all volumes are (X, Y, Z), with axes close to RAS+ and any spacing.
 
     A finding needs a voxel above the `threshold`; with an `extent`, it reaches to connected voxels above that.
+    `further` are the patient's other contrasts on the same grid by name, 0 where they have no brain: each is shown in
+    axial slices with the outline of the findings.
     """
 
     scan: NDArray[np.float32]
@@ -40,6 +43,7 @@ class Overlay:
     title: str
     sides_known: bool = True
     extent: float | None = None
+    further: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     @property
     def size_mm(self) -> NDArray[np.float64]:
@@ -77,19 +81,21 @@ def render_overlay(path: Path, overlay: Overlay) -> None:
     shown = scene.of
     width = (RIGHT - LEFT) * WIDTH_IN / COLUMNS
     scale = min((width - GAP_IN) / shown.size_mm[ACROSS[axis][0]] for _, axis in PLANES)  # inches per mm, one for all
-    heights = [scale * shown.size_mm[ACROSS[axis][1]] for _, axis in PLANES]
+    rows = [(name, axis, scene) for name, axis in PLANES]
+    rows += [(f"axial, {name}", 2, _seen_in(scene, scan)) for name, scan in shown.further.items()]
+    heights = [scale * shown.size_mm[ACROSS[axis][1]] for _, axis, _ in rows]
     total = TOP_IN + BOTTOM_IN + sum(h + TITLE_IN + GAP_IN for h in heights)
     figure = Figure(figsize=(WIDTH_IN, total), facecolor=PAPER)
     FigureCanvasAgg(figure)
     top = total - TOP_IN
-    for (name, axis), height in zip(PLANES, heights, strict=True):
+    for (name, axis, seen), height in zip(rows, heights, strict=True):
         top -= TITLE_IN + height
         figure.text(0.018, (top + height / 2) / total, name, color=INK, fontsize=10, rotation=90, va="center")
         wide = scale * shown.size_mm[ACROSS[axis][0]]
         for column, index in enumerate(_positions(shown.anomaly_mask, shown.brain_mask, axis)):
             start = LEFT * WIDTH_IN + column * width + (width - wide) / 2
             axes = figure.add_axes((start / WIDTH_IN, top / total, wide / WIDTH_IN, height / total))
-            _panel(axes, scene, axis, index)
+            _panel(axes, seen, axis, index)
         top -= GAP_IN
     _frame(figure, scene, total)
     _save(figure, path)
@@ -114,9 +120,19 @@ def _scene(of: Overlay) -> _Scene:
         anomaly_mask=(of.anomaly_mask[box] > 0) & kept,
         brain_mask=kept,
         affine=affine,
+        further={name: np.where(kept, scan[box], 0).astype(np.float32) for name, scan in of.further.items()},
     )
     top = max(1.6 * of.threshold, float(of.anomaly_map[brain].max()), 1e-6)
     return _Scene(cropped, (low, high if high > low else low + 1), Normalize(0, top))
+
+
+def _seen_in(scene: _Scene, scan: NDArray[np.float32]) -> _Scene:
+    """The same outlines over another contrast, without the colours of the map."""
+    of, inside = scene.of, scene.of.brain_mask & (scan != 0)
+    low, high = (float(p) for p in np.percentile(scan[inside], [1, 99.5])) if inside.any() else (0.0, 1.0)
+    shown = np.where(inside, scan, low).astype(np.float32)
+    bare = replace(of, scan=shown, anomaly_map=np.zeros_like(of.anomaly_map))
+    return _Scene(bare, (low, high if high > low else low + 1), scene.norm)
 
 
 def _positions(found: NDArray[np.bool_], brain: NDArray[np.bool_], axis: int) -> list[int]:

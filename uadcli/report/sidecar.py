@@ -38,6 +38,15 @@ WHOLE: dict[str, Any] = {
     "warnings": list[str],
     "seconds": dict[str, float],
     "outputs": dict[str, str],
+    "contrasts": list[dict[str, Any]] | None,
+}
+CONTRAST: dict[str, Any] = {
+    "name": str,
+    "sha256": str | None,
+    "contrast": str | None,
+    "weights": dict[str, Any] | None,
+    "weight": float | None,
+    "left_out": str | None,
 }
 
 
@@ -67,6 +76,7 @@ class Sidecar:
     outputs: dict[str, str]
     space: str
     requested: dict[str, Any]
+    contrasts: list[dict[str, Any]] | None = None  # of a patient with several scans, what each gave
     seconds: dict[str, float] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
     research_use_only: str = RESEARCH_USE
@@ -91,6 +101,7 @@ def is_complete(content: Any) -> bool:
         and all(isinstance(content[key], dict) and _holds(content[key], needed) for key, needed in NEEDED.items())
         and all(fits(one.get("volume_ml"), float) for one in content["anomaly"]["components"])
         and all(_holds(one, {"name": str, "verdict": str}) for one in content["qc"]["checks"])
+        and all(_holds(one, CONTRAST) for one in content["contrasts"] or ())
     )
 
 
@@ -99,8 +110,8 @@ def _holds(part: dict[str, Any], needed: dict[str, Any]) -> bool:
 
 
 def refuse_failed(scan: Path, content: dict[str, Any]) -> None:
-    """Raises `QualityError` if the sidecar `content` of a scan says that quality control failed, or that the scan is
-    unlike all that the model was trained on."""
+    """Raises `QualityError` if the sidecar `content` of a scan says that quality control failed, that the scan is
+    unlike all that the model was trained on, or that a contrast of the patient was left out."""
     if content["qc"]["verdict"] == "fail":
         failed = [c for c in content["qc"]["checks"] if c["verdict"] == "fail"]
         what = ", ".join(f"contrast: {c['text']}" if c["name"] == "contrast" else c["name"] for c in failed)
@@ -114,6 +125,10 @@ def refuse_failed(scan: Path, content: dict[str, Any]) -> None:
             path=scan,
             hint="Check that it is a brain, the contrast and the orientation.",
         )
+    for one in content.get("contrasts") or ():
+        if one["left_out"]:
+            what = f"a contrast was left out, {one['name']}: {one['left_out']}"
+            raise QualityError(what, path=scan, hint="Replace that scan, or do not give it.")
 
 
 def _remedy(failed: set[str]) -> str:

@@ -272,3 +272,23 @@ def test_an_unknown_healthy_comparison_is_reported_as_unknown() -> None:
     assert "no comparison" in phrases.healthy_sentence(None)
     assert phrases.healthy_cell(None, {"scans": 20, "as_strong": 0, "p_value": 1 / 21}) == "n/a"
     assert phrases.healthy_cell(2, None) == "n/a"
+
+
+def test_contrasts_of_a_patient_are_panes_of_one_viewer_and_rows_of_a_table() -> None:
+    volumes = scenes.volumes()
+    left_out = {"name": EVIL, "contrast": None, "weight": None, "findings": None, "volume_ml": None}
+    rows = [
+        {"name": "a.nii", "contrast": "FLAIR", "weight": 0.5, "findings": 2, "volume_ml": 1.5, "left_out": None},
+        {"name": "b.nii", "contrast": "T1w", "weight": 0.5, "findings": 0, "volume_ml": 0.0, "left_out": None},
+        left_out | {"left_out": "no brain was found"},
+    ]
+    rows = [row | {"registration": {"similarity": 0.31} if row["contrast"] == "T1w" else None} for row in rows]
+    html = page(dataclasses.replace(volumes, further={"T1w": volumes.recon}), scenes.sidecar() | {"contrasts": rows})
+    parsed = Parsed(html)
+    assert [one["id"] for one in parsed.all("canvas")][:5] == ["scan", "recon", "map", "mask", "further0"]
+    given = shown(html)
+    assert np.array_equal(given["further0"], given["recon"])
+    words = " ".join(parsed.words.split())
+    assert "b.nii T1w 0.50 0 0.00 0.31 no" in words
+    assert "not computed not computed not computed - no brain was found" in words
+    assert len(parsed.scripts) == len(Parsed(page(volumes, scenes.sidecar())).scripts)

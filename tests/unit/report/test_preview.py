@@ -228,3 +228,17 @@ def test_pyplot_and_displays_are_not_used(tmp_path):
     )
     environment = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND")}
     assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+
+
+def test_each_further_contrast_has_a_row_with_the_outline(tmp_path):
+    volumes = phantom()
+    scan, *_, brain, _ = volumes
+    other = np.where(brain, 900 - scan, 0).astype(np.float32)
+    other[: scan.shape[0] // 4] = 0  # out of its field of view
+    alone, both = (render(tmp_path / f"{n}.png", volumes, further=f) for n, f in (("a", {}), ("b", {"T1w": other})))
+    more = both.shape[0] - alone.shape[0]
+    assert more > 100
+    bottom = both[-more - 40 :]
+    assert outlined(bottom).sum() > 50
+    warm = bottom[:, : int(PANELS_END * WIDTH)]
+    assert not ((warm[..., 0] - warm[..., 2]) > 0.5)[:, 60:].sum() > 500  # the map itself is drawn on the first scan

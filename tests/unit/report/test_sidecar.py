@@ -81,3 +81,14 @@ def test_versions_are_read_without_importing_the_packages():
 
 def test_peak_memory_is_in_megabytes():
     assert 10 < sidecar.peak_memory_mb() < 100_000
+
+
+def test_a_contrast_that_was_left_out_fails_under_strict():
+    from uadcli.errors import QualityError
+
+    content = {"qc": {"verdict": "pass", "checks": []}, "gate": {"beyond": None}, "contrasts": None}
+    sidecar.refuse_failed("a.nii", content)
+    used, gone = ({"name": name, "left_out": why} for name, why in (("a.nii", None), ("b.nii", "no brain was found")))
+    sidecar.refuse_failed("a.nii", content | {"contrasts": [used, used]})
+    with pytest.raises(QualityError, match=r"left out, b.nii: no brain was found"):
+        sidecar.refuse_failed("a.nii", content | {"contrasts": [used, gone]})

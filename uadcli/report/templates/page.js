@@ -1,10 +1,11 @@
 "use strict";
-// The viewer: volumes of bytes (x, y, z), z fastest, on one grid, of which one slice at a time is drawn four times.
+// The viewer: volumes of bytes (x, y, z), z fastest, on one grid, of which one slice at a time is drawn in every pane.
 (async function () {
   const byId = (id) => document.getElementById(id);
   const data = JSON.parse(byId("data").textContent);
   const SCALE = 4;
-  const PANES = ["scan", "recon", "map", "mask"];
+  const FURTHER = data.further.map((_, i) => `further${i}`); // other contrasts of the patient
+  const PANES = ["scan", "recon", "map", "mask", ...FURTHER];
   // the axes that a plane shows, to the right and upwards; x runs to the left, the radiological view
   const RIGHT_LEFT = data.sides_known ? ["R", "L"] : ["?", "?"];
   const PLANES = {
@@ -60,7 +61,7 @@
 
   function colour(pane, n) {
     if (!volumes.brain[n]) return [0, 0, 0];
-    const g = grey(volumes[pane === "recon" ? "recon" : "scan"][n]);
+    const g = grey(volumes[pane === "recon" || FURTHER.includes(pane) ? pane : "scan"][n]);
     if (pane === "map") return over(g, colours.subarray(3 * volumes.map[n], 3 * volumes.map[n] + 3));
     const label = pane === "mask" ? volumes.labels[n] : 0;
     if (!label) return [g, g, g];
@@ -169,6 +170,7 @@
       parts.push(`score ${((volumes.map[n] * data.score_max) / 255).toFixed(3)}`);
       parts.push(`scan ${(volumes.scan[n] / 255).toFixed(2)}`);
       parts.push(`pseudo-healthy ${(volumes.recon[n] / 255).toFixed(2)}`);
+      FURTHER.forEach((pane, i) => parts.push(`${data.further[i]} ${(volumes[pane][n] / 255).toFixed(2)}`));
       parts.push(volumes.labels[n] ? `finding ${volumes.labels[n]}` : "not marked");
     } else {
       parts.push("outside the brain mask");

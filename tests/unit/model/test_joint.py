@@ -1,0 +1,87 @@
+"""Evidence of several contrasts, joined."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from uadcli.errors import InputError
+from uadcli.model import joint
+from uadcli.model.joint import Evidence
+from uadcli.model.threshold import Basis, Threshold
+from uadcli.scoring.calibration import healthy_tail, rarity
+from uadcli.settings.threshold import AUTO_RATE, EXTENT, ThresholdRule
+
+SHAPE = (4, 3, 2)
+WHOLE = np.ones(SHAPE, bool)
+OWN = {"FLAIR": Threshold(1.0, Basis("rate", 0.001)), "T1w": Threshold(2.0, Basis("conformal", 0.05))}
+
+
+def evidence(contrast: str, value: float, mask: np.ndarray = WHOLE) -> Evidence:
+    return Evidence(contrast, np.full(SHAPE, value, np.float32), mask)
+
+
+def test_the_mean_is_over_the_contrasts_that_have_evidence_at_a_voxel() -> None:
+    half = WHOLE.copy()
+    half[:2] = False
+    brain = WHOLE.copy()
+    brain[0, 0, 0] = False
+    found = joint.joined([evidence("FLAIR", 4.0), evidence("T1w", 1.0, half)], brain)
+    assert found.dtype == np.float32
+    assert found[0, 0, 0] == 0
+    assert np.allclose(found[:2][brain[:2]], 4.0)  # T1w has nothing there, and is not assumed to be healthy
+    assert np.allclose(found[2:], 2.5)
+
+
+def test_weights_are_those_of_the_set_of_contrasts_and_equal_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert joint.weights_of(["FLAIR", "T1w", "T2w"]) == pytest.approx(dict.fromkeys(("FLAIR", "T1w", "T2w"), 1 / 3))
+    monkeypatch.setattr(joint, "WEIGHTS", {frozenset({"T1w", "FLAIR"}): {"FLAIR": 3.0, "T1w": 1.0}})
+    assert joint.weights_of(["T1w", "FLAIR"]) == {"T1w": 0.25, "FLAIR": 0.75}
+    assert joint.weights_of(["T1w"]) == {"T1w": 1.0}
+    assert np.allclose(joint.joined([evidence("FLAIR", 4.0), evidence("T1w", 0.0)], WHOLE), 3.0)
+
+
+def test_a_voxel_without_any_evidence_is_an_error_and_not_healthy() -> None:
+    with pytest.raises(InputError, match="without evidence"):
+        joint.joined([evidence("FLAIR", 1.0, ~WHOLE)], WHOLE)
+
+
+def test_the_threshold_is_that_of_a_rate_in_each_contrast_and_says_what_it_rests_on() -> None:
+    found = joint.threshold(ThresholdRule("auto"), OWN)
+    assert found.value == pytest.approx(-np.log10(AUTO_RATE))
+    assert found.extent == pytest.approx(-np.log10(EXTENT))
+    words = found.basis.in_words()
+    assert "FLAIR, T1w" in words
+    assert "at most 2 times as many" in words
+    assert "not calibrated on healthy subjects" in words
+    rate = joint.threshold(ThresholdRule("rate", 0.01), OWN)
+    assert (rate.value, rate.extent) == (pytest.approx(2.0), None)
+    given = joint.threshold(ThresholdRule("value", 4.5), OWN)
+    assert given.value == 4.5
+    assert given.basis.in_words() == "given by the user"
+
+
+def test_a_mismatch_of_one_contrast_is_one_of_the_joined_threshold() -> None:
+    other = {"T2w": Threshold(1.0, Basis("rate", 0.01, borrowed=("FLAIR", "T2w"), mismatches=frozenset({"settings"})))}
+    found = joint.threshold(ThresholdRule("auto"), OWN | other).basis
+    assert not found.valid
+    assert found.borrowed_from == "FLAIR"
+
+
+@pytest.mark.parametrize("dependence", [0.0, 0.6, 1.0, -1.0])
+def test_healthy_voxels_are_marked_no_more_often_than_the_sidecar_says(dependence: float) -> None:
+    """Two contrasts, calibrated by themselves, whose scores depend on each other in various ways."""
+    rng = np.random.default_rng(3)
+    size, rate = (100, 100, 40), 0.002
+    first, own = rng.normal(size=size), rng.normal(size=size)
+    second = dependence * first + np.sqrt(1 - dependence**2) * own
+    inside = np.ones(size, bool)
+    scores = [np.exp(one).astype(np.float32) for one in (first, second)]
+    maps = [rarity(one, healthy_tail([(one, inside)])) for one in scores]
+    together = joint.joined([Evidence(n, m, inside) for n, m in zip(("T1w", "FLAIR"), maps, strict=True)], inside)
+    marked = float((together > joint.threshold(ThresholdRule("rate", rate), OWN).value).mean())
+    assert marked <= 2 * rate
+    if dependence == 1:
+        assert marked == pytest.approx(rate, rel=0.1)
+    if dependence == 0:
+        assert marked < rate / 2

@@ -1,0 +1,125 @@
+"""Two scans of one patient: the rigid registration between them, and whether they show the same brain at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from uadcli.arrays import Affine, Array
+from uadcli.data.prepare import Prepared
+from uadcli.errors import InputError
+from uadcli.imaging import geometry, registration
+from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
+from uadcli.imaging.volume import Volume
+
+STEP_MM = 3.0  # of the grid in the patient's space on which two brains are registered
+MARGIN_MM = 12.0  # around the first brain
+# Limits: see packaging/docs/several-contrasts.md
+OVERLAP, SIMILARITY, MIRRORED = 0.85, 0.15, 0.03
+MIRROR: Affine = np.diag([-1.0, 1.0, 1.0, 1.0])  # left to right in MNI space
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Where another scan of a patient lies, and how well its brain fits that of the first scan.
+
+    `matrix` (4x4, a rotation and a shift, RAS+ mm) maps points of the first scan to points of the other;
+    `to_other_grid` maps MNI points of the first scan to MNI points of the other, each by its own registration to the
+    template. `mask_overlap` is the Dice of the two brain masks, `similarity` the correlation ratio of the two brains,
+    `mirrored` the same for the other brain with left and right exchanged, registered alike; all are in 0..1.
+    """
+
+    matrix: Affine
+    to_other_grid: Affine
+    mask_overlap: float
+    similarity: float
+    mirrored: float
+
+    @property
+    def shift_mm(self) -> float:
+        """How far the registration moves the origin of the first scan's world, in mm."""
+        return float(np.linalg.norm(self.matrix[:3, 3]))
+
+    @property
+    def degrees(self) -> float:
+        """The angle of the rotation."""
+        cosine = (np.trace(self.matrix[:3, :3]) - 1) / 2
+        return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
+
+    def brought(self, values: Array, order: int = 1) -> Array:
+        """A volume on the other scan's model grid (96, 96, 80) brought to that of the first; 0 outside."""
+        return geometry.resample(values, GRID_AFFINE, GRID_SHAPE, GRID_AFFINE, self.to_other_grid, order=order)
+
+
+def align(first: Prepared, other: Prepared) -> Alignment:
+    """Register the brain of another scan to that of the first, as it is and mirrored. Raises `InputError`.
+
+    The registration starts from those of both scans to the template, so that headers need not agree.
+    """
+    found, chain = _rigid(first, other, np.eye(4))
+    overlap, similarity = _agreement(first, other, chain)
+    mirrored = _agreement(first, other, _rigid(first, other, MIRROR)[1])[1]
+    return Alignment(found, chain, overlap, similarity, mirrored)
+
+
+def fault(of: Alignment, first: str) -> InputError | None:
+    """Why a scan must not be joined with the scan called `first`: another brain, or left and right exchanged."""
+    if of.mirrored >= SIMILARITY and of.mirrored - of.similarity > MIRRORED:
+        return InputError(
+            f"looks like the mirror image of {first} (similarity {of.similarity:.2f}, mirrored {of.mirrored:.2f})",
+            hint="Left and right are exchanged in one of them; correct its header.",
+        )
+    if of.mask_overlap < OVERLAP or of.similarity < SIMILARITY:
+        return InputError(
+            f"does not show the same brain as {first} (overlap {of.mask_overlap:.2f}, similarity {of.similarity:.2f}, "
+            f"expected at least {OVERLAP} and {SIMILARITY})",
+            hint="Check that both are scans of one patient, and look at each by itself.",
+        )
+    return None
+
+
+def _rigid(first: Prepared, other: Prepared, mirror: Affine) -> tuple[Affine, Affine]:
+    """The rigid map from the first scan to the other, and the map between their MNI spaces that follows from it."""
+    grid = _grid(first)
+    centre = geometry.apply(first.world_map, _centre(first))
+    start = registration.nearest_rigid(other.world_map @ np.linalg.inv(first.world_map), centre)
+    back = mirror @ np.linalg.inv(other.world_map)
+    fixed = _seen(first, grid, np.asarray(np.linalg.inv(first.world_map), dtype=np.float64))
+    rest = registration.register_rigid(_seen(other, grid, back @ start), fixed, step_mm=STEP_MM)
+    return start @ rest, back @ start @ rest @ first.world_map
+
+
+def _seen(prepared: Prepared, grid: Volume, to_mni: Affine) -> Volume:
+    """The brain of a scan on a grid in the patient's space; `to_mni` maps its points to the scan's MNI space."""
+    inside = np.where(prepared.mask, registration.robust_range(prepared.data, prepared.mask), 0).astype(np.float32)
+    return Volume(geometry.resample(inside, GRID_AFFINE, grid.shape, grid.affine, to_mni), grid.affine)
+
+
+def _centre(prepared: Prepared) -> np.ndarray:
+    """The centre of a brain in MNI space (mm)."""
+    return geometry.apply(GRID_AFFINE, np.argwhere(prepared.mask).mean(axis=0))
+
+
+def _grid(prepared: Prepared) -> Volume:
+    """An empty grid along the axes of the patient's space around the brain."""
+    voxels = np.argwhere(prepared.mask)
+    corners = voxels.min(axis=0) + geometry.corners((2, 2, 2)) * (voxels.max(axis=0) - voxels.min(axis=0))
+    points = geometry.apply(prepared.world_map @ GRID_AFFINE, corners)
+    low, high = points.min(axis=0) - MARGIN_MM, points.max(axis=0) + MARGIN_MM
+    affine = np.diag([STEP_MM, STEP_MM, STEP_MM, 1.0])
+    affine[:3, 3] = low
+    x, y, z = (int(n) for n in np.ceil((high - low) / STEP_MM))
+    return Volume(np.zeros((x, y, z), dtype=np.float32), affine)
+
+
+def _agreement(first: Prepared, other: Prepared, chain: Affine) -> tuple[float, float]:
+    """Dice of the masks and correlation ratio of the brains, on the first scan's model grid."""
+
+    def brought(values: Array) -> Array:
+        return geometry.resample(values, GRID_AFFINE, GRID_SHAPE, GRID_AFFINE, chain)
+
+    mask = brought(other.mask.astype(np.float32)) >= 0.5
+    both = mask & first.mask
+    overlap = 2 * both.sum() / max(mask.sum() + first.mask.sum(), 1)
+    return float(overlap), registration.similarity(brought(other.data), first.data, both)

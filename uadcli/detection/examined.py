@@ -1,0 +1,88 @@
+"""A prepared scan under its model: the question put to it, and the findings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from uadcli.data.names import Outputs
+from uadcli.data.prepare import scaled_as
+from uadcli.detection import repeat
+from uadcli.detection.findings import Findings, Question, ReadyScan, examine
+from uadcli.detection.options import DetectOptions
+from uadcli.detection.session import Session
+from uadcli.errors import UsageError, WeightsError
+from uadcli.model import adapt, healthy_scans, threshold
+from uadcli.model.adapt import ScannerAdapter
+from uadcli.model.healthy_folder import HealthyScans
+from uadcli.model.threshold import ScanThreshold, Threshold
+
+if TYPE_CHECKING:
+    from uadcli.reconstruction.reconstructors import Method
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What was asked of a model about a scan, and what it found."""
+
+    asked: Question
+    findings: Findings
+
+
+def examined(ready: ReadyScan, files: Outputs, session: Session) -> Examined:
+    """Load the model of a prepared scan, reconstruct and score. Raises a `UadError`."""
+    options, reporter = session.options, session.reporter
+    with reporter.stage("weights"):
+        asked = _question(ready, files, session)
+        needed = asked.model.card.curvature_flow
+        if needed != ready.curvature_flow:
+            what = (
+                f"was trained with {needed} iterations of curvature flow, the scan prepared with {ready.curvature_flow}"
+            )
+            raise WeightsError(
+                what, path=asked.model.path, hint="Give --contrast, so that the model is known from the start."
+            )
+    scaled = scaled_as(session.config.preprocess, asked.model.card.scaling, reporter)
+    scaling = replace(session, config=replace(session.config, preprocess=scaled))
+    if isinstance(options.adapt, HealthyScans):
+        with reporter.stage("adaptation"):
+            asked = _adapted(asked, options.adapt, ready.scan.sha256, scaling)
+    return Examined(asked, examine(asked, ready.scan, ready.prepared, scaling.config, reporter))
+
+
+def _question(ready: ReadyScan, files: Outputs, session: Session) -> Question:
+    """Load the model for a scan, and collect what it is asked for. Raises `UsageError` and `WeightsError`."""
+    config, options, labels, contrast = session.config, session.options, ready.labels, ready.found.contrast
+    loaded = session.model(contrast)
+    if contrast not in loaded.card.contrasts:
+        covered = ", ".join(loaded.card.contrasts)
+        raise UsageError(f"{loaded.card.name} does not cover {contrast}", hint=f"It covers {covered}.")
+    kind = options.score or loaded.card.scores[contrast]
+    method = loaded.method(config.reconstruction)
+    loaded.check(kind, contrast, config.reconstruction)  # fail early if healthy statistics are missing
+    check_seeds(method, kind, options)
+    card = loaded.card_by(config.reconstruction)
+    asked = (
+        config if options.brain_mask is None else replace(config, preprocess=replace(config.preprocess, strip="none"))
+    )
+    used = threshold.resolve(options.rule, card, kind, contrast, asked) if labels is None else labels
+    healthy = healthy_scans.strengths_of(card, kind, contrast, asked)
+    return Question(loaded, contrast, kind, used, method.name, healthy, options.stability, "uncertainty" in files.paths)
+
+
+def check_seeds(method: Method, kind: str, options: DetectOptions) -> None:
+    """Raises `UsageError` if repeats or adaptation are requested but do not apply to score and method."""
+    if options.stability or "uncertainty" in options.save:
+        repeat.check(method, kind)
+    if options.adapt is not None:
+        adapt.check(kind)
+
+
+def _adapted(asked: Question, healthy: HealthyScans, own: str, session: Session) -> Question:
+    """The same question to the adapted model; its thresholds were calibrated for the unadapted one."""
+    adapter = ScannerAdapter.of(asked.model, healthy, asked.contrast, session.config, session.reporter)
+    adapted = adapter.adapted(own)
+    used = asked.threshold
+    if isinstance(used, Threshold | ScanThreshold):
+        used = threshold.mismatched(used, "adapted")
+    return replace(asked, model=adapted, threshold=used, healthy=None)
