@@ -88,7 +88,19 @@ def _content(
         qc={"verdict": verdict, "checks": [{"name": "contrast", "verdict": verdict, "text": CONTRADICTION}]},
         warnings=["odd"], peak_memory_mb=1.0, outputs={k: p.name for k, p in files.paths.items()}, space=options.space,
         requested=record.requested(options), seconds={"read": 1.0, "write": 0.5},
+        contrasts=_contrasts(digest, weights, options),
     ).to_dict()  # fmt: skip
+
+
+def _contrasts(digest: str, weights: str, options: DetectOptions) -> list[dict[str, Any]] | None:
+    """What the sidecar says of the scans of a patient; a further one with the text `odd` is left out."""
+    found = [{"name": "first", "sha256": digest, "contrast": "FLAIR", "left_out": None}]
+    for scan in options.further:
+        reason = "it is odd" if scan.read_text() == "odd" else None
+        found.append({"name": scan.name, "sha256": file_sha256(scan), "contrast": "T2w", "left_out": reason})
+    for one in found:
+        one |= {"weights": None if one["left_out"] else {"sha256": weights}, "weight": None if one["left_out"] else 0.5}
+    return found if options.further else None
 
 
 def run(

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from uadcli import device
-from uadcli.batches import bids, inputs, one_scan, plan, tables, twins
+from uadcli.batches import bids, inputs, one_scan, patients, plan, tables, twins
 from uadcli.batches.bids import Selection
+from uadcli.batches.inputs import Found
 from uadcli.batches.one_scan import MakeReady, Ready
-from uadcli.batches.options import Request
+from uadcli.batches.options import BatchOptions, Request
 from uadcli.batches.plan import Job, Plan
 from uadcli.batches.tables import Failure
 from uadcli.batches.tally import Tally
@@ -99,17 +100,19 @@ def find_scans(request: Request, reporter: Reporter, download: bool = True) -> S
         options = replace(options, command=options.command[:LONGEST_COMMAND] + " ...")
     part = plan.shard(more.shard, os.environ)
     options.rule.check_labels(False)
+    if more.join:
+        patients.check(options)
     if options.adapt is not None:
         adapt.check(options.score or "")
     options = with_healthy(options)
     if output.exists() and not output.is_dir():
         raise OutputError("is not a folder", path=output, hint="Choose another one with -o.")
     bids.check_output(output)
-    if not paths and not more.listed and more.list_file is None:
+    more = with_list_read(more)
+    if not paths and not more.listed and not more.patients:
         raise UsageError("no input given", hint="Give scans, folders, patterns or BIDS datasets, or --list.")
-    listed = [*more.listed, *(inputs.read_list(more.list_file, more.nul) if more.list_file else [])]
     selection = Selection(tuple(more.participant_label), tuple(more.session), options.contrast)
-    search = inputs.find(paths, listed, selection, output)
+    search = inputs.find(paths, more.listed, selection, output)
     if search.left_out:
         names = f"{len(search.left_out)} files named as masks or maps are left out"
         reporter.info(f"{names}, the first is {search.left_out[0]}")
@@ -119,8 +122,19 @@ def find_scans(request: Request, reporter: Reporter, download: bool = True) -> S
     found, notes = twins.separated(search.found)
     for note in notes:
         reporter.info(note)
+    if more.join:
+        found = [*patients.grouped(found), *(Found(first, further=tuple(rest)) for first, *rest in more.patients)]
     jobs = [job for job in plan.jobs(found, output, options) if plan.in_shard(job, part)]
     return Scans(jobs, part, search.bids_root, options.weights)
+
+
+def with_list_read(given: BatchOptions) -> BatchOptions:
+    """The options with the content of the list in place of its name. Raises `InputError` and `UsageError`."""
+    if given.list_file is None:
+        return given
+    if given.join:
+        return replace(given, list_file=None, patients=[*given.patients, *patients.read_table(given.list_file)])
+    return replace(given, list_file=None, listed=[*given.listed, *inputs.read_list(given.list_file, given.nul)])
 
 
 def batch(request: Request, todo: Plan, reporter: Reporter) -> BatchResult:
@@ -205,7 +219,8 @@ def _download(jobs: list[Job], reporter: Reporter) -> None:
     from uadcli.weights import weights
 
     if weights.on_hub_only():
-        known = (known_before(job.scan, job.options.contrast, describe(job.scan)) for job in jobs)
+        known = [known_before(job.scan, job.options.contrast, describe(job.scan)) for job in jobs]
+        known += [known_before(scan, None, describe(scan)) for job in jobs for scan in job.options.further]
         for contrast in sorted({one.contrast for one in known if one}):
             weights.find(None, contrast, reporter=reporter)
 

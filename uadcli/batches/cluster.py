@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uadcli.batches import batch, inputs, plan, status
+from uadcli.batches import batch, plan, status
 from uadcli.batches.batch import BatchResult
 from uadcli.batches.options import CLUSTERS, ClusterOptions, Request
 from uadcli.batches.plan import Job, Step
@@ -108,8 +108,7 @@ def submit(request: Request, chosen: ClusterOptions, reporter: Reporter) -> list
     or a missing cluster, and as `batch.make_plan`.
     """
     if request.batch.list_file:  # standard input is gone when the job begins
-        listed = inputs.read_list(request.batch.list_file, request.batch.nul)
-        request = replace(request, batch=replace(request.batch, list_file=None, listed=listed))
+        request = replace(request, batch=batch.with_list_read(request.batch))
     todo = batch.make_plan(request, reporter)
     parts = [(index, chosen.jobs or 1) for index in range(chosen.jobs or 1)]
     waiting = [step.job for step in todo.steps if step.action == "run"]

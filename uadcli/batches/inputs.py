@@ -28,13 +28,15 @@ WIDE = (
 class Found:
     """A scan, the folder of its results relative to the output folder, and whether it is in a BIDS dataset.
 
-    `name` is the stem of its results, if it is not the scan's name without suffix.
+    `name` is the stem of its results, if it is not the scan's name without suffix. `further` are scans of the same
+    patient to be joined with it.
     """
 
     scan: Path
     folder: Path = Path()
     in_bids: bool = False
     name: str = ""
+    further: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,17 +81,21 @@ def read_list(source: str, nul: bool = False) -> list[Path]:
     Empty lines are ignored. A relative path that does not exist is looked up next to the list. Raises `InputError` if
     it cannot be read, `UsageError` if it is empty.
     """
-    try:
-        content = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-    except OSError as error:
-        raise InputError(f"the list cannot be read: {error.strerror}", path=source, hint="Check the path.") from error
-    near = Path() if source == "-" else Path(source).parent
-    paths = [_listed(line, near) for line in _lines(content, nul) if line]
+    paths = [listed(line, source) for line in read_lines(source, nul) if line]
     if not paths:
         raise UsageError(
             "the list is empty", path=source, hint="Give one path per line, or NUL-separated ones with -0."
         )
     return paths
+
+
+def read_lines(source: str, nul: bool = False) -> list[str]:
+    """The lines of a list as text. Raises `InputError`."""
+    try:
+        content = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+    except OSError as error:
+        raise InputError(f"the list cannot be read: {error.strerror}", path=source, hint="Check the path.") from error
+    return _lines(content, nul)
 
 
 def _lines(content: bytes, nul: bool) -> list[str]:
@@ -103,8 +109,9 @@ def _lines(content: bytes, nul: bool) -> list[str]:
     return [line.rstrip("\r") for line in text.split("\n")] if "\n" in text else text.split("\r")
 
 
-def _listed(line: str, near: Path) -> Path:
+def listed(line: str, source: str) -> Path:
     """The path of a line: as written if it exists, else without quotes and blanks, with `~`, or next to the list."""
+    near = Path() if source == "-" else Path(source).parent
     if os.path.lexists(line):
         return Path(line)
     bare = line.strip()

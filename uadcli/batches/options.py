@@ -28,7 +28,12 @@ class BatchOptions(Checked):
         None, Option("More inputs from a file or stdin.", INPUT, ("--list",), metavar="FILE|-")
     )
     nul: bool = option(False, Option("Paths in --list end in NUL instead of a newline.", INPUT, ("--null", "-0")))
+    join: bool = option(
+        False,
+        Option("Join the contrasts of each subject and session; --list is a table with a column per contrast.", INPUT),
+    )
     listed: Sequence[Path] = ()  # the content of a list that has been read
+    patients: Sequence[tuple[Path, ...]] = ()  # the content of a table that has been read
     workers: int | None = option(
         None,
         Option("Processes that prepare scans; 0 for none.", RUNNING, metavar="N", shown="from cores and memory"),

@@ -33,7 +33,10 @@ WeightsOf = Callable[[str | None], str]
 
 @dataclass(frozen=True)
 class Job:
-    """One scan with its files and options. `name`, the map's path below the output folder, is unique in a batch."""
+    """One scan with its files and options. `name`, the map's path below the output folder, is unique in a batch.
+
+    The further contrasts of a patient are in the options.
+    """
 
     name: str
     scan: Path
@@ -55,7 +58,9 @@ class Step:
         if not job.scan.exists():
             link = f"is a link to {os.readlink(job.scan)}, which does not exist" if job.scan.is_symlink() else ""
             action, reason = "missing", link or "no such file"
-        return json.dumps({"scan": str(job.scan), "map": str(job.files.map), "action": action, "reason": reason})
+        place = {"scan": str(job.scan), "map": str(job.files.map), "action": action, "reason": reason}
+        further = {"further": [str(path) for path in job.options.further]} if job.options.further else {}
+        return json.dumps(place | further)
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,8 @@ def jobs(found: Sequence[Found], output: Path, options: DetectOptions) -> list[J
         name = (one.folder / f"{one.name or stem(one.scan)}_desc-anomaly_map.nii.gz").as_posix()
         files = names.name(one.scan, output / name, replace(options, only_map=False))
         # a BIDS name gives the contrast; --contrast only selects there
-        job = Job(name, one.scan, files, replace(options, contrast=None) if one.in_bids else options)
+        own = replace(options, further=one.further, contrast=None if one.in_bids else options.contrast)
+        job = Job(name, one.scan, files, own)
         other = made.setdefault(name, job)
         if other is not job and other.scan.resolve() != job.scan.resolve():
             hint = "Give their folder, or a pattern in quotes, to keep them apart."
@@ -93,11 +99,11 @@ def jobs(found: Sequence[Found], output: Path, options: DetectOptions) -> list[J
 
 def _refuse_overlaps(made: Sequence[Job]) -> None:
     """Raises `UsageError` if output files of two scans collide, or would replace a scan."""
-    taken = {os.path.abspath(job.scan): job for job in made}
+    taken = {os.path.abspath(scan): job for job in made for scan in (job.scan, *job.options.further)}
     for job in made:
         for path in map(os.path.abspath, job.files.paths.values()):
             other = taken.setdefault(path, job)
-            if other is not job or path == os.path.abspath(job.scan):
+            if other is not job or path in map(os.path.abspath, (job.scan, *job.options.further)):
                 hint = "Choose another folder with -o, or leave one of them out."
                 raise UsageError(
                     f"the results of this scan and of {other.scan} would both be {path}", path=job.scan, hint=hint
@@ -168,9 +174,30 @@ def to_do(job: Job, config: DetectConfig, weights_of: WeightsOf, read_scan: bool
         if content["weights"]["sha256"] != weights_of(content["contrast"]["value"]):
             return "other weights"
         differs = read_scan and content["input"]["sha256"] != stored.sha256(job.scan)
-        return "another scan" if differs else ""
+        return "another scan" if differs else _further_to_do(job, content["contrasts"] or [], weights_of, read_scan)
     except (InputError, WeightsError) as error:  # the run will report this scan and continue with the others
         return f"cannot be compared: {error}"
+
+
+def _further_to_do(job: Job, recorded: Sequence[Mapping[str, Any]], weights_of: WeightsOf, read_scan: bool) -> str:
+    """Why the further contrasts of a patient are not as recorded; empty if they are."""
+    if len(recorded) != (1 + len(job.options.further) if job.options.further else 0):
+        return "the sidecar is incomplete"
+    for path, one in zip(job.options.further, recorded[1:], strict=False):  # for a single scan both are empty
+        used = one["weights"]
+        if used and used["sha256"] != weights_of(one["contrast"]):
+            return "other weights"
+        if read_scan and one["sha256"] != _digest(path):
+            return f"another scan {path.name}"
+    return ""
+
+
+def _digest(path: Path) -> str | None:
+    """The sha256 of a further scan; None if it cannot be read, as in the sidecar."""
+    try:
+        return stored.sha256(path)
+    except InputError:
+        return None
 
 
 def read_sidecar(job: Job) -> dict[str, Any] | None:

@@ -99,7 +99,7 @@ def summary_row(job: Job, failure: Mapping[str, str] | None, left: bool = False)
     components = content["anomaly"]["components"]
     return row | {
         "status": "failed" if failure else "done",
-        "contrast": content["contrast"]["value"],
+        "contrast": _contrasts(content),
         "score": content["score"],
         "threshold": content["threshold"]["value"],
         "volume_ml": content["anomaly"]["volume_ml"],
@@ -114,6 +114,12 @@ def summary_row(job: Job, failure: Mapping[str, str] | None, left: bool = False)
         "seconds": round(sum(content["seconds"].values()), 2),
         "input_sha256": content["input"]["sha256"],
     }
+
+
+def _contrasts(content: Mapping[str, Any]) -> str:
+    """The contrast of a scan, or those that are joined, such as `FLAIR+T1w`."""
+    joined = [one["contrast"] for one in content["contrasts"] or () if one["weight"] is not None]
+    return "+".join(joined) or str(content["contrast"]["value"])
 
 
 def _reasons(checks: Sequence[Mapping[str, Any]]) -> str:
