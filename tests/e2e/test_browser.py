@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -98,6 +99,24 @@ def test_the_patients_left_is_on_the_right_of_the_panes(opened: Browser) -> None
     assert len(set(mean_in(opened, "mask", 1 - u, v))) == 1  # grey: not marked on the other side
     assert sum(mean_in(opened, "map", u, v)) > sum(mean_in(opened, "map", 1 - u, v)) + 100
     assert mean_in(opened, "scan", 0.02, 0.02) == [0, 0, 0]
+
+
+def test_the_contrasts_of_a_patient_move_together(browser: Browser, tmp_path: Path) -> None:
+    """A second contrast, the negative of the first, in a pane of its own with the same outline."""
+    volumes = scenes.volumes()
+    negative = np.where(volumes.brain, 1 - volumes.scan, 0).astype(np.float32)
+    path = tmp_path / "patient.html"
+    path.write_text(page(dataclasses.replace(volumes, further={"T1w": negative}), scenes.sidecar()), encoding="utf-8")
+    browser.open(path, DRAWN)
+    before = browser.run("document.getElementById('further0').toDataURL()")
+    u, v = spot(scenes.FINDINGS[0][0])
+    for _ in range(2):
+        first, second = (mean_in(browser, pane, u, v)[0] for pane in ("scan", "further0"))
+        assert first + second == pytest.approx(255, abs=4)
+        act(browser, "(e => { e.value = 46; e.dispatchEvent(new Event('input')); })(document.getElementById('slice'))")
+    assert browser.run("document.getElementById('further0').toDataURL()") != before
+    assert "T1w 0." in browser.run("document.getElementById('readout').textContent")
+    assert browser.errors == []
 
 
 def test_the_slider_moves(opened: Browser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -100,7 +101,8 @@ def _run(path: Path, files: Outputs, config: DetectConfig, options: DetectOption
     threads = device.bound_threads(options.threads)
     reporter.info(f"{RESEARCH_USE}")
     reporter.info(f"device {name} ({why}), {threads} threads")
-    session = Session(config, options, name, reporter)
+    load = functools.cache(functools.partial(model.load, device=name))  # contrasts of a patient may share a model
+    session = Session(config, options, name, reporter, load=load)
     ready = ready_scan(path, session)
     with about(path):
         return finish(ready, files, session)

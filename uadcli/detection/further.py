@@ -30,7 +30,7 @@ def with_further(path: Path, session: Session, ready_one: Prepare) -> ReadyScan:
     options = session.options
     digests = _digests([path, *options.further])
     _refuse_alike([path, *options.further], options.contrast)
-    first = ready_one(path, replace(session, options=replace(options, further=())))
+    first = ready_one(path, replace(session, options=replace(options.alone, labels=options.labels)))
     found: list[Further] = []
     for one in options.further:
         before = [first, *(f.ready for f in found if f.ready)]

@@ -209,6 +209,13 @@ def test_options_that_do_not_apply_to_several_contrasts(
         given("FLAIR", "T1w", **options)
 
 
+def test_a_value_is_one_of_the_joined_rarity_whatever_the_score_of_the_first_scan(given: Callable[..., Any]) -> None:
+    found = given("FLAIR", "T1w", threshold="1.5").sidecar  # `absolute` is at most 1
+    assert found["threshold"]["value"] == 1.5
+    assert found["requested"]["threshold"] == "1.5"
+    assert found["requested"]["further"] == ["sub-1_T1w.nii.gz"]
+
+
 def test_a_further_scan_is_never_overwritten(given: Callable[..., Any], tmp_path: Path) -> None:
     scan = tmp_path / "sub-1_T1w.nii.gz"
     before = scan.read_bytes()
