@@ -17,7 +17,7 @@ import phantoms
 import pytest
 
 import uadcli
-from uadcli.config import DetectConfig
+from uadcli.config import DetectConfig, PreprocessConfig
 from uadcli.data import artefacts, same_patient
 from uadcli.data.artefacts import Artefacts
 from uadcli.data.same_patient import Alignment
@@ -33,10 +33,11 @@ LESION = (30.0, -20.0, 20.0)
 SAME = Alignment(np.eye(4), np.eye(4), 0.99, 0.5, 0.1)
 
 
-def brain(contrast: str, seed: int = 0) -> np.ndarray:
+def brain(contrast: str, seed: int = 0, whole: bool = False) -> np.ndarray:
     """A slab of a brain on the model's grid in the intensities of a contrast, with a ball that is abnormal in it."""
     tissue, inside = template.on_grid("mni_tissue_dseg"), template.on_grid("mni_brain_mask") > 0
-    inside[..., :38] = inside[..., 54:] = False  # few slices, so that tests are fast
+    if not whole:
+        inside[..., :38] = inside[..., 54:] = False  # few slices, so that tests are fast
     levels = {"T1w": (0, 60, 150, 220), "FLAIR": (0, 25, 130, 110), "T2w": (0, 250, 110, 80)}[contrast]
     data = np.take(levels, tissue.astype(int)).astype(np.float32)
     data = np.where(inside, np.maximum(data, 20) + np.random.default_rng(seed).normal(0, 4, data.shape), 0)
@@ -44,18 +45,23 @@ def brain(contrast: str, seed: int = 0) -> np.ndarray:
     return np.where(ball, 40 if contrast == "T1w" else 290, np.where(inside, np.maximum(data, 1), 0))
 
 
-@pytest.fixture
-def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Detect in the scans of a patient whose preparation is a look, by a tiny model that knows its healthy tails."""
-    cohort.as_they_are(monkeypatch)
+def lab(folder: Path) -> Path:
+    """A tiny model of random numbers that knows the healthy tails of every contrast."""
     names = ("T1w", "FLAIR", "T2w")
-    folder = cohort.base(
-        tmp_path / "lab", cohort.TINY, None, contrasts=names, scores=dict.fromkeys(names, "absolute"),
+    return cohort.base(
+        folder, cohort.TINY, None, contrasts=names, scores=dict.fromkeys(names, "absolute"),
         thresholds={"absolute": dict.fromkeys(names, 0.1)}, tails={"absolute": dict.fromkeys(names, TAIL)},
     )  # fmt: skip
+
+
+@pytest.fixture
+def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Detect in the scans of a patient whose preparation is a look."""
+    cohort.as_they_are(monkeypatch)
+    folder = lab(tmp_path / "lab")
     monkeypatch.setattr(artefacts, "measure", lambda *_: Artefacts())  # tissues without transitions look noisy
     monkeypatch.setattr(same_patient, "align", lambda *_: SAME)
-    for name in names:
+    for name in ("T1w", "FLAIR", "T2w"):
         phantoms.save(tmp_path / f"sub-1_{name}.nii.gz", brain(name), GRID_AFFINE)
 
     def run(*scans: str, **options: Any) -> uadcli.detection.detect.DetectResult:
@@ -234,3 +240,30 @@ def test_labels_choose_the_threshold_of_the_joined_map(given: Callable[..., Any]
     assert found["threshold"]["kind"] == "best-dice"
     assert found["contrasts"][0]["threshold"]["kind"] == "rate"  # the contrasts by themselves as always
     assert sum("lesion labels" in text for text in found["warnings"]) == 1
+
+
+@pytest.mark.slow
+def test_a_head_that_moved_between_the_scans_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With everything as in use, on other grids: the joined map of the same voxels, seen from a turned head."""
+    from scipy import ndimage
+
+    monkeypatch.setattr(artefacts, "measure", lambda *_: Artefacts())
+    moved = phantoms.rotation((6, -4, 9))
+    moved[:3, 3] = [12, -20, 30]
+    varied = 1 + ndimage.gaussian_filter(np.random.default_rng(4).normal(size=(96, 96, 80)), 2) * 2.5
+    flair = phantoms.save(tmp_path / "sub-1_FLAIR.nii.gz", brain("FLAIR", whole=True) * varied, GRID_AFFINE)
+    t1w = (brain("T1w", whole=True) * varied)[2:, 3:, 1:]
+    corner = np.eye(4)
+    corner[:3, 3] = [2, 3, 1]
+    other = phantoms.save(tmp_path / "sub-1_T1w.nii.gz", t1w, moved @ GRID_AFFINE @ corner)
+    options = DetectOptions(weights=str(lab(tmp_path / "lab")), device="cpu", threads=1, save=("transform",))
+    config = DetectConfig(preprocess=PreprocessConfig(strip="none"))
+    found = uadcli.detect([flair, other], tmp_path / "map.nii.gz", config=config, options=options)
+    place = found.sidecar["contrasts"][1]
+    assert place["left_out"] is None, found.sidecar["warnings"]
+    brains = np.argwhere(brain("FLAIR", whole=True) > 0)[::500] @ GRID_AFFINE[:3, :3].T + GRID_AFFINE[:3, 3]
+    expected, seen = (brains @ m[:3, :3].T + m[:3, 3] for m in (moved, np.array(place["registration"]["matrix"])))
+    assert np.linalg.norm(expected - seen, axis=1).max() < 2.0
+    assert place["registration"]["mask_overlap"] > 0.95
+    assert found.image.shape == (96, 96, 80)
+    assert np.allclose(found.image.affine, GRID_AFFINE)
