@@ -13,9 +13,12 @@ from uadcli.arrays import Affine, Array
 from uadcli.errors import InputError
 from uadcli.imaging.geometry import RAS_TO_LPS, resample, scaled_grid, spacing
 from uadcli.imaging.volume import Volume
+from uadcli.running.deferred import deferred
 from uadcli.running.temporary import temporary_folder
 
 SEED = 42
+# Parts of ANTs that nothing here uses. They import statsmodels, scikit-learn and matplotlib: four fifths of the time.
+UNUSED = ("ants.learn", "ants.deeplearn", "ants.plotting", "ants.contrib", "ants.math.quantile")
 
 
 def register_affine(moving: Volume, fixed: Volume, *, step_mm: float = 3.0) -> Affine:
@@ -45,7 +48,7 @@ def nearest_rigid(affine: Affine, centre: NDArray[np.float64]) -> Affine:
 def _registered(moving: Volume, fixed: Volume, kind: str, step_mm: float) -> Affine:
     fixed, moving = (Volume(v.data, steady(v.affine)) for v in (fixed, moving))
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"  # ANTs is reproducible only on one thread
-    with device.no_socket_probe():
+    with device.no_socket_probe(), deferred("ants", UNUSED):
         import ants
 
     ants.config.set_ants_deterministic(True, SEED)
