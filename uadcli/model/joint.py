@@ -23,8 +23,13 @@ from uadcli.errors import InputError
 from uadcli.model.threshold import Basis, Threshold
 from uadcli.settings.threshold import AUTO_RATE, EXTENT, ThresholdRule
 
-# The weights of the contrasts by the set of them; sets that are not listed have equal ones.
-WEIGHTS: Mapping[frozenset[str], Mapping[str, float]] = {}
+# The weights of the contrasts by the set of them; sets that are not listed have equal ones. FLAIR shows most lesions; a
+# large share of another contrast would lose small and diffuse ones (packaging/docs/decisions.md).
+WEIGHTS: Mapping[frozenset[str], Mapping[str, float]] = {
+    frozenset({"FLAIR", "T1w"}): {"FLAIR": 0.95, "T1w": 0.05},
+    frozenset({"FLAIR", "T2w"}): {"FLAIR": 0.95, "T2w": 0.05},
+    frozenset({"FLAIR", "T1w", "T2w"}): {"FLAIR": 0.9, "T1w": 0.05, "T2w": 0.05},
+}
 
 
 @dataclass(frozen=True)

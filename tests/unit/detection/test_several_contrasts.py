@@ -26,6 +26,7 @@ from uadcli.errors import InputError, OutputError, QualityError, UsageError
 from uadcli.imaging import template
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.imaging.volume import Volume
+from uadcli.model import joint
 from uadcli.scoring.calibration import rarity
 
 TAIL = [(0.05, 0.05), (0.01, 0.1), (0.001, 0.15), (0.0001, 0.2)]
@@ -61,6 +62,7 @@ def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]
     folder = lab(tmp_path / "lab")
     monkeypatch.setattr(artefacts, "measure", lambda *_: Artefacts())  # tissues without transitions look noisy
     monkeypatch.setattr(same_patient, "align", lambda *_: SAME)
+    monkeypatch.setattr(joint, "WEIGHTS", {})  # equal ones, so that each contrast can be seen in the map
     for name in ("T1w", "FLAIR", "T2w"):
         phantoms.save(tmp_path / f"sub-1_{name}.nii.gz", brain(name), GRID_AFFINE)
 
