@@ -186,7 +186,7 @@ class ScoringConfig(Checked):
 
     erosion: int = within(3, 0, 10)  # iterations of a 2-D cross on the brain mask, per axial slice
     median: int = within(5, 1, 15)  # side of the 3-D median filter, voxels of 2 mm
-    min_volume_mm3: float = within(64.0, 0, 1e6, option=MIN_VOLUME)  # drops components of up to 7 voxels of 8 mm3
+    min_volume_mm3: float = within(24.0, 0, 1e6, option=MIN_VOLUME)  # drops components of one or two voxels of 8 mm3
 
 
 @dataclass(frozen=True)

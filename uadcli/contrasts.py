@@ -130,7 +130,7 @@ FLAIR = Contrast(
     volumes=0.22,
     # includes the scan's own brightness by voxel, as the other scores smooth small lesions away; without clipping, as
     # the brightest percentile of the scaled scan is constant
-    fisher={"siamese": 0.3, "z-bright-weighted": 0.2, "z-robust-z": 0.5},
+    fisher={"siamese": 0.2, "z-bright-weighted": 0.1, "z-robust-z": 0.7},
     also_says=frozenset({"T2w"}),
     made_from_t1w=MadeFromT1w((0.05, 0.25), (0.5, 0.25), (0.02, 0.16), slices=0.2, volumes=0.10),
     rim=Rim(change=(0.1, 0.9), share=(0.1, 0.4)),

@@ -45,7 +45,7 @@ from uadcli.scoring import scores
 from uadcli.scoring.calibration import conformal_threshold, healthy_quantile, healthy_tail, rate_threshold
 from uadcli.scoring.fusion import FISHER
 from uadcli.scoring.metrics import average_precision, best_dice, dice
-from uadcli.settings.threshold import EXTENT, SHARE, ThresholdRule
+from uadcli.settings.threshold import NARROW_EXTENT, SHARE, ThresholdRule
 
 RULES = ("auto", "calibrated", "rate", "conformal", "fdr")  # all of them for the default score, else the first two
 FOLDS = 5
@@ -194,7 +194,7 @@ class Evaluation:
             for i, scan in enumerate(scans):
                 strict = conformal_threshold(strengths[:i] + strengths[i + 1 :], SHARE)
                 others = [(s.values, s.part) for j, s in enumerate(scans) if j % FOLDS != i % FOLDS]
-                extent = min(strict, rate_threshold(healthy_tail(others), EXTENT))
+                extent = min(strict, rate_threshold(healthy_tail(others), NARROW_EXTENT))
                 for rule, used in (
                     ("auto", Threshold(strict, Basis("auto"), extent)),
                     ("conformal", Threshold(strict, Basis("conformal"))),

@@ -3,7 +3,7 @@
 The networks stay as they are, except that `--score-network` takes the score network from a run of `uad train --weights
 NAME --set train.steps=0`.
 
-    python packaging/models/recalibrate.py DATA --weights small-9-flair --name small-11-flair [--borrow T2w=FLAIR]
+    python packaging/models/recalibrate.py DATA --weights small-13-flair --name small-14-flair [--borrow T2w=FLAIR]
         [--score-network RUN]
 
 The healthy scans are those of `train_default.py`: the validation part of the development data. A contrast without any

@@ -42,8 +42,8 @@ def _run(*arguments: object, **more: Any) -> subprocess.CompletedProcess[str]:
 PACKAGES = "torch 2.13.0, numpy 2.3.5, scipy 1.15.3, SimpleITK 2.5.7, antspyx 0.6.3"
 KNOWN = {
     f"{PACKAGES}, AuthenticAMD 25 17, AVX512, avx512_bf16, 2 threads": (
-        "634b163ced2f366ecc9f35864f36de0754fc4f627373204eb33b10b6cb219974",
-        "f67674be99ac6fa68eac437685b190bfb7450c4cd8b80c3c64dc5b3c05561801",
+        "9ff66a15a25854829de89938b5fbe118b91ac670319571b54e8a8d4ad9b72830",
+        "b8cfd8a567434090fd768a9c25f4e2dc208f6b52db3b0a80c9296021b4192f56",
     ),
 }
 

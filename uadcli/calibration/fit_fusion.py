@@ -23,7 +23,7 @@ from uadcli.model.model import Model
 from uadcli.model.subject import Subject
 from uadcli.scoring import healthy_reference
 from uadcli.scoring.calibration import Tail, rarity
-from uadcli.scoring.fusion import ENOUGH, fused_scores
+from uadcli.scoring.fusion import ENOUGH, NORM, fused_scores
 from uadcli.scoring.healthy_reference import Reference
 from uadcli.scoring.metrics import average_precision
 from uadcli.synthesis.lesions import Brain, paste_kind
@@ -37,8 +37,9 @@ SEED, MOST = 40, 20  # scans
 LESIONS = 40  # to paste: a dozen is too few for a stable fit; each scan gets lesions 2 to 7 times, 2 if there are few
 FEWEST, OFTEN = 2, 7
 WHITE_MATTER = ("dots", "sheet")  # kinds of lesions, of white-matter disease
-# Among powers with nearly the best AUPRC the smallest is chosen, among shares the most even: synthetic lesions favour
-# the learned score, which was trained on them, and a smaller weight leaves more to the others for unknown lesions.
+# Among powers with nearly the best AUPRC the smallest is chosen, among shares those nearest to the contrast's own:
+# synthetic lesions favour the learned score, which was trained on them, and a smaller weight leaves more to the others
+# for unknown lesions.
 ALIKE, SHARES_ALIKE = 0.98, 0.9
 
 Shares = tuple[float, ...]
@@ -133,7 +134,9 @@ def with_best_power(model: Model, precisions: dict[float, float]) -> Model:
 
 
 def precision_by_shares(scans: Sequence[PastedScan], parts: Mapping[str, Part]) -> dict[Shares, float]:
-    """The mean AUPRC of the weighted sum of rarities by shares of the `parts`, in tenths; empty without a scan.
+    """The mean AUPRC of the joined rarities (`fusion.fisher_score`) by shares of the `parts`, in tenths.
+
+    Empty without a scan.
 
     Scans with lesions have the numbers of the healthy scans of the parts, so that none is compared with itself.
     """
@@ -143,17 +146,20 @@ def precision_by_shares(scans: Sequence[PastedScan], parts: Mapping[str, Part]) 
     for one in scans:
         of = one.subject
         rare = np.stack([part.rarity(one.number, of.raw(kind), of.mask)[one.allowed] for kind, part in parts.items()])
-        truth = one.truth[one.allowed]
-        found.append([average_precision(np.array(weights, np.float32) @ rare, truth) for weights in shares])
+        truth, raised = one.truth[one.allowed], rare**NORM  # the order is the same without the root
+        found.append([average_precision(np.array(weights, np.float32) @ raised, truth) for weights in shares])
     return dict(zip(shares, np.mean(found, axis=0).tolist(), strict=True)) if found else {}
 
 
-def best_shares(precisions: Mapping[Shares, float]) -> Shares | None:
-    """The best shares (the most even of similar ones); None if there are none."""
+def best_shares(precisions: Mapping[Shares, float], usual: Shares) -> Shares | None:
+    """The shares nearest to the `usual` ones among those nearly as good as the best; None if there are none.
+
+    The usual ones stay unless synthetic lesions are clearly against them.
+    """
     if not precisions:
         return None
     alike = _alike(precisions, SHARES_ALIKE)
-    return min(alike, key=lambda shares: (round(sum(one**2 for one in shares), 9), -precisions[shares]))
+    return min(alike, key=lambda shares: (round(math.dist(shares, usual), 9), -precisions[shares]))
 
 
 def _alike(precisions: Mapping[Key, float], least: float) -> list[Key]:

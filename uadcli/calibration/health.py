@@ -207,7 +207,7 @@ def take_in(result: Calibration, healthy: OfContrast, kinds: Sequence[str], conf
     if len(parts) == len(shares):
         behind = {kind: Part(_tails_of_the_others(parts[kind]), others.get(kind)) for kind in shares}
         found = healthy.by_shares(behind) if healthy.by_shares else Found()
-        if best := fit_fusion.best_shares(found):
+        if best := fit_fusion.best_shares(found, tuple(shares.values())):
             shares = dict(zip(shares, best, strict=True))
             result.precision_by_shares[contrast] = {" ".join(map(str, one)): value for one, value in found.items()}
         result.shares[contrast] = dict(shares)

@@ -10,7 +10,7 @@ from uadcli.config import DetectConfig, ScoringConfig
 from uadcli.errors import InputError, UsageError
 from uadcli.model.healthy_scans import as_calibrated
 from uadcli.scoring import scores
-from uadcli.settings.threshold import AUTO_RATE, EXTENT, SHARE, Kind, ThresholdRule
+from uadcli.settings.threshold import AUTO_RATE, EXTENT, NARROW_EXTENT, SHARE, Kind, ThresholdRule
 
 if TYPE_CHECKING:
     import numpy as np
@@ -198,19 +198,20 @@ def _automatic(card: ModelCard, kind: str, contrast: str) -> Resolved:
     """
     tail = card.tail_of(kind, contrast)
     if len(card.strengths_of(kind, contrast)) + 1 >= 1 / SHARE:
-        found = _conformal(SHARE, card, kind, contrast)
+        found, rate = _conformal(SHARE, card, kind, contrast), NARROW_EXTENT
     elif tail:
+        rate = NARROW_EXTENT if contrast in card.borrowed else EXTENT
         found = _by_rate(AUTO_RATE, card, kind, contrast)
     else:
         return _by_health(ThresholdRule("calibrated"), card, kind, contrast)
-    return _extended(found, _by_rate(EXTENT, card, kind, contrast).value) if tail else found
+    return _extended(found, _by_rate(rate, card, kind, contrast)) if tail else found
 
 
-def _extended(found: Threshold, extent: float) -> Threshold:
-    """The threshold with an extent, unless that is not below it."""
-    if extent >= found.value:
+def _extended(found: Threshold, extent: Threshold) -> Threshold:
+    """The threshold with the extent of a rate, unless that is not below it."""
+    if extent.value >= found.value:
         return found
-    return replace(found, extent=extent, basis=replace(found.basis, extent=EXTENT))
+    return replace(found, extent=extent.value, basis=replace(found.basis, extent=extent.basis.share))
 
 
 def _by_rate(rate: float, card: ModelCard, kind: str, contrast: str) -> Threshold:

@@ -1,6 +1,6 @@
 """Combining the residual, which measures how much differs, with the learned score, which judges whether it is a lesion.
 
-There are two ways: their product with a fitted power, and the mean of how rare each is in healthy scans.
+There are two ways: their product with a fitted power, and a mean of how rare each is in healthy scans.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ RESIDUALS = {"fusion-absolute": "absolute", "fusion-bright": "bright-weighted"}
 LIGHT = ScoringConfig(erosion=1, median=3)
 POWER = 0.2  # of the learned score, unless `calibration/fit_fusion.py` has fitted one to the weights
 FLOOR = 1e-6
+# Power of the mean of rarities in `FISHER`. 1 is Fisher's statistic, in which what several scores find slightly unusual
+# outweighs a small lesion that one score alone sees; infinity is Tippett's, the rarest score alone. Chosen on the
+# development scans (packaging/docs/decisions.md).
+NORM = 2
 FISHER, ENOUGH = "fisher", 5  # healthy scans of a contrast that make it the default
 # Shares of the scores in `FISHER` by contrast, unless a calibration chooses them.
 PARTS = {name: dict(one.fisher) for name, one in contrasts.ALL.items()}
@@ -47,14 +51,15 @@ def fused_scores(
 
 
 def fisher_score(parts: Sequence[tuple[Array, Tail, float]], mask: Mask) -> Array:
-    """The mean rarity (`calibration.rarity`) of several scores (X, Y, Z), each with its healthy tail and its share of
-    the mean, inside the mask.
+    """The weighted root mean square of the rarities (`calibration.rarity`) of several scores (X, Y, Z), each with its
+    healthy tail and its share, inside the mask.
 
-    A value of 2.5 means that one healthy voxel in 10^2.5 scores as high, in the geometric mean of the scores: a voxel
-    that is rare by one score counts, one that is rare by both counts more. Up to a factor this is Fisher's statistic
-    for combining p-values (Fisher 1932, Statistical Methods for Research Workers, 21.1); since the scores are not
-    independent, its threshold is calibrated like that of any other score. Unequal shares: Good 1955, J. R. Stat. Soc.
-    B 17.
+    A value of 2.5 means that one healthy voxel in 10^2.5 scores as high, if all scores are equally rare: a voxel that
+    is rare by one score counts, one that is rare by both counts more. The mean instead of the root mean square would
+    be, up to a factor, Fisher's statistic for combining p-values (Fisher 1932, Statistical Methods for Research
+    Workers, 21.1; unequal shares: Good 1955, J. R. Stat. Soc. B 17); see `NORM`. Since the scores are not independent,
+    the threshold is calibrated like that of any other score.
     """
-    mean = sum(np.float32(share) * rarity(values, tail) for values, tail, share in parts)
+    total = sum(np.float32(share) * rarity(values, tail) ** NORM for values, tail, share in parts)
+    mean = np.asarray(total) ** np.float32(1 / NORM)
     return np.where(mask, mean, 0).astype(np.float32)

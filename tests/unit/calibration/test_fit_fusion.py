@@ -180,7 +180,7 @@ def test_shares_of_fisher_reflect_the_value_of_each_part(useful: str, low: float
     found = precision_by_shares(scans, parts)
     assert len(found) == 11
     assert all(sum(shares) == pytest.approx(1) for shares in found)
-    best = best_shares(found)
+    best = best_shares(found, (0.5, 0.5))
     assert best is not None
     assert low <= best[0] <= high
     assert found[best] >= 0.9 * max(found.values())
@@ -191,7 +191,7 @@ def test_shares_of_fisher_reflect_the_value_of_each_part(useful: str, low: float
     values = zip(parts.values(), (of.probability, of.x), strict=True)
     rare = [part.rarity(2, one_map, of.mask) for part, one_map in values]
     alone = precision_by_shares([one], parts)
-    assert alone[0.3, 0.7] == pytest.approx(one.precision(0.3 * rare[0] + 0.7 * rare[1]), abs=1e-3)
+    assert alone[0.3, 0.7] == pytest.approx(one.precision(0.3 * rare[0] ** 2 + 0.7 * rare[1] ** 2), abs=1e-3)
 
 
 def test_a_scan_with_a_lesion_is_not_compared_with_itself() -> None:
@@ -216,4 +216,11 @@ def test_a_pasted_scan_has_the_number_of_its_healthy_scan(healthy: list[Healthy]
 
 def test_without_a_pasted_lesion_there_is_nothing_to_fit() -> None:
     assert precision_by_shares([], {"siamese": Part([])}) == {}
-    assert best_shares({}) is None
+    assert best_shares({}, (0.5, 0.5)) is None
+
+
+def test_the_usual_shares_stay_unless_synthetic_lesions_are_clearly_against_them() -> None:
+    found = {(0.2, 0.8): 0.37, (0.5, 0.5): 0.4, (0.8, 0.2): 0.38, (1.0, 0.0): 0.1}
+    assert best_shares(found, (0.2, 0.8)) == (0.2, 0.8)
+    assert best_shares(found, (0.1, 0.9)) == (0.2, 0.8)
+    assert best_shares(found, (1.0, 0.0)) == (0.8, 0.2)

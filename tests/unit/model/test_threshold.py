@@ -16,7 +16,7 @@ from uadcli.model import threshold
 from uadcli.model.healthy_scans import compare_with_healthy, strengths_of
 from uadcli.model.threshold import Basis, Threshold
 from uadcli.scoring.metrics import dice
-from uadcli.settings.threshold import AUTO_RATE, EXTENT, ThresholdRule
+from uadcli.settings.threshold import AUTO_RATE, EXTENT, NARROW_EXTENT, ThresholdRule
 from uadcli.weights.card import ModelCard
 
 CARD = ModelCard(
@@ -40,13 +40,13 @@ rule = ThresholdRule.parse
 
 def test_auto_is_conformal_where_the_healthy_scans_suffice_and_findings_extend_to_a_gentler_rate() -> None:
     strict = threshold.resolve(rule("conformal"), CARD, "siamese", "T1w")
-    extent = threshold.resolve(rule(f"rate:{EXTENT}"), CARD, "siamese", "T1w")
+    extent = threshold.resolve(rule(f"rate:{NARROW_EXTENT}"), CARD, "siamese", "T1w")
     assert isinstance(strict, Threshold)
     assert isinstance(extent, Threshold)
     found = threshold.resolve(rule("auto"), CARD, "siamese", "T1w")
-    assert found == Threshold(strict.value, dataclasses.replace(strict.basis, extent=EXTENT), extent.value)
+    assert found == Threshold(strict.value, dataclasses.replace(strict.basis, extent=NARROW_EXTENT), extent.value)
     assert "conformal: " in found.basis.in_words()
-    assert found.basis.in_words().endswith("extended to connected voxels above which 0.3 % of healthy voxels lie")
+    assert found.basis.in_words().endswith("extended to connected voxels above which 0.1 % of healthy voxels lie")
 
 
 def test_findings_do_not_extend_where_the_gentler_rate_is_not_below() -> None:
@@ -66,6 +66,11 @@ def test_auto_is_rate_with_few_healthy_scans_and_calibrated_without_rates() -> N
         assert isinstance(found, Threshold)
         assert (found.value, found.extent) == (strict.value, gentle.value)
         assert found.basis.kind == "rate"
+        lent = dataclasses.replace(few, borrowed={"T1w": "FLAIR"})
+        narrow = threshold.resolve(rule(f"rate:{NARROW_EXTENT}"), few, "siamese", "T1w")
+        of_another = threshold.resolve(rule("auto"), lent, "siamese", "T1w")
+        assert isinstance(of_another, Threshold)
+        assert (of_another.value, of_another.extent) == (strict.value, narrow.value)
         old = dataclasses.replace(few, tails={})
         assert threshold.resolve(rule("auto"), old, "siamese", "T1w") == Threshold(
             0.2, Basis("calibrated", card_rule="by healthy voxels")
@@ -96,10 +101,9 @@ def test_borrowed_thresholds_include_rates_and_name_the_lender() -> None:
     own = threshold.resolve(rule("auto"), dataclasses.replace(CARD, strengths={}), "siamese", "T1w")
     assert isinstance(found, Threshold)
     assert isinstance(own, Threshold)
-    assert (found.value, found.extent) == (own.value, own.extent)
-    assert (
-        found.basis.in_words() == f"{own.basis.in_words()}; from healthy FLAIR scans, as there are no healthy T1w ones"
-    )
+    assert found.value == own.value
+    words = own.basis.in_words().replace("above which 0.5 %", "above which 0.1 %")
+    assert found.basis.in_words() == f"{words}; from healthy FLAIR scans, as there are no healthy T1w ones"
     assert "from healthy FLAIR scans" in threshold.resolve(rule("rate"), lent, "siamese", "T1w").basis.in_words()
     assert threshold.resolve(rule("0.3"), lent, "siamese", "T1w").basis.in_words() == "given by the user"
 

@@ -82,4 +82,16 @@ def test_fisher_does_not_depend_on_the_range_of_its_parts() -> None:
     wide = fisher_score([(*of_a, 0.3), (64 * b, healthy_tail([(64 * b, mask)]), 0.7)], mask)
     np.testing.assert_allclose(wide, plain, atol=1e-4)
     alone, other = fisher_score([(*of_a, 1.0)], mask), fisher_score([(*of_b, 1.0)], mask)
-    np.testing.assert_allclose(plain, 0.3 * alone + 0.7 * other, atol=1e-5)
+    np.testing.assert_allclose(plain, np.sqrt(0.3 * alone**2 + 0.7 * other**2), atol=1e-5)
+
+
+def test_one_very_rare_score_counts_for_more_than_two_slightly_unusual_ones() -> None:
+    rng = np.random.default_rng(2)
+    mask = np.ones((40, 40, 20), dtype=bool)
+    of = [rng.gamma(2, 0.1, mask.shape).astype(np.float32) for _ in range(2)]
+    tails = [healthy_tail([(one, mask)]) for one in of]
+    first, second = (one.copy() for one in of)
+    first[0], second[0] = np.quantile(of[0], 0.9999), 0
+    first[1], second[1] = (np.quantile(one, 0.99) for one in of)  # the same mean rarity, 2
+    fused = fisher_score([(first, tails[0], 0.5), (second, tails[1], 0.5)], mask)
+    assert fused[0].min() > 1.3 * fused[1].max()

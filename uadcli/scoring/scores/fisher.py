@@ -12,7 +12,7 @@ NAME = "fisher"
 
 
 def compute(evidence: Evidence) -> Array:
-    """The weighted mean rarity of the scores that the model joins in this contrast (`fusion.fisher_score`)."""
+    """The joined rarity of the scores that the model joins in this contrast (`fusion.fisher_score`)."""
     from uadcli.scoring.fusion import fisher_score
 
     parts = [(evidence.score(name), tail, share) for name, tail, share in evidence.parts(NAME)]
@@ -22,7 +22,7 @@ def compute(evidence: Evidence) -> Array:
 SCORES = (
     Score(
         NAME,
-        "calibrated sum of how rare several scores are in healthy scans",
+        "calibrated mean of how rare several scores are in healthy scans",
         compute,
         ("fisher1932statistical", "good1955weighted", *PAPERS, *PAPER),
         aliases=("fusion",),
