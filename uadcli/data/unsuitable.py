@@ -23,6 +23,9 @@ PLATEAU_MM = 5.0  # two voxels of a label map this far apart are often in the sa
 PLATEAUS, ONE_TISSUE, NOISE, SATURATED = 0.35, 0.35, 0.35, 0.06
 BLOCK, NOISY = 4, 0.1  # voxels along the side of a block; a step of noise, as a share of the intensity range
 WINDOW = 0.04  # half the width around the most common intensity, as a share of its distance from air
+# The most that this distance counts, as a share of the range of what is not empty: a constant background far below the
+# tissue (-1024 around a stripped brain) is not air. In CT, bone keeps the range wide.
+FARTHEST = 0.6
 AT_TOP = 0.995  # of the way from air to the brightest: the most common intensity of a probability map
 
 
@@ -50,10 +53,11 @@ def signs(volume: Volume) -> Signs:
     air = min(low, float(data[empty].min())) if empty.any() else low
     tissue = data[~empty & (data > air + 0.25 * (high - air))]
     common = _most_common(tissue)
+    distance = min(common - air, FARTHEST * (high - low))
     inside = ~empty & (data > air + 0.1 * (high - air))
     return Signs(
         plateaus=_plateaus(data, inside, spacing(volume.affine)),
-        one_tissue=float((np.abs(tissue - common) < WINDOW * (common - air)).mean()),
+        one_tissue=float((np.abs(tissue - common) < WINDOW * distance).mean()),
         noise=_noise(data, NOISY * (high - air)),
         saturated=float((data[inside] >= 1).mean()),
         common=(common - air) / (high - air),

@@ -39,6 +39,13 @@ def ct() -> Volume:
     return Volume((data + rng.normal(0, 6, data.shape)).round().astype(np.float32), template.head().affine)
 
 
+def ct_in_constant_air() -> Volume:
+    """The same with one value everywhere outside the head, as where the table and the air were removed."""
+    full = ct()
+    head = ndimage.binary_dilation(template.brain_mask(), iterations=6)
+    return Volume(np.where(head, full.data, -1024).astype(np.float32), full.affine)
+
+
 def windowed() -> Volume:
     """A CT as it is shown to look at the brain: 0 to 80 Hounsfield units, in bytes."""
     full = ct()
@@ -50,6 +57,14 @@ def probabilities() -> Volume:
     soft = ndimage.gaussian_filter(template.brain_mask().astype(np.float64), 1.5)
     soft *= np.random.default_rng(0).uniform(0.998, 1, soft.shape)
     return Volume(soft.astype(np.float32), template.head().affine)
+
+
+def t2star() -> Volume:
+    """A stripped brain of weak contrast with dark veins and iron, as T2* weighting and SWI show it."""
+    rng, inside = np.random.default_rng(0), template.brain_mask()
+    dark = ndimage.gaussian_filter(rng.normal(0, 1, inside.shape), 1) > 0.4
+    signal = np.where(dark, 350, 600) + 0.2 * template.brain().data + rng.normal(0, 30, inside.shape)
+    return Volume(np.where(inside, signal, 0).astype(np.float32), template.head().affine)
 
 
 def uni() -> Volume:
@@ -67,6 +82,7 @@ def uni() -> Volume:
         (mask, "label map"),
         (probabilities, "label map"),
         (ct, "is a CT"),
+        (ct_in_constant_air, "is a CT"),
         (windowed, "highest value, as a CT"),
         (uni, "noise"),
     ],
@@ -84,6 +100,28 @@ def test_files_that_are_certainly_no_scan_are_refused(made, what: str, slope: fl
 def test_scans_are_not_refused(made, slope: float, shift: float) -> None:
     volume = made()
     refuse(Volume((volume.data * slope + shift).astype(np.float32), volume.affine), PATH)
+
+
+@pytest.mark.parametrize("background", [-1024, -32768])
+@pytest.mark.parametrize("brightest", [1, 255, 4000])
+@pytest.mark.parametrize("made", [template.brain, phantoms.brain, t2star], ids=lambda v: str(v.__name__))
+def test_a_background_far_below_the_brain_is_not_the_air_of_a_ct(made, brightest: float, background: float) -> None:
+    volume = made()
+    brain = volume.data * (brightest / volume.data.max())
+    refuse(Volume(np.where(volume.data > 0, brain, background).astype(np.float32), volume.affine), PATH)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("background", [-1024, -32768])
+def test_real_brains_on_a_background_far_below_are_far_from_all_limits(data: Path, background: float) -> None:
+    files = sorted(data.glob("mslesseg_mni/*/anat/*desc-brain_*.nii.gz"))
+    assert files
+    for path in files:
+        volume = read_scan(path).volume
+        moved = np.where(volume.data == 0, background, volume.data).astype(np.float32)
+        found = signs(Volume(moved, volume.affine))
+        assert found.one_tissue < 0.75 * ONE_TISSUE, path.name
+        assert found.plateaus < 0.5 * PLATEAUS, path.name
 
 
 @pytest.mark.parametrize("made", [labels, template.head], ids=lambda v: str(v.__name__))
