@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uadcli.errors import DeviceError
+from uadcli.running import faults
 
 if TYPE_CHECKING:
     import torch
@@ -108,13 +109,15 @@ def bf16(precision: str, device: str) -> bool:
 def bound_threads(count: int | None = None) -> int:
     """Limit torch, ITK and BLAS to `count` threads (default: all cores this process may use); returns the number.
 
-    Call it before ANTs is loaded, whose ITK reads the environment only once. It also calls `reuse_freed_memory`.
+    Call it before ANTs is loaded, whose ITK reads the environment only once. It also calls `reuse_freed_memory`. Raises
+    `OutOfMemoryError` where the libraries do not fit into the address space.
     """
+    threads = max(1, count or cores())
+    faults.check_limit(threads)
     import SimpleITK as sitk
     import torch
 
     reuse_freed_memory()
-    threads = max(1, count or cores())
     for variable in ("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = str(threads)  # for libraries that are loaded later
     torch.set_num_threads(threads)

@@ -57,6 +57,24 @@ def test_faults_of_the_system(error: Exception, code: int, text: str) -> None:
     assert text in str(found)
 
 
+@pytest.mark.parametrize(
+    ("limit_mb", "threads", "enough"),
+    [(400, 1, False), (1300, 2, False), (1400, 2, True), (1400, 16, False), (-1, 64, True)],
+)
+def test_an_address_space_without_room_for_the_libraries_is_refused(
+    limit_mb: int, threads: int, enough: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resource = pytest.importorskip("resource")
+    limit = resource.RLIM_INFINITY if limit_mb < 0 else limit_mb * 2**20
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+    if enough:
+        faults.check_limit(threads)
+        return
+    with pytest.raises(faults.OutOfMemoryError, match=f"limited to {limit_mb} MB.*needs up to 4096 MB") as caught:
+        faults.check_limit(threads)
+    assert caught.value.exit_code == 5
+
+
 @pytest.mark.parametrize("half", ["ready", "finish"])
 def test_want_of_memory_names_the_scan(
     half: str, scans: Path, stand: Stand, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

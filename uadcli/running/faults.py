@@ -6,11 +6,13 @@ import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from uadcli.errors import DeviceError, OutputError, UadError
 
 DETECT_MB = 4096.0  # upper limit for one `uad detect`
+LIBRARIES_MB, THREAD_MB = 1300.0, 32.0  # of address space: all libraries, and the buffer of OpenBLAS for each thread
 NO_MEMORY = re.compile(
     r"can.?t allocate|cannot allocate|failed to allocate|unable to allocate|bad.?alloc|out of memory|failed to map seg"
     r"|can.?t start new thread|could not create a (primitive|memory)",  # the last of oneDNN, for its code and buffers
@@ -44,6 +46,23 @@ def naming(scan: Path, output: Path) -> Iterator[None]:
         elif Path(found.path).parent.name.startswith(HIDDEN):
             found.path = output.parent / Path(found.path).name
         raise found from error
+
+
+def check_limit(threads: int) -> None:
+    """Raises `OutOfMemoryError` if the address space is limited (`ulimit -v`) to less than the libraries alone take.
+
+    OpenBLAS would otherwise try for ever to get the buffers of its `threads`, which it asks for when SciPy is imported.
+    """
+    if find_spec("resource") is None:  # Windows has no such limit
+        return
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    least = LIBRARIES_MB + threads * THREAD_MB
+    if limit != resource.RLIM_INFINITY and limit / 2**20 < least:
+        what = f"out of memory: the address space is limited to {limit / 2**20:.0f} MB (`ulimit -v`)"
+        hint = f"The libraries alone take {least:.0f} MB; uad detect needs up to {DETECT_MB:.0f} MB."
+        raise OutOfMemoryError(what, hint=hint)
 
 
 def known(error: BaseException) -> UadError | None:
