@@ -32,7 +32,7 @@ def limited(gigabytes: float, *arguments: object) -> subprocess.CompletedProcess
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of address space are those of Linux")
-@pytest.mark.parametrize("gigabytes", [0.4, 0.8, 1.2, 1.6, 2.0])
+@pytest.mark.parametrize("gigabytes", [0.4, 1.2, 1.6, 2.0])
 def test_a_limit_of_memory_is_an_error_of_its_own_or_no_limit(gigabytes: float, tmp_path: Path) -> None:
     brain = phantoms.brain((30, 20, 10))
     scan = phantoms.save(tmp_path / "sub-1_T1w.nii.gz", brain.data, brain.affine)

@@ -59,7 +59,7 @@ def test_faults_of_the_system(error: Exception, code: int, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("limit_mb", "threads", "enough"),
-    [(400, 1, False), (1300, 2, False), (1400, 2, True), (1400, 16, False), (-1, 64, True)],
+    [(400, 1, False), (1700, 2, False), (1800, 2, True), (1800, 16, False), (-1, 64, True)],
 )
 def test_an_address_space_without_room_for_the_libraries_is_refused(
     limit_mb: int, threads: int, enough: bool, monkeypatch: pytest.MonkeyPatch

@@ -114,7 +114,7 @@ def _plateaus(data: Array, inside: NDArray[np.bool_], sizes: NDArray[np.float64]
 
 def _most_common(values: Array) -> float:
     """The most common of some values; in CT, where soft tissues are nearly equal, many are near it."""
-    counts, edges = np.histogram(values, bins=400)
+    counts, edges = np.histogram(values.astype(np.float64), bins=400)  # single precision may lack 400 steps
     place = int(np.argmax(np.convolve(counts, np.ones(5), mode="same")))
     return float(edges[place] + edges[place + 1]) / 2
 

@@ -12,7 +12,9 @@ from pathlib import Path
 from uadcli.errors import DeviceError, OutputError, UadError
 
 DETECT_MB = 4096.0  # upper limit for one `uad detect`
-LIBRARIES_MB, THREAD_MB = 1300.0, 32.0  # of address space: all libraries, and the buffer of OpenBLAS for each thread
+# Of address space: all libraries with the first network, and the buffer of OpenBLAS for each thread. With less,
+# OpenBLAS never ends (1.2 GB), or the process crashes while it ends, after its error (1.6 GB).
+LIBRARIES_MB, THREAD_MB = 1700.0, 32.0
 NO_MEMORY = re.compile(
     r"can.?t allocate|cannot allocate|failed to allocate|unable to allocate|bad.?alloc|out of memory|failed to map seg"
     r"|can.?t start new thread|could not create a (primitive|memory)",  # the last of oneDNN, for its code and buffers

@@ -50,6 +50,8 @@ class Parsed(HTMLParser):
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
+        if tag in ("td", "th"):  # cells are apart on a page
+            self.words += " "
 
     def handle_data(self, data):
         inside = self.open[-1] if self.open else ""
