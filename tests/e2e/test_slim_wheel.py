@@ -20,7 +20,7 @@ from uadcli.config import ModelConfig
 from uadcli.weights import registry
 
 RELEASE = Path(__file__).parents[2] / "packaging" / "release"
-MOST_BYTES = 10**6
+MOST_BYTES = 2**20
 
 
 def script(name: str, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
