@@ -232,7 +232,7 @@ def test_fisher_joins_scores_by_the_shares_of_the_card(tiny: ModelConfig, tmp_pa
         subject = Subject(loaded, x, recon, mask, DetectConfig(), "T1w")
         found = {kind: subject.score(kind) for kind in kinds}
         learned, residual = (rarity(found[kind], loaded.card.tails[kind]["T1w"]) for kind in kinds[:2])
-        expected = np.where(mask, share * learned + (1 - share) * residual, 0)
+        expected = np.where(mask, np.sqrt(share * learned**2 + (1 - share) * residual**2), 0)
         np.testing.assert_allclose(found[FISHER], expected, atol=1e-5)
 
 
