@@ -22,7 +22,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +30,17 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from uadcli import contrasts, device
+from uadcli import device
 from uadcli.config import DetectConfig, PreprocessConfig
 from uadcli.data.artefacts import measure
 from uadcli.data.contrast import from_name, known_before, settle
 from uadcli.data.dataset import evenly
 from uadcli.data.prepare import Prepared, Stripped, common_scale, prepare, prepare_cached, scaled_as, to_native
 from uadcli.data.unsuitable import refuse
-from uadcli.detection.detect import detect, judge, ready_scan
+from uadcli.detection.detect import detect, ready_scan
 from uadcli.detection.options import DetectOptions
 from uadcli.detection.session import Session
+from uadcli.detection.verdict import judge, measures
 from uadcli.errors import QualityError, UadError
 from uadcli.imaging import skullstrip
 from uadcli.imaging.geometry import resample, spacing
@@ -434,16 +435,8 @@ def false_alarms(chosen: Sequence[Path], strip: str, cache: Path | None) -> Iter
         except UadError as error:
             yield f"{path.name}: {error}"
             continue
-        measures = quality.Measures(
-            prepared.brain_volume_ml,
-            prepared.mask_overlap,
-            prepared.border_fraction,
-            stretch=prepared.stretch,
-            similarity=prepared.similarity,
-            artefacts=asdict(measure(scan.volume, stripped, prepared)),
-        )
         settled = settle(known_before(path, None), path, prepared.contrast())
-        found = quality.assess(replace(measures, similarity_limits=contrasts.ALL[settled.contrast].similarity))
+        found = quality.assess(measures(prepared, settled.contrast, measure(scan.volume, stripped, prepared)))
         for check in (*found.checks, *([settled.check] if settled.check else [])):
             verdicts.setdefault(check.name, Counter())[check.verdict] += 1
             values.setdefault(check.name, []).append(math.nan if check.value is None else check.value)

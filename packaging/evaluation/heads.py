@@ -18,12 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from uadcli import device
-from uadcli.arrays import Affine, Mask
+from uadcli.arrays import Affine
 from uadcli.config import PreprocessConfig
 from uadcli.data.prepare import Prepared, Stripped, prepare
 from uadcli.imaging import template
 from uadcli.imaging.geometry import apply
 from uadcli.imaging.volume import read_scan
+from uadcli.scoring.metrics import dice
 
 HEADS = (
     "healthy_other/*/anat/*.nii.gz",
@@ -50,11 +51,6 @@ class Clock:
     def in_words(self, name: str) -> str:
         """The seconds of a stage as text."""
         return " / ".join(f"{value:.1f}" for value in self.seconds[name])
-
-
-def dice(one: Mask, other: Mask) -> float:
-    """The overlap of two masks (X, Y, Z)."""
-    return float(2 * (one & other).sum() / (one.sum() + other.sum()))
 
 
 def moved_mm(one: Affine, other: Affine) -> float:

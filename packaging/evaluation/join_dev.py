@@ -95,8 +95,7 @@ def rows_of(patient: Sequence[Case], loaded: dict[str, Model], cache: Path) -> I
             evidence.append(Evidence(case.contrast, rare, first.mask))
             continue
         place = align(first, prepared)
-        known = place.brought(prepared.mask.astype(np.float32)) >= 0.5
-        evidence.append(Evidence(case.contrast, place.brought(rare), known))
+        evidence.append(Evidence(case.contrast, place.brought(rare), place.brought_mask(prepared.mask)))
     yield row(patient[0], JOINED, first, joint.joined(evidence, first.mask), joint.threshold(AUTO, own))
 
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from uadcli.arrays import Affine, Array
+from uadcli.arrays import Affine, Array, Mask
 from uadcli.data.prepare import Prepared
 from uadcli.errors import InputError
 from uadcli.imaging import geometry, registration
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
 from uadcli.imaging.volume import Volume
+from uadcli.scoring import metrics
 
 STEP_MM = 3.0  # of the grid in the patient's space on which two brains are registered
 MARGIN_MM = 12.0  # around the first brain
@@ -49,7 +50,11 @@ class Alignment:
 
     def brought(self, values: Array, order: int = 1) -> Array:
         """A volume on the other scan's model grid (96, 96, 80) brought to that of the first; 0 outside."""
-        return geometry.resample(values, GRID_AFFINE, GRID_SHAPE, GRID_AFFINE, self.to_other_grid, order=order)
+        return _brought(values, self.to_other_grid, order)
+
+    def brought_mask(self, mask: Mask) -> Mask:
+        """A mask (96, 96, 80) brought in the same way."""
+        return _brought_mask(mask, self.to_other_grid)
 
 
 def align(first: Prepared, other: Prepared) -> Alignment:
@@ -57,9 +62,20 @@ def align(first: Prepared, other: Prepared) -> Alignment:
 
     The registration starts from those of both scans to the template, so that headers need not agree.
     """
-    found, chain = _rigid(first, other, np.eye(4))
+    grid = _grid(first)
+    fixed = _seen(first, grid, _inverse(first.world_map))
+    centre = geometry.apply(first.world_map, _centre(first))
+    start = registration.nearest_rigid(other.world_map @ _inverse(first.world_map), centre)
+
+    def rigid(mirror: Affine) -> tuple[Affine, Affine]:
+        """The rigid map from the first scan to the other, and the map between their MNI spaces that follows from it."""
+        back = mirror @ _inverse(other.world_map) @ start
+        rest = registration.register_rigid(_seen(other, grid, back), fixed, step_mm=STEP_MM)
+        return start @ rest, back @ rest @ first.world_map
+
+    found, chain = rigid(np.eye(4))
     overlap, similarity = _agreement(first, other, chain)
-    mirrored = _agreement(first, other, _rigid(first, other, MIRROR)[1])[1]
+    mirrored = _agreement(first, other, rigid(MIRROR)[1])[1]
     return Alignment(found, chain, overlap, similarity, mirrored)
 
 
@@ -79,15 +95,17 @@ def fault(of: Alignment, first: str) -> InputError | None:
     return None
 
 
-def _rigid(first: Prepared, other: Prepared, mirror: Affine) -> tuple[Affine, Affine]:
-    """The rigid map from the first scan to the other, and the map between their MNI spaces that follows from it."""
-    grid = _grid(first)
-    centre = geometry.apply(first.world_map, _centre(first))
-    start = registration.nearest_rigid(other.world_map @ np.linalg.inv(first.world_map), centre)
-    back = mirror @ np.linalg.inv(other.world_map)
-    fixed = _seen(first, grid, np.asarray(np.linalg.inv(first.world_map), dtype=np.float64))
-    rest = registration.register_rigid(_seen(other, grid, back @ start), fixed, step_mm=STEP_MM)
-    return start @ rest, back @ start @ rest @ first.world_map
+def _inverse(affine: Affine) -> Affine:
+    return np.asarray(np.linalg.inv(affine), dtype=np.float64)
+
+
+def _brought(values: Array, chain: Affine, order: int = 1) -> Array:
+    """A volume on one model grid on that of another scan, by the map `chain` from its MNI space; 0 outside."""
+    return geometry.resample(values, GRID_AFFINE, GRID_SHAPE, GRID_AFFINE, chain, order=order)
+
+
+def _brought_mask(mask: Mask, chain: Affine) -> Mask:
+    return _brought(mask.astype(np.float32), chain) >= 0.5
 
 
 def _seen(prepared: Prepared, grid: Volume, to_mni: Affine) -> Volume:
@@ -115,11 +133,6 @@ def _grid(prepared: Prepared) -> Volume:
 
 def _agreement(first: Prepared, other: Prepared, chain: Affine) -> tuple[float, float]:
     """Dice of the masks and correlation ratio of the brains, on the first scan's model grid."""
-
-    def brought(values: Array) -> Array:
-        return geometry.resample(values, GRID_AFFINE, GRID_SHAPE, GRID_AFFINE, chain)
-
-    mask = brought(other.mask.astype(np.float32)) >= 0.5
-    both = mask & first.mask
-    overlap = 2 * both.sum() / max(mask.sum() + first.mask.sum(), 1)
-    return float(overlap), registration.similarity(brought(other.data), first.data, both)
+    mask = _brought_mask(other.mask, chain)
+    overlap = metrics.dice(mask, first.mask)
+    return overlap, registration.similarity(_brought(other.data, chain), first.data, mask & first.mask)

@@ -64,8 +64,7 @@ def _contribution(one: Further, session: Session) -> tuple[Contribution, list[Ev
             rare = _rarity(own, session)
     except UNUSABLE as error:
         return Contribution(left_out(one, error.what, session)), []
-    known = alignment.brought(ready.prepared.mask.astype("float32")) >= 0.5
-    evidence = Evidence(own.asked.contrast, alignment.brought(rare), known)
+    evidence = Evidence(own.asked.contrast, alignment.brought(rare), alignment.brought_mask(ready.prepared.mask))
     return Contribution(one, own.asked.model, own.findings, verdict), [evidence]
 
 

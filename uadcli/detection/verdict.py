@@ -7,6 +7,8 @@ import math
 
 from uadcli import contrasts
 from uadcli.console import Reporter
+from uadcli.data.artefacts import Artefacts
+from uadcli.data.prepare import Prepared
 from uadcli.detection.findings import ReadyScan
 from uadcli.model.out_of_distribution import Distance
 from uadcli.scoring import quality
@@ -14,30 +16,38 @@ from uadcli.scoring import quality
 
 def judge(ready: ReadyScan, distance: Distance) -> quality.Quality:
     """Quality control of a prepared scan, whose distance from the model's training scans is known."""
-    prepared, found = ready.prepared, ready.found
-    measures = quality.Measures(
+    found = ready.found
+    measured = dataclasses.replace(
+        measures(ready.prepared, found.contrast, ready.artefacts),
+        distance=math.inf if distance.nowhere else distance.value,
+        distance_limit=distance.limit,
+    )
+    verdict = quality.assess(measured)
+    return verdict if found.check is None else quality.with_check(verdict, found.check)
+
+
+def measures(prepared: Prepared, contrast: str, signs: Artefacts) -> quality.Measures:
+    """What quality control measures of a prepared scan of a contrast, before a model sees it."""
+    return quality.Measures(
         prepared.brain_volume_ml,
         prepared.mask_overlap,
         prepared.border_fraction,
         stretch=prepared.stretch,
         similarity=prepared.similarity,
-        similarity_limits=contrasts.ALL[found.contrast].similarity,
-        distance=math.inf if distance.nowhere else distance.value,
-        distance_limit=distance.limit,
-        artefacts=dataclasses.asdict(ready.artefacts),
+        similarity_limits=contrasts.ALL[contrast].similarity,
+        artefacts=dataclasses.asdict(signs),
     )
-    verdict = quality.assess(measures)
-    return verdict if found.check is None else quality.with_check(verdict, found.check)
 
 
 def report(verdict: quality.Quality, distance: Distance, reporter: Reporter) -> None:
+    """Warn of the checks that were not passed."""
     for check in verdict.checks:
         if check.verdict in ("warn", "fail"):
             reporter.warn(f"quality control, {check.verdict}: {_in_words(check, distance)}")
 
 
 def _in_words(check: quality.Check, distance: Distance) -> str:
-    if check.name in ("contrast", "contrasts"):
+    if check.name == "contrast":
         return f"{check.name}: {check.text}"
     value = distance.note if check.value is None else f"{check.value:.2f}"
     return f"{check.name} is {value} ({check.text})"

@@ -7,7 +7,7 @@ several counts more.
 The threshold is that of a rate r in each contrast, the rarity -log10(r). There are no healthy subjects with several
 contrasts to calibrate it, but whatever the contrasts have to do with each other, a weighted mean above the threshold
 means that at least one of them is above it. So at most k r of the healthy voxels of k contrasts are marked; r if the
-contrasts are equal, and far fewer if they are independent. This holds as well where a contrast has no evidence.
+contrasts are equal, and fewer if they are independent. This holds as well where a contrast has no evidence.
 """
 
 from __future__ import annotations
