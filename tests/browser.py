@@ -8,6 +8,7 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ FLAGS = (
     *("--disable-sync", "--disable-component-update", "--disable-quic", "--window-size=1500,1300"),
     "--remote-debugging-pipe",
 )
+SOFTWARE_GL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")  # WebGL where there is no graphics card
 # the pipe is made of the descriptors 3 (to Chromium) and 4 (from it)
 LAUNCH = (
     "import fcntl, os, sys; a, b = (fcntl.fcntl(int(n), fcntl.F_DUPFD, 20) for n in sys.argv[1:3]); "
@@ -35,14 +37,14 @@ def chromium() -> str:
 class Browser:
     """One page of one Chromium; `errors` are those of its console, `requests` the addresses that were asked for."""
 
-    def __init__(self, profile: Path) -> None:
+    def __init__(self, profile: Path, flags: Sequence[str] = ()) -> None:
         program = chromium()
         self.errors: list[str] = []
         self.requests: list[str] = []
         self._last, self._events, self._rest = 0, [], b""  # type: int, list[str], bytes
         to_read, self._to = os.pipe()
         self._from, to_write = os.pipe()
-        command = [sys.executable, "-c", LAUNCH, str(to_read), str(to_write), program, *FLAGS]
+        command = [sys.executable, "-c", LAUNCH, str(to_read), str(to_write), program, *FLAGS, *flags]
         self._process = subprocess.Popen(
             [*command, f"--user-data-dir={profile}"], pass_fds=(to_read, to_write), stderr=subprocess.DEVNULL
         )

@@ -8,6 +8,7 @@ import numpy as np
 
 from uadcli.errors import RESEARCH_USE
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
+from uadcli.report.native import Native
 from uadcli.report.page import Volumes
 
 # centre in mm (RAS+) and radius in voxels; the first is on the patient's left
@@ -49,6 +50,39 @@ def volumes(noise: bool = False) -> Volumes:
     )
 
 
+# of a scan in native space: thick slices, tilted by 15 degrees against the template
+NATIVE_SHAPE = (96, 112, 30)
+TILT = np.deg2rad(15)
+NATIVE_AFFINE = np.array(
+    [
+        [1.8, 0, 0, -86.4],
+        [0, 1.8 * np.cos(TILT), -5.5 * np.sin(TILT), -90.0],
+        [0, 1.8 * np.sin(TILT), 5.5 * np.cos(TILT), -100.0],
+        [0, 0, 0, 1],
+    ]
+)
+AROUND = 3.0  # what the scan holds outside the brain, brighter than anything in it
+
+
+def native() -> Native:
+    """The same brain and findings in native space, where it is surrounded by what must not be shown."""
+    grid = np.stack(np.meshgrid(*[np.arange(n) for n in NATIVE_SHAPE], indexing="ij"), axis=-1)
+    places = grid @ NATIVE_AFFINE[:3, :3].T + NATIVE_AFFINE[:3, 3]
+    brain = (((places - (0, -17, 6)) / (68, 86, 66)) ** 2).sum(axis=-1) < 1
+    labels = np.zeros(NATIVE_SHAPE, np.uint8)
+    for index, (centre, radius) in enumerate(FINDINGS, start=1):
+        labels[np.linalg.norm(places - centre, axis=-1) < 2 * radius] = index
+    score = np.where(labels == 1, 0.8, np.where(labels == 2, 0.6, 0.1)).astype(np.float32)
+    texture = 0.5 + 0.1 * np.round(np.random.default_rng(1).random(NATIVE_SHAPE))
+    return Native(
+        scan=np.where(brain, texture, AROUND).astype(np.float32),
+        anomaly_map=np.where(brain, score, AROUND).astype(np.float32),
+        labels=labels,
+        brain=brain,
+        affine=NATIVE_AFFINE,
+    )
+
+
 def sidecar(name: str = "sub-01_FLAIR.nii.gz", **changed: Any) -> dict[str, Any]:
     """The content of a sidecar as `uad detect` makes it, with the two findings."""
     components = [
@@ -60,6 +94,7 @@ def sidecar(name: str = "sub-01_FLAIR.nii.gz", **changed: Any) -> dict[str, Any]
             "centroid_native_mm": list(centre),
             "centroid_mni_mm": list(centre),
             "peak_mni_mm": list(centre),
+            "peak_native_mm": list(centre),
             "regions": REGIONS[index - 1],
             "healthy_scans_as_strong": (3, None)[index - 1],
         }

@@ -36,6 +36,7 @@ PRECISIONS: tuple[str, ...] = get_args(Precision)
 GEOMETRIES = ("auto", "sform", "qform", "trust")
 SAVES = ("recon", "brain", "transform")  # what `all` stands for
 COSTLY = ("uncertainty",)  # not part of `all`
+PAGES = ("grid", "niivue")  # kinds of `--html`, the first one by default
 UNLABELLED = ("refuse", "healthy", "skip")  # what to do with a map without ground truth
 MOST_STEPS, MOST_AT_ONCE = 100_000_000, 100_000
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from uadcli import __version__, device
 from uadcli.errors import DeviceError, UadError, WeightsError
+from uadcli.report import viewer
 from uadcli.running.faults import DETECT_MB
 
 if TYPE_CHECKING:
@@ -132,12 +133,14 @@ def _fault(entry: Entry) -> tuple[str | None, bool]:
 
 
 def licences() -> list[dict[str, str]]:
-    """Name, version and licence of `uadcli` and of every installed package that it needs, directly or not, by name."""
-    found = sorted(_needed("uadcli", {}).values(), key=lambda one: one.metadata["Name"].lower())
-    return [
+    """Name, version and licence of `uadcli`, of every installed package that it needs, directly or not, and of the
+    script that its pages contain, by name."""
+    rows = [
         {"name": one.metadata["Name"], "version": one.version, "licence": _licence(one.metadata) or "not stated"}
-        for one in found
+        for one in _needed("uadcli", {}).values()
     ]
+    rows.append({"name": viewer.NAME, "version": viewer.VERSION, "licence": viewer.LICENCE})
+    return sorted(rows, key=lambda row: row["name"].lower())
 
 
 def licences_in_words(rows: list[dict[str, str]]) -> str:

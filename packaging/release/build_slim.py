@@ -1,5 +1,7 @@
 """Build the wheel without weights, which fetches the model of a contrast from the Hub when it is first needed.
 
+Neither does it contain NiiVue, which `--html niivue` then fetches from the npm registry.
+
     python packaging/release/build_slim.py [--registry weights/registry.toml] [-o dist/slim]
 
 The registry must name repository and commit of every model (`make publish-weights REPO=owner/name` writes them).
@@ -16,10 +18,12 @@ import tempfile
 from pathlib import Path
 
 from uadcli.errors import UadError
+from uadcli.report import viewer
 from uadcli.weights import registry
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("uadcli", "pyproject.toml", "README.md", "LICENSE")
+LEFT_OUT = ("__pycache__", "_weights", viewer.FILE)
 
 
 def staged(folder: Path, listed: Path) -> Path:
@@ -28,7 +32,7 @@ def staged(folder: Path, listed: Path) -> Path:
     for name in PARTS:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "_weights"))
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns(*LEFT_OUT))
         else:
             shutil.copyfile(source, folder / name)
     (folder / "weights").mkdir()

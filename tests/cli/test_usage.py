@@ -101,6 +101,43 @@ def test_every_option_arrives(run):
     assert call.config.scoring.min_volume_mm3 == 100.0
 
 
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("scan.nii", None),
+        ("scan.nii --html", "grid"),
+        ("--html scan.nii", "grid"),
+        ("--html --strict scan.nii", "grid"),
+        ("--html niivue scan.nii", "niivue"),
+        ("scan.nii --html niivue", "niivue"),
+        ("scan.nii --html NiiVue", "niivue"),
+        ("scan.nii --html=niivue", "niivue"),
+        ("scan.nii --html grid", "grid"),
+        ("--html -- scan.nii", "grid"),
+    ],
+)
+def test_the_kind_of_page_may_be_left_out(run, words, kind):
+    assert main(["detect", *words.split()]) == 0
+    (call,) = run.calls
+    assert (call.scan, call.options.html) == (Path("scan.nii"), kind)
+    assert call.options.command == f"uad detect {words}"
+
+
+def test_a_scan_without_a_suffix_is_not_taken_for_a_kind_of_page(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scan").mkdir()
+    assert main(["detect", "--html", "scan"]) == 0
+    assert (run.calls[0].scan, run.calls[0].options.html) == (Path("scan"), "grid")
+    assert main(["detect", "--", "--html"]) == 0  # a scan of this name
+    assert (run.calls[1].scan, run.calls[1].options.html) == (Path("--html"), None)
+
+
+def test_pages_can_also_be_asked_for_in_python():
+    assert [DetectOptions(html=one).html for one in (None, False, True, "niivue")] == [None, None, "grid", "niivue"]
+    with pytest.raises(errors.UsageError, match="--html cannot be 'pdf'"):
+        DetectOptions(html="pdf")
+
+
 def test_the_command_is_kept_as_it_can_be_typed_again(run):
     main(["detect", "my scan.nii", "--only-map"])
     assert run.calls[0].options.command == "uad detect 'my scan.nii' --only-map"
@@ -172,6 +209,12 @@ def test_a_bad_config_file(run, capsys, tmp_path, text, part):
         ("-q detect scan.nii -v", "--verbose and --quiet"),
         ("detect scan.nii --only-map --save recon", "--only-map and --save"),
         ("detect scan.nii --only-map --html", "--only-map and --html"),
+        ("detect scan.nii --only-map --html niivue", "--only-map and --html"),
+        ("detect scan.nii --html nivue", "Did you mean niivue?"),
+        ("detect scan.nii --html=pdf", "Choose from grid, niivue"),
+        ("detect scan.nii --html=", "--html cannot be ''"),
+        ("detect --html pdf scan.nii", "--html cannot be 'pdf'"),
+        ("batch scans -o maps --html pdf", "--html cannot be 'pdf'"),
         ("view", "Missing argument"),
         ("view map.nii --width 9", "--width"),
         ("detect scan.nii --brain-mask m.nii --strip atlas", "--brain-mask and --strip"),

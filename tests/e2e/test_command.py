@@ -184,9 +184,11 @@ def test_a_wheel_in_an_empty_environment_detects_without_network(example: Path, 
     )
     assert str(site) in where.stdout
     done = subprocess.run(
-        [python, "-m", "uadcli", "detect", example, "-o", tmp_path / "m.nii.gz", "--strip", "atlas", "--html"],
+        [python, "-m", "uadcli", "detect", example, "-o", tmp_path / "m.nii.gz", "--strip", "atlas", "--html=niivue"],
         capture_output=True, text=True, check=False, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "m_overlay.png").exists()
-    assert (tmp_path / "m.html").exists()  # the wheel holds the page's templates, too
+    # the wheel holds the page's templates and NiiVue, too
+    assert "niivue" in (tmp_path / "m.html").read_text(encoding="utf-8")
+    assert (tmp_path / "m.html").stat().st_size < 6_000_000

@@ -98,6 +98,10 @@ def test_the_slim_wheel_fetches_the_model_of_the_contrast_once(weights: Path, hu
     command = f"uad weights download {t1w.reference}"
     assert refused.stderr.splitlines()[-1].endswith(command)
     assert hub.requests == []
+    refused = slim.run(*detect, "--html", "niivue", "--offline", code=4)
+    assert "NiiVue is not in the cache" in refused.stderr
+    assert "uad detect SCAN --html niivue" in refused.stderr
+    assert "brain mask" not in refused.stderr  # before any work
 
     first = slim.run(*detect)
     assert f"downloading {t1w.reference}" in first.stderr

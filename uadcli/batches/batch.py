@@ -23,6 +23,7 @@ from uadcli.config import CONTRASTS
 from uadcli.console import Reporter
 from uadcli.data.contrast import known_before
 from uadcli.data.scan_json import describe
+from uadcli.detection import niivue
 from uadcli.detection.session import Session, with_healthy
 from uadcli.errors import RESEARCH_USE, BatchError, OutputError, UsageError, WeightsError
 from uadcli.files import file_sha256, make_folder
@@ -190,6 +191,7 @@ def _work(run: Tally, jobs: list[Job], request: Request, reporter: Reporter) -> 
     from uadcli.weights import weights
 
     options = request.options
+    niivue.ensure(options.html, reporter)
     name, why = device.choose(options.device)
     load = functools.cache(functools.partial(model.load, device=name))
     session = Session(request.config, options, name, load=load, threads=device.bound_threads(options.threads))

@@ -17,6 +17,7 @@ from uadcli.cli.detect import detect
 from uadcli.cli.evaluate import evaluate
 from uadcli.cli.grouped import grouped
 from uadcli.cli.info import cite, config, doctor
+from uadcli.cli.page_kind import WithPage
 from uadcli.cli.synth import synth
 from uadcli.cli.train import calibrate, export, train
 from uadcli.cli.view import view
@@ -50,7 +51,9 @@ def uad(
         print_result(ctx.get_help())
 
 
-for command in (detect, batch, train, calibrate, export, evaluate, synth, view, doctor, config, cite):
+for command in (detect, batch):
+    app.command(cls=WithPage)(command)
+for command in (train, calibrate, export, evaluate, synth, view, doctor, config, cite):
     app.command()(command)
 app.add_typer(weights, name="weights")
 

@@ -18,7 +18,7 @@ from uadcli.data import artefacts, contrast, names, scan_json
 from uadcli.data.contrast import Described, FoundContrast
 from uadcli.data.names import Outputs
 from uadcli.data.prepare import Prepared, prepare, smoothed_as
-from uadcli.detection import joined, record, together
+from uadcli.detection import joined, niivue, record, together
 from uadcli.detection.examined import check_seeds, examined
 from uadcli.detection.findings import ReadyScan
 from uadcli.detection.further import with_further
@@ -97,6 +97,7 @@ def detect(
 
 
 def _run(path: Path, files: Outputs, config: DetectConfig, options: DetectOptions, reporter: Reporter) -> DetectResult:
+    niivue.ensure(options.html, reporter)
     name, why = device.choose(options.device)
     threads = device.bound_threads(options.threads)
     reporter.info(f"{RESEARCH_USE}")
@@ -187,7 +188,7 @@ def finish(ready: ReadyScan, files: Outputs, session: Session) -> DetectResult:
     if "page" in files.paths:
         from uadcli.detection.page import write_page
 
-        write_page(files.paths["page"], findings, prepared, content)
+        write_page(files.paths["page"], ready, findings, content, str(options.html))
     if "sidecar" in files.paths:
         write_json(files.paths["sidecar"], content)
     return DetectResult(files.map, content)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 
-from uadcli.config import CONTRASTS, COSTLY, GEOMETRIES, SAVES, SPACES
+from uadcli.config import CONTRASTS, COSTLY, GEOMETRIES, PAGES, SAVES, SPACES
 from uadcli.errors import UsageError
 from uadcli.model.healthy_folder import HealthyScans
 from uadcli.scoring import scores
@@ -29,6 +29,13 @@ def saved(value: str | tuple[str, ...]) -> tuple[str, ...]:
 def score_name(value: str) -> str:
     """The name of a score from its name or alias. Raises `UsageError` for an unknown one."""
     return nearest(scores.aliases().get(value.lower(), value), scores.names(), "--score")
+
+
+def page_kind(value: bool | str | None) -> str | None:
+    """The kind of page of `--html`; True is the first of `PAGES`. Raises `UsageError` for an unknown one."""
+    if isinstance(value, str):
+        return nearest(value, PAGES, "--html")
+    return PAGES[0] if value else None
 
 
 def _names(paths: tuple[Path, ...]) -> list[str]:
@@ -148,7 +155,16 @@ class DetectOptions(Checked):
     only_map: bool = option(
         False, Option("Write only the map: no mask, picture or sidecar.", OUTPUT, in_batch=""), decides=False
     )
-    html: bool = option(False, Option("Also write a page (.html) to view in a browser.", OUTPUT), decides=False)
+    html: bool | str | None = option(  # True is the first of `PAGES`
+        None,
+        Option(
+            "Also write a page (.html) to view in a browser: on the model's grid, or with NiiVue on the scan's own.",
+            OUTPUT,
+            metavar=f"[{'|'.join(PAGES)}]",
+            parse=page_kind,
+        ),
+        decides=False,
+    )
     overwrite: bool = option(False, replace(OVERWRITE, in_batch="Redo scans that are done."), decides=False)
     strict: bool = option(
         False,
@@ -167,6 +183,7 @@ class DetectOptions(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "html", page_kind(self.html))
         for one in self.save:
             check_word("save", one, ALL_SAVES)
         object.__setattr__(self, "threshold", ThresholdRule.parse(self.threshold))

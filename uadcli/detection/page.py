@@ -6,21 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from uadcli.data.prepare import Prepared
-from uadcli.detection.findings import Findings
+from uadcli.arrays import Array
+from uadcli.data.prepare import to_native
+from uadcli.detection import niivue
+from uadcli.detection.findings import Findings, ReadyScan
 from uadcli.files import finite, write_text
-from uadcli.imaging import template
+from uadcli.imaging import geometry, template
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.report import page
+from uadcli.report.native import Native
 
 FAR_VOXELS = 5  # 1 cm
 
 
-def write_page(path: Path, findings: Findings, prepared: Prepared, content: dict[str, Any]) -> None:
-    """Write the page of one scan, on the model's grid (96, 96, 80); `content` is the sidecar's.
+def write_page(path: Path, ready: ReadyScan, findings: Findings, content: dict[str, Any], kind: str) -> None:
+    """Write the page of one scan; `content` is the sidecar's. A page of the `kind` niivue is in native space, any other
+    on the model's grid (96, 96, 80).
 
-    Raises `OutputError`.
+    Raises `OutputError`, and `WeightsError` if NiiVue is not there.
     """
     from scipy import ndimage
 
@@ -32,7 +37,7 @@ def write_page(path: Path, findings: Findings, prepared: Prepared, content: dict
         recon=findings.recon,
         anomaly_map=findings.anomaly_map,
         labels=findings.labels,
-        brain=prepared.mask & near,
+        brain=ready.prepared.mask & near,
         template_brain=template_brain,
         template_tissue=template.on_grid("mni_tissue_dseg").astype(np.uint8),
         affine=GRID_AFFINE,
@@ -43,4 +48,50 @@ def write_page(path: Path, findings: Findings, prepared: Prepared, content: dict
             if one.own and one.of.alignment
         },
     )
-    write_text(path, page.page(volumes, finite(content)))
+    if kind == "niivue":
+        native = native_volumes(ready, findings, near)
+        html = page.native_page(volumes, native, finite(content), niivue.script())
+    else:
+        html = page.page(volumes, finite(content))
+    write_text(path, html)
+
+
+def native_volumes(ready: ReadyScan, findings: Findings, near: NDArray[np.bool_]) -> Native:
+    """The volumes of a page on the scan's canonical grid; `near` is where something may be drawn, on the model's."""
+    scan, prepared = ready.scan, ready.prepared
+    grid = scan.volume
+
+    def back(data: NDArray[Any], order: int = 1) -> Array:
+        return to_native(data.astype(np.float32), scan, prepared, order)
+
+    return Native(
+        scan=grid.data,
+        anomaly_map=back(findings.anomaly_map),
+        labels=_labels(findings.labels, back(findings.labels > 0) >= 0.5, back),
+        brain=ready.brain & (back(near) >= 0.5),
+        affine=grid.affine,
+        sides_known=scan.sides_known,
+        further={
+            str(one.contrast): geometry.resample(
+                np.where(other.brain, other.scan.volume.data, 0).astype(np.float32),
+                other.scan.volume.affine,
+                grid.shape,
+                grid.affine,
+                one.of.alignment.matrix,
+            )
+            for one in findings.joined
+            if one.own and one.of.alignment and (other := one.of.ready)
+        },
+    )
+
+
+def _labels(labels: NDArray[np.uint8], mask: NDArray[np.bool_], back: Any) -> NDArray[np.uint8]:
+    """The numbers of the findings in the voxels of the mask, as it is written, on the grid to which `back` leads.
+
+    The mask may reach half a voxel of the model's grid beyond a finding: there its neighbours count.
+    """
+    from scipy import ndimage
+
+    nearest = back(labels, 0)
+    around = back(ndimage.grey_dilation(labels, size=3), 0)
+    return np.where(mask, np.where(nearest > 0, nearest, around), 0).astype(np.uint8)

@@ -54,21 +54,38 @@ def asset(name: str) -> str:
     return (FOLDER / name).read_text(encoding="utf-8")
 
 
-def render(template: str, script: str | None = None, data: Any = None, images: str = "data:", **context: Any) -> str:
+def render(
+    template: str,
+    script: str | None = None,
+    data: Any = None,
+    images: str = "data:",
+    library: str = "",
+    **context: Any,
+) -> str:
     """A whole page from a file of `templates/` and what it shows; texts in `context` are escaped.
 
-    `script` is a file of `templates/` that reads `data`, or None. The policy in the page's head forbids every request,
-    and every script and style but the two whose hashes it names; `images` says where pictures may come from.
+    `script` is a file of `templates/` that reads `data`, or None; `library` is a script that runs before it. The policy
+    in the page's head forbids every request, and every script and style but those whose hashes it names; `images` says
+    where pictures may come from. Raises `ValueError` for a library that would end the element it is in.
     """
+    if "</script" in library.lower() or "<!--" in library:
+        raise ValueError("the library cannot be part of a page")
     style, code = asset("style.css"), asset(script) if script else ""
     policy = f"default-src 'none'; base-uri 'none'; form-action 'none'; img-src {images}; style-src '{_hash(style)}'"
     if code:
-        policy += f"; script-src '{_hash(code)}'"
+        policy += "; script-src " + " ".join(f"'{_hash(one)}'" for one in (library, code) if one)
     inert = json.dumps(data, allow_nan=False).translate({ord(c): f"\\u{ord(c):04x}" for c in "<>&"})
     return (
         environment()
         .get_template(template)
-        .render(policy=Markup(policy), style=Markup(style), code=Markup(code), data=Markup(inert), **context)
+        .render(
+            policy=Markup(policy),
+            style=Markup(style),
+            code=Markup(code),
+            library=Markup(library),
+            data=Markup(inert),
+            **context,
+        )
     )
 
 

@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadcli.errors import InputError
-from uadcli.report import check_pictures, phrases
+from uadcli.report import check_pictures, phrases, viewer
 from uadcli.report.markup import number, render
+from uadcli.report.native import Native, voxel
+from uadcli.report.native import data as native_data
 
 VIEW = "Radiological view: the patient's right (R) is on the image's left; A front, P back, S top, I bottom."
 
@@ -45,33 +47,47 @@ def page(volumes: Volumes, sidecar: Mapping[str, Any]) -> str:
 
     Raises `InputError` for an empty brain mask.
     """
-    v = volumes
+    context = _context(volumes, sidecar, volumes)
+    return render("page.html", script="page.js", data=_data(volumes, context["score_max"]), **context)
+
+
+def native_page(volumes: Volumes, native: Native, sidecar: Mapping[str, Any], library: str) -> str:
+    """The same with the scan in native space, shown by the script of NiiVue, `library`.
+
+    `volumes` are for the check pictures. Raises `InputError` for an empty brain mask.
+    """
+    shown = native.cropped()
+    context = _context(volumes, sidecar, shown)
+    data = native_data(shown, context["score_max"], context["threshold"])
+    size = " x ".join(f"{one:.3g}" for one in np.linalg.norm(shown.affine[:3, :3], axis=0))
+    context |= {"size": size, "viewer": viewer, "licence": viewer.licence_text()}
+    return render("native.html", script="native.js", data=data, library=library, **context)
+
+
+def _context(v: Volumes, sidecar: Mapping[str, Any], shown: Volumes | Native) -> dict[str, Any]:
+    """What both pages say; `shown` are the volumes in the viewer."""
     if not v.brain.any():
         raise InputError("the brain mask is empty, so there is nothing to show", hint="Check the mask.")
-    name, used = sidecar["input"]["name"], sidecar["threshold"]
+    used, anomaly = sidecar["threshold"], sidecar["anomaly"]
     threshold = float(used["value"])
-    score_max = max(1.6 * threshold, float(v.anomaly_map[v.brain].max()), 1e-6)
-    return render(
-        "page.html",
-        script="page.js",
-        data=_data(v, score_max),
-        sidecar=sidecar,
-        name=name,
-        phrases=phrases,
-        further=list(v.further),
-        contrasts=sidecar.get("contrasts") or [],
-        score_max=score_max,
-        threshold=threshold,
-        extent=used.get("extent"),
-        spacing=f"{np.diag(v.affine)[0]:g}",
-        view=VIEW if v.sides_known else phrases.SIDES_UNKNOWN,
-        findings=[_finding(one, sidecar["anomaly"]["healthy_scans"], v) for one in sidecar["anomaly"]["components"]],
-        mask_picture=check_pictures.mask_picture(v.scan, v.brain, v.template_brain, v.affine, v.sides_known),
-        registration_picture=check_pictures.registration_picture(
+    return {
+        "sidecar": sidecar,
+        "name": sidecar["input"]["name"],
+        "phrases": phrases,
+        "further": list(v.further),
+        "contrasts": sidecar.get("contrasts") or [],
+        "score_max": max(1.6 * threshold, float(shown.anomaly_map[shown.brain].max()), 1e-6),
+        "threshold": threshold,
+        "extent": used.get("extent"),
+        "spacing": f"{np.diag(v.affine)[0]:g}",
+        "view": VIEW if v.sides_known else phrases.SIDES_UNKNOWN,
+        "findings": [_finding(one, anomaly["healthy_scans"], shown) for one in anomaly["components"]],
+        "mask_picture": check_pictures.mask_picture(v.scan, v.brain, v.template_brain, v.affine, v.sides_known),
+        "registration_picture": check_pictures.registration_picture(
             v.scan, v.brain, v.template_tissue, v.affine, v.sides_known
         ),
-        parameters=[(key, _in_words(value)) for key, value in _parameters(sidecar)],
-    )
+        "parameters": [(key, _in_words(value)) for key, value in _parameters(sidecar)],
+    }
 
 
 def _data(v: Volumes, score_max: float) -> dict[str, Any]:
@@ -106,16 +122,14 @@ def _packed(volume: NDArray[Any]) -> str:
     return base64.b64encode(zlib.compress(whole.tobytes(), 9)).decode()
 
 
-def _finding(one: Mapping[str, Any], comparison: Mapping[str, Any] | None, v: Volumes) -> dict[str, Any]:
+def _finding(one: Mapping[str, Any], comparison: Mapping[str, Any] | None, v: Volumes | Native) -> dict[str, Any]:
     """A row of the table of findings, with the voxel of its highest score, to which it jumps."""
-    to_voxel = np.linalg.inv(v.affine)
-    place = to_voxel[:3, :3] @ np.array(one["peak_mni_mm"]) + to_voxel[:3, 3]
-    voxel = np.clip(np.round(place), 0, np.array(v.scan.shape) - 1).astype(int)
+    peak = one["peak_native_mm" if isinstance(v, Native) else "peak_mni_mm"]
     x, y, z = one["centroid_mni_mm"]
     across = f"{x:+.0f}" if v.sides_known else f"±{abs(x):.0f}"
     return {
         "index": one["index"],
-        "voxel": ",".join(map(str, voxel)),
+        "voxel": ",".join(map(str, voxel(peak, v.affine, v.scan.shape))),
         "volume": number(one["volume_ml"]),
         "peak": number(one["peak"], 3),
         "mean": number(one["mean"], 3),

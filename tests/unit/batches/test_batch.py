@@ -17,6 +17,7 @@ from uadcli.batches.inputs import Found
 from uadcli.config import DetectConfig
 from uadcli.detection.session import Session
 from uadcli.errors import RESEARCH_USE, BatchError, InputError, OutputError, UsageError, WeightsError
+from uadcli.report import viewer
 from uadcli.weights import hub as hubs
 from uadcli.weights import weights
 from uadcli.workers import Died
@@ -205,6 +206,19 @@ def test_the_index_leads_to_every_scan_and_names_the_failed(scans: Path, stand: 
     assert page.index("a</") < page.index("deep er/b")
     assert "research use only" in page.lower()
     assert not run(scans, output=scans.parent / "plain").summary.with_suffix(".html").exists()
+
+
+def test_pages_in_native_space_need_their_viewer_before_the_first_scan(
+    scans: Path, stand: Stand, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    native = dataclasses.replace(OPTIONS, html="niivue")
+    assert run(scans, options=native).summary.with_suffix(".html").exists()
+    stand.prepared.clear()
+    monkeypatch.setattr(viewer, "FOLDER", tmp_path)  # as in the slim wheel
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(WeightsError, match="NiiVue"):
+        run(scans, output=scans.parent / "again", options=native)
+    assert stand.prepared == []
 
 
 def test_weights_of_the_hub_are_looked_up_once(
