@@ -147,6 +147,26 @@ def test_map_and_window_change_what_is_seen(opened: Browser) -> None:
     assert np.abs(picture(opened) - grey).max() < 3
 
 
+def test_another_contrast_of_the_patient_can_be_shown(browser: Browser, tmp_path: Path) -> None:
+    native = plain()
+    volumes = dataclasses.replace(scenes.volumes(), further={"T1w": scenes.volumes().recon})
+    path = tmp_path / "patient.html"
+    both = dataclasses.replace(native, further={"T1w": -native.scan})
+    path.write_text(native_page(volumes, both, scenes.sidecar(), niivue.script()), encoding="utf-8")
+    browser.open(path, DRAWN)
+    press(browser, "1")
+    first = picture(browser)
+    before = browser.run(DRAWN)
+    browser.run("(e => { e.value = '1'; e.dispatchEvent(new Event('change')); })(document.getElementById('picture'))")
+    browser.until(f"{DRAWN} !== {before!r}")
+    second = picture(browser)
+    white = (first.min(axis=-1) > 240) & (np.arange(first.shape[0])[:, None] > 30)
+    assert white.sum() > 5000
+    assert np.median(second[white]) < 20  # the negative
+    assert near(second, MARKED).sum() == near(first, MARKED).sum()
+    assert browser.errors == []
+
+
 def test_a_click_moves_the_cross(opened: Browser) -> None:
     press(opened, "1")
     opened.run("document.getElementById('native').scrollIntoView({block: 'center'})")

@@ -24,7 +24,7 @@ from uadcli.weights import cache as caches
 
 REGISTRY = "https://registry.npmjs.org"
 ARCHIVE = f"@niivue/niivue/-/niivue-{VERSION}.tgz"
-START, SIZE = 10_876_416, 2_284_381  # of dist/niivue.umd.js in the unpacked archive, which never changes
+START, SIZE = 10_876_416, 2_284_381  # of dist/niivue.umd.js in the unpacked archive (offset_data, size)
 CHUNK, SECONDS, MB = 2**18, 60, 10**6
 GZIP = 31  # window bits by which zlib reads gzip
 UNREACHED = (OSError, http.client.HTTPException, ValueError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import shutil
@@ -125,6 +126,37 @@ def test_the_evidence_of_a_further_scan_is_brought_to_the_first(
     moved[:-4], known[:-4] = t1w[4:], brains[1][4:]
     expected = np.where(brains[0], np.where(known, (flair + moved) / 2, flair), 0)
     assert np.asarray(given("FLAIR", "T1w").image.dataobj) == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_page_in_native_space_shows_each_contrast_and_the_mask_where_they_are(
+    given: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shifted = np.eye(4)
+    shifted[0, 3] = 8.0  # four voxels: a point of the first scan is found there in the other
+    monkeypatch.setattr(same_patient, "align", lambda *_: replace(SAME, matrix=shifted))
+    given("FLAIR", "T1w", html="niivue", save=("brain",))
+    html = (tmp_path / "out" / "map.html").read_text(encoding="utf-8")
+    data = json.loads(html.split('id="data">')[1].split("</script>")[0])
+    assert [one["name"] for one in data["pictures"]] == ["scan", "T1w"]
+
+    def whole(packed: str) -> np.ndarray:
+        image = nib.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(packed)))
+        low = np.round(np.linalg.inv(GRID_AFFINE) @ image.affine[:, 3])[:3].astype(int)
+        volume = np.zeros((96, 96, 80))
+        volume[tuple(slice(a, a + n) for a, n in zip(low, image.shape, strict=True))] = image.get_fdata()
+        return volume
+
+    inside = np.asarray(nib.load(tmp_path / "out" / "map_brain.nii.gz").dataobj) > 0
+    first, second = (whole(one["file"]) for one in data["pictures"])
+    assert not first[~inside].any()
+    assert not second[~inside].any()
+    moved = np.zeros((96, 96, 80))
+    moved[:-4] = brain("T1w")[4:]
+    for seen, given_ in ((first, brain("FLAIR")), (second, moved)):
+        assert np.corrcoef(seen[inside], given_[inside])[0, 1] > 0.99
+    mask = np.asarray(nib.load(tmp_path / "out" / "map_mask.nii.gz").dataobj) > 0
+    assert mask.any()
+    assert np.array_equal(whole(data["labels"]) > 0, mask & inside)
 
 
 @pytest.mark.parametrize("fault", ["missing", "damaged", "4-D", "empty"])
