@@ -85,7 +85,7 @@ def as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
         data = scan.volume.data
         return Prepared(data, data > 0, np.eye(4), "none", 1400.0, 0.0, 0.95, 0.5), Stripped(scan.volume, data > 0)
 
-    def each(cases: Any, cache: Path, config: Any, _: int) -> dict[Any, str]:
+    def each(cases: Any, cache: Path, config: Any, *_: Any) -> dict[Any, str]:
         for case in cases:
             prepare.prepare_cached(case.scan, config, cache)
         return {}

@@ -23,7 +23,7 @@ from uadcli.config import (
 from uadcli.model.model import Model
 from uadcli.training import log
 from uadcli.training.examples import pasted_lesions, slices, synthetic
-from uadcli.training.examples.synthetic import Example, ExampleMaker
+from uadcli.training.examples.pool import Example, ExampleMaker
 from uadcli.training.loop import Validation
 from uadcli.training.reconstruction import Trainer
 from uadcli.training.score_network import SiameseTrainer
@@ -74,7 +74,7 @@ def training(folder: Path, patch: pytest.MonkeyPatch) -> list[str]:
         return real(self, data)
 
     patch.setattr(Trainer, "step", step)
-    return ["train", str(made), "--config", str(folder / "run.toml"), "--workers", "1"]
+    return ["train", str(made), "--config", str(folder / "run.toml"), "--workers", "0"]
 
 
 def _example(number: int) -> Example:

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from uadcli.workers import Workers
+
 
 def double(number: int) -> int:
     return 2 * number
@@ -46,6 +48,32 @@ def forever(folder: Path) -> Path:
     finally:
         (folder / "unwound").touch()
     return folder
+
+
+class NotedScenes:
+    """Makes scenes, and leaves a file as it begins: the number, and by whom it is made."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def draw(self, number: int) -> Any:
+        from uadcli.training.examples.synthetic import Scene
+
+        (self.folder / f"{number} {os.getpid()} {time.monotonic_ns()}").touch()
+        ball = np.sum((np.indices((96, 96, 80)) - np.array([48, 48, 40])[:, None, None, None]) ** 2, axis=0) < 400
+        return Scene(np.where(ball, 0.5, 0).astype(np.float32), ball, ball, np.arange(35, 45), number)
+
+
+class DyingScenes(NotedScenes):
+    """Loses its process in the third scene."""
+
+    def draw(self, number: int) -> Any:
+        return super().draw(die_of_three(number))
+
+
+def forever_with_child(folder: Path) -> None:
+    """Run a job that takes for ever in a worker, for a test that kills this process meanwhile."""
+    list(Workers(forever, 1).run([folder]))
 
 
 class Unpicklable:

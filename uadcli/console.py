@@ -75,12 +75,15 @@ class Reporter:
                 with line, heartbeat.beating(lambda: self._say_progress(name), heartbeat.SECONDS):
                     yield stage
             else:
+                stage.changed = outer.changed if outer else stage.changed
                 yield stage
         except BaseException:
             self.failed_stage = self.failed_stage or name  # the innermost stage comes first
             raise
         finally:
             self._current = outer
+            if outer is not None:
+                outer.changed()
         self.seconds[name] = self.seconds.get(name, 0.0) + stage.elapsed
         if outer is None:
             self._tell("INFO", f"{name}  {stage.elapsed:.1f} s", level=0)
@@ -89,7 +92,9 @@ class Reporter:
 
     def _say_progress(self, name: str) -> None:
         """A line on the stage `name` in the log, and where no line moves also for the user."""
-        text = f"{name}: {self._current.in_words() if self._current else ''}"
+        now = self._current
+        inner = f"{now.name}, " if now and now.name != name else ""
+        text = f"{name}: {inner}{now.in_words() if now else ''}"
         if self.live:
             self._write_log("INFO", text)
         else:
@@ -192,7 +197,10 @@ class Reporter:
         task = line.add_task(stage.name, total=None, note="")
 
         def show() -> None:
-            line.update(task, completed=stage.done, total=stage.total or None, note=stage.note)
+            now = self._current or stage  # perhaps a stage within this one
+            name = stage.name if now is stage else f"{stage.name}: {now.name}"
+            line.tasks[0].total = now.total or None  # which `update` cannot take back
+            line.update(task, description=name, completed=now.done, note=now.note)
 
         stage.changed = show
         show()

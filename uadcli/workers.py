@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import queue
 import signal
 import threading
@@ -143,6 +144,7 @@ def _serve(pipe: Connection, work: Callable[[J], R]) -> None:
     signal.signal(signal.SIGTERM, _leave)
     if hasattr(signal, "SIGUSR2"):  # SLURM tells every process of a job that it is to be queued again
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
         try:
             job = pipe.recv()
@@ -154,6 +156,14 @@ def _serve(pipe: Connection, work: Callable[[J], R]) -> None:
         except BrokenPipeError:
             return
         del job, result  # not to be kept while the next job is awaited
+
+
+def _end_with_parent() -> None:
+    """Stop the current job when the parent process is gone, if it was killed and could not say so."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _leave(*_: object) -> None:

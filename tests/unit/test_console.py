@@ -146,6 +146,22 @@ def test_the_moving_line_follows_its_stage(monkeypatch):
         assert "a [note]" in shown(lines[0])
 
 
+def test_a_stage_within_another_is_shown_in_its_line(monkeypatch):
+    reporter = Reporter(stream=(stream := Terminal()))
+    lines, make = [], reporter._progress
+    monkeypatch.setattr(reporter, "_progress", lambda: lines.append(make()) or lines[-1])
+    with reporter.stage("weights"):
+        with reporter.stage("download, MB"):
+            reporter.progress(4, 10)
+            (task,) = lines[0].tasks
+            assert (task.description, task.completed, task.total) == ("weights: download, MB", 4, 10)
+            monkeypatch.setattr(reporter, "_write_log", lambda kind, text: stream.write(text))
+            reporter._say_progress("weights")
+            assert "weights: download, MB, 4 of 10, 0 s" in stream.getvalue()
+        assert (task.description, task.total) == ("weights", None)
+    assert set(reporter.seconds) == {"weights", "download, MB"}
+
+
 def lines_of(stream, monkeypatch, **more):
     """What a stage that lasts through some signs of life says, after it counted to 3 of 12."""
     monkeypatch.setattr(heartbeat, "SECONDS", 0.02)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import workloads
 
-from uadcli.workers import AHEAD, Died, Workers
+from uadcli.workers import AHEAD, SPAWN, Died, Workers
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
@@ -51,6 +53,25 @@ def test_closing_stops_running_work(tmp_path: Path) -> None:
     results.close()  # type: ignore[attr-defined]
     assert (tmp_path / "unwound").exists()
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_worker_ends_with_its_parent(number: signal.Signals, tmp_path: Path) -> None:
+    """Even in the middle of a job, and although a killed parent cannot close anything."""
+    parent = SPAWN.Process(target=workloads.forever_with_child, args=(tmp_path,))
+    parent.start()
+    _until((tmp_path / "began").exists)
+    assert parent.pid is not None
+    os.kill(parent.pid, number)
+    parent.join()
+    _until((tmp_path / "unwound").exists)
+
+
+def _until(true: Callable[[], bool], seconds: float = 30.0) -> None:
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.02)
 
 
 def test_what_cannot_be_sent_is_an_error_not_a_hang() -> None:

@@ -83,7 +83,8 @@ def make_plan(request: Request, reporter: Reporter, download: bool = True) -> Pl
         failed = tables.read_all_failed(request.output)
         chosen = [job for job in scans.jobs if job.name in failed]
         reporter.info(f"{len(chosen)} of {len(scans.jobs)} scans failed before")
-    steps = plan.decide(chosen, request.config, weights_of(scans.weights))
+    with reporter.stage("plan"):
+        steps = plan.decide(chosen, request.config, weights_of(scans.weights), progress=reporter.progress)
     return Plan(scans.jobs, steps, scans.part, scans.bids_root)
 
 

@@ -23,6 +23,7 @@ from uadcli.files import finite
 from uadcli.imaging import stored
 from uadcli.imaging.volume import stem
 from uadcli.report import sidecar
+from uadcli.running.stage import Progress, unseen
 from uadcli.settings.option import deciding_settings
 
 if TYPE_CHECKING:
@@ -141,7 +142,13 @@ def in_shard(job: Job, part: tuple[int, int]) -> bool:
     return int.from_bytes(hashlib.sha256(os.fsencode(job.name)).digest()[:8], "big") % count == index
 
 
-def decide(todo: Sequence[Job], config: DetectConfig, weights_of: WeightsOf, read_scans: bool = True) -> list[Step]:
+def decide(
+    todo: Sequence[Job],
+    config: DetectConfig,
+    weights_of: WeightsOf,
+    read_scans: bool = True,
+    progress: Progress = unseen,
+) -> list[Step]:
     """Decide which jobs to run and which to skip; `weights_of(contrast)` is the sha256 of the weights.
 
     Without `read_scans` only sidecars are read: a scan replaced since then goes unnoticed.
@@ -151,8 +158,12 @@ def decide(todo: Sequence[Job], config: DetectConfig, weights_of: WeightsOf, rea
         reason = "--overwrite" if job.options.overwrite else to_do(job, config, weights_of, read_scans)
         return Step(job, "run" if reason else "skip", reason or "done")
 
+    steps = list[Step]()
     with ThreadPoolExecutor(device.cores()) as threads:  # mostly computing digests, which releases the GIL
-        return list(threads.map(step, todo))
+        for done in threads.map(step, todo):
+            steps.append(done)
+            progress(len(steps), len(todo))
+    return steps
 
 
 def to_do(job: Job, config: DetectConfig, weights_of: WeightsOf, read_scan: bool = True) -> str:

@@ -16,6 +16,7 @@ from uadcli.data.scans import Scans
 from uadcli.errors import RESEARCH_USE, InputError, UsageError
 from uadcli.files import file_sha256, write_bytes, write_json
 from uadcli.model.model import Model
+from uadcli.running.stage import Part
 from uadcli.training.run_folder import healthy_of, prepare_usable, read_run, rows_of, usable_cases
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ def calibrate(
         if is_supervised(run):  # reconstruction and out-of-distribution check are those of the weights
             gates = {c: one for c in model.card.contrasts if (one := gate_of(model.weights.gate_state, c)) is not None}
         else:
-            gates = fit_gates(model.network, training, list(usable.values()), run / "cache", config.preprocess)
+            encoding = Part(reporter.note, "encoding scan")
+            gates = fit_gates(model.network, training, list(usable.values()), scans.cache, scans.config, encoding)
         _write_gates(run / GATE_FILE, gates, reporter)
         write_bytes(run / REFERENCE_FILE, to_bytes(healthy_reference.state_of(references)))
     write_json(run / "thresholds.json", content)
@@ -117,13 +119,14 @@ def measure(
             for contrast in counts:
                 healthy = [c for c in cohort.held_out if c.contrast == contrast]
                 volumes = load_healthy(healthy, Scans(cohort.cache, config.preprocess))
-                pasted[contrast] = paste_all(model, volumes, config, cohort.shapes)
+                pasting = Part(reporter.note, f"reconstructing {contrast} with synthetic lesions,")
+                pasted[contrast] = paste_all(model, volumes, config, cohort.shapes, pasting)
             precisions = precision_by_power([one for group in pasted.values() for one in group])
             if not precisions:
                 reporter.warn(f"no scan has room for a synthetic lesion: the fusion keeps {model.card.fusion_power}")
             model = with_best_power(model, precisions)
     with reporter.stage("calibration"):
-        found, references = calibration_of(model, cohort, config, kinds, pasted)
+        found, references = calibration_of(model, cohort, config, kinds, pasted, reporter.progress)
     for taker, giver in (borrow or {}).items():
         found.lend(giver, taker)
     content = {

@@ -62,11 +62,12 @@ def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path
         raise _broken(run) from error
     if not isinstance(calibrated, dict) or not all(fits(calibrated.get(k), hint) for k, hint in CALIBRATED.items()):
         raise _broken(run)
-    loaded = trained_weights(run)
-    card = calibrated_card(loaded.card, name, calibrated, config.preprocess)
-    out.mkdir(parents=True, exist_ok=True)
-    states = (_read_state(run / part) for part in (GATE_FILE, REFERENCE_FILE))
-    digest = weights.save(file, loaded.model, card, loaded.score_state, *states)
+    with reporter.stage("export"):
+        loaded = trained_weights(run)
+        card = calibrated_card(loaded.card, name, calibrated, config.preprocess)
+        out.mkdir(parents=True, exist_ok=True)
+        states = (_read_state(run / part) for part in (GATE_FILE, REFERENCE_FILE))
+        digest = weights.save(file, loaded.model, card, loaded.score_state, *states)
     registry.write(out, registry.Entry(name, file.name, digest, card.contrasts))
     write_text(out / f"{name}.md", card_text(card, digest, config))
     reporter.info(f"sha256 {digest}")

@@ -21,6 +21,7 @@ from uadcli.data.dataset import evenly
 from uadcli.imaging import intensity
 from uadcli.model.model import Model
 from uadcli.model.subject import Subject
+from uadcli.running.stage import Progress, unseen
 from uadcli.scoring import healthy_reference
 from uadcli.scoring.calibration import Tail, rarity
 from uadcli.scoring.fusion import ENOUGH, NORM, fused_scores
@@ -83,7 +84,11 @@ class Part:
 
 
 def paste_all(
-    model: Model, healthy: Sequence[Healthy], config: DetectConfig, shapes: Sequence[Path] = ()
+    model: Model,
+    healthy: Sequence[Healthy],
+    config: DetectConfig,
+    shapes: Sequence[Path] = (),
+    progress: Progress = unseen,
 ) -> list[PastedScan]:
     """Scans with pasted lesions, reconstructed and scored; empty if no scan has room for a lesion.
 
@@ -94,9 +99,10 @@ def paste_all(
     """
     found, chosen = [], evenly(range(len(healthy)), MOST)
     draws = min(max(FEWEST, math.ceil(LESIONS / len(chosen))), OFTEN) if len(chosen) >= ENOUGH else FEWEST
-    for number in chosen:
+    for done, number in enumerate(chosen):
         one = healthy[number]
         for draw in range(draws):
+            progress(done * draws + draw, len(chosen) * draws)
             rng = np.random.default_rng([SEED, number, draw])
             disease = draw % 2 == 1 and one.anatomy is not None and contrasts.ALL[one.kind].lesions == "bright"
             pasted = _with_disease(one, rng, config) if disease else paste(one, rng, config.preprocess, shapes)

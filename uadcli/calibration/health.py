@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from uadcli.data.prepare import Prepared, prepare_cached
 from uadcli.model.components import strength_of
 from uadcli.model.model import Model
 from uadcli.model.subject import Subject
+from uadcli.running.stage import Progress, unseen
 from uadcli.scoring import fusion, healthy_reference, scores
 from uadcli.scoring.calibration import Tail, healthy_quantile, healthy_tail, tails_of_the_others
 from uadcli.scoring.healthy_reference import Reference
@@ -104,6 +106,7 @@ def calibrate(
     config: DetectConfig,
     kinds: Sequence[str] | None = None,
     pasted: Mapping[str, Sequence[PastedScan]] | None = None,
+    progress: Progress = unseen,
 ) -> tuple[Calibration, References]:
     """Calibrate several scores of a model, by default all, on the healthy brain of the held-out scans.
 
@@ -116,11 +119,19 @@ def calibrate(
     """
     if kinds is None:
         draws, learned = model.method(config.reconstruction).draws, model.card.siamese is not None
-        known = {kind: scores.find(kind) for kind in calibrated()}
-        kinds = [kind for kind, one in known.items() if (draws or not one.draws) and (learned or not one.learned)]
-    result, references = Calibration(), References()
+        every = {kind: scores.find(kind) for kind in calibrated()}
+        kinds = [kind for kind, one in every.items() if (draws or not one.draws) and (learned or not one.learned)]
+    result, references, done = Calibration(), References(), itertools.count()
+    known = {case.contrast for case in cohort.held_out}
+    total = len(cohort.held_out) + sum(case.contrast in known for case in cohort.training)
+
+    def each(cases: Sequence[Case]) -> Iterator[Case]:
+        for case in cases:
+            progress(next(done), total)
+            yield case
+
     for contrast, cases in by_contrast(cohort.held_out):
-        healthy = [_HealthyScan.of(model, case, cohort.cache, config) for case in cases]
+        healthy = [_HealthyScan.of(model, case, cohort.cache, config) for case in each(cases)]
 
         def under(kind: str, scans: Sequence[_HealthyScan] = healthy) -> list[Scored]:
             return [one.scored(kind) for one in scans]
@@ -129,7 +140,7 @@ def calibrate(
             return fit_fusion.precision_by_shares(own, parts)
 
         further = [case for case in cohort.training if case.contrast == contrast]
-        more = [_without_network(model, case, cohort.cache, config) for case in further]
+        more = [_without_network(model, case, cohort.cache, config) for case in each(further)]
         references |= take_in(result, OfContrast(contrast, under, by_shares, more), kinds, config)
     return result, references
 

@@ -146,7 +146,8 @@ def _checked(data: Path, taught: Taught, settings: TrainingConfig, reporter: Rep
     else:
         cases = lesion_labels.find(data, taught.labels, settings.validation_share, reporter)
         lesion_labels.check(cases, taught.labels)
-    return dataset.in_words(dataset.check(cases))
+    with reporter.stage("check"):
+        return dataset.in_words(dataset.check(cases, reporter.progress))
 
 
 def _tried(data: Path | None, work: Work, machine: Machine, reporter: Reporter) -> str:

@@ -18,6 +18,7 @@ from uadcli.data.contrast import from_name
 from uadcli.data.entities import entities, read
 from uadcli.errors import InputError, UadError
 from uadcli.imaging.volume import stem
+from uadcli.running.stage import Progress, unseen
 from uadcli.workers import Died, Workers
 
 SCANS = (".nii", ".nii.gz", ".mgz")
@@ -169,13 +170,14 @@ class Checked:
     problem: str
 
 
-def check(cases: list[Case]) -> list[Checked]:
+def check(cases: list[Case], progress: Progress = unseen) -> list[Checked]:
     """Read every file once, to find broken files and duplicates, in particular across the split."""
     from uadcli.imaging.geometry import spacing
     from uadcli.imaging.volume import read_scan
 
     result = []
-    for case in cases:
+    for done, case in enumerate(cases):
+        progress(done, len(cases))
         try:
             scan = read_scan(case.scan)
             sizes = tuple(round(float(v), 3) for v in spacing(scan.source_affine))
@@ -211,13 +213,17 @@ def evenly(items: Sequence[T], most: int) -> list[T]:
     return [items[i] for i in sorted({round(place) for place in places.tolist()})]
 
 
-def prepare_all(chosen: list[Case], cache: Path, config: PreprocessConfig, workers: int = 2) -> dict[Case, str]:
+def prepare_all(
+    chosen: list[Case], cache: Path, config: PreprocessConfig, workers: int = 2, progress: Progress = unseen
+) -> dict[Case, str]:
     """Prepare cases in parallel single-threaded processes; returns the fault of each that failed.
 
     A scan whose process dies, perhaps out of memory, has failed; another process continues with the rest.
     """
     faults = dict[Case, str]()
-    for case, fault in Workers(functools.partial(_fault, cache=cache, config=config), workers).run(chosen):
+    done = Workers(functools.partial(_fault, cache=cache, config=config), workers).run(chosen)
+    for count, (case, fault) in enumerate(done, start=1):
+        progress(count, len(chosen))
         if isinstance(fault, Died):
             faults[case] = f"the process that prepared it {fault.in_words()}"
         elif fault:
@@ -226,11 +232,12 @@ def prepare_all(chosen: list[Case], cache: Path, config: PreprocessConfig, worke
 
 
 def _fault(case: Case, cache: Path, config: PreprocessConfig) -> str:
-    """Prepare a case into the cache, in a worker process; returns what was wrong with it, if anything."""
+    """Prepare a case into the cache on one thread; returns what was wrong with it, if anything."""
     import torch
 
     from uadcli.data.prepare import prepare_cached
 
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         prepare_cached(case.scan, config, cache)
@@ -238,4 +245,6 @@ def _fault(case: Case, cache: Path, config: PreprocessConfig) -> str:
         return error.what
     except Exception as error:  # one bad scan must not end the run
         return f"{type(error).__name__}: {error}"
+    finally:
+        torch.set_num_threads(threads)  # without worker processes, this one goes on
     return ""

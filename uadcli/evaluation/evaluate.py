@@ -22,6 +22,7 @@ from uadcli.evaluation.options import EvaluateOptions
 from uadcli.evaluation.read import Reader
 from uadcli.files import finite, make_folder, write_json, write_text
 from uadcli.report import evaluation as report
+from uadcli.running.stage import Part
 
 FILES = ("scans.tsv", "summary.tsv", "comparisons.tsv", "evaluation.json", "evaluation.html")
 SCHEMA_VERSION = 1
@@ -63,7 +64,7 @@ def evaluate(
     for text in notes:
         reporter.warn(text)
     with reporter.stage("statistics"):
-        content = _content(cases, results, smallest, notes, options)
+        content = _content(cases, results, smallest, notes, options, reporter)
     for row in content["summary"]:
         if row["metric"] in REPORTED:
             value, low, high = (report.short(row[key]) for key in ("value", "ci_low", "ci_high"))
@@ -150,10 +151,16 @@ def _marking(path: Path, options: EvaluateOptions) -> Marking:
 
 
 def _content(
-    cases: list[Case], results: list[Result], smallest: list[float], notes: list[str], options: EvaluateOptions
+    cases: list[Case],
+    results: list[Result],
+    smallest: list[float],
+    notes: list[str],
+    options: EvaluateOptions,
+    reporter: Reporter,
 ) -> dict[str, Any]:
     """The content of `evaluation.json`."""
-    drawn = {"resamples": options.resamples, "seed": options.seed}
+    drawn: dict[str, int] = {"resamples": options.resamples, "seed": options.seed}
+    summing, comparing = (Part(reporter.note, what) for what in ("intervals of method", "comparing by metric"))
     methods = figures.methods(results)
     curves = {name: figures.mean_curve([r for r in results if r.method == name]) for name in methods}
     scans = [_scan_row(*row) for row in zip(cases, results, smallest, strict=True)]
@@ -167,8 +174,11 @@ def _content(
             "methods": methods,
             "notes": notes,
             "rules": list(report.RULES),
-            "summary": [_row(s, s.estimate, "value") for s in figures.summarise(results, **drawn)],
-            "comparisons": [_row(c, c.paired.difference, "difference") for c in figures.compare(results, **drawn)],
+            "summary": [_row(s, s.estimate, "value") for s in figures.summarise(results, **drawn, progress=summing)],
+            "comparisons": [
+                _row(c, c.paired.difference, "difference")
+                for c in figures.compare(results, **drawn, progress=comparing)
+            ],
             "curves": {
                 "recall": figures.RECALLS.tolist(),
                 "precision": {name: None if line is None else line.tolist() for name, line in curves.items()},

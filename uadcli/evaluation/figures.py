@@ -17,6 +17,7 @@ from uadcli.evaluation import statistics
 from uadcli.evaluation.lesionwise import BIN_NAMES, compare_lesions, size_bin
 from uadcli.evaluation.marking import Marking
 from uadcli.evaluation.statistics import Estimate, Paired
+from uadcli.running.stage import Progress, unseen
 from uadcli.scoring import metrics
 
 RECALLS = np.linspace(0, 1, 101)
@@ -207,9 +208,13 @@ def methods(results: Sequence[Result]) -> list[str]:
     return list(dict.fromkeys(r.method for r in results))
 
 
-def summarise(results: Sequence[Result], *, resamples: int, seed: int) -> list[Summary]:
+def summarise(results: Sequence[Result], *, resamples: int, seed: int, progress: Progress = unseen) -> list[Summary]:
     """Every metric of every method; NaN for metrics without a value."""
-    return [row for name in methods(results) for row in _summarise_one(name, results, resamples, seed)]
+    rows, names = list[Summary](), methods(results)
+    for done, name in enumerate(names):
+        progress(done, len(names))
+        rows += _summarise_one(name, results, resamples, seed)
+    return rows
 
 
 def _summarise_one(method: str, results: Sequence[Result], resamples: int, seed: int) -> list[Summary]:
@@ -248,11 +253,12 @@ def _summarise_one(method: str, results: Sequence[Result], resamples: int, seed:
     return rows
 
 
-def compare(results: Sequence[Result], *, resamples: int, seed: int) -> list[Comparison]:
+def compare(results: Sequence[Result], *, resamples: int, seed: int, progress: Progress = unseen) -> list[Comparison]:
     """Each pair of methods in each metric that is averaged over scans, on the scans that both have."""
     by_method = {name: {r.scan: r for r in results if r.method == name} for name in methods(results)}
     rows: list[Comparison] = []
-    for metric in PER_SCAN:
+    for done, metric in enumerate(PER_SCAN):
+        progress(done, len(PER_SCAN))
         tests = []
         for a, b in itertools.combinations(by_method, 2):
             shared = [scan for scan in by_method[a] if scan in by_method[b]]

@@ -16,6 +16,7 @@ from uadcli.data.dataset import Case
 from uadcli.data.healthy import brain_slices, healthy_slices
 from uadcli.data.prepare import prepare_cached
 from uadcli.imaging.slices import GRID_SHAPE, to_slices
+from uadcli.running.stage import Progress, unseen
 from uadcli.scoring import out_of_distribution
 from uadcli.scoring.out_of_distribution import Gate, Part
 
@@ -95,6 +96,7 @@ def fit_gates(
     held_out: Sequence[Case],
     cache: Path,
     config: PreprocessConfig,
+    progress: Progress = unseen,
 ) -> dict[str, Gate]:
     """The check of each contrast with enough training and held-out scans. Raises as `prepare`.
 
@@ -105,7 +107,9 @@ def fit_gates(
 
     def parts(cases: Sequence[Case], contrast: str) -> list[Part]:
         found: list[Part] = []
-        for case in (c for c in cases if c.contrast == contrast):
+        chosen = [c for c in cases if c.contrast == contrast]
+        for done, case in enumerate(chosen):
+            progress(done, len(chosen))
             prepared = prepare_cached(case.scan, config, cache)
             slices = healthy_slices(case, prepared)
             if len(slices):

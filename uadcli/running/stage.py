@@ -5,6 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+Progress = Callable[[int, int], object]  # gets the numbers of finished and of all steps
+
+
+def unseen(done: int, total: int) -> None:
+    """The progress of work that nobody watches."""
+
 
 class Stage:
     """A running stage; `changed` is called when its progress or note changes."""
@@ -37,9 +43,28 @@ class Stage:
         parts.append(duration(elapsed))
         if self.note:
             parts.append(self.note)
-        elif 0 < self.done < self.total:
-            parts.append(f"about {duration(elapsed * (self.total - self.done) / self.done)} left")
+        elif left := time_left(elapsed, self.done, self.total):
+            parts.append(left)
         return ", ".join(parts)
+
+
+class Part:
+    """Counted work within a stage, said as its note: `making label map 3 of 20, about 2 min 05 s left`."""
+
+    def __init__(self, say: Callable[[str], None], doing: str) -> None:
+        self._say, self._doing, self._started = say, doing, time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Report that `done` of `total` are finished; 0 begins to count the time."""
+        if not done:
+            self._started = time.monotonic()
+        left = time_left(time.monotonic() - self._started, done, total)
+        self._say(", ".join(filter(None, [f"{self._doing} {min(done + 1, total)} of {total}", left])))
+
+
+def time_left(elapsed: float, done: int, total: int) -> str:
+    """How long the rest of `total` steps will take after `done` in `elapsed` seconds; empty at start and end."""
+    return f"about {duration(elapsed * (total - done) / done)} left" if 0 < done < total else ""
 
 
 def duration(seconds: float) -> str:

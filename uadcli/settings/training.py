@@ -31,15 +31,16 @@ class Taught:
 class Helpers:
     """What a calibration may use: processes that prepare scans, and threads (None: all cores)."""
 
-    workers: int = option(2, Option("Scans prepared in parallel."), low=1)
+    workers: int = option(2, Option("Processes that prepare scans; 0 for none."), low=0)
     threads: int | None = option(None, THREADS, low=1)
 
 
 @dataclass(frozen=True)
 class Machine(Helpers):
-    """What a training may use in addition: GPUs (None: one if there is one), and processes on the CPU that train in
-    parallel."""
+    """What a training may use: processes for scans and examples, threads, GPUs (None: one if there is one), and
+    processes on the CPU that train in parallel."""
 
+    workers: int = option(2, Option("Processes that prepare scans, then make examples; 0 for none."), low=0)
     gpus: int | None = option(
         None, Option("Number of GPUs to train on; 0 for the CPU.", metavar="N", shown="1 or 0"), low=0
     )

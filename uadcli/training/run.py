@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,13 +17,16 @@ from uadcli.data.dataset import Case
 from uadcli.data.scans import Scans
 from uadcli.errors import InputError, UsageError
 from uadcli.files import write_text
+from uadcli.running.stage import Part
 from uadcli.settings.training import Machine
 from uadcli.training.run_folder import START, usable_cases
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+    from uadcli.training.examples.pool import Example, ExampleMaker
     from uadcli.training.examples.slices import Split
+    from uadcli.training.examples.synthetic import SceneMaker
     from uadcli.training.reconstruction import Trainer
     from uadcli.training.score_network import SiameseTrainer
     from uadcli.weights.card import ModelCard
@@ -91,7 +96,7 @@ class Run:
         reporter.info(f"{where.world_size} x {where.device.type}, {where.strategy.precision.precision}")
         trainer = self._reconstruction(where)
         if self.networks.score != "none":
-            self._score(trainer, where if where.world_size == 1 else devices.one_process(machine))
+            self._score(trainer, where if where.world_size == 1 else devices.one_process(machine), machine.workers)
         log.write_page(folder, {"encoder": folder / "encoder", "reconstruction": folder, "score": folder / "siamese"})
         reporter.info(f"trained; next: uad calibrate {folder} HEALTHY")
 
@@ -122,40 +127,63 @@ class Run:
         from uadcli.training.examples.synthetic import load_healthy
 
         config, scans, reporter = self.config, self.scans, self.reporter
-        train = load_slices(self.parts["train"], scans, config.contrasts).only(config.contrasts)
-        held_out = load_slices(self.parts["val"], scans, ())
+        with reporter.stage("slices"):
+            train = load_slices(self.parts["train"], scans, config.contrasts, reporter.progress).only(config.contrasts)
+            held_out = load_slices(self.parts["val"], scans, ())
+            reporter.note("pasting lesions to validate with")
+            healthy = load_healthy(self.parts["val"], scans)
+            lesions = lesion_set(healthy, config.preprocess, shape_files(config.lesion_shapes))
         reporter.info(f"{len(train.slices)} slices to train on, {len(held_out.slices)} for validation")
-        healthy = load_healthy(self.parts["val"], scans)
-        lesions = lesion_set(healthy, config.preprocess, shape_files(config.lesion_shapes))
         if lesions is None:
             reporter.warn(
                 "no validation scan has room for a synthetic lesion: the last checkpoint is used, not the best"
             )
         return Split(train, held_out, lesions)
 
-    def _score(self, trainer: Trainer, where: Fabric) -> None:
+    def _score(self, trainer: Trainer, where: Fabric, workers: int) -> None:
         """Finish training the score network, on reconstructions of synthetic lesions by the trained network."""
         from uadcli.model.model import Model
         from uadcli.training import score_network
         from uadcli.training.card import weights_of
-        from uadcli.training.examples.synthetic import ExampleMaker, Sources, label_files, load_healthy, load_labels
+        from uadcli.training.examples.pool import ExampleMaker
 
-        config, settings, folder = self.config, bounded(self.config).siamese, self.folder / "siamese"
+        folder, reporter = self.folder / "siamese", self.reporter
         scorer = self._scorer(where)
-        _look_at(trainer, scorer, folder, self.reporter)
-        preprocess = config.preprocess
-        training, held_out = (load_healthy(self.parts[part], self.scans) for part in ("train", "val"))
-        labels = load_labels(label_files(config.label_maps), self.folder / "cache")
-        with self.reporter.stage("score"):
+        _look_at(trainer, scorer, folder, reporter)
+        with reporter.stage("score"):
             model = Model(weights_of(self.folder, trainer, scorer), str(where.device))
-            sources = Sources(training, labels, config.contrasts)
-            maker = ExampleMaker(sources, model, preprocess, settings.seed, settings.one_level)
-            unseen = ExampleMaker(Sources(held_out, contrasts=config.contrasts), model, preprocess, settings.seed + 1)
-            examples = []
-            for number in range(count := min(score_network.HELD_OUT, settings.pool)):
-                self.reporter.note(f"making example {number + 1} of {count} for validation")
-                examples.append(unseen.draw(number))
-            score_network.fit(scorer, maker, folder, self.reporter, examples, to_beat=self._starts_from_score)
+            training, held_out = (self._scenes(part, model.card.levels) for part in ("train", "val"))
+            examples = self._held_out(ExampleMaker(held_out, model, workers))
+            maker = ExampleMaker(training, model, workers)
+            score_network.fit(scorer, maker, folder, reporter, examples, to_beat=self._starts_from_score)
+
+    def _scenes(self, part: str, levels: Sequence[int]) -> SceneMaker:
+        """What makes the scenes of a part of the split; those to validate with have all levels and no label maps."""
+        from uadcli.training.examples.synthetic import SceneMaker, Sources, label_files, load_healthy, load_labels
+
+        config, settings = self.config, self.config.siamese
+        reading = Part(self.reporter.note, f"reading scan for {part}:")
+        healthy = load_healthy(self.parts[part], self.scans, reading)
+        if part == "val":
+            sources = Sources(healthy, contrasts=config.contrasts)
+            return SceneMaker(sources, config.preprocess, settings.seed + 1)
+        labels = load_labels(label_files(config.label_maps), self.folder / "cache")
+        sources = Sources(healthy, labels, config.contrasts)
+        return SceneMaker(sources, config.preprocess, settings.seed, levels, settings.one_level)
+
+    def _held_out(self, unseen: ExampleMaker) -> list[Example]:
+        """The examples to choose the best checkpoint by."""
+        from uadcli.training import score_network
+
+        examples: list[Example] = []
+        count = min(score_network.HELD_OUT, self.config.siamese.pool)
+        making = Part(self.reporter.note, "making validation example")
+        making(0, count)
+        with closing(unseen.several(range(count))) as coming:
+            for one in coming:
+                examples.append(one)
+                making(len(examples), count)
+        return examples
 
     @property
     def _starts_from_score(self) -> bool:

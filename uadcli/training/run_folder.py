@@ -112,17 +112,20 @@ def _flat(settings: Mapping[str, Any], table: str = "") -> Iterator[tuple[str, A
 def prepare_usable(cases: list[Case], scans: Scans, workers: int, reporter: Reporter) -> dict[Path, Case]:
     """Prepare cases into the run's cache; returns usable cases by path. Scans that fail are reported and left out."""
     with reporter.stage("preparation"):
-        failed = prepare_all(cases, scans.cache, scans.config, workers)
+        failed = prepare_all(cases, scans.cache, scans.config, workers, reporter.progress)
     for case, fault in failed.items():
         reporter.warn(f"{case.scan}: left out: {fault}")
-    usable = {}
-    for case in (c for c in cases if c not in failed):
-        try:
-            contrast = case.contrast or _contrast_of(case.scan, scans.prepared(case.scan))
-        except InputError as error:
-            reporter.warn(f"{case.scan}: left out: {error.what}; put the contrast in its name, as in sub-01_T1w.nii.gz")
-            continue
-        usable[case.scan] = dataclasses.replace(case, contrast=contrast)
+    usable, good = {}, [case for case in cases if case not in failed]
+    with reporter.stage("contrasts"):
+        for done, case in enumerate(good):
+            reporter.progress(done, len(good))
+            try:
+                contrast = case.contrast or _contrast_of(case.scan, scans.prepared(case.scan))
+            except InputError as error:
+                hint = "put the contrast in its name, as in sub-01_T1w.nii.gz"
+                reporter.warn(f"{case.scan}: left out: {error.what}; {hint}")
+                continue
+            usable[case.scan] = dataclasses.replace(case, contrast=contrast)
     return usable
 
 
@@ -142,25 +145,31 @@ def healthy_of(usable: dict[Path, Case], scans: Scans, reporter: Reporter) -> di
     that may be a lesion mask but is not named as one. A scan with an empty mask counts as healthy.
     """
     kept = {}
-    for path, case in usable.items():
-        if doubtful := doubtful_mask(case):
-            reporter.warn(f"{path}: left out: {doubtful.name} may be its lesion mask; name it as in BIDS, or move it")
-            continue
-        try:
-            if case.lesions is not None:
-                labels = read_labels(case.lesions, read_scan(case.scan), "the lesion mask", allow_empty=True)
-                case = case if labels.voxels.any() else dataclasses.replace(case, lesions=None)
-        except InputError as error:
-            reporter.warn(f"{path}: left out: {error.what}")
-            continue
-        if not len(scans.healthy_slices(case)):
-            reporter.warn(f"{path}: left out: it has no healthy slice")
-            continue
-        kept[path] = case
+    with reporter.stage("healthy slices"):
+        for done, case in enumerate(usable.values()):
+            reporter.progress(done, len(usable))
+            found, fault = _healthy(case, scans)
+            if fault:
+                reporter.warn(f"{case.scan}: left out: {fault}")
+            else:
+                kept[case.scan] = found
     if patients := sum(case.lesions is not None for case in kept.values()):
         margin = f"{LESION_MARGIN_SLICES * GRID_AFFINE[2, 2]:g} mm"
         reporter.info(f"{patients} scans have a lesion mask: their slices {margin} from any lesion count as healthy")
     return kept
+
+
+def _healthy(case: Case, scans: Scans) -> tuple[Case, str]:
+    """A case, without its mask if that is empty; and why it cannot be used as healthy, else empty."""
+    if doubtful := doubtful_mask(case):
+        return case, f"{doubtful.name} may be its lesion mask; name it as in BIDS, or move it"
+    try:
+        if case.lesions is not None:
+            labels = read_labels(case.lesions, read_scan(case.scan), "the lesion mask", allow_empty=True)
+            case = case if labels.voxels.any() else dataclasses.replace(case, lesions=None)
+    except InputError as error:
+        return case, error.what
+    return case, "" if len(scans.healthy_slices(case)) else "it has no healthy slice"
 
 
 def write_rows(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import shutil
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +17,11 @@ from torch import Tensor
 
 from uadcli.config import SiameseConfig, from_dict
 from uadcli.console import Reporter
+from uadcli.running.stage import Part
 from uadcli.scoring.metrics import average_precision
 from uadcli.scoring.siamese import SiameseUNet, places, siamese_score, with_neighbours
 from uadcli.training import checkpoint, loop
-from uadcli.training.examples.synthetic import Example, ExampleMaker, ExamplePool
+from uadcli.training.examples.pool import Example, ExampleMaker, ExamplePool
 from uadcli.training.learner import Learner
 
 if TYPE_CHECKING:
@@ -138,9 +140,7 @@ def fit(
     """
     config = trainer.config
     pool = ExamplePool(maker, config, folder / "pool")
-
-    def made(count: int, total: int) -> None:
-        reporter.note(f"making synthetic example {count + 1} of {total}")
+    made = Part(reporter.note, "making synthetic example")
 
     def step(stop: loop.Interruption) -> float | None:
         examples = pool.at(trainer.done, stop, made)
@@ -151,5 +151,6 @@ def fit(
     def validate() -> loop.Validation:
         return loop.Validation(auprc=trainer.auprc(held_out))
 
-    loop.run(loop.Stage("score", trainer, folder, step, validate), reporter, to_beat=to_beat)
+    with closing(pool):
+        loop.run(loop.Stage("score", trainer, folder, step, validate), reporter, to_beat=to_beat)
     shutil.rmtree(pool.folder)

@@ -26,7 +26,8 @@ from uadcli.errors import InputError, UsageError
 from uadcli.files import write_bytes, write_text
 from uadcli.model.model import Model
 from uadcli.settings.training import Machine, Taught
-from uadcli.training.examples.synthetic import Example, ExampleMaker, Healthy, Sources, load_healthy
+from uadcli.training.examples.pool import Example, ExampleMaker
+from uadcli.training.examples.synthetic import Healthy, Scene, SceneMaker, Sources, load_healthy
 from uadcli.training.run_folder import prepare_usable, rows_of, usable_cases, write_rows
 
 if TYPE_CHECKING:
@@ -39,26 +40,21 @@ BASE = "reconstruction.safetensors"  # in the run's folder: the weights of the r
 VALIDATED, FEWEST = 8, 3  # held-out cases for choosing the best checkpoint: at most, and at least
 
 
-class LabelledMaker(ExampleMaker):
-    """Numbered examples: the labelled scans in turn, mirrored and degraded at random.
+class LabelledScenes(SceneMaker):
+    """Numbered scenes: the labelled scans in turn, mirrored and degraded at random.
 
-    Every second example has synthetic lesions in a volume of `healthy` of the same contrasts, if there are any.
+    Every second one has synthetic lesions in a volume of `healthy` of the same contrasts, if there are any.
     """
 
     def __init__(
-        self,
-        labelled: Sequence[LabelledScan],
-        healthy: list[Healthy],
-        model: Model,
-        preprocess: PreprocessConfig,
-        seed: int,
+        self, labelled: Sequence[LabelledScan], healthy: list[Healthy], preprocess: PreprocessConfig, seed: int
     ) -> None:
         free = [one for one in healthy if len(one.usable)]
-        super().__init__(Sources(free, contrasts={one.kind for one in free}), model, preprocess, seed)
+        super().__init__(Sources(free, contrasts={one.kind for one in free}), preprocess, seed)
         self.labelled, self.every = labelled, 2 if free else 1
 
-    def draw(self, number: int) -> Example:
-        """The example with this number; it depends only on number and seed."""
+    def draw(self, number: int) -> Scene:
+        """The scene with this number; it depends only on number and seed."""
         turn, synthetic = divmod(number, self.every)
         if synthetic:
             return super().draw(number)
@@ -151,13 +147,9 @@ def go_on(out: Path, config: TrainingConfig, machine: Machine, reporter: Reporte
     training = [case for case in cases if case.part == "train"]
     scorer = _scorer(out, config, base, where, reporter)
     with reporter.stage("score"):
-        maker = LabelledMaker(
-            lesion_labels.load(training, scans),
-            load_healthy(training, scans),
-            Model(base, str(where.device)),
-            config.preprocess,
-            config.siamese.seed,
-        )
+        labelled, healthy = lesion_labels.load(training, scans), load_healthy(training, scans)
+        scenes = LabelledScenes(labelled, healthy, config.preprocess, config.siamese.seed)
+        maker = ExampleMaker(scenes, Model(base, str(where.device)), machine.workers)
         held_out = lesion_labels.load([c for c in cases if c.part == "val"], scans)
         examples = _validation_examples(held_out, maker, reporter)
         if examples and not scorer.done:
@@ -200,7 +192,7 @@ def _validation_examples(held_out: Sequence[LabelledScan], maker: ExampleMaker, 
         few = f"held-out cases with lesions: {len(ill)}, fewer than {FEWEST}"
         reporter.warn(f"{few}: the last checkpoint is used, not the best")
         return []
-    return [maker.example(one.data, one.mask, one.truth, one.usable) for one in evenly(ill, VALIDATED)]
+    return [maker.example(Scene(one.data, one.mask, one.truth, one.usable)) for one in evenly(ill, VALIDATED)]
 
 
 def is_supervised(run: Path) -> bool:

@@ -107,8 +107,8 @@ def _begin(
     _check_anomalies(config)
     shape_files(config.lesion_shapes)  # fail early if a folder is wrong
     label_files(config.label_maps)
-    shapes, maps = (one and str(Path(one).resolve()) for one in (config.lesion_shapes, config.label_maps))
-    config = dataclasses.replace(config, lesion_shapes=shapes, label_maps=maps)
+    shapes, labels = (one and str(Path(one).resolve()) for one in (config.lesion_shapes, config.label_maps))
+    config = dataclasses.replace(config, lesion_shapes=shapes, label_maps=labels)
     cases = find(data, config.validation_share)
     if others := [case for case in cases if case.part not in ("train", "val")]:
         reporter.info(f"{len(others)} scans are in neither part of the split and are not used")
@@ -125,7 +125,9 @@ def _begin(
     write_rows(out / "data.tsv", cases, usable)
     config = dataclasses.replace(config, contrasts=_contrasts(config, list(usable.values())))
     parts_of(out, config)
-    load_labels(label_files(config.label_maps), out / "cache")
+    if maps := label_files(config.label_maps):
+        with reporter.stage("label maps"):
+            load_labels(maps, out / "cache", reporter.progress)
     reporter.info(f"a model for {' and '.join(config.contrasts)}")
     (out / START).unlink(missing_ok=True)  # left by a run that did not begin
     if base is not None:

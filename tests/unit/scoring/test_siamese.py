@@ -16,7 +16,8 @@ from uadcli.console import Reporter
 from uadcli.errors import UadError
 from uadcli.scoring.siamese import SiameseUNet, places, siamese_score, smooth_along_slices, with_neighbours
 from uadcli.synthesis.anatomy import Anatomy
-from uadcli.training.examples.synthetic import Example, ExampleMaker, Healthy, Sources
+from uadcli.training.examples.pool import Example, ExampleMaker
+from uadcli.training.examples.synthetic import Healthy, SceneMaker, Sources
 from uadcli.training.score_network import SiameseTrainer, fit
 
 SMALL = SiameseConfig(channels=(8, 16), batch_size=4, steps=60, warmup=5, learning_rate=3e-3)
@@ -147,7 +148,7 @@ def test_examples_are_of_the_contrasts_asked_for() -> None:
     labels[70:120, 70:120, 60:100] = 2  # white matter
 
     def kinds(*contrasts: str) -> set[str]:
-        maker = ExampleMaker(Sources(scans, [labels], contrasts), None, PreprocessConfig(), 0)  # type: ignore[arg-type]
+        maker = SceneMaker(Sources(scans, [labels], contrasts), PreprocessConfig(), 0)
         return {maker._healthy(rng).kind for _ in range(30)}
 
     assert kinds("T1w") == {"T1w"}
@@ -159,7 +160,7 @@ class Spots(ExampleMaker):
     """Stands for the maker of examples: the spots above, and which numbers were asked for."""
 
     def __init__(self) -> None:
-        self.spots, self.made = bright_spots(), list[int]()
+        self.spots, self.made, self.workers = bright_spots(), list[int](), 0
 
     def draw(self, number: int) -> Example:
         self.made.append(number)

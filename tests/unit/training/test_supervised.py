@@ -23,13 +23,14 @@ from uadcli.errors import InputError, OutputError, UsageError, WeightsError
 from uadcli.model.model import Model
 from uadcli.settings.training import Machine, Taught
 from uadcli.training import checkpoint, supervised, train
+from uadcli.training.examples.pool import ExampleMaker
 from uadcli.training.examples.synthetic import Healthy
-from uadcli.training.supervised import LabelledMaker
+from uadcli.training.supervised import LabelledScenes
 from uadcli.weights import weights
 
 pytestmark = pytest.mark.xdist_group("supervised")  # one process for what its tests share
 
-ONE = Machine(workers=1)
+ONE = Machine(workers=0)
 SMALL = SiameseConfig(channels=(8, 16), batch_size=4, steps=4, warmup=2, pool=2, checkpoint_every=2)
 SETTINGS = TrainingConfig(preprocess=PreprocessConfig(strip="none"), siamese=SMALL)
 ALL = {"a": True, "b": True, "c": False, "d": True, "e": True, "f": True}
@@ -68,13 +69,17 @@ def healthy(*usable: int) -> Healthy:
     return Healthy(one.data, one.mask, np.array(usable, dtype=np.int64), "T1w")
 
 
-def made(maker: LabelledMaker, number: int) -> dict[str, np.ndarray]:
+def maker_of(labelled: list[LabelledScan], healthy: list[Healthy], seed: int = 1) -> ExampleMaker:
+    return ExampleMaker(LabelledScenes(labelled, healthy, PreprocessConfig(), seed), BLANK)  # type: ignore[arg-type]
+
+
+def made(maker: ExampleMaker, number: int) -> dict[str, np.ndarray]:
     return vars(maker.draw(number))
 
 
 @pytest.mark.usefixtures("_blank")
 def test_every_other_example_is_a_labelled_case_in_turn() -> None:
-    maker = LabelledMaker([labelled(True), labelled(False)], [healthy(*range(10))], BLANK, PreprocessConfig(), 1)  # type: ignore[arg-type]
+    maker = maker_of([labelled(True), labelled(False)], [healthy(*range(10))])
     drawn = [maker.draw(number) for number in range(4)]
     assert [len(one.usable) for one in drawn] == [20, 10, 20, 10]
     assert [bool(one.truth.any()) for one in drawn[::2]] == [True, False]
@@ -84,7 +89,7 @@ def test_every_other_example_is_a_labelled_case_in_turn() -> None:
 
 @pytest.mark.usefixtures("_blank")
 def test_number_and_seed_decide_an_example() -> None:
-    one, other = (LabelledMaker([labelled(True)], [], BLANK, PreprocessConfig(), seed) for seed in (1, 2))  # type: ignore[arg-type]
+    one, other = (maker_of([labelled(True)], [], seed) for seed in (1, 2))
     assert all(np.array_equal(part, made(one, 3)[name]) for name, part in made(one, 3).items())
     assert not np.array_equal(made(one, 3)["image"], made(one, 4)["image"])
     assert not np.array_equal(made(one, 3)["image"], made(other, 3)["image"])
@@ -92,14 +97,14 @@ def test_number_and_seed_decide_an_example() -> None:
 
 @pytest.mark.usefixtures("_blank")
 def test_both_sides_are_shown_and_the_lesion_goes_along() -> None:
-    maker = LabelledMaker([labelled(True)], [], BLANK, PreprocessConfig(), 1)  # type: ignore[arg-type]
+    maker = maker_of([labelled(True)], [])
     left = {bool(maker.draw(number).truth[:, :, :16].any()) for number in range(6)}
     assert left == {True, False}
 
 
 @pytest.mark.usefixtures("_blank")
 def test_without_a_slice_free_of_lesions_all_examples_are_labelled() -> None:
-    maker = LabelledMaker([labelled(True)], [healthy()], BLANK, PreprocessConfig(), 1)  # type: ignore[arg-type]
+    maker = maker_of([labelled(True)], [healthy()])
     assert all(maker.draw(number).truth.any() for number in range(3))
 
 

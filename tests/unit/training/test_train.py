@@ -41,7 +41,7 @@ from uadcli.weights import weights
 
 pytestmark = pytest.mark.xdist_group("own model")  # one process for what its tests share
 
-ONE = Machine(workers=1)
+ONE = Machine(workers=0)
 SCORE = SiameseConfig(channels=(8, 16), mirror=False, batch_size=4, steps=2, warmup=1, pool=2, checkpoint_every=2)
 FROZEN = TrainConfig(steps=2, batch_size=4, warmup=1, learning_rate=0.0, checkpoint_every=2)
 SETTINGS = TrainingConfig(

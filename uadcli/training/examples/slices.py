@@ -19,6 +19,7 @@ from uadcli.data.scans import Scans
 from uadcli.errors import UsageError
 from uadcli.imaging import intensity
 from uadcli.imaging.slices import to_slices
+from uadcli.running.stage import Progress, unseen
 from uadcli.synthesis.anatomy import of_scan
 from uadcli.synthesis.contrast import from_t1, volume_from_t1
 from uadcli.training.examples.pasted_lesions import LesionSet
@@ -116,7 +117,9 @@ class Split:
         return replace(self, train=self.train.to(device), validation=self.validation.to(device))
 
 
-def load_slices(chosen: Sequence[Case], scans: Scans, kinds: Collection[str] = tuple(FROM_T1W)) -> SliceSet:
+def load_slices(
+    chosen: Sequence[Case], scans: Scans, kinds: Collection[str] = tuple(FROM_T1W), progress: Progress = unseen
+) -> SliceSet:
     """All healthy slices (N, 96, 96) of the given cases; scans that are not cached are prepared.
 
     Each T1w volume is converted once, deterministically, to each of the `kinds` that can be made from it.
@@ -124,6 +127,7 @@ def load_slices(chosen: Sequence[Case], scans: Scans, kinds: Collection[str] = t
     slices, contrasts, config = [], [], scans.config
     turned: dict[str, list[NDArray[np.uint8]]] = {kind: [] for kind in FROM_T1W if kind in kinds}
     for number, case in enumerate(chosen):
+        progress(number, len(chosen))
         prepared = scans.prepared(case.scan)
         keep, kind = scans.healthy_slices(case), case.contrast or prepared.contrast().contrast
         slices.append(_bytes(prepared.scaled(config))[keep])

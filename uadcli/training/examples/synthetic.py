@@ -1,9 +1,9 @@
-"""Synthetic cases for training the score: healthy volumes, lesions, scanner effects, and reconstructions."""
+"""Synthetic cases for training the score: healthy volumes, lesions and scanner effects."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,23 +15,22 @@ from numpy.typing import NDArray
 
 from uadcli import contrasts
 from uadcli.arrays import Array, Mask
-from uadcli.config import CONTRASTS, PreprocessConfig, ReconstructionConfig, SiameseConfig
+from uadcli.config import CONTRASTS, PreprocessConfig
 from uadcli.data.dataset import SCANS, Case
 from uadcli.data.healthy import brain_slices
 from uadcli.data.scans import Scans
 from uadcli.errors import InputError
 from uadcli.files import DAMAGED, file_sha256, write_with
 from uadcli.imaging import geometry, intensity, registration, template
-from uadcli.imaging.slices import FINE_AFFINE, FINE_SHAPE, to_slices
+from uadcli.imaging.slices import FINE_AFFINE, FINE_SHAPE
 from uadcli.imaging.volume import Volume
-from uadcli.model.model import Model
+from uadcli.running.stage import Progress, unseen
 from uadcli.synthesis import anatomy
 from uadcli.synthesis.anatomy import Anatomy
 from uadcli.synthesis.brains import brain_of, from_labels, halved
 from uadcli.synthesis.contrast import volume_from_t1
 from uadcli.synthesis.lesions import paste_lesions
 from uadcli.synthesis.scanner import degrade
-from uadcli.training import loop
 
 LABELS, AS = "labels", f"{contrasts.T1W.name} as "
 # shares of the volumes by origin
@@ -57,21 +56,11 @@ class Healthy:
     anatomy: Anatomy | None = None
 
 
-@dataclass(frozen=True)
-class Example:
-    """A case as stacks (Z, H, W): scan and reconstruction as uint8 (0..255 for 0..1), lesion mask, brain mask."""
-
-    image: NDArray[np.uint8]
-    recon: NDArray[np.uint8]
-    truth: NDArray[np.bool_]
-    brain: NDArray[np.bool_]
-    usable: NDArray[np.int64]
-
-
-def load_healthy(chosen: Sequence[Case], scans: Scans) -> list[Healthy]:
+def load_healthy(chosen: Sequence[Case], scans: Scans, progress: Progress = unseen) -> list[Healthy]:
     """The healthy part of each case: of patients, the slices without lesion (by mask, with a margin)."""
     result = []
-    for case in chosen:
+    for done, case in enumerate(chosen):
+        progress(done, len(chosen))
         prepared = scans.prepared(case.scan)
         usable = scans.healthy_slices(case)
         kind = case.contrast or prepared.contrast().contrast
@@ -91,13 +80,14 @@ def label_files(folder: str) -> list[Path]:
     return files
 
 
-def load_labels(files: list[Path], cache: Path) -> list[NDArray[np.int16]]:
+def load_labels(files: list[Path], cache: Path, progress: Progress = unseen) -> list[NDArray[np.int16]]:
     """Head label maps in template space, 1 mm, twice the model's grid (192, 192, 160); registered once and cached.
 
     Raises `InputError` for a file that is not a label map.
     """
     result = []
-    for file in files:
+    for done, file in enumerate(files):
+        progress(done, len(files))
         kept = cache / f"labels-{KEPT}-{file_sha256(file)[:24]}.npz"
         found = _kept_labels(kept)
         if found is None:
@@ -152,15 +142,38 @@ class Sources:
     contrasts: Collection[str] = CONTRASTS
 
 
-class ExampleMaker:
-    """Makes numbered cases: a healthy volume, lesions, scanner effects, scaling, reconstruction."""
+@dataclass(frozen=True)
+class Scene:
+    """What an example is made of, all (96, 96, 80): a scan scaled to [0, 1], its brain mask and its lesions.
+
+    `usable` (N,) are indices of axial slices. The reconstruction gets `seed` and, unless empty, only these `levels`.
+    """
+
+    x: Array
+    mask: Mask
+    truth: Mask
+    usable: NDArray[np.int64]
+    seed: int = 0
+    levels: tuple[int, ...] = ()
+
+
+class SceneMaker:
+    """Makes numbered scenes: a healthy volume, lesions, scanner effects, scaling. It needs no network.
+
+    A share `one_level` of the scenes is reconstructed from one of the `levels` alone.
+    """
 
     def __init__(
-        self, sources: Sources, model: Model, preprocess: PreprocessConfig, seed: int, one_level: float = 0.0
+        self,
+        sources: Sources,
+        preprocess: PreprocessConfig,
+        seed: int,
+        levels: Sequence[int] = (),
+        one_level: float = 0.0,
     ) -> None:
-        self.contrasts, self.one_level = sources.contrasts, one_level
+        self.contrasts, self.levels, self.one_level = sources.contrasts, levels, one_level
         self.real = {kind: [h for h in sources.healthy if h.kind == kind] for kind in CONTRASTS}
-        self.labels, self.model, self.preprocess, self.seed = sources.labels, model, preprocess, seed
+        self.labels, self.preprocess, self.seed = sources.labels, preprocess, seed
 
     def _healthy(self, rng: np.random.Generator) -> Healthy:
         have = {kind: bool(scans) for kind, scans in self.real.items()} | {LABELS: bool(self.labels)}
@@ -181,8 +194,8 @@ class ExampleMaker:
             return replace(one, data=volume_from_t1(one.data, one.mask, known, kind, rng), kind=kind)
         return one
 
-    def draw(self, number: int) -> Example:
-        """The synthetic case with this number; it depends only on number and seed."""
+    def draw(self, number: int) -> Scene:
+        """The scene with this number; it depends only on number and seed."""
         rng = np.random.default_rng([self.seed, number])
         one = self._healthy(rng)
         data, mask, known = one.data, one.mask, one.anatomy
@@ -193,10 +206,8 @@ class ExampleMaker:
         x, truth = paste_lesions(np.ascontiguousarray(data), mask, one.kind, rng, allowed, known)
         return self.degraded(x, mask, truth, one.usable, rng)
 
-    def degraded(
-        self, x: Array, mask: Mask, truth: Mask, usable: NDArray[np.int64], rng: np.random.Generator
-    ) -> Example:
-        """The example of a volume x (96, 96, 80) with its lesions, after scanner effects and scaling.
+    def degraded(self, x: Array, mask: Mask, truth: Mask, usable: NDArray[np.int64], rng: np.random.Generator) -> Scene:
+        """The scene of a volume x (96, 96, 80) with its lesions, after scanner effects and scaling.
 
         `usable` (N,) are indices of axial slices.
         """
@@ -204,71 +215,5 @@ class ExampleMaker:
         x = intensity.scale(x, mask, self.preprocess)
         seed, levels = int(rng.integers(2**31)), tuple[int, ...]()
         if rng.random() < self.one_level:
-            levels = (int(rng.choice(self.model.card.levels)),)
-        return self.example(x, mask, truth, usable, seed, levels)
-
-    def example(
-        self,
-        x: Array,
-        mask: Mask,
-        truth: Mask,
-        usable: NDArray[np.int64],
-        seed: int = 0,
-        levels: tuple[int, ...] = (),
-    ) -> Example:
-        """The example of a scaled volume x (96, 96, 80) with brain mask lesions and its reconstruction."""
-        recon = self.model.reconstruct(x, mask, ReconstructionConfig(levels=levels, seed=seed))
-        image, healthy = (np.round(to_slices(v) * 255).astype(np.uint8) for v in (x, recon))
-        keep = usable[mask[:, :, usable].any(axis=(0, 1))]
-        return Example(image, healthy, to_slices(truth & mask), to_slices(mask), keep)
-
-
-class ExamplePool:
-    """The examples that a step draws from: a window of the maker's numbered examples that moves with the steps.
-
-    It starts small and grows to its full size. The window depends only on the step, so a resumed run sees the same
-    examples as an uninterrupted one; `folder` keeps those in the window, so that they need not be made again.
-    """
-
-    def __init__(self, maker: ExampleMaker, config: SiameseConfig, folder: Path) -> None:
-        self.maker, self.config, self.folder = maker, config, folder
-        self.held: dict[int, Example] = {}
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def window(self, done: int) -> range:
-        """The numbers of the examples for the step after `done` steps; a volume has about 60 usable slices."""
-        config = self.config
-        drawn = min(12, config.pool) + int(done * config.batch_size / (config.draws * 60))
-        return range(max(0, drawn - config.pool), drawn)
-
-    def at(
-        self, done: int, stop: loop.Interruption, made: Callable[[int, int], object] = lambda *_: None
-    ) -> list[Example] | None:
-        """The examples for the step after `done` steps, in order; None if `stop` came while they were being made.
-
-        `made` is called with the number of new examples before each, and of all that the step lacks.
-        """
-        window = self.window(done)
-        lacking = [number for number in window if number not in self.held]
-        for count, number in enumerate(lacking):
-            if stop:
-                return None
-            made(count, len(lacking))
-            self.held[number] = self._kept(number)
-        for number in [n for n in self.held if n < window.start]:
-            del self.held[number]
-            self._file(number).unlink(missing_ok=True)
-        return [self.held[number] for number in window]
-
-    def _file(self, number: int) -> Path:
-        return self.folder / f"{number:06d}.npz"
-
-    def _kept(self, number: int) -> Example:
-        """The example with this number, from its file if there is one."""
-        file = self._file(number)
-        if file.exists():
-            with suppress(*DAMAGED), np.load(file, allow_pickle=False) as stored:  # it is made again
-                return Example(**{name: stored[name] for name in Example.__dataclass_fields__})
-        one = self.maker.draw(number)
-        write_with(file, lambda temporary: np.savez_compressed(temporary, **vars(one)))
-        return one
+            levels = (int(rng.choice(self.levels)),)
+        return Scene(x, mask, truth, usable, seed, levels)
