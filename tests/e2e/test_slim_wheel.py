@@ -103,7 +103,8 @@ def test_the_slim_wheel_fetches_the_model_of_the_contrast_once(weights: Path, hu
     assert "uad detect SCAN --html niivue" in refused.stderr
     assert "brain mask" not in refused.stderr  # before any work
 
-    first = slim.run(*detect)
+    neutral = shutil.copy(scan, tmp_path / "scan.nii.gz")  # whose contrast is seen in the image alone
+    first = slim.run("detect", neutral, *detect[2:])
     assert f"downloading {t1w.reference}" in first.stderr
     assert "download, MB" in first.stderr
     assert (hub.fetched("tiny-FLAIR.safetensors"), hub.fetched("tiny-T1w.safetensors")) == (0, 1)

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -114,12 +115,39 @@ def test_the_wheel_resolves_without_constraints(tmp_path: Path) -> None:
         assert versions[canonicalize_name(one.name)] in one.specifier
 
 
+def test_doctor_looks_for_what_the_package_itself_says_that_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "uadcli-1.dist-info"
+    place.mkdir()
+    said = ["numpy", "never-heard-of>=2", 'other-system; sys_platform == "plan9"', 'submitit; extra == "cluster"']
+    text = "".join(f"Requires-Dist: {one}\n" for one in said)
+    (place / "METADATA").write_text(f"Metadata-Version: 2.1\nName: uadcli\nVersion: 1\n{text}")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    report = doctor.examine()
+    assert list(report["versions"]) == ["uadcli", "python", "numpy", "never-heard-of"]
+    assert report["problem"] == "the package never-heard-of is not installed"
+    assert report["exit_code"] == 5
+
+
+def test_doctor_says_that_it_cannot_know_what_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> metadata.Distribution:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "distribution", missing)
+    report = doctor.examine()
+    assert report["problem"] == "uadcli is not installed as a package, so what it needs is unknown"
+    assert report["exit_code"] == 5
+
+
 def test_every_package_that_is_needed_states_its_licence(capsys: pytest.CaptureFixture[str]) -> None:
     rows = doctor.licences()
     # NVIDIA's meta-package, which a CUDA build of torch brings, states none
     assert {row["name"] for row in rows if row["licence"] == "not stated"} <= {"cuda-toolkit"}
     names = {canonicalize_name(row["name"]) for row in rows}
-    assert {"uadcli", "lightning-fabric", "submitit"} | {canonicalize_name(name) for name in doctor.NEEDED} <= names
+    needed, fault = doctor.needed_by_detect()
+    assert (fault, "torch" in needed, "submitit" in needed) == ("", True, False)
+    assert {"uadcli", "lightning-fabric", "submitit"} | {canonicalize_name(name) for name in needed} <= names
     assert "pandas" in names  # only antspyx asks for it
     assert "pytest" not in names  # only for development
     assert next(row["licence"] for row in rows if row["name"] == "uadcli") == "Apache-2.0"

@@ -19,7 +19,7 @@ from uadcli.data.contrast import Described, FoundContrast
 from uadcli.data.names import Outputs
 from uadcli.data.prepare import Prepared, prepare, smoothed_as
 from uadcli.detection import joined, niivue, record, together
-from uadcli.detection.examined import check_seeds, examined
+from uadcli.detection.examined import check_early, examined
 from uadcli.detection.findings import ReadyScan
 from uadcli.detection.further import with_further
 from uadcli.detection.options import DetectOptions
@@ -30,14 +30,12 @@ from uadcli.errors import RESEARCH_USE, InputError, about
 from uadcli.files import write_json
 from uadcli.imaging import mask_file, volume
 from uadcli.imaging.volume import Scan
-from uadcli.model import model, threshold
+from uadcli.model import model
 from uadcli.report import sidecar
 from uadcli.running import faults
 
 if TYPE_CHECKING:
     import nibabel as nib
-
-    from uadcli.weights.card import ModelCard
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,8 @@ def _ready_one(path: Path, session: Session) -> ReadyScan:
     labels = _labels(options.labels, scan, reporter)
     described = _described(path, reporter)
     known = contrast.known_before(path, options.contrast, described)
-    smoothing = _check_early(known, session).curvature_flow
+    card = check_early(known, session)
+    smoothing = card.curvature_flow if card else 0
     settings = smoothed_as(config.preprocess, smoothing, reporter)
     mask = options.brain_mask
     prepared, stripped = prepare(scan, settings, brain_mask=mask, device=session.device, stage=reporter.stage)
@@ -136,32 +135,6 @@ def _ready_one(path: Path, session: Session) -> ReadyScan:
     with reporter.stage("artefacts"), about(path):
         signs = artefacts.measure(scan.volume, stripped, prepared)
     return ReadyScan(scan, prepared, stripped.brain, settled, labels, smoothing, signs)
-
-
-def _check_early(known: FoundContrast | None, session: Session) -> ModelCard:
-    """The model's card; fails before the scan is prepared if the model is missing or cannot do what is asked for.
-
-    Until the contrast is known, the card is that of the first model. Raises `UsageError` and `WeightsError`.
-    """
-    from uadcli.reconstruction.reconstructors import choose
-    from uadcli.weights import weights
-
-    options = session.options
-    found, digest = weights.find(options.weights, known.contrast if known else None, reporter=session.reporter)
-    card = weights.read_card(found, digest)
-    by_method = card
-    if known or options.weights:
-        trained = weights.trained_method(found)
-        method = choose(session.config.reconstruction.method, trained, found)
-        check_seeds(method, options.score or "", options)
-        by_method = model.card_for(card, trained, method.name)
-    if known and known.contrast in by_method.contrasts:
-        kind = options.score or by_method.scores[known.contrast]
-        model.check_network(by_method, kind, found)
-        model.parts_of(by_method, kind, known.contrast)  # is the score calibrated?
-        if options.labels is None:
-            threshold.resolve(options.rule, by_method, kind, known.contrast)
-    return card
 
 
 def finish(ready: ReadyScan, files: Outputs, session: Session) -> DetectResult:
@@ -188,7 +161,8 @@ def finish(ready: ReadyScan, files: Outputs, session: Session) -> DetectResult:
     if "page" in files.paths:
         from uadcli.detection.page import write_page
 
-        write_page(files.paths["page"], ready, findings, content, str(options.html))
+        with reporter.stage("page"):
+            write_page(files.paths["page"], ready, findings, content, str(options.html))
     if "sidecar" in files.paths:
         write_json(files.paths["sidecar"], content)
     return DetectResult(files.map, content)

@@ -1,10 +1,15 @@
-"""A prepared scan under its model: the question put to it, and the findings."""
+"""A prepared scan under its model: the question put to it, and the findings.
+
+What can be checked before a scan is prepared, which takes long, is checked before (`check_early`).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from uadcli import device
+from uadcli.data.contrast import FoundContrast
 from uadcli.data.names import Outputs
 from uadcli.data.prepare import scaled_as
 from uadcli.detection import repeat
@@ -12,13 +17,14 @@ from uadcli.detection.findings import Findings, Question, ReadyScan, examine
 from uadcli.detection.options import DetectOptions
 from uadcli.detection.session import Session
 from uadcli.errors import UsageError, WeightsError
-from uadcli.model import adapt, healthy_scans, threshold
+from uadcli.model import adapt, healthy_scans, model, threshold
 from uadcli.model.adapt import ScannerAdapter
 from uadcli.model.healthy_folder import HealthyScans
 from uadcli.model.threshold import ScanThreshold, Threshold
 
 if TYPE_CHECKING:
     from uadcli.reconstruction.reconstructors import Method
+    from uadcli.weights.card import ModelCard
 
 
 @dataclass(frozen=True)
@@ -86,3 +92,34 @@ def _adapted(asked: Question, healthy: HealthyScans, own: str, session: Session)
     if isinstance(used, Threshold | ScanThreshold):
         used = threshold.mismatched(used, "adapted")
     return replace(asked, model=adapted, threshold=used, healthy=None)
+
+
+def check_early(known: FoundContrast | None, session: Session) -> ModelCard | None:
+    """The model's card; fails before the scan is prepared if the model is missing or cannot do what is asked for.
+
+    Until the contrast is known, nothing is downloaded: the card is that of the first model on this machine, None if
+    there is none. Raises `UsageError` and `WeightsError`.
+    """
+    from uadcli.reconstruction.reconstructors import choose
+    from uadcli.weights import weights
+
+    options = session.options
+    unknown = known is None and options.weights is None
+    here = weights.first_here() if unknown else None
+    if unknown and here is None and not device.offline():
+        return None
+    found, digest = here or weights.find(options.weights, known.contrast if known else None, reporter=session.reporter)
+    card = weights.read_card(found, digest)
+    by_method = card
+    if known or options.weights:
+        trained = weights.trained_method(found)
+        method = choose(session.config.reconstruction.method, trained, found)
+        check_seeds(method, options.score or "", options)
+        by_method = model.card_for(card, trained, method.name)
+    if known and known.contrast in by_method.contrasts:
+        kind = options.score or by_method.scores[known.contrast]
+        model.check_network(by_method, kind, found)
+        model.parts_of(by_method, kind, known.contrast)  # is the score calibrated?
+        if options.labels is None:
+            threshold.resolve(options.rule, by_method, kind, known.contrast)
+    return card

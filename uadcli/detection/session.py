@@ -44,7 +44,7 @@ class Session:
         """The model for a contrast: that of the options, otherwise the bundled one. Raises `WeightsError`."""
         from uadcli.weights import weights
 
-        file = weights.find(self.options.weights, contrast)
+        file = weights.find(self.options.weights, contrast, reporter=self.reporter)
         return self.load(*file) if self.load else model.load(*file, self.device)
 
 

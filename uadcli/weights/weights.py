@@ -96,6 +96,13 @@ def on_hub_only() -> list[Entry]:
     return [entry for entry in absent if entry.sha256 not in cached]
 
 
+def first_here() -> tuple[Path, str] | None:
+    """The file of the first bundled model that need not be downloaded, and its sha256; None if there is none."""
+    away = on_hub_only()
+    entry = next((one for one in registry.bundled() if one not in away), None)
+    return None if entry is None else _of_entry(entry, False, None)
+
+
 def _of_entry(entry: Entry, download: bool, reporter: Reporter | None) -> tuple[Path, str]:
     """A registered model: from the cache by its digest, from the weights folder, or from the Hub."""
     for model in cache.models():
