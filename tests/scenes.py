@@ -9,7 +9,7 @@ import numpy as np
 from uadcli.errors import RESEARCH_USE
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
 from uadcli.report.native import Native
-from uadcli.report.page import Volumes
+from uadcli.report.page import HealthyRange, Volumes
 
 # centre in mm (RAS+) and radius in voxels; the first is on the patient's left
 FINDINGS = (((-31.0, 21.0, 25.0), 6), ((39.0, -33.0, 3.0), 4))
@@ -47,6 +47,7 @@ def volumes(noise: bool = False) -> Volumes:
         template_brain=brain,
         template_tissue=np.where(brain, 1 + (places[..., 0] > 0) + (places[..., 1] > 0), 0).astype(np.uint8),
         affine=GRID_AFFINE,
+        healthy=_healthy(rng if noise else None),
     )
 
 
@@ -81,6 +82,15 @@ def native() -> Native:
         brain=brain,
         affine=NATIVE_AFFINE,
     )
+
+
+def _healthy(noise: np.random.Generator | None) -> HealthyRange:
+    """Blocks of 4 mm, brighter on the right by a tenth."""
+    shape = tuple(n // 2 for n in GRID_SHAPE)
+    if noise:
+        return HealthyRange(*noise.random((2, *shape)).astype(np.float32))
+    mean = np.where(np.arange(shape[0])[:, None, None] >= shape[0] // 2, 0.4, 0.3) * np.ones(shape)
+    return HealthyRange(mean.astype(np.float32), np.full(shape, 0.06, np.float32))
 
 
 def sidecar(name: str = "sub-01_FLAIR.nii.gz", **changed: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -134,6 +135,7 @@ def test_the_table_jumps(opened: Browser) -> None:
     readout = opened.run("document.getElementById('readout').textContent")
     assert "x +39, y -33, z +3 mm (right)" in readout
     assert "finding 2" in readout
+    assert re.search(r"scan 0\.\d\d \(healthy 0\.40 ± 0\.06\)", readout)
     assert opened.run("document.querySelector('tr.chosen').dataset.index") == "2"
     press(opened, "n")
     assert place(opened) == "z = +25 mm"

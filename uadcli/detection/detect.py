@@ -33,9 +33,13 @@ from uadcli.imaging.volume import Scan
 from uadcli.model import model
 from uadcli.report import sidecar
 from uadcli.running import faults
+from uadcli.scoring import healthy_reference
 
 if TYPE_CHECKING:
     import nibabel as nib
+
+
+INTENSITY = "intensity"  # the score that is the scan itself
 
 
 @dataclass(frozen=True)
@@ -162,7 +166,8 @@ def finish(ready: ReadyScan, files: Outputs, session: Session) -> DetectResult:
         from uadcli.detection.page import write_page
 
         with reporter.stage("page"):
-            write_page(files.paths["page"], ready, findings, content, str(options.html))
+            healthy = healthy_reference.from_state(asked.model.weights.reference_state, INTENSITY, asked.contrast)
+            write_page(files.paths["page"], ready, findings, content, str(options.html), healthy)
     if "sidecar" in files.paths:
         write_json(files.paths["sidecar"], content)
     return DetectResult(files.map, content)

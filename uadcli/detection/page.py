@@ -17,15 +17,24 @@ from uadcli.imaging import geometry, template
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.report import page
 from uadcli.report.native import Native
+from uadcli.scoring.healthy_reference import Reference
 
 FAR_VOXELS = 5  # 1 cm
 
 
-def write_page(path: Path, ready: ReadyScan, findings: Findings, content: dict[str, Any], kind: str) -> None:
+def write_page(
+    path: Path,
+    ready: ReadyScan,
+    findings: Findings,
+    content: dict[str, Any],
+    kind: str,
+    known: Reference | None = None,
+) -> None:
     """Write the page of one scan; `content` is the sidecar's. A page of the `kind` niivue is in native space, any other
     on the model's grid (96, 96, 80).
 
-    Raises `OutputError`, and `WeightsError` if NiiVue is not there.
+    `known` is the healthy reference of the scan's own intensity, if the model has one. Raises `OutputError`, and
+    `WeightsError` if NiiVue is not there.
     """
     from scipy import ndimage
 
@@ -47,6 +56,7 @@ def write_page(path: Path, ready: ReadyScan, findings: Findings, content: dict[s
             for one in findings.joined
             if one.own and one.of.alignment
         },
+        healthy=None if known is None else page.HealthyRange(known.mean, known.deviation),
     )
     if kind == "niivue":
         native = native_volumes(ready, findings, near)

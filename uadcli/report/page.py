@@ -17,6 +17,7 @@ from uadcli.report.markup import number, render
 from uadcli.report.native import Native, voxel
 from uadcli.report.native import data as native_data
 
+DEVIATION = 2  # standard deviations are stored up to half of the range of intensities
 VIEW = "Radiological view: the patient's right (R) is on the image's left; A front, P back, S top, I bottom."
 
 
@@ -40,6 +41,15 @@ class Volumes:
     affine: NDArray[np.float64]
     sides_known: bool = True
     further: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    healthy: HealthyRange | None = None
+
+
+@dataclass(frozen=True)
+class HealthyRange:
+    """Mean and standard deviation of healthy scans' intensities, on blocks of the volumes' voxels (X/n, Y/n, Z/n)."""
+
+    mean: NDArray[np.float32]
+    deviation: NDArray[np.float32]
 
 
 def page(volumes: Volumes, sidecar: Mapping[str, Any]) -> str:
@@ -81,6 +91,7 @@ def _context(v: Volumes, sidecar: Mapping[str, Any], shown: Volumes | Native) ->
         "extent": used.get("extent"),
         "spacing": f"{np.diag(v.affine)[0]:g}",
         "view": VIEW if v.sides_known else phrases.SIDES_UNKNOWN,
+        "block": None if v.healthy is None else f"{np.diag(v.affine)[0] * _block(v.healthy, v):g}",
         "findings": [_finding(one, anomaly["healthy_scans"], shown) for one in anomaly["components"]],
         "mask_picture": check_pictures.mask_picture(v.scan, v.brain, v.template_brain, v.affine, v.sides_known),
         "registration_picture": check_pictures.registration_picture(
@@ -114,7 +125,23 @@ def _data(v: Volumes, score_max: float) -> dict[str, Any]:
         "further": list(v.further),
         "colours": base64.b64encode(colours.tobytes()).decode(),
         "volumes": {key: _packed(volume) for key, volume in shown.items()},
+        "healthy": None if v.healthy is None else _range(v.healthy, v),
     }
+
+
+def _block(healthy: HealthyRange, v: Volumes) -> int:
+    """How many voxels of the page a block of the healthy range spans along each axis."""
+    return v.scan.shape[0] // healthy.mean.shape[0]
+
+
+def _range(healthy: HealthyRange, v: Volumes) -> dict[str, Any]:
+    """The healthy range as bytes, the deviation up to 1 / `DEVIATION`; 0 where no voxel of a block is in the mask."""
+    n = _block(healthy, v)
+    shape = healthy.mean.shape
+    inside = v.brain.reshape(shape[0], n, shape[1], n, shape[2], n).any(axis=(1, 3, 5))
+    parts = {"mean": healthy.mean, "deviation": healthy.deviation * DEVIATION}
+    packed = {key: _packed(np.where(inside, np.clip(part, 0, 1) * 255, 0)) for key, part in parts.items()}
+    return {"block": n, "shape": list(shape), "deviations": DEVIATION, "volumes": packed}
 
 
 def _packed(volume: NDArray[Any]) -> str:

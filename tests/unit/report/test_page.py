@@ -294,3 +294,21 @@ def test_contrasts_of_a_patient_are_panes_of_one_viewer_and_rows_of_a_table() ->
     assert "b.nii T1w 0.50 0 0.00 0.31 no" in words
     assert "not computed not computed not computed - no brain was found" in words
     assert len(parsed.scripts) == len(Parsed(page(volumes, scenes.sidecar())).scripts)
+
+
+def test_the_healthy_range_is_that_of_the_block_and_only_in_the_brain() -> None:
+    volumes = scenes.volumes()
+    html = page(volumes, scenes.sidecar())
+    healthy = json.loads(Parsed(html).scripts[0])["healthy"]
+    assert (healthy["block"], healthy["shape"]) == (2, [48, 48, 40])
+    mean, deviation = (
+        np.frombuffer(zlib.decompress(base64.b64decode(healthy["volumes"][key])), np.uint8).reshape(48, 48, 40)
+        for key in ("mean", "deviation")
+    )
+    assert (mean[18, 20, 20], mean[30, 20, 20]) == (round(0.3 * 255), round(0.4 * 255))  # left and right
+    assert deviation[30, 20, 20] / 255 / healthy["deviations"] == pytest.approx(0.06, abs=0.002)
+    assert mean[0, 0, 0] == 0
+    assert "blocks of 4 mm" in html
+    without = page(dataclasses.replace(volumes, healthy=None), scenes.sidecar())
+    assert json.loads(Parsed(without).scripts[0])["healthy"] is None
+    assert "standard deviation in blocks" not in without

@@ -33,6 +33,11 @@
   }
   const volumes = {};
   for (const [name, packed] of Object.entries(data.volumes)) volumes[name] = await unpack(packed);
+  const healthy = data.healthy && {
+    ...data.healthy,
+    mean: await unpack(data.healthy.volumes.mean),
+    deviation: await unpack(data.healthy.volumes.deviation),
+  };
   const colours = bytesOf(data.colours);
 
   const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
@@ -161,6 +166,15 @@
     read(state.voxel);
   }
 
+  // what healthy scans have at a voxel, if the model knows it
+  function range(voxel) {
+    if (!healthy) return "";
+    const [i, j, k] = voxel.map((index) => Math.floor(index / healthy.block));
+    const n = (i * healthy.shape[1] + j) * healthy.shape[2] + k;
+    const [mean, deviation] = [healthy.mean[n] / 255, healthy.deviation[n] / 255 / healthy.deviations];
+    return ` (healthy ${mean.toFixed(2)} \u00b1 ${deviation.toFixed(2)})`;
+  }
+
   // the values at a voxel: the one under the pointer, or else the chosen one
   function read(voxel) {
     const places = voxel.map((index, a) => mm(a, index));
@@ -168,7 +182,7 @@
     const parts = [`x ${sideways(places[0])}, y ${signed(places[1])}, z ${signed(places[2])} mm (${side(places[0])})`];
     if (volumes.brain[n]) {
       parts.push(`score ${((volumes.map[n] * data.score_max) / 255).toFixed(3)}`);
-      parts.push(`scan ${(volumes.scan[n] / 255).toFixed(2)}`);
+      parts.push(`scan ${(volumes.scan[n] / 255).toFixed(2)}${range(voxel)}`);
       parts.push(`pseudo-healthy ${(volumes.recon[n] / 255).toFixed(2)}`);
       FURTHER.forEach((pane, i) => parts.push(`${data.further[i]} ${(volumes[pane][n] / 255).toFixed(2)}`));
       parts.push(volumes.labels[n] ? `finding ${volumes.labels[n]}` : "not marked");
