@@ -107,6 +107,7 @@ def sidecar(name: str = "sub-01_FLAIR.nii.gz", **changed: Any) -> dict[str, Any]
             "peak_native_mm": list(centre),
             "regions": REGIONS[index - 1],
             "healthy_scans_as_strong": (3, None)[index - 1],
+            "healthy_scans_interval": ([0.03, 0.38], None)[index - 1],
         }
         for index, (centre, _) in enumerate(FINDINGS, start=1)
     ]
@@ -141,7 +142,9 @@ def sidecar(name: str = "sub-01_FLAIR.nii.gz", **changed: Any) -> dict[str, Any]
         "anomaly": {
             "volume_ml": 10.8,
             "components": components,
-            "healthy_scans": {"scans": 20, "as_strong": 3, "p_value": 4 / 21},
+            "strength": 0.8,
+            "healthy_scans": {"scans": 20, "as_strong": 3, "share": 0.15, "interval": [0.03, 0.38], "p_value": 4 / 21},
+            "healthy_scans_unknown": None,
         },
         "qc": {"verdict": "fail", "checks": checks},
         "warnings": [],

@@ -17,7 +17,19 @@ RESEARCH = "research_use_only"  # the last column of every row
 FAILED = ("map", "scan", "stage", "code", "message", RESEARCH)
 SUMMARY = (
     *("map", "scan", "status", "contrast", "score", "threshold", "volume_ml", "components", "largest_ml", "qc"),
-    *("qc_reasons", "brain_volume_ml", "mask_overlap", "similarity", "warnings", "seconds", "input_sha256", RESEARCH),
+    *(
+        "strength",
+        "healthy_share",
+        "healthy_p_value",
+        "qc_reasons",
+        "brain_volume_ml",
+        "mask_overlap",
+        "similarity",
+        "warnings",
+        "seconds",
+        "input_sha256",
+        RESEARCH,
+    ),
 )
 NOT_THERE = "n/a"
 ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
@@ -84,9 +96,19 @@ def write_summary(
 ) -> None:
     """Write `summary.tsv` atomically, a row for each job, from the sidecars except those of the maps in `left`.
 
+    The scans least like healthy ones come first (`_unlike_health`).
     Raises `OutputError`.
     """
-    _write(path, SUMMARY, [summary_row(job, failed.get(job.name), job.name in left) for job in jobs])
+    rows = [summary_row(job, failed.get(job.name), job.name in left) for job in jobs]
+    _write(path, SUMMARY, sorted(rows, key=_unlike_health))
+
+
+def _unlike_health(row: Mapping[str, Any]) -> tuple[float, float]:
+    """Sorts scans by how few healthy ones are as abnormal, then by their strength; scans without a result come last."""
+    if "volume_ml" not in row:
+        return 3.0, 0.0
+    p_value, strength = row["healthy_p_value"], row["strength"]
+    return 2.0 if p_value is None else p_value, -(strength or 0.0)
 
 
 def summary_row(job: Job, failure: Mapping[str, str] | None, left: bool = False) -> dict[str, Any]:
@@ -96,7 +118,7 @@ def summary_row(job: Job, failure: Mapping[str, str] | None, left: bool = False)
     content = read_sidecar(job) if has_result else None
     if content is None:
         return row | {"status": "failed" if failure else "not done"}
-    components = content["anomaly"]["components"]
+    components, healthy = content["anomaly"]["components"], content["anomaly"].get("healthy_scans") or {}
     return row | {
         "status": "failed" if failure else "done",
         "contrast": _contrasts(content),
@@ -106,6 +128,9 @@ def summary_row(job: Job, failure: Mapping[str, str] | None, left: bool = False)
         "components": len(components),
         "largest_ml": max((c["volume_ml"] for c in components), default=0.0),
         "qc": content["qc"]["verdict"],
+        "strength": content["anomaly"].get("strength"),
+        "healthy_share": healthy.get("share"),
+        "healthy_p_value": healthy.get("p_value"),
         "qc_reasons": _reasons(content["qc"]["checks"]) or None,
         "brain_volume_ml": content["brain_volume_ml"],
         "mask_overlap": content["registration"]["mask_overlap"],
@@ -146,6 +171,8 @@ def write_index(
                 "contrast": summary.get("contrast"),
                 "anomaly_volume_ml": summary.get("volume_ml"),
                 "components": summary.get("components"),
+                "strength": summary.get("strength"),
+                "healthy_share": summary.get("healthy_share"),
                 "error": failure["message"] if failure else "not done" if summary["status"] == "not done" else None,
                 "links": {key: file.relative_to(path.parent).as_posix() for key, file in kept.items() if file.exists()},
             }

@@ -15,6 +15,7 @@ from uadcli.data.prepare import scaled_as
 from uadcli.detection import repeat
 from uadcli.detection.findings import Findings, Question, ReadyScan, examine
 from uadcli.detection.options import DetectOptions
+from uadcli.detection.repeat import Wanted
 from uadcli.detection.session import Session
 from uadcli.errors import UsageError, WeightsError
 from uadcli.model import adapt, healthy_scans, model, threshold
@@ -73,7 +74,9 @@ def _question(ready: ReadyScan, files: Outputs, session: Session) -> Question:
     )
     used = threshold.resolve(options.rule, card, kind, contrast, asked) if labels is None else labels
     healthy = healthy_scans.strengths_of(card, kind, contrast, asked)
-    return Question(loaded, contrast, kind, used, method.name, healthy, options.stability, "uncertainty" in files.paths)
+    unknown = healthy_scans.why_unknown(card, kind, contrast, asked)
+    wanted = Wanted(options.stability or 0, "uncertainty" in files.paths)
+    return Question(loaded, contrast, kind, used, method.name, healthy, unknown, wanted)
 
 
 def check_seeds(method: Method, kind: str, options: DetectOptions) -> None:
@@ -91,7 +94,8 @@ def _adapted(asked: Question, healthy: HealthyScans, own: str, session: Session)
     used = asked.threshold
     if isinstance(used, Threshold | ScanThreshold):
         used = threshold.mismatched(used, "adapted")
-    return replace(asked, model=adapted, threshold=used, healthy=None)
+    return replace(asked, model=adapted, threshold=used, healthy=None, why_unknown=healthy_scans.NOT_ADAPTED)
+
 
 
 def check_early(known: FoundContrast | None, session: Session) -> ModelCard | None:

@@ -87,8 +87,8 @@ class Question:
     threshold: Resolved | NDArray[np.bool_]
     method: str
     healthy: list[float] | None  # strengths of the healthy scans to compare with
-    stability: int | None = None
-    uncertainty: bool = False
+    why_unknown: str | None = None  # if there are none
+    repeats: Wanted = field(default_factory=Wanted)
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,8 @@ class Findings:
     repeats: Repeats
     method: str = "cddpm"
     slice_scores: dict[int, float] | None = None  # by axial slice of the model's grid
+    strength: float = 0.0  # of the scan (`scoring.calibration.strength`)
+    why_unknown: str | None = None  # if there is no comparison
     joined: tuple[Contribution, ...] = ()  # the scans of a patient, the first one first; empty for a single scan
 
 
@@ -130,10 +132,10 @@ def examine(asked: Question, scan: Scan, prepared: Prepared, config: DetectConfi
         comparison = None
         if asked.healthy:
             comparison = compare_with_healthy(anomaly_map, marked, len(table), asked.healthy, prepared, config)
+        strength = comparison.strength if comparison else components.strength_of(anomaly_map, prepared, config)
         by_slice = model.slice_scores(x, recon, mask)
-    with reporter.stage("repeats") if asked.uncertainty or asked.stability else nullcontext():
-        wanted = Wanted(asked.stability or 0, asked.uncertainty)
-        repeats = repeat(subject, asked.score, Found(anomaly_map, used, prepared), wanted, reporter.progress)
+    with reporter.stage("repeats") if asked.repeats.count else nullcontext():
+        repeats = repeat(subject, asked.score, Found(anomaly_map, used, prepared), asked.repeats, reporter.progress)
     return Findings(
         x,
         anomaly_map,
@@ -147,4 +149,6 @@ def examine(asked: Question, scan: Scan, prepared: Prepared, config: DetectConfi
         repeats,
         asked.method,
         by_slice,
+        strength,
+        asked.why_unknown,
     )

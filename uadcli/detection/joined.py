@@ -102,6 +102,8 @@ def _joined(ready: ReadyScan, gave: Sequence[Contribution], evidence: Sequence[E
         score=SCORE,
         threshold=used,
         components=table,
-        comparison=None,  # there are no healthy patients with several contrasts
+        comparison=None,
+        strength=components.strength_of(anomaly_map, prepared, session.config),
+        why_unknown="there are no healthy subjects with several contrasts",
         joined=tuple(replace(one, weight=weights[one.contrast]) if one.contrast and one.own else one for one in gave),
     )

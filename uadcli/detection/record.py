@@ -77,8 +77,9 @@ def sidecar_of(
         anomaly={
             "volume_ml": volume_ml(findings.components, prepared),
             "components": [row(c, prepared, findings.comparison, scan.sides_known) for c in findings.components],
-            "healthy_scans": comparison
-            and {"scans": comparison.scans, "as_strong": comparison.as_strong, "p_value": comparison.p_value},
+            "strength": findings.strength,
+            "healthy_scans": comparison and comparison.of_scan,
+            "healthy_scans_unknown": findings.why_unknown,
             "latent_dissimilarity": slice_rows(findings.slice_scores),
         },
         gate={**dataclasses.asdict(findings.distance), "beyond": findings.distance.beyond},
@@ -101,7 +102,7 @@ def summary(findings: Findings, prepared: Prepared, sides_known: bool = True) ->
     if findings.components:
         text += f", the largest: {phrases.regions_phrase(regions(findings.components[0], sides_known))}"
     if comparison:
-        text += f"; {comparison.as_strong} of {comparison.scans} healthy scans have one as strong as the strongest here"
+        text += f"; {phrases.healthy_share(comparison.of_scan)} have one as strong as the strongest here"
     return text
 
 
@@ -131,14 +132,17 @@ def row(
 
     `side` is the patient's, None if left and right are unknown; region names then have no side.
     """
-    counts = comparison.components if comparison else []
+    healthy = (comparison and comparison.of_component(component.index)) or {}
     centre, top = np.array(component.centroid_mm), np.array(component.peak_mm)
     return {
         "index": component.index,
         "volume_ml": volume_ml([component], prepared),
         "peak": component.peak,
         "mean": component.mean,
-        "healthy_scans_as_strong": counts[component.index - 1] if component.index <= len(counts) else None,
+        "healthy_scans_as_strong": healthy.get("as_strong"),
+        "healthy_scans_share": healthy.get("share"),
+        "healthy_scans_interval": healthy.get("interval"),
+        "healthy_scans_p_value": healthy.get("p_value"),
         "centroid_native_mm": geometry.apply(prepared.world_map, centre).tolist(),
         "peak_native_mm": geometry.apply(prepared.world_map, top).tolist(),
         "centroid_mni_mm": centre.tolist(),

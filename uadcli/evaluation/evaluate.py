@@ -26,7 +26,10 @@ from uadcli.running.stage import Part
 
 FILES = ("scans.tsv", "summary.tsv", "comparisons.tsv", "evaluation.json", "evaluation.html")
 SCHEMA_VERSION = 1
-REPORTED = ("auprc", "dice", "best_dice_oracle", "sensitivity_all", "healthy_fp_ml", "scan_auroc")
+REPORTED = (
+    *("auprc", "dice", "best_dice_oracle", "sensitivity_all", "healthy_fp_ml", "scan_auroc"),
+    *("scan_auroc_strength", "scan_sensitivity_90_strength", "scan_sensitivity_95_strength"),
+)
 NOT_IN_TABLE = ("bins", "bins_found", "precision_at")
 
 
@@ -146,7 +149,7 @@ def _marking(path: Path, options: EvaluateOptions) -> Marking:
         return Marking(threshold, smallest)
     own = sidecar_marking(path)
     if threshold is not None:
-        own = Marking(threshold, own.min_volume_mm3)
+        own = Marking(threshold, own.min_volume_mm3, strength=own.strength)
     return own if smallest is None else replace(own, min_volume_mm3=smallest)
 
 

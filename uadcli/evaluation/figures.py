@@ -21,17 +21,25 @@ from uadcli.running.stage import Progress, unseen
 from uadcli.scoring import metrics
 
 RECALLS = np.linspace(0, 1, 101)
+SPECIFICITIES = (90, 95)  # per cent
+SCAN_LEVEL = (  # what ranks scans: the end of a metric's name, the figure, its description
+    ("", "scan_score", "the sum of the map"),
+    ("_volume", "found_ml", "the marked volume"),
+    ("_strength", "strength", "the strongest finding"),
+)
 
 
 @dataclass(frozen=True)
 class Figures:
     """The figures of one scan. Volumes in ml; `bins` counts lesions by size, as `lesionwise.BIN_NAMES`.
 
-    `scan_score` is the sum of the map times the voxel volume (score x ml), independent of the field of view.
+    `scan_score` is the sum of the map times the voxel volume (score x ml), independent of the field of view; `strength`
+    that of the scan by the sidecar of its map.
     """
 
     truth_ml: float
     scan_score: float
+    strength: float | None = None
     threshold: float | None = None
     extent: float | None = None
     found_ml: float | None = None
@@ -140,7 +148,7 @@ def scan_figures(
     voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1e3
     inside = np.ones(truth.shape, dtype=bool) if mask is None else mask
     lesion = truth & inside
-    known: dict[str, object] = {}
+    known: dict[str, object] = {"strength": marking.strength}
     if mask is not None:
         known["truth_outside_mask_ml"] = int((truth & ~inside).sum()) * voxel_ml
     found = marking.mark(scores, inside, affine)
@@ -244,12 +252,14 @@ def _summarise_one(method: str, results: Sequence[Result], resamples: int, seed:
         words = text if name == "sensitivity_all" else f"part of the lesions of {text} ml found, pooled"
         pooled(name, words, statistics.ratio(above, below, subjects, resamples=resamples, seed=seed))
     sick = [not f.healthy for f in figures]
-    for name, field, text in (
-        ("scan_auroc", "scan_score", "scan-level AUROC, by the sum of the map"),
-        ("scan_auroc_volume", "found_ml", "scan-level AUROC, by the marked volume"),
-    ):
-        values = _values(figures, field)
-        pooled(name, text, statistics.auroc_over_scans(values, sick, subjects, resamples=resamples, seed=seed))
+    for end, field, by in SCAN_LEVEL:
+        values, drawn = _values(figures, field), {"resamples": resamples, "seed": seed}
+        auroc = statistics.auroc_over_scans(values, sick, subjects, **drawn)
+        pooled(f"scan_auroc{end}", f"scan-level AUROC, by {by}", auroc)
+        for percent in SPECIFICITIES:
+            sensitivity = statistics.sensitivity_at(percent / 100, values, sick, subjects, **drawn)
+            text = f"scan-level sensitivity at {percent} % specificity, by {by}"
+            pooled(f"scan_sensitivity_{percent}{end}", text, sensitivity)
     return rows
 
 

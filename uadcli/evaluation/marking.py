@@ -22,13 +22,14 @@ class Marking:
     """How a map is marked: the threshold (None: unknown) and the minimum volume in mm3.
 
     With an `extent`, a lower threshold, findings reach to all connected voxels above that. `oracle`: the threshold was
-    chosen with lesion labels, and is therefore not used.
+    chosen with lesion labels, and is therefore not used. `strength` is that of the scan, by the sidecar of its map.
     """
 
     threshold: float | None = None
     min_volume_mm3: float = 0.0
     oracle: bool = False
     extent: float | None = None
+    strength: float | None = None
 
     def mark(self, scores: NDArray[np.float32], inside: Mask, affine: Affine) -> Mask | None:
         """The voxels of a map (X, Y, Z) that are marked inside a mask; None without a threshold."""
@@ -52,11 +53,13 @@ def sidecar_marking(path: Path) -> Marking:
         value, extent = (content.get("threshold", {}).get(key) for key in ("value", "extent"))
         if value is None:
             return Marking()
+        strength = content.get("anomaly", {}).get("strength")
+        strength = None if strength is None else float(strength)
         smallest = float(content.get("settings", {}).get("scoring", {}).get("min_volume_mm3", 0.0))
         requested = content.get("requested", {}).get("threshold")
         oracle = requested is not None and ThresholdRule.parse(str(requested)).by_labels
         if oracle:
-            return Marking(None, smallest, oracle)
-        return Marking(float(value), smallest, extent=None if extent is None else float(extent))
+            return Marking(None, smallest, oracle, strength=strength)
+        return Marking(float(value), smallest, extent=None if extent is None else float(extent), strength=strength)
     except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError, UsageError) as error:
         raise InputError("is not the sidecar of a map", path=place, hint="Write it again, or remove it.") from error

@@ -83,6 +83,39 @@ def auroc_over_scans(
     return Estimate(float(won.mean()), low, high, len(values), len(unique))
 
 
+def sensitivity_at(
+    specificity: float,
+    scores: ArrayLike,
+    sick: ArrayLike,
+    subjects: Sequence[str],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Estimate:
+    """The share of scans with a lesion above the lowest score that at least `specificity` of healthy scans lie up to.
+
+    In each draw of subjects, the healthy scans drawn set the score anew; draws in which one group is missing are left
+    out. NaN with fewer than 1 / (1 - `specificity`) healthy scans, which do not determine it, or without lesions.
+    """
+    values, group = np.asarray(scores, dtype=np.float64), np.asarray(sick, dtype=bool)
+    kept = np.isfinite(values)
+    values, group, names = values[kept], group[kept], np.asarray(subjects)[kept]
+    if not group.any() or (~group).sum() < 1 / (1 - specificity) - 1e-9:
+        return Estimate(NAN, NAN, NAN, len(values), len(set(names)))
+    unique, code = np.unique(names, return_inverse=True)
+    weights = np.concatenate([np.ones((1, len(unique))), _weights(len(unique), resamples, seed)])[:, code]
+    sick_weight, healthy_weight = weights[:, group], weights[:, ~group]
+    valid = (sick_weight.sum(axis=1) > 0) & (healthy_weight.sum(axis=1) > 0)
+    sick_weight, healthy_weight = sick_weight[valid], healthy_weight[valid]
+    order = np.argsort(values[~group])
+    below = healthy_weight[:, order].cumsum(axis=1)
+    place = (below >= specificity * below[:, -1:] - 1e-9).argmax(axis=1)
+    above = values[group][None, :] > values[~group][order][place][:, None]
+    found = (sick_weight * above).sum(axis=1) / sick_weight.sum(axis=1)
+    low, high = _interval(found[1:]) if len(unique) > 1 else (NAN, NAN)
+    return Estimate(float(found[0]), low, high, len(values), len(unique))
+
+
 def paired(a: ArrayLike, b: ArrayLike, subjects: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0) -> Paired:
     """The difference a - b of two methods over the scans for which both have a value, by a paired bootstrap.
 

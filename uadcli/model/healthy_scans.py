@@ -16,19 +16,46 @@ if TYPE_CHECKING:
     from uadcli.data.prepare import Prepared
     from uadcli.weights.card import ModelCard
 
+FEWEST = 9  # healthy scans: with fewer, not even a scan beyond all of them is known to be in the highest tenth
+NOT_ADAPTED = "the model's healthy scans were scored without --adapt"
+Figure = dict[str, int | float | list[float]]
+
 
 @dataclass(frozen=True)
 class HealthyComparison:
-    """The number of `scans` healthy scans with a finding at least as strong as the scan's, and as each component."""
+    """The number of `scans` healthy scans with a finding at least as strong as the scan's, and as each component.
+
+    `strength` is that of the scan (`scoring.calibration.strength`).
+    """
 
     scans: int
     as_strong: int
     components: list[int]
+    strength: float
 
     @property
     def p_value(self) -> float:
         """The conformal p-value of the scan among healthy scans: (as strong + 1) / (scans + 1)."""
         return (self.as_strong + 1) / (self.scans + 1)
+
+    @property
+    def of_scan(self) -> Figure:
+        """The figures of the scan for the sidecar."""
+        return {"scans": self.scans, "as_strong": self.as_strong, **self._share(self.as_strong)}
+
+    def of_component(self, index: int) -> Figure | None:
+        """The figures of a component, counted from 1; None beyond those that were compared."""
+        if index > len(self.components):
+            return None
+        count = self.components[index - 1]
+        return {"as_strong": count, **self._share(count)}
+
+    def _share(self, count: int) -> Figure:
+        """The share of healthy scans as strong, its 95 % interval over all healthy scans, and the p-value."""
+        from uadcli.scoring.calibration import interval_of_share
+
+        interval = list(interval_of_share(count, self.scans))
+        return {"share": count / self.scans, "interval": interval, "p_value": (count + 1) / (self.scans + 1)}
 
 
 def as_calibrated(card: ModelCard, config: DetectConfig) -> bool:
@@ -50,11 +77,20 @@ def _by_network(preprocess: PreprocessConfig) -> PreprocessConfig:
 
 
 def strengths_of(card: ModelCard, kind: str, contrast: str, config: DetectConfig) -> list[float] | None:
-    """The strengths of healthy scans to compare a scan with.
+    """The strengths of healthy scans to compare a scan with; None if they cannot be compared (`why_unknown`)."""
+    return None if why_unknown(card, kind, contrast, config) else card.strengths_of(kind, contrast)
 
-    None if the weights have none, or if the settings are not those of their calibration.
+
+def why_unknown(card: ModelCard, kind: str, contrast: str, config: DetectConfig) -> str | None:
+    """Why a scan cannot be compared with whole healthy scans; None if it can.
+
+    The weights have fewer than `FEWEST`, or the settings are not those of their calibration.
     """
-    return (card.strengths_of(kind, contrast) or None) if as_calibrated(card, config) else None
+    known = len(card.strengths_of(kind, contrast))
+    if known < FEWEST:
+        scans = f"{known or 'no'} whole healthy {contrast} {'scan' if known == 1 else 'scans'}"
+        return f"the model has {scans} for the score {kind!r}; {FEWEST} are needed"
+    return None if as_calibrated(card, config) else "the model's healthy scans were scored with other settings"
 
 
 def compare_with_healthy(
@@ -73,6 +109,6 @@ def compare_with_healthy(
     from uadcli.scoring.calibration import as_strong, component_strengths, strength
 
     smallest = config.scoring.min_volume_mm3 / prepared.jacobian
-    whole = as_strong(healthy, strength(anomaly_map, smallest, GRID_AFFINE))
+    whole = strength(anomaly_map, smallest, GRID_AFFINE)
     parts = component_strengths(anomaly_map, labels, min(count, 254), smallest, GRID_AFFINE)  # the rest shares 255
-    return HealthyComparison(len(healthy), whole, [as_strong(healthy, s) for s in parts])
+    return HealthyComparison(len(healthy), as_strong(healthy, whole), [as_strong(healthy, s) for s in parts], whole)

@@ -35,7 +35,10 @@ RULES = (
     "A lesion is a 26-connected component of the ground truth; it is detected if one of its voxels is marked. A "
     "finding is false if it contains no lesion voxel. Sizes are in ml; a bin includes its lower end.",
     "A scan is healthy if its ground truth is empty or it is listed as healthy.",
-    "Scan-level AUROC: scans with a lesion against healthy ones, by the sum of the map (score x ml) or the volume.",
+    "Scan-level AUROC: scans with a lesion against healthy ones, by the sum of the map (score x ml), the marked "
+    "volume, or the strength in the sidecar: the lowest threshold at which the map has no finding.",
+    "Scan-level sensitivity at 90 or 95 % specificity: the share of scans with a lesion above the lowest value that 90 "
+    "or 95 % of healthy scans lie up to. It needs 10 or 20 healthy scans; with fewer it is not computed.",
     "Curves are the mean of the scans' precision at each recall.",
     "Intervals are 95 % percentile intervals of a bootstrap over subjects; all scans of a subject are drawn together. "
     "With fewer than about ten subjects they are too narrow.",

@@ -1,4 +1,4 @@
-"""The index page of a batch: one row per scan, failed ones first, to sort and filter."""
+"""The index page of a batch: one row per scan, failed ones first, then those least like healthy ones."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ from uadcli.report.phrases import VERDICTS, verdict_class, verdict_word
 ERROR = "error"
 ORDER = (ERROR, "fail", "warn", "", "pass")  # what needs a person first; "": no verdict was computed
 WORDS = {ERROR: "not processed"} | VERDICTS
-HEADS = (("", ""), ("scan", ""), ("state", ""), ("contrast", ""), ("marked (ml)", "n"), ("regions", "n"), ("files", ""))
+HEADS = (
+    *(("", ""), ("scan", ""), ("state", ""), ("contrast", ""), ("marked (ml)", "n"), ("regions", "n")),
+    *(("healthy as strong", "n"), ("files", "")),
+)
 
 
 def index_page(rows: Iterable[Mapping[str, Any]], title: str = "uad batch") -> str:
     """The index as HTML, from one mapping per scan; every key but `name` may be missing or None.
 
     `name` of the scan; `verdict`: pass, warn or fail; `contrast`; `anomaly_volume_ml`; `components`: their number;
+    `healthy_share` of healthy scans as abnormal; `strength` of the scan;
     `error`: why there is no result; `links`: file paths relative to the index, by kind: the name links to `page`, and
     the small picture is `thumbnail`, otherwise `overlay`.
     """
-    given = sorted(rows, key=lambda row: (ORDER.index(_state(row)), str(row["name"])))
+    given = sorted(rows, key=_place)
     counts = {state: sum(_state(row) == state for row in given) for state in ORDER}
     # a page opened from a folder has no origin: its own folder is file:
     return render(
@@ -35,6 +39,13 @@ def index_page(rows: Iterable[Mapping[str, Any]], title: str = "uad batch") -> s
         heads=HEADS,
         rows=[_row(row) for row in given],
     )
+
+
+def _place(row: Mapping[str, Any]) -> tuple[int, float, float, int, str]:
+    """Failed scans by state; then all others by how few healthy scans are as abnormal, then by their strength."""
+    state, share = ORDER.index(_state(row)), row.get("healthy_share")
+    failed = min(state, ORDER.index("fail") + 1)
+    return failed, 2.0 if share is None else share, -(row.get("strength") or 0.0), state, str(row["name"])
 
 
 def _state(row: Mapping[str, Any]) -> str:
@@ -58,6 +69,7 @@ def _row(row: Mapping[str, Any]) -> dict[str, Any]:
         "contrast": row.get("contrast") or "-",
         "volume": row.get("anomaly_volume_ml"),
         "regions": row.get("components"),
+        "share": row.get("healthy_share"),
         "picture": picture,
         "page": links.get("page"),
         "links": [(what, path) for what, path in links.items() if path],

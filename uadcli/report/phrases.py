@@ -162,14 +162,26 @@ def marked_sentence(count: int, volume_ml: float | None) -> str:
     return f"{regions}, {number(volume_ml)} ml in total."
 
 
-def healthy_sentence(comparison: Mapping[str, Any] | None) -> str:
-    """How the scan compares with healthy ones, from `anomaly.healthy_scans` of the sidecar; None: unknown."""
+def healthy_share(comparison: Mapping[str, Any]) -> str:
+    """How many healthy scans, as in `anomaly.healthy_scans` of the sidecar, with the interval of their share."""
+    low, high = (100 * end for end in comparison["interval"])
+    counted = f"{comparison['as_strong']} of {comparison['scans']} healthy scans"
+    return f"{counted} ({100 * comparison['share']:.0f} %, 95 % interval {low:.0f} to {high:.0f} %)"
+
+
+def healthy_sentence(comparison: Mapping[str, Any] | None, unknown: str | None = None) -> str:
+    """How the scan compares with healthy ones, from `anomaly.healthy_scans` of the sidecar, or why it is `unknown`."""
     if comparison is None:
-        return "There is no comparison with healthy scans for this score, contrast or these settings."
-    scans, as_strong = comparison["scans"], comparison["as_strong"]
-    return f"Of {scans} healthy scans, {as_strong} have a finding as strong as the strongest here."
+        why = f": {unknown}" if unknown else " for this score, contrast or these settings"
+        return f"There is no comparison with healthy scans{why}."
+    return f"{healthy_share(comparison)} have a finding as strong as the strongest here."
 
 
 def healthy_cell(as_strong: int | None, comparison: Mapping[str, Any] | None) -> str:
-    """The same for one finding."""
+    """The same for one finding, without the interval."""
     return "n/a" if as_strong is None or comparison is None else f"{as_strong} of {comparison['scans']}"
+
+
+def interval_cell(interval: Sequence[float] | None) -> str:
+    """The interval of the share of healthy scans with a finding as strong, in per cent."""
+    return "n/a" if interval is None else f"{100 * interval[0]:.0f} to {100 * interval[1]:.0f} %"

@@ -178,6 +178,17 @@ def conformal_threshold(strengths: Sequence[float], share: float) -> float:
     return sorted(strengths)[rank - 1]
 
 
+def interval_of_share(count: int, scans: int, level: float = 0.95) -> tuple[float, float]:
+    """The interval in which the share of all healthy scans lies, given `count` of `scans` healthy scans.
+
+    Clopper and Pearson 1934 (Biometrika 26): exact for scans drawn independently, and never too narrow.
+    """
+    from scipy import stats
+
+    found = stats.binomtest(count, scans).proportion_ci(confidence_level=level, method="exact")
+    return float(found.low), float(found.high)
+
+
 def as_strong(strengths: Sequence[float], value: float) -> int:
     """How many healthy scans have a finding at least as strong; (that + 1) / (n + 1) is the conformal p-value."""
     return sum(s >= value for s in strengths)

@@ -38,7 +38,7 @@ def test_a_folder_is_mirrored_and_the_model_is_loaded_once(scans: Path, stand: S
     assert summary[0] | {"input_sha256": ""} == {
         "map": maps[0], "scan": str(scans / "a.nii"), "status": "done", "contrast": "FLAIR", "score": "absolute",
         "threshold": "0.1", "volume_ml": "1.5", "components": "2", "largest_ml": "1", "qc": "pass",
-        "qc_reasons": "n/a",
+        "strength": "n/a", "healthy_share": "n/a", "healthy_p_value": "n/a", "qc_reasons": "n/a",
         "brain_volume_ml": "1400", "mask_overlap": "0.9", "similarity": "n/a", "warnings": "1", "seconds": "1.5",
         "input_sha256": "", "research_use_only": RESEARCH_USE,
     }  # fmt: skip
@@ -78,7 +78,7 @@ def test_a_repaired_scan_leaves_the_table_of_failures(scans: Path, stand: Stand)
     assert stand.prepared == ["a.nii", "z.nii"]
     assert counts(result) == (1, 0, 1)
     assert [row["map"] for row in rows(result.failed_table)] == ["z_desc-anomaly_map.nii.gz"]
-    assert [row["status"] for row in rows(result.summary)] == ["done", "failed", "done", "done"]
+    assert [row["status"] for row in rows(result.summary)] == ["done", "done", "done", "failed"]
 
 
 def test_fail_fast_stops_and_says_what_is_not_done(scans: Path, stand: Stand) -> None:
@@ -89,6 +89,22 @@ def test_fail_fast_stops_and_says_what_is_not_done(scans: Path, stand: Stand) ->
     assert [row["status"] for row in rows(result.summary)] == ["failed", "not done", "not done"]
     with pytest.raises(BatchError, match="1 of 3 scans failed, 2 not started"):
         batch.refuse_failed(result)
+
+
+def test_the_summary_begins_with_the_scans_least_like_healthy_ones(scans: Path, stand: Stand) -> None:
+    (scans / "z.nii").write_text("bad")
+    run(scans)
+    found = {"a": (0.4, 3.0), "b": (None, 9.0), "c": (1 / 21, 2.0)}  # p-value and strength
+    for file in (scans.parent / "out").rglob("*.json"):
+        content = json.loads(file.read_text())
+        p_value, strength = found[file.name[0]]
+        healthy = {"share": 0.0, "p_value": p_value} if p_value else None
+        content["anomaly"] |= {"strength": strength, "healthy_scans": healthy}
+        file.write_text(json.dumps(content))
+    table = rows(run(scans).summary)
+    assert [Path(row["map"]).name[0] for row in table] == ["c", "a", "b", "z"]
+    assert [row["healthy_p_value"] for row in table] == ["0.047619", "0.4", "n/a", "n/a"]
+    assert [row["strength"] for row in table] == ["2", "3", "9", "n/a"]
 
 
 def test_strict_counts_a_failed_quality_control_each_time(scans: Path, stand: Stand) -> None:

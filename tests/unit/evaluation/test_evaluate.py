@@ -123,6 +123,14 @@ def test_a_threshold_chosen_by_lesion_labels_is_not_taken_from_the_sidecar(tmp_p
     assert evaluate(scan, truth, options=EvaluateOptions(threshold=0.5)).content["scans"][0]["dice"] is not None
 
 
+def test_the_strength_of_a_scan_is_that_of_the_sidecar(tmp_path):
+    scan, truth = pair(tmp_path, *volumes())
+    (tmp_path / "map.json").write_text('{"threshold": {"value": 0.5}, "anomaly": {"strength": 0.75}}')
+    assert evaluate(scan, truth).content["scans"][0]["strength"] == 0.75
+    (tmp_path / "map.json").unlink()
+    assert evaluate(scan, truth).content["scans"][0]["strength"] is None
+
+
 @pytest.mark.parametrize("text", ["{", '{"threshold": {"value": "high"}}', "[]"])
 def test_a_damaged_sidecar_is_an_error(tmp_path, text):
     scan, truth = pair(tmp_path, *volumes())

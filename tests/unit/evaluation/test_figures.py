@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from uadcli.evaluation.figures import Result, compare, mean_curve, scan_figures, summarise
+from uadcli.evaluation.figures import Figures, Result, compare, mean_curve, scan_figures, summarise
 from uadcli.evaluation.marking import Marking
 from uadcli.scoring import metrics
 
@@ -117,6 +117,19 @@ def test_the_summary_of_a_method():
     assert table["scan_auroc"].estimate.scans == 9
     assert table["best_dice_oracle"].oracle
     assert not table["dice"].oracle
+
+
+def test_scans_are_ranked_by_what_their_sidecars_say():
+    ranked = [
+        Result("a", f"scan-{i}", f"sub-{i}", Figures(0.0, 1.0, strength=float(i), lesions=None if i < 20 else 1))
+        for i in range(25)
+    ]
+    table = by_metric(summarise(ranked, resamples=50, seed=0))
+    assert table["scan_auroc_strength"].estimate.value == 1
+    assert table["scan_sensitivity_95_strength"].estimate.value == 1
+    assert table["scan_auroc"].estimate.value == 0.5  # all have the same sum
+    assert table["scan_sensitivity_90"].estimate.value == 0
+    assert math.isnan(table["scan_sensitivity_90_volume"].estimate.value)
 
 
 def test_without_healthy_scans_there_is_no_scan_level_auroc():

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import roc_auc_score, roc_curve
 
-from uadcli.evaluation.statistics import auroc_over_scans, holm, mean, paired, ratio
+from uadcli.evaluation.statistics import auroc_over_scans, holm, mean, paired, ratio, sensitivity_at
 
 
 def names(n):
@@ -146,3 +146,30 @@ def test_holm_by_hand():
     assert adjusted[0] == pytest.approx(0.04)
     assert math.isnan(adjusted[1])
     assert holm([]) == []
+
+
+def test_the_sensitivity_at_a_specificity_is_read_off_the_roc_curve():
+    rng = np.random.default_rng(0)
+    scores, sick = rng.normal(size=70) + np.repeat([1.5, 0], [30, 40]), np.repeat([True, False], [30, 40])
+    wrong, right, _ = roc_curve(sick, scores, drop_intermediate=False)
+    for specificity in (0.9, 0.95):
+        found = sensitivity_at(specificity, scores, sick, names(70), resamples=200)
+        assert found.value == pytest.approx(right[1 - wrong >= specificity - 1e-9].max())
+        assert 0 < found.low <= found.value <= found.high <= 1
+        assert found == sensitivity_at(specificity, scores, sick, names(70), resamples=200)
+
+
+def test_the_healthy_scans_are_drawn_as_well():
+    """One scan with a lesion of a known score: only the healthy ones can move its side of the threshold."""
+    scores, sick = np.array([*range(20), 18.5]), np.array([False] * 20 + [True])
+    found = sensitivity_at(0.95, scores, sick, names(21), resamples=500)
+    assert (found.value, found.low, found.high) == (1, 0, 1)
+
+
+def test_too_few_healthy_scans_do_not_determine_a_sensitivity():
+    scores, sick = np.arange(40.0), np.repeat([False, True], [19, 21])
+    assert sensitivity_at(0.9, scores, sick, names(40), resamples=50).value == 1
+    assert math.isnan(sensitivity_at(0.95, scores, sick, names(40), resamples=50).value)
+    assert math.isnan(sensitivity_at(0.9, scores, np.zeros(40, bool), names(40), resamples=50).value)
+    unknown = np.where(np.arange(40) < 12, np.nan, scores)  # scans without a score do not count
+    assert math.isnan(sensitivity_at(0.9, unknown, sick, names(40), resamples=50).value)

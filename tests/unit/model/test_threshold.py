@@ -13,8 +13,9 @@ from uadcli.config import DetectConfig, PreprocessConfig, ReconstructionConfig, 
 from uadcli.detection.record import threshold_of
 from uadcli.errors import InputError, UsageError
 from uadcli.model import threshold
-from uadcli.model.healthy_scans import compare_with_healthy, strengths_of
+from uadcli.model.healthy_scans import FEWEST, compare_with_healthy, strengths_of, why_unknown
 from uadcli.model.threshold import Basis, Threshold
+from uadcli.scoring.calibration import interval_of_share
 from uadcli.scoring.metrics import dice
 from uadcli.settings.threshold import AUTO_RATE, EXTENT, NARROW_EXTENT, ThresholdRule
 from uadcli.weights.card import ModelCard
@@ -153,6 +154,17 @@ def test_healthy_comparison_needs_the_settings_of_the_calibration() -> None:
     assert strengths_of(CARD, "siamese", "T1w", other) is None
 
 
+def test_too_few_healthy_scans_give_no_share_but_the_reason() -> None:
+    for count, said in ((0, "no whole healthy T1w scans"), (1, "1 whole healthy T1w scan "), (FEWEST - 1, "8 whole")):
+        card = dataclasses.replace(CARD, strengths={"siamese": {"T1w": [0.5] * count}})
+        assert strengths_of(card, "siamese", "T1w", DetectConfig()) is None
+        assert said in (why_unknown(card, "siamese", "T1w", DetectConfig()) or "")
+    enough = dataclasses.replace(CARD, strengths={"siamese": {"T1w": [0.5] * FEWEST}})
+    assert strengths_of(enough, "siamese", "T1w", DetectConfig()) == [0.5] * FEWEST
+    assert why_unknown(enough, "siamese", "T1w", DetectConfig()) is None
+    assert "other settings" in (why_unknown(enough, "siamese", "T1w", OTHERS["median"]) or "")
+
+
 OTHERS = {
     "min_volume": DetectConfig(scoring=ScoringConfig(min_volume_mm3=8)),
     "median": DetectConfig(scoring=ScoringConfig(median=3)),
@@ -227,6 +239,14 @@ def test_scan_and_components_are_counted_against_healthy_scans() -> None:
     beside = compare_with_healthy(score_map, labels, 2, healthy, Prepared(), DetectConfig())  # type: ignore[arg-type]
     assert (beside.scans, beside.as_strong, beside.components) == (20, 3, [11, 3])
     assert beside.p_value == pytest.approx(4 / 21)
+    assert beside.strength == pytest.approx(0.81)
+    assert beside.of_scan == {
+        "scans": 20, "as_strong": 3, "share": 0.15, "interval": list(interval_of_share(3, 20)), "p_value": 4 / 21
+    }  # fmt: skip
+    weaker = beside.of_component(1)
+    assert weaker is not None
+    assert (weaker["as_strong"], weaker["share"], weaker["p_value"]) == (11, 0.55, 12 / 21)
+    assert beside.of_component(3) is None
     nothing = compare_with_healthy(0 * score_map, 0 * labels, 0, healthy, Prepared(), DetectConfig())  # type: ignore[arg-type]
     assert (nothing.as_strong, nothing.components, nothing.p_value) == (20, [], 1.0)
 

@@ -84,7 +84,8 @@ def test_it_says_what_was_found_and_what_it_is_not(html: str) -> None:
         RESEARCH_USE,
         "sub-01_FLAIR.nii.gz",
         "2 regions are marked, 10.80 ml in total.",
-        "Of 20 healthy scans, 3 have a finding as strong as the strongest here.",
+        "3 of 20 healthy scans (15 %, 95 % interval 3 to 38 %) have a finding as strong as the strongest here.",
+        "3 to 38 %",
         "3 of 20",
         "healthy scans with one as strong",
         "quality control: failed",
@@ -163,7 +164,8 @@ def test_rows_of_the_table_know_their_voxels(html: str) -> None:
 
 def test_a_page_without_findings() -> None:
     empty = dataclasses.replace(scenes.volumes(), labels=np.zeros_like(scenes.volumes().labels))
-    html = page(empty, scenes.sidecar(anomaly={"volume_ml": 0.0, "components": [], "healthy_scans": None}))
+    nothing = {"volume_ml": 0.0, "components": [], "healthy_scans": None, "healthy_scans_unknown": "too few"}
+    html = page(empty, scenes.sidecar(anomaly=nothing))
     assert "This does not mean that the brain is healthy" in html
     assert 'id="components"' not in html
 
@@ -248,6 +250,22 @@ def test_the_index_has_what_failed_first() -> None:
     assert RESEARCH_USE in parsed.words
 
 
+def test_the_index_continues_with_the_scans_least_like_healthy_ones() -> None:
+    rows = [
+        {"name": "usual", "verdict": "pass", "healthy_share": 0.5, "strength": 9.0},
+        {"name": "rare", "verdict": "pass", "healthy_share": 0.05, "strength": 1.0},
+        {"name": "rarer", "verdict": "warn", "healthy_share": 0.0, "strength": 1.0},
+        {"name": "rarest", "verdict": "pass", "healthy_share": 0.0, "strength": 2.0},
+        {"name": "unknown", "verdict": "pass"},
+        {"name": "unknown but strong", "verdict": "pass", "strength": 5.0},
+        {"name": "bad", "verdict": "fail", "healthy_share": 1.0},
+    ]
+    html = index_page(rows)
+    names = re.findall(r"<bdi>([^<]*)</bdi>", html)
+    assert names == ["bad", "rarest", "rarer", "rare", "usual", "unknown but strong", "unknown"]
+    assert ">5 %</td>" in html
+
+
 def test_the_index_links_to_files_beside_it_and_escapes() -> None:
     html = index_page(rows_of_a_batch())
     parsed = Parsed(html)
@@ -272,6 +290,8 @@ def test_a_thumbnail_of_its_own_wins() -> None:
 
 def test_an_unknown_healthy_comparison_is_reported_as_unknown() -> None:
     assert "no comparison" in phrases.healthy_sentence(None)
+    assert phrases.healthy_sentence(None, "no scans").endswith("no comparison with healthy scans: no scans.")
+    assert phrases.interval_cell(None) == "n/a"
     assert phrases.healthy_cell(None, {"scans": 20, "as_strong": 0, "p_value": 1 / 21}) == "n/a"
     assert phrases.healthy_cell(2, None) == "n/a"
 

@@ -6,6 +6,7 @@ import inspect
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from uadcli.errors import InputError
 from uadcli.scoring import calibration
@@ -16,6 +17,7 @@ from uadcli.scoring.calibration import (
     fdr_threshold,
     healthy_quantile,
     healthy_tail,
+    interval_of_share,
     rarity,
     rate_threshold,
     strength,
@@ -234,3 +236,14 @@ def test_a_healthy_brain_stays_empty():
 def test_no_brain_has_no_rate_of_false_discoveries():
     with pytest.raises(InputError, match="no voxel"):
         fdr_threshold(np.zeros(0, np.float32), with_lesion(0)[1], 0.05)
+
+
+def test_the_interval_of_a_share_holds_the_true_share_at_least_as_often_as_it_says():
+    """Summed over every possible count, for shares and numbers of scans as they occur."""
+    for scans in (9, 20, 60):
+        every = [interval_of_share(count, scans) for count in range(scans + 1)]
+        assert (every[0][0], every[-1][1]) == (0, 1)
+        assert every[0][1] == pytest.approx(1 - 0.025 ** (1 / scans))  # none of n
+        for share in (0.01, 0.05, 0.3, 0.5):
+            chance = stats.binom.pmf(np.arange(scans + 1), scans, share)
+            assert sum(p for p, (low, high) in zip(chance, every, strict=True) if low <= share <= high) >= 0.95
