@@ -131,7 +131,12 @@ class DetectOptions(Checked):
     )
     stability: int | None = option(
         None,
-        Option("Repeat with N other seeds and report how much the map changes (N times as slow).", METHOD, metavar="N"),
+        Option(
+            "Repeat with N other seeds, and with the worst change of the scan within its noise, and report how much "
+            "the map changes (more than N times as slow).",
+            METHOD,
+            metavar="N",
+        ),
         low=1,
         decides=True,
     )

@@ -1,10 +1,12 @@
-"""Repeating a detection with other noise: the uncertainty of each voxel, and how much the findings change."""
+"""Repeating a detection with other noise, or with the worst change within it: uncertainty, and what the findings do."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from uadcli.arrays import Array
 from uadcli.data.prepare import Prepared
@@ -85,4 +87,28 @@ def repeat(subject: Subject, score: str, first: Found, wanted: Wanted, progress:
         [volume_ml(table, first.prepared) for _, table in found],
         [len(table) for _, table in found],
     )
-    return Repeats(spread, {"seeds": seeds, **dataclasses.asdict(moved)})
+    worst = worst_case(subject, score, first)
+    return Repeats(spread, {"seeds": seeds, **dataclasses.asdict(moved), "worst_perturbation": worst})
+
+
+def worst_case(subject: Subject, score: str, first: Found) -> dict[str, Any]:
+    """How far map and volume move under the worst small perturbation that was found (`reconstruction.instability`).
+
+    `noise` of the scan, in units of its scaled intensities, is the most that any voxel changes. `largest_change` and
+    `mean_change` are of the score in the brain; `volume_ml` and `components` are without and with the perturbation.
+    """
+    change, noise = subject.model.worst_perturbation(subject.x, subject.mask, subject.config.reconstruction)
+    used, maps = first.threshold, [first.anomaly_map, subject.changed(change).score(score)]
+    found = [find(one, used.value, first.prepared, subject.config, used.extent) for one in maps]
+    volumes, counts = [volume_ml(table, first.prepared) for _, table in found], [len(table) for _, table in found]
+    moved = stability.compare(maps, [labels > 0 for labels, _ in found], subject.mask, volumes, counts)
+    apart = np.abs(maps[1] - maps[0])[subject.mask]
+    return {
+        "noise": noise,
+        "dice": moved.dice_mean,
+        "correlation": moved.correlation_mean,
+        "largest_change": float(apart.max()),
+        "mean_change": float(apart.mean()),
+        "volume_ml": volumes,
+        "components": counts,
+    }

@@ -128,6 +128,24 @@ class Model:
         healthy = np.where(mask, from_slices(recon), 0).astype(np.float32)
         return drift.added(healthy, self.adaptation.drift, mask) if self.adaptation else healthy
 
+    def worst_perturbation(self, x: Array, mask: Mask, config: ReconstructionConfig) -> tuple[Array, float]:
+        """The change (96, 96, 80) of a scan within its noise that moves the residual most, and that noise.
+
+        At the middle noise level alone; see `reconstruction.instability`. Both in units of the scaled scan.
+        """
+        from uadcli.reconstruction import instability
+
+        levels = sorted(config.levels or self.card.levels)
+        slices, brain, indices = to_slices(x), to_slices(mask), occupied(mask)
+        noise = instability.noise_of(slices[indices], brain[indices])
+        change = np.zeros_like(slices)
+        if noise > 0:
+            ascent = instability.Ascent(noise, levels[len(levels) // 2], config.seed)
+            network = self.network.to(self.device)
+            found = instability.worst_perturbation(network, slices[indices], indices.tolist(), brain[indices], ascent)
+            change[indices] = found
+        return from_slices(change), noise
+
     def draws(self, x: Array, mask: Mask, config: ReconstructionConfig) -> Array:
         """Reconstructions (10, 96, 96, 80) at one level that differ only by their noise (method 4).
 

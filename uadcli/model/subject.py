@@ -82,6 +82,18 @@ class Subject:
             self.kept["probability"] = smooth_along_slices(self.raw_probability, self.mask, along)
         return self.kept["probability"]
 
+    def changed(self, change: Array) -> Subject:
+        """The same scan with `change` (96, 96, 80) added to its scaled intensities, reconstructed anew.
+
+        The unclipped intensities change as much, by their ratio to the scaled ones where neither is clipped.
+        """
+        x, z = np.clip(self.x + change, 0, 1), self.z
+        if z is not None:
+            inner = self.mask & (self.x > 0) & (self.x < 1)
+            spread = float(np.std(self.x[inner])) if inner.any() else 0.0
+            z = z + change * np.float32(np.std(z[inner]) / spread if spread else 0.0)
+        return Subject.of(self.model, x, self.mask, self.config, self.contrast, z)
+
     @property
     def draws(self) -> Array:
         """Reconstructions (n, 96, 96, 80) that differ only by their noise; not cached, because they are large."""

@@ -92,6 +92,11 @@ BIBTEX = r"""@article{behrendt2025guided,
   title = {Denoising Diffusion Implicit Models}, author = {Song, Jiaming and Meng, Chenlin and Ermon, Stefano},
   booktitle = {International Conference on Learning Representations}, year = {2021}, note = {arXiv:2010.02502}
 }
+@inproceedings{han2024instabilities,
+  title = {On Instabilities of Unsupervised Denoising Diffusion Models in Magnetic Resonance Imaging Reconstruction},
+  author = {Han, Tianyu and Nebelung, Sven and Khader, Firas and Kather, Jakob Nikolas and Truhn, Daniel},
+  booktitle = {MICCAI}, year = {2024}, note = {arXiv:2406.16983}
+}
 @inproceedings{kingma2014auto,
   title = {Auto-Encoding Variational {Bayes}}, author = {Kingma, Diederik P. and Welling, Max},
   booktitle = {International Conference on Learning Representations}, year = {2014}, note = {arXiv:1312.6114}

@@ -275,9 +275,27 @@ def test_uncertainty_and_stability_of_a_detection(loaded: Model, tmp_path: Path)
     assert 0 < found["stability"]["correlation_min"] <= found["stability"]["correlation_mean"] <= 1
     low, high = found["stability"]["volume_ml"]
     assert low <= plain["anomaly"]["volume_ml"] <= high
+    worst = found["stability"]["worst_perturbation"]
+    assert worst["volume_ml"][0] == plain["anomaly"]["volume_ml"]
+    assert worst["components"][0] == len(plain["anomaly"]["components"])
+    assert 0 < worst["noise"] < 0.5
+    assert 0 < worst["mean_change"] < worst["largest_change"]
+    assert -1 <= worst["correlation"] < 1
     assert found["requested"]["stability"] == 2
     again = finish(loaded, healthy(31), tmp_path, save=("uncertainty",), stability=2)
     assert again["stability"] == found["stability"]
+
+
+def test_the_worst_perturbation_is_never_searched_for_unless_asked(
+    loaded: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(Model, "worst_perturbation", lambda self, x, *_: (asked.append(1), (0 * x, 0.1))[1])
+    finish(loaded, healthy(31), tmp_path)
+    finish(loaded, healthy(31), tmp_path, save=("uncertainty",))
+    assert not asked
+    finish(loaded, healthy(31), tmp_path, stability=1)
+    assert asked == [1]
 
 
 def test_uncertainty_uses_at_least_five_draws_and_stability_those_requested(loaded: Model, tmp_path: Path) -> None:
