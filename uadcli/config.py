@@ -98,6 +98,8 @@ class SiameseConfig(Checked):
     # share of the synthetic volumes reconstructed from one noise level, in a third of the time
     one_level: float = within(0.0, 0, 1)
     dice_weight: float = within(0.5, 0, 1000)  # of the soft Dice loss relative to the cross-entropy
+    # of the variance of the cross-entropy over the slices of a batch (after VAT)
+    variance_weight: float = within(0.0, 0, 1000)
     bf16: bool = False  # run the network in bfloat16: 1.3 times as fast on a CPU with AVX512-BF16
     seed: int = within(2718, 0, MOST_SEED)
     checkpoint_every: int = within(100, 1, MOST_STEPS)
@@ -136,6 +138,9 @@ class TrainConfig(Checked):
         0.5, 0, 1
     )  # that a slice carries a synthetic anomaly, which the target does not have
     lesion_weight: float = within(2.0, 0, 1000)  # extra weight of the loss inside the anomaly
+    # instead: an anomaly of any size weighs as much as the rest of its slice (after ArSDM)
+    adaptive_weight: bool = False
+    refinement: float = within(0.0, 0, 1000)  # weight of the Dice loss between residual and anomaly (after ArSDM)
     augment: bool = True
     blur: float = within(0.15, 0, 1)  # of the slices are blurred
     ghosting: float = within(0.15, 0, 1)  # of the slices get ghosts, as from a moving head

@@ -92,10 +92,21 @@ BIBTEX = r"""@article{behrendt2025guided,
   title = {Denoising Diffusion Implicit Models}, author = {Song, Jiaming and Meng, Chenlin and Ermon, Stefano},
   booktitle = {International Conference on Learning Representations}, year = {2021}, note = {arXiv:2010.02502}
 }
+@inproceedings{du2023arsdm,
+  title = {{ArSDM}: Colonoscopy Images Synthesis with Adaptive Refinement Semantic Diffusion Models},
+  author = {Du, Yuhao and Jiang, Yuncheng and Tan, Shuangyi and Wu, Xusheng and Dou, Qi and Li, Zhen and Li, Guanbin and
+            Wan, Xiang},
+  booktitle = {MICCAI}, year = {2023}, note = {arXiv:2309.01111}
+}
 @inproceedings{han2024instabilities,
   title = {On Instabilities of Unsupervised Denoising Diffusion Models in Magnetic Resonance Imaging Reconstruction},
   author = {Han, Tianyu and Nebelung, Sven and Khader, Firas and Kather, Jakob Nikolas and Truhn, Daniel},
   booktitle = {MICCAI}, year = {2024}, note = {arXiv:2406.16983}
+}
+@misc{shubin2021variance,
+  title = {About Explicit Variance Minimization: Training Neural Networks for Medical Imaging With Limited Data
+           Annotations},
+  author = {Shubin, Dmitrii and Eytan, Danny and Goodfellow, Sebastian D.}, year = {2021}, note = {arXiv:2105.14117}
 }
 @inproceedings{kingma2014auto,
   title = {Auto-Encoding Variational {Bayes}}, author = {Kingma, Diederik P. and Welling, Max},

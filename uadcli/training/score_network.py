@@ -72,7 +72,7 @@ class SiameseTrainer(Learner):
         return image, image - recon, place, truth, brain
 
     def step(self, pool: list[Example], rng: np.random.Generator) -> float:
-        """One update; returns the loss: cross-entropy inside the brain and soft Dice over the batch."""
+        """One update; returns the `loss`."""
         config = self.config
         image, residual, place, truth, brain = (part.to(self.device) for part in self.batch(pool, rng))
         self.model.train()
@@ -80,10 +80,7 @@ class SiameseTrainer(Learner):
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.bf16):
             logits = self.model(*parts)
         logits = logits.float()
-        entropy = F.binary_cross_entropy_with_logits(logits, truth, weight=brain, reduction="sum") / brain.sum()
-        p = logits.sigmoid() * brain
-        dice = 1 - (2 * (p * truth).sum() + 1) / (p.sum() + truth.sum() + 1)
-        return self.descend(entropy + config.dice_weight * dice)
+        return self.descend(loss(logits, truth, brain, config))
 
     def auprc(self, examples: Sequence[Example]) -> float | None:
         """Average precision of the averaged network in the brain, all examples pooled; None without a lesion."""
@@ -116,6 +113,23 @@ class SiameseTrainer(Learner):
         with checkpoint.understood(path):
             trainer = cls(replace(from_dict(SiameseConfig, state["train_config"]), **changes))
         return trainer.goes_on(state, fabric, path)
+
+
+def loss(logits: Tensor, truth: Tensor, brain: Tensor, config: SiameseConfig) -> Tensor:
+    """Cross-entropy inside the brain and soft Dice over a batch of slices, all (B, 1, H, W); a scalar.
+
+    With `variance_weight`, also the variance of the slices' mean cross-entropies: with few patients a network fits some
+    of them at the expense of others. After VAT (Shubin et al. 2021, arXiv 2105.14117), which adds the variance error to
+    the loss; this form of it is ours.
+    """
+    each = F.binary_cross_entropy_with_logits(logits, truth, weight=brain, reduction="none")
+    p = logits.sigmoid() * brain
+    dice = 1 - (2 * (p * truth).sum() + 1) / (p.sum() + truth.sum() + 1)
+    total = each.sum() / brain.sum() + config.dice_weight * dice
+    if config.variance_weight:
+        by_slice = each.sum(dim=(1, 2, 3)) / brain.sum(dim=(1, 2, 3)).clamp(min=1)
+        total = total + config.variance_weight * by_slice.var(correction=0)
+    return total
 
 
 def _with_mirror(weight: Tensor) -> Tensor:

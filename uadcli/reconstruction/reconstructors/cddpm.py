@@ -10,6 +10,7 @@ from torch import Tensor
 
 from uadcli.arrays import Array
 from uadcli.config import ReconstructionConfig, TrainConfig
+from uadcli.reconstruction import restoration
 from uadcli.reconstruction.model import ConditionedDiffusion
 from uadcli.reconstruction.noise import NoiseBank, slice_noise
 from uadcli.reconstruction.reconstructors.base import (
@@ -93,7 +94,7 @@ def loss(
     device = device_of(model)
     batch = noisy_batch(clean, model.config.steps, bank, generator, config).to(device)
     predicted = model(batch.x, batch.t, batch.noise)
-    return ((predicted - clean.to(device)).abs() * (1 + config.lesion_weight * batch.weight)).mean()
+    return restoration.loss(predicted, clean.to(device), batch.x, batch.weight, config)
 
 
 METHOD = Method(

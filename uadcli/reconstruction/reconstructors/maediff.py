@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from uadcli.config import TrainConfig
+from uadcli.reconstruction import restoration
 from uadcli.reconstruction.noise import NoiseBank
 from uadcli.reconstruction.reconstructors.base import DIFFUSION, Method, device_of, noisy_batch
 from uadcli.reconstruction.reconstructors.pddpm import (
@@ -62,7 +63,7 @@ def loss(
     ranks = torch.rand(len(clean), SIDE * SIDE, generator=generator).argsort(1).cpu()
     region, hidden = regions(chosen, batch.x), hidden_parts(ranks, chosen, batch.x)
     predicted = model(batch.x, batch.t, batch.noise, None, region, hidden)
-    return ((predicted - clean.to(device)).abs() * (1 + config.lesion_weight * batch.weight) * region).mean()
+    return restoration.loss(predicted, clean.to(device), batch.x, batch.weight, config, region)
 
 
 METHOD = Method(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from uadcli.arrays import Array
 from uadcli.config import TrainConfig
+from uadcli.reconstruction import restoration
 from uadcli.reconstruction.model import ConditionedDiffusion
 from uadcli.reconstruction.noise import NoiseBank
 from uadcli.reconstruction.reconstructors.base import DIFFUSION, Method, device_of, noisy_batch
@@ -125,7 +126,7 @@ def loss(
     region = regions(chosen, clean).to(device)
     batch = batch.to(device)
     predicted = model(batch.x, batch.t, batch.noise, None, region)
-    return ((predicted - clean.to(device)).abs() * (1 + config.lesion_weight * batch.weight) * region).mean()
+    return restoration.loss(predicted, clean.to(device), batch.x, batch.weight, config, region)
 
 
 METHOD = Method(

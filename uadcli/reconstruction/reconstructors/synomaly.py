@@ -14,6 +14,7 @@ from torch import Tensor
 
 from uadcli.arrays import Array
 from uadcli.config import TrainConfig
+from uadcli.reconstruction import restoration
 from uadcli.reconstruction.augment import synthetic_lesions
 from uadcli.reconstruction.model import ConditionedDiffusion
 from uadcli.reconstruction.noise import NoiseBank
@@ -52,7 +53,7 @@ def loss(
         x, weight = torch.where(carries, more, x), torch.where(carries, torch.maximum(weight, where), weight)
     x, weight, batch = x.to(device, memory_format=torch.channels_last), weight.to(device), batch.to(device)
     predicted = model(x, batch.t, batch.noise)
-    return ((predicted - clean.to(device)).abs() * (1 + config.lesion_weight * weight)).mean()
+    return restoration.loss(predicted, clean.to(device), x, weight, config)
 
 
 METHOD = Method(
