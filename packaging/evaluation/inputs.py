@@ -291,9 +291,9 @@ def other_contrasts(m: Maker) -> Iterator[Case]:
 
     labels = load_labels(label_files(str(m.data / "labelmaps"))[:1], m.folder / "labels")[0]
     more = {"MP2RAGE inversion 1": (0.2, 0.5, 0.7, 1.0, 0.03), "SWI": (1.25, 1.0, 0.75, 0.95, 0.04)}
-    for name, levels in {**MADE, **more}.items():
+    for number, (name, levels) in enumerate({**MADE, **more}.items()):
         made = from_levels(labels, levels, 0)
-        scan = m.save(f"c/{_plain(name)}.nii.gz", 1000 * made.data / made.data.max(), np.int16, GRID_AFFINE)
+        scan = m.save(f"c/scan{number}.nii.gz", 1000 * made.data / made.data.max(), np.int16, GRID_AFFINE)
         code, says = (0, "") if name.startswith("MP2RAGE") else (7, "contrast")
         yield Case("4", f"{name}, made from a label map", detect(scan, *STRICT), code, says)
 
