@@ -4,10 +4,11 @@ The evidence of a contrast is the rarity of its score among healthy voxels (`sco
 contrasts and scores have one scale. It is averaged: a voxel that is rare in one contrast counts, one that is rare in
 several counts more.
 
-The threshold is that of a rate r in each contrast, the rarity -log10(r). There are no healthy subjects with several
-contrasts to calibrate it, but whatever the contrasts have to do with each other, a weighted mean above the threshold
-means that at least one of them is above it. So at most k r of the healthy voxels of k contrasts are marked; r if the
-contrasts are equal, and fewer if they are independent. This holds as well where a contrast has no evidence.
+There are no healthy subjects with several contrasts to calibrate a threshold. A rarity is exponentially distributed in
+healthy voxels by definition, P(rarity > t) = 10^-t. That determines their weighted mean if the contrasts are
+independent: the threshold t of a rate r is the one that it exceeds with probability r. Whatever the contrasts have to
+do with each other, a mean above t means that at least one of them is above t, so that at most k 10^-t of the healthy
+voxels of k contrasts are marked in any case, and 10^-t if the contrasts agree everywhere or only one has evidence.
 """
 
 from __future__ import annotations
@@ -63,6 +64,27 @@ def joined(evidence: Sequence[Evidence], mask: Mask) -> Array:
     return np.divide(total, weight, out=np.zeros(mask.shape), where=mask & (weight > 0)).astype(np.float32)
 
 
+def share_above(t: float, weights: Sequence[float]) -> float:
+    """The share of healthy voxels whose weighted mean rarity is above t, if the contrasts are independent.
+
+    Rarities are exponential with rate ln 10, so the mean is distributed as the time through consecutive phases with the
+    rates ln 10 / weight: a phase-type distribution (Neuts 1981), whose formula also holds for equal weights.
+    """
+    from scipy.linalg import expm
+
+    rates = math.log(10) / np.array([w for w in weights if w > 0])
+    generator = np.diag(-rates) + np.diag(rates[:-1], 1)
+    return float(expm(generator * t)[0].sum())
+
+
+def rarity_of(rate: float, weights: Sequence[float]) -> float:
+    """The weighted mean rarity above which a share `rate` of healthy voxels lies, if the contrasts are independent."""
+    from scipy.optimize import brentq
+
+    most = -math.log10(rate)  # that of a contrast by itself; a mean of independent ones is smaller in the tail
+    return float(brentq(lambda t: share_above(t, weights) - rate, 0, 2 * most))
+
+
 def threshold(rule: ThresholdRule, own: Mapping[str, Threshold]) -> Threshold:
     """The threshold of the joined rarity by a rule without labels, given the threshold of each contrast by itself.
 
@@ -73,6 +95,8 @@ def threshold(rule: ThresholdRule, own: Mapping[str, Threshold]) -> Threshold:
         return Threshold(rule.number, Basis("value"))
     automatic = rule.kind == "auto"
     rate = AUTO_RATE if automatic else rule.number
+    weights = list(weights_of(list(own)).values())
+    value = rarity_of(rate, weights)
     bases = [one.basis for one in own.values()]
     basis = Basis(
         "rate",
@@ -81,5 +105,6 @@ def threshold(rule: ThresholdRule, own: Mapping[str, Threshold]) -> Threshold:
         mismatches=frozenset[str]().union(*(one.mismatches for one in bases)),  # type: ignore[arg-type]
         extent=EXTENT if automatic else None,
         joined=tuple(own),
+        most=len(own) * 10**-value,
     )
-    return Threshold(-math.log10(rate), basis, -math.log10(EXTENT) if automatic else None)
+    return Threshold(value, basis, rarity_of(EXTENT, weights) if automatic else None)

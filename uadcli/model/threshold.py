@@ -37,7 +37,8 @@ class Basis:
     one, which is `approximate` if they also made the healthy reference; `dice` is that of an oracle. `borrowed` are the
     contrasts that lent and borrowed the healthy scans; `mismatches` say how its use differs from its calibration.
     `extent` is the share of healthy voxels above the score that findings extend to. `joined` are the contrasts of one
-    patient whose evidence is joined, if there are several.
+    patient whose evidence is joined, if there are several, and `most` the share of healthy voxels that lies above
+    however these depend on each other.
     """
 
     kind: Kind
@@ -50,6 +51,7 @@ class Basis:
     mismatches: frozenset[Mismatch] = frozenset()
     extent: float | None = None
     joined: tuple[str, ...] = ()
+    most: float | None = None
 
     @property
     def borrowed_from(self) -> str | None:
@@ -77,9 +79,9 @@ class Basis:
             return "given by the user"
         if self.kind == "rate" and len(self.joined) > 1:
             return (
-                f"rate: {percent} of the healthy voxels lie above in each of {', '.join(self.joined)} alone; joined as "
-                f"many if these depend fully on each other, at most {len(self.joined)} times as many in any case; "
-                "not calibrated on healthy subjects with all of them, as there are none"
+                f"rate: {percent} of healthy voxels lie above if the scores of {', '.join(self.joined)} are "
+                f"independent there, at most {100 * (self.most or 0):.2g} % in any case; not calibrated on healthy "
+                "subjects with all of them, as there are none"
             )
         if self.kind == "rate":
             return f"rate: {percent} of the model's healthy voxels lie above"

@@ -61,19 +61,40 @@ def test_a_voxel_without_any_evidence_is_an_error_and_not_healthy() -> None:
         joint.joined([evidence("FLAIR", 1.0, ~WHOLE)], WHOLE)
 
 
-def test_the_threshold_is_that_of_a_rate_in_each_contrast_and_says_what_it_rests_on() -> None:
+def test_the_threshold_is_that_of_a_rate_and_says_what_it_rests_on() -> None:
     found = joint.threshold(ThresholdRule("auto"), OWN)
-    assert found.value == pytest.approx(-np.log10(AUTO_RATE))
-    assert found.extent == pytest.approx(-np.log10(EXTENT))
+    weights = joint.weights_of(list(OWN)).values()
+    assert joint.share_above(found.value, list(weights)) == pytest.approx(AUTO_RATE)
+    assert found.extent is not None
+    assert joint.share_above(found.extent, list(weights)) == pytest.approx(EXTENT)
     words = found.basis.in_words()
-    assert "FLAIR, T1w" in words
-    assert "at most 2 times as many" in words
+    assert "if the scores of FLAIR, T1w are independent" in words
+    assert f"at most {200 * 10**-found.value:.2g} % in any case" in words
     assert "not calibrated on healthy subjects" in words
-    rate = joint.threshold(ThresholdRule("rate", 0.01), OWN)
-    assert (rate.value, rate.extent) == (pytest.approx(2.0), None)
     given = joint.threshold(ThresholdRule("value", 4.5), OWN)
     assert given.value == 4.5
     assert given.basis.in_words() == "given by the user"
+
+
+def test_one_contrast_alone_has_the_threshold_of_its_rate() -> None:
+    assert joint.rarity_of(0.01, [1.0]) == pytest.approx(2)
+    assert joint.share_above(2.0, [1.0, 0.0]) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("weights", [(0.95, 0.05), (0.5, 0.5), (0.9, 0.05, 0.05)])
+def test_the_share_above_a_mean_of_independent_rarities_is_that_of_a_simulation(weights: tuple[float, ...]) -> None:
+    drawn = -np.log10(np.random.default_rng(0).uniform(size=(len(weights), 2_000_000)))
+    for rate in (0.01, 0.001):
+        above = float((np.array(weights) @ drawn > joint.rarity_of(rate, weights)).mean())
+        assert above == pytest.approx(rate, rel=0.1)
+
+
+def test_what_flair_shows_alone_is_found_with_a_further_contrast_that_does_not_show_it() -> None:
+    """A lesion just above the threshold of FLAIR, at the median of T1w and T2w."""
+    for others in (["T1w"], ["T2w"], ["T1w", "T2w"]):
+        own = dict.fromkeys(["FLAIR", *others], OWN["FLAIR"])
+        gave = [evidence("FLAIR", -np.log10(AUTO_RATE) + 0.05), *(evidence(c, np.log10(2)) for c in others)]
+        assert (joint.joined(gave, WHOLE) > joint.threshold(ThresholdRule("auto"), own).value).all()
 
 
 def test_a_mismatch_of_one_contrast_is_one_of_the_joined_threshold() -> None:
@@ -94,9 +115,11 @@ def test_healthy_voxels_are_marked_no_more_often_than_the_sidecar_says(dependenc
     scores = [np.exp(one).astype(np.float32) for one in (first, second)]
     maps = [rarity(one, healthy_tail([(one, inside)])) for one in scores]
     together = joint.joined([Evidence(n, m, inside) for n, m in zip(("T1w", "FLAIR"), maps, strict=True)], inside)
-    marked = float((together > joint.threshold(ThresholdRule("rate", rate), OWN).value).mean())
-    assert marked <= 2 * rate
+    used = joint.threshold(ThresholdRule("rate", rate), OWN)
+    marked = float((together > used.value).mean())
+    assert used.basis.most is not None
+    assert marked <= used.basis.most
     if dependence == 1:
-        assert marked == pytest.approx(rate, rel=0.1)
+        assert marked == pytest.approx(10**-used.value, rel=0.1)
     if dependence == 0:
-        assert marked < 0.9 * rate
+        assert marked == pytest.approx(rate, rel=0.1)
