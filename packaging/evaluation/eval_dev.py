@@ -120,31 +120,25 @@ class Evaluation:
     def prepared(self, case: Case) -> Prepared:
         return prepare_cached(case.scan, CONFIG.preprocess, self.cache)
 
-    def maps(
-        self,
-        prepared: Prepared,
-        contrast: str,
-        seen: tuple[np.ndarray, np.ndarray],
-        model: Model,
-        raw: Sequence[str] = (),
-    ) -> dict[str, np.ndarray]:
-        """The map of every score of a scan given as (scaled, robust z) in `seen`; only the scores `raw`, not normalised
-        to healthy scans, if given."""
-        x, z = seen
-        subject = Subject.of(model, x, prepared.mask, CONFIG, contrast, z)
-        found = {kind: subject.raw(kind) for kind in raw} or {k: subject.score(k) for k in self.kinds(contrast)}
-        return found | baselines(prepared, contrast, CONFIG, x)
+    def maps(self, prepared: Prepared, subject: Subject, raw: Sequence[str] = ()) -> dict[str, np.ndarray]:
+        """The map of every score of a scan; only the scores `raw`, not normalised to healthy scans, if given."""
+        kinds = self.kinds(subject.contrast)
+        found = {kind: subject.raw(kind) for kind in raw} or {kind: subject.score(kind) for kind in kinds}
+        return found | baselines(prepared, subject.contrast, CONFIG, subject.x)
 
     def lesion_rows(self) -> list[Row]:
         wanted = self.kinds("T1w") if "T1w" in self.loaded else []
         rows, weights_for = [], WithoutScan(self.loaded, self.data, self.cache, wanted)
         for scene in (s for s in scenes(self.data, self.cache) if s.contrast in self.loaded):
-            maps = self.maps(scene.prepared, scene.contrast, (scene.x, scene.z), weights_for(scene))
-            for kind, values in maps.items():
-                native, truth = scene.on_grid(values), scene.truth
+            brain = scene.prepared.mask
+            subject = Subject.of(weights_for(scene), scene.x, brain, CONFIG, scene.contrast, scene.z)
+            for kind, values in self.maps(scene.prepared, subject).items():
+                own, truth = scene.own_map(subject, kind), scene.truth
+                native = scene.on_grid(values) if own is None else own
                 marked = {}
-                for rule, used in self.thresholds(kind, scene.contrast, values, scene.prepared.mask).items():
-                    marked[rule] = scene.marked(find(values, used.value, scene.prepared, CONFIG, used.extent)[0])
+                for rule, used in self.thresholds(kind, scene.contrast, values, brain).items():
+                    labels, _ = find(values, used.value, scene.prepared, CONFIG, used.extent)
+                    marked[rule] = scene.marked(labels, own, used.lowest)
                 row = Row(
                     scene.set,
                     scene.subject,
@@ -173,8 +167,9 @@ class Evaluation:
                     )
                 )
                 raw = [kind for kind in raw if kind != FISHER]
-            seen = prepared.scaled(CONFIG.preprocess), prepared.robust_z()
-            for kind, values in self.maps(prepared, case.contrast, seen, self.loaded[case.contrast], raw).items():
+            model, x = self.loaded[case.contrast], prepared.scaled(CONFIG.preprocess)
+            subject = Subject.of(model, x, prepared.mask, CONFIG, case.contrast, prepared.robust_z())
+            for kind, values in self.maps(prepared, subject, raw).items():
                 if case.part == "val":
                     part = healthy_part(case, prepared)
                     calibrating.setdefault(kind, []).append(Scored(prepared, values, part, whole=True))

@@ -27,7 +27,8 @@ from uadcli.data import lesion_labels
 from uadcli.data.scans import Scans
 from uadcli.model.model import Model
 from uadcli.training import score_network
-from uadcli.training.examples.synthetic import Example, load_healthy
+from uadcli.training.examples.pool import Example
+from uadcli.training.examples.synthetic import load_healthy
 from uadcli.training.score_network import SiameseTrainer
 from uadcli.training.supervised import LabelledMaker
 

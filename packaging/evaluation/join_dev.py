@@ -22,11 +22,12 @@ from development import Case, cases
 from scenes import CONFIG, models, named, write_tsv
 
 from uadcli import device
-from uadcli.data.prepare import Prepared, prepare_cached, to_native
+from uadcli.data.prepare import Prepared, common_scale, prepare_cached, to_native
 from uadcli.data.same_patient import align
+from uadcli.detection import joined
 from uadcli.evaluation.statistics import paired
 from uadcli.imaging.volume import read_scan
-from uadcli.model import joint
+from uadcli.model import joint, own_grid
 from uadcli.model.components import find, volume_ml
 from uadcli.model.joint import Evidence
 from uadcli.model.model import Model
@@ -61,42 +62,65 @@ def patients(data: Path, every: int) -> list[list[Case]]:
     return [sorted(one, key=lambda case: case.contrast != FIRST) for one in several[::every]]
 
 
-def scored(prepared: Prepared, model: Model, contrast: str) -> tuple[np.ndarray, np.ndarray, Threshold]:
+@dataclass(frozen=True)
+class Scored:
+    """Map and rarity of a scan on the model's grid, its threshold, and both on its own grid if that is finer."""
+
+    values: np.ndarray
+    rare: np.ndarray
+    used: Threshold
+    own: np.ndarray | None = None
+    own_rare: np.ndarray | None = None
+
+
+def scored(case: Case, prepared: Prepared, model: Model) -> Scored:
     """The map of the default score, its rarity among healthy voxels, and the threshold `auto`."""
-    kind = model.card.scores[contrast]
-    x = prepared.scaled(CONFIG.preprocess)
-    values = Subject.of(model, x, prepared.mask, CONFIG, contrast, prepared.robust_z()).score(kind)
+    kind, contrast = model.card.scores[case.contrast], case.contrast
+    x, scan, tail = prepared.scaled(CONFIG.preprocess), read_scan(case.scan), model.card.tail_of(kind, contrast)
+    subject = Subject.of(model, x, prepared.mask, CONFIG, contrast, prepared.robust_z())
+    values = subject.score(kind)
     used = resolve(AUTO, model.card, kind, contrast)
     assert isinstance(used, Threshold)
-    return values, rarity(values, model.card.tail_of(kind, contrast)), used
+    own = own_grid.own_map(subject, kind, scan, common_scale(scan.volume)[0].volume, prepared)
+    return Scored(values, rarity(values, tail), used, own, None if own is None else rarity(own, tail))
 
 
-def row(case: Case, contrast: str, prepared: Prepared, values: np.ndarray, used: Threshold) -> Row:
+def row(case: Case, contrast: str, prepared: Prepared, found: Scored) -> Row:
     """The figures of a map on the grid of a scan."""
-    marked, table = find(values, used.value, prepared, CONFIG, used.extent)
+    used, scan = found.used, read_scan(case.scan)
+    labels, table = find(found.values, used.value, prepared, CONFIG, used.extent)
     ml = volume_ml(table, prepared)
     if case.lesions is None:
         return Row(case.source, case.subject, contrast, np.nan, np.nan, ml)
-    scan, truth = read_scan(case.scan), read_scan(case.lesions, allow_empty=True).volume.data > 0
-    own = to_native((marked > 0).astype(np.float32), scan, prepared, 1) >= 0.5
-    precision = average_precision(to_native(values, scan, prepared, 1), truth)
-    return Row(case.source, case.subject, contrast, precision, dice(own, truth), ml)
+    truth = read_scan(case.lesions, allow_empty=True).volume.data > 0
+    if found.own is None:
+        native = to_native(found.values, scan, prepared, 1)
+        marked = to_native((labels > 0).astype(np.float32), scan, prepared, 1) >= 0.5
+    else:
+        native = found.own
+        marked = own_grid.outline(native, labels, used.lowest, scan, prepared)
+    return Row(case.source, case.subject, contrast, average_precision(native, truth), dice(marked, truth), ml)
 
 
 def rows_of(patient: Sequence[Case], loaded: dict[str, Model], cache: Path) -> Iterator[Row]:
     """The rows of one patient: each contrast, then all joined."""
-    evidence, own = list[Evidence](), dict[str, Threshold]()
+    evidence, own = list[Evidence](), list[np.ndarray | None]()
+    used = dict[str, Threshold]()
     first = prepare_cached(patient[0].scan, CONFIG.preprocess, cache)
     for case in patient:
         prepared = prepare_cached(case.scan, CONFIG.preprocess, cache)
-        values, rare, own[case.contrast] = scored(prepared, loaded[case.contrast], case.contrast)
-        yield row(case, case.contrast, prepared, values, own[case.contrast])
+        found = scored(case, prepared, loaded[case.contrast])
+        used[case.contrast] = found.used
+        own.append(found.own_rare)
+        yield row(case, case.contrast, prepared, found)
         if case is patient[0]:
-            evidence.append(Evidence(case.contrast, rare, first.mask))
+            evidence.append(Evidence(case.contrast, found.rare, first.mask))
             continue
         place = align(first, prepared)
-        evidence.append(Evidence(case.contrast, place.brought(rare), place.brought_mask(prepared.mask)))
-    yield row(patient[0], JOINED, first, joint.joined(evidence, first.mask), joint.threshold(AUTO, own))
+        evidence.append(Evidence(case.contrast, place.brought(found.rare), place.brought_mask(prepared.mask)))
+    values, scan = joint.joined(evidence, first.mask), read_scan(patient[0].scan)
+    finer = None if own[0] is None else joined.on_own_grid(own[0], evidence, scan, first)
+    yield row(patient[0], JOINED, first, Scored(values, values, joint.threshold(AUTO, used), finer))
 
 
 def summary(rows: Sequence[Row]) -> None:

@@ -14,12 +14,12 @@ from development import cases
 
 from uadcli.config import CONTRASTS, DetectConfig, to_dict
 from uadcli.data.healthy import healthy_part
-from uadcli.data.prepare import Prepared, prepare_cached, to_native
+from uadcli.data.prepare import Prepared, common_scale, prepare_cached, to_native
 from uadcli.errors import UsageError
 from uadcli.imaging import intensity
 from uadcli.imaging.intensity import robust_z
 from uadcli.imaging.volume import Scan, read_scan
-from uadcli.model import model
+from uadcli.model import model, own_grid
 from uadcli.model.components import find, volume_ml
 from uadcli.model.model import Model, shares_of
 from uadcli.model.subject import Subject
@@ -96,9 +96,18 @@ class Scene:
         """Resample a map from the model's grid to that of the truth."""
         return values if self.scan is None else to_native(values, self.scan, self.prepared, 1)
 
-    def marked(self, labels: np.ndarray) -> np.ndarray:
-        """Resample labels from the model's grid to that of the truth, as a mask."""
-        return self.on_grid((labels > 0).astype(np.float32)) >= 0.5
+    def own_map(self, subject: Subject, kind: str) -> np.ndarray | None:
+        """The map of a score with the detail of the scan's own grid (`model.own_grid`), if it has more."""
+        if self.scan is None or kind not in scores.names():
+            return None
+        return own_grid.own_map(subject, kind, self.scan, common_scale(self.scan.volume)[0].volume, self.prepared)
+
+    def marked(self, labels: np.ndarray, own: np.ndarray | None = None, lowest: float = 0.0) -> np.ndarray:
+        """The findings `labels` of the model's grid on that of the truth, as `uad detect` writes them; `own` is the map
+        with more detail, `lowest` the score above which it is marked."""
+        if own is None or self.scan is None:
+            return self.on_grid((labels > 0).astype(np.float32)) >= 0.5
+        return own_grid.outline(own, labels, lowest, self.scan, self.prepared)
 
 
 def scenes(data: Path, cache: Path, count: int | None = None) -> Iterator[Scene]:

@@ -54,7 +54,7 @@ def examined(ready: ReadyScan, files: Outputs, session: Session) -> Examined:
     if isinstance(options.adapt, HealthyScans):
         with reporter.stage("adaptation"):
             asked = _adapted(asked, options.adapt, ready.scan.sha256, scaling)
-    return Examined(asked, examine(asked, ready.scan, ready.prepared, scaling.config, reporter))
+    return Examined(asked, examine(asked, ready, scaling.config, reporter))
 
 
 def _question(ready: ReadyScan, files: Outputs, session: Session) -> Question:

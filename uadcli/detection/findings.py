@@ -17,8 +17,8 @@ from uadcli.data.contrast import FoundContrast
 from uadcli.data.prepare import Prepared, to_native
 from uadcli.data.same_patient import Alignment
 from uadcli.detection.repeat import Found, Repeats, Wanted, repeat
-from uadcli.imaging.volume import Scan
-from uadcli.model import components, out_of_distribution, threshold
+from uadcli.imaging.volume import Scan, Volume
+from uadcli.model import components, out_of_distribution, own_grid, threshold
 from uadcli.model.healthy_scans import HealthyComparison, compare_with_healthy
 from uadcli.model.model import Model
 from uadcli.model.out_of_distribution import Distance
@@ -31,13 +31,15 @@ from uadcli.scoring.components import Component
 class ReadyScan:
     """A scan ready for its model: as read, on the model's grid, its brain mask on the canonical grid, its contrast.
 
-    `further` are the patient's scans of other contrasts, prepared alike.
+    `levelled` is the scan on the common scale of intensities (`imaging.levels`), on its canonical grid. `further` are
+    the patient's scans of other contrasts, prepared alike.
     """
 
     scan: Scan
     prepared: Prepared
     brain: NDArray[np.bool_]
     found: FoundContrast
+    levelled: Volume
     labels: NDArray[np.bool_] | None = None
     curvature_flow: int = 0  # iterations applied to it
     artefacts: Artefacts = field(default_factory=Artefacts)
@@ -110,10 +112,12 @@ class Findings:
     strength: float = 0.0  # of the scan (`scoring.calibration.strength`)
     why_unknown: str | None = None  # if there is no comparison
     joined: tuple[Contribution, ...] = ()  # the scans of a patient, the first one first; empty for a single scan
+    own_map: Array | None = None  # on the scan's canonical grid, with more detail (`model.own_grid`), if there is one
 
 
-def examine(asked: Question, scan: Scan, prepared: Prepared, config: DetectConfig, reporter: Reporter) -> Findings:
+def examine(asked: Question, ready: ReadyScan, config: DetectConfig, reporter: Reporter) -> Findings:
     """Reconstruct and score a scan. Raises a `UadError`."""
+    scan, prepared = ready.scan, ready.prepared
     model, mask = asked.model, prepared.mask
     with reporter.stage("reconstruction"):
         x = prepared.scaled(config.preprocess)
@@ -122,11 +126,13 @@ def examine(asked: Question, scan: Scan, prepared: Prepared, config: DetectConfi
         subject = Subject(model, x, recon, mask, config, asked.contrast, z=prepared.robust_z())
     with reporter.stage("score"):
         anomaly_map = subject.score(asked.score)
+        own_map = own_grid.own_map(subject, asked.score, scan, ready.levelled, prepared)
         used = asked.threshold
         if isinstance(used, ScanThreshold):
             used = used.of(anomaly_map, mask)
         if not isinstance(used, Threshold):
-            used = threshold.best_dice(to_native(anomaly_map, scan, prepared, 1), used)
+            native = to_native(anomaly_map, scan, prepared, 1) if own_map is None else own_map
+            used = threshold.best_dice(native, used)
             reporter.warn("the threshold was chosen by lesion labels: for comparison with papers only")
         marked, table = components.find(anomaly_map, used.value, prepared, config, used.extent)
         comparison = None
@@ -151,4 +157,5 @@ def examine(asked: Question, scan: Scan, prepared: Prepared, config: DetectConfi
         by_slice,
         strength,
         asked.why_unknown,
+        own_map=own_map,
     )

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from uadcli.arrays import Array
+import numpy as np
+
+from uadcli.arrays import Array, Mask
 from uadcli.data.names import Outputs
-from uadcli.data.prepare import to_native
+from uadcli.data.prepare import Prepared, to_native
 from uadcli.detection.examined import Examined, examined
 from uadcli.detection.findings import Contribution, Findings, Further, ReadyScan
 from uadcli.detection.further import UNUSABLE, left_out, named
 from uadcli.detection.session import Session
 from uadcli.detection.verdict import judge
 from uadcli.errors import InputError, UsageError
+from uadcli.imaging.volume import Scan
 from uadcli.model import components, joint
 from uadcli.model import threshold as thresholds
 from uadcli.model.joint import Evidence
@@ -32,13 +35,14 @@ def find(ready: ReadyScan, files: Outputs, session: Session) -> Examined:
     own = examined(replace(ready, labels=None, further=()), files, alone)
     itself = Further(ready.scan.path, ready.scan.sha256, ready)
     first = Contribution(itself, own.asked.model, own.findings, _verdict(ready, own.findings))
-    evidence = [Evidence(own.asked.contrast, _rarity(own, session), ready.prepared.mask)]
+    evidence = [Evidence(own.asked.contrast, _rarity(own, own.findings.anomaly_map, session), ready.prepared.mask)]
     gave = [first]
     for one in ready.further:
         contribution, more = _contribution(one, session)
         gave.append(contribution)
         evidence += more
-    return replace(own, findings=_joined(ready, gave, evidence, session))
+    found = _joined(ready, gave, evidence, session)
+    return replace(own, findings=replace(found, own_map=_own_map(ready, own, evidence, session)))
 
 
 def judge_all(verdict: Quality, gave: Sequence[Contribution]) -> Quality:
@@ -61,7 +65,7 @@ def _contribution(one: Further, session: Session) -> tuple[Contribution, list[Ev
             verdict = _verdict(ready, own.findings)
             if verdict == "fail":
                 raise InputError("quality control failed")
-            rare = _rarity(own, session)
+            rare = _rarity(own, own.findings.anomaly_map, session)
     except UNUSABLE as error:
         return Contribution(left_out(one, error.what, session)), []
     evidence = Evidence(own.asked.contrast, alignment.brought(rare), alignment.brought_mask(ready.prepared.mask))
@@ -72,15 +76,33 @@ def _verdict(ready: ReadyScan, findings: Findings) -> str:
     return judge(ready, findings.distance).verdict
 
 
-def _rarity(one: Examined, session: Session) -> Array:
-    """How rare the score of each voxel is among healthy voxels of the contrast. Raises `UsageError` if unknown."""
+def _rarity(one: Examined, values: Array, session: Session) -> Array:
+    """How rare scores (X, Y, Z) are among healthy voxels of the contrast. Raises `UsageError` if unknown."""
     asked = one.asked
     card = asked.model.card_by(session.config.reconstruction)
     tail = card.tail_of(asked.score, asked.contrast)
     if not tail:
         what = f"{card.name} has no score quantiles of healthy {asked.contrast} voxels for the score {asked.score!r}"
         raise UsageError(what, hint="Choose another --score or --weights.")
-    return rarity(one.findings.anomaly_map, tail)
+    return rarity(values, tail)
+
+
+def _own_map(ready: ReadyScan, own: Examined, evidence: Sequence[Evidence], session: Session) -> Array | None:
+    """The joined map on the first scan's grid, where its own map has more detail; otherwise None."""
+    finer = own.findings.own_map
+    return None if finer is None else on_own_grid(_rarity(own, finer, session), evidence, ready.scan, ready.prepared)
+
+
+def on_own_grid(finer: Array, evidence: Sequence[Evidence], scan: Scan, prepared: Prepared) -> Array:
+    """The joined map (X, Y, Z) on the first scan's canonical grid; `finer` is the rarity of its own map there, and
+    `evidence` that of all scans on its model grid."""
+
+    def brought(values: Array | Mask) -> Array:
+        return to_native(values.astype(np.float32), scan, prepared, 1)
+
+    inside = brought(prepared.mask) >= 0.5
+    others = [replace(one, rarity=brought(one.rarity), mask=brought(one.mask) >= 0.5) for one in evidence[1:]]
+    return joint.joined([Evidence(evidence[0].contrast, finer, inside), *others], inside)
 
 
 def _joined(ready: ReadyScan, gave: Sequence[Contribution], evidence: Sequence[Evidence], session: Session) -> Findings:

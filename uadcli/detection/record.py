@@ -80,6 +80,7 @@ def sidecar_of(
             "strength": findings.strength,
             "healthy_scans": comparison and comparison.of_scan,
             "healthy_scans_unknown": findings.why_unknown,
+            "own_resolution": findings.own_map is not None,
             "latent_dissimilarity": slice_rows(findings.slice_scores),
         },
         gate={**dataclasses.asdict(findings.distance), "beyond": findings.distance.beyond},

@@ -16,6 +16,7 @@ from uadcli.files import write_json
 from uadcli.imaging import geometry, volume
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.imaging.volume import Scan, Volume
+from uadcli.model import own_grid
 from uadcli.report import preview, sidecar
 
 if TYPE_CHECKING:
@@ -38,8 +39,7 @@ def write_files(
 
     `brain` is the mask (X, Y, Z) on the scan's canonical grid. Raises `OutputError`.
     """
-    native_map = to_native(findings.anomaly_map, scan, prepared, 1)
-    native_mask = to_native((findings.labels > 0).astype(np.float32), scan, prepared, 1) >= 0.5
+    native_map, native_mask = on_scan(findings, scan, prepared)
     scores = {"map": findings.anomaly_map, "recon": findings.recon}
     if findings.repeats.uncertainty is not None:
         scores["uncertainty"] = findings.repeats.uncertainty
@@ -56,9 +56,20 @@ def write_files(
                 values = prepared.mask if mni else brain
             elif kind == "mask":
                 values = findings.labels > 0 if mni else native_mask
+            elif kind == "map" and not mni:
+                values = native_map
             else:
                 values = scores[kind] if mni else to_native(scores[kind], scan, prepared, 1)
             _write_one(path, None if mni else scan, values, NAMES[kind])
+
+
+def on_scan(findings: Findings, scan: Scan, prepared: Prepared) -> tuple[Array, NDArray[np.bool_]]:
+    """Map and mask of the findings on the scan's canonical grid."""
+    if findings.own_map is not None:
+        lowest = findings.threshold.lowest
+        return findings.own_map, own_grid.outline(findings.own_map, findings.labels, lowest, scan, prepared)
+    native_map = to_native(findings.anomaly_map, scan, prepared, 1)
+    return native_map, to_native((findings.labels > 0).astype(np.float32), scan, prepared, 1) >= 0.5
 
 
 def transform(prepared: Prepared) -> dict[str, Any]:

@@ -146,8 +146,15 @@ def robust_z(data: Array, mask: Mask) -> Array:
     values = data[mask]
     if not len(values):
         raise InputError("there is no voxel in the brain mask", hint="Check the scan and its brain mask.")
-    middle = float(np.median(values))
-    spread = NORMAL * float(np.median(np.abs(values - middle)))
+    return np.where(mask, (data - float(np.median(values))) / robust_spread(values), 0).astype(np.float32)
+
+
+def robust_spread(values: Array) -> float:
+    """The standard deviation of intensities (N,) by their median absolute deviation.
+
+    Raises `InputError` if most are the same.
+    """
+    spread = NORMAL * float(np.median(np.abs(values - float(np.median(values)))))
     if not spread > 0:
         raise InputError("the brain has the same intensity everywhere", hint="Check the scan and its brain mask.")
-    return np.where(mask, (data - middle) / spread, 0).astype(np.float32)
+    return spread

@@ -94,6 +94,19 @@ def z_score(values: Array, known: Reference, mask: Mask) -> Array:
     return _scaled(above, mask, -known.quantile)
 
 
+def signed(values: Array, known: Reference, mask: Mask) -> tuple[Array, Array]:
+    """`z_score` (X, Y, Z) without its cut at 0, and its slope: how much it changes with the score of a voxel.
+
+    Both are 0 outside the mask.
+    """
+    mean, deviation = (coarse_grid.enlarged(part, values.shape) for part in (known.mean, known.deviation))
+    floor = float(np.median(deviation[mask])) if mask.any() else 1.0
+    slope = 1 / np.maximum(deviation, max(floor, SMALLEST)) / _unit(values, mask, known.quantile)
+    z = slope * values - mean / np.maximum(deviation, max(floor, SMALLEST))
+    unit = _unit(np.where(mask, np.maximum(z, 0), 0), mask, -known.quantile)
+    return tuple(np.where(mask, one / unit, 0).astype(np.float32) for one in (z, slope))  # type: ignore[return-value]
+
+
 def state_of(references: dict[tuple[str, str], Reference]) -> dict[str, Any]:
     """References by (score, contrast) as float16 tensors for a weight file."""
     import torch
@@ -122,7 +135,14 @@ def _scaled(values: Array, inside: Mask, quantile: float) -> Array:
     """The score in units of its quantile inside a mask; unchanged for a quantile of 0 or below."""
     if quantile <= 0 or not inside.any():
         return values
-    return values / np.float32(max(float(np.quantile(values[inside], quantile)), SMALLEST))
+    return values / np.float32(_unit(values, inside, quantile))
+
+
+def _unit(values: Array, inside: Mask, quantile: float) -> float:
+    """The quantile of a score inside a mask that is its unit; 1 for a quantile of 0 or below."""
+    if quantile <= 0 or not inside.any():
+        return 1.0
+    return max(float(np.quantile(values[inside], quantile)), SMALLEST)
 
 
 def _sums(values: Array, part: Mask, quantile: float) -> _Sums:

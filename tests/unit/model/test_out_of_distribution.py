@@ -195,7 +195,8 @@ def ready(x: np.ndarray, folder: Path) -> ReadyScan:
     image = nib.Nifti1Image((x * 900).astype(np.int16), GRID_AFFINE)
     image.set_sform(GRID_AFFINE, 1)
     image.to_filename(folder / "scan.nii.gz")
-    return ReadyScan(read_scan(folder / "scan.nii.gz"), prepared(x), MASK, FoundContrast("T1w", "option"))
+    scan = read_scan(folder / "scan.nii.gz")
+    return ReadyScan(scan, prepared(x), MASK, FoundContrast("T1w", "option"), scan.volume)
 
 
 def finish(loaded: Model, x: np.ndarray, folder: Path, **more: object) -> dict:

@@ -133,3 +133,20 @@ def test_it_is_kept_in_the_weight_file():
     np.testing.assert_allclose(back.deviation, known.deviation, rtol=1e-3, atol=1e-6)
     assert healthy_reference.from_state(state, "absolute", "FLAIR") is None
     assert healthy_reference.from_state({}, "siamese", "T1w") is None
+
+
+@pytest.mark.parametrize("quantile", [0.0, 0.75, -0.75])
+def test_the_signed_deviation_is_the_z_score_before_its_cut_and_changes_by_its_slope(quantile: float) -> None:
+    rng = np.random.default_rng(2)
+    maps = [(rng.normal(3, 1, (12, 12, 8)).astype(np.float32), np.ones((12, 12, 8), bool)) for _ in range(5)]
+    known = healthy_reference.fit(maps, quantile)
+    mask = np.ones((12, 12, 8), bool)
+    mask[0] = False
+    values = rng.normal(3, 2, mask.shape).astype(np.float32)
+    signed, slope = healthy_reference.signed(values, known, mask)
+    assert np.allclose(np.maximum(signed, 0), healthy_reference.z_score(values, known, mask), atol=1e-5)
+    assert signed.min() < 0
+    assert not signed[~mask].any()
+    if quantile == 0:
+        more, _ = healthy_reference.signed(values + 1, known, mask)
+        assert np.allclose(more - signed, slope, atol=1e-4)

@@ -102,6 +102,7 @@ class Score:
     draws: bool = False  # needs several reconstructions at another noise level
     noise: bool = True  # changes with the seed
     normalised: bool = False  # needs healthy scans of the contrast, and not only for its threshold
+    by_voxel: bool = False  # of the unclipped intensity of each voxel alone (`model.own_grid`)
     joined: bool = False  # made of other scores and their tails
     highest: float = 1.0  # no voxel scores above this
 
@@ -125,5 +126,6 @@ def normalised_to_healthy(plain: Score) -> Score:
         draws=plain.draws,
         noise=plain.noise,
         normalised=True,
+        by_voxel=plain.by_voxel,
         highest=math.inf,
     )

@@ -34,6 +34,7 @@ SCORES = (
         noise=False,
         own_scale=OWN_SCALE,
         behind=signed,
+        by_voxel=True,
         highest=math.inf,
     ),
 )
