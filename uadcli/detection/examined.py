@@ -97,7 +97,6 @@ def _adapted(asked: Question, healthy: HealthyScans, own: str, session: Session)
     return replace(asked, model=adapted, threshold=used, healthy=None, why_unknown=healthy_scans.NOT_ADAPTED)
 
 
-
 def check_early(known: FoundContrast | None, session: Session) -> ModelCard | None:
     """The model's card; fails before the scan is prepared if the model is missing or cannot do what is asked for.
 

@@ -12,6 +12,7 @@ from uadcli.arrays import Array
 from uadcli.data.prepare import to_native
 from uadcli.detection import niivue
 from uadcli.detection.findings import Findings, ReadyScan
+from uadcli.detection.write import on_scan
 from uadcli.files import finite, write_text
 from uadcli.imaging import geometry, template
 from uadcli.imaging.slices import GRID_AFFINE
@@ -74,10 +75,11 @@ def native_volumes(ready: ReadyScan, findings: Findings, near: NDArray[np.bool_]
     def back(data: NDArray[Any], order: int = 1) -> Array:
         return to_native(data.astype(np.float32), scan, prepared, order)
 
+    native_map, native_mask = on_scan(findings, scan, prepared)
     return Native(
         scan=grid.data,
-        anomaly_map=back(findings.anomaly_map),
-        labels=_labels(findings.labels, back(findings.labels > 0) >= 0.5, back),
+        anomaly_map=native_map,
+        labels=_labels(findings.labels, native_mask, back),
         brain=ready.brain & (back(near) >= 0.5),
         affine=grid.affine,
         sides_known=scan.sides_known,
@@ -98,7 +100,7 @@ def native_volumes(ready: ReadyScan, findings: Findings, near: NDArray[np.bool_]
 def _labels(labels: NDArray[np.uint8], mask: NDArray[np.bool_], back: Any) -> NDArray[np.uint8]:
     """The numbers of the findings in the voxels of the mask, as it is written, on the grid to which `back` leads.
 
-    The mask may reach half a voxel of the model's grid beyond a finding: there its neighbours count.
+    The mask may reach a voxel of the model's grid beyond a finding: there its neighbours count.
     """
     from scipy import ndimage
 
