@@ -38,6 +38,7 @@ EXAMPLE = Path(__file__).parents[1] / "example" / "sub-FG6692_FLAIR.nii.gz"
 QUICK = ("--strip", "atlas")
 BRAIN = ("--strip", "none")
 STRICT = ("--strict",)
+CODES = 252  # offset of qform_code and sform_code in a NIfTI-1 header
 CLOSE_ML = 0.2  # of findings in all, for inputs that are the same scan but for rounding
 
 
@@ -93,6 +94,11 @@ class Maker:
             image.header[key] = value
         made = self.path(name)
         image.to_filename(made)
+        codes = [header[key] for key in ("qform_code", "sform_code") if key in header]
+        if codes:  # which nibabel would not leave at 0
+            content = bytearray(gzip.decompress(made.read_bytes()))
+            content[CODES : CODES + 2 * len(codes)] = np.array(codes, "<i2").tobytes()
+            made.write_bytes(gzip.compress(content))
         return made
 
 
@@ -294,7 +300,8 @@ def other_contrasts(m: Maker) -> Iterator[Case]:
     for number, (name, levels) in enumerate({**MADE, **more}.items()):
         made = from_levels(labels, levels, 0)
         scan = m.save(f"c/scan{number}.nii.gz", 1000 * made.data / made.data.max(), np.int16, GRID_AFFINE)
-        code, says = (0, "") if name.startswith("MP2RAGE") else (7, "contrast")
+        # a stripped T2* scan has lost the level of air by which it differs from T2w
+        code, says = {"T2*": (0, ""), "MP2RAGE inversion 1": (7, "unlike the training")}.get(name, (7, "contrast"))
         yield Case("4", f"{name}, made from a label map", detect(scan, *STRICT), code, says)
 
 
@@ -657,6 +664,8 @@ def run(case: Case) -> Ended:
         ending, typed = typed[1], typed[2:]
     made = Path(typed[typed.index("-o") + 1]) if typed[0] == "detect" else None
     sidecar = made.with_name(made.name.removesuffix(".nii.gz") + ".json") if made else None
+    if made:
+        shutil.rmtree(made.parent, ignore_errors=True)  # of a case before
     if ending or environment != dict(os.environ):
         command = " ".join(f"'{one}'" for one in [sys.executable, "-m", "uadcli", *typed])
         ended = subprocess.run(
