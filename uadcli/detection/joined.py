@@ -65,6 +65,8 @@ def _contribution(one: Further, session: Session) -> tuple[Contribution, list[Ev
             verdict = _verdict(ready, own.findings)
             if verdict == "fail":
                 raise InputError("quality control failed")
+            if own.findings.distance.beyond:
+                raise InputError("is unlike the training scans of the model")
             rare = _rarity(own, own.findings.anomaly_map, session)
     except UNUSABLE as error:
         return Contribution(left_out(one, error.what, session)), []

@@ -27,7 +27,8 @@ from uadcli.errors import InputError, OutputError, QualityError, UsageError
 from uadcli.imaging import template
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.imaging.volume import Volume
-from uadcli.model import joint
+from uadcli.model import joint, out_of_distribution
+from uadcli.model.out_of_distribution import Distance
 from uadcli.scoring.calibration import rarity
 
 TAIL = [(0.05, 0.05), (0.01, 0.1), (0.001, 0.15), (0.0001, 0.2)]
@@ -181,6 +182,20 @@ def test_a_further_scan_that_cannot_be_used_is_left_out_with_a_warning(
     assert t1w["left_out"]
     assert t1w["weight"] is t1w["findings"] is t1w["volume_ml"] is t1w["registration"] is None
     assert [c["verdict"] for c in found["qc"]["checks"] if c["name"] == "contrasts"] == ["warn"]
+    with pytest.raises(QualityError, match="left out"):
+        given("FLAIR", "T1w", strict=True)
+
+
+def test_a_further_scan_unlike_the_training_scans_is_left_out(
+    given: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(model: object, x: object, mask: object, contrast: str) -> Distance:
+        return Distance(2.0 if contrast == "T1w" else 0.5, 1.0)
+
+    monkeypatch.setattr(out_of_distribution, "measure", measured)
+    flair, t1w, t2w = given("FLAIR", "T1w", "T2w").sidecar["contrasts"]
+    assert (flair["weight"], t2w["weight"]) == (0.5, 0.5)
+    assert (t1w["weight"], t1w["left_out"]) == (None, "is unlike the training scans of the model")
     with pytest.raises(QualityError, match="left out"):
         given("FLAIR", "T1w", strict=True)
 
