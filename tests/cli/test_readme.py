@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import uadcli
 from uadcli.cli.app import app
 from uadcli.scoring import scores
-from uadcli.settings import methods
+from uadcli.settings import adaptations, methods
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -137,8 +137,11 @@ def test_every_python_example_compiles_and_calls_public_functions(page):
         assert set(re.findall(r"\buadcli\.(\w+)\(", block)) <= set(uadcli.__all__)
 
 
-@pytest.mark.parametrize(("heading", "names"), [("Methods", methods.NAMES), ("Scores", scores.names())])
-def test_every_method_and_score_has_a_row(heading, names):
+@pytest.mark.parametrize(
+    ("heading", "names"),
+    [("Methods", methods.NAMES), ("Scores", scores.names()), ("Adaptations", adaptations.NAMES)],
+)
+def test_every_method_score_and_adaptation_has_a_row(heading, names):
     """A score that is normalised to healthy scans has the row of all `z-` scores."""
     text = (DOCS / "methods-and-scores.md").read_text(encoding="utf-8")
     (section,) = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.M)

@@ -73,7 +73,7 @@ def test_defaults(run, capsys):
 def test_every_option_arrives(run):
     line = (
         "detect scan.nii -o out.nii.gz --contrast flair --volume 2 --geometry qform --strip atlas --weights w "
-        "--adapt healthy --score Bright --threshold 0.25 --min-volume 0.1ml --seed 7 --space both "
+        "--adapt healthy --adapt-by condition --score Bright --threshold 0.25 --min-volume 0.1ml --seed 7 --space both "
         "--save transform,recon --html --overwrite --strict --device cpu --threads 3 --batch-size 5"
     )
     assert main(line.split()) == 0
@@ -86,6 +86,7 @@ def test_every_option_arrives(run):
         html=True,
         weights="w",
         adapt=Path("healthy"),
+        adapt_by="condition",
         score="bright",
         device="cpu",
         threads=3,

@@ -17,7 +17,7 @@ from uadcli.config import ModelConfig, TrainConfig, TrainingConfig, to_toml
 from uadcli.console import Reporter
 from uadcli.data import prepare
 from uadcli.files import DAMAGED
-from uadcli.imaging.slices import GRID_SHAPE
+from uadcli.imaging.slices import GRID_SHAPE, HALF_SHAPE
 from uadcli.model import adapt
 from uadcli.training import checkpoint, log, run_folder
 from uadcli.training.reconstruction import Trainer
@@ -125,6 +125,6 @@ def test_volumes_kept_in_a_cache(tmp_path: Path) -> None:
         path.write_bytes(made)  # type: ignore[arg-type]
         with suppress(*DAMAGED):
             assert prepare.unpacked(prepare.read_packed(path)).mask.shape == GRID_SHAPE
-        adapt._kept(path)
+        adapt._kept(path, {"total": HALF_SHAPE, "count": HALF_SHAPE})
 
     each(lambda rng: damaged(content, rng), use, CASES // 4)

@@ -104,8 +104,8 @@ def find_scans(request: Request, reporter: Reporter, download: bool = True) -> S
     options.rule.check_labels(False)
     if more.join:
         patients.check(options)
-    if options.adapt is not None:
-        adapt.check(options.score or "")
+    if options.way is not None:
+        adapt.check(options.score or "", options.way)
     options = with_healthy(options)
     if output.exists() and not output.is_dir():
         raise OutputError("is not a folder", path=output, hint="Choose another one with -o.")
@@ -144,7 +144,7 @@ def batch(request: Request, todo: Plan, reporter: Reporter) -> BatchResult:
 
     Worker processes are spawned, so a script that calls this needs `if __name__ == "__main__"`.
     Raises `DeviceError`, `WeightsError` or `OutputError` at the start if no scan could be processed, and as
-    `ScannerAdapter.residuals`.
+    `ScannerAdapter.learnt`.
     """
     reporter.info(RESEARCH_USE)
     with _alone(request.output, todo.part):
@@ -233,8 +233,8 @@ def _adapt(jobs: list[Job], session: Session) -> None:
 
     Raises `InputError` if there are too few in every contrast; otherwise scans of a contrast with too few fail.
     """
-    healthy, reporter = jobs[0].options.adapt, session.reporter
-    if not isinstance(healthy, HealthyScans):
+    healthy, way, reporter = jobs[0].options.adapt, jobs[0].options.way, session.reporter
+    if way is None or not isinstance(healthy, HealthyScans):
         return
     known = [known_before(job.scan, job.options.contrast, describe(job.scan)) for job in jobs]
     wanted = {one.contrast for one in known if one} if all(known) else CONTRASTS
@@ -243,8 +243,8 @@ def _adapt(jobs: list[Job], session: Session) -> None:
         for contrast in sorted(wanted):
             loaded = of_jobs.model(contrast)
             if contrast in loaded.card.contrasts:
-                adapter = ScannerAdapter.of(loaded, healthy, contrast, session.config, reporter)
-                counts.append(len(adapter.residuals()))
+                adapter = ScannerAdapter.of(loaded, healthy, contrast, session.config, reporter).by(way)
+                counts.append(len(adapter.learnt()))
     if counts:
         adapt.refuse_few(max(counts), f"{' or '.join(sorted(wanted))} ", healthy.folder)
 

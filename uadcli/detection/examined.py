@@ -24,6 +24,7 @@ from uadcli.model.healthy_folder import HealthyScans
 from uadcli.model.threshold import ScanThreshold, Threshold
 
 if TYPE_CHECKING:
+    from uadcli.model.model import Model
     from uadcli.reconstruction.reconstructors import Method
     from uadcli.weights.card import ModelCard
 
@@ -51,9 +52,10 @@ def examined(ready: ReadyScan, files: Outputs, session: Session) -> Examined:
             )
     scaled = scaled_as(session.config.preprocess, asked.model.card.scaling, reporter)
     scaling = replace(session, config=replace(session.config, preprocess=scaled))
-    if isinstance(options.adapt, HealthyScans):
+    if options.way is not None and isinstance(options.adapt, HealthyScans):
         with reporter.stage("adaptation"):
-            asked = _adapted(asked, options.adapt, ready.scan.sha256, scaling)
+            adapter = ScannerAdapter.of(asked.model, options.adapt, asked.contrast, scaling.config, reporter)
+            asked = _adapted(asked, adapter.by(options.way).adapted(ready.scan.sha256))
     return Examined(asked, examine(asked, ready, scaling.config, reporter))
 
 
@@ -83,14 +85,12 @@ def check_seeds(method: Method, kind: str, options: DetectOptions) -> None:
     """Raises `UsageError` if repeats or adaptation are requested but do not apply to score and method."""
     if options.stability or "uncertainty" in options.save:
         repeat.check(method, kind)
-    if options.adapt is not None:
-        adapt.check(kind)
+    if options.way is not None:
+        adapt.check(kind, options.way, method)
 
 
-def _adapted(asked: Question, healthy: HealthyScans, own: str, session: Session) -> Question:
+def _adapted(asked: Question, adapted: Model) -> Question:
     """The same question to the adapted model; its thresholds were calibrated for the unadapted one."""
-    adapter = ScannerAdapter.of(asked.model, healthy, asked.contrast, session.config, session.reporter)
-    adapted = adapter.adapted(own)
     used = asked.threshold
     if isinstance(used, Threshold | ScanThreshold):
         used = threshold.mismatched(used, "adapted")

@@ -10,6 +10,7 @@ from uadcli.config import CONTRASTS, COSTLY, GEOMETRIES, PAGES, SAVES, SPACES
 from uadcli.errors import UsageError
 from uadcli.model.healthy_folder import HealthyScans
 from uadcli.scoring import scores
+from uadcli.settings import adaptations
 from uadcli.settings.bounds import Checked, check_word, nearest
 from uadcli.settings.option import INPUT, METHOD, OUTPUT, OVERWRITE, RUNNING, THREADS, Option, option
 from uadcli.settings.threshold import ThresholdRule
@@ -106,11 +107,21 @@ class DetectOptions(Checked):
     adapt: Path | HealthyScans | None = option(  # a folder, or its contents
         None,
         Option(
-            "Healthy scans from the same scanner; the model's average error on them is subtracted.",
+            "Healthy scans from the same scanner, to adapt the model to it.",
             METHOD,
             metavar="FOLDER",
         ),
         decides=_digest,
+    )
+    adapt_by: str | None = option(
+        None,
+        Option(
+            "How to adapt: subtract the model's average error on the healthy scans (residual, the default), or move "
+            "the vector that conditions it (condition).",
+            METHOD,
+        ),
+        words=adaptations.NAMES,
+        decides=True,
     )
     score: str | None = option(None, SCORE, words=scores.names(), decides=True)
     threshold: ThresholdRule | str = option(  # a text is parsed once, when the options are made
@@ -192,6 +203,14 @@ class DetectOptions(Checked):
         for one in self.save:
             check_word("save", one, ALL_SAVES)
         object.__setattr__(self, "threshold", ThresholdRule.parse(self.threshold))
+        if self.adapt_by in adaptations.BY_HEALTHY_SCANS and self.adapt is None:
+            what = f"--adapt-by {self.adapt_by} needs healthy scans from the same scanner"
+            raise UsageError(what, hint="Give their folder with --adapt.")
+
+    @property
+    def way(self) -> str | None:
+        """How the model is adapted; None if it is not."""
+        return self.adapt_by or (None if self.adapt is None else adaptations.USUAL)
 
     @property
     def rule(self) -> ThresholdRule:

@@ -60,7 +60,7 @@ def sidecar_of(
             "scaling": card.scaling,
             "reference_erosion": card.reference_erosion,
             "labelled_cases": card.labelled_cases,
-            "adapted": adapted and {"healthy_scans": adapted.scans, "sha256": adapted.sha256},
+            "adapted": adapted and {"by": adapted.way, "healthy_scans": adapted.scans, "sha256": adapted.sha256},
         },
         device=model.device,
         seed=config.reconstruction.seed,

@@ -1,6 +1,7 @@
-"""`--adapt`: adapt a model to a scanner from a few healthy scans; their residuals are cached.
+"""`--adapt`: adapt a model to a scanner from a few healthy scans; what is learnt from each is cached.
 
-The cache holds only the residual of each healthy scan, smoothed by 8 mm (see `scanner_drift`), not the scan.
+The cache holds only what a way of adapting (`model.ways`) learns from each healthy scan: its residual, smoothed by 8 mm
+(see `scanner_drift`), or a drift of the condition vector. It does not hold the scan.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,12 +26,16 @@ from uadcli.data.prepare import Prepared
 from uadcli.errors import InputError, UsageError
 from uadcli.files import DAMAGED, write_with
 from uadcli.imaging import stored
-from uadcli.imaging.slices import GRID_SHAPE, HALF_SHAPE
 from uadcli.imaging.volume import read_scan
+from uadcli.model import ways
 from uadcli.model.healthy_folder import HealthyScans, digest_of
-from uadcli.model.model import Adaptation, Model
-from uadcli.scoring import quality, scanner_drift, scores
-from uadcli.scoring.scanner_drift import Residual
+from uadcli.model.model import Model
+from uadcli.model.ways.base import Learnt, Way
+from uadcli.scoring import quality, scores
+from uadcli.settings import adaptations
+
+if TYPE_CHECKING:
+    from uadcli.reconstruction.reconstructors import Method
 
 FEWEST = 2  # healthy scans: the residual of one would contain its individual anatomy
 FOLDER = "adapt"  # of the cache
@@ -53,8 +58,12 @@ def find(folder: Path, contrast: str | None = None, geometry: str = "auto") -> H
     return HealthyScans(folder, files, contrast, geometry)
 
 
-def check(score: str) -> None:
-    """Raises `UsageError` for a score that needs reconstructions whose drift is not estimated."""
+def check(score: str, way: str = adaptations.USUAL, method: Method | None = None) -> None:
+    """Raises `UsageError` for a score that needs reconstructions whose drift is not estimated, or a method that cannot
+    be adapted this way."""
+    if method is not None and not ways.find(way).serves(method):
+        what = f"--adapt-by {way} cannot adapt {method.name}"
+        raise UsageError(what, hint="Leave it out, or choose another --adapt-by or --method.")
     if score and scores.find(score).draws:
         what = f"the score {score!r} uses reconstructions at another noise level, whose drift --adapt does not estimate"
         raise UsageError(what, hint="Leave out --adapt, or choose another --score.")
@@ -76,6 +85,7 @@ class ScannerAdapter:
     contrast: str
     config: DetectConfig
     reporter: Reporter
+    way: Way = ways.BY_NAME[adaptations.USUAL]
 
     @classmethod
     def of(
@@ -86,25 +96,29 @@ class ScannerAdapter:
         bare = dataclasses.replace(model, adaptation=None)
         return cls(bare, healthy, contrast, dataclasses.replace(config, preprocess=smoothed), reporter)
 
+    def by(self, way: str) -> ScannerAdapter:
+        """The same by another way. Raises `UsageError` if there is none of this name."""
+        return dataclasses.replace(self, way=ways.find(way))
+
     def adapted(self, own: str | None = None) -> Model:
-        """The model with the drift of the healthy scans added to all its reconstructions.
+        """The model adapted by the healthy scans.
 
         `own` is the sha256 of the current scan, which is left out if it is among the healthy ones. Raises `InputError`
-        for fewer than two healthy scans, and as `residuals`.
+        for fewer than two healthy scans, and as `learnt`.
         """
-        found = self.residuals(own)
+        found = self.learnt(own)
         refuse_few(len(found), f"{self.contrast} ", self.healthy.folder)
         self.reporter.info(f"adapted by {len(found)} healthy {self.contrast} scans")
-        values = scanner_drift.drift(list(found.values()), GRID_SHAPE)
-        return dataclasses.replace(self.model, adaptation=Adaptation(values, len(found), digest_of(found)))
+        one = self.way.adaptation(self.model, list(found.values()))
+        return dataclasses.replace(self.model, adaptation=dataclasses.replace(one, sha256=digest_of(found)))
 
-    def residuals(self, own: str | None = None) -> dict[str, Residual]:
-        """The residuals of the healthy scans of the contrast by sha256, except `own`; from the cache if possible.
+    def learnt(self, own: str | None = None) -> dict[str, Learnt]:
+        """What the healthy scans of the contrast teach, by sha256, except `own`; from the cache if possible.
 
         Raises `InputError` for a healthy scan that cannot be used, and `WeightsError` or `OutputError` for a cache that
         cannot be written.
         """
-        found = dict[str, Residual]()
+        found = dict[str, Learnt]()
         for done, (digest, path) in enumerate(sorted(self.healthy.files.items()), start=1):
             if digest == own or self.healthy.stated(path) not in (None, self.contrast):
                 continue
@@ -114,15 +128,15 @@ class ScannerAdapter:
             self.reporter.progress(done, len(self.healthy.files))
         return found
 
-    def _cached(self, digest: str) -> Residual | None:
-        """The residual of a healthy scan, cached; None if the scan has another contrast."""
+    def _cached(self, digest: str) -> Learnt | None:
+        """What a healthy scan teaches, cached; None if the scan has another contrast."""
         from uadcli.weights import cache
 
-        file = cache.place(FOLDER) / f"{self._key(digest)}.npz"
-        found = _kept(file)
+        file, sizes = cache.place(FOLDER) / f"{self._key(digest)}.npz", self.way.sizes(self.model)
+        found = _kept(file, sizes)
         if found is None:
             with cache.filling(file.parent, self.reporter.info):
-                found = _kept(file)  # another process may have written it meanwhile
+                found = _kept(file, sizes)  # another process may have written it meanwhile
                 if found is None:
                     found = self._measured(digest)
                     kept = found | {"key": np.array(file.stem)}
@@ -130,10 +144,10 @@ class ScannerAdapter:
                         write_with(part / file.name, lambda temporary: np.savez_compressed(temporary, **kept))
                         os.replace(part / file.name, file)
         same = str(found["contrast"]) == self.contrast
-        return Residual(found["total"], found["count"]) if same else None
+        return {name: found[name] for name in sizes} if same else None
 
     def _key(self, digest: str) -> str:
-        """A cache key of everything that determines the residual of a scan."""
+        """A cache key of everything that determines what a scan teaches."""
         import torch
 
         threads = torch.get_num_threads()  # they change the last bits of a network's sums
@@ -141,7 +155,8 @@ class ScannerAdapter:
         decides["reconstruction"]["batch_size"] = None
         versions, healthy = [__version__, prepare.VERSION, self.model.sha256], self.healthy
         stated = healthy.stated(healthy.files[digest])
-        key = [versions, digest, self.contrast, stated, healthy.geometry, self.model.device, threads, decides]
+        scan = [digest, self.contrast, stated, healthy.geometry]
+        key = [versions, self.way.name, *scan, self.model.device, threads, decides]
         return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
 
     def _measured(self, digest: str) -> dict[str, Any]:
@@ -156,9 +171,8 @@ class ScannerAdapter:
         if contrast != self.contrast:
             return {"contrast": np.array(contrast)}
         x = prepared.scaled(self.config.preprocess)
-        recon = self.model.reconstruct(x, prepared.mask, self.config.reconstruction)
-        one = scanner_drift.residual(x, recon, prepared.mask)
-        return {"contrast": np.array(contrast), "total": one.total, "count": one.count}
+        learnt = self.way.learn(self.model, x, prepared.mask, self.config.reconstruction)
+        return {"contrast": np.array(contrast), **learnt}
 
     def _prepared(self, path: Path, digest: str) -> Prepared:
         """A healthy scan on the model's grid. Raises `InputError` if it changed or fails quality control."""
@@ -176,8 +190,10 @@ class ScannerAdapter:
         return prepared
 
 
-def _kept(file: Path) -> dict[str, Any] | None:
-    """The cached residual of a healthy scan; None if it is missing, damaged or was made for another key.
+def _kept(file: Path, expected: dict[str, tuple[int, ...]]) -> dict[str, Any] | None:
+    """The cache entry of a healthy scan, with arrays of the expected sizes or, for another contrast, none.
+
+    None if it is missing, damaged or was made for another key.
 
     Raises `WeightsError` for a file that others could have written.
     """
@@ -192,7 +208,7 @@ def _kept(file: Path) -> dict[str, Any] | None:
         if str(found.pop("key")) != file.stem:
             return None
         contrast, sizes = str(found["contrast"]), {name: found[name].shape for name in found if name != "contrast"}
-        if not sizes or sizes == {"total": HALF_SHAPE, "count": HALF_SHAPE}:
+        if not sizes or sizes == expected:
             return found | {"contrast": contrast}
     return None
 

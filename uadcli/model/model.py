@@ -34,12 +34,16 @@ DRAWS, DRAW_LEVEL = 10, 500  # reconstructions for the Mahalanobis score, and th
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What adapts a model to a scanner: the `drift` (96, 96, 80) added to its reconstructions, the number of healthy
-    scans it was estimated from, and their digest."""
+    """What adapts a model: by which way (`model.ways`), from how many healthy scans, and their digest.
 
-    drift: Array = dataclasses.field(repr=False)
+    `drift` (96, 96, 80), if any, is added to its reconstructions; `network`, if any, replaces that of the weights.
+    """
+
+    way: str
     scans: int
-    sha256: str
+    sha256: str = ""
+    drift: Array | None = dataclasses.field(default=None, repr=False)
+    network: Network | None = dataclasses.field(default=None, repr=False)
 
 
 class Part(NamedTuple):
@@ -72,8 +76,9 @@ class Model:
 
     @property
     def network(self) -> Network:
-        """The network of the reconstruction."""
-        return self.weights.model
+        """The network of the reconstruction, adapted if the model is."""
+        adapted = self.adaptation.network if self.adaptation else None
+        return self.weights.model if adapted is None else adapted
 
     @property
     def trained_method(self) -> str:
@@ -108,6 +113,10 @@ class Model:
 
         return choose(config.method, self.trained_method, self.path)
 
+    def levels(self, config: ReconstructionConfig) -> tuple[int, ...]:
+        """The noise levels: those of the settings, otherwise those stored with the weights."""
+        return config.levels or self.card.levels
+
     def card_by(self, config: ReconstructionConfig) -> ModelCard:
         """The card for the method of the settings (`card_for`)."""
         return card_for(self.card, self.trained_method, self.method(config).name)
@@ -117,16 +126,17 @@ class Model:
     ) -> Array:
         """The pseudo-healthy volume of a scaled scan x (96, 96, 80) in [0, 1]; 0 outside the brain mask.
 
-        An adapted model adds the drift of the scanner. Raises `WeightsError` if the model cannot be used with
+        A model adapted by the mean residual adds it. Raises `WeightsError` if the model cannot be used with
         the method.
         """
         method, slices, indices = self.method(config), to_slices(x), occupied(mask)
-        settings = dataclasses.replace(config, levels=config.levels or self.card.levels)
+        settings = dataclasses.replace(config, levels=self.levels(config))
         recon = np.zeros_like(slices)
         reconstructor = method.reconstructor(self.network, settings, self.device, progress)
         recon[indices] = reconstructor(slices[indices], indices.tolist())
         healthy = np.where(mask, from_slices(recon), 0).astype(np.float32)
-        return drift.added(healthy, self.adaptation.drift, mask) if self.adaptation else healthy
+        known = self.adaptation.drift if self.adaptation else None
+        return healthy if known is None else drift.added(healthy, known, mask)
 
     def worst_perturbation(self, x: Array, mask: Mask, config: ReconstructionConfig) -> tuple[Array, float]:
         """The change (96, 96, 80) of a scan within its noise that moves the residual most, and that noise.
@@ -135,7 +145,7 @@ class Model:
         """
         from uadcli.reconstruction import instability
 
-        levels = sorted(config.levels or self.card.levels)
+        levels = sorted(self.levels(config))
         slices, brain, indices = to_slices(x), to_slices(mask), occupied(mask)
         noise = instability.noise_of(slices[indices], brain[indices])
         change = np.zeros_like(slices)

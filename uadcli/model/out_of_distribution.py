@@ -76,8 +76,12 @@ def has_encoder(model: Network) -> bool:
 
 
 def measure(model: Model, x: Array, mask: NDArray[np.bool_], contrast: str) -> Distance:
-    """The distance of a scaled scan (96, 96, 80) from the training scans of its contrast."""
-    if not has_encoder(model.network):
+    """The distance of a scaled scan (96, 96, 80) from the training scans of its contrast.
+
+    An adapted model has that of the unadapted one, for which the limit was found.
+    """
+    network = model.weights.model
+    if not has_encoder(network):
         return Distance(None, None, NO_ENCODER)
     known = gate_of(model.weights.gate_state, contrast)
     if known is None:
@@ -85,7 +89,7 @@ def measure(model: Model, x: Array, mask: NDArray[np.bool_], contrast: str) -> D
     slices = brain_slices(mask)
     value = None
     if len(slices):
-        part = (vectors(model.network, x, slices, model.device), slices)
+        part = (vectors(network, x, slices, model.device), slices)
         value = out_of_distribution.distance(known.mean, known.whitening, part)
     return Distance(value, known.limit, "" if value is not None else FEW)
 

@@ -103,6 +103,12 @@ BIBTEX = r"""@article{behrendt2025guided,
   author = {Han, Tianyu and Nebelung, Sven and Khader, Firas and Kather, Jakob Nikolas and Truhn, Daniel},
   booktitle = {MICCAI}, year = {2024}, note = {arXiv:2406.16983}
 }
+@inproceedings{yeganeh2025latent,
+  title = {Latent Drifting in Diffusion Models for Counterfactual Medical Image Synthesis},
+  author = {Yeganeh, Yousef and Farshad, Azade and Charisiadis, Ioannis and Hasny, Marta and Hartenberger, Martin and
+            Ommer, Bj{\"o}rn and Navab, Nassir and Adeli, Ehsan},
+  booktitle = {CVPR}, year = {2025}, note = {arXiv:2412.20651}
+}
 @misc{shubin2021variance,
   title = {About Explicit Variance Minimization: Training Neural Networks for Medical Imaging With Limited Data
            Annotations},

@@ -178,7 +178,7 @@ def _parameters(sidecar: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     weights = sidecar["weights"]
     yield "weights", f"{weights['name']} {weights['version']}, licence {weights['licence']}, sha256 {weights['sha256']}"
     if weights.get("adapted"):
-        yield "adapted by", f"{weights['adapted']['healthy_scans']} healthy scans from the same scanner"
+        yield "adapted by", phrases.adapted_phrase(**weights["adapted"])
     for key in (
         "score",
         "threshold",

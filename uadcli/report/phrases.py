@@ -185,3 +185,9 @@ def healthy_cell(as_strong: int | None, comparison: Mapping[str, Any] | None) ->
 def interval_cell(interval: Sequence[float] | None) -> str:
     """The interval of the share of healthy scans with a finding as strong, in per cent."""
     return "n/a" if interval is None else f"{100 * interval[0]:.0f} to {100 * interval[1]:.0f} %"
+
+
+def adapted_phrase(by: str, healthy_scans: int, **_: Any) -> str:
+    """By what a model was adapted, from the sidecar."""
+    what = {"residual": "the mean residual", "condition": "a drift of the condition vector"}[by]
+    return f"{what}, from {healthy_scans} healthy scans from the same scanner"

@@ -1,0 +1,10 @@
+"""The names of the ways of adapting a model: those of the files in `model/ways/`.
+
+Only what options need to know without loading torch.
+"""
+
+from __future__ import annotations
+
+BY_HEALTHY_SCANS = ("residual", "condition")  # of the scanner
+USUAL = "residual"  # of those, if none is asked for
+NAMES = BY_HEALTHY_SCANS
