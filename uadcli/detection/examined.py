@@ -18,7 +18,7 @@ from uadcli.detection.options import DetectOptions
 from uadcli.detection.repeat import Wanted
 from uadcli.detection.session import Session
 from uadcli.errors import UsageError, WeightsError
-from uadcli.model import adapt, healthy_scans, model, threshold
+from uadcli.model import adapt, healthy_scans, model, threshold, ways
 from uadcli.model.adapt import ScannerAdapter
 from uadcli.model.healthy_folder import HealthyScans
 from uadcli.model.threshold import ScanThreshold, Threshold
@@ -52,10 +52,9 @@ def examined(ready: ReadyScan, files: Outputs, session: Session) -> Examined:
             )
     scaled = scaled_as(session.config.preprocess, asked.model.card.scaling, reporter)
     scaling = replace(session, config=replace(session.config, preprocess=scaled))
-    if options.way is not None and isinstance(options.adapt, HealthyScans):
+    if options.way is not None:
         with reporter.stage("adaptation"):
-            adapter = ScannerAdapter.of(asked.model, options.adapt, asked.contrast, scaling.config, reporter)
-            asked = _adapted(asked, adapter.by(options.way).adapted(ready.scan.sha256))
+            asked = _adapted(asked, _adapted_model(asked, ready, options.way, scaling))
     return Examined(asked, examine(asked, ready, scaling.config, reporter))
 
 
@@ -87,6 +86,16 @@ def check_seeds(method: Method, kind: str, options: DetectOptions) -> None:
         repeat.check(method, kind)
     if options.way is not None:
         adapt.check(kind, options.way, method)
+
+
+def _adapted_model(asked: Question, ready: ReadyScan, way: str, session: Session) -> Model:
+    """The model adapted to the scanner by healthy scans or, if there are none, to the scan itself."""
+    healthy, config = session.options.adapt, session.config
+    if isinstance(healthy, HealthyScans):
+        adapter = ScannerAdapter.of(asked.model, healthy, asked.contrast, config, session.reporter)
+        return adapter.by(way).adapted(ready.scan.sha256)
+    x, mask = ready.prepared.scaled(config.preprocess), ready.prepared.mask
+    return replace(asked.model, adaptation=ways.by_scan(way).adaptation(asked.model, x, mask, config.reconstruction))
 
 
 def _adapted(asked: Question, adapted: Model) -> Question:

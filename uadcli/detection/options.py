@@ -116,8 +116,9 @@ class DetectOptions(Checked):
     adapt_by: str | None = option(
         None,
         Option(
-            "How to adapt: subtract the model's average error on the healthy scans (residual, the default), or move "
-            "the vector that conditions it (condition).",
+            "How to adapt: subtract the model's average error on the healthy scans (residual, the default), move the "
+            "vector that conditions it (condition), or change it a little to fit the scan itself (low-rank, without "
+            "--adapt).",
             METHOD,
         ),
         words=adaptations.NAMES,
@@ -206,6 +207,9 @@ class DetectOptions(Checked):
         if self.adapt_by in adaptations.BY_HEALTHY_SCANS and self.adapt is None:
             what = f"--adapt-by {self.adapt_by} needs healthy scans from the same scanner"
             raise UsageError(what, hint="Give their folder with --adapt.")
+        if self.adapt_by in adaptations.BY_SCAN and self.adapt is not None:
+            what = f"--adapt and --adapt-by {self.adapt_by} cannot be combined: it adapts to the scan itself"
+            raise UsageError(what, hint="Leave one of them out.")
 
     @property
     def way(self) -> str | None:
@@ -224,6 +228,7 @@ class DetectOptions(Checked):
         alone = "Detect each contrast by itself, or leave it out."
         for name, given in (
             ("--adapt", self.adapt is not None),
+            ("--adapt-by", self.adapt_by is not None),
             ("--stability", self.stability is not None),
             ("--save uncertainty", "uncertainty" in self.save),
         ):

@@ -85,7 +85,7 @@ class ScannerAdapter:
     contrast: str
     config: DetectConfig
     reporter: Reporter
-    way: Way = ways.BY_NAME[adaptations.USUAL]
+    way: Way = ways.BY_HEALTHY_SCANS[adaptations.USUAL]
 
     @classmethod
     def of(
@@ -98,7 +98,7 @@ class ScannerAdapter:
 
     def by(self, way: str) -> ScannerAdapter:
         """The same by another way. Raises `UsageError` if there is none of this name."""
-        return dataclasses.replace(self, way=ways.find(way))
+        return dataclasses.replace(self, way=ways.by_healthy_scans(way))
 
     def adapted(self, own: str | None = None) -> Model:
         """The model adapted by the healthy scans.

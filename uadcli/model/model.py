@@ -34,14 +34,14 @@ DRAWS, DRAW_LEVEL = 10, 500  # reconstructions for the Mahalanobis score, and th
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What adapts a model: by which way (`model.ways`), from how many healthy scans, and their digest.
+    """What adapts a model: by which way (`model.ways`), from how many healthy scans, and their digest, if from any.
 
     `drift` (96, 96, 80), if any, is added to its reconstructions; `network`, if any, replaces that of the weights.
     """
 
     way: str
-    scans: int
-    sha256: str = ""
+    scans: int | None = None
+    sha256: str | None = None
     drift: Array | None = dataclasses.field(default=None, repr=False)
     network: Network | None = dataclasses.field(default=None, repr=False)
 

@@ -109,6 +109,12 @@ BIBTEX = r"""@article{behrendt2025guided,
             Ommer, Bj{\"o}rn and Navab, Nassir and Adeli, Ehsan},
   booktitle = {CVPR}, year = {2025}, note = {arXiv:2412.20651}
 }
+@article{barbano2025steerable,
+  title = {Steerable Conditional Diffusion for Out-of-Distribution Adaptation in Medical Image Reconstruction},
+  author = {Barbano, Riccardo and Denker, Alexander and Chung, Hyungjin and Roh, Tae Hoon and Arridge, Simon and
+            Maass, Peter and Jin, Bangti and Ye, Jong Chul},
+  journal = {IEEE Transactions on Medical Imaging}, year = {2025}, note = {arXiv:2308.14409}
+}
 @misc{shubin2021variance,
   title = {About Explicit Variance Minimization: Training Neural Networks for Medical Imaging With Limited Data
            Annotations},

@@ -187,7 +187,9 @@ def interval_cell(interval: Sequence[float] | None) -> str:
     return "n/a" if interval is None else f"{100 * interval[0]:.0f} to {100 * interval[1]:.0f} %"
 
 
-def adapted_phrase(by: str, healthy_scans: int, **_: Any) -> str:
+def adapted_phrase(by: str, healthy_scans: int | None, **_: Any) -> str:
     """By what a model was adapted, from the sidecar."""
+    if healthy_scans is None:
+        return {"low-rank": "a few low-rank steps on this scan"}[by]
     what = {"residual": "the mean residual", "condition": "a drift of the condition vector"}[by]
     return f"{what}, from {healthy_scans} healthy scans from the same scanner"

@@ -7,4 +7,5 @@ from __future__ import annotations
 
 BY_HEALTHY_SCANS = ("residual", "condition")  # of the scanner
 USUAL = "residual"  # of those, if none is asked for
-NAMES = BY_HEALTHY_SCANS
+BY_SCAN = ("low-rank",)  # the one to examine
+NAMES = (*BY_HEALTHY_SCANS, *BY_SCAN)

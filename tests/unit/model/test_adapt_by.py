@@ -66,10 +66,12 @@ def save(path: Path, seed: int) -> Path:
 
 
 def test_every_way_has_a_record_and_a_work_that_is_known() -> None:
-    assert set(ways.BY_NAME) == set(adaptations.NAMES)
-    assert all(
-        name == one.name and bibtex(one.cites).count("@") == len(one.cites) for name, one in ways.BY_NAME.items()
-    )
+    assert tuple(ways.BY_HEALTHY_SCANS) == adaptations.BY_HEALTHY_SCANS
+    assert tuple(ways.BY_SCAN) == adaptations.BY_SCAN
+    for name in adaptations.NAMES:
+        way = ways.find(name)
+        assert way.name == name
+        assert bibtex(way.cites).count("@") == len(way.cites) > 0
     with pytest.raises(UsageError, match="unknown way to adapt"):
         ways.find("drift")
 
@@ -141,6 +143,29 @@ def test_the_drift_is_the_mean_of_those_of_the_scans_and_the_cache_keeps_nothing
     assert len(list((cache / adapt.FOLDER).glob("*.npz"))) == 4  # each way its own
 
 
+def test_low_rank_steps_adapt_to_the_scan_alone(model: Path, scanner: Path, tmp_path: Path) -> None:
+    scan = save(tmp_path / "patient_T1w.nii.gz", 5)
+    options = DetectOptions(weights=str(model), threads=1, adapt_by="low-rank", html=True)
+    with pytest.raises(UsageError, match="cannot be combined: it adapts to the scan itself"):
+        dataclasses.replace(options, adapt=scanner)
+    with pytest.raises(UsageError, match="--adapt-by and several contrasts cannot be combined"):
+        dataclasses.replace(options, further=(scan,)).check_further()
+    plain = detect(scan, tmp_path / "plain.nii.gz", config=CONFIG, options=dataclasses.replace(options, adapt_by=None))
+    adapted, again = (detect(scan, tmp_path / f"{i}.nii.gz", config=CONFIG, options=options) for i in range(2))
+    said = adapted.sidecar
+    assert said["weights"]["adapted"] == {"by": "low-rank", "healthy_scans": None, "sha256": None}
+    assert said["requested"]["adapt_by"] == "low-rank"
+    assert said["requested"]["adapt"] is None
+    assert "may not hold" in said["threshold"]["rule"]
+    assert said["anomaly"]["healthy_scans"] is None
+    assert said["gate"] == plain.sidecar["gate"]
+    assert "a few low-rank steps on this scan" in (tmp_path / "0.html").read_text()
+    assert np.array_equal(adapted.image.get_fdata(), again.image.get_fdata())
+    assert (
+        np.abs(adapted.image.get_fdata()).sum() < np.abs(plain.image.get_fdata()).sum()
+    )  # the scan is explained better
+
+
 def test_a_network_without_condition_has_no_drift_of_it(scanner: Path, tmp_path: Path) -> None:
     sizes = dataclasses.replace(cohort.TINY, method="ddpm", conditioned=False)
     model = cohort.base(tmp_path / "ddpm", sizes, None, preprocess=to_dict(CONFIG.preprocess))
@@ -167,3 +192,17 @@ def test_a_batch_resumes_by_the_way(scanner: Path, model: Path, tmp_path: Path) 
     assert (result.done, result.failed) == (1, 0)
     assert [step.action for step in plan(options)[1].steps] == ["skip"]
     assert [step.action for step in plan(dataclasses.replace(options, adapt_by=None))[1].steps] == ["run"]
+
+
+def test_low_rank_steps_need_the_denoising_network_that_they_change() -> None:
+    from uadcli.reconstruction.reconstructors import BY_NAME
+
+    assert {name for name, one in BY_NAME.items() if ways.find("low-rank").serves(one)} == {
+        "cddpm",
+        "ddpm",
+        "diffuse",
+        "synomaly",
+    }
+    assert {name for name, one in BY_NAME.items() if ways.find("condition").serves(one)} == {"cddpm", "diffuse"}
+    with pytest.raises(UsageError, match="--adapt-by low-rank cannot adapt vae"):
+        adapt.check("", "low-rank", BY_NAME["vae"])

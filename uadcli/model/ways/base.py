@@ -20,7 +20,7 @@ Learnt = Mapping[str, Array]  # from one scan; what the cache keeps of it
 
 @dataclass(frozen=True)
 class Way:
-    """One way of adapting a model: what it learns from a scan, and how a model is adapted by it.
+    """A way of adapting a model to a scanner: what it learns from a healthy scan, and how that adapts a model.
 
     `learn` gets the unadapted model, a scaled scan (96, 96, 80) in [0, 1], its brain mask and the settings; it returns
     arrays of the sizes `sizes`. `adaptation` makes one of those of several scans. `cites` are keys of
@@ -31,6 +31,19 @@ class Way:
     learn: Callable[[Model, Array, Mask, ReconstructionConfig], Learnt]
     sizes: Callable[[Model], dict[str, tuple[int, ...]]]
     adaptation: Callable[[Model, Sequence[Learnt]], Adaptation]
+    serves: Callable[[Method], bool]
+    cites: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class OfScan:
+    """A way of adapting a model to the scan that it examines; the rest as in `Way`.
+
+    `adaptation` gets the unadapted model, the scaled scan (96, 96, 80) in [0, 1], its brain mask and the settings.
+    """
+
+    name: str
+    adaptation: Callable[[Model, Array, Mask, ReconstructionConfig], Adaptation]
     serves: Callable[[Method], bool]
     cites: tuple[str, ...] = ()
 
