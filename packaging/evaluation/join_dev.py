@@ -81,7 +81,7 @@ def scored(case: Case, prepared: Prepared, model: Model) -> Scored:
     values = subject.score(kind)
     used = resolve(AUTO, model.card, kind, contrast)
     assert isinstance(used, Threshold)
-    own = own_grid.own_map(subject, kind, scan, common_scale(scan.volume)[0].volume, prepared)
+    own = own_grid.own_map(subject, kind, common_scale(scan.volume)[0].volume, prepared)
     return Scored(values, rarity(values, tail), used, own, None if own is None else rarity(own, tail))
 
 

@@ -100,7 +100,7 @@ class Scene:
         """The map of a score with the detail of the scan's own grid (`model.own_grid`), if it has more."""
         if self.scan is None or kind not in scores.names():
             return None
-        return own_grid.own_map(subject, kind, self.scan, common_scale(self.scan.volume)[0].volume, self.prepared)
+        return own_grid.own_map(subject, kind, common_scale(self.scan.volume)[0].volume, self.prepared)
 
     def marked(self, labels: np.ndarray, own: np.ndarray | None = None, lowest: float = 0.0) -> np.ndarray:
         """The findings `labels` of the model's grid on that of the truth, as `uad detect` writes them; `own` is the map

@@ -126,7 +126,7 @@ def examine(asked: Question, ready: ReadyScan, config: DetectConfig, reporter: R
         subject = Subject(model, x, recon, mask, config, asked.contrast, z=prepared.robust_z())
     with reporter.stage("score"):
         anomaly_map = subject.score(asked.score)
-        own_map = own_grid.own_map(subject, asked.score, scan, ready.levelled, prepared)
+        own_map = own_grid.own_map(subject, asked.score, ready.levelled, prepared)
         used = asked.threshold
         if isinstance(used, ScanThreshold):
             used = used.of(anomaly_map, mask)

@@ -24,6 +24,7 @@ from uadcli.scoring import fusion, healthy_reference, scores
 SIGMA_MM = 0.7  # of the Gaussian over the scan, against noise; chosen on the development scans
 SMOOTH_MM = 4.0  # of the Gaussian over the bias field, which varies over centimetres
 BRIGHT = 0.5  # of the brain's median: darker voxels say little of the bias field
+MARGIN_MM = 10.0  # around the brain
 REACH = np.ones((3, 3, 3))  # a finding may reach one voxel of the model's grid beyond its outline there
 
 
@@ -33,7 +34,7 @@ def finer(affine: Affine) -> bool:
     return bool((size < 1.01).all() and (size < 0.99).any())
 
 
-def own_map(subject: Subject, name: str, scan: Scan, levelled: Volume, prepared: Prepared) -> Array | None:
+def own_map(subject: Subject, name: str, levelled: Volume, prepared: Prepared) -> Array | None:
     """The map (X, Y, Z) of a score on the scan's canonical grid, 0 outside the brain; None if it has no more detail.
 
     That is so if the scan's grid is not finer than the model's, if it was smoothed, or if no part of the score is of
@@ -44,19 +45,39 @@ def own_map(subject: Subject, name: str, scan: Scan, levelled: Volume, prepared:
     voxelwise = any(scores.find(part.name).by_voxel for part in parts)
     if not voxelwise or not finer(levelled.affine) or subject.model.card.curvature_flow:
         return None
-    brain = to_native(prepared.mask.astype(np.float32), scan, prepared, 1) >= 0.5
-    more = detail(levelled, scan, prepared)[brain]
-    values = [_values(subject, part.name, scan, prepared, brain, more) for part in parts]
-    result = np.zeros(brain.shape, dtype=np.float32)
+    box, near = _around_brain(levelled, prepared)
+    brain = _brought(prepared.mask.astype(np.float32), near, prepared) >= 0.5
+    more = detail(near, prepared)[brain]
+    values = [_values(subject, part.name, near, prepared, brain, more) for part in parts]
     if joined:
         together = [(one, part.tail, part.share) for one, part in zip(values, parts, strict=True)]
-        result[brain] = fusion.fisher_score(together, np.ones(len(more), dtype=bool))
-    else:
-        result[brain] = values[0]
+        values = [fusion.fisher_score(together, np.ones(len(more), dtype=bool))]
+    result = np.zeros(levelled.shape, dtype=np.float32)
+    result[box][brain] = values[0]
     return result
 
 
-def detail(levelled: Volume, scan: Scan, prepared: Prepared) -> Array:
+def _around_brain(levelled: Volume, prepared: Prepared) -> tuple[tuple[slice, ...], Volume]:
+    """The part of a scan's grid around the brain, and the scan there: a head takes time and memory for nothing."""
+    places = geometry.apply(GRID_AFFINE, np.argwhere(prepared.mask).astype(np.float64))
+    voxels = geometry.apply(np.linalg.inv(levelled.affine) @ prepared.world_map, places)
+    margin = MARGIN_MM / geometry.spacing(levelled.affine)
+    low = np.maximum(np.floor(voxels.min(axis=0) - margin), 0).astype(int)
+    high = np.minimum(np.ceil(voxels.max(axis=0) + margin) + 1, levelled.shape).astype(int)
+    box = tuple(slice(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True))
+    affine = levelled.affine.copy()
+    affine[:3, 3] = geometry.apply(affine, low.astype(np.float64))
+    return box, Volume(levelled.data[box], affine)
+
+
+def _brought(values: Array, near: Volume, prepared: Prepared) -> Array:
+    """A volume (96, 96, 80) of the model's grid on that of `near`."""
+    back = np.linalg.inv(prepared.world_map)
+    x, y, z = near.shape
+    return geometry.resample(values, GRID_AFFINE, (x, y, z), near.affine, back)
+
+
+def detail(levelled: Volume, prepared: Prepared) -> Array:
     """What the model's grid leaves out of a scan (X, Y, Z), in robust standard deviations of the brain.
 
     The scan, slightly smoothed, less its interpolation from the model's grid; bias-corrected like that.
@@ -68,8 +89,8 @@ def detail(levelled: Volume, scan: Scan, prepared: Prepared) -> Array:
     )
     smooth = ndimage.gaussian_filter(levelled.data, SIGMA_MM / geometry.spacing(levelled.affine))
     spread = intensity.robust_spread(prepared.data[prepared.mask])
-    field = to_native(_bias_field(coarse, prepared), scan, prepared, 1)
-    return np.asarray((smooth - to_native(coarse, scan, prepared, 1)) / (np.maximum(field, 0.1) * spread))
+    field = _brought(_bias_field(coarse, prepared), levelled, prepared)
+    return np.asarray((smooth - _brought(coarse, levelled, prepared)) / (np.maximum(field, 0.1) * spread))
 
 
 def _bias_field(coarse: Array, prepared: Prepared) -> Array:
@@ -84,11 +105,11 @@ def _bias_field(coarse: Array, prepared: Prepared) -> Array:
     return np.asarray(np.where(far, 1, total / np.where(far, 1, weight)), dtype=np.float32)
 
 
-def _values(subject: Subject, name: str, scan: Scan, prepared: Prepared, brain: Mask, more: Array) -> Array:
-    """The score of the voxels (N,) of the brain on the scan's grid; `more` (N,) is their detail."""
+def _values(subject: Subject, name: str, near: Volume, prepared: Prepared, brain: Mask, more: Array) -> Array:
+    """The score of the voxels (N,) of the brain on the grid of `near`; `more` (N,) is their detail."""
 
     def brought(values: Array) -> Array:
-        return to_native(values, scan, prepared, 1)[brain]
+        return _brought(values, near, prepared)[brain]
 
     if not scores.find(name).by_voxel:
         return brought(subject.score(name))

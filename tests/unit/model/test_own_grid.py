@@ -91,7 +91,7 @@ def subject(of: Phantom, model: Model, contrast: str = "FLAIR") -> Joined:
 
 
 def own(of: Phantom, model: Model, name: str, contrast: str = "FLAIR") -> np.ndarray | None:
-    return own_grid.own_map(subject(of, model, contrast), name, of.scan, of.levelled, of.prepared)
+    return own_grid.own_map(subject(of, model, contrast), name, of.levelled, of.prepared)
 
 
 @pytest.mark.parametrize("name", ["robust-z", "fisher"])
@@ -143,11 +143,11 @@ def test_detail_is_corrected_by_the_bias_field_and_does_not_depend_on_the_scale(
     tmp_path: Path, bright: Phantom
 ) -> None:
     biased = phantom(tmp_path, field=1.0)
-    plain, other = (own_grid.detail(p.levelled, p.scan, p.prepared)[p.lesion].mean() for p in (bright, biased))
+    plain, other = (own_grid.detail(p.levelled, p.prepared)[p.lesion].mean() for p in (bright, biased))
     assert other == pytest.approx(plain, rel=0.15)
     scaled = Volume(3 * bright.levelled.data, bright.levelled.affine)
     prepared = replace(bright.prepared, data=3 * bright.prepared.data)
-    again = own_grid.detail(scaled, bright.scan, prepared)[bright.lesion].mean()
+    again = own_grid.detail(scaled, prepared)[bright.lesion].mean()
     assert again == pytest.approx(plain, rel=1e-4)
     values = bright.prepared.data[bright.prepared.mask]
     assert plain < (160 - 100) / 100 * np.median(values) / intensity.robust_spread(values)  # less than all of it
@@ -194,3 +194,18 @@ def test_findings_keep_their_place_and_get_the_outline_of_their_own_map(bright: 
     grown = ndimage.binary_dilation(bright.lesion, np.ones((3, 3, 3)), iterations=4)
     assert not marked[~grown].any()
     assert not own_grid.outline(found, np.zeros_like(labels), 3.0, bright.scan, bright.prepared).any()
+
+
+def test_what_lies_far_from_the_brain_changes_nothing(bright: Phantom, model: Model) -> None:
+    """A scan with a wide margin of other intensities has the same map, at its place."""
+    pad = 24
+    wide = np.pad(bright.levelled.data, pad, constant_values=500)
+    affine = bright.levelled.affine.copy()
+    affine[:3, 3] -= pad
+    found = own(bright, model, "robust-z")
+    again = own(replace(bright, levelled=Volume(wide, affine)), model, "robust-z")
+    assert found is not None
+    assert again is not None
+    assert again.shape == wide.shape
+    assert np.allclose(again[pad:-pad, pad:-pad, pad:-pad], found, atol=1e-3)
+    assert again.sum() == pytest.approx(found.sum())
