@@ -27,10 +27,10 @@ from uadcli.data import lesion_labels
 from uadcli.data.scans import Scans
 from uadcli.model.model import Model
 from uadcli.training import score_network
-from uadcli.training.examples.pool import Example
-from uadcli.training.examples.synthetic import load_healthy
+from uadcli.training.examples.pool import Example, ExampleMaker
+from uadcli.training.examples.synthetic import Scene, load_healthy
 from uadcli.training.score_network import SiameseTrainer
-from uadcli.training.supervised import LabelledMaker
+from uadcli.training.supervised import LabelledScenes
 
 SOURCE, CONTRAST = "tcga_lgg", "FLAIR"
 
@@ -46,15 +46,15 @@ class Study:
         self.training = [c for c in found if c.part == "train"]
         self.held_out = lesion_labels.load([c for c in found if c.part == "dev"][:most], self.scans)
 
-    def maker(self, patients: int, seed: int) -> LabelledMaker:
+    def maker(self, patients: int, seed: int) -> ExampleMaker:
         """The examples of the first patients, and synthetic lesions in their slices without any."""
         chosen = self.training[:patients]
         labelled, healthy = lesion_labels.load(chosen, self.scans), load_healthy(chosen, self.scans)
-        return LabelledMaker(labelled, healthy, self.model, self.config, seed)
+        return ExampleMaker(LabelledScenes(labelled, healthy, self.config, seed), self.model)
 
-    def examples(self, maker: LabelledMaker) -> list[Example]:
+    def examples(self, maker: ExampleMaker) -> list[Example]:
         """The development gliomas as they are."""
-        return [maker.example(one.data, one.mask, one.truth, one.usable) for one in self.held_out]
+        return [maker.example(Scene(one.data, one.mask, one.truth, one.usable)) for one in self.held_out]
 
     def auprc(self, patients: int, settings: SiameseConfig) -> tuple[float, float]:
         """The AUPRC before and after training."""
