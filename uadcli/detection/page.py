@@ -98,12 +98,13 @@ def native_volumes(ready: ReadyScan, findings: Findings, near: NDArray[np.bool_]
 
 
 def _labels(labels: NDArray[np.uint8], mask: NDArray[np.bool_], back: Any) -> NDArray[np.uint8]:
-    """The numbers of the findings in the voxels of the mask, as it is written, on the grid to which `back` leads.
+    """The number of the nearest finding in each voxel of the mask, on the grid to which `back` leads; 0 elsewhere.
 
-    The mask may reach a voxel of the model's grid beyond a finding: there its neighbours count.
+    The mask, as it is written, may reach beyond a finding of the model's grid.
     """
     from scipy import ndimage
 
-    nearest = back(labels, 0)
-    around = back(ndimage.grey_dilation(labels, size=3), 0)
-    return np.where(mask, np.where(nearest > 0, nearest, around), 0).astype(np.uint8)
+    if not labels.any():
+        return np.zeros(mask.shape, np.uint8)
+    nearest = ndimage.distance_transform_edt(labels == 0, return_distances=False, return_indices=True)
+    return np.where(mask, back(labels[tuple(nearest)], 0), 0).astype(np.uint8)

@@ -11,6 +11,7 @@ import scenes
 
 from uadcli.data.prepare import to_native
 from uadcli.detection.page import native_volumes
+from uadcli.detection.write import on_scan
 from uadcli.imaging.slices import GRID_SHAPE
 from uadcli.imaging.volume import Volume
 
@@ -33,7 +34,7 @@ def findings() -> Any:
     volumes = scenes.volumes()
     touching = volumes.labels.copy()
     touching[40:44, 40:44, 40:44], touching[44:48, 40:44, 40:44] = 3, 4
-    return SimpleNamespace(labels=touching, anomaly_map=volumes.anomaly_map, joined=())
+    return SimpleNamespace(labels=touching, anomaly_map=volumes.anomaly_map, joined=(), own_map=None)
 
 
 def test_a_mask_that_includes_the_face_shows_only_what_is_near_the_templates_brain() -> None:
@@ -58,6 +59,18 @@ def test_the_numbered_findings_are_the_mask_that_is_written() -> None:
     assert np.array_equal(made.labels > 0, mask)
     assert set(np.unique(made.labels)) == {0, 1, 2, 3, 4}
     assert np.array_equal(made.anomaly_map, to_native(found.anomaly_map, scan.scan, scan.prepared, 1))
+
+
+def test_with_the_detail_of_the_scan_s_own_grid_map_and_mask_are_still_those_that_are_written() -> None:
+    found, scan = findings(), ready()
+    finer = np.random.default_rng(0).random(scenes.NATIVE_SHAPE).astype(np.float32)
+    found.own_map, found.threshold = finer, SimpleNamespace(lowest=0.5)
+    made = native_volumes(scan, found, np.ones(GRID_SHAPE, bool))
+    written, mask = on_scan(found, scan.scan, scan.prepared)
+    assert made.anomaly_map is written is finer
+    assert mask.any()
+    assert np.array_equal(made.labels > 0, mask)
+    assert (finer[mask] > 0.5).all()
 
 
 def test_a_finding_is_where_its_peak_is_in_native_space() -> None:

@@ -89,7 +89,7 @@ def test_the_weights_say_how_a_scan_is_smoothed(
     def stand_in(scan, config, **_):  # type: ignore[no-untyped-def]
         asked.append(config.curvature_flow)
         guess = SimpleNamespace(contrast="FLAIR", doubtful=False, other=None)
-        return SimpleNamespace(contrast=lambda: guess, strip="none"), SimpleNamespace(brain=None)
+        return SimpleNamespace(contrast=lambda: guess, strip="none"), SimpleNamespace(brain=None, volume=None)
 
     monkeypatch.setattr(detect, "prepare", stand_in)
     monkeypatch.setattr(detect.artefacts, "measure", lambda *_: None)
