@@ -16,11 +16,11 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from make_templates import OUT, write_packed
 
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.training.examples.synthetic import load_labels
 
-OUT = Path(__file__).parents[2] / "uadcli" / "imaging" / "templates"
 # name without side, and FreeSurfer's numbers on the left and right; ventricles include their inferior parts
 PAIRS = (
     ("cerebral cortex", (3,), (42,)),
@@ -79,7 +79,7 @@ def main() -> None:
     image.set_sform(GRID_AFFINE, 4)
     image.set_qform(GRID_AFFINE, 4)
     image.header["descrip"] = b"regions, from SynthSeg labels (Apache-2.0)"
-    image.to_filename(OUT / "mni_regions_dseg.nii.bz2")
+    write_packed(OUT / "mni_regions_dseg.nii.xz", image)
     lines = ["index\tname\tvolume_ml\tagreement\tleft_out"]
     for index, (name, _) in enumerate(named, start=1):
         here = atlas == index

@@ -9,6 +9,7 @@ FOLDER contains the template files with their TemplateFlow names (T1w and tissue
 from __future__ import annotations
 
 import argparse
+import lzma
 from pathlib import Path
 
 import nibabel as nib
@@ -18,6 +19,7 @@ from PIL import Image
 from uadcli.imaging.geometry import resample
 
 OUT = Path(__file__).parents[2] / "uadcli" / "imaging" / "templates"
+PACKED = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 3, "lp": 0, "pb": 0}]  # for bytes
 PREFIX = "tpl-MNI152NLin2009cAsym_res-"
 
 
@@ -26,7 +28,12 @@ def save(name: str, data: np.ndarray, affine: np.ndarray) -> None:
     image.set_sform(affine, 4)
     image.set_qform(affine, 4)
     image.header["descrip"] = b"(c) 1993-2009 Louis Collins, MNI, McGill"
-    image.to_filename(OUT / name)
+    write_packed(OUT / name, image)
+
+
+def write_packed(path: Path, image: nib.Nifti1Image) -> None:
+    """Write labels as `uadcli.imaging.template` reads them."""
+    path.write_bytes(lzma.compress(image.to_bytes(), filters=PACKED))
 
 
 def main(folder: Path) -> None:
@@ -36,10 +43,10 @@ def main(folder: Path) -> None:
     Image.fromarray(grey.reshape(-1, grey.shape[-1])).save(OUT / "mni_head_T1w.jp2")  # lossless by default
     mask = nib.load(folder / f"{PREFIX}01_desc-brain_mask.nii.gz")
     coarse = resample((mask.get_fdata() > 0).astype(np.float32), mask.affine, data.shape, affine, antialias=True)
-    save("mni_brain_mask.nii.bz2", coarse >= 0.5, affine)
+    save("mni_brain_mask.nii.xz", coarse >= 0.5, affine)
     tissues = [nib.load(folder / f"{PREFIX}02_label-{t}_probseg.nii.gz").get_fdata() for t in ("CSF", "GM", "WM")]
     label = np.argmax(tissues, axis=0) + 1
-    save("mni_tissue_dseg.nii.bz2", np.where(np.max(tissues, axis=0) > 0.8, label, 0) * (coarse >= 0.5), affine)
+    save("mni_tissue_dseg.nii.xz", np.where(np.max(tissues, axis=0) > 0.8, label, 0) * (coarse >= 0.5), affine)
 
 
 if __name__ == "__main__":
