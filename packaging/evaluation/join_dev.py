@@ -22,7 +22,7 @@ from development import Case, cases
 from scenes import CONFIG, models, named, write_tsv
 
 from uadcli import device
-from uadcli.data.prepare import Prepared, common_scale, prepare_cached, to_native
+from uadcli.data.prepare import Prepared, common_scale, prepare_cached
 from uadcli.data.same_patient import align
 from uadcli.detection import joined
 from uadcli.evaluation.statistics import paired
@@ -93,12 +93,7 @@ def row(case: Case, contrast: str, prepared: Prepared, found: Scored) -> Row:
     if case.lesions is None:
         return Row(case.source, case.subject, contrast, np.nan, np.nan, ml)
     truth = read_scan(case.lesions, allow_empty=True).volume.data > 0
-    if found.own is None:
-        native = to_native(found.values, scan, prepared, 1)
-        marked = to_native((labels > 0).astype(np.float32), scan, prepared, 1) >= 0.5
-    else:
-        native = found.own
-        marked = own_grid.outline(native, labels, used.lowest, scan, prepared)
+    native, marked = own_grid.on_scan(found.values, labels, found.own, used.lowest, scan, prepared)
     return Row(case.source, case.subject, contrast, average_precision(native, truth), dice(marked, truth), ml)
 
 

@@ -251,21 +251,6 @@ FAINT = """[...document.querySelectorAll('body *')].flatMap(element => {
 })"""
 
 
-@pytest.fixture
-def screen(browser: Browser) -> Iterator[Callable[..., None]]:
-    """Sets the width of the window and how colours are preferred; as it was after the test."""
-
-    def choose(width: int, scheme: str, media: str = "screen") -> None:
-        browser.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
-        browser.call(
-            "Emulation.setEmulatedMedia", media=media, features=[{"name": "prefers-color-scheme", "value": scheme}]
-        )
-
-    yield choose
-    browser.call("Emulation.clearDeviceMetricsOverride")
-    browser.call("Emulation.setEmulatedMedia", media="", features=[])
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_words_stay_whole_and_texts_readable_on_every_screen(
     browser: Browser, screen: Callable[..., None], tmp_path: Path, scheme: str

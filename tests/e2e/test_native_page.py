@@ -197,19 +197,6 @@ def test_every_control_is_reached_by_the_keyboard_and_seen_to_be(opened: Browser
         assert control in reached, control
 
 
-@pytest.fixture
-def screen(browser: Browser) -> Iterator[Callable[..., None]]:
-    def choose(width: int, scheme: str, media: str = "screen") -> None:
-        browser.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
-        browser.call(
-            "Emulation.setEmulatedMedia", media=media, features=[{"name": "prefers-color-scheme", "value": scheme}]
-        )
-
-    yield choose
-    browser.call("Emulation.clearDeviceMetricsOverride")
-    browser.call("Emulation.setEmulatedMedia", media="", features=[])
-
-
 def test_it_fits_every_screen_and_paper_gets_a_picture(opened: Browser, screen: Callable[..., None]) -> None:
     for width in (360, 768, 1280, 1920):
         for scheme in ("light", "dark"):

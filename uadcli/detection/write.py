@@ -65,11 +65,8 @@ def write_files(
 
 def on_scan(findings: Findings, scan: Scan, prepared: Prepared) -> tuple[Array, NDArray[np.bool_]]:
     """Map and mask of the findings on the scan's canonical grid."""
-    if findings.own_map is not None:
-        lowest = findings.threshold.lowest
-        return findings.own_map, own_grid.outline(findings.own_map, findings.labels, lowest, scan, prepared)
-    native_map = to_native(findings.anomaly_map, scan, prepared, 1)
-    return native_map, to_native((findings.labels > 0).astype(np.float32), scan, prepared, 1) >= 0.5
+    lowest = findings.threshold.lowest
+    return own_grid.on_scan(findings.anomaly_map, findings.labels, findings.own_map, lowest, scan, prepared)
 
 
 def transform(prepared: Prepared) -> dict[str, Any]:

@@ -120,6 +120,19 @@ def _values(subject: Subject, name: str, near: Volume, prepared: Prepared, brain
     return np.asarray(np.maximum(brought(values) + towards * more * brought(slope), 0), dtype=np.float32)
 
 
+def on_scan(
+    anomaly_map: Array, labels: NDArray[np.uint8], own: Array | None, lowest: float, scan: Scan, prepared: Prepared
+) -> tuple[Array, Mask]:
+    """Map and mask (X, Y, Z) on the scan's canonical grid, of a map and its findings (96, 96, 80) on the model's.
+
+    If there is an `own` map with more detail, it is that, and the mask is where it is above the lowest score.
+    """
+    if own is not None:
+        return own, outline(own, labels, lowest, scan, prepared)
+    mask = to_native((labels > 0).astype(np.float32), scan, prepared, 1) >= 0.5
+    return to_native(anomaly_map, scan, prepared, 1), mask
+
+
 def outline(found: Array, labels: NDArray[np.uint8], lowest: float, scan: Scan, prepared: Prepared) -> Mask:
     """The findings (X, Y, Z) on the scan's grid: where its map is above the lowest score, in and next to `labels`.
 

@@ -31,7 +31,7 @@ def index_page(rows: Iterable[Mapping[str, Any]], title: str = "uad batch") -> s
     # a page opened from a folder has no origin: its own folder is file:
     return render(
         "index.html",
-        script="index.js",
+        scripts=("index.js",),
         images="data: 'self' file:",
         title=title,
         research_use=RESEARCH_USE,

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def asset(name: str) -> str:
 
 def render(
     template: str,
-    script: str | None = None,
+    scripts: Sequence[str] = (),
     data: Any = None,
     images: str = "data:",
     library: str = "",
@@ -64,13 +65,13 @@ def render(
 ) -> str:
     """A whole page from a file of `templates/` and what it shows; texts in `context` are escaped.
 
-    `script` is a file of `templates/` that reads `data`, or None; `library` is a script that runs before it. The policy
-    in the page's head forbids every request, and every script and style but those whose hashes it names; `images` says
-    where pictures may come from. Raises `ValueError` for a library that would end the element it is in.
+    `scripts` are files of `templates/`, run as one, that read `data`; `library` is a script that runs before. The
+    policy in the page's head forbids every request, and every script and style but those whose hashes it names;
+    `images` says where pictures may come from. Raises `ValueError` for a library that would end the element it is in.
     """
     if "</script" in library.lower() or "<!--" in library:
         raise ValueError("the library cannot be part of a page")
-    style, code = asset("style.css"), asset(script) if script else ""
+    style, code = asset("style.css"), "".join(map(asset, scripts))
     policy = f"default-src 'none'; base-uri 'none'; form-action 'none'; img-src {images}; style-src '{_hash(style)}'"
     if code:
         policy += "; script-src " + " ".join(f"'{_hash(one)}'" for one in (library, code) if one)

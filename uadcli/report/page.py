@@ -58,7 +58,7 @@ def page(volumes: Volumes, sidecar: Mapping[str, Any]) -> str:
     Raises `InputError` for an empty brain mask.
     """
     context = _context(volumes, sidecar, volumes)
-    return render("page.html", script="page.js", data=_data(volumes, context["score_max"]), **context)
+    return render("page.html", scripts=("controls.js", "page.js"), data=_data(volumes, context["score_max"]), **context)
 
 
 def native_page(volumes: Volumes, native: Native, sidecar: Mapping[str, Any], library: str) -> str:
@@ -71,7 +71,7 @@ def native_page(volumes: Volumes, native: Native, sidecar: Mapping[str, Any], li
     data = native_data(shown, context["score_max"], context["threshold"])
     size = " x ".join(f"{one:.3g}" for one in np.linalg.norm(shown.affine[:3, :3], axis=0))
     context |= {"size": size, "viewer": viewer, "licence": viewer.licence_text()}
-    return render("native.html", script="native.js", data=data, library=library, **context)
+    return render("native.html", scripts=("controls.js", "native.js"), data=data, library=library, **context)
 
 
 def _context(v: Volumes, sidecar: Mapping[str, Any], shown: Volumes | Native) -> dict[str, Any]:

@@ -87,9 +87,8 @@ def z_score(values: Array, known: Reference, mask: Mask) -> Array:
 
     Deviations are at least the median deviation inside the mask, so that quiet places do not exaggerate.
     """
-    mean, deviation = (coarse_grid.enlarged(part, values.shape) for part in (known.mean, known.deviation))
-    floor = float(np.median(deviation[mask])) if mask.any() else 1.0
-    z = (_scaled(values, mask, known.quantile) - mean) / np.maximum(deviation, max(floor, SMALLEST))
+    mean, deviation = _at_places(known, mask)
+    z = (_scaled(values, mask, known.quantile) - mean) / deviation
     above = np.where(mask, np.maximum(z, 0), 0).astype(np.float32)
     return _scaled(above, mask, -known.quantile)
 
@@ -99,12 +98,18 @@ def signed(values: Array, known: Reference, mask: Mask) -> tuple[Array, Array]:
 
     Both are 0 outside the mask.
     """
-    mean, deviation = (coarse_grid.enlarged(part, values.shape) for part in (known.mean, known.deviation))
-    floor = float(np.median(deviation[mask])) if mask.any() else 1.0
-    slope = 1 / np.maximum(deviation, max(floor, SMALLEST)) / _unit(values, mask, known.quantile)
-    z = slope * values - mean / np.maximum(deviation, max(floor, SMALLEST))
+    mean, deviation = _at_places(known, mask)
+    z = (_scaled(values, mask, known.quantile) - mean) / deviation
+    slope = 1 / deviation / _unit(values, mask, known.quantile)
     unit = _unit(np.where(mask, np.maximum(z, 0), 0), mask, -known.quantile)
     return tuple(np.where(mask, one / unit, 0).astype(np.float32) for one in (z, slope))  # type: ignore[return-value]
+
+
+def _at_places(known: Reference, mask: Mask) -> tuple[Array, Array]:
+    """Mean and deviation of a reference at each place, (X, Y, Z) as the mask; deviations at least the median in it."""
+    mean, deviation = (coarse_grid.enlarged(part, mask.shape) for part in (known.mean, known.deviation))
+    floor = float(np.median(deviation[mask])) if mask.any() else 1.0
+    return mean, np.maximum(deviation, max(floor, SMALLEST))
 
 
 def state_of(references: dict[tuple[str, str], Reference]) -> dict[str, Any]:

@@ -34,7 +34,9 @@ def findings() -> Any:
     volumes = scenes.volumes()
     touching = volumes.labels.copy()
     touching[40:44, 40:44, 40:44], touching[44:48, 40:44, 40:44] = 3, 4
-    return SimpleNamespace(labels=touching, anomaly_map=volumes.anomaly_map, joined=(), own_map=None)
+    return SimpleNamespace(
+        labels=touching, anomaly_map=volumes.anomaly_map, joined=(), own_map=None, threshold=SimpleNamespace(lowest=0.5)
+    )
 
 
 def test_a_mask_that_includes_the_face_shows_only_what_is_near_the_templates_brain() -> None:
@@ -64,7 +66,7 @@ def test_the_numbered_findings_are_the_mask_that_is_written() -> None:
 def test_with_the_detail_of_the_scan_s_own_grid_map_and_mask_are_still_those_that_are_written() -> None:
     found, scan = findings(), ready()
     finer = np.random.default_rng(0).random(scenes.NATIVE_SHAPE).astype(np.float32)
-    found.own_map, found.threshold = finer, SimpleNamespace(lowest=0.5)
+    found.own_map = finer
     made = native_volumes(scan, found, np.ones(GRID_SHAPE, bool))
     written, mask = on_scan(found, scan.scan, scan.prepared)
     assert made.anomaly_map is written is finer

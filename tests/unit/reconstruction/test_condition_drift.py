@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from typing import cast
 
 import numpy as np
 import pytest
@@ -16,18 +15,6 @@ from uadcli.reconstruction import condition_drift
 from uadcli.reconstruction.condition_drift import estimate, shifted
 from uadcli.reconstruction.fitting import AT_ONCE, ScanSlices, Steps, batches
 from uadcli.reconstruction.model import ConditionedDiffusion, Network
-from uadcli.reconstruction.reconstructors import build
-
-
-@pytest.fixture
-def network(tiny: ModelConfig) -> ConditionedDiffusion:
-    """An untrained cDDPM whose last layers, which begin at 0, are random."""
-    torch.manual_seed(0)
-    made = build(dataclasses.replace(tiny, noise="gaussian"))
-    for parameter in made.parameters():
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.1)
-    return cast(ConditionedDiffusion, made.eval())
 
 
 def scan(count: int = 20) -> ScanSlices:

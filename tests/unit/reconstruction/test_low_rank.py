@@ -4,31 +4,16 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from typing import cast
 
 import numpy as np
-import pytest
 import torch
 
-from uadcli.config import ModelConfig
 from uadcli.reconstruction import low_rank
 from uadcli.reconstruction.fitting import ScanSlices, Steps, batches
 from uadcli.reconstruction.low_rank import RANK, steered
 from uadcli.reconstruction.model import ConditionedDiffusion
-from uadcli.reconstruction.reconstructors import build
 
 STEPS = Steps((250, 500), count=4)
-
-
-@pytest.fixture
-def network(tiny: ModelConfig) -> ConditionedDiffusion:
-    """An untrained cDDPM whose last layers, which begin at 0, are random."""
-    torch.manual_seed(0)
-    made = build(dataclasses.replace(tiny, noise="gaussian"))
-    for parameter in made.parameters():
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.1)
-    return cast(ConditionedDiffusion, made.eval())
 
 
 def scan(count: int = 4) -> ScanSlices:

@@ -163,4 +163,4 @@ def test_a_page_stays_under_6_mb_even_where_a_brain_at_1_mm_is_all_noise() -> No
 @pytest.mark.parametrize("evil", ["x = '</SCRIPT>'", "x <!-- y"])
 def test_a_library_that_would_end_its_element_is_refused(evil: str) -> None:
     with pytest.raises(ValueError, match="library"):
-        render("native.html", script="native.js", library=evil)
+        render("native.html", scripts=("native.js",), library=evil)

@@ -200,7 +200,7 @@ def test_folders_of_the_user_are_not_in_the_page(html: str) -> None:
     assert "jane doe" not in html
 
 
-@pytest.mark.parametrize("script", ["page.js", "index.js"])
+@pytest.mark.parametrize("script", ["controls.js", "page.js", "native.js", "index.js"])
 def test_the_scripts_write_text_only(script: str) -> None:
     code = (FOLDER / script).read_text()
     assert not re.search(

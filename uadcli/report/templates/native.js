@@ -1,7 +1,5 @@
-"use strict";
 // The viewer in native space: NiiVue draws; controls, keys and the table of findings are those of the other page.
 (async function () {
-  const byId = (id) => document.getElementById(id);
   const data = JSON.parse(byId("data").textContent);
   const { Niivue, NVImage, SLICE_TYPE, SHOW_RENDER, DRAG_MODE } = niivue;
   const PLANES = {
@@ -10,7 +8,6 @@
     sagittal: { axis: 0, type: SLICE_TYPE.SAGITTAL },
     all: { axis: 2, type: SLICE_TYPE.MULTIPLANAR },
   };
-  const NAMES = Object.keys(PLANES);
   const MOST = 255; // of a byte
   const GREY = { R: [0, 255], G: [0, 255], B: [0, 255], A: [255, 255], I: [0, 255] }; // black, not clear, at 0
   // A slice: the scan, the map over it, and the edge of the mask on top, two pixels wide at any zoom. NiiVue gives the
@@ -40,7 +37,6 @@ void main() {
   if (marked(texPos) && !inner) color.rgb = mix(color.rgb, vec3(0.22, 0.85, 1.0), drawRimOpacity);
 }`;
   const state = { plane: "all", voxel: data.start.slice(), level: 50, width: 100, opacity: 60, outline: true, chosen: 0, picture: 0 };
-  const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
   const canvas = byId("native");
   if (!document.createElement("canvas").getContext("webgl2")) {
@@ -113,15 +109,9 @@ void main() {
   let drawn = 0;
   // what is cheap: the place; `colours` has changed only with the window, the opacity or the scan
   function show(colours = false) {
-    const { axis, type } = PLANES[state.plane];
-    const slider = byId("slice");
-    slider.max = String(data.shape[axis] - 1);
-    slider.value = String(state.voxel[axis]);
-    for (const name of ["level", "width", "opacity"]) byId(name).value = String(state[name]);
-    byId("outline").checked = state.outline;
+    const { type } = PLANES[state.plane];
+    ui.follow();
     if (byId("picture")) byId("picture").value = String(state.picture);
-    for (const radio of document.querySelectorAll("input[name=plane]")) radio.checked = radio.value === state.plane;
-    for (const row of rows) row.classList.toggle("chosen", Number(row.dataset.index) === state.chosen);
     if (colours) paint();
     nv.drawRimOpacity = state.outline ? 1 : 0;
     nv.scene.crosshairPos = nv.vox2frac(state.voxel);
@@ -142,51 +132,7 @@ void main() {
     nv.updateGLVolume();
   }
 
-  function move(steps) {
-    const { axis } = PLANES[state.plane];
-    state.voxel[axis] = clamp(state.voxel[axis] + steps, 0, data.shape[axis] - 1);
-    show();
-  }
-  function setWindow(level, width) {
-    state.level = clamp(level, 0, 100);
-    state.width = clamp(width, 2, 200);
-    show(true);
-  }
-  function setOpacity(opacity) {
-    state.opacity = clamp(opacity, 0, 100);
-    show(true);
-  }
-  function setOutline(on) {
-    state.outline = on;
-    show();
-  }
-  function setPlane(plane) {
-    state.plane = plane;
-    show();
-  }
-  const rows = [...document.querySelectorAll("#components tbody tr")];
-  function choose(row) {
-    state.chosen = Number(row.dataset.index);
-    state.voxel = row.dataset.voxel.split(",").map(Number);
-    show();
-  }
-  function chooseNext(step) {
-    if (!rows.length) return;
-    const now = rows.findIndex((row) => Number(row.dataset.index) === state.chosen);
-    choose(rows[now < 0 ? 0 : (now + step + rows.length) % rows.length]);
-  }
-
-  const onInput = (id, act) => byId(id).addEventListener("input", (event) => act(Number(event.target.value)));
-  onInput("slice", (value) => move(value - state.voxel[PLANES[state.plane].axis]));
-  onInput("level", (value) => setWindow(value, state.width));
-  onInput("width", (value) => setWindow(state.level, value));
-  onInput("opacity", setOpacity);
-  byId("reset").addEventListener("click", () => setWindow(50, 100));
-  byId("outline").addEventListener("change", (event) => setOutline(event.target.checked));
-  for (const row of rows) row.addEventListener("click", () => choose(row));
-  for (const radio of document.querySelectorAll("input[name=plane]")) {
-    radio.addEventListener("change", () => setPlane(radio.value));
-  }
+  const ui = controls({ state, shape: data.shape, planes: PLANES, show });
   if (byId("picture")) {
     byId("picture").addEventListener("change", (event) => {
       state.picture = Number(event.target.value);
@@ -194,33 +140,9 @@ void main() {
     });
   }
 
-  const KEYS = {
-    ArrowUp: () => move(1),
-    ArrowDown: () => move(-1),
-    PageUp: () => move(10),
-    PageDown: () => move(-10),
-    1: () => setPlane(NAMES[0]),
-    2: () => setPlane(NAMES[1]),
-    3: () => setPlane(NAMES[2]),
-    4: () => setPlane(NAMES[3]),
-    "[": () => setWindow(state.level, state.width - 5),
-    "]": () => setWindow(state.level, state.width + 5),
-    "-": () => setWindow(state.level - 2, state.width),
-    "=": () => setWindow(state.level + 2, state.width),
-    0: () => setWindow(50, 100),
-    n: () => chooseNext(1),
-    p: () => chooseNext(-1),
-    o: () => setOutline(!state.outline),
-    ",": () => setOpacity(state.opacity - 10),
-    ".": () => setOpacity(state.opacity + 10),
-  };
   function onKey(event) {
     if (event.target === canvas) event.stopPropagation(); // NiiVue has keys of its own
-    const act = KEYS[event.key];
-    const own = /^(range|radio|select-one)$/.test(event.target.type); // arrows move these by themselves
-    if (!act || event.ctrlKey || event.metaKey || event.altKey || (own && /^(Arrow|Page)/.test(event.key))) return;
-    event.preventDefault();
-    act();
+    ui.onKey(event);
   }
   document.addEventListener("keydown", onKey, true);
   document.addEventListener("keyup", (event) => event.target === canvas && event.stopPropagation(), true);
@@ -234,7 +156,7 @@ void main() {
   };
   nv.onIntensityChange = (volume) => {
     const [low, high] = [volume.cal_min, volume.cal_max].map((value) => (100 * value) / MOST);
-    setWindow((low + high) / 2, high - low);
+    ui.setWindow((low + high) / 2, high - low);
   };
 
   // the picture that a printer gets: a drawing buffer is lost once it has been shown
@@ -250,6 +172,6 @@ void main() {
   });
   bar.fillStyle = scale;
   bar.fillRect(0, 0, 160, 10);
-  if (rows.length) choose(rows[0]);
+  if (ui.rows.length) ui.choose(ui.rows[0]);
   show(true);
 })();

@@ -1,7 +1,5 @@
-"use strict";
 // The viewer: volumes of bytes (x, y, z), z fastest, on one grid, of which one slice at a time is drawn in every pane.
 (async function () {
-  const byId = (id) => document.getElementById(id);
   const data = JSON.parse(byId("data").textContent);
   const SCALE = 4;
   const FURTHER = data.further.map((_, i) => `further${i}`); // other contrasts of the patient
@@ -13,7 +11,6 @@
     coronal: { axis: 1, across: [0, 2], ends: [...RIGHT_LEFT, "S", "I"] },
     sagittal: { axis: 0, across: [1, 2], ends: ["P", "A", "S", "I"] },
   };
-  const NAMES = Object.keys(PLANES);
   const SIGNS = ["x", "y", "z"];
   const state = { plane: "axial", voxel: data.start.slice(), level: 50, width: 100, opacity: 100, outline: true, chosen: 0 };
 
@@ -40,7 +37,6 @@
   };
   const colours = bytesOf(data.colours);
 
-  const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
   const at = (i, j, k) => (i * data.shape[1] + j) * data.shape[2] + k;
   const mm = (axis, index) => data.origin[axis] + data.spacing[axis] * index;
   const signed = (value) => (value < 0 ? "-" : "+") + Math.abs(value).toFixed(0);
@@ -195,16 +191,7 @@
   let waiting = 0;
   let drawn = 0;
   function show() {
-    const { axis } = PLANES[state.plane];
-    const slider = byId("slice");
-    slider.max = String(data.shape[axis] - 1);
-    slider.value = String(state.voxel[axis]);
-    byId("level").value = String(state.level);
-    byId("width").value = String(state.width);
-    byId("opacity").value = String(state.opacity);
-    byId("outline").checked = state.outline;
-    for (const radio of document.querySelectorAll("input[name=plane]")) radio.checked = radio.value === state.plane;
-    for (const row of rows) row.classList.toggle("chosen", Number(row.dataset.index) === state.chosen);
+    ui.follow();
     say();
     if (!waiting) waiting = requestAnimationFrame(redraw);
   }
@@ -214,82 +201,8 @@
     document.documentElement.dataset.drawn = String(++drawn); // tests wait for it
   }
 
-  function move(steps) {
-    const { axis } = PLANES[state.plane];
-    state.voxel[axis] = clamp(state.voxel[axis] + steps, 0, data.shape[axis] - 1);
-    show();
-  }
-
-  function setWindow(level, width) {
-    state.level = clamp(level, 0, 100);
-    state.width = clamp(width, 2, 200);
-    show();
-  }
-
-  const rows = [...document.querySelectorAll("#components tbody tr")];
-  function choose(row) {
-    state.chosen = Number(row.dataset.index);
-    state.voxel = row.dataset.voxel.split(",").map(Number);
-    show();
-  }
-  for (const row of rows) row.addEventListener("click", () => choose(row));
-  function chooseNext(step) {
-    if (!rows.length) return;
-    const now = rows.findIndex((row) => Number(row.dataset.index) === state.chosen);
-    choose(rows[now < 0 ? 0 : (now + step + rows.length) % rows.length]);
-  }
-
-  byId("slice").addEventListener("input", (event) => {
-    state.voxel[PLANES[state.plane].axis] = Number(event.target.value);
-    show();
-  });
-  byId("level").addEventListener("input", (event) => setWindow(Number(event.target.value), state.width));
-  byId("width").addEventListener("input", (event) => setWindow(state.level, Number(event.target.value)));
-  byId("opacity").addEventListener("input", (event) => setOpacity(Number(event.target.value)));
-  byId("reset").addEventListener("click", () => setWindow(50, 100));
-  byId("outline").addEventListener("change", (event) => setOutline(event.target.checked));
-  for (const radio of document.querySelectorAll("input[name=plane]")) {
-    radio.addEventListener("change", () => setPlane(radio.value));
-  }
-  function setOutline(on) {
-    state.outline = on;
-    show();
-  }
-  function setOpacity(opacity) {
-    state.opacity = clamp(opacity, 0, 100);
-    show();
-  }
-  function setPlane(plane) {
-    state.plane = plane;
-    show();
-  }
-
-  const KEYS = {
-    ArrowUp: () => move(1),
-    ArrowDown: () => move(-1),
-    PageUp: () => move(10),
-    PageDown: () => move(-10),
-    1: () => setPlane(NAMES[0]),
-    2: () => setPlane(NAMES[1]),
-    3: () => setPlane(NAMES[2]),
-    "[": () => setWindow(state.level, state.width - 5),
-    "]": () => setWindow(state.level, state.width + 5),
-    "-": () => setWindow(state.level - 2, state.width),
-    "=": () => setWindow(state.level + 2, state.width),
-    0: () => setWindow(50, 100),
-    n: () => chooseNext(1),
-    p: () => chooseNext(-1),
-    o: () => setOutline(!state.outline),
-    ",": () => setOpacity(state.opacity - 10),
-    ".": () => setOpacity(state.opacity + 10),
-  };
-  document.addEventListener("keydown", (event) => {
-    const act = KEYS[event.key];
-    const own = event.target.type === "range" || event.target.type === "radio"; // arrows move these by themselves
-    if (!act || event.ctrlKey || event.metaKey || event.altKey || (own && /^(Arrow|Page)/.test(event.key))) return;
-    event.preventDefault();
-    act();
-  });
+  const ui = controls({ state, shape: data.shape, planes: PLANES, show });
+  document.addEventListener("keydown", ui.onKey);
 
   for (const pane of PANES) {
     const canvas = byId(pane);
@@ -309,7 +222,7 @@
       if (!from) return read(under(event) || state.voxel);
       const [right, down] = [event.clientX - from.x, event.clientY - from.y];
       from.dragged = from.dragged || Math.hypot(right, down) > 4;
-      if (from.dragged) setWindow(from.level + down / 3, from.width + right / 2);
+      if (from.dragged) ui.setWindow(from.level + down / 3, from.width + right / 2);
     });
     canvas.addEventListener("pointerup", (event) => {
       const voxel = under(event);
@@ -325,7 +238,7 @@
       (event) => {
         if (event.ctrlKey || !event.deltaY) return;
         event.preventDefault();
-        move(event.deltaY < 0 ? 1 : -1);
+        ui.move(event.deltaY < 0 ? 1 : -1);
       },
       { passive: false },
     );
@@ -337,6 +250,6 @@
     bar.fillStyle = `rgb(${colours[c]}, ${colours[c + 1]}, ${colours[c + 2]})`;
     bar.fillRect(n, 0, 1, 10);
   }
-  if (rows.length) choose(rows[0]);
+  if (ui.rows.length) ui.choose(ui.rows[0]);
   else show();
 })();
