@@ -2,7 +2,8 @@
 
 Later stages see the same numbers whichever increasing linear map a scan was stored with: z-scored, shifted by -1024 or
 times 1e-9. A constant background (air set to 0, or the outside of a stripped brain) is detected and becomes 0, whether
-its value was below the image, above it or, if only the brain was z-scored, among the values of the brain.
+its value was below the image, above it or, if only the brain was z-scored, among the values of the brain. So is one
+that is constant but for a hundred-thousandth of the range, as a small value divided by a bias field.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ BACKGROUND_SHARE = 0.1  # of all voxels, and of those on the faces of the volume
 FACE_SHARE = 0.3
 PLATEAU = 0.8  # of its neighbours are background, too; values of noisy air are not
 TOLERANCE = 1e-3  # of the range of intensities: how much resampling changes a constant
+NEARLY = 1e-5  # the same where no value repeats: a background near 0 that was multiplied, as by a bias correction
 MOST_STEPS = 1 << 16  # distinct whole numbers
 OFF_STEP = 0.1  # of a step: rounding in single precision
 EXACT = 1e-6  # the same for a background among the values of the brain, which many voxels come close to
@@ -98,7 +100,7 @@ def _foreground(data: Array, values: Array, counts: NDArray[np.integer]) -> Mask
     at = int(np.argmax(counts))
     others = np.delete(values, at)
     if counts[at] < BACKGROUND_SHARE * data.size or not len(others):
-        return None
+        return _nearly_constant(data)
     low, high = np.percentile(data[data != values[at]], [0.5, 99.5])
     amid, step = low < values[at] < high, _step(others)
     near = EXACT * (high - low) if amid else TOLERANCE * (high - low) if step is None else step / 4
@@ -106,6 +108,16 @@ def _foreground(data: Array, values: Array, counts: NDArray[np.integer]) -> Mask
     if not _is_around(background):
         return None
     return ~_outside(background) if amid else ~background
+
+
+def _nearly_constant(data: Array) -> Mask | None:
+    """The voxels that differ from the values on the faces of the volume; None if those are not nearly the same."""
+    faces = [data.take(side, axis).ravel() for axis in range(3) for side in (0, -1)]
+    low, high = np.percentile(data[::2, ::2, ::2], [0.5, 99.5])
+    background = np.abs(data - np.median(np.concatenate(faces))) <= NEARLY * (high - low)
+    if background.mean() < BACKGROUND_SHARE or not _is_around(background):
+        return None
+    return ~background
 
 
 def _is_around(background: Mask) -> bool:
