@@ -69,6 +69,9 @@ class Contrast:
     made_from_t1w: MadeFromT1w | None = None
     rim: Rim | None = None
     similarity: tuple[float, float] | None = None  # with the T1w template: passes and warns from here; None: not judged
+    quality: Mapping[str, tuple[float, float]] = field(
+        default_factory=dict
+    )  # measures of quality control that pass and warn up to these values, where the usual limits do not suit
 
     @property
     def lesions(self) -> str:
@@ -115,6 +118,7 @@ T2W = Contrast(
     fisher={"siamese": 0.5, "z-bright-weighted": 0.5},
     made_from_t1w=MadeFromT1w((0.85, 0.15), (0.38, 0.2), (0.08, 0.14), slices=0.3, volumes=0.12),
     rim=Rim(change=(-1.0, -0.6), share=(0.6, 1.0)),
+    quality={"bias_corrected": (1.5, 2.0)},
 )
 FLAIR = Contrast(
     name="FLAIR",
@@ -134,6 +138,7 @@ FLAIR = Contrast(
     also_says=frozenset({"T2w"}),
     made_from_t1w=MadeFromT1w((0.05, 0.25), (0.5, 0.25), (0.02, 0.16), slices=0.2, volumes=0.10),
     rim=Rim(change=(0.1, 0.9), share=(0.1, 0.4)),
+    quality={"bias_corrected": (1.5, 2.0)},
 )
 ALL: dict[str, Contrast] = {one.name: one for one in (T1W, T2W, FLAIR)}
 # contrasts that are made from T1w scans for training, and how

@@ -1,8 +1,9 @@
 """What quality control says of damaged scans: `python packaging/evaluation/artefacts.py DATA`.
 
 Each artefact is made on a healthy and a glioma scan, T1w and FLAIR where they exist, and detected on once. Prints a row
-for each: the volume of the findings without and with the artefact, the checks that warn or fail, and the exit code
-under `--strict`. Then good scans are prepared, and the false alarms of each check are counted.
+for each: the volume of the findings without and with the artefact, and of those apart from any before; the checks that
+warn or fail; and the exit code under `--strict`. Then good scans are prepared, and the false alarms of each check are
+counted.
 
     artefacts.py DATA [--strip atlas] [--scans "healthy T1w" ...] [--only "spikes, weak" ...]    the table of artefacts
     artefacts.py DATA --checks [--scans ...] [--only ...]          all checks, each scan registered, no map
@@ -22,7 +23,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -341,16 +342,33 @@ def rows(data: Path, scans: Sequence[str], only: Sequence[str], strip: str) -> I
     """A row of the table for each artefact and scan."""
     for name in scans:
         path = data / SCANS[name]
-        volume, contrast, before = read_scan(path).volume, from_name(path) or "", math.nan
+        volume, contrast, before, known = read_scan(path).volume, from_name(path) or "", math.nan, None
         for artefact in (one for one in ARTEFACTS if one.name in ("none", *only)):
             options = options_of(artefact, contrast)
             with tempfile.TemporaryDirectory() as folder:
                 content, code = detected(artefact.make(volume), contrast, options, strip, Path(folder))
+                marked = mask_of(Path(folder)) if "anomaly" in content else None
             after = content["anomaly"]["volume_ml"] if "anomaly" in content else None
-            before = after if artefact.name == "none" and after is not None else before
-            amount = f"{before:.1f} / " + ("-" if after is None else f"{after:.1f}")
-            silent = " **silent**" if code == 0 and not flags(content) and after > before + NEW_ML else ""
+            if artefact.name == "none" and after is not None:
+                before, known = after, marked
+            amount, new = f"{before:.1f} / " + ("-" if after is None else f"{after:.1f}"), 0.0
+            if marked is not None and after is not None:
+                new = new_ml(known, marked) if known and known.shape == marked.shape else max(after - before, 0)
+                amount += f" ({new:.1f})"
+            silent = " **silent**" if code == 0 and not flags(content) and new > NEW_ML else ""
             yield f"| {artefact.name} | {name} | {amount} | {flags(content)}{silent} | {code} |"
+
+
+def mask_of(folder: Path) -> Volume:
+    """The mask that a run wrote."""
+    return read_scan(folder / "map_mask.nii.gz", allow_empty=True).volume
+
+
+def new_ml(known: Volume, marked: Volume) -> float:
+    """The volume of what is marked apart from what is known, ml; what is known and grows is not new."""
+    labels, _ = ndimage.label(marked.data > 0, np.ones((3, 3, 3)))
+    new = (labels > 0) & ~np.isin(labels, labels[known.data > 0])
+    return float(new.sum() * np.prod(spacing(marked.affine)) / 1e3)
 
 
 def checked_rows(data: Path, scans: Sequence[str], only: Sequence[str], strip: str) -> Iterator[str]:
@@ -391,6 +409,7 @@ def quick_rows(data: Path, scans: Sequence[str], only: Sequence[str], strip: str
                 continue
             inside = resample(brain, scan.volume.affine, volume.shape, volume.affine, order=0) > 0
             signs = measure(volume, Stripped(common_scale(volume)[0].volume, inside), prepared)
+            signs = replace(signs, bias_corrected=None)  # the damaged scan was not corrected
             found = quality.assess(quality.Measures(None, None, None, artefacts=asdict(signs)))
             yield f"| {artefact.name} | {name} | {flags({'qc': {'checks': [asdict(c) for c in found.checks]}})} |"
 
@@ -474,7 +493,7 @@ def main() -> None:
         print("| artefact | scan | flagged |\n|---|---|---|")
         lines = quick_rows(given.data, given.scans, given.only, given.strip)
     else:
-        print("| artefact | scan | findings before / after, ml | flagged | exit |\n|---|---|---|---|---|")
+        print("| artefact | scan | findings before / after (new), ml | flagged | exit |\n|---|---|---|---|---|")
         lines = rows(given.data, given.scans, given.only, given.strip)
     for line in lines:
         print(line, flush=True)

@@ -41,8 +41,9 @@ class Artefacts:
     `noise`: its standard deviation, as a share of the brain's median intensity. `ghosts`: difference between the air in
     front and behind and that on the sides, as a share of the same. `spikes`: the highest point of k-space, relative to
     its surroundings. `empty_slices`: slices without signal inside the head. `slice_step`: the largest step between
-    slices, relative to those around. `bias`: brightest over darkest white matter, by a smooth field. `grey_values`:
-    distinct intensities in the brain. `coverage`: the share of the template's brain that lies in the field of view.
+    slices, relative to those around. `bias`: brightest over darkest white matter, by a smooth field. `bias_corrected`:
+    the range of the field that the bias correction divided by. `grey_values`: distinct intensities in the brain.
+    `coverage`: the share of the template's brain that lies in the field of view.
     """
 
     noise: float | None = None
@@ -51,6 +52,7 @@ class Artefacts:
     empty_slices: float | None = None
     slice_step: float | None = None
     bias: float | None = None
+    bias_corrected: float | None = None
     grey_values: float | None = None
     coverage: float | None = None
 
@@ -61,13 +63,17 @@ def measure(scan: Volume, stripped: Stripped, prepared: Prepared) -> Artefacts:
     inside = stripped.brain & (volume.data > 0)
     if inside.sum() < FEWEST:
         return Artefacts()
+    resampled = geometry.resample(
+        volume.data, volume.affine, GRID_SHAPE, GRID_AFFINE, world_map, order=3, antialias=True
+    )
     return Artefacts(
         noise=noise(volume, inside),
         ghosts=ghosts(volume, inside, world_map),
         spikes=spikes(volume),
         empty_slices=float(empty_slices(volume.data)),
         slice_step=slice_step(volume, inside),
-        bias=bias(volume, prepared),
+        bias=bias(resampled, prepared.mask),
+        bias_corrected=bias_corrected(resampled, prepared.data, prepared.mask),
         grey_values=grey_values(scan.data, inside),
         coverage=coverage(volume, world_map),
     )
@@ -219,15 +225,13 @@ def _largest_step(data: Array, brain: Mask) -> float | None:
     return float((steps / np.maximum(around, 1e-3 * TOP))[2:-2].max())
 
 
-def bias(volume: Volume, prepared: Prepared) -> float | None:
+def bias(data: Array, mask: Mask) -> float | None:
     """The 98th over the 2nd percentile of a field of second order, fitted to the logarithm of white matter, at least 1.
 
-    `prepared` holds the registration and the brain mask (96, 96, 80). None with too little white matter.
+    `data` are the intensities before bias correction, `mask` is the brain (both 96, 96, 80). None with too little white
+    matter. A large lesion of white matter is part of the field; see `bias_corrected`.
     """
-    white = prepared.mask & (template.on_grid("mni_tissue_dseg") == WHITE)
-    data = geometry.resample(
-        volume.data, volume.affine, GRID_SHAPE, GRID_AFFINE, prepared.world_map, order=1, antialias=True
-    )
+    white = mask & (template.on_grid("mni_tissue_dseg") == WHITE)
     if white.any():
         white &= data > max(NO_SIGNAL * float(np.median(data[white])), 1e-3 * TOP)
     if white.sum() < FEWEST:
@@ -241,7 +245,27 @@ def bias(volume: Volume, prepared: Prepared) -> float | None:
         field = terms @ np.linalg.lstsq(terms[used], logarithm[used], rcond=None)[0]
         rest = np.abs(logarithm - field)
         used = rest <= 2 * 1.4826 * np.median(rest[used])
-    low, high = np.percentile(field, [2, 98])
+    return _range(field)
+
+
+def bias_corrected(data: Array, corrected: Array, mask: Mask) -> float | None:
+    """The range of the bias field that a scan was divided by in the brain, as in `bias`, at least 1.
+
+    `data` are the intensities before, `corrected` those after it, `mask` is the brain (all 96, 96, 80). None for a
+    small brain, and where nothing was corrected. What is much brighter than the brain's median is no part of the field,
+    so large lesions hardly change this.
+    """
+    inside = mask & (data > 0) & (corrected > 0)
+    if inside.any():
+        inside &= data > NO_SIGNAL * float(np.median(data[inside]))
+    if inside.sum() < FEWEST or np.array_equal(data[inside], corrected[inside]):
+        return None
+    return _range(np.log(data[inside] / corrected[inside]))
+
+
+def _range(logarithm: Array) -> float:
+    """The 98th over the 2nd percentile of a field, given its logarithm."""
+    low, high = np.percentile(logarithm, [2, 98])
     return float(np.exp(high - low))
 
 

@@ -36,6 +36,7 @@ def measures(prepared: Prepared, contrast: str, signs: Artefacts) -> quality.Mea
         similarity=prepared.similarity,
         similarity_limits=contrasts.ALL[contrast].similarity,
         artefacts=dataclasses.asdict(signs),
+        upper_limits=contrasts.ALL[contrast].quality,
     )
 
 

@@ -77,6 +77,11 @@ CHECKS = {
         "warn": "The brightness is uneven: what is left after its correction may be marked",
         "fail": "The brightness is very uneven: what is left after its correction is probably marked",
     },
+    "bias_corrected": {
+        "pass": "The correction of the brightness was moderate",
+        "warn": "The correction of the brightness was strong: what it left may be marked",
+        "fail": "The correction of the brightness was very strong: what it left is probably marked",
+    },
     "grey_values": {
         "pass": "The image has enough grey values",
         "warn": "The image has few grey values",

@@ -48,6 +48,7 @@ ARTEFACT_LIMITS = {
     "empty_slices": Limits((0.0, 0.0), (0.0, 1.0), "slices without signal inside the head"),
     "slice_step": Limits((0.0, 1.75), (0.0, 2.2), "step between two slices against those around: slices are missing"),
     "bias": Limits((1.0, 1.9), (1.0, 2.4), "brightest over darkest white matter by a smooth field"),
+    "bias_corrected": Limits((1.0, 1.65), (1.0, 2.2), "range of the bias field that was corrected; part of it is left"),
     "grey_values": Limits((24.0, NO_LIMIT), (12.0, NO_LIMIT), "distinct intensities in the brain"),
     "coverage": Limits((0.985, NO_LIMIT), (0.975, NO_LIMIT), "part of the template's brain inside the field of view"),
 }
@@ -79,8 +80,8 @@ class Measures:
     `stretch` is the ratio of the largest to the smallest scaling of the registration, `distance` that from the training
     scans of the model, with the limit that held-out healthy scans gave it. `similarity` is that of the registered scan
     with the template; it passes from the first of `similarity_limits` and is a warning from the second, and is not
-    judged without them. `artefacts` are the measures of
-    `ARTEFACT_LIMITS` by name.
+    judged without them. `artefacts` are the measures of `ARTEFACT_LIMITS` by name; a measure in `upper_limits` passes
+    and warns up to these values instead.
     """
 
     brain_volume_ml: float | None
@@ -92,6 +93,7 @@ class Measures:
     similarity: float | None = None
     similarity_limits: tuple[float, float] | None = None
     artefacts: Mapping[str, float | None] = field(default_factory=dict)
+    upper_limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def assess(of: Measures) -> Quality:
@@ -109,8 +111,16 @@ def assess(of: Measures) -> Quality:
         text = "distance of the scan from the model's training scans"
         check = _check("distance", of.distance, Limits((0.0, of.distance_limit), (0.0, NO_LIMIT), text))
         checks.append(replace(check, value=None) if check.value == math.inf else check)
-    checks += [_check(name, value, ARTEFACT_LIMITS[name]) for name, value in of.artefacts.items()]
+    checks += [_check(name, value, _limits(name, of.upper_limits)) for name, value in of.artefacts.items()]
     return _of(checks)
+
+
+def _limits(name: str, upper: Mapping[str, tuple[float, float]]) -> Limits:
+    usual = ARTEFACT_LIMITS[name]
+    if name not in upper:
+        return usual
+    passing, warning = upper[name]
+    return Limits((usual.passing[0], passing), (usual.warning[0], warning), usual.text)
 
 
 def with_check(quality: Quality, check: Check) -> Quality:

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from uadcli import contrasts
 from uadcli.data import artefacts
 from uadcli.data.artefacts import Artefacts, measure
 from uadcli.data.prepare import Stripped, common_scale
 from uadcli.imaging import template
+from uadcli.imaging.geometry import resample
 from uadcli.imaging.levels import levelled
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
 from uadcli.imaging.volume import Volume
@@ -84,12 +86,22 @@ def brain_in(volume: Volume) -> np.ndarray:
     return np.asarray(found.reshape(volume.shape) > 0)
 
 
-PREPARED: Any = SimpleNamespace(world_map=np.eye(4), mask=template.on_grid("mni_brain_mask") > 0)
+ON_GRID = template.on_grid("mni_brain_mask") > 0
+FIELD = np.exp(np.linspace(-0.2, 0.2, GRID_SHAPE[0], dtype=np.float32))[:, None, None]  # that a phantom is divided by
+
+
+def resampled(volume: Volume) -> np.ndarray:
+    return resample(volume.data, volume.affine, GRID_SHAPE, GRID_AFFINE, np.eye(4), order=3, antialias=True)
+
+
+def prepared(volume: Volume, field: np.ndarray = FIELD) -> Any:
+    """A phantom's part of `Prepared`: a registration that it has by its making, and a field that was corrected."""
+    return SimpleNamespace(world_map=np.eye(4), mask=ON_GRID, data=np.where(ON_GRID, resampled(volume) / field, 0))
 
 
 def measured(volume: Volume) -> Artefacts:
-    """The measures with the registration that a phantom has by its making."""
-    return measure(volume, Stripped(common_scale(volume)[0].volume, brain_in(volume)), PREPARED)
+    level = common_scale(volume)[0].volume
+    return measure(volume, Stripped(level, brain_in(volume)), prepared(level))
 
 
 def verdict_of(name: str, volume: Volume) -> str:
@@ -102,7 +114,7 @@ def verdict_of(name: str, volume: Volume) -> str:
         "spikes": lambda: artefacts.spikes(level),
         "empty_slices": lambda: artefacts.empty_slices(level.data),
         "slice_step": lambda: artefacts.slice_step(level, brain),
-        "bias": lambda: artefacts.bias(level, PREPARED),
+        "bias": lambda: artefacts.bias(resampled(level), ON_GRID),
         "grey_values": lambda: artefacts.grey_values(volume.data, brain),
         "coverage": lambda: artefacts.coverage(level, np.eye(4)),
     }[name]
@@ -113,7 +125,7 @@ def verdicts(found: Artefacts) -> dict[str, str]:
     good: dict[str, Any] = {"brain_volume_ml": 1400, "mask_overlap": 0.95, "border_fraction": 0.0}
     return {
         check.name: check.verdict
-        for check in quality.assess(quality.Measures(**good, artefacts=asdict(found))).checks[-8:]
+        for check in quality.assess(quality.Measures(**good, artefacts=asdict(found))).checks[-9:]
     }
 
 
@@ -165,11 +177,30 @@ def test_what_cannot_be_measured_is_none() -> None:
     nothing = Volume(rng.random((30, 30, 30), dtype=np.float32), np.eye(4))
     empty: Any = SimpleNamespace(world_map=np.eye(4), mask=np.zeros(GRID_SHAPE, bool))
     assert measure(nothing, Stripped(nothing, np.zeros(nothing.shape, bool)), empty) == Artefacts()
-    assert artefacts.bias(nothing, empty) is None
+    on_grid = np.ones(GRID_SHAPE, np.float32)
+    assert artefacts.bias(on_grid, empty.mask) is None
+    assert artefacts.bias_corrected(on_grid, on_grid / 2, empty.mask) is None
+    assert artefacts.bias_corrected(on_grid, on_grid, ON_GRID) is None  # no field was fitted
     assert artefacts.spikes(Volume(np.zeros((20, 20, 20), np.float32), np.eye(4))) is None
     few = np.zeros((4, 4, 4), bool)
     assert artefacts.slice_step(Volume(np.zeros((4, 4, 4), np.float32), np.eye(4)), few) is None
     assert artefacts.noise(Volume(np.zeros((4, 4, 4), np.float32), np.eye(4)), few) is None
+
+
+def test_a_strong_correction_of_bias_is_flagged_by_contrast() -> None:
+    level = resampled(levelled(stripped(head())).volume)
+    for strength, expected in ((0.2, set()), (0.35, {"T2w", "FLAIR"}), (0.5, {"T1w", "T2w", "FLAIR"})):
+        found = artefacts.bias_corrected(level, level / FIELD ** (strength / 0.2), ON_GRID)
+        assert found == pytest.approx(np.exp(2 * strength * 0.67), rel=0.1)  # the brain is as wide as 0.67 of the grid
+        flagged = {
+            name
+            for name, one in contrasts.ALL.items()
+            if quality.assess(
+                quality.Measures(None, None, None, artefacts={"bias_corrected": found}, upper_limits=one.quality)
+            ).verdict
+            != "pass"
+        }
+        assert flagged == expected
 
 
 def test_air_that_was_set_to_zero_says_nothing_of_ghosts() -> None:

@@ -77,7 +77,8 @@ def test_a_background_that_a_bias_correction_varied_is_still_constant() -> None:
     constant = np.where(inside, BRAIN.data * slope, -1e-3)
     varied = np.where(inside, BRAIN.data, -1e-3) * slope
     one, two = (levelled(Volume(data.astype(np.float32), BRAIN.affine)) for data in (constant, varied))
-    assert one.constant and two.constant
+    assert one.constant
+    assert two.constant
     assert np.array_equal(one.foreground, two.foreground)
     assert np.abs(one.volume.data - two.volume.data).max() < 1e-2  # of 1000
 
