@@ -68,6 +68,7 @@ class Contrast:
     )  # contrasts that a file name of this one may mention too
     made_from_t1w: MadeFromT1w | None = None
     rim: Rim | None = None
+    resembles: str = ""  # images that no model covers and whose tissues may have the same intensities
     similarity: tuple[float, float] | None = None  # with the T1w template: passes and warns from here; None: not judged
     quality: Mapping[str, tuple[float, float]] = field(
         default_factory=dict
@@ -118,6 +119,7 @@ T2W = Contrast(
     fisher={"siamese": 0.5, "z-bright-weighted": 0.5},
     made_from_t1w=MadeFromT1w((0.85, 0.15), (0.38, 0.2), (0.08, 0.14), slices=0.3, volumes=0.12),
     rim=Rim(change=(-1.0, -0.6), share=(0.6, 1.0)),
+    resembles="T2* and diffusion images",
     quality={"bias_corrected": (1.5, 2.0)},
 )
 FLAIR = Contrast(

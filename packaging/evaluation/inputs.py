@@ -300,8 +300,10 @@ def other_contrasts(m: Maker) -> Iterator[Case]:
     for number, (name, levels) in enumerate({**MADE, **more}.items()):
         made = from_levels(labels, levels, 0)
         scan = m.save(f"c/scan{number}.nii.gz", 1000 * made.data / made.data.max(), np.int16, GRID_AFFINE)
-        # a stripped T2* scan has lost the level of air by which it differs from T2w
-        code, says = {"T2*": (0, ""), "MP2RAGE inversion 1": (7, "unlike the training")}.get(name, (7, "contrast"))
+        # a stripped T2* scan has lost the level of air by which it differs from T2w: only a warning
+        code, says = {"T2*": (0, "by the image alone"), "MP2RAGE inversion 1": (7, "unlike the training")}.get(
+            name, (7, "contrast")
+        )
         yield Case("4", f"{name}, made from a label map", detect(scan, *STRICT), code, says)
 
 

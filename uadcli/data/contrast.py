@@ -193,6 +193,11 @@ def _check(found: FoundContrast, guess: ContrastGuess | None) -> Check:
         return _verdict("fail", f"{says} says {found.contrast}, the image looks like {guess.contrast}")
     if guess.doubtful and found.source == "image":
         return _verdict("warn", f"hard to determine from this image; assuming {guess.contrast} (see --contrast)")
+    if found.source == "image" and (others := contrasts.ALL[found.contrast].resembles):
+        name = found.contrast
+        return _verdict(
+            "warn", f"{name} by the image alone; {others} can look the same: give --contrast if it is {name}"
+        )
     return _verdict("pass", "the tissues have the intensities of this contrast")
 
 

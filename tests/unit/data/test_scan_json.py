@@ -128,7 +128,7 @@ def guess_of(contrast: str) -> ContrastGuess:
         ("scan", None, Described("T2w"), "T2w", "JSON file", "pass", ""),
         ("scan", None, Described("T2w"), "T1w", "JSON file", "fail", "JSON file says T2w, the image looks like T1w"),
         ("scan", None, Described(other="T2*"), "T2w", "image", "fail", "the JSON file says T2*"),
-        ("scan", None, Described(), "T2w", "image", "pass", ""),
+        ("scan", None, Described(), "T2w", "image", "warn", "by the image alone"),
         ("sub-1_T2w", None, Described(other="T2*"), "T2w", "file name", "warn", "says T2w, the JSON file T2*"),
         ("sub-1_T2w", None, Described("FLAIR"), "T2w", "file name", "warn", "says T2w, the JSON file FLAIR"),
         ("sub-1_T2w", None, Described("T2w"), "T2w", "file name", "pass", ""),
