@@ -9,6 +9,7 @@ that is constant but for a hundred-thousandth of the range, as a small value div
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,9 +113,8 @@ def _foreground(data: Array, values: Array, counts: NDArray[np.integer]) -> Mask
 
 def _nearly_constant(data: Array) -> Mask | None:
     """The voxels that differ from the values on the faces of the volume; None if those are not nearly the same."""
-    faces = [data.take(side, axis).ravel() for axis in range(3) for side in (0, -1)]
     low, high = np.percentile(data[::2, ::2, ::2], [0.5, 99.5])
-    background = np.abs(data - np.median(np.concatenate(faces))) <= NEARLY * (high - low)
+    background = np.abs(data - np.median(_faces(data))) <= NEARLY * (high - low)
     if background.mean() < BACKGROUND_SHARE or not _is_around(background):
         return None
     return ~background
@@ -122,8 +122,7 @@ def _nearly_constant(data: Array) -> Mask | None:
 
 def _is_around(background: Mask) -> bool:
     """Whether a background covers much of the volume's faces and consists of patches, not of single voxels."""
-    faces = [background.take(side, axis).ravel() for axis in range(3) for side in (0, -1)]
-    if np.concatenate(faces).mean() < FACE_SHARE:
+    if _faces(background).mean() < FACE_SHARE:
         return False
     pairs = [(np.delete(background, -1, axis), np.delete(background, 0, axis)) for axis in range(3)]
     either = sum(int((one | two).sum()) for one, two in pairs)
@@ -131,10 +130,14 @@ def _is_around(background: Mask) -> bool:
     return 2 * both >= PLATEAU * (both + either)
 
 
+def _faces(values: NDArray[Any]) -> NDArray[Any]:
+    """The values on the six faces of a volume."""
+    return np.concatenate([values.take(side, axis).ravel() for axis in range(3) for side in (0, -1)])
+
+
 def _outside(background: Mask) -> Mask:
     """The part of the background that reaches the faces of the volume; the rest belongs to the image."""
     from scipy import ndimage
 
     labels, _ = ndimage.label(background)
-    faces = [labels.take(side, axis).ravel() for axis in range(3) for side in (0, -1)]
-    return np.isin(labels, np.setdiff1d(np.unique(np.concatenate(faces)), [0]))
+    return np.isin(labels, np.setdiff1d(np.unique(_faces(labels)), [0]))
