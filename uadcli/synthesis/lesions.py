@@ -5,7 +5,7 @@ The kinds of lesions, and how often each is drawn in a contrast. No real lesions
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -81,13 +81,14 @@ def paste_lesions(
 @dataclass(frozen=True)
 class Brain:
     """A volume x (X, Y, Z) of a contrast with its brain mask, where the centres of lesions may be (`allowed`,
-    None: anywhere in the brain), and its `anatomy`, if known."""
+    None: anywhere in the brain), its `anatomy`, if known, and the `guide` of `masses.mass`, if not itself."""
 
     x: Array
     mask: Mask
     contrast: str
     allowed: Mask | None = None
     anatomy: Anatomy | None = None
+    guide: Array | None = None
 
 
 def paste_kind(kind: str, brain: Brain, rng: Random) -> tuple[Array, Mask]:
@@ -98,9 +99,21 @@ def paste_kind(kind: str, brain: Brain, rng: Random) -> tuple[Array, Mask]:
     x, mask, contrast, anatomy = brain.x, brain.mask, brain.contrast, brain.anatomy
     allowed = mask if brain.allowed is None else mask & brain.allowed
     if kind in ANYWHERE:
-        return ANYWHERE[kind](x, mask, np.argwhere(allowed), contrast, rng)
+        return ANYWHERE[kind](x, mask, np.argwhere(allowed), contrast, rng, brain.guide)
     if anatomy is None:
         raise ValueError(f"lesions of the kind {kind!r} need an anatomy")
     tissue = Tissue(x, mask, contrast, allowed, anatomy, levels(x, mask, anatomy))
     changed, truth = IN_TISSUE[kind](tissue, rng)
     return (changed.x, truth) if truth.any() else (x, truth)  # what cannot be seen must not teach to overlook
+
+
+def paste_together(kind: str, brains: Sequence[Brain], rng: Random) -> tuple[list[Array], Mask]:
+    """Paste the same lesions of one kind into several contrasts of one brain; returns the volumes and one mask.
+
+    `brains` have one mask and one anatomy. The lesions have the same places, shapes and severity in all contrasts, and
+    in each the intensities of that contrast; the mask (X, Y, Z) is that of the lesions that are visible in at least one
+    of them. Raises as `paste_kind`.
+    """
+    guide, seed = brains[0].x, int(rng.integers(2**63))
+    pasted = [paste_kind(kind, replace(one, guide=guide), np.random.default_rng(seed)) for one in brains]
+    return [x for x, _ in pasted], np.any([truth for _, truth in pasted], axis=0)

@@ -6,6 +6,7 @@ of a data set is used unless one is given (`paste_shape`). Lengths are in voxels
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -95,13 +96,22 @@ def _given(x: Array, mask: Mask, shape: Array, rng: Random) -> _Form:
     return _Form(box, x[box], inside, shape[box] * inside, distance, _bend(core.shape, axis, rng), axis)
 
 
-def _filled(x: Array, form: _Form, kind: str, rng: Random) -> tuple[Array, Mask]:
-    """The volume with a lesion, and the mask where it is visible; see `paste_lesions`."""
-    old, inside, weight, distance = form.tissue, form.inside, form.weight, form.distance
-    values = old[inside & (distance < 1.6)]
-    if rng.random() < 0.5 and len(values):  # restricted to one tissue
-        tissue, width = float(rng.choice(values)), rng.uniform(0.1, 0.3)
-        weight = weight * np.exp(-(((old - tissue) / width) ** 2) / 2)
+def _restricted(form: _Form, by: Array, rng: Random) -> Array:
+    """The weight of a lesion in its box; that of half of the lesions is restricted to one tissue of the box `by`."""
+    values = by[form.inside & (form.distance < 1.6)]
+    if rng.random() >= 0.5 or not len(values):
+        return form.weight
+    tissue, width = float(rng.choice(values)), rng.uniform(0.1, 0.3)
+    return form.weight * np.exp(-(((by - tissue) / width) ** 2) / 2)
+
+
+def _filled(x: Array, form: _Form, kind: str, rng: Random, by: Array | None = None) -> tuple[Array, Mask]:
+    """The volume with a lesion, and the mask where it is visible; see `paste_lesions`.
+
+    `by` is the box of the volume whose tissues restrict it, by default its own.
+    """
+    old, inside, distance = form.tissue, form.inside, form.distance
+    weight = _restricted(form, old if by is None else by, rng)
     sign = 1.0 if rng.random() < contrasts.ALL[kind].bright_lesions else -1.0
     change = sign * rng.uniform(0.08, 0.6)
     core = old[inside & (distance < 0.8)]
@@ -125,14 +135,33 @@ def _filled(x: Array, form: _Form, kind: str, rng: Random) -> tuple[Array, Mask]
     return result, truth
 
 
-def mass(x: Array, mask: Mask, places: NDArray[np.int64], kind: str, rng: Random) -> tuple[Array, Mask]:
-    """Paste one or two masses of any size into x (X, Y, Z), at `places` (N, 3); returns volume and visible mask."""
-    return _at_random(x, mask, places, Sizes(int(rng.integers(1, 3)), MASS_AXIS), kind, rng)
+class _Host(NamedTuple):
+    """A volume x (X, Y, Z) of the contrast `kind`, its brain mask, the centres (N, 3) that lesions may have, and the
+    `guide` of `mass`."""
+
+    x: Array
+    mask: Mask
+    places: NDArray[np.int64]
+    kind: str
+    guide: Array | None
 
 
-def spots(x: Array, mask: Mask, places: NDArray[np.int64], kind: str, rng: Random) -> tuple[Array, Mask]:
-    """Paste 2 to 15 small lesions of any kind into x (X, Y, Z), at `places` (N, 3); returns as `mass`."""
-    return _at_random(x, mask, places, Sizes(int(rng.integers(2, 16)), SMALL_AXIS), kind, rng)
+def mass(
+    x: Array, mask: Mask, places: NDArray[np.int64], kind: str, rng: Random, guide: Array | None = None
+) -> tuple[Array, Mask]:
+    """Paste one or two masses of any size into x (X, Y, Z), at `places` (N, 3); returns volume and visible mask.
+
+    A lesion that is restricted to one tissue finds it by the intensities of x or, if given, of the `guide` (X, Y, Z), a
+    volume of the same brain: the same generator and guide give lesions of the same shape in all contrasts.
+    """
+    return _at_random(_Host(x, mask, places, kind, guide), Sizes(int(rng.integers(1, 3)), MASS_AXIS), rng)
+
+
+def spots(
+    x: Array, mask: Mask, places: NDArray[np.int64], kind: str, rng: Random, guide: Array | None = None
+) -> tuple[Array, Mask]:
+    """Paste 2 to 15 small lesions of any kind into x (X, Y, Z), at `places` (N, 3); takes and returns as `mass`."""
+    return _at_random(_Host(x, mask, places, kind, guide), Sizes(int(rng.integers(2, 16)), SMALL_AXIS), rng)
 
 
 class Sizes(NamedTuple):
@@ -142,16 +171,19 @@ class Sizes(NamedTuple):
     axes: tuple[float, float]
 
 
-def _at_random(
-    x: Array, mask: Mask, places: NDArray[np.int64], sizes: Sizes, kind: str, rng: Random
-) -> tuple[Array, Mask]:
-    result, truth = x, np.zeros(x.shape, dtype=bool)
+def _at_random(host: _Host, sizes: Sizes, rng: Random) -> tuple[Array, Mask]:
+    result, mask, places = host.x, host.mask, host.places
+    truth = np.zeros(result.shape, dtype=bool)
     for _ in range(sizes.number):
         middle = places[rng.integers(len(places))]
         axis = log_uniform(*sizes.axes, rng)
         if axis > 5:  # a mass in the middle of tissue more often than on the rim
             middle = (0.75 * middle + 0.25 * places.mean(axis=0)).astype(np.int64)
-        result, new = _filled(result, _ellipsoid(result, mask, middle, axis, rng), kind, rng)
+        before = copy.deepcopy(rng)
+        form, by = _ellipsoid(result, mask, middle, axis, rng), None
+        if host.guide is not None:  # displaced as the volume is
+            by = _ellipsoid(host.guide, mask, middle, axis, before).tissue
+        result, new = _filled(result, form, host.kind, rng, by)
         truth |= new
     return result, truth
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
+from uadcli.synthesis import masses, tissue
 from uadcli.synthesis.anatomy import Anatomy
 from uadcli.synthesis.brains import CORTEX, CSF, WHITE, brain_of, from_labels, tissue_intensities
-from uadcli.synthesis.lesions import ANYWHERE, IN_TISSUE, SHARES, Brain, paste_kind, paste_lesions
+from uadcli.synthesis.lesions import ANYWHERE, IN_TISSUE, SHARES, Brain, paste_kind, paste_lesions, paste_together
 from uadcli.synthesis.random_fields import smooth_noise
 from uadcli.synthesis.scanner import degrade, thick_slices
 from uadcli.synthesis.tissue import VISIBLE
@@ -209,3 +213,49 @@ def test_slices_may_be_thick_with_gaps_between_them() -> None:
     assert min(sums) < 0.9 < 1.05 < max(sums)
     flat = thick_slices(np.ones_like(x), 2, np.random.default_rng(0))
     assert np.allclose(flat, 1)
+
+
+@functools.cache
+def contrasts_of_a_brain() -> list[Brain]:
+    """T1w, T2w and FLAIR of the brain of `anatomy`, with its grain."""
+    x, mask, known = anatomy()
+    grain = 0.03 * smooth_noise(x.shape, 2.0, np.random.default_rng(4)) * mask
+    levels = {"T1w": (0.1, 0.5, 0.8), "T2w": (1.0, 0.4, 0.25), "FLAIR": (0.1, 0.58, 0.5)}
+    made = []
+    for contrast, (fluid, grey, white) in levels.items():
+        values = np.where(known.fluid, fluid, np.where(known.white, white, grey))
+        volume = np.where(mask, values + grain, 0).astype(np.float32)
+        made.append(Brain(volume, mask, contrast, anatomy=known))
+    return made
+
+
+@pytest.mark.parametrize("kind", sorted([*ANYWHERE, *IN_TISSUE]))
+def test_lesions_of_several_contrasts_have_the_same_shape(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mask of each contrast, if even what cannot be seen counts."""
+    for module in (masses, tissue):
+        monkeypatch.setattr(module, "VISIBLE", -1.0)
+    brains = contrasts_of_a_brain()
+    for seed in (1, 2):
+        truth = paste_together(kind, brains, np.random.default_rng(seed))[1]
+        assert truth.any()
+        for one in brains[1:]:  # T1w guides
+            guided = replace(one, guide=brains[0].x)
+            rng = np.random.default_rng(int(np.random.default_rng(seed).integers(2**63)))
+            assert np.array_equal(truth, paste_kind(kind, guided, rng)[1])
+
+
+def test_the_mask_of_several_contrasts_is_what_at_least_one_shows() -> None:
+    brains = contrasts_of_a_brain()
+    for kind in ("lacunes", "spots"):
+        pasted, truth = paste_together(kind, brains, np.random.default_rng(3))
+        largest = np.max([np.abs(new - one.x) for new, one in zip(pasted, brains, strict=True)], axis=0)
+        assert np.median(largest[truth]) > VISIBLE
+        assert largest[ndimage.distance_transform_edt(~truth) > 6].max() < VISIBLE
+
+
+def test_gliosis_is_dark_in_t1w_and_bright_in_t2w_and_flair() -> None:
+    brains = contrasts_of_a_brain()
+    pasted, truth = paste_together("oedema", brains, np.random.default_rng(0))
+    means = [float((new - one.x)[truth].mean()) for new, one in zip(pasted, brains, strict=True)]
+    assert means[0] < -VISIBLE
+    assert min(means[1:]) > VISIBLE
