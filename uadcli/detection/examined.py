@@ -77,7 +77,8 @@ def _question(ready: ReadyScan, files: Outputs, session: Session) -> Question:
     healthy = healthy_scans.strengths_of(card, kind, contrast, asked)
     unknown = healthy_scans.why_unknown(card, kind, contrast, asked)
     wanted = Wanted(options.stability or 0, "uncertainty" in files.paths)
-    return Question(loaded, contrast, kind, used, method.name, healthy, unknown, wanted)
+    written = "map" in files.paths  # not the map of a further contrast, which is joined on the model's grid
+    return Question(loaded, contrast, kind, used, method.name, healthy, unknown, wanted, written)
 
 
 def check_seeds(method: Method, kind: str, options: DetectOptions) -> None:

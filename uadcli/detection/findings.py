@@ -80,7 +80,8 @@ class Contribution:
 class Question:
     """A model and the request to it: contrast, score, threshold, method, repeats, deviation over noise draws.
 
-    Lesion labels on the scan's canonical grid in place of a threshold ask for the one with the best Dice.
+    Lesion labels on the scan's canonical grid in place of a threshold ask for the one with the best Dice. Without
+    `own_grid` there is no map with the detail of the scan's own grid, which takes a second.
     """
 
     model: Model
@@ -91,6 +92,7 @@ class Question:
     healthy: list[float] | None  # strengths of the healthy scans to compare with
     why_unknown: str | None = None  # if there are none
     repeats: Wanted = field(default_factory=Wanted)
+    own_grid: bool = True
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def examine(asked: Question, ready: ReadyScan, config: DetectConfig, reporter: R
         subject = Subject(model, x, recon, mask, config, asked.contrast, z=prepared.robust_z())
     with reporter.stage("score"):
         anomaly_map = subject.score(asked.score)
-        own_map = own_grid.own_map(subject, asked.score, ready.levelled, prepared)
+        own_map = own_grid.own_map(subject, asked.score, ready.levelled, prepared) if asked.own_grid else None
         used = asked.threshold
         if isinstance(used, ScanThreshold):
             used = used.of(anomaly_map, mask)

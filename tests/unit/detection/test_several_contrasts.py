@@ -27,8 +27,9 @@ from uadcli.errors import InputError, OutputError, QualityError, UsageError
 from uadcli.imaging import template
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.imaging.volume import Volume
-from uadcli.model import joint, out_of_distribution
+from uadcli.model import joint, out_of_distribution, own_grid
 from uadcli.model.out_of_distribution import Distance
+from uadcli.model.subject import Subject
 from uadcli.scoring.calibration import rarity
 
 TAIL = [(0.05, 0.05), (0.01, 0.1), (0.001, 0.15), (0.0001, 0.2)]
@@ -109,6 +110,22 @@ def test_two_contrasts_are_joined_on_the_grid_of_the_first(given: Callable[..., 
         written["qc"]["checks"]
     )
     assert "map_space-MNI152NLin2009cAsym.nii.gz" in files(tmp_path)
+
+
+def test_only_the_first_scan_is_mapped_on_its_own_grid(
+    given: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The evidence of the others is joined on the model's grid, and the detail of their own would be thrown away."""
+    mapped, own_map = [], own_grid.own_map
+
+    def noted(subject: Subject, *rest: Any) -> Any:
+        mapped.append(subject.contrast)
+        return own_map(subject, *rest)
+
+    monkeypatch.setattr(own_grid, "own_map", noted)
+    both = given("FLAIR", "T1w")
+    assert mapped == ["FLAIR"]
+    assert [one["findings"] is None for one in both.sidecar["contrasts"]] == [False, False]
 
 
 def test_a_single_scan_has_no_contrasts(given: Callable[..., Any]) -> None:
