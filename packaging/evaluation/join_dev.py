@@ -1,12 +1,14 @@
 """Compare the joined contrasts of each development patient with every contrast by itself.
 
     python packaging/evaluation/join_dev.py DATA [--cache FOLDER] [--every N] [--tsv FILE]
+        [--other FLAIR=0.8,T1w=0.2]...
 
 The patients with lesions and several contrasts: 14 gliomas (T1w and FLAIR), MSLUB 07 (T1w, T2w and FLAIR), MSLesSeg P18
 and P39 (T1w and FLAIR). Each contrast is scored by its bundled model with the default score and marked at `auto`; the
 joined evidence is that of `uad detect FLAIR --with ...`, on the grid of the FLAIR. Prints AUPRC and Dice at `auto` by
 patient, the mean of each contrast, and the mean difference of the joined map with a paired 95 % interval over patients.
-Healthy with two contrasts (Kirby 113): the volume marked.
+Healthy with two contrasts (Kirby 113): the volume marked. With `--other`, the evidence is joined by other weights as
+well, and compared like a contrast.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from development import Case, cases
+from joint_weights import parsed
 from scenes import CONFIG, models, named, write_tsv
 
 from uadcli import device
@@ -29,7 +32,7 @@ from uadcli.evaluation.statistics import paired
 from uadcli.imaging.volume import read_scan
 from uadcli.model import joint, own_grid
 from uadcli.model.components import find, volume_ml
-from uadcli.model.joint import Evidence
+from uadcli.model.joint import Evidence, Weights
 from uadcli.model.model import Model
 from uadcli.model.subject import Subject
 from uadcli.model.threshold import Threshold, resolve
@@ -37,7 +40,7 @@ from uadcli.scoring.calibration import rarity
 from uadcli.scoring.metrics import average_precision, dice
 from uadcli.settings.threshold import ThresholdRule
 
-FIRST, JOINED, AUTO = "FLAIR", "joined", ThresholdRule("auto")
+FIRST, JOINED, OTHER, AUTO = "FLAIR", "joined", "joined, other weights", ThresholdRule("auto")
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,9 @@ def row(case: Case, contrast: str, prepared: Prepared, found: Scored) -> Row:
     return Row(case.source, case.subject, contrast, average_precision(native, truth), dice(marked, truth), ml)
 
 
-def rows_of(patient: Sequence[Case], loaded: dict[str, Model], cache: Path) -> Iterator[Row]:
-    """The rows of one patient: each contrast, then all joined."""
+def rows_of(patient: Sequence[Case], loaded: dict[str, Model], cache: Path, other: Weights) -> Iterator[Row]:
+    """The rows of one patient: each contrast, then all joined by the shipped weights, then by those of `other`, if it
+    has the patient's contrasts."""
     evidence, own = list[Evidence](), list[np.ndarray | None]()
     used = dict[str, Threshold]()
     first = prepare_cached(patient[0].scan, CONFIG.preprocess, cache)
@@ -113,9 +117,13 @@ def rows_of(patient: Sequence[Case], loaded: dict[str, Model], cache: Path) -> I
             continue
         place = align(first, prepared)
         evidence.append(Evidence(case.contrast, place.brought(found.rare), place.brought_mask(prepared.mask)))
-    values, scan = joint.joined(evidence, first.mask), read_scan(patient[0].scan)
-    finer = None if own[0] is None else joined.on_own_grid(own[0], evidence, scan, first)
-    yield row(patient[0], JOINED, first, Scored(values, values, joint.threshold(AUTO, used), finer))
+    scan = read_scan(patient[0].scan)
+    for name, table in ((JOINED, None), (OTHER, other)):
+        if table is not None and frozenset(used) not in table:
+            continue
+        values = joint.joined(evidence, first.mask, table)
+        finer = None if own[0] is None else joined.on_own_grid(own[0], evidence, scan, first, table)
+        yield row(patient[0], name, first, Scored(values, values, joint.threshold(AUTO, used, table), finer))
 
 
 def summary(rows: Sequence[Row]) -> None:
@@ -145,12 +153,14 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     parser.add_argument("--every", type=int, default=1, help="each N-th patient only")
     parser.add_argument("--tsv", type=Path)
+    parser.add_argument("--other", type=parsed, action="append", default=[], metavar="CONTRAST=WEIGHT,...")
     arguments = parser.parse_args()
+    other = {frozenset(one): one for one in arguments.other}
     device.bound_threads(None)
     loaded, rows = models(None), list[Row]()
     print("| set | patient | contrast | AUPRC | Dice, auto | marked (ml) |\n|---|---|---|---|---|---|")
     for patient in patients(arguments.data, arguments.every):
-        for one in rows_of(patient, loaded, arguments.cache):
+        for one in rows_of(patient, loaded, arguments.cache, other):
             rows.append(one)
             cells = [f"{v:.3f}" if isinstance(v, float) else str(v) for v in asdict(one).values()]
             print(f"| {' | '.join(cells)} |", flush=True)

@@ -95,16 +95,18 @@ def _own_map(ready: ReadyScan, own: Examined, evidence: Sequence[Evidence], sess
     return None if finer is None else on_own_grid(_rarity(own, finer, session), evidence, ready.scan, ready.prepared)
 
 
-def on_own_grid(finer: Array, evidence: Sequence[Evidence], scan: Scan, prepared: Prepared) -> Array:
+def on_own_grid(
+    finer: Array, evidence: Sequence[Evidence], scan: Scan, prepared: Prepared, table: joint.Weights | None = None
+) -> Array:
     """The joined map (X, Y, Z) on the first scan's canonical grid; `finer` is the rarity of its own map there, and
-    `evidence` that of all scans on its model grid."""
+    `evidence` that of all scans on its model grid. The weights are those of `table`, by default the shipped ones."""
 
     def brought(values: Array | Mask) -> Array:
         return to_native(values.astype(np.float32), scan, prepared, 1)
 
     inside = brought(prepared.mask) >= 0.5
     others = [replace(one, rarity=brought(one.rarity), mask=brought(one.mask) >= 0.5) for one in evidence[1:]]
-    return joint.joined([Evidence(evidence[0].contrast, finer, inside), *others], inside)
+    return joint.joined([Evidence(evidence[0].contrast, finer, inside), *others], inside, table)
 
 
 def _joined(ready: ReadyScan, gave: Sequence[Contribution], evidence: Sequence[Evidence], session: Session) -> Findings:

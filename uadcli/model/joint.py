@@ -24,9 +24,10 @@ from uadcli.errors import InputError
 from uadcli.model.threshold import Basis, Threshold
 from uadcli.settings.threshold import AUTO_RATE, EXTENT, ThresholdRule
 
+Weights = Mapping[frozenset[str], Mapping[str, float]]
 # The weights of the contrasts by the set of them; sets that are not listed have equal ones. FLAIR shows most lesions; a
 # large share of another contrast would lose small and diffuse ones (packaging/docs/decisions.md).
-WEIGHTS: Mapping[frozenset[str], Mapping[str, float]] = {
+WEIGHTS: Weights = {
     frozenset({"FLAIR", "T1w"}): {"FLAIR": 0.95, "T1w": 0.05},
     frozenset({"FLAIR", "T2w"}): {"FLAIR": 0.95, "T2w": 0.05},
     frozenset({"FLAIR", "T1w", "T2w"}): {"FLAIR": 0.9, "T1w": 0.05, "T2w": 0.05},
@@ -42,19 +43,20 @@ class Evidence:
     mask: Mask
 
 
-def weights_of(contrasts: Sequence[str]) -> dict[str, float]:
-    """The weight of each of the contrasts; they add up to 1."""
-    known = WEIGHTS.get(frozenset(contrasts)) or dict.fromkeys(contrasts, 1.0)
+def weights_of(contrasts: Sequence[str], table: Weights | None = None) -> dict[str, float]:
+    """The weight of each of the contrasts by a table, by default `WEIGHTS`; they add up to 1."""
+    known = (WEIGHTS if table is None else table).get(frozenset(contrasts)) or dict.fromkeys(contrasts, 1.0)
     total = sum(known.values())
     return {name: known[name] / total for name in contrasts}
 
 
-def joined(evidence: Sequence[Evidence], mask: Mask) -> Array:
+def joined(evidence: Sequence[Evidence], mask: Mask, table: Weights | None = None) -> Array:
     """The weighted mean rarity (96, 96, 80) in `mask`, over the contrasts that have evidence at a voxel; 0 elsewhere.
 
-    Raises `InputError` if a voxel of the mask has evidence of no contrast with a weight.
+    The weights are those of `table`, by default `WEIGHTS`. Raises `InputError` if a voxel of the mask has evidence of
+    no contrast with a weight.
     """
-    weights = weights_of([one.contrast for one in evidence])
+    weights = weights_of([one.contrast for one in evidence], table)
     total, weight = np.zeros(mask.shape), np.zeros(mask.shape)
     for one in evidence:
         total += weights[one.contrast] * np.where(one.mask, one.rarity, 0)
@@ -85,17 +87,17 @@ def rarity_of(rate: float, weights: Sequence[float]) -> float:
     return float(brentq(lambda t: share_above(t, weights) - rate, 0, 2 * most))
 
 
-def threshold(rule: ThresholdRule, own: Mapping[str, Threshold]) -> Threshold:
+def threshold(rule: ThresholdRule, own: Mapping[str, Threshold], table: Weights | None = None) -> Threshold:
     """The threshold of the joined rarity by a rule without labels, given the threshold of each contrast by itself.
 
     A mismatch between a contrast's calibration and its use, and healthy scans that it borrowed, are those of the joined
-    threshold as well.
+    threshold as well. `table` as of `joined`.
     """
     if rule.kind == "value":
         return Threshold(rule.number, Basis("value"))
     automatic = rule.kind == "auto"
     rate = AUTO_RATE if automatic else rule.number
-    weights = list(weights_of(list(own)).values())
+    weights = list(weights_of(list(own), table).values())
     value = rarity_of(rate, weights)
     bases = [one.basis for one in own.values()]
     basis = Basis(

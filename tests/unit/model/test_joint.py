@@ -56,6 +56,16 @@ def test_weights_are_those_of_the_set_of_contrasts_and_equal_by_default(monkeypa
     assert np.allclose(joint.joined([evidence("FLAIR", 4.0), evidence("T1w", 0.0)], WHOLE), 3.0)
 
 
+def test_other_weights_can_be_given_for_map_and_threshold() -> None:
+    table = {frozenset({"T1w", "FLAIR"}): {"FLAIR": 1.0, "T1w": 3.0}}
+    gave = [evidence("FLAIR", 4.0), evidence("T1w", 0.0)]
+    assert np.allclose(joint.joined(gave, WHOLE, table), 1.0)
+    found, shipped = (joint.threshold(ThresholdRule("auto"), OWN, one) for one in (table, None))
+    assert joint.share_above(found.value, [0.25, 0.75]) == pytest.approx(AUTO_RATE)
+    assert found.value < shipped.value
+    assert np.allclose(joint.joined(gave, WHOLE, {}), 2.0)  # not listed: equal ones
+
+
 def test_a_voxel_without_any_evidence_is_an_error_and_not_healthy() -> None:
     with pytest.raises(InputError, match="without evidence"):
         joint.joined([evidence("FLAIR", 1.0, ~WHOLE)], WHOLE)
