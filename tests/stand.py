@@ -83,7 +83,7 @@ def _content(
         contrast={"value": "FLAIR", "source": "file name"}, weights={"sha256": weights}, device="cpu", seed=0,
         score="absolute", threshold={"value": 0.1}, settings=to_dict(config), strip="none", brain_volume_ml=1400.0,
         registration={"mask_overlap": 0.9, "similarity": float("nan")},
-        gate={"value": None, "limit": None, "note": "", "beyond": None}, stability=None,
+        gate={"value": None, "limit": None, "note": "", "check": None, "beyond": None}, stability=None,
         anomaly={"volume_ml": 1.5, "components": [{"volume_ml": 1.0}, {"volume_ml": 0.5}]},
         qc={"verdict": verdict, "checks": [{"name": "contrast", "verdict": verdict, "text": CONTRADICTION}]},
         warnings=["odd"], peak_memory_mb=1.0, outputs={k: p.name for k, p in files.paths.items()}, space=options.space,

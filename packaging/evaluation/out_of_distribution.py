@@ -1,16 +1,19 @@
 """Which scans the out-of-distribution check flags: healthy ones, patients, and wrong inputs.
 
-    python packaging/evaluation/out_of_distribution.py DATA [--cache .cache] [--weights FILE]
+    python packaging/evaluation/out_of_distribution.py DATA [--cache .cache] [--weights FILE] [--hand]
 
 Uses the check stored in the weights: training scans set the distribution, held-out healthy scans (IXI val; the
 tumour-free slices of 6 TCGA-LGG patients) the limit, so none of the held-out scans can exceed it. A contrast without a
-check has no rows. Wrong inputs are made from the whole held-out scans.
+check has no rows. Wrong inputs are made from the whole held-out scans. With --hand, HAND is trained on the same scans,
+as `uad calibrate --gate hand` does, and stands next to it. At the end: how well each check separates the other good
+scans from wrong inputs (AUROC), whatever its limit.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +22,20 @@ from scenes import models, named
 from scipy import ndimage
 
 from uadcli import device
+from uadcli.calibration.fit_hand import fit_hand
 from uadcli.config import DetectConfig
-from uadcli.data.healthy import brain_slices
-from uadcli.data.prepare import prepare_cached
-from uadcli.model.out_of_distribution import gate_of, vectors
-from uadcli.scoring.out_of_distribution import MARGIN, distance
+from uadcli.console import Reporter
+from uadcli.data.prepare import Prepared, prepare_cached
+from uadcli.data.scans import Scans
+from uadcli.model.model import Model
+from uadcli.model.out_of_distribution import gate_of, measure, state_of
+from uadcli.scoring.out_of_distribution import MARGIN
+from uadcli.settings.training import HAND, MAHALANOBIS
+from uadcli.training.examples.synthetic import label_files, load_labels
 
 CONFIG = DetectConfig().preprocess
+TAKEN_FOR = " taken for "
+GOOD = ("healthy", "glioma", "stroke", "multiple sclerosis")  # names of `kind`
 
 
 def wrong(x: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray]]:
@@ -61,42 +71,89 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     parser.add_argument("--weights")
+    parser.add_argument("--hand", action="store_true", help="also train HAND, in some minutes")
     arguments = parser.parse_args()
     device.bound_threads(None)
-    loaded = models(arguments.weights)
-    every = cases(arguments.data)
-    gates = {c: known for c, one in loaded.items() if (known := gate_of(one.weights.gate_state, c)) is not None}
-    found: dict[tuple[str, str], list[float]] = {}
-
-    def note(contrast: str, name: str, x: np.ndarray) -> None:
-        x = np.ascontiguousarray(x, dtype=np.float32)
-        slices = brain_slices(x > 0)
-        one = gates[contrast]
-        model = loaded[contrast].network
-        value = distance(one.mean, one.whitening, (vectors(model, x, slices), slices)) if len(slices) else None
-        found.setdefault((contrast, name), []).append(np.inf if value is None else value)
-
+    loaded, every = models(arguments.weights), cases(arguments.data)
+    checks = {MAHALANOBIS: {c: one for c, one in loaded.items() if gate_of(one.weights.gate_state, c) is not None}}
+    if arguments.hand:
+        checks[HAND] = with_hand(checks[MAHALANOBIS], every, arguments.data, arguments.cache)
+    found: dict[tuple[str, str], list[list[float]]] = {}
     for case in (c for c in every if c.part != "train"):
         prepared = prepare_cached(case.scan, CONFIG, arguments.cache)
-        x = prepared.scaled(CONFIG)
-        for contrast in gates:
-            if contrast == case.contrast:
-                note(contrast, kind(case), x)
-            else:
-                note(contrast, f"{case.contrast} taken for {contrast}", x)
-        if case.part == "val":
-            rng = np.random.default_rng(int(case.scan.stat().st_size))
-            for name, other in wrong(x, prepared.mask, rng) if case.contrast in gates else ():
-                note(case.contrast, name, other)
-    print("| gate | input | scans | distance / limit, median | range | beyond |\n|---|---|---|---|---|---|")
-    for contrast, one in gates.items():
-        for (of, name), values in found.items():
-            if of == contrast:
-                ratio = np.array(values) / one.limit
-                spread = f"{np.median(ratio):.2f} | {ratio.min():.2f} to {ratio.max():.2f}"
-                print(f"| {contrast} | {name} | {len(ratio)} | {spread} | {(ratio > 1).sum()} of {len(ratio)} |")
-    limits = {contrast: round(one.limit, 3) for contrast, one in gates.items()}
-    print(f"\nlimits {limits}, margin {MARGIN}; {named(loaded)}")
+        for contrast in checks[MAHALANOBIS]:
+            for name, x in inputs(case, prepared, contrast):
+                found.setdefault((contrast, name), []).append(
+                    [ratio(of[contrast], x, contrast) for of in checks.values()]
+                )
+    report(found, list(checks))
+    print(f"\nmargin {MARGIN}; {named(loaded)}")
+
+
+def with_hand(loaded: dict[str, Model], every: list[Case], data: Path, cache: Path) -> dict[str, Model]:
+    """The same models with HAND as their check, trained on the training scans, with a limit from the held-out ones."""
+    reporter = Reporter()
+    training, held_out = ([c for c in every if c.part == part and c.contrast in loaded] for part in ("train", "val"))
+    labels = load_labels(label_files(str(data / "labelmaps")), cache)
+    with reporter.stage("HAND"):
+        gates = fit_hand(training, held_out, Scans(cache, CONFIG), labels, reporter.note)
+    states = {contrast: state_of({contrast: one}) for contrast, one in gates.items()}
+    return {c: replace(one, weights=replace(one.weights, gate_state=states[c])) for c, one in loaded.items()}
+
+
+def inputs(case: Case, prepared: Prepared, contrast: str) -> Iterator[tuple[str, np.ndarray]]:
+    """What the model of a contrast is given: a scan, and wrong inputs of it if it is held out and of that contrast."""
+    x = prepared.scaled(CONFIG)
+    if contrast != case.contrast:
+        yield f"{case.contrast}{TAKEN_FOR}{contrast}", x
+        return
+    yield kind(case), x
+    if case.part == "val":
+        yield from wrong(x, prepared.mask, np.random.default_rng(int(case.scan.stat().st_size)))
+
+
+def ratio(model: Model, x: np.ndarray, contrast: str) -> float:
+    """The distance of a scan over the limit, infinite if it hardly overlaps with the training scans."""
+    x = np.ascontiguousarray(x, dtype=np.float32)
+    found = measure(model, x, x > 0, contrast)
+    return np.inf if found.value is None or found.limit is None else found.value / found.limit
+
+
+def report(found: dict[tuple[str, str], list[list[float]]], checks: list[str]) -> None:
+    """Print a row for each model and input, and how well each check separates good scans from the others."""
+    heads = [f"{check}: distance / limit, median | range | beyond" for check in checks]
+    print(f"| gate | input | scans | {' | '.join(heads)} |\n|---|---|---|{'---|---|---|' * len(checks)}")
+    for (of, name), values in sorted(found.items(), key=lambda item: item[0][0], reverse=True):
+        cells = [
+            f"{np.median(one):.2f} | {one.min():.2f} to {one.max():.2f} | {(one > 1).sum()} of {len(one)}"
+            for one in np.array(values).T
+        ]
+        print(f"| {of} | {name} | {len(values)} | {' | '.join(cells)} |")
+    print(f"\n| gate | good scans against | scans | {' | '.join(f'{check}: AUROC' for check in checks)} |")
+    print(f"|---|---|---|{'---|' * len(checks)}")
+    for of in dict.fromkeys(contrast for contrast, _ in found):
+        for what, values, good in groups({name: v for (contrast, name), v in found.items() if contrast == of}):
+            areas = [auroc(*pair) for pair in zip(np.array(values).T, np.array(good).T, strict=True)]
+            print(f"| {of} | {what} | {len(good)} and {len(values)} | {' | '.join(f'{a:.3f}' for a in areas)} |")
+
+
+def auroc(above: np.ndarray, below: np.ndarray) -> float:
+    """The share of pairs in which the first is the larger; infinite ones are equal."""
+    return float(((above[:, None] > below) + 0.5 * (above[:, None] == below)).mean())
+
+
+def groups(rows: dict[str, list[list[float]]]) -> Iterator[tuple[str, list[list[float]], list[list[float]]]]:
+    """Inputs of each kind that a check should flag, and the good scans that neither trained it nor set its limit."""
+    good = [v for name, values in rows.items() if name.startswith(GOOD) and "held out" not in name for v in values]
+    contrasts = [v for name, values in rows.items() if TAKEN_FOR in name for v in values]
+    wrong_ones = [
+        v
+        for name, values in rows.items()
+        if not (name.startswith(GOOD) or TAKEN_FOR in name or "not wrong" in name)
+        for v in values
+    ]
+    yield "scans of other contrasts", contrasts, good
+    yield "wrong inputs made from held-out scans", wrong_ones, good
 
 
 def kind(case: Case) -> str:

@@ -100,3 +100,12 @@ def test_paths_that_are_no_run(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert "not a run" in capsys.readouterr().err
     assert main(["train", str(tmp_path / "none"), "--check"]) == 3
     assert "not a folder" in capsys.readouterr().err
+
+
+def test_an_out_of_distribution_check_that_does_not_exist_is_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["calibrate", str(tmp_path), str(tmp_path), "--gate", "band"]) == 2
+    assert "--gate cannot be 'band'. Did you mean hand? Choose from mahalanobis, hand." in capsys.readouterr().err
+    assert main(["calibrate", str(tmp_path), str(tmp_path), "--gate", "hand"]) == 3
+    assert "not a run" in capsys.readouterr().err

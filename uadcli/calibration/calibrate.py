@@ -17,12 +17,16 @@ from uadcli.errors import RESEARCH_USE, InputError, UsageError
 from uadcli.files import file_sha256, write_bytes, write_json
 from uadcli.model.model import Model
 from uadcli.running.stage import Part
+from uadcli.settings.training import HAND, Fitted
 from uadcli.training.run_folder import healthy_of, prepare_usable, read_run, rows_of, usable_cases
 
 if TYPE_CHECKING:
     from uadcli.calibration.health import Cohort, References
+    from uadcli.model.hand import HandGate
     from uadcli.scoring.out_of_distribution import Gate
     from uadcli.weights.card import ModelCard
+
+DEFAULT = Fitted()
 
 
 def calibrate(
@@ -32,19 +36,18 @@ def calibrate(
     workers: int,
     reporter: Reporter,
     borrow: Mapping[str, str] | None = None,
-    kinds: Sequence[str] | None = None,
+    fitted: Fitted = DEFAULT,
 ) -> Path:
     """Calibrate a trained run on healthy scans that it was not trained on; returns the path of `thresholds.json`.
 
-    `kinds` are the scores to calibrate (None: all of the model). `borrow` maps a contrast of the run without healthy
-    scans, such as T2w made from T1w, to the contrast whose thresholds it borrows. Raises `InputError` if a scan was
-    trained on or has lesions by the run's labels, if the run does not cover its contrast, or if no usable scan is left;
-    `UsageError` for a contrast that cannot borrow.
+    `borrow` maps a contrast of the run without healthy scans, such as T2w made from T1w, to the contrast whose
+    thresholds it borrows. Raises `InputError` if a scan was trained on or has lesions by the run's labels, if the run
+    does not cover its contrast, or if no usable scan is left; `UsageError` for a contrast that cannot borrow, or for
+    HAND in a run on labelled scans, which keeps the check of its weights.
     """
     from safetensors.torch import save as to_bytes
 
     from uadcli.calibration.health import Cohort
-    from uadcli.model.out_of_distribution import fit_gates, gate_of
     from uadcli.scoring import healthy_reference
     from uadcli.training.examples.pasted_lesions import shape_files
     from uadcli.training.supervised import is_supervised
@@ -52,6 +55,9 @@ def calibrate(
     config, model = read_run(run), Model(trained_weights(run))
     cases = find(healthy, None)
     rows = rows_of(run / "data.tsv")
+    if fitted.gate == HAND and is_supervised(run):
+        what = "a run on labelled scans keeps the out-of-distribution check of its weights"
+        raise UsageError(what, hint="Leave --gate out.")
     trained = {row["sha256"]: row["subject"] for row in rows if row["part"] == "train"}
     ill = {row["sha256"]: row["subject"] for row in rows if row.get("lesion_voxels") not in (None, "", "0")}
     masked = {row["sha256"]: row["subject"] for row in rows if row.get("lesions") and "lesion_voxels" not in row}
@@ -80,14 +86,9 @@ def calibrate(
     training = [c for c in usable_cases(run) if c.part == "train"]
     cohort = Cohort(list(usable.values()), training, run / "cache", shapes)
     settings = DetectConfig(preprocess=config.preprocess)
-    content, references = measure(model, cohort, settings, reporter, borrow=borrow, kinds=kinds)
+    content, references = measure(model, cohort, settings, reporter, borrow=borrow, kinds=fitted.kinds)
     with reporter.stage("gate"):
-        if is_supervised(run):  # reconstruction and out-of-distribution check are those of the weights
-            gates = {c: one for c in model.card.contrasts if (one := gate_of(model.weights.gate_state, c)) is not None}
-        else:
-            encoding = Part(reporter.note, "encoding scan")
-            gates = fit_gates(model.network, training, list(usable.values()), scans.cache, scans.config, encoding)
-        _write_gates(run / GATE_FILE, gates, reporter)
+        _write_gates(run / GATE_FILE, _gates(run, model, cohort, fitted.gate, reporter), reporter)
         write_bytes(run / REFERENCE_FILE, to_bytes(healthy_reference.state_of(references)))
     write_json(run / "thresholds.json", content)
     for contrast, count in counts.items():
@@ -153,7 +154,25 @@ def _check_borrowed(borrow: Mapping[str, str], card: ModelCard, counts: Mapping[
             raise UsageError(f"there is no healthy {giver} scan to borrow thresholds from", hint="See --borrow.")
 
 
-def _write_gates(path: Path, gates: dict[str, Gate], reporter: Reporter) -> None:
+def _gates(run: Path, model: Model, cohort: Cohort, kind: str, reporter: Reporter) -> Mapping[str, Gate | HandGate]:
+    """The out-of-distribution checks of a run by contrast."""
+    from uadcli.calibration.fit_hand import fit_hand
+    from uadcli.model.out_of_distribution import fit_gates, gate_of
+    from uadcli.training.examples.synthetic import label_files, load_labels
+    from uadcli.training.supervised import is_supervised
+
+    config = read_run(run)
+    if is_supervised(run):  # reconstruction and out-of-distribution check are those of the weights
+        return {c: one for c in model.card.contrasts if (one := gate_of(model.weights.gate_state, c)) is not None}
+    if kind == HAND:
+        labels = load_labels(label_files(config.label_maps), cohort.cache)
+        scans = Scans(cohort.cache, config.preprocess)
+        return fit_hand(cohort.training, cohort.held_out, scans, labels, reporter.note)
+    encoding = Part(reporter.note, "encoding scan")
+    return fit_gates(model.network, cohort.training, cohort.held_out, cohort.cache, config.preprocess, encoding)
+
+
+def _write_gates(path: Path, gates: Mapping[str, Gate | HandGate], reporter: Reporter) -> None:
     """Write the out-of-distribution checks of a run, even if there are none, to replace those of an old calibration."""
     from safetensors.torch import save
 

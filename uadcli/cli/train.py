@@ -16,7 +16,7 @@ from uadcli.console import Reporter, print_result
 from uadcli.errors import UsageError
 from uadcli.settings import methods
 from uadcli.settings.option import OUTPUT, OVERWRITE, Option, option
-from uadcli.settings.training import Helpers, Machine, Taught
+from uadcli.settings.training import Fitted, Helpers, Machine, Taught
 
 Data = Annotated[
     Path | None,
@@ -165,15 +165,18 @@ def _tried(data: Path | None, work: Work, machine: Machine, reporter: Reporter) 
 
 
 @grouped()
-def calibrate(run: Run, healthy: Healthy, machine: Helpers, talk: o.Talk, borrow: Borrow = None) -> None:
+def calibrate(
+    run: Run, healthy: Healthy, fitted: Fitted, machine: Helpers, talk: o.Talk, borrow: Borrow = None
+) -> None:
     """Calibrate a trained model on healthy scans."""
     with talk.reporter() as reporter:
         from uadcli import device
         from uadcli.calibration.calibrate import calibrate as calibrate_run
 
         device.bound_threads(machine.threads)
-        borrowed = _borrowed(borrow)
-        print_result(calibrate_run(run, healthy, workers=machine.workers, reporter=reporter, borrow=borrowed))
+        borrowed, workers = _borrowed(borrow), machine.workers
+        done = calibrate_run(run, healthy, workers=workers, reporter=reporter, borrow=borrowed, fitted=fitted)
+        print_result(done)
 
 
 def _borrowed(pairs: list[str] | None) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,12 @@ from uadcli.data.dataset import Case
 from uadcli.data.healthy import brain_slices, healthy_slices
 from uadcli.data.prepare import prepare_cached
 from uadcli.imaging.slices import GRID_SHAPE, to_slices
+from uadcli.model import hand
+from uadcli.model.hand import HandGate
 from uadcli.running.stage import Progress, unseen
 from uadcli.scoring import out_of_distribution
 from uadcli.scoring.out_of_distribution import Gate, Part
+from uadcli.settings.training import HAND, MAHALANOBIS
 
 if TYPE_CHECKING:
     from uadcli.model.model import Model
@@ -35,12 +38,14 @@ NO_ENCODER = "this model has no encoder"
 class Distance:
     """The distance of a scan from the training scans, and the limit beyond which it is unlike them; None with a `note`.
 
-    A scan without overlap with the training scans has no distance, and counts as unlike them.
+    `check` is the kind of out-of-distribution check, None if there is none. A scan without overlap with the training
+    scans has no distance, and counts as unlike them.
     """
 
     value: float | None
     limit: float | None
     note: str = ""
+    check: str | None = None
 
     @property
     def nowhere(self) -> bool:
@@ -80,18 +85,30 @@ def measure(model: Model, x: Array, mask: NDArray[np.bool_], contrast: str) -> D
 
     An adapted model has that of the unadapted one, for which the limit was found.
     """
-    network = model.weights.model
-    if not has_encoder(network):
+    network, known = model.weights.model, gate_of(model.weights.gate_state, contrast)
+    if not (has_encoder(network) or isinstance(known, HandGate)):
         return Distance(None, None, NO_ENCODER)
-    known = gate_of(model.weights.gate_state, contrast)
     if known is None:
         return Distance(None, None, ABSENT)
     slices = brain_slices(mask)
-    value = None
-    if len(slices):
-        part = (vectors(network, x, slices, model.device), slices)
-        value = out_of_distribution.distance(known.mean, known.whitening, part)
-    return Distance(value, known.limit, "" if value is not None else FEW)
+    value = _value(model, known, x, slices) if len(slices) else None
+    check = HAND if isinstance(known, HandGate) else MAHALANOBIS
+    return Distance(value, known.limit, "" if value is not None else FEW, check)
+
+
+def _value(model: Model, known: Gate | HandGate, x: Array, slices: NDArray[np.integer]) -> float | None:
+    """The distance of a scaled scan from its `slices` (N,); None if they hardly overlap with the training scans."""
+    if isinstance(known, HandGate):
+        return known.score(x, slices)
+    part = (vectors(model.weights.model, x, slices, model.device), slices)
+    return out_of_distribution.distance(known.mean, known.whitening, part)
+
+
+def enough(training: Sequence[Case], held_out: Sequence[Case]) -> list[str]:
+    """The contrasts with enough training and held-out scans for a check, in alphabetical order."""
+    least = ((training, MIN_TRAINING), (held_out, MIN_HELD_OUT))
+    contrasts = {str(c.contrast) for c in held_out}
+    return [k for k in sorted(contrasts) if all(sum(c.contrast == k for c in cases) >= n for cases, n in least)]
 
 
 def fit_gates(
@@ -120,30 +137,29 @@ def fit_gates(
                 found.append((vectors(model, prepared.scaled(config), slices), slices))
         return found
 
-    gates = {}
-    for contrast in sorted({c.contrast for c in held_out}):
-        enough = [sum(c.contrast == contrast for c in side) for side in (training, held_out)]
-        if enough[0] >= MIN_TRAINING and enough[1] >= MIN_HELD_OUT:
-            gates[contrast] = out_of_distribution.fit(
-                parts(training, contrast), parts(held_out, contrast), GRID_SHAPE[2]
-            )
-    return gates
+    return {
+        contrast: out_of_distribution.fit(parts(training, contrast), parts(held_out, contrast), GRID_SHAPE[2])
+        for contrast in enough(training, held_out)
+    }
 
 
-def gate_of(state: dict[str, Any], contrast: str) -> Gate | None:
+def gate_of(state: dict[str, Any], contrast: str) -> Gate | HandGate | None:
     """The check of a contrast from the tensors of a weight file; None if there is none."""
-    if f"{contrast}.limit" not in state:
-        return None
+    if f"{contrast}.mean" not in state:
+        return hand.gate_of(state, contrast)
     mean, whitening, limit = (state[f"{contrast}.{name}"].numpy() for name in ("mean", "whitening", "limit"))
     return Gate(mean, whitening, float(limit))
 
 
-def state_of(gates: dict[str, Gate]) -> dict[str, Any]:
-    """Checks by contrast as tensors for a weight file: float16, to which `fit_cloud` has rounded, and the limit."""
+def state_of(gates: Mapping[str, Gate | HandGate]) -> dict[str, Any]:
+    """Checks by contrast as tensors for a weight file: float16, to which they have been rounded, and the limit."""
     import torch
 
-    state = {}
+    state: dict[str, Any] = {}
     for contrast, one in gates.items():
+        if isinstance(one, HandGate):
+            state |= hand.state_of(contrast, one)
+            continue
         state[f"{contrast}.mean"] = torch.from_numpy(one.mean).half()
         state[f"{contrast}.whitening"] = torch.from_numpy(one.whitening).half()
         state[f"{contrast}.limit"] = torch.tensor(one.limit, dtype=torch.float32)

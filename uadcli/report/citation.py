@@ -120,6 +120,11 @@ BIBTEX = r"""@article{behrendt2025guided,
            Annotations},
   author = {Shubin, Dmitrii and Eytan, Danny and Goodfellow, Sebastian D.}, year = {2021}, note = {arXiv:2105.14117}
 }
+@misc{zhang2024hand,
+  title = {Unsupervised Hybrid framework for {ANomaly} Detection ({HAND}) -- applied to Screening Mammogram},
+  author = {Zhang, Zhemin and Patel, Bhavika and Patel, Bhavik and Banerjee, Imon}, year = {2024},
+  note = {arXiv:2409.11534}
+}
 @inproceedings{kingma2014auto,
   title = {Auto-Encoding Variational {Bayes}}, author = {Kingma, Diederik P. and Welling, Max},
   booktitle = {International Conference on Learning Representations}, year = {2014}, note = {arXiv:1312.6114}

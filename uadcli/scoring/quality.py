@@ -109,7 +109,7 @@ def assess(of: Measures) -> Quality:
         checks.append(_check("similarity", of.similarity, Limits(passing, warning, text)))
     if of.distance_limit is not None:
         text = "distance of the scan from the model's training scans"
-        check = _check("distance", of.distance, Limits((0.0, of.distance_limit), (0.0, NO_LIMIT), text))
+        check = _check("distance", of.distance, Limits((-NO_LIMIT, of.distance_limit), (-NO_LIMIT, NO_LIMIT), text))
         checks.append(replace(check, value=None) if check.value == math.inf else check)
     checks += [_check(name, value, _limits(name, of.upper_limits)) for name, value in of.artefacts.items()]
     return _of(checks)

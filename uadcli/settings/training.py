@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from uadcli.settings.option import THREADS, Option, option
+
+MAHALANOBIS, HAND = "mahalanobis", "hand"  # out-of-distribution checks
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,18 @@ class Helpers:
 
     workers: int = option(2, Option("Processes that prepare scans; 0 for none."), low=0)
     threads: int | None = option(None, THREADS, low=1)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a calibration fits: scores (None: all of the model) and an out-of-distribution check."""
+
+    kinds: Sequence[str] | None = None
+    gate: str = option(
+        MAHALANOBIS,
+        Option("Out-of-distribution check: features of the model's encoder, or HAND, a separate network."),
+        words=(MAHALANOBIS, HAND),
+    )
 
 
 @dataclass(frozen=True)

@@ -122,17 +122,36 @@ def value_fault(tensors: Mapping[str, Tensor]) -> str:
 
 
 def gate_fault(state: Mapping[str, Tensor]) -> str:
-    """A tensor of the out-of-distribution check that is missing or has another shape."""
+    """A tensor of the out-of-distribution check that is missing, superfluous or has another shape."""
+    for contrast in {name.split(".")[0] for name in state}:
+        shapes = {n.partition(".")[2]: tuple(t.shape) for n, t in state.items() if n.split(".")[0] == contrast}
+        needed = _hand_shapes() if any(name.startswith("hand.") for name in shapes) else _cloud_shapes(shapes)
+        if contrast not in CONTRASTS or not shapes.keys() >= needed.keys():
+            return f"the out-of-distribution check of {contrast} is incomplete"
+        if shapes != needed:
+            return f"the out-of-distribution check of {contrast} has other sizes"
+        if "spread" in shapes and not bool((state[f"{contrast}.spread"] > 0).all()):
+            return f"the out-of-distribution check of {contrast} has no spread"
+    return ""
+
+
+def _cloud_shapes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """The tensors of a check in the encoder's features, of the size of the whitening."""
     from uadcli.imaging.slices import GRID_SHAPE
 
-    for contrast in {name.split(".")[0] for name in state}:
-        parts = [state.get(f"{contrast}.{name}") for name in ("mean", "whitening", "limit")]
-        if contrast not in CONTRASTS or any(part is None for part in parts):
-            return f"the out-of-distribution check of {contrast} is incomplete"
-        mean, whitening, limit = (tuple(part.shape) for part in parts if part is not None)
-        if len(mean) != 2 or mean[0] != GRID_SHAPE[2] or whitening != (mean[1], mean[1]) or limit != ():
-            return f"the out-of-distribution check of {contrast} has other sizes"
-    return ""
+    size = (*shapes.get("whitening", ()), 0)[0]
+    return {"mean": (GRID_SHAPE[2], size), "whitening": (size, size), "limit": ()}
+
+
+def _hand_shapes() -> dict[str, tuple[int, ...]]:
+    """The tensors of HAND."""
+    import torch
+
+    from uadcli.reconstruction.hand import Hand
+
+    with torch.device("meta"):
+        network = {f"hand.{name}": tuple(value.shape) for name, value in Hand().state_dict().items()}
+    return {"centre": (2,), "spread": (2,), "limit": (), **network}
 
 
 def reference_fault(state: Mapping[str, Tensor]) -> str:

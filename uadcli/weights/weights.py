@@ -35,8 +35,8 @@ class Weights:
     """The content of a weight file: networks, card, statistics of healthy scans, and the digest of the file.
 
     `score_state` are the parameters of the score network, `gate_state` the tensors of the out-of-distribution check
-    (`CONTRAST.mean`, `CONTRAST.whitening` and `CONTRAST.limit`), and `reference_state` those of the healthy references
-    (`SCORE.CONTRAST.mean` and `SCORE.CONTRAST.deviation`); each is empty if the file has none.
+    (`CONTRAST.limit` with `CONTRAST.mean` and `CONTRAST.whitening`, or those of HAND), and `reference_state` those of
+    the healthy references (`SCORE.CONTRAST.mean` and `SCORE.CONTRAST.deviation`); each is empty if the file has none.
     """
 
     model: Network

@@ -209,6 +209,7 @@ def finish(loaded: Model, x: np.ndarray, folder: Path, **more: object) -> dict:
 def test_the_sidecar_says_so_and_strict_refuses(loaded: Model, tmp_path: Path) -> None:
     good = finish(loaded, healthy(30), tmp_path)
     assert good["gate"]["beyond"] is False
+    assert good["gate"]["check"] == "mahalanobis"
     assert 0 < good["gate"]["value"] <= good["gate"]["limit"]
     assert not [w for w in good["warnings"] if "distance" in w]
     sidecar.refuse_failed(tmp_path / "scan.nii.gz", good)
@@ -251,7 +252,8 @@ def test_strict_says_that_there_is_no_out_of_distribution_check(
 def test_old_weights_say_null_and_why(loaded: Model, model: ConditionedDiffusion, tmp_path: Path) -> None:
     weights.save(tmp_path / "m.safetensors", model, CARD)
     found = finish(loaded, healthy(30), tmp_path)
-    assert found["gate"] == {"value": None, "limit": None, "note": out_of_distribution.ABSENT, "beyond": None}
+    absent = {"value": None, "limit": None, "note": out_of_distribution.ABSENT, "check": None, "beyond": None}
+    assert found["gate"] == absent
     assert found["stability"] is None
     assert "distance" not in {check["name"] for check in found["qc"]["checks"]}
     sidecar.refuse_failed(tmp_path / "scan.nii.gz", found)

@@ -53,6 +53,12 @@ def test_the_border_alone_never_fails_a_scan():
     assert assess(**{**GOOD, "border_fraction": 1.0}).verdict == "warn"
 
 
+def test_a_distance_may_be_below_0_and_is_at_most_a_warning():
+    """That of HAND is for every other healthy scan."""
+    found = {v: assess(**GOOD, distance=v, distance_limit=2.0).verdict for v in (-3.0, 2.0, 2.1, 1e9)}
+    assert found == {-3.0: "pass", 2.0: "pass", 2.1: "warn", 1e9: "warn"}
+
+
 def test_the_worst_check_is_the_verdict():
     assert assess(200, 0.95, 0.5).verdict == "fail"
     assert assess(1400, 0.85, 0.01).verdict == "warn"

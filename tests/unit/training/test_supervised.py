@@ -21,7 +21,7 @@ from uadcli.data.dataset import Case
 from uadcli.data.lesion_labels import LabelledScan
 from uadcli.errors import InputError, OutputError, UsageError, WeightsError
 from uadcli.model.model import Model
-from uadcli.settings.training import Machine, Taught
+from uadcli.settings.training import HAND, Fitted, Machine, Taught
 from uadcli.training import checkpoint, supervised, train
 from uadcli.training.examples.pool import ExampleMaker
 from uadcli.training.examples.synthetic import Healthy
@@ -147,6 +147,8 @@ def test_a_run_says_what_it_was_trained_on(begun: Path) -> None:
         (begun / "scans" / f"sub-{name}_T1w.nii.gz").unlink()
     with pytest.raises(InputError, match=r"sub-d_T1w.nii.gz: this scan has lesions by the labels of the run"):
         calibrate.calibrate(begun / "run", begun / "scans", workers=1, reporter=reporter)
+    with pytest.raises(UsageError, match="keeps the out-of-distribution check of its weights"):
+        calibrate.calibrate(begun / "run", begun / "scans", workers=1, reporter=reporter, fitted=Fitted(gate=HAND))
 
 
 def test_the_best_checkpoint_is_that_of_the_held_out_cases(begun: Path) -> None:
