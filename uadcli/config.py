@@ -16,7 +16,7 @@ from uadcli.settings.networks import EncoderConfig as EncoderConfig
 from uadcli.settings.networks import ModelConfig as ModelConfig
 from uadcli.settings.networks import UNetConfig as UNetConfig
 from uadcli.settings.networks import preset as preset
-from uadcli.settings.option import METHOD, MIN_VOLUME, RUNNING, Option
+from uadcli.settings.option import METHOD, MIN_VOLUME, PRECISIONS, RUNNING, Option, Precision
 from uadcli.settings.toml import from_dict as from_dict
 from uadcli.settings.toml import read_toml as read_toml
 from uadcli.settings.toml import to_dict as to_dict
@@ -29,8 +29,6 @@ STRIPS: tuple[str, ...] = get_args(Strip)
 Space = Literal["native", "mni", "both"]
 SPACES: tuple[str, ...] = get_args(Space)
 SCALINGS: tuple[str, ...] = ("percentile", "tissue")
-Precision = Literal["auto", "float32", "bf16"]
-PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 
 GEOMETRIES = ("auto", "sform", "qform", "trust")
@@ -56,11 +54,14 @@ class PreprocessConfig(Checked):
         STRIPS,
         option=Option("How to extract the brain: HD-BET, an atlas (fast), or none if stripped; auto decides.", METHOD),
     )
-    # `auto`: bfloat16 where the CPU multiplies it natively (see `device.bf16`). The masks are equal but for rounding
+    # `auto`: HD-BET in bfloat16 where the CPU multiplies it natively (see `device.bf16`), the other networks in float32
     precision: Precision = word(
         "auto",
         PRECISIONS,
-        option=Option("Arithmetic of HD-BET; auto: bf16 on a CPU with instructions for it, in half the time.", RUNNING),
+        option=Option(
+            "Arithmetic of the networks; auto: bf16 for HD-BET on a CPU with instructions for it, else float32.",
+            RUNNING,
+        ),
         decides=False,
     )
     bias_field: bool = True
@@ -181,6 +182,8 @@ class ReconstructionConfig(Checked):
         empty=True,
         option=Option("How to reconstruct the scan; by default as the weights were trained.", METHOD),
     )
+    # of reconstruction and score, set by `preprocess.precision`; empty: float32, but bf16 to reconstruct on a GPU
+    arithmetic: str = word("", ("float32", "bf16"), empty=True, decides=False)
     overlap: bool = False  # pddpm: patches every 24 pixels, averaged where they overlap, at 2.25 times the cost
 
 

@@ -130,4 +130,5 @@ def test_of_the_settings_batch_size_and_precision_do_not_decide() -> None:
     bare = json.loads(json.dumps(deciding_settings(settings, DetectConfig)))
     assert settings["reconstruction"].pop("batch_size") == 32
     assert settings["preprocess"].pop("precision") == "auto"
+    assert settings["reconstruction"].pop("arithmetic") == ""  # which `--precision` sets
     assert bare == json.loads(json.dumps(settings))

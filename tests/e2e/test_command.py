@@ -42,7 +42,7 @@ def _run(*arguments: object, **more: Any) -> subprocess.CompletedProcess[str]:
 PACKAGES = "torch 2.13.0, numpy 2.3.5, scipy 1.15.3, SimpleITK 2.5.7, antspyx 0.6.3"
 KNOWN = {
     f"{PACKAGES}, AuthenticAMD 25 17, AVX512, avx512_bf16, 2 threads": (
-        "9ff66a15a25854829de89938b5fbe118b91ac670319571b54e8a8d4ad9b72830",
+        "b3375dcb13900792d1cda326c48e4c9b22b168596d602e9dcca5a930fab2ba4c",
         "b8cfd8a567434090fd768a9c25f4e2dc208f6b52db3b0a80c9296021b4192f56",
     ),
 }

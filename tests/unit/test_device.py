@@ -10,7 +10,11 @@ import pytest
 import torch
 
 from uadcli import device
+from uadcli.config import DetectConfig, PreprocessConfig
+from uadcli.detection.session import in_arithmetic
 from uadcli.errors import DeviceError
+from uadcli.settings.training import Machine
+from uadcli.training import devices
 
 
 @pytest.fixture
@@ -84,6 +88,27 @@ def test_auto_precision_is_bfloat16_on_a_cpu_that_multiplies_it(monkeypatch, ins
     assert not device.bf16("auto", "cuda:0")
     assert not device.bf16("float32", "cpu")
     assert device.bf16("bf16", "cpu")
+
+
+@pytest.mark.parametrize(("precision", "arithmetic"), [("auto", ""), ("float32", "float32"), ("bf16", "bf16")])
+def test_reconstruction_and_score_run_in_the_arithmetic_of_the_option(precision, arithmetic):
+    config = DetectConfig(preprocess=PreprocessConfig(precision=precision))
+    assert in_arithmetic(config).reconstruction.arithmetic == arithmetic
+
+
+@pytest.mark.parametrize(
+    ("precision", "native", "used"),
+    [
+        ("auto", True, "bf16-mixed"),
+        ("auto", False, "32-true"),
+        ("float32", True, "32-true"),
+        ("bf16", False, "bf16-mixed"),
+    ],
+)
+def test_training_runs_in_the_arithmetic_of_the_option(monkeypatch, precision, native, used):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native})
+    assert devices.fabric(0, precision=precision).strategy.precision.precision == used
+    assert devices.one_process(Machine(gpus=0, precision=precision)).strategy.precision.precision == used
 
 
 def test_every_available_device_works_and_can_be_described():

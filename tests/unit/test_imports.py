@@ -1,7 +1,7 @@
 """Imports point down only: from a package to one of a lower rank, and never in a circle.
 
 cli -> {batches, calibration} -> {detection, training} -> {evaluation, model, synthesis} -> {data, weights}
--> {imaging, reconstruction, scoring, report} -> {arrays, config, console, device, files} -> {running, typed}
+-> {imaging, reconstruction, scoring, report} -> {arrays, config, console, device, files, layers} -> {running, typed}
 -> {errors, contrasts, settings, streams, workers}
 """
 
@@ -24,6 +24,7 @@ RANKS = {
     "config": 1,
     "console": 1,
     "device": 1,
+    "layers": 1,
     "files": 1,
     "streams": 0,
     "imaging": 2,

@@ -24,7 +24,7 @@ from uadcli.console import Reporter
 from uadcli.data.contrast import known_before
 from uadcli.data.scan_json import describe
 from uadcli.detection import niivue
-from uadcli.detection.session import Session, with_healthy
+from uadcli.detection.session import Session, in_arithmetic, with_healthy
 from uadcli.errors import RESEARCH_USE, BatchError, OutputError, UsageError, WeightsError
 from uadcli.files import file_sha256, make_folder
 from uadcli.model import adapt, model
@@ -195,7 +195,8 @@ def _work(run: Tally, jobs: list[Job], request: Request, reporter: Reporter) -> 
     niivue.ensure(options.html, reporter)
     name, why = device.choose(options.device)
     load = functools.cache(functools.partial(model.load, device=name))
-    session = Session(request.config, options, name, load=load, threads=device.bound_threads(options.threads))
+    config, threads = in_arithmetic(request.config), device.bound_threads(options.threads)
+    session = Session(config, options, name, load=load, threads=threads)
     found = jobs[0].options.weights
     if found:  # fail early if the weights are damaged
         load(*weights.find(found))

@@ -23,7 +23,7 @@ from uadcli.detection.examined import check_early, examined
 from uadcli.detection.findings import ReadyScan
 from uadcli.detection.further import with_further
 from uadcli.detection.options import DetectOptions
-from uadcli.detection.session import Session, with_healthy
+from uadcli.detection.session import Session, in_arithmetic, with_healthy
 from uadcli.detection.verdict import judge, report
 from uadcli.detection.write import write_files
 from uadcli.errors import RESEARCH_USE, InputError, about
@@ -105,7 +105,7 @@ def _run(path: Path, files: Outputs, config: DetectConfig, options: DetectOption
     reporter.info(f"{RESEARCH_USE}")
     reporter.info(f"device {name} ({why}), {threads} threads")
     load = functools.cache(functools.partial(model.load, device=name))  # contrasts of a patient may share a model
-    session = Session(config, options, name, reporter, load=load)
+    session = Session(in_arithmetic(config), options, name, reporter, load=load)
     ready = ready_scan(path, session)
     with about(path):
         return finish(ready, files, session)

@@ -48,6 +48,18 @@ class Session:
         return self.load(*file) if self.load else model.load(*file, self.device)
 
 
+def in_arithmetic(config: DetectConfig) -> DetectConfig:
+    """The settings with reconstruction and score in the arithmetic of `preprocess.precision`; `auto` changes nothing.
+
+    By `auto` they run in float32 on a CPU: in bfloat16 the order of a scan's axes and the size of a batch change a map
+    by some percent of its highest score.
+    """
+    if config.preprocess.precision == "auto":
+        return config
+    used = replace(config.reconstruction, arithmetic=config.preprocess.precision)
+    return replace(config, reconstruction=used)
+
+
 def with_healthy(options: DetectOptions) -> DetectOptions:
     """The options with the folder in `adapt` replaced by its contents. Raises `InputError`."""
     if options.adapt is None or isinstance(options.adapt, HealthyScans):

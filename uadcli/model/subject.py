@@ -65,11 +65,12 @@ class Subject:
 
         Raises `WeightsError` if the model has no score network.
         """
-        from uadcli.scoring.siamese import siamese_score
+        from uadcli.scoring.siamese import Runs, siamese_score
 
-        model, indices = self.model, occupied(self.mask)
-        slices, healthy, size = to_slices(self.x), to_slices(self.recon), self.config.reconstruction.batch_size
-        stack = siamese_score(model.score_network, slices, healthy, indices, model.device, size)
+        model, indices, settings = self.model, occupied(self.mask), self.config.reconstruction
+        slices, healthy = to_slices(self.x), to_slices(self.recon)
+        runs = Runs(model.device, settings.batch_size, settings.arithmetic == "bf16")
+        stack = siamese_score(model.score_network, slices, healthy, indices, runs)
         return np.where(self.mask, from_slices(stack), 0).astype(np.float32)
 
     @property

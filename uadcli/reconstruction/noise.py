@@ -6,16 +6,17 @@ triangles; every lattice point within reach adds (2 - d^2)^4 <g, d>, with a grad
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from torch import Tensor
 
+Points = NDArray[np.float64]  # one coordinate of each
 STRETCH = (1 / np.sqrt(3) - 1) / 2
 SQUISH = (np.sqrt(3) - 1) / 2
 NORM = 47.0
@@ -29,48 +30,55 @@ REACH = [(i, j) for i in (-1, 0, 1, 2) for j in (-1, 0, 1, 2) if not (i + j < 0 
 
 
 @dataclass(frozen=True)
-class _Neighbour:
-    """One lattice point within reach of the points x, y: its offset, its weight, and its place on the lattice."""
+class Lattice:
+    """Simplex noise at fixed points as a sparse matrix (points, 2 x lattice points), to be multiplied by the gradients
+    of the lattice points. `u` and `v` are their places on the lattice, which repeats every 256."""
 
-    dx: NDArray[np.floating[Any]]
-    dy: NDArray[np.floating[Any]]
-    weight: NDArray[np.floating[Any]]
+    matrix: csr_array
     u: NDArray[np.int64]
     v: NDArray[np.int64]
 
+    @classmethod
+    def of(cls, octaves: Sequence[tuple[float, Points, Points]]) -> Lattice:
+        """The sum of octaves, each an amplitude and the points x, y (N,) in its own units."""
+        terms = [
+            (np.arange(len(x)), u & 255, v & 255, amplitude / NORM * weight * dx, amplitude / NORM * weight * dy)
+            for amplitude, x, y in octaves
+            for dx, dy, weight, u, v in _in_reach(x, y)
+        ]
+        rows, u, v, along_x, along_y = (np.concatenate(parts) for parts in zip(*terms, strict=True))
+        near = (along_x != 0) | (along_y != 0)
+        known, column = np.unique(256 * u[near] + v[near], return_inverse=True)
+        values = np.concatenate([along_x[near], along_y[near]]).astype(np.float32)
+        places = np.tile(rows[near], 2), np.concatenate([2 * column, 2 * column + 1])
+        matrix = csr_array((values, places), shape=(len(octaves[0][1]), 2 * len(known)))
+        return cls(matrix, known // 256, known % 256)
 
-def _neighbours(x: NDArray[np.float32], y: NDArray[np.float32]) -> list[_Neighbour]:
-    """The lattice points within reach of the points; they do not depend on the seed."""
+    def noise(self, permutation: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The noise (N,) at the points, by a permutation (256,)."""
+        gradients = GRADIENTS[permutation[(permutation[self.u] + self.v) & 255] & 7]
+        found: NDArray[np.float32] = self.matrix @ gradients.ravel()
+        return found
+
+
+def _in_reach(x: Points, y: Points) -> Iterator[tuple[Points, Points, Points, NDArray[np.int64], NDArray[np.int64]]]:
+    """The offset of the points from each lattice point in their reach, its weight, and its place on the lattice."""
     stretch = (x + y) * STRETCH
     u, v = np.floor(x + stretch), np.floor(y + stretch)
     squish = (u + v) * SQUISH
     dx0, dy0 = x - (u + squish), y - (v + squish)  # offset from the square's origin, in the plane
     iu, iv = u.astype(np.int64), v.astype(np.int64)
-    found = []
     for i, j in REACH:
-        dx = dx0 - np.float32(i + (i + j) * SQUISH)
-        dy = dy0 - np.float32(j + (i + j) * SQUISH)
-        fall = np.maximum(2 - dx * dx - dy * dy, 0)
-        fall *= fall
-        found.append(_Neighbour(dx, dy, fall * fall, (iu + i) & 255, iv + j))
-    return found
+        dx, dy = dx0 - (i + (i + j) * SQUISH), dy0 - (j + (i + j) * SQUISH)
+        yield dx, dy, np.maximum(2 - dx * dx - dy * dy, 0) ** 4, iu + i, iv + j
 
 
-def _summed(neighbours: list[_Neighbour], permutation: NDArray[np.int64]) -> NDArray[np.float32]:
-    value = np.zeros(neighbours[0].dx.shape, dtype=np.float32)
-    along_x, along_y = np.ascontiguousarray(GRADIENTS[permutation & 7].T)
-    for near in neighbours:
-        place = (permutation[near.u] + near.v) & 255
-        value += near.weight * (along_x[place] * near.dx + along_y[place] * near.dy)
-    return value / np.float32(NORM)
-
-
-@lru_cache(maxsize=1)
-def _octaves(shape: tuple[int, int]) -> list[list[_Neighbour]]:
-    """The lattice points within reach of every pixel of a map, by octave; the same for every seed."""
-    y, x = np.meshgrid(np.arange(shape[0], dtype=np.float32), np.arange(shape[1], dtype=np.float32), indexing="ij")
-    steps = [np.float32(2**octave / PERIOD) for octave in range(OCTAVES)]
-    return [_neighbours(x * step, y * step) for step in steps]
+@lru_cache(maxsize=2)
+def _map_lattice(shape: tuple[int, int]) -> Lattice:
+    """The lattice of a map (H, W) of all octaves; the same for every seed."""
+    y, x = (part.ravel() for part in np.mgrid[: shape[0], : shape[1]].astype(np.float64))
+    steps = [2**octave / PERIOD for octave in range(OCTAVES)]
+    return Lattice.of([(PERSISTENCE**octave, x * step, y * step) for octave, step in enumerate(steps)])
 
 
 def simplex_noise(shape: tuple[int, int], seed: int | np.random.SeedSequence) -> NDArray[np.float32]:
@@ -78,11 +86,7 @@ def simplex_noise(shape: tuple[int, int], seed: int | np.random.SeedSequence) ->
 
     Not of unit variance: its RMS over many maps is about 0.57, as in the reference.
     """
-    permutation = np.random.default_rng(seed).permutation(256)
-    total = np.zeros(shape, dtype=np.float32)
-    for octave, neighbours in enumerate(_octaves(shape)):
-        total += np.float32(PERSISTENCE**octave) * _summed(neighbours, permutation)
-    return total
+    return _map_lattice(shape).noise(np.random.default_rng(seed).permutation(256)).reshape(shape)
 
 
 def slice_noise(

@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uadcli.config import UNetConfig
+from uadcli.layers.group_norm import GroupNorm
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
+def group_norm(channels: int) -> GroupNorm:
     """GroupNorm of 32 groups, or of the largest number below that divides the channels."""
-    return nn.GroupNorm(max(g for g in range(1, 33) if channels % g == 0), channels)
+    return GroupNorm(max(g for g in range(1, 33) if channels % g == 0), channels)
 
 
 def time_embedding(t: Tensor, size: int) -> Tensor:

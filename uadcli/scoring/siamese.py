@@ -8,6 +8,7 @@ template.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from uadcli.arrays import Array
 from uadcli.config import SiameseConfig
+from uadcli.layers.group_norm import GroupNorm
 
 UNSHUFFLE = 2
 NEIGHBOURS = (-1, 0, 1)
@@ -32,7 +34,7 @@ class Block(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
-        self.norm1, self.norm2 = nn.GroupNorm(8, outputs), nn.GroupNorm(8, outputs)
+        self.norm1, self.norm2 = GroupNorm(8, outputs), GroupNorm(8, outputs)
         self.around = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -96,25 +98,38 @@ def with_neighbours(stack: NDArray[Any], indices: NDArray[np.int64]) -> Array:
     return np.asarray(stack[around], dtype=np.float32)
 
 
+@dataclass(frozen=True)
+class Runs:
+    """How the network runs: on which device, with how many slices at a time, and whether in bfloat16."""
+
+    device: str = "cpu"
+    batch: int = 32
+    bf16: bool = False
+
+
+ON_CPU = Runs()
+
+
 @torch.inference_mode()
 def siamese_score(
-    network: SiameseUNet, slices: Array, recon: Array, indices: NDArray[np.int64], device: str = "cpu", batch: int = 32
+    network: SiameseUNet, slices: Array, recon: Array, indices: NDArray[np.int64], runs: Runs = ON_CPU
 ) -> Array:
     """Probability of abnormality (Z, H, W) of slices and their pseudo-healthy versions, all (Z, H, W) in [0, 1].
 
     The mean over the scan and its left-right mirror image; slices not in `indices` are 0.
     """
-    where = torch.device(device)
+    where = torch.device(runs.device)
     network = network.eval().to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     result = np.zeros(slices.shape, dtype=np.float32)
     residual = slices - recon
-    for start in range(0, len(indices), batch):
-        part = indices[start : start + batch]
+    for start in range(0, len(indices), runs.batch):
+        part = indices[start : start + runs.batch]
         arrays = with_neighbours(slices, part), with_neighbours(residual, part), places(part, slices.shape)  # type: ignore[arg-type]
         image, difference, place = (torch.from_numpy(a).to(where, memory_format=torch.channels_last) for a in arrays)
-        straight = network(image, difference, place).sigmoid()
-        mirrored = network(image.flip(3), difference.flip(3), place).sigmoid().flip(3)
-        result[part] = ((straight + mirrored) / 2).float().cpu().numpy()[:, 0]
+        with torch.autocast(where.type, torch.bfloat16, enabled=runs.bf16):
+            straight = network(image, difference, place).float().sigmoid()
+            mirrored = network(image.flip(3), difference.flip(3), place).float().sigmoid().flip(3)
+        result[part] = ((straight + mirrored) / 2).cpu().numpy()[:, 0]
     return result
 
 

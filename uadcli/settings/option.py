@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from uadcli.errors import UsageError
 from uadcli.settings.bounds import Bounds
@@ -15,6 +15,8 @@ from uadcli.settings.bounds import Bounds
 OUTPUT, INPUT, METHOD, RUNNING, CLUSTER, TALK = "Output", "Input", "Method", "Running", "Cluster", "Messages"
 PANELS = (None, OUTPUT, INPUT, METHOD, RUNNING, CLUSTER, TALK)  # of `--help`, in this order
 REQUIRED = dataclasses.MISSING
+Precision = Literal["auto", "float32", "bf16"]  # of the networks
+PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from uadcli.settings.option import THREADS, Option, option
+from uadcli.settings.option import PRECISIONS, THREADS, Option, Precision, option
 
 MAHALANOBIS, HAND = "mahalanobis", "hand"  # out-of-distribution checks
 
@@ -58,5 +58,10 @@ class Machine(Helpers):
     workers: int = option(2, Option("Processes that prepare scans, then make examples; 0 for none."), low=0)
     gpus: int | None = option(
         None, Option("Number of GPUs to train on; 0 for the CPU.", metavar="N", shown="1 or 0"), low=0
+    )
+    precision: Precision = option(
+        "auto",
+        Option("Arithmetic of the networks; auto: bf16 on a GPU, or on a CPU, with instructions for it."),
+        words=PRECISIONS,
     )
     cpu_processes: int = 1

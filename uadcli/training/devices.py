@@ -1,7 +1,6 @@
 """Devices of a training: one CPU, several CPU processes (gloo), one GPU or several, through Lightning Fabric.
 
-The code is the same in each case and needs no launcher: further processes are started here. bf16 if the GPU supports
-it, otherwise float32.
+The code is the same in each case and needs no launcher: further processes are started here.
 """
 
 from __future__ import annotations
@@ -16,15 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from uadcli.device import bf16
 from uadcli.errors import DeviceError, UadError
+from uadcli.settings.option import Precision
 from uadcli.settings.training import Machine
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
-def fabric(gpus: int | None = None, processes: int = 1) -> Fabric:
+def fabric(gpus: int | None = None, processes: int = 1, precision: Precision = "auto") -> Fabric:
     """The fabric for `gpus` GPUs (None: one if there is one, else the CPU; 0: the CPU) or for CPU `processes`.
+
+    `auto` trains in bfloat16 where GPU or CPU multiply it.
 
     Raises `DeviceError` if there are fewer GPUs, and `UadError` if Lightning Fabric is not installed.
     """
@@ -41,21 +44,25 @@ def fabric(gpus: int | None = None, processes: int = 1) -> Fabric:
         if wanted > present:
             raise DeviceError(f"{wanted} GPUs requested, {present} available", hint="Give a smaller --gpus.")
         count = wanted or processes
-        has_bf16 = bool(wanted) and torch.cuda.is_bf16_supported(including_emulation=False)
-        precision = "bf16-mixed" if has_bf16 else "32-true"
         strategy: Any = DDPStrategy(start_method="spawn") if count > 1 else "auto"
         return Fabric(
             accelerator="cuda" if wanted else "cpu",
             devices=count,
             strategy=strategy,
-            precision=precision,  # type: ignore[arg-type]
+            precision="bf16-mixed" if _in_bf16(bool(wanted), precision) else "32-true",
             plugins=[LightningEnvironment()],
         )
 
 
 def one_process(machine: Machine) -> Fabric:
     """The fabric for work in one process, on a GPU if allowed and present. Raises as `fabric`."""
-    return fabric(min(machine.gpus, 1) if machine.gpus else machine.gpus)
+    return fabric(min(machine.gpus, 1) if machine.gpus else machine.gpus, precision=machine.precision)
+
+
+def _in_bf16(on_gpu: bool, precision: Precision) -> bool:
+    if on_gpu and precision == "auto":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bf16(precision, "cpu")
 
 
 def launch(where: Fabric, work: Callable[..., Any], *arguments: Any) -> Any:

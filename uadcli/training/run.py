@@ -92,7 +92,7 @@ class Run:
         from uadcli.training import devices, log
 
         folder, reporter = self.folder, self.reporter
-        where = devices.fabric(machine.gpus, machine.cpu_processes)
+        where = devices.fabric(machine.gpus, machine.cpu_processes, machine.precision)
         reporter.info(f"{where.world_size} x {where.device.type}, {where.strategy.precision.precision}")
         trainer = self._reconstruction(where)
         if self.networks.score != "none":

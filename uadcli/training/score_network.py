@@ -19,7 +19,7 @@ from uadcli.config import SiameseConfig, from_dict
 from uadcli.console import Reporter
 from uadcli.running.stage import Part
 from uadcli.scoring.metrics import average_precision
-from uadcli.scoring.siamese import SiameseUNet, places, siamese_score, with_neighbours
+from uadcli.scoring.siamese import Runs, SiameseUNet, places, siamese_score, with_neighbours
 from uadcli.training import checkpoint, loop
 from uadcli.training.examples.pool import Example, ExampleMaker, ExamplePool
 from uadcli.training.learner import Learner
@@ -87,7 +87,7 @@ class SiameseTrainer(Learner):
         scores, truths = [], []
         for one in examples:
             image, recon = ((part / 255).astype(np.float32) for part in (one.image, one.recon))
-            found = siamese_score(self.average, image, recon, one.usable, str(self.device))
+            found = siamese_score(self.average, image, recon, one.usable, Runs(str(self.device)))
             brain = one.brain.copy()
             brain[np.setdiff1d(np.arange(len(brain)), one.usable)] = False
             scores.append(found[brain])

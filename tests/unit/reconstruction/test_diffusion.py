@@ -13,10 +13,12 @@ from uadcli.config import UNetConfig, preset
 from uadcli.reconstruction.encoder import Encoder
 from uadcli.reconstruction.model import ConditionedDiffusion
 from uadcli.reconstruction.noise import (
+    GRADIENTS,
+    NORM,
+    SQUISH,
+    Lattice,
     NoiseBank,
-    _neighbours,
     _slice_map,
-    _summed,
     simplex_noise,
     slice_noise,
 )
@@ -78,10 +80,24 @@ def test_simplex_noise_has_the_reference_rms_and_is_smooth() -> None:
 
 def test_simplex_noise_is_continuous() -> None:
     """The first octave alone has a period of 64 pixels: no jump between lattice cells."""
-    x = np.linspace(-3, 3, 20001, dtype=np.float32)
-    line = _summed(_neighbours(x, 0.37 * x), np.random.default_rng(1).permutation(256))
+    x = np.linspace(-3, 3, 20001)
+    line = Lattice.of([(1.0, x, 0.37 * x)]).noise(np.random.default_rng(1).permutation(256))
     assert np.abs(np.diff(line)).max() < 0.002
     assert line.std() > 0.1
+
+
+def test_noise_is_the_sum_over_the_lattice_points_in_reach() -> None:
+    """The definition, point by point: (2 - d^2)^4 <g, d> of every lattice point, g by the permutation."""
+    permutation = np.random.default_rng(5).permutation(256)
+    u, v = np.mgrid[-100:400, -100:400]
+    gradients = GRADIENTS[permutation[(permutation[u & 255] + v) & 255] & 7]
+    x, y = np.random.default_rng(6).uniform(-4, 200, (2, 30))
+    found = Lattice.of([(0.8, x, y)]).noise(permutation)
+    for px, py, value in zip(x, y, found, strict=True):
+        dx, dy = px - (u + (u + v) * SQUISH), py - (v + (u + v) * SQUISH)
+        weight = np.maximum(2 - dx * dx - dy * dy, 0) ** 4
+        wanted = 0.8 / NORM * (weight * (gradients[..., 0] * dx + gradients[..., 1] * dy)).sum()
+        assert value == pytest.approx(wanted, abs=1e-5)
 
 
 def test_noise_depends_on_seed_slice_and_level_alone() -> None:

@@ -36,6 +36,26 @@ def test_the_mean_is_over_levels_and_the_seed_counts(model: ConditionedDiffusion
     assert not np.allclose(other, levels.mean(axis=0))
 
 
+@pytest.mark.parametrize("arithmetic", ["", "float32", "bf16"])
+def test_bf16_changes_no_more_than_rounding_and_the_others_nothing(
+    model: ConditionedDiffusion, arithmetic: str
+) -> None:
+    slices = _slices(3)
+    wanted = CddpmReconstructor(model, ReconstructionConfig((250, 750), 8))(slices, range(3))
+    found = CddpmReconstructor(model, ReconstructionConfig((250, 750), 8, arithmetic=arithmetic))(slices, range(3))
+    apart = np.abs(found - wanted).max()
+    assert 0 < apart < 0.02 if arithmetic == "bf16" else apart == 0
+
+
+def test_in_bf16_the_size_of_a_batch_changes_no_more_than_rounding(model: ConditionedDiffusion) -> None:
+    slices = _slices(5)
+    found = [
+        CddpmReconstructor(model, ReconstructionConfig((250,), size, arithmetic="bf16"))(slices, range(5))
+        for size in (1, 2, 8)
+    ]
+    assert max(np.abs(found[0] - one).max() for one in found[1:]) < 0.01
+
+
 def test_out_of_memory_halves_the_batch(model: ConditionedDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
     make = CddpmReconstructor(model, ReconstructionConfig((500,), 8, 1))
     expected, sizes, batch = make(_slices(6), range(6)), [], make._batch

@@ -14,7 +14,7 @@ from states import same
 from uadcli.config import PreprocessConfig, SiameseConfig
 from uadcli.console import Reporter
 from uadcli.errors import UadError
-from uadcli.scoring.siamese import SiameseUNet, places, siamese_score, smooth_along_slices, with_neighbours
+from uadcli.scoring.siamese import Runs, SiameseUNet, places, siamese_score, smooth_along_slices, with_neighbours
 from uadcli.synthesis.anatomy import Anatomy
 from uadcli.training.examples.pool import Example, ExampleMaker
 from uadcli.training.examples.synthetic import Healthy, SceneMaker, Sources
@@ -53,8 +53,14 @@ def test_a_flip_of_the_scan_flips_the_map(network: SiameseUNet) -> None:
 @pytest.mark.parametrize("batch", [2, 32])
 def test_the_batch_size_does_not_matter(network: SiameseUNet, batch: int) -> None:
     slices, recon = stacks()
-    one = siamese_score(network, slices, recon, np.arange(7), batch=1)
-    assert np.abs(one - siamese_score(network, slices, recon, np.arange(7), batch=batch)).max() < 1e-5
+    one = siamese_score(network, slices, recon, np.arange(7), Runs(batch=1))
+    assert np.abs(one - siamese_score(network, slices, recon, np.arange(7), Runs(batch=batch))).max() < 1e-5
+
+
+def test_bf16_changes_no_more_than_rounding(network: SiameseUNet) -> None:
+    slices, recon = stacks()
+    wanted, found = (siamese_score(network, slices, recon, np.arange(7), Runs(bf16=on)) for on in (False, True))
+    assert 0 < np.abs(found - wanted).max() < 0.01
 
 
 def test_smoothing_along_slices_keeps_constants_and_damps_single_slices() -> None:

@@ -32,10 +32,10 @@ def test_on_one_cpu_nothing_changes(tiny: ModelConfig, tmp_path: Path) -> None:
     plain = Trainer(tiny, SETTINGS)
     losses = [plain.step(discs()) for _ in range(2)]
     placed = Trainer(tiny, SETTINGS)
-    placed.place(devices.fabric(0))
+    placed.place(devices.fabric(0, precision="float32"))
     assert [placed.step(discs()) for _ in range(2)] == losses
     placed.save(tmp_path / "last.pt")
-    again = Trainer.load(tmp_path / "last.pt", devices.fabric(0))
+    again = Trainer.load(tmp_path / "last.pt", devices.fabric(0, precision="float32"))
     assert again.step(discs()) == plain.step(discs())
 
 

@@ -129,7 +129,9 @@ class SliceReconstructor:
         return torch.from_numpy(array).to(self.device, memory_format=torch.channels_last)
 
     def _autocast(self) -> AbstractContextManager[object]:
-        return torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else nullcontext()
+        on, arithmetic = self.device.type, self.config.arithmetic
+        wanted = arithmetic == "bf16" if arithmetic else on == "cuda"
+        return torch.autocast(on, torch.bfloat16) if wanted else nullcontext()
 
 
 class OnePassReconstructor(SliceReconstructor):
