@@ -14,11 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SHRINK, SIZE, STRIDES = (
-    2,
-    48,
-    8,
-)  # slices of the model are averaged over 2 x 2 pixels; tokens lie 8 of the results apart
+SHRINK, SIZE = 2, 48  # slices of the model are averaged over 2 x 2 pixels
+STRIDES = 8  # of the encoder's convolutions: a token for 8 x 8 pixels of these
 DEPTH, HEADS, LAYERS = 64, 4, 2  # of the tokens and the transformer
 # Weights of the losses: set once, not searched for.
 RECONSTRUCTION = 10.0  # of both reconstruction losses, in units of the discriminator's
