@@ -1,6 +1,6 @@
 """Fit the weights of joined contrasts on synthetic lesions that are pasted into all contrasts of a brain at once.
 
-    python packaging/evaluation/fit_joint.py DATA [--cases 24] [--cache FOLDER] [--maps FOLDER]
+    python packaging/evaluation/fit_joint.py DATA [--cases 16] [--cache FOLDER] [--maps FOLDER]
 
 The T1w scans are the IXI validation scans, which no network was trained on (the healthy reference of the T1w model
 contains them). T2w and FLAIR of the same brain are made from each (`synthesis.contrast`). Every kind of lesion has the
@@ -105,7 +105,7 @@ def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--cases", type=int, default=24)
+    parser.add_argument("--cases", type=int, default=16)
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     parser.add_argument("--maps", type=Path, metavar="FOLDER", help="keep the scored cases here, and use those here")
     arguments = parser.parse_args()
