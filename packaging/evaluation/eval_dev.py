@@ -30,10 +30,10 @@ from pathlib import Path
 import numpy as np
 from baseline import PLAIN, RAW, baselines, calibrate_baseline, register
 from development import Case, cases
-from scenes import CONFIG, SYNTHETIC, WithoutScan, marked_volume, models, named, scenes, write_tsv
+from scenes import CONFIG, SYNTHETIC, WithoutScan, cross_fitted, marked_volume, models, named, scenes, write_tsv
 
 from uadcli import device
-from uadcli.calibration.health import Scored, compared_with_others, joined
+from uadcli.calibration.health import Scored
 from uadcli.data.healthy import healthy_part
 from uadcli.data.prepare import Prepared, prepare_cached
 from uadcli.errors import UsageError
@@ -41,7 +41,6 @@ from uadcli.model.components import find, strength_of
 from uadcli.model.model import Model, shares_of
 from uadcli.model.subject import Subject
 from uadcli.model.threshold import Basis, ScanThreshold, Threshold, resolve
-from uadcli.scoring import scores
 from uadcli.scoring.calibration import conformal_threshold, healthy_quantile, healthy_tail, rate_threshold
 from uadcli.scoring.fusion import FISHER
 from uadcli.scoring.metrics import average_precision, best_dice, dice
@@ -178,12 +177,8 @@ class Evaluation:
                 for rule, used in self.thresholds(kind, case.contrast, values, prepared.mask).items():
                     one.add(rule, marked_volume(values, used, prepared))
         wanted = [PLAIN, RAW, *self.kinds("T1w")] if calibrating else []
-        for kind in (one for one in calibrating if one.startswith(scores.Z)):
-            calibrating[kind] = compared_with_others(calibrating[kind], scores.find(kind).own_scale)
-        for kind in wanted:
-            scans = (
-                joined(calibrating, shares_of(self.loaded["T1w"].card, "T1w")) if kind == FISHER else calibrating[kind]
-            )
+        compared = cross_fitted(calibrating, shares_of(self.loaded["T1w"].card, "T1w")) if calibrating else {}
+        for kind, scans in ((kind, compared[kind]) for kind in wanted):
             strengths = [strength_of(s.values, s.prepared, CONFIG) for s in scans]
             one = result.setdefault(("ixi_t1 T1w, cross-fitted", kind), Healthy())
             for i, scan in enumerate(scans):

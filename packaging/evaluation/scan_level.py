@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 from development import cases
-from scenes import CONFIG, models, named
+from scenes import CONFIG, cross_fitted, models, named
 
 from uadcli import device
-from uadcli.calibration.health import Scored, compared_with_others, joined
+from uadcli.calibration.health import Scored
 from uadcli.data.dataset import Case
 from uadcli.data.healthy import healthy_part
 from uadcli.data.prepare import Prepared, prepare_cached
@@ -29,7 +29,6 @@ from uadcli.evaluation.statistics import Estimate, auroc_over_scans, sensitivity
 from uadcli.model.components import strength_of
 from uadcli.model.model import Model, shares_of
 from uadcli.model.subject import Subject
-from uadcli.scoring import scores
 from uadcli.scoring.fusion import FISHER
 
 SPECIFICITIES = (0.90, 0.95)
@@ -79,10 +78,7 @@ def _cross_fitted(reference: list[Case], cache: Path, model: Model, contrast: st
         subject, part = _subject(model, prepared, contrast), healthy_part(case, prepared)
         for kind in kinds:
             maps[kind].append(Scored(prepared, subject.raw(kind), part, whole=True))
-    for kind in kinds:
-        if kind.startswith(scores.Z):
-            maps[kind] = compared_with_others(maps[kind], scores.find(kind).own_scale)
-    scans = joined(maps, shares) if score == FISHER else maps[score]
+    scans = cross_fitted(maps, shares)[score]
     for case, one in zip(reference, scans, strict=True):
         yield Strength(case.source, case.subject, False, strength_of(one.values, one.prepared, CONFIG))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from development import cases
 
+from uadcli.calibration.health import Scored, compared_with_others, joined
 from uadcli.config import CONTRASTS, DetectConfig, to_dict
 from uadcli.data.healthy import healthy_part
 from uadcli.data.prepare import Prepared, common_scale, prepare_cached, to_native
@@ -171,6 +172,18 @@ class WithoutScan:
             return found
         states = found.weights.reference_state | self.states[scene.subject]
         return replace(found, weights=replace(found.weights, reference_state=states))
+
+
+def cross_fitted(raw: Mapping[str, list[Scored]], shares: Mapping[str, float]) -> dict[str, list[Scored]]:
+    """The maps by score of the scans that a healthy reference is made of, each compared with the others.
+
+    `raw` are not normalised to healthy scans. With all scores that have `shares` in `fisher`, that is added.
+    """
+    found = {
+        kind: compared_with_others(scans, scores.find(kind).own_scale) if kind.startswith(scores.Z) else scans
+        for kind, scans in raw.items()
+    }
+    return found | ({fusion.FISHER: joined(found, shares)} if shares and shares.keys() <= found.keys() else {})
 
 
 def stroke_shapes(data: Path) -> list[Path]:
