@@ -1,4 +1,4 @@
-"""How well the strength of a scan separates patients from healthy scans.
+"""How well the strength of a scan, and its place on the severity axis, separate patients from healthy scans.
 
     python packaging/evaluation/scan_level.py DATA [--cache CACHE] [--weights FILE]
 
@@ -6,7 +6,11 @@ For each contrast with at least two healthy scans: AUROC over scans of the defau
 like the share of healthy scans as strong), and the sensitivity at 90 and 95 % specificity, with intervals over
 subjects. Patients are all development cases with lesions on their own scans. Healthy are the IXI validation scans, each
 compared with the reference of the other ones; healthy scans of other scanners; and the tumour-free slices of patients
-who were held out of training, which also set the FLAIR thresholds. Then the strengths themselves.
+who were held out of training, which also set the FLAIR thresholds. The severity axis is fitted to lesions pasted into
+the held-out healthy scans, for each of these into the others; "joined" is the sum of strength and severity, each as
+robust deviation from the held-out healthy scans. A second table shows how the severity of held-out brains grows with
+pasted lesions: how many of these raise it at each step of their contrast, the rank correlation of the rise with the
+load, and the AUROC of brains with pasted lesions against the same without. Then the strengths themselves.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from development import cases
 from scenes import CONFIG, cross_fitted, models, named
+from severity_axis import Severities, number, severities
 
 from uadcli import device
 from uadcli.calibration.health import Scored
@@ -36,12 +41,24 @@ SPECIFICITIES = (0.90, 0.95)
 
 @dataclass(frozen=True)
 class Strength:
-    """The strength of one scan; `group` names its data set."""
+    """The strength of one scan."""
 
-    group: str
-    subject: str
-    sick: bool
+    case: Case
     value: float
+
+    @property
+    def group(self) -> str:
+        """The name of its data set."""
+        return self.case.source
+
+    @property
+    def sick(self) -> bool:
+        return is_sick(self.case)
+
+
+def is_sick(case: Case) -> bool:
+    """Whether a case is a patient with lesions; of patients held out of training only healthy slices are used."""
+    return case.part == "dev" and case.lesions is not None
 
 
 def strengths(data: Path, cache: Path, model: Model, contrast: str) -> Iterator[Strength]:
@@ -49,7 +66,7 @@ def strengths(data: Path, cache: Path, model: Model, contrast: str) -> Iterator[
     score = model.card.scores[contrast]
     reference: list[Case] = []
     for case in (c for c in cases(data) if c.contrast == contrast):
-        sick = case.part == "dev" and case.lesions is not None
+        sick = is_sick(case)
         if case.part == "val" and case.source == "ixi_t1":
             reference.append(case)
         elif sick or case.part in ("healthy", "val"):
@@ -57,7 +74,7 @@ def strengths(data: Path, cache: Path, model: Model, contrast: str) -> Iterator[
             values = _subject(model, prepared, contrast).score(score)
             if not sick:
                 values = np.where(healthy_part(case, prepared), values, 0)
-            yield Strength(case.source, case.subject, sick, strength_of(values, prepared, CONFIG))
+            yield Strength(case, strength_of(values, prepared, CONFIG))
     yield from _cross_fitted(reference, cache, model, contrast)
 
 
@@ -80,15 +97,33 @@ def _cross_fitted(reference: list[Case], cache: Path, model: Model, contrast: st
             maps[kind].append(Scored(prepared, subject.raw(kind), part, whole=True))
     scans = cross_fitted(maps, shares)[score]
     for case, one in zip(reference, scans, strict=True):
-        yield Strength(case.source, case.subject, False, strength_of(one.values, one.prepared, CONFIG))
+        yield Strength(case, strength_of(one.values, one.prepared, CONFIG))
 
 
 def _text(found: Estimate) -> str:
     return "not determined" if np.isnan(found.value) else f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
 
 
+def deviations(values: np.ndarray, held_out: np.ndarray) -> np.ndarray:
+    """Values (N,) as robust deviations from those of the held-out healthy scans, a mask (N,)."""
+    known = values[held_out]
+    middle = np.median(known)
+    return np.asarray((values - middle) / (1.4826 * np.median(np.abs(known - middle))))
+
+
+def rows(found: list[Strength], severity: Severities | None) -> Iterator[tuple[str, np.ndarray]]:
+    """The strengths, the severities and both joined; the strengths alone without severities."""
+    strength = np.array([one.value for one in found])
+    yield "strength", strength
+    if severity is not None:
+        axis = np.array([number(severity.of[one.case]) for one in found])
+        held_out = np.array([one.case.part == "val" for one in found])
+        yield "severity", axis
+        yield "joined", deviations(strength, held_out) + deviations(axis, held_out)
+
+
 def main() -> None:
-    """Print the table, and the strengths by data set."""
+    """Print the tables, and the strengths by data set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
@@ -96,23 +131,30 @@ def main() -> None:
     given = parser.parse_args()
     device.bound_threads(None)
     loaded = models(given.weights)
-    print("| contrast | score | patients | healthy | AUROC | sensitivity at 90 % | at 95 % |\n" + "|---" * 7 + "|")
+    print("| contrast | by | patients | healthy | AUROC | sensitivity at 90 % | at 95 % |\n" + "|---" * 7 + "|")
     every: list[tuple[str, Strength]] = []
+    grown: list[str] = []
     for contrast, model in loaded.items():
         found = list(strengths(given.data, given.cache, model, contrast))
         every += [(contrast, one) for one in found]
-        values, sick = [one.value for one in found], [one.sick for one in found]
+        sick = [one.sick for one in found]
         if len(sick) - sum(sick) < 2:
             continue
-        subjects = [f"{one.group} {one.subject}" for one in found]
-        cells = [_text(auroc_over_scans(values, sick, subjects))]
-        cells += [_text(sensitivity_at(specificity, values, sick, subjects)) for specificity in SPECIFICITIES]
-        counts = f"{sum(sick)} | {len(sick) - sum(sick)}"
-        print(f"| {contrast} | {model.card.scores[contrast]} | {counts} | {' | '.join(cells)} |", flush=True)
+        subjects = [f"{one.group} {one.case.subject}" for one in found]
+        severity = severities([one.case for one in found], given.cache, model, contrast)
+        grown += [f"| {contrast} | {severity.growth()} |"] if severity else []
+        for name, values in rows(found, severity):
+            by = f"{name} ({model.card.scores[contrast]})" if name == "strength" else name
+            cells = [_text(auroc_over_scans(values, sick, subjects))]
+            cells += [_text(sensitivity_at(specificity, values, sick, subjects)) for specificity in SPECIFICITIES]
+            counts = f"{sum(sick)} | {len(sick) - sum(sick)}"
+            print(f"| {contrast} | {by} | {counts} | {' | '.join(cells)} |", flush=True)
+    print("\n| contrast | pasted lesions | rise at each step | rank correlation | AUROC |\n" + "|---" * 5 + "|")
+    print("\n".join(grown))
     print("\n| contrast | data set | scans | strengths, sorted |\n|---|---|---|---|")
-    for contrast, group, sick in dict.fromkeys((c, one.group, one.sick) for c, one in every):
-        chosen = sorted(one.value for c, one in every if (c, one.group, one.sick) == (contrast, group, sick))
-        name = f"{group}, {'patients' if sick else 'healthy'}"
+    for contrast, group, ill in dict.fromkeys((c, one.group, one.sick) for c, one in every):
+        chosen = sorted(one.value for c, one in every if (c, one.group, one.sick) == (contrast, group, ill))
+        name = f"{group}, {'patients' if ill else 'healthy'}"
         print(f"| {contrast} | {name} | {len(chosen)} | {', '.join(f'{value:.2f}' for value in chosen)} |")
     print(f"\n{named(loaded)}")
 
