@@ -10,14 +10,14 @@ import numpy as np
 from development import Case
 from scenes import CONFIG
 from scipy import stats
+from severity import Axis, Change, fit, leave_one_out
+from severity_lesions import STEPS, changes_of
 
-from uadcli.calibration.fit_severity import STEPS, changes_of
 from uadcli.data.healthy import brain_slices
 from uadcli.data.scans import Scans
 from uadcli.evaluation.statistics import auroc_over_scans
 from uadcli.model.model import Model
 from uadcli.model.out_of_distribution import gate_of, has_encoder, vectors
-from uadcli.model.severity import Axis, Change, fit, leave_one_out
 from uadcli.scoring.out_of_distribution import Gate, Part
 from uadcli.training.examples.synthetic import load_healthy
 

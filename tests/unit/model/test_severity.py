@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import severity_lesions
+from severity import Axis, Change, fit, leave_one_out
+from severity_lesions import STEPS, changes_of
 
-from uadcli.calibration import fit_severity
-from uadcli.calibration.fit_severity import STEPS, changes_of
 from uadcli.config import DetectConfig
 from uadcli.imaging import template
-from uadcli.model.severity import Axis, Change, fit, leave_one_out
 from uadcli.scoring.out_of_distribution import Gate
 from uadcli.training.examples.synthetic import Healthy
 
@@ -79,8 +79,8 @@ def test_nothing_pasted_is_no_axis() -> None:
 
 def test_lesions_are_pasted_with_growing_load(monkeypatch: pytest.MonkeyPatch) -> None:
     """The encoder is replaced by the mean of each slice: enough to see which scan it was given."""
-    monkeypatch.setattr(fit_severity, "vectors", lambda _, x, slices: x[:, :, slices].mean(axis=(0, 1))[:, None])
-    monkeypatch.setattr(fit_severity, "LESIONS", 2)
+    monkeypatch.setattr(severity_lesions, "vectors", lambda _, x, slices: x[:, :, slices].mean(axis=(0, 1))[:, None])
+    monkeypatch.setattr(severity_lesions, "LESIONS", 2)
     mask = template.on_grid("mni_brain_mask") > 0
     head = template.on_grid("mni_head_T1w", 1)
     data = np.where(mask, head / head[mask].max(), 0).astype(np.float32)

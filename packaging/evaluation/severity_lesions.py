@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from severity import Change
 
 from uadcli.config import PreprocessConfig
 from uadcli.data.dataset import evenly
 from uadcli.imaging import intensity
 from uadcli.model.out_of_distribution import vectors
-from uadcli.model.severity import Change
 from uadcli.reconstruction.model import Network
 from uadcli.training.examples.pasted_lesions import paste
 from uadcli.training.examples.synthetic import Healthy
