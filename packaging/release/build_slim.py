@@ -79,9 +79,9 @@ def repacked(wheel: Path, output: Path) -> Path:
     """The same files in the same order, deflated as tightly as the format allows; times and modes stay."""
     with zipfile.ZipFile(wheel) as source, zipfile.ZipFile(output, "w") as made:
         for entry in source.infolist():
-            data = source.read(entry)
+            data, smaller = source.read(entry), entry.compress_size < entry.file_size  # before `open` resets them
             with made.open(entry, "w") as file:
-                if entry.compress_size < len(data):  # packed templates only cost time
+                if smaller:  # packed templates only cost time
                     file._compressor = Tight()  # type: ignore[attr-defined]  # `zipfile` takes no other compressor
                 file.write(data)
     return output
