@@ -132,14 +132,9 @@ def peak_mb(which: str, count: int, device: str) -> float:
     given, config = volume(count), preset("reference")
     if which == "published":
         published.infer(published.Published(config).eval().to(device), given.slices, given.brain, LEVELS[:1])
-    elif which in ("equal weights", IN_FLOAT32):
-        ours(
-            ConditionedDiffusion(config).eval(),
-            given,
-            LEVELS[:1],
-            device,
-            "float32" if which == IN_FLOAT32 else arithmetic_of(device),
-        )
+    elif which not in CONTRASTS:
+        arithmetic = "float32" if which == IN_FLOAT32 else arithmetic_of(device)
+        ours(ConditionedDiffusion(config).eval(), given, LEVELS[:1], device, arithmetic)
     else:
         ours(models.load(*weights.find(None, which), device).network, given, LEVELS[:1], device)  # type: ignore[arg-type]
     if device != "cpu":
@@ -169,7 +164,7 @@ def table(seconds: dict[str, dict[str, float]], memory: dict[str, float], scale:
         ratio = whole / total
         wanted = "-" if aim is None else f"{aim:g}: {'met' if ratio >= aim else 'MISSED'}"
         shares = " | ".join(f"{value / total:.0%}" for value in steps.values())
-        head = name if name in ("published", "equal weights", IN_FLOAT32) else f"bundled, {name}"
+        head = f"bundled, {name}" if name in CONTRASTS else name
         lines.append(f"| {head} | {scale * total:.3g} | {memory[name]:.0f} | {ratio:.2f} | {wanted} | {shares} |")
     return "\n".join(lines)
 

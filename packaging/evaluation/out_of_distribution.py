@@ -11,14 +11,13 @@ scans from wrong inputs (AUROC), whatever its limit.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from development import Case, cases
-from scenes import models, named
+from scenes import models, named, options
 from scipy import ndimage
 
 from uadcli import device
@@ -67,10 +66,7 @@ def spine(mask: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--cache", type=Path, default=Path(".cache"))
-    parser.add_argument("--weights")
+    parser = options(__doc__)
     parser.add_argument("--hand", action="store_true", help="also train HAND, in some minutes")
     arguments = parser.parse_args()
     device.bound_threads(None)

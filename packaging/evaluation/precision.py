@@ -10,7 +10,6 @@ of the scan's highest, and the seconds of both. A scan whose findings are in one
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import time
 from dataclasses import dataclass
@@ -18,17 +17,15 @@ from pathlib import Path
 
 import numpy as np
 from development import cases
-from scenes import CONFIG, models, named
+from scenes import CONFIG, models, named, options, subject_of
 
 from uadcli import device
 from uadcli.arrays import Array, Mask
-from uadcli.config import DetectConfig
 from uadcli.data.dataset import Case
-from uadcli.data.prepare import Prepared, prepare_cached
+from uadcli.data.prepare import prepare_cached
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.model import threshold
 from uadcli.model.model import Model
-from uadcli.model.subject import Subject
 from uadcli.model.threshold import Threshold
 from uadcli.scoring.components import label_map
 from uadcli.scoring.metrics import dice
@@ -55,19 +52,12 @@ def pair_of(case: Case, model: Model, cache: Path) -> Pair:
     maps, masks, seconds = list[Array](), list[Mask](), list[float]()
     for config in (CONFIG, BF16):
         start = time.perf_counter()
-        maps.append(map_of(model, prepared, config, case.contrast))
+        maps.append(subject_of(model, prepared, case.contrast, config).score(score))
         seconds.append(time.perf_counter() - start)
         smallest = config.scoring.min_volume_mm3
         masks.append(label_map(maps[-1], used.value, smallest, GRID_AFFINE, used.extent)[0] > 0)
     found = dice(*masks) if masks[0].any() or masks[1].any() else None
     return Pair(found, float(np.abs(maps[0] - maps[1]).max() / maps[0].max()), *seconds)
-
-
-def map_of(model: Model, prepared: Prepared, config: DetectConfig, contrast: str) -> Array:
-    """The map (96, 96, 80) of the default score."""
-    x = prepared.scaled(config.preprocess)
-    subject = Subject.of(model, x, prepared.mask, config, contrast, prepared.robust_z())
-    return subject.score(model.card.scores[contrast])
 
 
 def line(contrast: str, pairs: list[Pair]) -> str:
@@ -81,11 +71,7 @@ def line(contrast: str, pairs: list[Pair]) -> str:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--cache", type=Path, default=Path(".cache"))
-    parser.add_argument("--weights")
-    given = parser.parse_args()
+    given = options(__doc__).parse_args()
     device.bound_threads(None)
     loaded = models(given.weights)
     titles = "contrast | scans | with findings | lowest Dice | median | scores apart | s, float32 | s, bf16"

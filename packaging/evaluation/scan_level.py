@@ -15,25 +15,23 @@ load, and the AUROC of brains with pasted lesions against the same without. Then
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from development import cases
-from scenes import CONFIG, cross_fitted, models, named
+from scenes import CONFIG, cross_fitted, models, named, options, subject_of
 from severity_axis import Severities, number, severities
 
 from uadcli import device
 from uadcli.calibration.health import Scored
 from uadcli.data.dataset import Case
 from uadcli.data.healthy import healthy_part
-from uadcli.data.prepare import Prepared, prepare_cached
+from uadcli.data.prepare import prepare_cached
 from uadcli.evaluation.statistics import Estimate, auroc_over_scans, sensitivity_at
 from uadcli.model.components import strength_of
 from uadcli.model.model import Model, shares_of
-from uadcli.model.subject import Subject
 from uadcli.scoring.fusion import FISHER
 
 SPECIFICITIES = (0.90, 0.95)
@@ -71,16 +69,11 @@ def strengths(data: Path, cache: Path, model: Model, contrast: str) -> Iterator[
             reference.append(case)
         elif sick or case.part in ("healthy", "val"):
             prepared = prepare_cached(case.scan, CONFIG.preprocess, cache)
-            values = _subject(model, prepared, contrast).score(score)
+            values = subject_of(model, prepared, contrast).score(score)
             if not sick:
                 values = np.where(healthy_part(case, prepared), values, 0)
             yield Strength(case, strength_of(values, prepared, CONFIG))
     yield from _cross_fitted(reference, cache, model, contrast)
-
-
-def _subject(model: Model, prepared: Prepared, contrast: str) -> Subject:
-    x = prepared.scaled(CONFIG.preprocess)
-    return Subject.of(model, x, prepared.mask, CONFIG, contrast, prepared.robust_z())
 
 
 def _cross_fitted(reference: list[Case], cache: Path, model: Model, contrast: str) -> Iterator[Strength]:
@@ -92,7 +85,7 @@ def _cross_fitted(reference: list[Case], cache: Path, model: Model, contrast: st
     maps: dict[str, list[Scored]] = {kind: [] for kind in kinds}
     for case in reference:
         prepared = prepare_cached(case.scan, CONFIG.preprocess, cache)
-        subject, part = _subject(model, prepared, contrast), healthy_part(case, prepared)
+        subject, part = subject_of(model, prepared, contrast), healthy_part(case, prepared)
         for kind in kinds:
             maps[kind].append(Scored(prepared, subject.raw(kind), part, whole=True))
     scans = cross_fitted(maps, shares)[score]
@@ -124,11 +117,7 @@ def rows(found: list[Strength], severity: Severities | None) -> Iterator[tuple[s
 
 def main() -> None:
     """Print the tables, and the strengths by data set."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--cache", type=Path, default=Path(".cache"))
-    parser.add_argument("--weights")
-    given = parser.parse_args()
+    given = options(__doc__).parse_args()
     device.bound_threads(None)
     loaded = models(given.weights)
     print("| contrast | by | patients | healthy | AUROC | sensitivity at 90 % | at 95 % |\n" + "|---" * 7 + "|")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import functools
 from collections.abc import Iterator, Mapping, Sequence
@@ -172,6 +173,21 @@ class WithoutScan:
             return found
         states = found.weights.reference_state | self.states[scene.subject]
         return replace(found, weights=replace(found.weights, reference_state=states))
+
+
+def options(doc: str | None) -> argparse.ArgumentParser:
+    """A parser of DATA, `--cache` and `--weights`, which most scripts take."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--cache", type=Path, default=Path(".cache"))
+    parser.add_argument("--weights")
+    return parser
+
+
+def subject_of(model: Model, prepared: Prepared, contrast: str, config: DetectConfig = CONFIG) -> Subject:
+    """A prepared scan on the model's grid, reconstructed."""
+    x = prepared.scaled(config.preprocess)
+    return Subject.of(model, x, prepared.mask, config, contrast, prepared.robust_z())
 
 
 def cross_fitted(raw: Mapping[str, list[Scored]], shares: Mapping[str, float]) -> dict[str, list[Scored]]:

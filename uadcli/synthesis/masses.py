@@ -179,11 +179,10 @@ def _at_random(host: _Host, sizes: Sizes, rng: Random) -> tuple[Array, Mask]:
         axis = log_uniform(*sizes.axes, rng)
         if axis > 5:  # a mass in the middle of tissue more often than on the rim
             middle = (0.75 * middle + 0.25 * places.mean(axis=0)).astype(np.int64)
-        before = copy.deepcopy(rng)
-        form, by = _ellipsoid(result, mask, middle, axis, rng), None
+        by = None
         if host.guide is not None:  # displaced as the volume is
-            by = _ellipsoid(host.guide, mask, middle, axis, before).tissue
-        result, new = _filled(result, form, host.kind, rng, by)
+            by = _ellipsoid(host.guide, mask, middle, axis, copy.deepcopy(rng)).tissue
+        result, new = _filled(result, _ellipsoid(result, mask, middle, axis, rng), host.kind, rng, by)
         truth |= new
     return result, truth
 
