@@ -18,6 +18,7 @@ from uadcli.console import Reporter
 from uadcli.data.healthy import brain_slices
 from uadcli.errors import DeviceError
 from uadcli.model.model import Model
+from uadcli.training import score_network
 from uadcli.training.examples.pool import Example, ExampleMaker, ExamplePool
 from uadcli.training.examples.synthetic import Healthy, SceneMaker, Sources
 from uadcli.training.loop import Interruption
@@ -121,3 +122,22 @@ def test_a_damaged_example_is_made_again_and_others_are_not(tmp_path: Path) -> N
         assert all(np.array_equal(part, vars(other)[name]) for name, part in vars(one).items())
     numbers = [int(path.name.split()[0]) for path in made.iterdir()]
     assert sorted(numbers) == [0, 1, 1, 2]
+
+
+def test_a_score_network_is_judged_by_the_mean_over_examples_with_a_lesion(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large lesion that is found does not make up for a small one that is missed; a healthy brain does not count."""
+    monkeypatch.setattr(score_network, "siamese_score", lambda _, image, *__: image)
+    rng = np.random.default_rng(0)
+
+    def example(size: int, seen: bool) -> Example:
+        image, truth = rng.integers(0, 200, (6, 20, 20), dtype=np.uint8), np.zeros((6, 20, 20), dtype=bool)
+        truth[2:4, :size, :size] = size > 0
+        image[truth] = 255 if seen else 0
+        return Example(image, image, truth, np.ones_like(truth), np.arange(6))
+
+    trainer = SiameseTrainer(CONFIG)
+    found, missed, healthy = example(15, True), example(2, False), example(0, True)
+    assert trainer.auprc([found]) == pytest.approx(1)
+    assert trainer.auprc([missed]) < 0.01  # type: ignore[operator]
+    assert trainer.auprc([found, missed, healthy]) == pytest.approx(0.5, abs=0.01)
+    assert trainer.auprc([healthy]) is None
