@@ -8,6 +8,7 @@ import nibabel as nib
 import phantoms
 import pytest
 
+from uadcli.config import DetectConfig, ReconstructionConfig
 from uadcli.detection.detect import detect
 from uadcli.detection.options import DetectOptions
 
@@ -22,7 +23,8 @@ def test_a_script_in_the_name_or_the_header_does_not_reach_the_page(tmp_path: Pa
     nib.Nifti1Image(image.get_fdata(), None, image.header).to_filename(tmp_path / "b<script>.nii.gz")
     (tmp_path / "b<script>.nii.gz").replace(scan)
     assert b"Jane Doe" in nib.load(scan).header["descrip"].tobytes()
-    result = detect(scan, tmp_path / "m.nii.gz", options=DetectOptions(html=True))
+    config = DetectConfig(reconstruction=ReconstructionConfig(levels=(500,)))  # more would say no more of the page
+    result = detect(scan, tmp_path / "m.nii.gz", config=config, options=DetectOptions(html=True, score="absolute"))
     html = (tmp_path / "m.html").read_text(encoding="utf-8")
     assert result.sidecar["outputs"]["page"] == "m.html"
     assert html.count("<script") == 2  # the data and the viewer
