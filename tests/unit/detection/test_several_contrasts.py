@@ -59,7 +59,7 @@ def lab(folder: Path) -> Path:
 
 
 @pytest.fixture
-def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_picture: None) -> Callable[..., Any]:
     """Detect in the scans of a patient whose preparation is a look."""
     cohort.as_they_are(monkeypatch)
     folder = lab(tmp_path / "lab")
