@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uadcli.calibration.export import GATE_FILE, REFERENCE_FILE, trained_weights
-from uadcli.config import DetectConfig
+from uadcli.config import DetectConfig, TrainingConfig
 from uadcli.console import Reporter
 from uadcli.data.dataset import find, is_synthetic
 from uadcli.data.scans import Scans
@@ -55,7 +55,7 @@ def calibrate(
     config, model = read_run(run), Model(trained_weights(run))
     cases = find(healthy, None)
     rows = rows_of(run / "data.tsv")
-    if fitted.gate == HAND and is_supervised(run):
+    if (supervised := is_supervised(run)) and fitted.gate == HAND:
         what = "a run on labelled scans keeps the out-of-distribution check of its weights"
         raise UsageError(what, hint="Leave --gate out.")
     trained = {row["sha256"]: row["subject"] for row in rows if row["part"] == "train"}
@@ -88,7 +88,8 @@ def calibrate(
     settings = DetectConfig(preprocess=config.preprocess)
     content, references = measure(model, cohort, settings, reporter, borrow=borrow, kinds=fitted.kinds)
     with reporter.stage("gate"):
-        _write_gates(run / GATE_FILE, _gates(run, model, cohort, fitted.gate, reporter), reporter)
+        gates = _kept_gates(model) if supervised else _gates(model, cohort, config, fitted.gate, reporter)
+        _write_gates(run / GATE_FILE, gates, reporter)
         write_bytes(run / REFERENCE_FILE, to_bytes(healthy_reference.state_of(references)))
     write_json(run / "thresholds.json", content)
     for contrast, count in counts.items():
@@ -154,16 +155,21 @@ def _check_borrowed(borrow: Mapping[str, str], card: ModelCard, counts: Mapping[
             raise UsageError(f"there is no healthy {giver} scan to borrow thresholds from", hint="See --borrow.")
 
 
-def _gates(run: Path, model: Model, cohort: Cohort, kind: str, reporter: Reporter) -> Mapping[str, Gate | HandGate]:
-    """The out-of-distribution checks of a run by contrast."""
-    from uadcli.calibration.fit_hand import fit_hand
-    from uadcli.model.out_of_distribution import fit_gates, gate_of
-    from uadcli.training.examples.synthetic import label_files, load_labels
-    from uadcli.training.supervised import is_supervised
+def _kept_gates(model: Model) -> Mapping[str, Gate | HandGate]:
+    """The out-of-distribution checks of the weights that the model was made from, by contrast."""
+    from uadcli.model.out_of_distribution import gate_of
 
-    config = read_run(run)
-    if is_supervised(run):  # reconstruction and out-of-distribution check are those of the weights
-        return {c: one for c in model.card.contrasts if (one := gate_of(model.weights.gate_state, c)) is not None}
+    return {c: one for c in model.card.contrasts if (one := gate_of(model.weights.gate_state, c)) is not None}
+
+
+def _gates(
+    model: Model, cohort: Cohort, config: TrainingConfig, kind: str, reporter: Reporter
+) -> Mapping[str, Gate | HandGate]:
+    """The out-of-distribution checks of this kind by contrast, fitted to the healthy scans."""
+    from uadcli.calibration.fit_hand import fit_hand
+    from uadcli.model.out_of_distribution import fit_gates
+    from uadcli.training.examples.synthetic import label_files, load_labels
+
     if kind == HAND:
         labels = load_labels(label_files(config.label_maps), cohort.cache)
         scans = Scans(cohort.cache, config.preprocess)
