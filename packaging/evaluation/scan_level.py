@@ -25,6 +25,7 @@ from scenes import CONFIG, cross_fitted, models, named, options, subject_of
 from severity_axis import Severities, number, severities
 
 from uadcli import device
+from uadcli.arrays import SD_PER_MAD
 from uadcli.calibration.health import Scored
 from uadcli.data.dataset import Case
 from uadcli.data.healthy import healthy_part
@@ -101,7 +102,7 @@ def deviations(values: np.ndarray, held_out: np.ndarray) -> np.ndarray:
     """Values (N,) as robust deviations from those of the held-out healthy scans, a mask (N,)."""
     known = values[held_out]
     middle = np.median(known)
-    return np.asarray((values - middle) / (1.4826 * np.median(np.abs(known - middle))))
+    return np.asarray((values - middle) / (SD_PER_MAD * np.median(np.abs(known - middle))))
 
 
 def rows(found: list[Strength], severity: Severities | None) -> Iterator[tuple[str, np.ndarray]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from uadcli.arrays import Affine, Array, Mask
+from uadcli.arrays import SD_PER_MAD, Affine, Array, Mask
 from uadcli.data.prepare import Prepared, Stripped
 from uadcli.imaging import geometry, skullstrip, template
 from uadcli.imaging.geometry import spacing
@@ -91,7 +91,7 @@ def noise(volume: Volume, brain: Mask) -> float | None:
     whole = mask[:-1, :-1] & mask[1:, :-1] & mask[:-1, 1:] & mask[1:, 1:]
     if whole.sum() < FEWEST:
         return None
-    return float(1.4826 * np.median(np.abs(step[whole])) / np.median(volume.data[brain]))
+    return float(SD_PER_MAD * np.median(np.abs(step[whole])) / np.median(volume.data[brain]))
 
 
 def ghosts(volume: Volume, brain: Mask, world_map: Affine) -> float | None:
@@ -244,7 +244,7 @@ def bias(data: Array, mask: Mask) -> float | None:
     for _ in range(5):  # lesions, and what is not white matter in this brain, drop out
         field = terms @ np.linalg.lstsq(terms[used], logarithm[used], rcond=None)[0]
         rest = np.abs(logarithm - field)
-        used = rest <= 2 * 1.4826 * np.median(rest[used])
+        used = rest <= 2 * SD_PER_MAD * np.median(rest[used])
     return _range(field)
 
 

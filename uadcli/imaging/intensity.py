@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadcli import streams
-from uadcli.arrays import Array, Mask
+from uadcli.arrays import SD_PER_MAD, Array, Mask
 from uadcli.config import PreprocessConfig
 from uadcli.errors import InputError
 from uadcli.imaging import template
@@ -26,8 +26,6 @@ KNEE = 0.7  # above it intensities are compressed
 STEPS = 30  # of the search for a mode
 CHANGE = "Check the scan and its brain mask."
 FIT_REACH = 1.5  # of 0 (all), 1.5 and 2, this leaves gliomas brightest; see packaging/docs/decisions.md
-
-NORMAL = 1.4826  # median absolute deviations in a standard deviation, of a normal distribution
 
 
 def correct_bias(data: Array, mask: Mask) -> Array:
@@ -41,7 +39,7 @@ def correct_bias(data: Array, mask: Mask) -> Array:
     positive = np.where(mask, np.maximum(data, 0) + 1e-3 * float(data.max()), 0).astype(np.float32)
     values = positive[mask]
     middle = np.median(values)
-    reach = FIT_REACH * NORMAL * np.median(np.abs(values - middle))  # in standard deviations of a normal distribution
+    reach = FIT_REACH * SD_PER_MAD * np.median(np.abs(values - middle))
     fitted = mask & (np.abs(positive - middle) <= reach)
     image, brain = sitk.GetImageFromArray(positive), sitk.GetImageFromArray(fitted.astype(np.uint8))
     for one in (image, brain):
@@ -122,7 +120,7 @@ def tissue_levels(data: Array, mask: Mask) -> tuple[float, float, float]:
 def _mode(values: NDArray[np.float64]) -> float:
     """The mode of values (N,): mean shift from the median, with a Gaussian of half the robust standard deviation."""
     middle = float(np.median(values))
-    width = 0.5 * NORMAL * float(np.median(np.abs(values - middle)))
+    width = 0.5 * SD_PER_MAD * float(np.median(np.abs(values - middle)))
     if width == 0:
         return middle
     for _ in range(STEPS):
@@ -154,7 +152,7 @@ def robust_spread(values: Array) -> float:
 
     Raises `InputError` if most are the same.
     """
-    spread = NORMAL * float(np.median(np.abs(values - float(np.median(values)))))
+    spread = SD_PER_MAD * float(np.median(np.abs(values - float(np.median(values)))))
     if not spread > 0:
         raise InputError("the brain has the same intensity everywhere", hint="Check the scan and its brain mask.")
     return spread

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from uadcli.arrays import Array
+from uadcli.arrays import SD_PER_MAD, Array
 from uadcli.reconstruction.model import Network
 from uadcli.reconstruction.noise import slice_noise
 
@@ -24,7 +24,6 @@ STRIDE = 0.5  # of each step, in units of the bound
 AT_ONCE = 8  # slices; their gradients need more memory than a reconstruction
 # Second differences in both directions cancel smooth images (Immerkaer 1996, Comput. Vis. Image Underst. 64).
 KERNEL = ((1.0, -2.0, 1.0), (-2.0, 4.0, -2.0), (1.0, -2.0, 1.0))
-MAD = 1.4826  # standard deviations of normal values per median absolute deviation
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def noise_of(slices: Array, brain: NDArray[np.bool_]) -> float:
     if not inner.any():
         return float("nan")
     differences = F.conv2d(torch.from_numpy(slices[:, None]), kernel, padding=1)[:, 0].numpy()
-    return float(MAD * np.median(np.abs(differences[inner])) / kernel.square().sum().sqrt())
+    return float(SD_PER_MAD * np.median(np.abs(differences[inner])) / kernel.square().sum().sqrt())
 
 
 def worst_perturbation(
