@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from development import Case, cases
-from scenes import CONFIG, RESIDUAL, models, named, with_shape
+from scenes import CONFIG, RESIDUAL, models, named, options, with_shape
 
 from uadcli import device
 from uadcli.data.healthy import healthy_part, lesions_on_grid
@@ -180,15 +180,12 @@ class Results:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
+    parser = options(__doc__)
     parser.add_argument("--cases", type=int, default=6, help="scans of each set")
     parser.add_argument("--lesions", type=int, default=3, help="pasted in turn into each healthy scan")
     parser.add_argument("--healthy", type=int, default=2, help="scans to adapt with")
     parser.add_argument("--sets", nargs="*", help="only these sources")
     parser.add_argument("--contrasts", nargs="*", default=list(LEARNED), help="only these")
-    parser.add_argument("--weights")
-    parser.add_argument("--cache", type=Path, default=Path(".cache"))
     asked = parser.parse_args()
     device.bound_threads(None)
     loaded, adapter, results = models(asked.weights), Adapter(), Results()

@@ -20,7 +20,6 @@ averaged over the sets.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Sequence
@@ -30,7 +29,18 @@ from pathlib import Path
 import numpy as np
 from baseline import PLAIN, RAW, baselines, calibrate_baseline, register
 from development import Case, cases
-from scenes import CONFIG, SYNTHETIC, WithoutScan, cross_fitted, marked_volume, models, named, scenes, write_tsv
+from scenes import (
+    CONFIG,
+    SYNTHETIC,
+    WithoutScan,
+    cross_fitted,
+    marked_volume,
+    models,
+    named,
+    options,
+    scenes,
+    write_tsv,
+)
 
 from uadcli import device
 from uadcli.calibration.health import Scored
@@ -286,10 +296,7 @@ def healthy_table(healthy: dict[tuple[str, str], Healthy]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--weights")
-    parser.add_argument("--cache", type=Path, default=Path(".cache"))
+    parser = options(__doc__)
     parser.add_argument("--tsv", type=Path)
     parser.add_argument("--only", default="", help="beginnings of score names, comma-separated")
     arguments = parser.parse_args()

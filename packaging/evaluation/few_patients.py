@@ -11,14 +11,13 @@ gliomas choose nothing.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from development import cases
-from scenes import models
+from scenes import models, options
 
 from uadcli import device
 from uadcli.config import PreprocessConfig, SiameseConfig
@@ -69,15 +68,12 @@ class Study:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
+    parser = options(__doc__)
     parser.add_argument("--patients", default="2,4,8")
     parser.add_argument("--weight", type=float, default=1.0, help="of the variance term")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--cases", type=int, default=14, help="development gliomas at most")
-    parser.add_argument("--weights", help="the model to start from in place of the bundled one")
-    parser.add_argument("--cache", type=Path, default=Path(".cache"))
     arguments = parser.parse_args()
     device.bound_threads(None)
     study = Study(arguments.data, arguments.cache, models(arguments.weights)[CONTRAST], arguments.cases)

@@ -180,7 +180,7 @@ def options(doc: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
-    parser.add_argument("--weights")
+    parser.add_argument("--weights", help="name or path of a model; by default the bundled ones")
     return parser
 
 

@@ -12,14 +12,13 @@ trained on brains from the label maps, with other intensities and lesions.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from development import cases
-from scenes import CONFIG, models
+from scenes import CONFIG, models, options
 from scipy import ndimage
 
 from uadcli import device
@@ -69,11 +68,8 @@ class Lesions:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
+    parser = options(__doc__)
     parser.add_argument("--cases", type=int, default=20, help="brains for each contrast and source")
-    parser.add_argument("--weights", help="name or path of a model; by default the bundled ones")
-    parser.add_argument("--cache", type=Path, default=Path(".cache"))
     arguments = parser.parse_args()
     device.bound_threads(None)
     loaded = models(arguments.weights)

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from baseline import baseline_map
 from development import cases
-from scenes import CONFIG, Scene, WithoutScan, models, named, scenes, write_tsv
+from scenes import CONFIG, Scene, WithoutScan, models, named, options, scenes, write_tsv
 
 from uadcli import contrasts, device
 from uadcli.config import TrainConfig, preset
@@ -164,15 +164,12 @@ def chosen(text: str, known: tuple[str, ...]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
+    parser = options(__doc__)
     parser.add_argument("--steps", type=int, default=1000, help="of the training of each method")
     parser.add_argument("--methods", default=",".join(BY_NAME))
     parser.add_argument("--scores", default=",".join(SCORES))
     parser.add_argument("--cases", type=int, default=1000, help="scans of each set at most")
-    parser.add_argument("--weights", help="the model to evaluate in place of the bundled one")
     parser.add_argument("--run", type=Path, default=Path("runs/table"))
-    parser.add_argument("--cache", type=Path, default=Path(".cache"))
     parser.add_argument("--tsv", type=Path)
     parser.add_argument("--threads", type=int)
     arguments = parser.parse_args()
