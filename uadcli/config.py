@@ -101,7 +101,7 @@ class SiameseConfig(Checked):
     dice_weight: float = within(0.5, 0, 1000)  # of the soft Dice loss relative to the cross-entropy
     # of the variance of the cross-entropy over the slices of a batch (after VAT)
     variance_weight: float = within(0.0, 0, 1000)
-    bf16: bool = False  # train the network in bfloat16 even where `--precision` means float32
+    bf16: bool = False  # always train the network in bfloat16; otherwise `uad train --precision` decides
     seed: int = within(2718, 0, MOST_SEED)
     checkpoint_every: int = within(100, 1, MOST_STEPS)
 

@@ -15,7 +15,9 @@ from uadcli.config import PreprocessConfig, SiameseConfig
 from uadcli.console import Reporter
 from uadcli.errors import UadError
 from uadcli.scoring.siamese import Runs, SiameseUNet, places, siamese_score, smooth_along_slices, with_neighbours
+from uadcli.settings.option import Precision
 from uadcli.synthesis.anatomy import Anatomy
+from uadcli.training import devices
 from uadcli.training.examples.pool import Example, ExampleMaker
 from uadcli.training.examples.synthetic import Healthy, SceneMaker, Sources
 from uadcli.training.score_network import SiameseTrainer, fit
@@ -141,6 +143,31 @@ def test_training_learns_to_find_what_was_pasted() -> None:
     one = pool[0]
     result = siamese_score(trainer.model, one.image / np.float32(255), one.recon / np.float32(255), np.arange(5))
     assert result[one.truth].mean() > 3 * result[one.brain & ~one.truth].mean()
+
+
+def arithmetic(trainer: SiameseTrainer) -> set[torch.dtype]:
+    """The arithmetic of the convolutions in one step."""
+    seen = set()
+    for layer in trainer.model.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.register_forward_hook(lambda _, __, output: seen.add(output.dtype))
+    trainer.step(bright_spots(), np.random.default_rng(1))
+    return seen
+
+
+@pytest.mark.parametrize("setting", [False, True])
+@pytest.mark.parametrize("option", ["float32", "bf16"])
+def test_it_learns_in_bf16_if_the_setting_of_the_run_or_the_option_says_so(
+    tmp_path: Path, setting: bool, option: Precision
+) -> None:
+    where, wanted = (
+        devices.fabric(0, precision=option),
+        torch.bfloat16 if setting or option == "bf16" else torch.float32,
+    )
+    begun = SiameseTrainer(replace(SMALL, bf16=setting))
+    begun.place(where)
+    begun.save(tmp_path / "last.pt")
+    assert arithmetic(begun) == arithmetic(SiameseTrainer.load(tmp_path / "last.pt", where)) == {wanted}
 
 
 def test_examples_are_of_the_contrasts_asked_for() -> None:
