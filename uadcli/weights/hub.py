@@ -26,7 +26,6 @@ SCHEME = "hf://"
 CC_KINDS = ("", "-sa", "-nc", "-nd", "-nc-sa", "-nc-nd")
 ONLY_OURS = "Only repositories made by `uad weights push` can be used."
 PROXY = "A proxy or firewall may have answered with its own page: check the network and HTTPS_PROXY."
-MB = 10**6
 PROXY_LOGIN, SERVER_FAULT = 407, 500  # HTTP status
 FORM = "Give hf://owner/repo@commit, with all 40 digits of the commit."
 
@@ -94,7 +93,7 @@ def fetch(reference: Reference, sha256: str | None = None, reporter: Reporter | 
             if found is None:
                 reporter.info(f"downloading {reference}")
                 with reporter.stage("download, MB"):
-                    _download(reference, place, sha256, lambda *b: reporter.progress(*(round(n / MB) for n in b)))
+                    _download(reference, place, sha256, transfer.in_mb(reporter))
                 found = registry.read_one(place, "")
     return place / found.file, found.sha256
 

@@ -1,19 +1,42 @@
-"""One file from the Hub, continued where an earlier attempt stopped."""
+"""Downloads: a file of the Hub, continued where an earlier attempt stopped; or a small one from elsewhere, at once."""
 
 from __future__ import annotations
 
+import http.client
 import time
+import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 from uadcli import __version__
+from uadcli.console import Reporter
 from uadcli.errors import WeightsError
 
 Progress = Callable[[int, int], None]
 ATTEMPTS = 5
 PARTIAL_CONTENT = 206  # HTTP status
+CHUNK, SECONDS, MB = 2**18, 60, 10**6
+UNREACHED = (OSError, http.client.HTTPException, ValueError)  # what `whole` may raise
+
+
+def in_mb(reporter: Reporter) -> Progress:
+    """Reports the bytes done and in all, as MB."""
+    return lambda done, size: reporter.progress(round(done / MB), round(size / MB))
+
+
+def whole(url: str, progress: Progress) -> bytes:
+    """The bytes at an http or https address. Raises one of `UNREACHED`."""
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("the address must start with http:// or https://")
+    content = b""
+    with urllib.request.urlopen(url, timeout=SECONDS) as response:
+        size = int(response.headers.get("Content-Length") or 0)
+        while part := response.read(CHUNK):
+            content += part
+            progress(len(content), size)
+    return content
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from uadcli.console import Reporter
 from uadcli.errors import UsageError, WeightsError
 from uadcli.weights import cache as caches
 from uadcli.weights import hub as hubs
-from uadcli.weights import manage, registry, weights
+from uadcli.weights import manage, registry, transfer, weights
 
 QUIET = Reporter(silent=True)
 NOWHERE = "0" * 40
@@ -130,7 +130,7 @@ def test_a_download_is_not_written_into_what_belongs_to_others(
 
 def test_a_download_shows_how_far_it_is(published: str, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[int, int]] = []
-    monkeypatch.setattr(hubs, "MB", 1)
+    monkeypatch.setattr(transfer, "MB", 1)
     monkeypatch.setattr(Reporter, "progress", lambda _, done, total: told.append((done, total)))
     reporter = Reporter(silent=True)
     path, _ = weights.find(published, reporter=reporter)
