@@ -13,6 +13,7 @@ from uadcli.console import Reporter
 from uadcli.errors import RESEARCH_USE, InputError, OutputError
 from uadcli.files import write_text
 from uadcli.scoring.fusion import ENOUGH, FISHER
+from uadcli.settings.training import HAND, MAHALANOBIS
 from uadcli.training.card import PLAIN_DEFAULT, weights_of
 from uadcli.training.run_folder import read_run
 from uadcli.typed import fits
@@ -36,6 +37,7 @@ CALIBRATED: dict[str, Any] = {  # fields of thresholds.json
     "fusion_power": float,
     "reference_erosion": int,
 }
+CHECKS = {MAHALANOBIS: "Mahalanobis distance of the encoder's features", HAND: "HAND"}  # out of distribution
 RULE = "99.5th percentile of the scores inside the brain of {} healthy scans ({})"
 
 
@@ -66,10 +68,10 @@ def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path
         loaded = trained_weights(run)
         card = calibrated_card(loaded.card, name, calibrated, config.preprocess)
         out.mkdir(parents=True, exist_ok=True)
-        states = (_read_state(run / part) for part in (GATE_FILE, REFERENCE_FILE))
-        digest = weights.save(file, loaded.model, card, loaded.score_state, *states)
+        gates, references = (_read_state(run / part) for part in (GATE_FILE, REFERENCE_FILE))
+        digest = weights.save(file, loaded.model, card, loaded.score_state, gates, references)
     registry.write(out, registry.Entry(name, file.name, digest, card.contrasts))
-    write_text(out / f"{name}.md", card_text(card, digest, config))
+    write_text(out / f"{name}.md", card_text(card, digest, config, gates))
     reporter.info(f"sha256 {digest}")
     return file
 
@@ -142,8 +144,8 @@ def trained_weights(run: Path) -> Weights:
     return weights_of(run, Trainer.load(found), SiameseTrainer.load(of_score) if of_score else None)
 
 
-def card_text(card: ModelCard, digest: str, config: TrainingConfig) -> str:
-    """The model card as Markdown."""
+def card_text(card: ModelCard, digest: str, config: TrainingConfig, gates: dict[str, Any]) -> str:
+    """The model card as Markdown; `gates` are the tensors of the out-of-distribution checks in the weights."""
     from uadcli.reconstruction.reconstructors import BY_NAME
 
     learned = f"Siamese network, {card.siamese.get('steps')} steps" if card.siamese else "no network"
@@ -161,12 +163,21 @@ def card_text(card: ModelCard, digest: str, config: TrainingConfig) -> str:
         *([f"- fusion: residual times the learned score to the power {card.fusion_power}"] if card.siamese else []),
         f"- thresholds: {card.threshold_rule}",
         *(f"  - {k}: " + ", ".join(f"{c} {v:.4f}" for c, v in t.items()) for k, t in card.thresholds.items()),
+        f"- out-of-distribution check: {_checks_in_words(card, gates)}",
         f"- sha256: {digest}",
         "",
         f"Performance on {'other ' if card.labelled_cases else ''}lesions is unknown: nothing here was tested on any. "
         "Evaluate it before relying on it.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _checks_in_words(card: ModelCard, gates: dict[str, Any]) -> str:
+    """The kind of out-of-distribution check of each contrast."""
+    from uadcli.model.out_of_distribution import gate_of
+
+    found = {contrast: gate_of(gates, contrast) for contrast in card.contrasts}
+    return ", ".join(f"{contrast} {CHECKS[one.kind] if one else 'none'}" for contrast, one in found.items())
 
 
 def _labels_in_words(card: ModelCard) -> list[str]:

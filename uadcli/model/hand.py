@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from uadcli.arrays import Array
 from uadcli.errors import InputError
 from uadcli.imaging.slices import to_slices
 from uadcli.scoring.out_of_distribution import MARGIN
+from uadcli.settings.training import HAND
 
 if TYPE_CHECKING:
     from uadcli.reconstruction.hand import Hand
@@ -28,6 +29,7 @@ class HandGate:
     """A trained network; `centre` (2,) and `spread` (2,), mean and standard deviation of reconstruction error and
     log-odds among held-out healthy scans; and the `limit` of a scan's score."""
 
+    kind: ClassVar[str] = HAND
     network: Hand
     centre: Floats
     spread: Floats

@@ -21,7 +21,6 @@ from uadcli.model.hand import HandGate
 from uadcli.running.stage import Progress, unseen
 from uadcli.scoring import out_of_distribution
 from uadcli.scoring.out_of_distribution import Gate, Part
-from uadcli.settings.training import HAND, MAHALANOBIS
 
 if TYPE_CHECKING:
     from uadcli.model.model import Model
@@ -92,8 +91,7 @@ def measure(model: Model, x: Array, mask: NDArray[np.bool_], contrast: str) -> D
         return Distance(None, None, ABSENT)
     slices = brain_slices(mask)
     value = _value(model, known, x, slices) if len(slices) else None
-    check = HAND if isinstance(known, HandGate) else MAHALANOBIS
-    return Distance(value, known.limit, "" if value is not None else FEW, check)
+    return Distance(value, known.limit, "" if value is not None else FEW, known.kind)
 
 
 def _value(model: Model, known: Gate | HandGate, x: Array, slices: NDArray[np.integer]) -> float | None:

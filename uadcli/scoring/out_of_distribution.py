@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from uadcli.errors import InputError
+from uadcli.settings.training import MAHALANOBIS
 
 SHRINKAGE = 0.1  # of the covariance towards a multiple of the identity, which makes it invertible with few scans
 FWHM_SLICES = 8.0  # of the Gaussian over neighbouring slices for the means: 16 mm
@@ -27,6 +29,7 @@ class Gate:
     """The distribution of training slices: `mean` (Z, d) by slice of the model's grid, NaN where no training scan has
     brain; `whitening` (d, d) with W W^T the inverse of the pooled covariance; and the `limit` of a scan's distance."""
 
+    kind: ClassVar[str] = MAHALANOBIS
     mean: Floats
     whitening: Floats
     limit: float

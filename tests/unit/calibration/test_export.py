@@ -1,13 +1,27 @@
-"""What `uad export` makes the default score of a model."""
+"""What `uad export` makes the default score of a model, and what its card says."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 
+import cohort
+import numpy as np
 import pytest
+from safetensors.torch import save
 
+from uadcli.calibration import export
 from uadcli.calibration.export import default_score
+from uadcli.config import TrainingConfig, to_toml
+from uadcli.console import Reporter
+from uadcli.imaging.slices import GRID_SHAPE
+from uadcli.model.hand import HandGate
+from uadcli.model.out_of_distribution import state_of
+from uadcli.reconstruction.hand import Hand
 from uadcli.scoring.fusion import ENOUGH
+from uadcli.scoring.out_of_distribution import Gate
+from uadcli.weights import weights
 from uadcli.weights.card import ModelCard
 
 CARD = ModelCard("lab", "1", ("T1w",), {"T1w": "siamese"}, {}, "", (500,), "", "", "")
@@ -29,3 +43,22 @@ def test_fisher_is_the_default_with_enough_healthy_scans(
 ) -> None:
     card = dataclasses.replace(CARD, labelled_cases=labelled)
     assert default_score(card, "T1w", scans, thresholds) == expected
+
+
+def test_the_card_names_the_out_of_distribution_check_of_each_contrast(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = weights.load(cohort.base(tmp_path / "base", cohort.TINY, None) / "base.safetensors")
+    monkeypatch.setattr(export, "trained_weights", lambda _: made)
+    wide = Gate(np.zeros((GRID_SHAPE[2], 16), np.float32), np.eye(16, dtype=np.float32), 1000.0)
+    hand = HandGate(Hand().eval(), np.zeros(2, np.float32), np.ones(2, np.float32), 1.0)
+    empty = {name: {} for name in ("strengths", "tails", "shares", "patients", "synthetic")}
+    content = {"thresholds": {"absolute": {"T1w": 0.2, "FLAIR": 0.3}}, "scans": {"T1w": 3, "FLAIR": 2}, **empty}
+    content |= {"borrowed": {"T2w": "FLAIR"}, "fusion_power": 0.2, "reference_erosion": 3}
+    (tmp_path / "config.toml").write_text(to_toml(TrainingConfig(model=cohort.TINY)))
+    (tmp_path / "thresholds.json").write_text(json.dumps(content))
+    (tmp_path / export.GATE_FILE).write_bytes(save(state_of({"T1w": wide, "FLAIR": hand})))
+    (tmp_path / export.REFERENCE_FILE).write_bytes(save({}))
+    export.export(tmp_path, tmp_path / "lab", overwrite=False, reporter=Reporter(silent=True))
+    named = "- out-of-distribution check: T1w Mahalanobis distance of the encoder's features, T2w none, FLAIR HAND"
+    assert named in (tmp_path / "lab" / "lab.md").read_text().splitlines()

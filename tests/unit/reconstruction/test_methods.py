@@ -459,4 +459,4 @@ def test_slice_scores_and_cards_say_what_was_done() -> None:
     ]
     card = ModelCard("m", "1", ("T1w",), {"T1w": "absolute"}, {}, "rule", (), "[0, 1]", "none", "CC0", 3)
     config = dataclasses.replace(TrainingConfig(), model=for_method(preset("small"), "dae"))
-    assert "reconstruction: denoising autoencoder (DAE), 3 steps" in card_text(card, "d", config)
+    assert "reconstruction: denoising autoencoder (DAE), 3 steps" in card_text(card, "d", config, {})
