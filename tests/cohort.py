@@ -83,7 +83,8 @@ def as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def look(scan: Scan, *_: Any, **__: Any) -> tuple[Prepared, Stripped]:
         data = scan.volume.data
-        return Prepared(data, data > 0, np.eye(4), "none", 1400.0, 0.0, 0.95, 0.5), Stripped(scan.volume, data > 0)
+        stripped = Stripped(scan.volume, data > 0, np.eye(4))
+        return Prepared(data, data > 0, np.eye(4), "none", 1400.0, 0.0, 0.95, 0.5), stripped
 
     def each(cases: Any, cache: Path, config: Any, *_: Any) -> dict[Any, str]:
         for case in cases:

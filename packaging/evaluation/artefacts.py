@@ -408,7 +408,8 @@ def quick_rows(data: Path, scans: Sequence[str], only: Sequence[str], strip: str
                 yield f"| {artefact.name} | {name} | refused: {error.what} |"
                 continue
             inside = resample(brain, scan.volume.affine, volume.shape, volume.affine, order=0) > 0
-            signs = measure(volume, Stripped(common_scale(volume)[0].volume, inside), prepared)
+            damaged = Stripped(common_scale(volume)[0].volume, inside, prepared.world_map)
+            signs = measure(volume, damaged, prepared)
             signs = replace(signs, bias_corrected=None)  # the damaged scan was not corrected
             found = quality.assess(quality.Measures(None, None, None, artefacts=asdict(signs)))
             yield f"| {artefact.name} | {name} | {flags({'qc': {'checks': [asdict(c) for c in found.checks]}})} |"
@@ -440,7 +441,7 @@ def prepared_as_kept(scan: Scan, config: PreprocessConfig, cache: Path) -> tuple
     """A scan prepared as in a cache, and the brain mask on its own grid from that on the model's."""
     prepared = prepare_cached(scan.path, config, cache)
     brain = to_native(prepared.mask.astype(np.float32), scan, prepared, 1) >= 0.5
-    return prepared, Stripped(common_scale(scan.volume)[0].volume, brain)
+    return prepared, Stripped(common_scale(scan.volume)[0].volume, brain, prepared.world_map)
 
 
 def false_alarms(chosen: Sequence[Path], strip: str, cache: Path | None) -> Iterator[str]:

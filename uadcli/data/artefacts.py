@@ -59,21 +59,18 @@ class Artefacts:
 
 def measure(scan: Volume, stripped: Stripped, prepared: Prepared) -> Artefacts:
     """Measure a scan as read, on its canonical grid; `stripped` and `prepared` are what `prepare` made of it."""
-    volume, world_map = stripped.volume, prepared.world_map
+    volume, world_map = stripped.volume, stripped.world_map
     inside = stripped.brain & (volume.data > 0)
     if inside.sum() < FEWEST:
         return Artefacts()
-    resampled = geometry.resample(
-        volume.data, volume.affine, GRID_SHAPE, GRID_AFFINE, world_map, order=3, antialias=True
-    )
     return Artefacts(
         noise=noise(volume, inside),
         ghosts=ghosts(volume, inside, world_map),
         spikes=spikes(volume),
         empty_slices=float(empty_slices(volume.data)),
         slice_step=slice_step(volume, inside),
-        bias=bias(resampled, prepared.mask),
-        bias_corrected=bias_corrected(resampled, prepared.data, prepared.mask),
+        bias=bias(stripped.on_grid, prepared.mask),
+        bias_corrected=bias_corrected(stripped.on_grid, prepared.data, prepared.mask),
         grey_values=grey_values(scan.data, inside),
         coverage=coverage(volume, world_map),
     )

@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +96,20 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Stripped:
-    """The brain on the scan's canonical grid: all intensities on the common scale (`imaging.levels`), and the mask."""
+    """The brain on the scan's canonical grid: all intensities on the common scale (`imaging.levels`), and the mask.
+
+    `world_map` is that of `Prepared`.
+    """
 
     volume: Volume
     brain: NDArray[np.bool_]
+    world_map: Affine
+
+    @cached_property
+    def on_grid(self) -> Array:
+        """All intensities on the model's grid (96, 96, 80), with their bias field."""
+        data, affine = self.volume.data, self.volume.affine
+        return geometry.resample(data, affine, GRID_SHAPE, GRID_AFFINE, self.world_map, order=3, antialias=True)
 
 
 def _silent(_: str) -> AbstractContextManager[object]:
@@ -131,7 +142,8 @@ def _prepared(
     with stage("registration"):
         inside = np.where(brain.mask, registration.robust_range(volume.data, brain.mask), 0).astype(np.float32)
         world_map = registration.register_affine(Volume(inside, volume.affine), template.brain())
-        data = _on_grid(volume, brain.mask, world_map, config)
+        stripped = Stripped(volume, brain.mask, world_map)
+        data = _on_grid(stripped, config)
         mask = (
             geometry.resample(brain.mask.astype(np.float32), volume.affine, GRID_SHAPE, GRID_AFFINE, world_map) >= 0.5
         )
@@ -149,7 +161,7 @@ def _prepared(
         mask_overlap=float(2 * both.sum() / max(mask.sum() + reference.sum(), 1)),
         similarity=registration.similarity(corrected, template.on_grid("mni_head_T1w", 1), both),
     )
-    return prepared, Stripped(volume, brain.mask)
+    return prepared, stripped
 
 
 def _brain(scan: Scan, config: PreprocessConfig, brain_mask: Path | None, device: str) -> tuple[BrainMask, Volume]:
@@ -172,15 +184,13 @@ def common_scale(volume: Volume) -> tuple[Levelled, bool]:
     return level, stripped
 
 
-def _on_grid(volume: Volume, brain: NDArray[np.bool_], world_map: Affine, config: PreprocessConfig) -> Array:
+def _on_grid(stripped: Stripped, config: PreprocessConfig) -> Array:
     """The intensities on the model's grid; with curvature flow, only the brain, smoothed at 1 mm."""
     if not config.curvature_flow:
-        return geometry.resample(
-            volume.data, volume.affine, GRID_SHAPE, GRID_AFFINE, world_map, order=3, antialias=True
-        )
-    x, y, z = GRID_SHAPE
-    inside = np.where(brain, volume.data, 0)
-    data = geometry.resample(inside, volume.affine, FINE_SHAPE, FINE_AFFINE, world_map, order=3, antialias=True)
+        return stripped.on_grid
+    (x, y, z), affine = GRID_SHAPE, stripped.volume.affine
+    inside = np.where(stripped.brain, stripped.volume.data, 0)
+    data = geometry.resample(inside, affine, FINE_SHAPE, FINE_AFFINE, stripped.world_map, order=3, antialias=True)
     smoothed = intensity.curvature_flow(data, 1.0, config.curvature_flow)
     return np.asarray(smoothed.reshape(x, 2, y, 2, z, 2).mean(axis=(1, 3, 5)), dtype=np.float32)
 

@@ -14,10 +14,11 @@ import pytest
 from scipy import ndimage
 
 from uadcli import contrasts
-from uadcli.data import artefacts
+from uadcli.config import PreprocessConfig
+from uadcli.data import artefacts, prepare
 from uadcli.data.artefacts import Artefacts, measure
 from uadcli.data.prepare import Stripped, common_scale
-from uadcli.imaging import template
+from uadcli.imaging import geometry, template
 from uadcli.imaging.geometry import resample
 from uadcli.imaging.levels import levelled
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
@@ -101,7 +102,7 @@ def prepared(volume: Volume, field: np.ndarray = FIELD) -> Any:
 
 def measured(volume: Volume) -> Artefacts:
     level = common_scale(volume)[0].volume
-    return measure(volume, Stripped(level, brain_in(volume)), prepared(level))
+    return measure(volume, Stripped(level, brain_in(volume), np.eye(4)), prepared(level))
 
 
 def verdict_of(name: str, volume: Volume) -> str:
@@ -172,11 +173,26 @@ def test_an_increasing_linear_map_changes_no_measure(slope: float, shift: float)
         assert found[key] == pytest.approx(value, rel=2e-3, abs=2e-3), key
 
 
+def test_the_scan_that_was_brought_to_the_grid_is_not_brought_there_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    volume, orders = head(), list[int]()
+    one = Stripped(common_scale(volume)[0].volume, brain_in(volume), np.eye(4))
+    ready = prepared(one.volume)
+
+    def counted(*arguments: Any, order: int = 1, **more: Any) -> np.ndarray:
+        orders.append(order)
+        return resample(*arguments, order=order, **more)
+
+    monkeypatch.setattr(geometry, "resample", counted)
+    assert np.array_equal(prepare._on_grid(one, PreprocessConfig()), resampled(one.volume))
+    measure(volume, one, ready)
+    assert orders.count(3) == 1
+
+
 def test_what_cannot_be_measured_is_none() -> None:
     rng = np.random.default_rng(0)
     nothing = Volume(rng.random((30, 30, 30), dtype=np.float32), np.eye(4))
     empty: Any = SimpleNamespace(world_map=np.eye(4), mask=np.zeros(GRID_SHAPE, bool))
-    assert measure(nothing, Stripped(nothing, np.zeros(nothing.shape, bool)), empty) == Artefacts()
+    assert measure(nothing, Stripped(nothing, np.zeros(nothing.shape, bool), np.eye(4)), empty) == Artefacts()
     on_grid = np.ones(GRID_SHAPE, np.float32)
     assert artefacts.bias(on_grid, empty.mask) is None
     assert artefacts.bias_corrected(on_grid, on_grid / 2, empty.mask) is None

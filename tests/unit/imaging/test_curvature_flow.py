@@ -45,7 +45,7 @@ def test_the_fine_grid_nests_in_the_models_voxels_and_only_the_brain_counts() ->
     inside = np.where(brain, volume.data, 0).astype(np.float32)
     plain = resample(inside, volume.affine, GRID_SHAPE, GRID_AFFINE, np.eye(4), order=3, antialias=True)
     config = PreprocessConfig(curvature_flow=1)
-    smoothed = prepare._on_grid(volume, brain, np.eye(4), config)
+    smoothed = prepare._on_grid(prepare.Stripped(volume, brain, np.eye(4)), config)
     assert smoothed.shape == GRID_SHAPE
     centre = [np.average(np.indices(GRID_SHAPE)[axis], weights=one) for one in (plain, smoothed) for axis in range(3)]
     assert np.abs(np.subtract(centre[:3], centre[3:])).max() < 0.05  # voxels: a shift by half of a fine one is 0.25
