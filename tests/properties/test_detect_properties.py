@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -13,15 +15,18 @@ import phantoms
 import pytest
 
 from uadcli.config import DetectConfig, PreprocessConfig, ReconstructionConfig
+from uadcli.data.prepare import Prepared, Stripped
+from uadcli.detection import detect as detection
 from uadcli.detection.detect import detect
 from uadcli.detection.options import DetectOptions
 from uadcli.errors import InputError, QualityError
 from uadcli.imaging import geometry
+from uadcli.imaging.volume import Scan
 from uadcli.model.model import Model
 from uadcli.model.subject import Subject
 from uadcli.scoring.metrics import dice
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("properties")]  # one process for what its tests share
 LESION = (-32.0, -10.0, 28.0)  # left, in the white matter
 OPTIONS = DetectOptions(contrast="T1w", device="cpu", only_map=True)
 ONE_LEVEL = ReconstructionConfig(levels=(500,))
@@ -41,20 +46,53 @@ def _map(path: Path) -> np.ndarray:
     return np.asarray(nib.load(path).dataobj)
 
 
+@pytest.fixture(scope="module")
+def prepared() -> dict[tuple[object, ...], tuple[Prepared, Stripped]]:
+    """Scans that a test of this module has prepared, by all that they depend on."""
+    return {}
+
+
+@pytest.fixture
+def prepared_once(
+    prepared: dict[tuple[object, ...], tuple[Prepared, Stripped]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prepare a scan once for all tests that ask for this, if every bit of it, its place and its settings are the same.
+
+    What is tested here comes after it, and no test of whether a detection repeats itself asks for this.
+    """
+    real = detection.prepare
+
+    def found(scan: Scan, config: PreprocessConfig, **more: Any) -> tuple[Prepared, Stripped]:
+        settings = repr((config, more["brain_mask"], more["device"]))
+        key = (scan.volume.data.tobytes(), scan.volume.affine.tobytes(), settings)
+        if key not in prepared:
+            prepared[key] = real(scan, config, **more)
+        return copy.deepcopy(prepared[key])
+
+    monkeypatch.setattr(detection, "prepare", found)
+
+
+@pytest.fixture(scope="module")
+def upright(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+    """The map of the scan as it is, at one noise level."""
+    folder, volume = tmp_path_factory.mktemp("upright"), _thick_scan()
+    scan = phantoms.save(folder / "a.nii.gz", volume.data, volume.affine)
+    config = DetectConfig(reconstruction=ONE_LEVEL)
+    return _map(detect(scan, folder / "map.nii.gz", config=config, options=OPTIONS).map_path)
+
+
 @pytest.mark.parametrize("index", [5, 38])
-def test_axis_order_does_not_change_the_map_in_world_space(index: int, tmp_path: Path) -> None:
+def test_axis_order_does_not_change_the_map_in_world_space(index: int, upright: np.ndarray, tmp_path: Path) -> None:
     volume = _thick_scan()
     orientation = phantoms.orientations()[index]
     turned = phantoms.turned(volume, orientation)
-    first = phantoms.save(tmp_path / "a.nii.gz", volume.data, volume.affine)
-    second = phantoms.save(tmp_path / "b.nii.gz", turned.data, turned.affine)
+    scan = phantoms.save(tmp_path / "b.nii.gz", turned.data, turned.affine)
     config = DetectConfig(reconstruction=ONE_LEVEL)
-    one = _map(detect(first, tmp_path / "am.nii.gz", config=config, options=OPTIONS).map_path)
-    two = _map(detect(second, tmp_path / "bm.nii.gz", config=config, options=OPTIONS).map_path)
-    back = nib.orientations.apply_orientation(one, orientation)
+    two = _map(detect(scan, tmp_path / "bm.nii.gz", config=config, options=OPTIONS).map_path)
+    back = nib.orientations.apply_orientation(upright, orientation)
     assert two.shape == back.shape
     assert np.abs(two - back).max() < 2e-3
-    assert one.max() > 0.05
+    assert upright.max() > 0.05
 
 
 def test_batch_size_does_not_change_the_map_and_runs_repeat(tmp_path: Path) -> None:
@@ -73,6 +111,7 @@ def test_batch_size_does_not_change_the_map_and_runs_repeat(tmp_path: Path) -> N
     assert again.read_bytes() == maps[64].read_bytes()
 
 
+@pytest.mark.usefixtures("prepared_once")
 def test_a_dark_ball_on_the_left_is_found_on_the_left(tmp_path: Path) -> None:
     volume = _thick_scan()
     scan = phantoms.save(tmp_path / "a.nii.gz", volume.data, volume.affine)
@@ -105,6 +144,7 @@ def test_a_dark_ball_on_the_left_is_found_on_the_left(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.usefixtures("prepared_once")
 def test_a_threshold_chosen_by_labels_says_so_and_marks_as_it_says(tmp_path: Path) -> None:
     volume = _thick_scan()
     scan = phantoms.save(tmp_path / "a.nii.gz", volume.data, volume.affine)
