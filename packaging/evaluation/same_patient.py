@@ -2,8 +2,9 @@
 
     python packaging/evaluation/same_patient.py DATA [--cache FOLDER] [--every N]
 
-For each patient of the development data with several contrasts (with --every, each N-th of them), every further scan
-of the patient, and of the next patient, is registered to the FLAIR as `uad detect --with` does. Prints overlap of the
+For each patient of the development data with several contrasts, raw ones among them (with --every, each N-th of them),
+every further scan of the patient, and of the next two patients, is registered to the FLAIR, or to the T2w of a patient
+without one, as `uad detect --with` does. Prints overlap of the
 brain masks, similarity, and similarity of the mirrored scan; if left and right were exchanged, the last two would be.
 The limits are in `uadcli.data.same_patient`.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from development import cases
@@ -22,22 +24,38 @@ from uadcli.config import PreprocessConfig
 from uadcli.data.prepare import Prepared, prepare_cached
 from uadcli.data.same_patient import Alignment, align
 
+RAW = ("tcga_raw/sub-FG6692", "mslub_raw/sub-01")
 
-def patients(data: Path, cache: Path) -> Iterator[tuple[str, Prepared, dict[str, Prepared]]]:
-    """Name, prepared FLAIR and prepared further scans of every patient that has them."""
-    found: dict[tuple[str, str], dict[str, Path]] = {}
+
+@dataclass(frozen=True)
+class Patient:
+    """A patient's name, the contrast and the prepared scan that come first, and the further scans by contrast."""
+
+    name: str
+    contrast: str
+    first: Prepared
+    further: dict[str, Prepared]
+
+
+def patients(data: Path, cache: Path) -> Iterator[Patient]:
+    """Every patient with several contrasts."""
+    found: dict[str, dict[str, Path]] = {}
     for case in cases(data):
-        found.setdefault((case.source, case.subject), {})[case.contrast] = case.scan
-    for (_, subject), scans in found.items():
-        if "FLAIR" in scans and len(scans) > 1:
-            made = {name: prepare_cached(scan, PreprocessConfig(), cache) for name, scan in scans.items()}
-            yield subject, made.pop("FLAIR"), made
+        found.setdefault(case.subject, {})[case.contrast] = case.scan
+    for folder in RAW:
+        for scan in sorted((data / folder / "anat").glob("*.nii.gz")):
+            found.setdefault(f"{folder} raw", {})[scan.name.removesuffix(".nii.gz").rpartition("_")[2]] = scan
+    for name, scans in found.items():
+        order = [contrast for contrast in ("FLAIR", "T2w", "T1w") if contrast in scans]
+        if len(order) > 1:
+            first, *further = (prepare_cached(scans[one], PreprocessConfig(), cache) for one in order)
+            yield Patient(name, order[0], first, dict(zip(order[1:], further, strict=True)))
 
 
-def show(kind: str, subject: str, contrast: str, one: Alignment) -> None:
+def show(kind: str, of: Patient, contrast: str, one: Alignment) -> None:
     print(
-        f"| {kind} | {subject} | {contrast} | {one.mask_overlap:.3f} | {one.similarity:.3f} | {one.mirrored:.3f} "
-        f"| {one.degrees:.1f} |",
+        f"| {kind} | {of.name} {of.contrast} | {contrast} | {one.mask_overlap:.3f} "
+        f"| {one.similarity:.3f} | {one.mirrored:.3f} | {one.degrees:.1f} |",
         flush=True,
     )
 
@@ -53,13 +71,12 @@ def main() -> None:
     print("| pair | patient | further scan | mask overlap | similarity | mirrored | rotation |")
     print("|---" * 7 + "|")
     start, count = time.perf_counter(), 0
-    for (subject, first, further), (_, _, strange) in zip(every, [*every[1:], every[0]], strict=True):
-        for contrast, other in further.items():
-            show("same", subject, contrast, align(first, other))
-            count += 1
-        for contrast, other in strange.items():
-            show("different", subject, contrast, align(first, other))
-            count += 1
+    for place, one in enumerate(every):
+        strange = [every[(place + n) % len(every)] for n in (1, 2)]
+        for other in (one, *strange):
+            for contrast, scan in other.further.items():
+                show("same" if other is one else "different", one, contrast, align(one.first, scan))
+                count += 1
     print(f"\n{(time.perf_counter() - start) / count:.1f} s for a pair")
 
 

@@ -17,7 +17,7 @@ from uadcli.scoring import metrics
 STEP_MM = 3.0  # of the grid in the patient's space on which two brains are registered
 MARGIN_MM = 12.0  # around the first brain
 # Limits: see packaging/docs/several-contrasts.md
-OVERLAP, SIMILARITY, MIRRORED = 0.85, 0.15, 0.03
+OVERLAP, MARGIN = 0.85, 0.06
 MIRROR: Affine = np.diag([-1.0, 1.0, 1.0, 1.0])  # left to right in MNI space
 
 
@@ -27,8 +27,9 @@ class Alignment:
 
     `matrix` (4x4, a rotation and a shift, RAS+ mm) maps points of the first scan to points of the other;
     `to_other_grid` maps MNI points of the first scan to MNI points of the other, each by its own registration to the
-    template. `mask_overlap` is the Dice of the two brain masks, `similarity` the correlation ratio of the two brains,
-    `mirrored` the same for the other brain with left and right exchanged, registered alike; all are in 0..1.
+    template. `mask_overlap` is the Dice of the two brain masks, `similarity` how well the edges of the two brains agree
+    (`registration.gradient_agreement`; a third is chance), `mirrored` the same for the other brain with left and right
+    exchanged, registered alike; all are in 0..1.
     """
 
     matrix: Affine
@@ -80,16 +81,21 @@ def align(first: Prepared, other: Prepared) -> Alignment:
 
 
 def fault(of: Alignment, first: str) -> InputError | None:
-    """Why a scan must not be joined with the scan called `first`: another brain, or left and right exchanged."""
-    if of.mirrored >= SIMILARITY and of.mirrored - of.similarity > MIRRORED:
+    """Why a scan must not be joined with the scan called `first`: another brain, or left and right exchanged.
+
+    The mirrored brain stands for a stranger's, seen in the same contrasts and as sharply: that of the patient agrees
+    better than its mirror image, a stranger's no better and no worse.
+    """
+    seen = f"similarity {of.similarity:.2f}, mirrored {of.mirrored:.2f}"
+    if of.mirrored - of.similarity >= MARGIN:
         return InputError(
-            f"looks like the mirror image of {first} (similarity {of.similarity:.2f}, mirrored {of.mirrored:.2f})",
+            f"looks like the mirror image of {first} ({seen})",
             hint="Left and right are exchanged in one of them; correct its header.",
         )
-    if of.mask_overlap < OVERLAP or of.similarity < SIMILARITY:
+    if of.mask_overlap < OVERLAP or of.similarity - of.mirrored < MARGIN:
         return InputError(
-            f"does not show the same brain as {first} (overlap {of.mask_overlap:.2f}, similarity {of.similarity:.2f}, "
-            f"expected at least {OVERLAP} and {SIMILARITY})",
+            f"does not show the same brain as {first} (overlap {of.mask_overlap:.2f}, expected at least {OVERLAP}; "
+            f"{seen}, expected higher by at least {MARGIN})",
             hint="Check that both are scans of one patient, and look at each by itself.",
         )
     return None
@@ -132,7 +138,7 @@ def _grid(prepared: Prepared) -> Volume:
 
 
 def _agreement(first: Prepared, other: Prepared, chain: Affine) -> tuple[float, float]:
-    """Dice of the masks and correlation ratio of the brains, on the first scan's model grid."""
+    """Dice of the masks and agreement of the edges, on the first scan's model grid."""
     mask = _brought_mask(other.mask, chain)
     overlap = metrics.dice(mask, first.mask)
-    return overlap, registration.similarity(_brought(other.data, chain), first.data, mask & first.mask)
+    return overlap, registration.gradient_agreement(_brought(other.data, chain), first.data, mask & first.mask)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadcli import device, streams
-from uadcli.arrays import Affine, Array
+from uadcli.arrays import Affine, Array, Mask
 from uadcli.errors import InputError
 from uadcli.imaging.geometry import RAS_TO_LPS, resample, scaled_grid, spacing
 from uadcli.imaging.volume import Volume
@@ -17,6 +17,7 @@ from uadcli.running.deferred import deferred
 from uadcli.running.temporary import temporary_folder
 
 SEED = 42
+RIM, STRONG, TINY = 3, 3.0, 1e-9  # of `gradient_agreement`: voxels, times the median length, and what counts as none
 # Parts of ANTs that nothing here uses. They import statsmodels, scikit-learn and matplotlib: four fifths of the time.
 UNUSED = ("ants.learn", "ants.deeplearn", "ants.plotting", "ants.contrib", "ants.math.quantile")
 
@@ -143,3 +144,32 @@ def similarity(registered: Array, template: Array, mask: NDArray[np.bool_], bins
     mean = np.bincount(group, x, bins) / count
     within = np.bincount(group, x**2, bins).sum() - (count * mean**2).sum()
     return float(np.clip(1 - within / (len(x) * x.var()), 0, 1))
+
+
+def gradient_agreement(one: Array, other: Array, mask: Mask) -> float:
+    """How well the edges of two registered volumes (X, Y, Z) run along each other inside `mask`, in [0, 1].
+
+    The mean of the squared cosine between their gradients, which does not depend on which tissue is bright in which
+    contrast (normalised gradient fields, Haber and Modersitzki 2006); strong edges of both weigh more, up to a limit. A
+    third is chance. The rim of the mask does not count, because all brains have it.
+    """
+    from scipy import ndimage
+
+    inner = ndimage.binary_erosion(mask, iterations=RIM)
+    if not inner.any():
+        return 0.0
+    a, b = _gradient(one, mask, inner), _gradient(other, mask, inner)
+    lengths = [np.linalg.norm(part, axis=0) for part in (a, b)]
+    weight = np.prod([np.minimum(x / max(float(np.median(x)), TINY), STRONG) for x in lengths], axis=0)
+    cosine = (a * b).sum(axis=0) / np.maximum(lengths[0] * lengths[1], TINY)
+    total = float(weight.sum())
+    return float((weight * cosine**2).sum() / total) if total > 0 else 0.0
+
+
+def _gradient(data: Array, mask: Mask, inner: Mask) -> Array:
+    """The gradient (3, N) of a volume at the voxels of `inner`, of a Gaussian of one voxel; the median is around it."""
+    from scipy import ndimage
+
+    filled = np.where(mask, data, np.median(data[mask])).astype(np.float64)
+    axes = [ndimage.gaussian_filter(filled, 1.0, order=[int(axis == n) for n in range(3)]) for axis in range(3)]
+    return np.stack([part[inner] for part in axes])

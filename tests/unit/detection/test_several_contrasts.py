@@ -250,7 +250,7 @@ def test_two_scans_of_one_contrast_are_refused(given: Callable[..., Any], tmp_pa
 @pytest.mark.parametrize(
     ("alignment", "words"),
     [
-        (replace(SAME, similarity=0.02, mirrored=0.08), "does not show the same brain as sub-1_FLAIR.nii.gz"),
+        (replace(SAME, similarity=0.50, mirrored=0.51), "does not show the same brain as sub-1_FLAIR.nii.gz"),
         (replace(SAME, mask_overlap=0.6), "does not show the same brain as sub-1_FLAIR.nii.gz"),
         (replace(SAME, similarity=0.2, mirrored=0.4), "looks like the mirror image of sub-1_FLAIR.nii.gz"),
     ],
