@@ -1,10 +1,10 @@
 """Recalibrate a bundled model: thresholds, references, shares, default scores.
 
 The networks stay as they are, except that `--score-network` takes the score network from a run of `uad train --weights
-NAME --set train.steps=0`.
+NAME --set train.steps=0`, or from a file of it alone that `--keep` wrote (packaging/default/t1w-score.safetensors).
 
     python packaging/models/recalibrate.py DATA --weights small-13-flair --name small-14-flair [--borrow T2w=FLAIR]
-        [--score-network RUN]
+        [--score-network RUN_OR_FILE] [--keep FILE]
 
 The healthy scans are those of `train_default.py`: the validation part of the development data. A contrast without any
 borrows the thresholds of another (`--borrow`), or is calibrated on scans synthesised from the validation T1w scans by
@@ -16,10 +16,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import sys
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from uadcli import device
 from uadcli.calibration.calibrate import measure
@@ -39,6 +42,8 @@ from uadcli.weights import registry, weights
 sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
 from development import cases
 
+NOTED = ("siamese", "training_data")  # what a card says of the score network
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -46,7 +51,10 @@ def main() -> None:
     parser.add_argument("--weights", required=True)
     parser.add_argument("--name", required=True)
     parser.add_argument("--synthetic", default="", help="contrast and number of scans, as in T2w=20")
-    parser.add_argument("--score-network", type=Path, metavar="RUN", help="a run that trained the score network on")
+    parser.add_argument(
+        "--score-network", type=Path, metavar="RUN_OR_FILE", help="where to take the score network from"
+    )
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="only write the score network of the run, in float16")
     parser.add_argument("--training-data", help="sources of all training data and their licences, for the card")
     parser.add_argument("--borrow", default="", help="contrast, and the one whose thresholds it takes, as in T2w=FLAIR")
     parser.add_argument("--training", type=int, help="number of training scans in the references without a network")
@@ -56,7 +64,11 @@ def main() -> None:
     arguments = parser.parse_args()
     device.bound_threads(None)
     reporter, config = Reporter(), DetectConfig()
-    model = Model(with_score_network(weights.load(*weights.find(arguments.weights)), arguments.score_network))
+    start = weights.load(*weights.find(arguments.weights))
+    if arguments.keep:
+        keep(with_score_network(start, arguments.score_network), arguments.keep)
+        return
+    model = Model(with_score_network(start, arguments.score_network))
     found = [c for c in cases(arguments.data) if c.contrast in model.card.contrasts]
     held_out = [c for c in found if c.part == "val"]
     if arguments.synthetic:
@@ -86,17 +98,29 @@ def main() -> None:
     print(f"{file}\nsha256 {digest}\nscores {card.scores}\nshares {card.shares}\n{card.threshold_rule}")
 
 
-def with_score_network(found: weights.Weights, run: Path | None) -> weights.Weights:
-    """The weights with the score network of a run that began with them, if there is a run.
+def with_score_network(found: weights.Weights, source: Path | None) -> weights.Weights:
+    """The weights with the score network of a run that began with them, or of a file from `keep`, if either is given.
 
     Its parameters are rounded to float16 as in a weight file, so that the network that ships is the one calibrated.
     """
-    if run is None:
+    if source is None:
         return found
-    trained = trained_weights(run)
-    card = dataclasses.replace(found.card, siamese=trained.card.siamese, training_data=trained.card.training_data)
-    state = {name: value.half().float() for name, value in trained.score_state.items()}
-    return dataclasses.replace(found, card=card, score_state=state)
+    if source.is_file():
+        with safe_open(source, "pt") as stored:
+            state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+            notes = {name: json.loads(text) for name, text in stored.metadata().items()}
+    else:
+        trained = trained_weights(source)
+        state, notes = trained.score_state, {name: getattr(trained.card, name) for name in NOTED}
+    card = dataclasses.replace(found.card, **notes)
+    return dataclasses.replace(found, card=card, score_state={k: v.half().float() for k, v in state.items()})
+
+
+def keep(of: weights.Weights, file: Path) -> None:
+    """Write the score network alone, in float16, with what the card says of it: a third of a weight file."""
+    state = {name: value.half().contiguous() for name, value in of.score_state.items()}
+    save_file(state, file, {name: json.dumps(getattr(of.card, name)) for name in NOTED})
+    print(f"{file}\n{file.stat().st_size / 1e6:.1f} MB")
 
 
 def made(data: Path, contrast: str, count: int, folder: Path, reporter: Reporter) -> list[Case]:

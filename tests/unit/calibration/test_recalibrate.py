@@ -1,0 +1,35 @@
+"""The score network of a training, kept in a file of its own, from which the training can be continued."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import recalibrate
+import torch
+
+from uadcli.weights import weights
+
+KEPT = Path(__file__).parents[3] / "packaging" / "default" / "t1w-score.safetensors"
+
+
+@pytest.mark.slow
+def test_a_score_network_comes_back_from_its_file(tmp_path: Path) -> None:
+    of, other = (weights.load(*weights.find(name)) for name in ("small-13-t1w", "small-13-flair"))
+    recalibrate.keep(of, tmp_path / "score.safetensors")
+    found = recalibrate.with_score_network(other, tmp_path / "score.safetensors")
+    assert found.card.siamese == of.card.siamese
+    assert found.card.training_data == of.card.training_data
+    assert found.card.name == other.card.name
+    assert found.score_state.keys() == of.score_state.keys()
+    assert all(torch.equal(found.score_state[name], value) for name, value in of.score_state.items())
+
+
+def test_the_kept_network_fits_the_bundled_model() -> None:
+    start = weights.load(*weights.find("small-13-t1w"))
+    found = recalibrate.with_score_network(start, KEPT)
+    assert found.card.siamese is not None
+    assert start.card.siamese is not None
+    assert found.card.siamese["steps"] == start.card.siamese["steps"] + 1600
+    assert {k: v.shape for k, v in found.score_state.items()} == {k: v.shape for k, v in start.score_state.items()}
+    assert not all(torch.equal(found.score_state[name], value) for name, value in start.score_state.items())
