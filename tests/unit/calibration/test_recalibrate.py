@@ -10,7 +10,7 @@ import torch
 
 from uadcli.weights import weights
 
-KEPT = Path(__file__).parents[3] / "packaging" / "default" / "t1w-score.safetensors"
+KEPT = Path(__file__).parents[3] / "packaging" / "default"
 
 
 @pytest.mark.slow
@@ -25,11 +25,12 @@ def test_a_score_network_comes_back_from_its_file(tmp_path: Path) -> None:
     assert all(torch.equal(found.score_state[name], value) for name, value in of.score_state.items())
 
 
-def test_the_kept_network_fits_the_bundled_model() -> None:
-    start = weights.load(*weights.find("small-13-t1w"))
-    found = recalibrate.with_score_network(start, KEPT)
+@pytest.mark.parametrize(("name", "first", "steps"), [("t1w", "small-13-t1w", 1600), ("t2w", "small-13-flair", 1200)])
+def test_a_kept_network_fits_the_bundled_model(name: str, first: str, steps: int) -> None:
+    start = weights.load(*weights.find(first))
+    found = recalibrate.with_score_network(start, KEPT / f"{name}-score.safetensors")
     assert found.card.siamese is not None
     assert start.card.siamese is not None
-    assert found.card.siamese["steps"] == start.card.siamese["steps"] + 1600
+    assert found.card.siamese["steps"] == start.card.siamese["steps"] + steps
     assert {k: v.shape for k, v in found.score_state.items()} == {k: v.shape for k, v in start.score_state.items()}
     assert not all(torch.equal(found.score_state[name], value) for name, value in start.score_state.items())
