@@ -4,9 +4,8 @@
 
 For each patient of the development data with several contrasts, raw ones among them (with --every, each N-th of them),
 every further scan of the patient, and of the next two patients, is registered to the FLAIR, or to the T2w of a patient
-without one, as `uad detect --with` does. Prints overlap of the
-brain masks, similarity, and similarity of the mirrored scan; if left and right were exchanged, the last two would be.
-The limits are in `uadcli.data.same_patient`.
+without one, as `uad detect --with` does. Prints overlap of the brain masks, similarity, and similarity of the mirrored
+scan; if left and right were exchanged, the last two would be. The limits are in `uadcli.data.same_patient`.
 """
 
 from __future__ import annotations

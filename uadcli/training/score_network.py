@@ -28,9 +28,8 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 GAIN, GAMMA = (0.8, 1.2), (0.85, 1.18)  # wider than the variation of normal tissue between scanners after scaling
-HELD_OUT = (
-    16  # synthetic examples for choosing the best checkpoint; with 6 their AUPRC moves by .1 from one to the next
-)
+# synthetic examples for choosing the best checkpoint; with 6 their AUPRC moves by .1 from one checkpoint to the next
+HELD_OUT = 16
 
 
 class SiameseTrainer(Learner):

@@ -160,10 +160,8 @@ def arithmetic(trainer: SiameseTrainer) -> set[torch.dtype]:
 def test_it_learns_in_bf16_if_the_setting_of_the_run_or_the_option_says_so(
     tmp_path: Path, setting: bool, option: Precision
 ) -> None:
-    where, wanted = (
-        devices.fabric(0, precision=option),
-        torch.bfloat16 if setting or option == "bf16" else torch.float32,
-    )
+    where = devices.fabric(0, precision=option)
+    wanted = torch.bfloat16 if setting or option == "bf16" else torch.float32
     begun = SiameseTrainer(replace(SMALL, bf16=setting))
     begun.place(where)
     begun.save(tmp_path / "last.pt")
