@@ -114,3 +114,13 @@ def test_terminated_it_leaves_no_temporary_files(scans: Path, tmp_path: Path) ->
     assert code == 143
     assert list(temporary.iterdir()) == []
     assert {path.name for path in (tmp_path / "out").rglob("*")} <= {"summary.tsv", "failed.tsv"}
+
+
+def test_local_jobs_write_the_bytes_of_detect(scans: Path, expected: dict[str, bytes], tmp_path: Path) -> None:
+    out = tmp_path / "jobs"
+    jobs = ["batch", scans, "-o", out, "--cluster", "local", "--jobs", 2, "--workers", 1, *_options(scans)]
+    done = subprocess.run([*UAD, *map(str, jobs)], capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr
+    found = _files(out)
+    assert len(expected) == 6
+    assert {name: found[name] for name in expected} == expected

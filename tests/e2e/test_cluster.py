@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import phantoms
 import pytest
 from slurm import one_node, told, wait_until
-from stand import files_below, rows
+from stand import rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
 HERE = Path(__file__).parents[1]
@@ -104,29 +103,6 @@ def test_a_local_job_that_is_queued_again_goes_on(many: Path, environment: dict[
     assert {p for p, _ in again} != {before[-1][0]}
     assert len(before) + len(again) == 10  # only the scan that was being made ready is made ready twice
     assert status(many, environment) == {"scans": 9, "done": 9, "failed": 0, "left": 0}
-
-
-def test_real_scans_in_local_jobs_are_those_of_detect(tmp_path: Path) -> None:
-    folder = tmp_path / "in"
-    folder.mkdir()
-    for name, lesion in (("a_T1w.nii.gz", None), ("ü b_T1w.nii.gz", (-32.0, -10.0, 28.0))):
-        brain = phantoms.brain(lesion)
-        phantoms.save(folder / name, brain.data, brain.affine)
-    (tmp_path / "uad.toml").write_text('[preprocess]\nstrip = "none"\n[reconstruction]\nlevels = [500]\n')
-    same = ["--config", tmp_path / "uad.toml", "--score", "absolute", "--device", "cpu", "--threads", 1]
-    jobs = ["batch", folder, "-o", tmp_path / "jobs", "--cluster", "local", "--jobs", 2, "--workers", 1, *same]
-    done = subprocess.run([*UAD, *map(str, jobs)], capture_output=True, text=True, check=False, timeout=600)
-    assert done.returncode == 0, done.stderr
-    running = []
-    for scan in sorted(folder.iterdir()):
-        name = scan.name.replace(".nii.gz", "_desc-anomaly_map.nii.gz")
-        one = ["detect", scan, "-o", tmp_path / "one" / name, "--quiet", *same]
-        running.append(subprocess.Popen([*UAD, *map(str, one)], stdout=subprocess.DEVNULL))
-    assert [process.wait(300) for process in running] == [0, 0]
-    one_by_one = {name: data for name, data in files_below(tmp_path / "one").items() if not name.endswith(".json")}
-    in_jobs = files_below(tmp_path / "jobs")
-    assert len(one_by_one) == 6
-    assert {name: in_jobs[name] for name in one_by_one} == one_by_one
 
 
 def test_slurm_does_all_scans_once(many: Path, slurm: dict[str, str]) -> None:

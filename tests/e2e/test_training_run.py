@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -37,17 +35,17 @@ TINY = [
 ]
 
 
+def uad(*arguments: object) -> int:
+    """Run in this process, which spares the start; processes of their own are those of `test_smoke.py`."""
+    alone = ("--workers", 0) if arguments[0] in ("train", "calibrate") else ()
+    return main([str(part) for part in (*arguments, *alone)])
+
+
 def refused(code: int, say: str, capsys: pytest.CaptureFixture[str], *arguments: object) -> None:
-    """Run in this process, which spares the start, a command that ends before any work."""
+    """A command that ends before any work."""
     capsys.readouterr()
-    assert main([str(part) for part in arguments]) == code
+    assert uad(*arguments) == code
     assert say in capsys.readouterr().err
-
-
-def uad(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "uadcli", *map(str, arguments)], capture_output=True, text=True, check=False
-    )
 
 
 def heads(folder: Path, count: int, seed: int) -> Path:
@@ -66,29 +64,27 @@ def test_from_a_folder_of_scans_to_a_map(tmp_path: Path, capsys: pytest.CaptureF
     data, healthy, run = heads(tmp_path / "data", 3, 1), heads(tmp_path / "healthy", 2, 2), tmp_path / "run"
     (data / "sub-19_T1w.nii.gz").write_bytes(b"broken")
     settings = [part for text in TINY for part in ("--set", text)]
-    done = uad("train", data, "--out", run, *settings)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == str(run)
-    assert "sub-19_T1w.nii.gz: left out" in done.stderr
+    assert uad("train", data, "--out", run, *settings) == 0
+    out, err = capsys.readouterr()
+    assert out.strip() == str(run)
+    assert "sub-19_T1w.nii.gz: left out" in err
     rows = (run / "data.tsv").read_text().splitlines()
     assert len(rows) == 5
     refused(6, "run", capsys, "train", data, "--out", run)  # a run is never begun twice
-    more = uad("train", "--resume", run, "--set", "train.steps=6")
-    assert more.returncode == 0, more.stderr
+    assert uad("train", "--resume", run, "--set", "train.steps=6") == 0
     assert (run / "log.csv").read_text().splitlines()[-1].startswith("6,")
     refused(3, "not calibrated", capsys, "export", run, "-o", tmp_path / "lab")
     refused(3, "model was trained on this scan", capsys, "calibrate", run, data)
     refused(2, "does not cover FLAIR", capsys, "calibrate", run, healthy, "--borrow", "FLAIR=T1w")
     refused(2, "T1w has its own healthy scans", capsys, "calibrate", run, healthy, "--borrow", "T1w=T2w")
-    done = uad("calibrate", run, healthy, "--borrow", "T2w=T1w")
-    assert done.returncode == 0, done.stderr
+    assert uad("calibrate", run, healthy, "--borrow", "T2w=T1w") == 0
     kept = json.loads((run / "thresholds.json").read_text())
     assert kept["scans"] == {"T1w": 2}
     assert kept["thresholds"]["z-absolute"]["T1w"] > 0  # each scan held against the other
     assert kept["thresholds"]["fisher"]["T1w"] > 0
     assert kept["reference_erosion"] == 1
     assert kept["fusion_power"] in map(float, kept["precision_by_power"])
-    assert main(["export", str(run), "-o", str(tmp_path / "lab")]) == 0
+    assert uad("export", run, "-o", tmp_path / "lab") == 0
     assert (tmp_path / "lab" / "lab.md").exists()
     lab = load(tmp_path / "lab" / "lab.safetensors")
     assert lab.card.fusion_power == kept["fusion_power"]
@@ -108,8 +104,7 @@ def test_from_a_folder_of_scans_to_a_map(tmp_path: Path, capsys: pytest.CaptureF
     (run / "thresholds.json").write_text(json.dumps(before))
     refused(3, "is damaged", capsys, "export", run, "-o", tmp_path / "old")
     scan = next(healthy.glob("*.nii.gz"))
-    done = uad("detect", scan, "-o", tmp_path / "map.nii.gz", "--weights", tmp_path / "lab", "--strip", "none")
-    assert done.returncode == 0, done.stderr
+    assert uad("detect", scan, "-o", tmp_path / "map.nii.gz", "--weights", tmp_path / "lab", "--strip", "none") == 0
     assert nib.load(tmp_path / "map.nii.gz").shape == nib.load(scan).shape
     report = json.loads((tmp_path / "map.json").read_text())
     assert report["weights"]["name"] == "lab"

@@ -40,7 +40,7 @@ def asked(scans: Path, folder: Path, options: DetectOptions) -> Request:
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def _quick(monkeypatch: pytest.MonkeyPatch, no_picture: None) -> None:
     """Scans are taken as they are, and reconstructed too dark everywhere: what this model gets wrong in all of them."""
     cohort.as_they_are(monkeypatch)
     monkeypatch.setattr(CddpmReconstructor, "__call__", lambda _, slices, indices: 0.8 * slices)

@@ -31,7 +31,7 @@ SILENT = Reporter(silent=True)
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def _quick(monkeypatch: pytest.MonkeyPatch, no_picture: None) -> None:
     cohort.as_they_are(monkeypatch)
 
 

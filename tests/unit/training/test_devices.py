@@ -66,20 +66,26 @@ def fails(fabric: Any) -> None:
 def test_two_cpu_processes_train_one_network_and_go_on_bit_for_bit(tiny: ModelConfig, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     whole = Job(tiny, SETTINGS, Split(discs(), discs()), tmp_path / "whole")
-    done, difference, index, count = devices.launch(devices.fabric(0, 2), both, whole)
+    part = replace(whole, folder=tmp_path / "parts", config=replace(SETTINGS, warmup=2, steps=4))
+    done, difference, index, count = devices.launch(devices.fabric(0, 2), whole_and_stopped, whole, part)
     assert (done, count) == (4, 2)
     assert difference == 0
     assert index[0] != index[1]  # each process draws batches of its own
     rows = (tmp_path / "whole" / "log.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["step", "2", "4"]  # one of them writes
-    part = replace(whole, folder=tmp_path / "parts", config=replace(SETTINGS, warmup=2, steps=4))
-    devices.launch(devices.fabric(0, 2), stops_after_two, part)
     again = devices.launch(devices.fabric(0, 2), both, part)
     assert again == [done, difference, index, count]
     first, second = (checkpoint.read(folder / "last.pt") for folder in (whole.folder, part.folder))
     assert all(torch.equal(first["model"][name], second["model"][name]) for name in first["model"])
     assert torch.equal(first["generator"], second["generator"])
     assert first["generator"].shape[0] == 2
+
+
+def whole_and_stopped(fabric: Any, whole: Job, stopped: Job) -> list[Any]:
+    """What `both` says of a whole training; then two steps of another, and a checkpoint: a start of processes less."""
+    said = both(fabric, whole)
+    stops_after_two(fabric, stopped)
+    return said
 
 
 def stops_after_two(fabric: Any, job: Job) -> None:
