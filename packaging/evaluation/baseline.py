@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from uadcli import contrasts
 from uadcli.arrays import Array
-from uadcli.calibration.health import Calibration, Scored, by_contrast, is_whole
+from uadcli.calibration.health import Calibration, Scored, by_contrast, is_whole, version_of
 from uadcli.config import DetectConfig
 from uadcli.data.dataset import Case
-from uadcli.data.healthy import healthy_part
-from uadcli.data.prepare import Prepared, prepare_cached
+from uadcli.data.prepare import Prepared
 from uadcli.scoring import scores
 from uadcli.scoring.residual import postprocess
 from uadcli.scoring.scores.base import Score
@@ -39,16 +40,21 @@ def baselines(prepared: Prepared, contrast: str, config: DetectConfig, x: Array)
     return {PLAIN: baseline_map(prepared, kind, config, x), RAW: raw}
 
 
-def calibrate_baseline(validation: list[Case], cache: Path, config: DetectConfig) -> Calibration:
-    """Calibrate the baselines `PLAIN` and `RAW` as `uad calibrate` calibrates a score."""
+def calibrate_baseline(
+    validation: list[Case], cache: Path, config: DetectConfig, degraded: Mapping[str, int]
+) -> Calibration:
+    """Calibrate the baselines `PLAIN` and `RAW` as `uad calibrate` calibrates a score.
+
+    `degraded` is the number of copies of each scan, by contrast.
+    """
     result = Calibration()
     for contrast, cases in by_contrast(validation):
         scans: dict[str, list[Scored]] = {}
-        for case in cases:
-            prepared = prepare_cached(case.scan, config.preprocess, cache)
-            part = healthy_part(case, prepared)
+        versions = range(1 + degraded.get(contrast, 0))
+        for copy, (number, case) in itertools.product(versions, enumerate(cases)):
+            prepared, part = version_of(case, number, copy, cache, config)
             for kind, values in baselines(prepared, contrast, config, prepared.scaled(config.preprocess)).items():
-                scans.setdefault(kind, []).append(Scored(prepared, values, part, is_whole(case)))
+                scans.setdefault(kind, []).append(Scored(prepared, values, part, is_whole(case), number))
         for kind, found in scans.items():
             result.add(kind, contrast, found, config)
     return result

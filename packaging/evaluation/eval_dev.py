@@ -38,13 +38,13 @@ from scenes import (
     models,
     named,
     options,
+    reference_scans,
     scenes,
     write_tsv,
 )
 
 from uadcli import device
 from uadcli.calibration.health import Scored
-from uadcli.data.healthy import healthy_part
 from uadcli.data.prepare import Prepared, prepare_cached
 from uadcli.errors import UsageError
 from uadcli.model.components import find, strength_of
@@ -97,7 +97,8 @@ class Evaluation:
         self.data, self.cache, self.loaded, self.only = data, cache, loaded, only
         self.cases = [c for c in cases(data) if c.contrast in loaded]
         register()
-        plain = calibrate_baseline([c for c in self.cases if c.part == "val"], cache, CONFIG)
+        copies = {contrast: one.card.degraded for contrast, one in loaded.items()}
+        plain = calibrate_baseline([c for c in self.cases if c.part == "val"], cache, CONFIG, copies)
         if {"FLAIR", "T2w"} <= loaded.keys():
             plain.lend("FLAIR", "T2w")
         known = {name: getattr(plain, name) for name in ("thresholds", "tails", "strengths")}
@@ -166,41 +167,42 @@ class Evaluation:
     def healthy(self) -> dict[tuple[str, str], Healthy]:
         """Healthy scans by (set, score); the IXI scans at thresholds from the other scans."""
         result: dict[tuple[str, str], Healthy] = {}
-        calibrating: dict[str, list[Scored]] = {}
-        for case in (c for c in self.cases if c.part == "healthy" or (c.part == "val" and c.contrast == "T1w")):
-            prepared, raw = self.prepared(case), list[str]()
-            if case.part == "val":  # not compared with the stored reference, which includes them
-                raw = list(
-                    dict.fromkeys(
-                        [*self.kinds(case.contrast), *shares_of(self.loaded[case.contrast].card, case.contrast)]
-                    )
-                )
-                raw = [kind for kind in raw if kind != FISHER]
-            model, x = self.loaded[case.contrast], prepared.scaled(CONFIG.preprocess)
+        for case in (c for c in self.cases if c.part == "healthy"):
+            prepared, model = self.prepared(case), self.loaded[case.contrast]
+            x = prepared.scaled(CONFIG.preprocess)
             subject = Subject.of(model, x, prepared.mask, CONFIG, case.contrast, prepared.robust_z())
-            for kind, values in self.maps(prepared, subject, raw).items():
-                if case.part == "val":
-                    part = healthy_part(case, prepared)
-                    calibrating.setdefault(kind, []).append(Scored(prepared, values, part, whole=True))
-                    continue
+            for kind, values in self.maps(prepared, subject).items():
                 one = result.setdefault((f"{case.source} {case.contrast}", kind), Healthy())
                 for rule, used in self.thresholds(kind, case.contrast, values, prepared.mask).items():
                     one.add(rule, marked_volume(values, used, prepared))
-        wanted = [PLAIN, RAW, *self.kinds("T1w")] if calibrating else []
-        compared = cross_fitted(calibrating, shares_of(self.loaded["T1w"].card, "T1w")) if calibrating else {}
-        for kind, scans in ((kind, compared[kind]) for kind in wanted):
+        if "T1w" in self.loaded:
+            result |= self.cross_fitted()
+        return result
+
+    def cross_fitted(self) -> dict[tuple[str, str], Healthy]:
+        """The IXI scans that calibrate T1w, with reference and thresholds from the others, not from their copies."""
+        model, result = self.loaded["T1w"], dict[tuple[str, str], Healthy]()
+        shares = shares_of(model.card, "T1w")
+        raw = [kind for kind in dict.fromkeys([*self.kinds("T1w"), *shares]) if kind != FISHER]
+        calibrating: dict[str, list[Scored]] = {}
+        for scan in reference_scans(model, self.data, self.cache):
+            for kind, values in self.maps(scan.prepared, scan.subject, raw).items():
+                one = Scored(scan.prepared, values, scan.part, whole=True, brain=scan.brain)
+                calibrating.setdefault(kind, []).append(one)
+        compared = cross_fitted(calibrating, shares)
+        for kind, scans in ((kind, compared[kind]) for kind in [PLAIN, RAW, *self.kinds("T1w")]):
             strengths = [strength_of(s.values, s.prepared, CONFIG) for s in scans]
-            one = result.setdefault(("ixi_t1 T1w, cross-fitted", kind), Healthy())
-            for i, scan in enumerate(scans):
-                strict = conformal_threshold(strengths[:i] + strengths[i + 1 :], SHARE)
-                others = [(s.values, s.part) for j, s in enumerate(scans) if j % FOLDS != i % FOLDS]
+            marked = result.setdefault(("ixi_t1 T1w, cross-fitted", kind), Healthy())
+            for i, scan in enumerate(scans[: len(scans) // (1 + model.card.degraded)]):
+                strict = conformal_threshold([s for s, o in zip(strengths, scans, strict=True) if o.brain != i], SHARE)
+                others = [(s.values, s.part) for s in scans if s.brain is not None and s.brain % FOLDS != i % FOLDS]
                 extent = min(strict, rate_threshold(healthy_tail(others), NARROW_EXTENT))
                 for rule, used in (
                     ("auto", Threshold(strict, Basis("auto"), extent)),
                     ("conformal", Threshold(strict, Basis("conformal"))),
                     ("calibrated", Threshold(healthy_quantile(others), Basis("calibrated"))),
                 ):
-                    one.add(rule, marked_volume(scan.values, used, scan.prepared))
+                    marked.add(rule, marked_volume(scan.values, used, scan.prepared))
         return result
 
 

@@ -21,12 +21,12 @@ from pathlib import Path
 
 import numpy as np
 from development import cases
-from scenes import CONFIG, cross_fitted, models, named, options, subject_of
+from scenes import CONFIG, cross_fitted, models, named, options, reference_scans, subject_of
 from severity_axis import Severities, number, severities
 
 from uadcli import device
 from uadcli.arrays import SD_PER_MAD
-from uadcli.calibration.health import Scored
+from uadcli.calibration.health import HealthyScan
 from uadcli.data.dataset import Case
 from uadcli.data.healthy import healthy_part
 from uadcli.data.prepare import prepare_cached
@@ -74,23 +74,19 @@ def strengths(data: Path, cache: Path, model: Model, contrast: str) -> Iterator[
             if not sick:
                 values = np.where(healthy_part(case, prepared), values, 0)
             yield Strength(case, strength_of(values, prepared, CONFIG))
-    yield from _cross_fitted(reference, cache, model, contrast)
+    if reference:
+        yield from _cross_fitted(reference, reference_scans(model, data, cache), model, contrast)
 
 
-def _cross_fitted(reference: list[Case], cache: Path, model: Model, contrast: str) -> Iterator[Strength]:
+def _cross_fitted(
+    reference: list[Case], versions: list[HealthyScan], model: Model, contrast: str
+) -> Iterator[Strength]:
     """The scans that the model's healthy reference is made of, each compared with the others."""
-    if not reference:
-        return
     score, shares = model.card.scores[contrast], shares_of(model.card, contrast)
     kinds = list(shares) if score == FISHER else [score]
-    maps: dict[str, list[Scored]] = {kind: [] for kind in kinds}
-    for case in reference:
-        prepared = prepare_cached(case.scan, CONFIG.preprocess, cache)
-        subject, part = subject_of(model, prepared, contrast), healthy_part(case, prepared)
-        for kind in kinds:
-            maps[kind].append(Scored(prepared, subject.raw(kind), part, whole=True))
+    maps = {kind: [one.scored(kind) for one in versions] for kind in kinds}
     scans = cross_fitted(maps, shares)[score]
-    for case, one in zip(reference, scans, strict=True):
+    for case, one in zip(reference, scans[: len(reference)], strict=True):
         yield Strength(case, strength_of(one.values, one.prepared, CONFIG))
 
 

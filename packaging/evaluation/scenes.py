@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from development import cases
 
-from uadcli.calibration.health import Scored, compared_with_others, joined
+from uadcli.calibration.health import HealthyScan, Scored, compared_with_others, joined
 from uadcli.config import CONTRASTS, DetectConfig, to_dict
-from uadcli.data.healthy import healthy_part
 from uadcli.data.prepare import Prepared, common_scale, prepare_cached, to_native
 from uadcli.errors import UsageError
 from uadcli.imaging import intensity
@@ -135,6 +134,16 @@ def scenes(data: Path, cache: Path, count: int | None = None) -> Iterator[Scene]
         yield Scene(SYNTHETIC, case.subject, "T1w", prepared, *pasted, None)
 
 
+@functools.cache
+def reference_scans(model: Model, data: Path, cache: Path) -> list[HealthyScan]:
+    """The IXI validation scans that a T1w model is calibrated on, reconstructed; after them their degraded copies."""
+    validation = [c for c in cases(data) if c.part == "val" and c.contrast == "T1w"]
+    numbered = [
+        (case, number, copy) for copy in range(1 + model.card.degraded) for number, case in enumerate(validation)
+    ]
+    return [HealthyScan.of(model, *one, cache, CONFIG) for one in numbered]
+
+
 class WithoutScan:
     """Models whose healthy reference leaves out the scan that a lesion was pasted into.
 
@@ -152,14 +161,14 @@ class WithoutScan:
         parts = shares_of(loaded["T1w"].card, "T1w") if fusion.FISHER in kinds else ()
         held = list(dict.fromkeys(kind for kind in (*kinds, *parts) if kind.startswith(scores.Z)))
         pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-        for case in validation:
-            prepared = prepare_cached(case.scan, CONFIG.preprocess, cache)
-            x, part = prepared.scaled(CONFIG.preprocess), healthy_part(case, prepared)
-            subject = Subject.of(loaded["T1w"], x, prepared.mask, CONFIG, "T1w", prepared.robust_z())
+        reference = reference_scans(loaded["T1w"], data, cache)
+        for scan in reference:
             for kind in held:
-                pairs.setdefault(scores.base_of(kind), []).append((subject.raw(kind), part))
+                pairs.setdefault(scores.base_of(kind), []).append((scan.subject.raw(kind), scan.part))
+        brains = [scan.brain for scan in reference]
         others = {
-            kind: healthy_reference.of_the_others(maps, scores.find(kind).own_scale) for kind, maps in pairs.items()
+            kind: healthy_reference.of_the_others(maps, scores.find(kind).own_scale, brains)
+            for kind, maps in pairs.items()
         }
         for i, case in enumerate(validation):
             self.states[case.subject] = healthy_reference.state_of(

@@ -1,10 +1,11 @@
 """Recalibrate a bundled model: thresholds, references, shares, default scores.
 
 The networks stay as they are, except that `--score-network` takes the score network from a run of `uad train --weights
-NAME --set train.steps=0`, or from a file of it alone that `--keep` wrote (packaging/default/t1w-score.safetensors).
+NAME --set train.steps=0`, from a file of it alone that `--keep` wrote (packaging/default/t2w-score.safetensors), or
+from a checkpoint, RUN/siamese/last.pt, whether it was the best or not; of several it takes the mean of the parameters.
 
     python packaging/models/recalibrate.py DATA --weights small-13-flair --name small-14-flair [--borrow T2w=FLAIR]
-        [--score-network RUN_OR_FILE] [--keep FILE]
+        [--score-network RUN_OR_FILE ...] [--keep FILE] [--degraded 2]
 
 The healthy scans are those of `train_default.py`: the validation part of the development data. A contrast without any
 borrows the thresholds of another (`--borrow`), or is calibrated on scans synthesised from the validation T1w scans by
@@ -18,7 +19,9 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -37,6 +40,7 @@ from uadcli.scoring import healthy_reference
 from uadcli.synthesis.options import SynthOptions
 from uadcli.synthesis.synth import synth
 from uadcli.training.examples.pasted_lesions import shape_files
+from uadcli.training.score_network import SiameseTrainer
 from uadcli.weights import registry, weights
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
@@ -52,12 +56,20 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--synthetic", default="", help="contrast and number of scans, as in T2w=20")
     parser.add_argument(
-        "--score-network", type=Path, metavar="RUN_OR_FILE", help="where to take the score network from"
+        "--score-network",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="RUN_OR_FILE",
+        help="where to take the score network from; of several, the mean of their parameters",
     )
     parser.add_argument("--keep", type=Path, metavar="FILE", help="only write the score network of the run, in float16")
     parser.add_argument("--training-data", help="sources of all training data and their licences, for the card")
     parser.add_argument("--borrow", default="", help="contrast, and the one whose thresholds it takes, as in T2w=FLAIR")
     parser.add_argument("--training", type=int, help="number of training scans in the references without a network")
+    parser.add_argument(
+        "--degraded", type=int, default=0, help="copies of each healthy scan, as from other scanners, that join in"
+    )
     parser.add_argument("--scores", help="the scores to calibrate, comma-separated; by default all")
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     parser.add_argument("--runs", type=Path, default=Path("runs/default"))
@@ -79,6 +91,7 @@ def main() -> None:
         [c for c in found if c.part == "train"][: arguments.training],
         arguments.cache,
         shape_files(str(arguments.data / "lesion_shapes")),
+        arguments.degraded,
     )
     kinds = arguments.scores.split(",") if arguments.scores else None
     taker, _, giver = arguments.borrow.partition("=")
@@ -98,22 +111,31 @@ def main() -> None:
     print(f"{file}\nsha256 {digest}\nscores {card.scores}\nshares {card.shares}\n{card.threshold_rule}")
 
 
-def with_score_network(found: weights.Weights, source: Path | None) -> weights.Weights:
-    """The weights with the score network of a run that began with them, or of a file from `keep`, if either is given.
+def with_score_network(found: weights.Weights, sources: Sequence[Path]) -> weights.Weights:
+    """The weights with the score network of a run that began with them, or of a file from `keep`, if any is given.
 
-    Its parameters are rounded to float16 as in a weight file, so that the network that ships is the one calibrated.
+    Of several, the mean of the parameters, and what the card says of the last that is no checkpoint. The parameters are
+    rounded to float16 as in a weight file, so that the network that ships is the one calibrated.
     """
-    if source is None:
+    if not sources:
         return found
+    each = [_score_network(source) for source in sources]
+    states = [state for state, _ in each]
+    notes = {name: value for _, said in each for name, value in said.items()}
+    mean = {name: torch.stack([one[name].float() for one in states]).mean(0).half().float() for name in states[0]}
+    return dataclasses.replace(found, card=dataclasses.replace(found.card, **notes), score_state=mean)
+
+
+def _score_network(source: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The score network of a run, a file from `keep` or a checkpoint, and what its card says of it, if it has one."""
+    if source.suffix == ".pt":
+        return SiameseTrainer.load(source).average.state_dict(), {}
     if source.is_file():
         with safe_open(source, "pt") as stored:
             state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-            notes = {name: json.loads(text) for name, text in stored.metadata().items()}
-    else:
-        trained = trained_weights(source)
-        state, notes = trained.score_state, {name: getattr(trained.card, name) for name in NOTED}
-    card = dataclasses.replace(found.card, **notes)
-    return dataclasses.replace(found, card=card, score_state={k: v.half().float() for k, v in state.items()})
+            return state, {name: json.loads(text) for name, text in stored.metadata().items()}
+    trained = trained_weights(source)
+    return trained.score_state, {name: getattr(trained.card, name) for name in NOTED}
 
 
 def keep(of: weights.Weights, file: Path) -> None:

@@ -27,7 +27,7 @@ from development import cases
 
 COMMENT = "# Bundled models; a contrast gets the first that covers it. sha256 of each file.\n\n"
 SETTINGS = Path(__file__).parents[1] / "default"
-BORROWED = {"flair": ["--borrow", "T2w=FLAIR"], "t1w": []}
+CALIBRATION = {"flair": ["--borrow", "T2w=FLAIR"], "t1w": []}  # options of `uad calibrate`
 KINDS = {"flair": "FLAIR", "t1w": "T1w"}
 
 
@@ -82,7 +82,7 @@ def make(arguments: argparse.Namespace, name: str, kind: str) -> None:
         call(
             "train", runs / "scans", "--out", run, "--weights", first, "--config", SETTINGS / f"{kind}.toml", *settings
         )
-    call("calibrate", run, runs / f"healthy-{KINDS[kind]}", *BORROWED[kind])
+    call("calibrate", run, runs / f"healthy-{KINDS[kind]}", *CALIBRATION[kind])
     call("export", run, "-o", runs / "models" / name, "--overwrite")
 
 

@@ -84,7 +84,7 @@ def calibrate(
     counts = Counter(c.contrast for c in usable.values())
     _check_borrowed(borrow or {}, model.card, counts)
     training = [c for c in usable_cases(run) if c.part == "train"]
-    cohort = Cohort(list(usable.values()), training, run / "cache", shapes)
+    cohort = Cohort(list(usable.values()), training, run / "cache", shapes, fitted.degraded)
     settings = DetectConfig(preprocess=config.preprocess)
     content, references = measure(model, cohort, settings, reporter, borrow=borrow, kinds=fitted.kinds)
     with reporter.stage("gate"):
@@ -137,6 +137,7 @@ def measure(
         "reference_erosion": model.card.reference_erosion,
         "precision_by_power": precisions,
         "scans": dict(counts),
+        "degraded": cohort.degraded,
         "patients": dict(Counter(c.contrast for c in cohort.held_out if c.lesions is not None)),
         "synthetic": dict(Counter(c.contrast for c in cohort.held_out if is_synthetic(c.scan))),
         "research_use_only": RESEARCH_USE,

@@ -82,6 +82,8 @@ def calibrated_card(
     """A card with the name of the model and the results of a calibration (`thresholds.json`)."""
     thresholds, scans, borrowed = calibrated["thresholds"], calibrated["scans"], calibrated["borrowed"]
     rule = RULE.format(sum(scans.values()), ", ".join(f"{n} {c}" for c, n in scans.items()))
+    copies = calibrated.get("degraded", 0)  # earlier calibrations do not say
+    rule += f", and {copies} degraded {'copy' if copies == 1 else 'copies'} of each" if copies else ""
     patients = calibrated["patients"]
     rule += "".join(f"; {n} of the {c} scans are of patients (slices without lesion only)" for c, n in patients.items())
     synthetic = calibrated["synthetic"]
@@ -103,6 +105,7 @@ def calibrated_card(
         shares=calibrated["shares"],
         borrowed=borrowed,
         preprocess=to_dict(preprocess),
+        degraded=copies,
         intensity_range=f"[0, 1]: percentiles {low:g} and {high:g} inside the brain mask",
     )
 

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +25,13 @@ from uadcli.running.stage import Progress, unseen
 from uadcli.scoring import fusion, healthy_reference, scores
 from uadcli.scoring.calibration import Tail, healthy_quantile, healthy_tail, tails_of_the_others
 from uadcli.scoring.healthy_reference import Reference
+from uadcli.synthesis.scanner import degrade
 
 References = dict[tuple[str, str], Reference]  # by score and contrast
 Pair = tuple[Array, NDArray[np.bool_]]  # a map and the healthy part of its scan
 Found = dict[fit_fusion.Shares, float]  # the AUPRC on pasted lesions
+SEED = 77  # of the degraded copies
+T = TypeVar("T")
 
 
 @dataclass
@@ -65,30 +69,36 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Scored:
-    """The map of a validation scan, and the voxels that count as healthy: the whole brain if `whole`."""
+    """The map of a validation scan, and the voxels that count as healthy: the whole brain if `whole`.
+
+    Copies of a scan share its number in `brain`; without a number a scan has no copies.
+    """
 
     prepared: Prepared
     values: Array
     part: NDArray[np.bool_]
     whole: bool
+    brain: int | None = None
 
 
 @dataclass(frozen=True)
 class Cohort:
     """The healthy scans of a calibration, prepared in the folder `cache`, and masks with `shapes` of lesions, if any.
 
-    `held_out` scans set the thresholds; those of the `training` join the reference of scores without a network.
+    `held_out` scans set the thresholds, with `degraded` copies of each as from other scanners; those of the `training`
+    join the reference of scores without a network.
     """
 
     held_out: Sequence[Case]
     training: Sequence[Case]
     cache: Path
     shapes: Sequence[Path] = ()
+    degraded: int = 0
 
 
 @dataclass(frozen=True)
 class OfContrast:
-    """The healthy scans of a contrast: their raw maps `under` a score, one score at a time.
+    """The healthy scans of a contrast: their raw maps `under` a score, one score at a time, copies after all scans.
 
     `by_shares` knows how well shares of the parts of `fisher` do, if anything. `more` are raw maps of further healthy
     scans by score, for its reference alone.
@@ -115,7 +125,8 @@ def calibrate(
     others. `fisher` is calibrated if all its parts are, each scan with the tails of the others (whose reference
     includes it). The shares of its parts are fitted on lesions `pasted` into the held-out scans of a contrast,
     numbered in their order, if there are any. The healthy parts of the training scans join the references of scores
-    without a network, which no training changes.
+    without a network, which no training changes. Degraded copies count like scans, and are left out with their scan
+    wherever it is compared with the others.
     """
     if kinds is None:
         draws, learned = model.method(config.reconstruction).draws, model.card.siamese is not None
@@ -123,17 +134,19 @@ def calibrate(
         kinds = [kind for kind, one in every.items() if (draws or not one.draws) and (learned or not one.learned)]
     result, references, done = Calibration(), References(), itertools.count()
     known = {case.contrast for case in cohort.held_out}
-    total = len(cohort.held_out) + sum(case.contrast in known for case in cohort.training)
+    versions = range(1 + cohort.degraded)
+    total = len(versions) * len(cohort.held_out) + sum(case.contrast in known for case in cohort.training)
 
-    def each(cases: Sequence[Case]) -> Iterator[Case]:
+    def each(cases: Sequence[T]) -> Iterator[T]:
         for case in cases:
             progress(next(done), total)
             yield case
 
     for contrast, cases in by_contrast(cohort.held_out):
-        healthy = [_HealthyScan.of(model, case, cohort.cache, config) for case in each(cases)]
+        numbered = [(case, number, copy) for copy in versions for number, case in enumerate(cases)]
+        healthy = [HealthyScan.of(model, *one, cohort.cache, config) for one in each(numbered)]
 
-        def under(kind: str, scans: Sequence[_HealthyScan] = healthy) -> list[Scored]:
+        def under(kind: str, scans: Sequence[HealthyScan] = healthy) -> list[Scored]:
             return [one.scored(kind) for one in scans]
 
         def by_shares(parts: Mapping[str, Part], own: Sequence[PastedScan] = (pasted or {}).get(contrast, ())) -> Found:
@@ -151,24 +164,39 @@ def calibrated() -> list[str]:
 
 
 @dataclass(frozen=True)
-class _HealthyScan:
-    """A reconstructed validation scan, and the part of it that counts as healthy."""
+class HealthyScan:
+    """A reconstructed validation scan, and the part of it that counts as healthy; copies share the number `brain`."""
 
     prepared: Prepared
     subject: Subject
     part: NDArray[np.bool_]
     whole: bool
+    brain: int
 
     @classmethod
-    def of(cls, model: Model, case: Case, cache: Path, config: DetectConfig) -> _HealthyScan:
-        prepared = prepare_cached(case.scan, config.preprocess, cache)
+    def of(cls, model: Model, case: Case, number: int, copy: int, cache: Path, config: DetectConfig) -> HealthyScan:
+        """The scan with this number, or its degraded copy with the number `copy` from 1, reconstructed."""
+        prepared, part = version_of(case, number, copy, cache, config)
         x, z = prepared.scaled(config.preprocess), prepared.robust_z()
         subject = Subject.of(model, x, prepared.mask, config, case.contrast, z)
-        return cls(prepared, subject, healthy_part(case, prepared), is_whole(case))
+        return cls(prepared, subject, part, is_whole(case), number)
 
     def scored(self, kind: str) -> Scored:
         """The map of a score before it is normalised to healthy scans."""
-        return Scored(self.prepared, self.subject.raw(kind), self.part, self.whole)
+        return Scored(self.prepared, self.subject.raw(kind), self.part, self.whole, self.brain)
+
+
+def version_of(
+    case: Case, number: int, copy: int, cache: Path, config: DetectConfig
+) -> tuple[Prepared, NDArray[np.bool_]]:
+    """The prepared scan with this number and its healthy part; or its degraded copy with the number `copy` from 1."""
+    prepared = prepare_cached(case.scan, config.preprocess, cache)
+    part = healthy_part(case, prepared)
+    if not copy:
+        return prepared, part
+    rng = np.random.default_rng([SEED, number, copy])
+    data, mask = degrade(prepared.linear(config.preprocess), prepared.mask, rng)
+    return replace(prepared, data=data, mask=mask), part & mask
 
 
 def _without_network(model: Model, case: Case, cache: Path, config: DetectConfig) -> dict[str, Pair]:
@@ -206,7 +234,8 @@ def take_in(result: Calibration, healthy: OfContrast, kinds: Sequence[str], conf
             further = [one[kind] for one in healthy.more if kind in one]
             pairs, scale = [*((one.values, one.part) for one in scans), *further], scores.find(kind).own_scale
             references[scores.base_of(kind), contrast] = healthy_reference.fit(pairs, scale)
-            known = healthy_reference.of_the_others(pairs, scale)[: len(scans)]
+            brains = [*_brains(scans), *range(len(scans), len(pairs))]
+            known = healthy_reference.of_the_others(pairs, scale, brains)[: len(scans)]
             others[kind] = known if kind in shares else []
             scans = [
                 replace(one, values=healthy_reference.z_score(one.values, own, one.prepared.mask))
@@ -241,11 +270,16 @@ def joined(
 
 
 def _tails_of_the_others(scans: Sequence[Scored]) -> list[Tail]:
-    return tails_of_the_others([(one.values, one.part) for one in scans])
+    return tails_of_the_others([(one.values, one.part) for one in scans], _brains(scans))
+
+
+def _brains(scans: Sequence[Scored]) -> list[int]:
+    """The number of each scan's brain: below the number of scans."""
+    return [i if one.brain is None else one.brain for i, one in enumerate(scans)]
 
 
 def compared_with_others(scans: Sequence[Scored], quantile: float) -> list[Scored]:
     """The same scans with deviations from the reference of the others; see `Score.own_scale`."""
     pairs, masks = [(one.values, one.part) for one in scans], [one.prepared.mask for one in scans]
-    deviations = healthy_reference.cross_fitted(pairs, masks, quantile)
+    deviations = healthy_reference.cross_fitted(pairs, masks, quantile, _brains(scans))
     return [replace(one, values=values) for one, values in zip(scans, deviations, strict=True)]

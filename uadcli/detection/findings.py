@@ -139,7 +139,8 @@ def examine(asked: Question, ready: ReadyScan, config: DetectConfig, reporter: R
         marked, table = components.find(anomaly_map, used.value, prepared, config, used.extent)
         comparison = None
         if asked.healthy:
-            comparison = compare_with_healthy(anomaly_map, marked, len(table), asked.healthy, prepared, config)
+            known, copies = asked.healthy, model.card.degraded
+            comparison = compare_with_healthy(anomaly_map, marked, known, prepared, config, copies)
         strength = comparison.strength if comparison else components.strength_of(anomaly_map, prepared, config)
         by_slice = model.slice_scores(x, recon, mask)
     with reporter.stage("repeats") if asked.repeats.count else nullcontext():

@@ -25,23 +25,28 @@ Figure = dict[str, int | float | list[float]]
 class HealthyComparison:
     """The number of `scans` healthy scans with a finding at least as strong as the scan's, and as each component.
 
-    `strength` is that of the scan (`scoring.calibration.strength`).
+    `strength` is that of the scan (`scoring.calibration.strength`). The scans are of fewer `brains` if there are
+    degraded copies of them.
     """
 
     scans: int
     as_strong: int
     components: list[int]
     strength: float
+    brains: int
 
     @property
     def p_value(self) -> float:
-        """The conformal p-value of the scan among healthy scans: (as strong + 1) / (scans + 1)."""
+        """The conformal p-value of the scan among healthy scans: (as strong + 1) / (scans + 1).
+
+        With copies approximate, as those of a brain are alike (pooled, as in Dunn et al. 2022, arXiv 1809.07441).
+        """
         return (self.as_strong + 1) / (self.scans + 1)
 
     @property
     def of_scan(self) -> Figure:
         """The figures of the scan for the sidecar."""
-        return {"scans": self.scans, "as_strong": self.as_strong, **self._share(self.as_strong)}
+        return {"scans": self.scans, "brains": self.brains, "as_strong": self.as_strong, **self._share(self.as_strong)}
 
     def of_component(self, index: int) -> Figure | None:
         """The figures of a component, counted from 1; None beyond those that were compared."""
@@ -54,7 +59,7 @@ class HealthyComparison:
         """The share of healthy scans as strong, its 95 % interval over all healthy scans, and the p-value."""
         from uadcli.scoring.calibration import interval_of_share
 
-        interval = list(interval_of_share(count, self.scans))
+        interval = list(interval_of_share(count * self.brains / self.scans, self.brains))
         return {"share": count / self.scans, "interval": interval, "p_value": (count + 1) / (self.scans + 1)}
 
 
@@ -86,7 +91,7 @@ def why_unknown(card: ModelCard, kind: str, contrast: str, config: DetectConfig)
 
     The weights have fewer than `FEWEST`, or the settings are not those of their calibration.
     """
-    known = len(card.strengths_of(kind, contrast))
+    known = card.scans_of(kind, contrast)
     if known < FEWEST:
         scans = f"{known or 'no'} whole healthy {contrast} {'scan' if known == 1 else 'scans'}"
         return f"the model has {scans} for the score {kind!r}; {FEWEST} are needed"
@@ -96,12 +101,12 @@ def why_unknown(card: ModelCard, kind: str, contrast: str, config: DetectConfig)
 def compare_with_healthy(
     anomaly_map: Array,
     labels: NDArray[np.uint8],
-    count: int,
     healthy: Sequence[float],
     prepared: Prepared,
     config: DetectConfig,
+    degraded: int = 0,
 ) -> HealthyComparison:
-    """Compare a scan and its `count` components in `labels` with the strengths of healthy scans.
+    """Compare a scan and its components in `labels` with the strengths of healthy scans and `degraded` copies of each.
 
     All volumes are (96, 96, 80) on the model's grid.
     """
@@ -110,5 +115,7 @@ def compare_with_healthy(
 
     smallest = config.scoring.min_volume_mm3 / prepared.jacobian
     whole = strength(anomaly_map, smallest, GRID_AFFINE)
-    parts = component_strengths(anomaly_map, labels, min(count, 254), smallest, GRID_AFFINE)  # the rest shares 255
-    return HealthyComparison(len(healthy), as_strong(healthy, whole), [as_strong(healthy, s) for s in parts], whole)
+    count = min(int(labels.max()), 254)  # the rest shares 255
+    parts = component_strengths(anomaly_map, labels, count, smallest, GRID_AFFINE)
+    counts, brains = [as_strong(healthy, s) for s in parts], len(healthy) // (1 + degraded)
+    return HealthyComparison(len(healthy), as_strong(healthy, whole), counts, whole, brains)

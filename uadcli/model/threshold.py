@@ -34,8 +34,9 @@ class Basis:
     """How a threshold was chosen: the `kind` of rule, its `share`, and what it is based on.
 
     `card_rule` describes a calibrated threshold in the weights; `scans` is the number of healthy scans of a conformal
-    one, which is `approximate` if they also made the healthy reference; `dice` is that of an oracle. `borrowed` are the
-    contrasts that lent and borrowed the healthy scans; `mismatches` say how its use differs from its calibration.
+    one, with `degraded` copies of each, which is `approximate` if they also made the healthy reference, or with copies;
+    `dice` is that of an oracle. `borrowed` are the contrasts that lent and borrowed the healthy scans; `mismatches` say
+    how its use differs from its calibration.
     `extent` is the share of healthy voxels above the score that findings extend to. `joined` are the contrasts of one
     patient whose evidence is joined, if there are several, and `most` the share of healthy voxels that lies above
     however these depend on each other.
@@ -52,6 +53,7 @@ class Basis:
     extent: float | None = None
     joined: tuple[str, ...] = ()
     most: float | None = None
+    degraded: int = 0
 
     @property
     def borrowed_from(self) -> str | None:
@@ -90,6 +92,8 @@ class Basis:
         if self.kind == "conformal":
             nearly = "; approximately, as the same scans made its healthy reference" if self.approximate else ""
             scans = f"healthy scans like the model's {self.scans}"
+            copies = {0: "", 1: " and a degraded copy of each"}
+            scans += copies.get(self.degraded, f" and {self.degraded} degraded copies of each")
             return f"conformal: at most {self.share:.3g} of {scans} have any finding{nearly}"
         if self.kind == "best-dice":
             return f"best-dice: chosen by the lesion labels (Dice {self.dice:.3f}), an oracle"
@@ -199,7 +203,7 @@ def _automatic(card: ModelCard, kind: str, contrast: str) -> Resolved:
     Healthy scans have as few findings as by the strict threshold alone.
     """
     tail = card.tail_of(kind, contrast)
-    if len(card.strengths_of(kind, contrast)) + 1 >= 1 / SHARE:
+    if card.scans_of(kind, contrast) + 1 >= 1 / SHARE:
         found, rate = _conformal(SHARE, card, kind, contrast), NARROW_EXTENT
     elif tail:
         rate = NARROW_EXTENT if contrast in card.borrowed else EXTENT
@@ -241,8 +245,9 @@ def _conformal(share: float, card: ModelCard, kind: str, contrast: str) -> Thres
     strengths = card.strengths_of(kind, contrast)
     lacking = f"{card.name} has no whole healthy {contrast} scans for the score {kind!r}"
     value = _of_healthy("conformal", conformal_threshold, strengths, share, lacking)
-    nearly = scores.find(kind).normalised
-    return Threshold(value, Basis("conformal", share, scans=len(strengths), approximate=nearly))
+    nearly = scores.find(kind).normalised or card.degraded > 0
+    basis = Basis("conformal", share, scans=card.scans_of(kind, contrast), approximate=nearly, degraded=card.degraded)
+    return Threshold(value, basis)
 
 
 def _of_healthy(

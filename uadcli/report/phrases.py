@@ -171,6 +171,8 @@ def healthy_share(comparison: Mapping[str, Any]) -> str:
     """How many healthy scans, as in `anomaly.healthy_scans` of the sidecar, with the interval of their share."""
     low, high = (100 * end for end in comparison["interval"])
     counted = f"{comparison['as_strong']} of {comparison['scans']} healthy scans"
+    if comparison["brains"] < comparison["scans"]:
+        counted += f" of {comparison['brains']} brains, most of them degraded as by other scanners"
     return f"{counted} ({100 * comparison['share']:.0f} %, 95 % interval {low:.0f} to {high:.0f} %)"
 
 

@@ -42,9 +42,22 @@ def healthy_tail(maps: Maps) -> Tail:
     return _tail_of(values, len(values))
 
 
-def tails_of_the_others(maps: Maps) -> list[Tail]:
-    """For each pair (score, mask), the `healthy_tail` of all others. Raises `InputError` if these have no voxel."""
-    each = [score[mask] for score, mask in maps]
+def tails_of_the_others(maps: Maps, brains: Sequence[int] | None = None) -> list[Tail]:
+    """For each pair (score, mask), the `healthy_tail` of all others. Raises `InputError` if these have no voxel.
+
+    `brains` number the brain of each pair; all pairs of a brain are left out together. By default each has its own.
+    """
+    pairs = [score[mask] for score, mask in maps]
+    numbers = list(range(len(pairs)) if brains is None else brains)
+    of_brain: dict[int, list[NDArray[np.float32]]] = {}
+    for number, values in zip(numbers, pairs, strict=True):
+        of_brain.setdefault(number, []).append(values)
+    tails = dict(zip(of_brain, _of_the_others([np.concatenate(parts) for parts in of_brain.values()]), strict=True))
+    return [tails[number] for number in numbers]
+
+
+def _of_the_others(each: Sequence[NDArray[np.float32]]) -> list[Tail]:
+    """For the scores of each brain, the tail of all other brains."""
     total = sum(len(values) for values in each)
     # Only the highest values matter: keep twice as many as the largest rate needs, so that any scan can be left out.
     least = np.quantile(np.concatenate(each), 1 - 2 * RATES[0]) if total else 0.0
@@ -178,15 +191,18 @@ def conformal_threshold(strengths: Sequence[float], share: float) -> float:
     return sorted(strengths)[rank - 1]
 
 
-def interval_of_share(count: int, scans: int, level: float = 0.95) -> tuple[float, float]:
+def interval_of_share(count: float, scans: int, level: float = 0.95) -> tuple[float, float]:
     """The interval in which the share of all healthy scans lies, given `count` of `scans` healthy scans.
 
-    Clopper and Pearson 1934 (Biometrika 26): exact for scans drawn independently, and never too narrow.
+    Clopper and Pearson 1934 (Biometrika 26): exact for scans drawn independently, and never too narrow. A `count` that
+    is no whole number, of scans of which some copies count, is interpolated by the beta distribution.
     """
     from scipy import stats
 
-    found = stats.binomtest(count, scans).proportion_ci(confidence_level=level, method="exact")
-    return float(found.low), float(found.high)
+    rest, tail = scans - count, (1 - level) / 2
+    low = float(stats.beta.ppf(tail, count, rest + 1)) if count > 0 else 0.0
+    high = float(stats.beta.isf(tail, count + 1, rest)) if rest > 0 else 1.0
+    return low, high
 
 
 def as_strong(strengths: Sequence[float], value: float) -> int:

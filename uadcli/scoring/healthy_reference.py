@@ -66,19 +66,34 @@ def fit(maps: Sequence[tuple[Array, Mask]], quantile: float = 0.0) -> Reference:
     return _reference(_all([_sums(*pair, quantile) for pair in maps]), quantile)
 
 
-def of_the_others(maps: Sequence[tuple[Array, Mask]], quantile: float = 0.0) -> list[Reference]:
-    """For each pair of `fit`, the reference from all others. Raises `InputError` if there are no others."""
-    each = [_sums(*pair, quantile) for pair in maps]
-    total = _all(each)
-    return [_reference(total.less(own), quantile) for own in each]
+def of_the_others(
+    maps: Sequence[tuple[Array, Mask]], quantile: float = 0.0, brains: Sequence[int] | None = None
+) -> list[Reference]:
+    """For each pair of `fit`, the reference from all others. Raises `InputError` if there are no others.
+
+    `brains` number the brain of each pair; all pairs of a brain are left out together. By default each has its own.
+    """
+    numbers = range(len(maps)) if brains is None else brains
+    of_brain: dict[int, list[_Sums]] = {}
+    for number, pair in zip(numbers, maps, strict=True):
+        of_brain.setdefault(number, []).append(_sums(*pair, quantile))
+    own = {number: _all(each) for number, each in of_brain.items()}
+    total = _all(list(own.values()))
+    known = {number: _reference(total.less(one), quantile) for number, one in own.items()}
+    return [known[number] for number in numbers]
 
 
-def cross_fitted(maps: Sequence[tuple[Array, Mask]], masks: Sequence[Mask], quantile: float = 0.0) -> list[Array]:
-    """`z_score` (X, Y, Z) of each map inside its brain mask, against the reference of the others.
+def cross_fitted(
+    maps: Sequence[tuple[Array, Mask]],
+    masks: Sequence[Mask],
+    quantile: float = 0.0,
+    brains: Sequence[int] | None = None,
+) -> list[Array]:
+    """`z_score` (X, Y, Z) of each map inside its brain mask, against the reference of the others; see `of_the_others`.
 
     Raises `InputError` if there are no others.
     """
-    known = of_the_others(maps, quantile)
+    known = of_the_others(maps, quantile, brains)
     return [z_score(values, one, mask) for (values, _), one, mask in zip(maps, known, masks, strict=True)]
 
 

@@ -40,13 +40,22 @@ class Helpers:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a calibration fits: scores (None: all of the model) and an out-of-distribution check."""
+    """What a calibration fits, scores (None: all of the model) and an out-of-distribution check, and the number of
+    `degraded` copies of each healthy scan."""
 
     kinds: Sequence[str] | None = None
     gate: str = option(
         MAHALANOBIS,
         Option("Out-of-distribution check: features of the model's encoder, or HAND, a separate network."),
         words=(MAHALANOBIS, HAND),
+    )
+    degraded: int = option(
+        0,
+        Option(
+            "Copies of each healthy scan, as from other scanners, that join references and thresholds; "
+            "2 for scans of scanners that the healthy ones are not from."
+        ),
+        low=0,
     )
 
 

@@ -21,7 +21,8 @@ class ModelCard:
     (`config.SCALINGS`), both in training and in use. `siamese` holds the settings of the score network, if there is
     one; `labelled_cases` is the number of scans with lesion masks it was trained on, 0 for synthetic lesions only.
     `shares` are those of the scores in `fisher`, by contrast; `borrowed` maps contrasts without healthy scans to the
-    one whose thresholds they use. `preprocess` are the settings with which the healthy scans were prepared.
+    one whose thresholds they use. `preprocess` are the settings with which the healthy scans were prepared. Of each
+    healthy scan there are `degraded` copies as from other scanners, which count in all statistics.
     """
 
     name: str
@@ -47,14 +48,20 @@ class ModelCard:
     shares: dict[str, dict[str, float]] = field(default_factory=dict)
     borrowed: dict[str, str] = field(default_factory=dict)
     preprocess: dict[str, Any] = field(default_factory=dict)
+    degraded: int = 0
 
     def tail_of(self, score: str, contrast: str) -> list[tuple[float, float]]:
         """The (rate, threshold) pairs of a score among healthy voxels of a contrast; empty if there are none."""
         return self.tails.get(score, {}).get(contrast, [])
 
     def strengths_of(self, score: str, contrast: str) -> list[float]:
-        """The strengths of the whole healthy scans of a contrast by a score; empty if there are none."""
+        """The strengths of the whole healthy scans of a contrast by a score, and of their copies; empty if there are
+        none."""
         return self.strengths.get(score, {}).get(contrast, [])
+
+    def scans_of(self, score: str, contrast: str) -> int:
+        """The number of whole healthy scans of a contrast whose strengths by a score are known, without copies."""
+        return len(self.strengths_of(score, contrast)) // (1 + self.degraded)
 
     @property
     def score_network(self) -> SiameseConfig | None:

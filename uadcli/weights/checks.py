@@ -30,7 +30,9 @@ RANGES = {
     "curvature_flow": (0, 1000),
     "labelled_cases": (0, 10**9),
     "steps": (0, 10**12),
+    "degraded": (0, 1000),
 }
+ADDED = {"degraded": 0}  # what cards of earlier versions do not say, and what holds for them
 
 
 def read_description(text: str, card: type[Any]) -> tuple[dict[str, Any], ModelConfig]:
@@ -42,6 +44,8 @@ def read_description(text: str, card: type[Any]) -> tuple[dict[str, Any], ModelC
     if not isinstance(values, dict) or not isinstance(values.get("model"), dict):
         raise ValueError("it does not describe a model")
     described = values.pop("model")
+    for name, value in ADDED.items():
+        values.setdefault(name, value)
     if missing := sorted({field.name for field in dataclasses.fields(card)} - set(values)):
         raise ValueError(f"{missing[0]} is missing")
     if fault := misfit(card, values) or _card_fault(values):

@@ -15,10 +15,11 @@ from uadcli.calibration.fit_fusion import Part
 from uadcli.calibration.health import Calibration, Cohort
 from uadcli.config import DetectConfig
 from uadcli.data.dataset import Case
+from uadcli.data.prepare import Prepared
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.model.subject import Subject
 from uadcli.scoring import healthy_reference, scores
-from uadcli.scoring.calibration import healthy_quantile, healthy_tail, strength
+from uadcli.scoring.calibration import healthy_quantile, healthy_tail, strength, tails_of_the_others
 from uadcli.scoring.fusion import FISHER, PARTS, fisher_score
 
 SHAPE, SCANS = (16, 20, 12), 6
@@ -106,6 +107,41 @@ def calibrated_again(maps: list[dict[str, np.ndarray]], monkeypatch: pytest.Monk
     """The same scans once more, without lesions in them."""
     monkeypatch.setattr(health.fit_fusion, "precision_by_shares", lambda *_: {})
     return calibrated("T1w")
+
+
+def test_degraded_copies_count_and_are_left_out_with_their_scan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The map of a scan is its intensities, so that what the copies are can be seen in it."""
+    rng = np.random.default_rng(5)
+    data = [np.where(MASK, 0.5 + 0.1 * rng.random(SHAPE), 0).astype(np.float32) for _ in range(SCANS)]
+
+    def prepared(path: Path, *_: object) -> Prepared:
+        return Prepared(data[int(path.stem)], MASK, np.eye(4), "none", 1.0, 0.0, 1.0, 1.0)
+
+    seen: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def of(_: object, x: np.ndarray, mask: np.ndarray, *__: object) -> Any:
+        seen.append((x, mask))
+        return SimpleNamespace(raw=lambda _: x)
+
+    monkeypatch.setattr(health, "prepare_cached", prepared)
+    monkeypatch.setattr(health, "healthy_part", lambda *_: MASK)
+    monkeypatch.setattr(Subject, "of", of)
+    cases = [Case(str(i), "lab", "val", "T1w", Path(f"{i}.nii")) for i in range(SCANS)]
+    made = [health.calibrate(SimpleNamespace(), Cohort(cases, (), Path(), degraded=n), DetectConfig(), CALIBRATED)[0]  # type: ignore[arg-type]
+            for n in (0, 2, 2)]  # fmt: skip
+    plain, found, again = made
+    assert found == again
+    assert len(seen) == (1 + 3 + 3) * SCANS
+    of_run = seen[SCANS : 4 * SCANS]
+    assert all(np.array_equal(one[0], other[0]) for one, other in zip(seen[:SCANS], of_run[:SCANS], strict=True))
+    copies = [one[0] for one in of_run[SCANS:]]
+    assert all(not np.array_equal(one, other[0]) for one in copies for other in of_run[:SCANS])
+    assert not any(np.array_equal(copies[i], copies[i + SCANS]) for i in range(SCANS))
+    assert len(found.strengths[FISHER]["T1w"]) == 3 * len(plain.strengths[FISHER]["T1w"]) == 3 * SCANS
+    pairs = [(x, MASK & mask) for x, mask in of_run]
+    expected = tails_of_the_others(pairs, [i % SCANS for i in range(3 * SCANS)])
+    assert found.tails["siamese"]["T1w"] == healthy_tail(pairs)
+    assert expected[1] != tails_of_the_others(pairs)[1]
 
 
 def test_borrowed_thresholds_exclude_scores_normalised_to_healthy_scans(

@@ -236,19 +236,44 @@ def test_scan_and_components_are_counted_against_healthy_scans() -> None:
     labels = np.zeros(score_map.shape, dtype=np.uint8)
     labels[score_map == np.float32(0.42)], labels[score_map == np.float32(0.81)] = 1, 2
     healthy = CARD.strengths["siamese"]["T1w"]
-    beside = compare_with_healthy(score_map, labels, 2, healthy, Prepared(), DetectConfig())  # type: ignore[arg-type]
+    beside = compare_with_healthy(score_map, labels, healthy, Prepared(), DetectConfig())  # type: ignore[arg-type]
     assert (beside.scans, beside.as_strong, beside.components) == (20, 3, [11, 3])
     assert beside.p_value == pytest.approx(4 / 21)
     assert beside.strength == pytest.approx(0.81)
     assert beside.of_scan == {
-        "scans": 20, "as_strong": 3, "share": 0.15, "interval": list(interval_of_share(3, 20)), "p_value": 4 / 21
+        "scans": 20, "brains": 20, "as_strong": 3, "share": 0.15, "interval": list(interval_of_share(3, 20)),
+        "p_value": 4 / 21,
     }  # fmt: skip
     weaker = beside.of_component(1)
     assert weaker is not None
     assert (weaker["as_strong"], weaker["share"], weaker["p_value"]) == (11, 0.55, 12 / 21)
     assert beside.of_component(3) is None
-    nothing = compare_with_healthy(0 * score_map, 0 * labels, 0, healthy, Prepared(), DetectConfig())  # type: ignore[arg-type]
+    nothing = compare_with_healthy(0 * score_map, 0 * labels, healthy, Prepared(), DetectConfig())  # type: ignore[arg-type]
     assert (nothing.as_strong, nothing.components, nothing.p_value) == (20, [], 1.0)
+
+
+def test_copies_count_as_scans_but_not_as_brains() -> None:
+    score_map = np.zeros((30, 12, 12), dtype=np.float32)
+    score_map[12:15, 4:7, 4:7] = 0.81
+    labels = (score_map > 0).astype(np.uint8)
+    healthy = 3 * CARD.strengths["siamese"]["T1w"]
+    found = compare_with_healthy(score_map, labels, healthy, Prepared(), DetectConfig(), 2)  # type: ignore[arg-type]
+    assert (found.scans, found.brains, found.as_strong) == (60, 20, 9)
+    assert found.of_scan["interval"] == pytest.approx(interval_of_share(3, 20))
+
+
+def test_copies_do_not_make_few_scans_enough() -> None:
+    few = dataclasses.replace(CARD, strengths={"siamese": {"T1w": [0.5] * 3 * (FEWEST - 1)}}, degraded=2)
+    assert strengths_of(few, "siamese", "T1w", DetectConfig()) is None
+    enough = dataclasses.replace(CARD, strengths={"siamese": {"T1w": [0.5] * 3 * FEWEST}}, degraded=2)
+    assert strengths_of(enough, "siamese", "T1w", DetectConfig()) == [0.5] * 3 * FEWEST
+
+
+def test_a_conformal_threshold_names_the_copies() -> None:
+    card = dataclasses.replace(CARD, strengths={"siamese": {"T1w": 2 * CARD.strengths["siamese"]["T1w"]}}, degraded=1)
+    words = threshold.resolve(rule("conformal:0.1"), card, "siamese", "T1w").basis.in_words()
+    assert words.startswith("conformal: at most 0.1 of healthy scans like the model's 20 and a degraded copy of each")
+    assert "approximately" in words
 
 
 def test_a_score_without_a_threshold_is_refused_before_the_scan_is_prepared(

@@ -164,6 +164,12 @@ def test_rarity_at_the_ceiling_is_the_share_of_voxels_there():
     assert found[0] < found[1]
 
 
+def test_the_tail_that_judges_a_brain_knows_none_of_its_copies():
+    known = list(scans(6))
+    found = tails_of_the_others(known, [0, 1, 2, 0, 1, 2])
+    assert found[1] == found[4] == healthy_tail([known[i] for i in (0, 2, 3, 5)])
+
+
 def test_without_others_there_is_no_tail():
     with pytest.raises(InputError, match="no healthy voxel"):
         tails_of_the_others(list(scans(1)))
@@ -236,6 +242,13 @@ def test_a_healthy_brain_stays_empty():
 def test_no_brain_has_no_rate_of_false_discoveries():
     with pytest.raises(InputError, match="no voxel"):
         fdr_threshold(np.zeros(0, np.float32), with_lesion(0)[1], 0.05)
+
+
+def test_copies_of_a_brain_do_not_make_an_interval_narrower():
+    assert interval_of_share(9 / 3, 20) == pytest.approx(interval_of_share(3, 20))
+    between = interval_of_share(10 / 3, 20)
+    assert interval_of_share(3, 20)[0] < between[0] < interval_of_share(4, 20)[0]
+    assert interval_of_share(3, 20)[1] < between[1] < interval_of_share(4, 20)[1]
 
 
 def test_the_interval_of_a_share_holds_the_true_share_at_least_as_often_as_it_says():

@@ -56,6 +56,14 @@ def test_a_scan_is_never_compared_with_itself():
     assert z[2][11, 11, 7] > 1.5 * healthy_reference.z_score(odd, healthy_reference.fit(scans), MASK)[11, 11, 7]
 
 
+def test_a_brain_is_never_compared_with_its_copies():
+    scans = healthy(6)
+    known = healthy_reference.of_the_others(scans, brains=[0, 1, 2, 0, 1, 2])
+    expected = healthy_reference.fit([scans[i] for i in (0, 2, 3, 5)])
+    for one in (known[1], known[4]):
+        np.testing.assert_allclose(one.mean, expected.mean, rtol=1e-4, atol=1e-6)
+
+
 def test_what_is_not_healthy_does_not_count():
     scans = healthy(6)
     lesion = scans[0][0].copy()
