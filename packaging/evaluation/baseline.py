@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from uadcli import contrasts
 from uadcli.arrays import Array
-from uadcli.calibration.health import Calibration, Scored, by_contrast, is_whole, version_of
+from uadcli.calibration.health import Calibration, Scored, by_contrast, is_whole, version_of, versions
 from uadcli.config import DetectConfig
 from uadcli.data.dataset import Case
 from uadcli.data.prepare import Prepared
@@ -50,8 +49,7 @@ def calibrate_baseline(
     result = Calibration()
     for contrast, cases in by_contrast(validation):
         scans: dict[str, list[Scored]] = {}
-        versions = range(1 + degraded.get(contrast, 0))
-        for copy, (number, case) in itertools.product(versions, enumerate(cases)):
+        for case, number, copy in versions(cases, degraded.get(contrast, 0)):
             prepared, part = version_of(case, number, copy, cache, config)
             for kind, values in baselines(prepared, contrast, config, prepared.scaled(config.preprocess)).items():
                 scans.setdefault(kind, []).append(Scored(prepared, values, part, is_whole(case), number))

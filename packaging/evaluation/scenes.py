@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from development import cases
 
-from uadcli.calibration.health import HealthyScan, Scored, compared_with_others, joined
+from uadcli.calibration.health import HealthyScan, Scored, compared_with_others, joined, versions
 from uadcli.config import CONTRASTS, DetectConfig, to_dict
 from uadcli.data.prepare import Prepared, common_scale, prepare_cached, to_native
 from uadcli.errors import UsageError
@@ -138,10 +138,7 @@ def scenes(data: Path, cache: Path, count: int | None = None) -> Iterator[Scene]
 def reference_scans(model: Model, data: Path, cache: Path) -> list[HealthyScan]:
     """The IXI validation scans that a T1w model is calibrated on, reconstructed; after them their degraded copies."""
     validation = [c for c in cases(data) if c.part == "val" and c.contrast == "T1w"]
-    numbered = [
-        (case, number, copy) for copy in range(1 + model.card.degraded) for number, case in enumerate(validation)
-    ]
-    return [HealthyScan.of(model, *one, cache, CONFIG) for one in numbered]
+    return [HealthyScan.of(model, *one, cache, CONFIG) for one in versions(validation, model.card.degraded)]
 
 
 class WithoutScan:

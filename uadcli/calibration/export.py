@@ -12,6 +12,7 @@ from uadcli.config import CONTRASTS, PreprocessConfig, TrainingConfig, to_dict
 from uadcli.console import Reporter
 from uadcli.errors import RESEARCH_USE, InputError, OutputError
 from uadcli.files import write_text
+from uadcli.model.healthy_scans import copies_in_words
 from uadcli.scoring.fusion import ENOUGH, FISHER
 from uadcli.settings.training import HAND, MAHALANOBIS
 from uadcli.training.card import PLAIN_DEFAULT, weights_of
@@ -83,7 +84,7 @@ def calibrated_card(
     thresholds, scans, borrowed = calibrated["thresholds"], calibrated["scans"], calibrated["borrowed"]
     rule = RULE.format(sum(scans.values()), ", ".join(f"{n} {c}" for c, n in scans.items()))
     copies = calibrated.get("degraded", 0)  # earlier calibrations do not say
-    rule += f", and {copies} degraded {'copy' if copies == 1 else 'copies'} of each" if copies else ""
+    rule += copies_in_words(copies)
     patients = calibrated["patients"]
     rule += "".join(f"; {n} of the {c} scans are of patients (slices without lesion only)" for c, n in patients.items())
     synthetic = calibrated["synthetic"]

@@ -134,8 +134,7 @@ def calibrate(
         kinds = [kind for kind, one in every.items() if (draws or not one.draws) and (learned or not one.learned)]
     result, references, done = Calibration(), References(), itertools.count()
     known = {case.contrast for case in cohort.held_out}
-    versions = range(1 + cohort.degraded)
-    total = len(versions) * len(cohort.held_out) + sum(case.contrast in known for case in cohort.training)
+    total = len(versions(cohort.held_out, cohort.degraded)) + sum(case.contrast in known for case in cohort.training)
 
     def each(cases: Sequence[T]) -> Iterator[T]:
         for case in cases:
@@ -143,7 +142,7 @@ def calibrate(
             yield case
 
     for contrast, cases in by_contrast(cohort.held_out):
-        numbered = [(case, number, copy) for copy in versions for number, case in enumerate(cases)]
+        numbered = versions(cases, cohort.degraded)
         healthy = [HealthyScan.of(model, *one, cohort.cache, config) for one in each(numbered)]
 
         def under(kind: str, scans: Sequence[HealthyScan] = healthy) -> list[Scored]:
@@ -184,6 +183,11 @@ class HealthyScan:
     def scored(self, kind: str) -> Scored:
         """The map of a score before it is normalised to healthy scans."""
         return Scored(self.prepared, self.subject.raw(kind), self.part, self.whole, self.brain)
+
+
+def versions(cases: Sequence[Case], degraded: int) -> list[tuple[Case, int, int]]:
+    """Scans, numbered in their order, then as many `degraded` copies of each: the arguments of `version_of`."""
+    return [(case, number, copy) for copy in range(1 + degraded) for number, case in enumerate(cases)]
 
 
 def version_of(

@@ -98,6 +98,12 @@ def why_unknown(card: ModelCard, kind: str, contrast: str, config: DetectConfig)
     return None if as_calibrated(card, config) else "the model's healthy scans were scored with other settings"
 
 
+def copies_in_words(degraded: int) -> str:
+    """What to add to a number of healthy scans of which there are so many `degraded` copies each."""
+    known = {0: "", 1: " and a degraded copy of each"}
+    return known.get(degraded, f" and {degraded} degraded copies of each")
+
+
 def compare_with_healthy(
     anomaly_map: Array,
     labels: NDArray[np.uint8],

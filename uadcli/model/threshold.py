@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from uadcli.config import DetectConfig, ScoringConfig
 from uadcli.errors import InputError, UsageError
-from uadcli.model.healthy_scans import as_calibrated
+from uadcli.model.healthy_scans import as_calibrated, copies_in_words
 from uadcli.scoring import scores
 from uadcli.settings.threshold import AUTO_RATE, EXTENT, NARROW_EXTENT, SHARE, Kind, ThresholdRule
 
@@ -34,12 +34,11 @@ class Basis:
     """How a threshold was chosen: the `kind` of rule, its `share`, and what it is based on.
 
     `card_rule` describes a calibrated threshold in the weights; `scans` is the number of healthy scans of a conformal
-    one, with `degraded` copies of each, which is `approximate` if they also made the healthy reference, or with copies;
-    `dice` is that of an oracle. `borrowed` are the contrasts that lent and borrowed the healthy scans; `mismatches` say
-    how its use differs from its calibration.
-    `extent` is the share of healthy voxels above the score that findings extend to. `joined` are the contrasts of one
-    patient whose evidence is joined, if there are several, and `most` the share of healthy voxels that lies above
-    however these depend on each other.
+    one, with `degraded` copies of each, which is `approximate` if they also made the healthy reference; `dice` is that
+    of an oracle. `borrowed` are the contrasts that lent and borrowed the healthy scans; `mismatches` say how its use
+    differs from its calibration. `extent` is the share of healthy voxels above the score that findings extend to.
+    `joined` are the contrasts of one patient whose evidence is joined, if there are several, and `most` the share of
+    healthy voxels that lies above however these depend on each other.
     """
 
     kind: Kind
@@ -90,10 +89,10 @@ class Basis:
         if self.kind == "fdr":
             return f"fdr: at most {percent} of the marked voxels are expected to be healthy, by this scan's own map"
         if self.kind == "conformal":
-            nearly = "; approximately, as the same scans made its healthy reference" if self.approximate else ""
-            scans = f"healthy scans like the model's {self.scans}"
-            copies = {0: "", 1: " and a degraded copy of each"}
-            scans += copies.get(self.degraded, f" and {self.degraded} degraded copies of each")
+            why = ["the same scans made its healthy reference"] if self.approximate else []
+            why += ["copies of a brain are alike"] if self.degraded else []
+            nearly = f"; approximately, as {' and '.join(why)}" if why else ""
+            scans = f"healthy scans like the model's {self.scans}{copies_in_words(self.degraded)}"
             return f"conformal: at most {self.share:.3g} of {scans} have any finding{nearly}"
         if self.kind == "best-dice":
             return f"best-dice: chosen by the lesion labels (Dice {self.dice:.3f}), an oracle"
@@ -245,7 +244,7 @@ def _conformal(share: float, card: ModelCard, kind: str, contrast: str) -> Thres
     strengths = card.strengths_of(kind, contrast)
     lacking = f"{card.name} has no whole healthy {contrast} scans for the score {kind!r}"
     value = _of_healthy("conformal", conformal_threshold, strengths, share, lacking)
-    nearly = scores.find(kind).normalised or card.degraded > 0
+    nearly = scores.find(kind).normalised
     basis = Basis("conformal", share, scans=card.scans_of(kind, contrast), approximate=nearly, degraded=card.degraded)
     return Threshold(value, basis)
 

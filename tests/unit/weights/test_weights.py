@@ -228,7 +228,7 @@ def test_fisher_joins_scores_by_the_shares_of_the_card(tiny: ModelConfig, tmp_pa
     mask[30:66, 30:66, 38:42] = True
     x = np.where(mask, np.random.default_rng(0).uniform(0.3, 0.9, GRID_SHAPE), 0).astype(np.float32)
     kinds, recon = ("siamese", "z-absolute", FISHER), (0.5 * x).astype(np.float32)
-    for loaded, share in ((old, PARTS["T1w"]["siamese"]), (other, 0.25)):
+    for loaded, share in ((old, 0.5), (other, 0.25)):
         subject = Subject(loaded, x, recon, mask, DetectConfig(), "T1w")
         found = {kind: subject.score(kind) for kind in kinds}
         learned, residual = (rarity(found[kind], loaded.card.tails[kind]["T1w"]) for kind in kinds[:2])
