@@ -3,6 +3,7 @@
 The networks stay as they are, except that `--score-network` takes the score network from a run of `uad train --weights
 NAME --set train.steps=0`, from a file of it alone that `--keep` wrote (packaging/default/t2w-score.safetensors), or
 from a checkpoint, RUN/siamese/last.pt, whether it was the best or not; of several it takes the mean of the parameters.
+Residuals are compared with healthy scans without the shading of the scan, whatever the bundled model does.
 
     python packaging/models/recalibrate.py DATA --weights small-13-flair --name small-14-flair [--borrow T2w=FLAIR]
         [--score-network RUN_OR_FILE ...] [--keep FILE] [--degraded 2]
@@ -80,6 +81,7 @@ def main() -> None:
     if arguments.keep:
         keep(with_score_network(start, arguments.score_network), arguments.keep)
         return
+    start = dataclasses.replace(start, card=dataclasses.replace(start.card, without_shading=True))
     model = Model(with_score_network(start, arguments.score_network))
     found = [c for c in cases(arguments.data) if c.contrast in model.card.contrasts]
     held_out = [c for c in found if c.part == "val"]

@@ -135,6 +135,7 @@ def measure(
         **dataclasses.asdict(found),
         "fusion_power": model.card.fusion_power,
         "reference_erosion": model.card.reference_erosion,
+        "without_shading": model.card.without_shading,
         "precision_by_power": precisions,
         "scans": dict(counts),
         "degraded": cohort.degraded,

@@ -107,6 +107,7 @@ def calibrated_card(
         borrowed=borrowed,
         preprocess=to_dict(preprocess),
         degraded=copies,
+        without_shading=calibrated.get("without_shading", False),  # nor this
         intensity_range=f"[0, 1]: percentiles {low:g} and {high:g} inside the brain mask",
     )
 

@@ -59,6 +59,7 @@ def sidecar_of(
             "curvature_flow": card.curvature_flow,
             "scaling": card.scaling,
             "reference_erosion": card.reference_erosion,
+            "without_shading": card.without_shading,
             "labelled_cases": card.labelled_cases,
             "adapted": adapted and {"by": adapted.way, "healthy_scans": adapted.scans, "sha256": adapted.sha256},
         },

@@ -56,6 +56,22 @@ class Subject:
         return self.config.scoring
 
     @property
+    def reference_scoring(self) -> ScoringConfig:
+        return dataclasses.replace(self.scoring, erosion=self.model.card.reference_erosion)
+
+    @property
+    def shaded(self) -> Array:
+        """The reconstruction (96, 96, 80) with the shading of the scan, if the card says that references are so made.
+
+        In [0, 1]; otherwise the reconstruction itself.
+        """
+        from uadcli.scoring.residual import shading
+
+        if not self.model.card.without_shading:
+            return self.recon
+        return np.minimum(self.recon * shading(self.x, self.recon, self.mask), 1).astype(np.float32)
+
+    @property
     def fusion_power(self) -> float:
         return self.model.card.fusion_power
 
@@ -120,8 +136,9 @@ class Subject:
 
     def unnormalised(self, name: str) -> Array:
         """The map (96, 96, 80) of a score, post-processed with the erosion of the healthy references."""
-        eroded = dataclasses.replace(self.scoring, erosion=self.model.card.reference_erosion)
-        return dataclasses.replace(self, config=dataclasses.replace(self.config, scoring=eroded)).score(name)
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, scoring=self.reference_scoring)).score(
+            name
+        )
 
     def raw(self, name: str) -> Array:
         """The map (96, 96, 80) of a score before it is normalised to healthy scans: what a reference is made from."""

@@ -1,4 +1,4 @@
-"""The residual as anomaly score, and the post-processing of the paper."""
+"""The residual as anomaly score, the post-processing of the paper, and the shading between scan and reconstruction."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ import numpy as np
 from uadcli.arrays import Array, Mask
 from uadcli.config import ScoringConfig
 from uadcli.errors import UsageError
+from uadcli.scoring import coarse_grid
 
 RESIDUALS = ("absolute", "bright", "dark")
 WEIGHTED = "bright-weighted"
+# Of `shading`. Tissue is what is at least this bright in scan and reconstruction: fluid has no stable ratio.
+TISSUE = 0.15
+SMOOTH = 3.0  # Gaussian over the blocks of 4 mm
+HALF = 0.5  # share of a block, after smoothing, that has to be tissue
+DEGREE = 3  # of the polynomial
 
 
 def residual(x: Array, x0_hat: Array, kind: str = "absolute") -> Array:
@@ -76,3 +82,36 @@ def anomaly_score(x: Array, x0_hat: Array, mask: Mask, kind: str, config: Scorin
         bright = postprocess(residual(x, x0_hat, "bright"), mask, config)
         return np.sqrt(bright * postprocess(x, mask, config))
     return postprocess(residual(x, x0_hat, kind), mask, config)
+
+
+def shading(x: Array, x0_hat: Array, mask: Mask) -> Array:
+    """The gain (X, Y, Z) of a scan x over its pseudo-healthy version that varies slowly and is alike on both sides.
+
+    Both are on the model's grid, whose middle along X is the middle of the brain; 1 is no shading. Coils and fields of
+    scanners differ most from front to back and from top to bottom, and a bias correction that does not know the tissue
+    leaves part of it. A lesion is mostly on one side; therefore a block counts with its own log ratio of intensities or
+    that of the opposite block, whichever is nearer to the median of the brain, and not at all if they lie on its two
+    sides. To these a polynomial, even in X, is fitted by least squares. 1 everywhere if there is no tissue.
+    """
+    tissue = mask & (x >= TISSUE) & (x0_hat >= TISSUE)
+    share = coarse_grid.smoothed(tissue, SMOOTH)
+    known = (share > HALF) & (share[::-1] > HALF)
+    if not known.any():
+        return np.ones_like(x)
+    ratio = np.log(x, where=tissue, out=np.zeros_like(x)) - np.log(x0_hat, where=tissue, out=np.zeros_like(x))
+    ratio = np.where(tissue, ratio - np.median(ratio[tissue]), 0)
+    own = coarse_grid.smoothed(ratio, SMOOTH) / np.maximum(share, HALF)
+    other = own[::-1]
+    alike = np.where(own * other > 0, np.sign(own) * np.minimum(np.abs(own), np.abs(other)), 0)
+    terms = _even_polynomials(own.shape)
+    weights, *_ = np.linalg.lstsq(terms[known], alike[known], rcond=None)
+    return np.exp(coarse_grid.enlarged(terms @ weights, x.shape)).astype(np.float32)
+
+
+def _even_polynomials(shape: tuple[int, ...]) -> Array:
+    """Products of Legendre polynomials of the coordinates, even in X and up to `DEGREE`: (*shape, terms)."""
+    x, y, z = (np.polynomial.legendre.legvander(np.linspace(-1, 1, n), DEGREE) for n in shape)
+    powers = [
+        (i, j, k) for i in range(0, DEGREE + 1, 2) for j in range(DEGREE + 1 - i) for k in range(DEGREE + 1 - i - j)
+    ]
+    return np.stack([x[:, None, None, i] * y[None, :, None, j] * z[None, None, :, k] for i, j, k in powers], axis=-1)

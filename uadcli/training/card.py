@@ -51,6 +51,7 @@ def weights_of(run: Path, trainer: Trainer, scorer: SiameseTrainer | None) -> We
         along_slices=ALONG,
         fusion_power=POWER,
         reference_erosion=EROSION,
+        without_shading=True,
         curvature_flow=config.preprocess.curvature_flow,
         scaling=config.preprocess.scaling or "percentile",
         intensity_range="[0, 1], inside the brain mask",

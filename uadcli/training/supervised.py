@@ -226,6 +226,7 @@ def weights_of(run: Path, scorer: SiameseTrainer) -> Weights:
         along_slices=ALONG,
         fusion_power=POWER,
         reference_erosion=EROSION,
+        without_shading=True,
         training_data=(
             f"Score network: {scans} of the user with lesion masks ({ill} with lesions), and synthetic lesions in "
             f"their slices without. {before}: {base.card.name}, sha256 {base.sha256[:12]} ({base.card.training_data})"

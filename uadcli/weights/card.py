@@ -22,7 +22,8 @@ class ModelCard:
     one; `labelled_cases` is the number of scans with lesion masks it was trained on, 0 for synthetic lesions only.
     `shares` are those of the scores in `fisher`, by contrast; `borrowed` maps contrasts without healthy scans to the
     one whose thresholds they use. `preprocess` are the settings with which the healthy scans were prepared. Of each
-    healthy scan there are `degraded` copies as from other scanners, which count in all statistics.
+    healthy scan there are `degraded` copies as from other scanners, which count in all statistics. Residuals are
+    compared with the healthy reference `without_shading` (`scoring.residual.shading`), or as they are.
     """
 
     name: str
@@ -49,6 +50,7 @@ class ModelCard:
     borrowed: dict[str, str] = field(default_factory=dict)
     preprocess: dict[str, Any] = field(default_factory=dict)
     degraded: int = 0
+    without_shading: bool = False
 
     def tail_of(self, score: str, contrast: str) -> list[tuple[float, float]]:
         """The (rate, threshold) pairs of a score among healthy voxels of a contrast; empty if there are none."""

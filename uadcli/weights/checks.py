@@ -32,7 +32,7 @@ RANGES = {
     "steps": (0, 10**12),
     "degraded": (0, 1000),
 }
-ADDED = {"degraded": 0}  # what cards of earlier versions do not say, and what holds for them
+ADDED = {"degraded": 0, "without_shading": False}  # what cards of earlier versions do not say, and what holds for them
 
 
 def read_description(text: str, card: type[Any]) -> tuple[dict[str, Any], ModelConfig]:

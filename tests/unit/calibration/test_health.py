@@ -177,7 +177,7 @@ def test_training_scans_join_the_reference_of_a_score_that_no_training_changes(
     )
     cases = [Case(str(i), "lab", "val", "FLAIR", Path(f"{i}.nii")) for i in range(SCANS)]
     training = [Case("more", "lab", "train", "FLAIR", Path("more.nii"))]
-    model: Any = SimpleNamespace(card=SimpleNamespace(reference_erosion=1))
+    model: Any = SimpleNamespace(card=SimpleNamespace(reference_erosion=1, without_shading=False))
     found, references = health.calibrate(model, Cohort(cases, training, Path()), DetectConfig(), CALIBRATED)
     kind = "z-robust-z"
     scale, pairs = scores.find(kind).own_scale, [(one[kind], MASK) for one in maps]

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from uadcli.config import ScoringConfig
 from uadcli.errors import UsageError
-from uadcli.scoring.residual import anomaly_score, erode_axial, median_filter, postprocess, residual
+from uadcli.scoring.residual import anomaly_score, erode_axial, median_filter, postprocess, residual, shading
 
 RNG = np.random.default_rng(0)
 
@@ -89,3 +89,54 @@ def test_the_weighted_score_needs_both():
     assert result[4, 4, 5] == 0
     plain = anomaly_score(x, x0_hat, mask, "absolute", ScoringConfig())
     assert np.array_equal(plain, postprocess(np.abs(x - x0_hat), mask, ScoringConfig()))
+
+
+def a_brain(seed=0):
+    """A mask, and tissue of two intensities in it with noise; the opposite sides are alike but for the noise."""
+    rng, mask = np.random.default_rng(seed), ellipsoid()
+    blobs = ndimage.gaussian_filter(rng.standard_normal(mask.shape), 3)
+    tissue = np.where(blobs + blobs[::-1] > 0, 0.7, 0.45) + 0.02 * rng.standard_normal(mask.shape)
+    return mask, np.where(mask, tissue, 0).astype(np.float32)
+
+
+def gentle(strength=0.2):
+    """A gain from front to back and from top to bottom."""
+    _, y, z = np.meshgrid(*[np.linspace(-1, 1, n) for n in (96, 96, 80)], indexing="ij")
+    return np.exp(strength * (0.6 * y - z + 0.5 * y * z)).astype(np.float32)
+
+
+def test_shading_that_both_sides_share_is_found():
+    mask, healthy = a_brain()
+    gain = shading(healthy * gentle(), healthy, mask)
+    ratio = (gain / gentle())[mask]
+    assert np.std(np.log(ratio)) < 0.15 * np.std(np.log(gentle()[mask]))  # up to a factor
+
+
+@pytest.mark.parametrize("change", [0.5, 1.4])
+def test_a_lesion_on_one_side_is_no_shading_however_large(change):
+    mask, healthy = a_brain()
+    lesion = mask.copy()
+    lesion[48:] = False  # a whole hemisphere
+    gain = shading(np.where(lesion, healthy * change, healthy).astype(np.float32), healthy, mask)
+    # the median of the brain lies between the sides here; against it neither side has the other's sign
+    assert np.abs(np.log(gain[mask])).max() < 0.02
+
+
+def test_shading_beside_a_lesion_is_that_without_it():
+    mask, healthy = a_brain()
+    grid = np.indices(mask.shape)
+    lesion = mask & (sum((g - c) ** 2 for g, c in zip(grid, (25, 40, 45), strict=True)) < 14**2)  # 90 ml
+    scan = healthy * gentle()
+    with_lesion = np.where(lesion, scan * 0.6, scan).astype(np.float32)
+    change = np.log(shading(with_lesion, healthy, mask) / shading(scan, healthy, mask))
+    assert np.abs(change[lesion]).max() < 0.05 < -np.log(0.6) / 5
+
+
+def test_shading_is_alike_on_both_sides_and_1_without_tissue():
+    mask, healthy = a_brain()
+    x = np.linspace(-1, 1, 96)[:, None, None]
+    gain = shading((healthy * np.exp(0.2 * x)).astype(np.float32), healthy, mask)  # from left to right only
+    assert np.allclose(gain, gain[::-1], rtol=1e-5)
+    assert np.abs(np.log(gain[mask])).max() < 0.02
+    assert np.array_equal(shading(0.1 * healthy, healthy, mask), np.ones_like(healthy))
+    assert np.array_equal(shading(healthy, healthy, np.zeros_like(mask)), np.ones_like(healthy))

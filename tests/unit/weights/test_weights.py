@@ -35,7 +35,7 @@ from uadcli.scoring.healthy_reference import Reference, state_of
 from uadcli.scoring.siamese import SiameseUNet
 from uadcli.settings import methods
 from uadcli.settings.threshold import ThresholdRule
-from uadcli.weights import registry, weights
+from uadcli.weights import checks, registry, weights
 from uadcli.weights.card import ModelCard
 
 CARD = ModelCard(
@@ -269,6 +269,37 @@ def test_weights_keep_the_erosion_that_their_reference_was_made_with(tiny: Model
     old = json.loads(json.dumps(dataclasses.asdict(CARD)))
     del old["reference_erosion"]
     assert ModelCard(**old).reference_erosion == 3
+
+
+def test_residuals_are_compared_with_healthy_scans_without_shading_where_the_card_says_so(
+    tiny: ModelConfig, tmp_path: Path
+) -> None:
+    mask = np.zeros(GRID_SHAPE, dtype=bool)
+    mask[16:80, 10:86, 10:70] = True
+    healthy = np.where(mask, np.float32(0.5), 0).astype(np.float32)
+    slope = np.linspace(0.8, 1.25, GRID_SHAPE[1], dtype=np.float32)[None, :, None]
+    found = {}
+    for without in (False, True):
+        card = dataclasses.replace(CARD, without_shading=without)
+        weights.save(tmp_path / "m.safetensors", ConditionedDiffusion(tiny), card)
+        model = Model(weights.load(tmp_path / "m.safetensors"))
+        subject = Subject(model, healthy * slope, healthy, mask, DetectConfig())
+        found[without] = {kind: float(subject.raw(kind).max()) for kind in ("absolute", "z-absolute", "z-bright")}
+        assert np.array_equal(subject.recon, healthy)
+        assert np.array_equal(subject.shaded, healthy) is not without
+    assert found[True]["absolute"] == found[False]["absolute"] > 0.05  # the score without healthy scans stays
+    for kind in ("z-absolute", "z-bright"):
+        assert found[True][kind] < 0.25 * found[False][kind]
+
+
+def test_weights_of_earlier_versions_keep_the_shading(tiny: ModelConfig, tmp_path: Path) -> None:
+    file = tmp_path / "m.safetensors"
+    weights.save(file, ConditionedDiffusion(tiny), dataclasses.replace(CARD, without_shading=True))
+    assert weights.load(file).card.without_shading
+    content = json.loads(json.dumps(dataclasses.asdict(CARD) | {"model": {**dataclasses.asdict(tiny)}}))
+    del content["without_shading"]
+    values, _ = checks.read_description(json.dumps(content), ModelCard)
+    assert values["without_shading"] is False
 
 
 @pytest.mark.parametrize("method", methods.NAMES)

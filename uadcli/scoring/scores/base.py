@@ -44,12 +44,20 @@ class Evidence(Protocol):
         """Its pseudo-healthy reconstruction, in [0, 1]."""
 
     @property
+    def shaded(self) -> Array:
+        """The reconstruction with the shading of the scan, if residuals are so compared with healthy scans."""
+
+    @property
     def mask(self) -> Mask:
         """The brain mask."""
 
     @property
     def scoring(self) -> ScoringConfig:
         """Erosion and median of the post-processing."""
+
+    @property
+    def reference_scoring(self) -> ScoringConfig:
+        """The post-processing of maps that are compared with healthy scans."""
 
     @property
     def fusion_power(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from uadcli.scoring.scores.base import Array, Evidence, Score
 
@@ -21,9 +22,24 @@ def _of(kind: str) -> Callable[[Evidence], Array]:
     return compute
 
 
+def _behind(kind: str) -> Callable[[Evidence], Array]:
+    """The map that is compared with healthy scans: without the shading of the scan."""
+
+    def compute(evidence: Evidence) -> Array:
+        from uadcli.scoring.residual import anomaly_score
+
+        return anomaly_score(evidence.x, evidence.shaded, evidence.mask, kind, evidence.reference_scoring)
+
+    return compute
+
+
+def _score(kind: str, title: str, works: tuple[str, ...] = PAPER, **more: Any) -> Score:
+    return Score(kind, title, _of(kind), works, behind=_behind(kind), **more)
+
+
 SCORES = (
-    Score("absolute", "absolute residual", _of("absolute"), PAPER, aliases=("residual",), own_scale=OWN_SCALE),
-    Score("bright", "residual where the scan is brighter than its reconstruction", _of("bright"), PAPER),
-    Score("dark", "residual where the scan is darker than its reconstruction", _of("dark"), PAPER),
-    Score("bright-weighted", "geometric mean of bright residual and intensity", _of("bright-weighted")),
+    _score("absolute", "absolute residual", aliases=("residual",), own_scale=OWN_SCALE),
+    _score("bright", "residual where the scan is brighter than its reconstruction"),
+    _score("dark", "residual where the scan is darker than its reconstruction"),
+    _score("bright-weighted", "geometric mean of bright residual and intensity", ()),
 )

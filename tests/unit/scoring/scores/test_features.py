@@ -38,7 +38,7 @@ def test_it_is_one_minus_the_cosine_averaged_over_scales() -> None:
 def subject(method: str, config: ModelConfig, changed: slice | None) -> Subject:
     """A textured slab, and a reconstruction that lacks a bright square of it, by an untrained network of a method."""
     torch.manual_seed(0)
-    card = SimpleNamespace(reference_erosion=3)
+    card = SimpleNamespace(reference_erosion=3, without_shading=False)
     network = build(for_method(config, method))
     model = Model(SimpleNamespace(card=card, model=network))  # type: ignore[arg-type]
     mask = np.zeros(GRID_SHAPE, dtype=bool)

@@ -38,7 +38,7 @@ def test_a_registered_score_is_listed_computed_and_calibrated(made_up: Score) ->
     assert {"made-up", "z-made-up"} <= set(scores.names()) & set(health.calibrated())
     assert scores.aliases()["invented"] == "made-up"
     x = np.linspace(0, 1, 27, dtype=np.float32).reshape(3, 3, 3)
-    card = SimpleNamespace(reference_erosion=3)
+    card = SimpleNamespace(reference_erosion=3, without_shading=False)
     model = Model(SimpleNamespace(card=card))  # type: ignore[arg-type]
     subject = Subject(model, x, x, x > 0.5, DetectConfig(), "T1w")
     np.testing.assert_allclose(subject.score("made-up"), np.where(x > 0.5, x**2, 0))
