@@ -44,7 +44,7 @@ from uadcli.training.examples.pasted_lesions import shape_files
 from uadcli.training.score_network import SiameseTrainer
 from uadcli.weights import registry, weights
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
+sys.path.append(str(Path(__file__).parents[1] / "evaluation"))
 from development import cases
 
 NOTED = ("siamese", "training_data")  # what a card says of the score network

@@ -22,7 +22,7 @@ from uadcli.cli.app import main as uad
 from uadcli.data.dataset import Case
 from uadcli.weights import registry
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
+sys.path.append(str(Path(__file__).parents[1] / "evaluation"))
 from development import cases
 
 COMMENT = "# Bundled models; a contrast gets the first that covers it. sha256 of each file.\n\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,9 @@ def test_the_kept_network_fits_the_bundled_model() -> None:
     assert found.card.siamese["steps"] == start.card.siamese["steps"] + 1200
     assert {k: v.shape for k, v in found.score_state.items()} == {k: v.shape for k, v in start.score_state.items()}
     assert not all(torch.equal(found.score_state[name], value) for name, value in start.score_state.items())
+
+
+def test_importing_the_script_does_not_hide_modules_of_the_tests() -> None:
+    folders = [Path(one).resolve() for one in sys.path]
+    tests = Path(__file__).parents[2]
+    assert folders.index(tests) < folders.index(tests.parent / "packaging" / "evaluation")  # both have a scenes.py
