@@ -57,6 +57,7 @@ class Subject:
 
     @property
     def reference_scoring(self) -> ScoringConfig:
+        """The post-processing of maps that are compared with healthy scans: with the erosion of the card."""
         return dataclasses.replace(self.scoring, erosion=self.model.card.reference_erosion)
 
     @property
@@ -136,9 +137,8 @@ class Subject:
 
     def unnormalised(self, name: str) -> Array:
         """The map (96, 96, 80) of a score, post-processed with the erosion of the healthy references."""
-        return dataclasses.replace(self, config=dataclasses.replace(self.config, scoring=self.reference_scoring)).score(
-            name
-        )
+        config = dataclasses.replace(self.config, scoring=self.reference_scoring)
+        return dataclasses.replace(self, config=config).score(name)
 
     def raw(self, name: str) -> Array:
         """The map (96, 96, 80) of a score before it is normalised to healthy scans: what a reference is made from."""

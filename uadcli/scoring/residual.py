@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from uadcli.arrays import Array, Mask
 from uadcli.config import ScoringConfig
@@ -90,8 +91,8 @@ def shading(x: Array, x0_hat: Array, mask: Mask) -> Array:
     Both are on the model's grid, whose middle along X is the middle of the brain; 1 is no shading. Coils and fields of
     scanners differ most from front to back and from top to bottom, and a bias correction that does not know the tissue
     leaves part of it. A lesion is mostly on one side; therefore a block counts with its own log ratio of intensities or
-    that of the opposite block, whichever is nearer to the median of the brain, and not at all if they lie on its two
-    sides. To these a polynomial, even in X, is fitted by least squares. 1 everywhere if there is no tissue.
+    that of the opposite block, whichever is nearer to the median of the brain, and with the median if they lie on its
+    two sides. To these a polynomial, even in X, is fitted by least squares. 1 everywhere if there is no tissue.
     """
     tissue = mask & (x >= TISSUE) & (x0_hat >= TISSUE)
     share = coarse_grid.smoothed(tissue, SMOOTH)
@@ -104,11 +105,11 @@ def shading(x: Array, x0_hat: Array, mask: Mask) -> Array:
     other = own[::-1]
     alike = np.where(own * other > 0, np.sign(own) * np.minimum(np.abs(own), np.abs(other)), 0)
     terms = _even_polynomials(own.shape)
-    weights, *_ = np.linalg.lstsq(terms[known], alike[known], rcond=None)
-    return np.exp(coarse_grid.enlarged(terms @ weights, x.shape)).astype(np.float32)
+    coefficients, *_ = np.linalg.lstsq(terms[known], alike[known], rcond=None)
+    return np.exp(coarse_grid.enlarged(terms @ coefficients, x.shape)).astype(np.float32)
 
 
-def _even_polynomials(shape: tuple[int, ...]) -> Array:
+def _even_polynomials(shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Products of Legendre polynomials of the coordinates, even in X and up to `DEGREE`: (*shape, terms)."""
     x, y, z = (np.polynomial.legendre.legvander(np.linspace(-1, 1, n), DEGREE) for n in shape)
     powers = [

@@ -13,28 +13,21 @@ PAPER = ("behrendt2025guided",)
 OWN_SCALE = 0.75
 
 
-def _of(kind: str) -> Callable[[Evidence], Array]:
-    def compute(evidence: Evidence) -> Array:
-        from uadcli.scoring.residual import anomaly_score
-
-        return anomaly_score(evidence.x, evidence.recon, evidence.mask, kind, evidence.scoring)
-
-    return compute
-
-
-def _behind(kind: str) -> Callable[[Evidence], Array]:
-    """The map that is compared with healthy scans: without the shading of the scan."""
+def _map(kind: str, *, compared: bool = False) -> Callable[[Evidence], Array]:
+    """The map of a residual; or the one `compared` with healthy scans, whose reconstruction may have the shading."""
 
     def compute(evidence: Evidence) -> Array:
         from uadcli.scoring.residual import anomaly_score
 
-        return anomaly_score(evidence.x, evidence.shaded, evidence.mask, kind, evidence.reference_scoring)
+        recon = evidence.shaded if compared else evidence.recon
+        scoring = evidence.reference_scoring if compared else evidence.scoring
+        return anomaly_score(evidence.x, recon, evidence.mask, kind, scoring)
 
     return compute
 
 
 def _score(kind: str, title: str, works: tuple[str, ...] = PAPER, **more: Any) -> Score:
-    return Score(kind, title, _of(kind), works, behind=_behind(kind), **more)
+    return Score(kind, title, _map(kind), works, behind=_map(kind, compared=True), **more)
 
 
 SCORES = (
