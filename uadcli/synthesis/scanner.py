@@ -8,6 +8,8 @@ from scipy import ndimage
 from uadcli.arrays import Array, Mask
 from uadcli.synthesis.random_fields import Random, log_uniform, smooth_noise
 
+WIDER, TIGHTER = 0.25, 0.5  # shares of scans whose mask has a rim of other tissue, or lacks some of the brain
+LOBE = 0.4  # share of scans whose residual bias field has a lobe
 SLICES = (1.5, 3.5)  # spacing of thick slices, in voxels of 2 mm
 
 
@@ -15,20 +17,44 @@ def degrade(x: Array, mask: Mask, rng: Random) -> tuple[Array, Mask]:
     """A volume (X, Y, Z) as from another scanner, and its brain mask.
 
     Changes the intensity curve, adds residual bias field, thick slices with or without gaps, blur and noise, and makes
-    the brain mask tighter in places.
+    the brain mask tighter or wider in places.
     """
     x = np.maximum(x, 0) ** np.float32(np.exp(rng.uniform(-0.35, 0.35)))
-    field = np.exp(rng.uniform(0.0, 0.12) * smooth_noise(x.shape, log_uniform(25, 70, rng), rng))
-    x = (x * field).astype(np.float32)
+    x = x * bias_field(mask, rng)
+    wrong = rng.random()
+    if wrong < WIDER:
+        x, mask = with_rim(x, mask, rng)
     if rng.random() < 0.4:
         x = thick_slices(x, 2 if rng.random() < 0.8 else int(rng.integers(0, 2)), rng)
     elif rng.random() < 0.3:
         x = ndimage.gaussian_filter(x, rng.uniform(0.2, 0.6))
     x = x + rng.uniform(0.0, 0.03) * rng.standard_normal(x.shape).astype(np.float32)
-    if rng.random() < 0.5:
+    if wrong > 1 - TIGHTER:
         depth = ndimage.distance_transform_edt(mask)
         mask = mask & (depth > np.clip(rng.uniform(-1, 1.5) + 1.0 * smooth_noise(x.shape, 8, rng), 0, 3))
     return np.where(mask, np.maximum(x, 0), 0).astype(np.float32), mask
+
+
+def bias_field(mask: Mask, rng: Random) -> Array:
+    """What a bias correction leaves (X, Y, Z), as a factor: a smooth field, and at times a bright or dark lobe.
+
+    The lobe is centred at the edge of the brain mask, where the splines of N4 have little to hold on to.
+    """
+    log_field = rng.uniform(0.0, 0.12) * smooth_noise(mask.shape, log_uniform(25, 70, rng), rng)
+    if rng.random() < LOBE and mask.any():
+        edge = np.argwhere(mask & ~ndimage.binary_erosion(mask))
+        centre, width = edge[rng.integers(len(edge))], log_uniform(8, 25, rng)
+        x, y, z = (np.exp(-0.5 * ((np.arange(n) - c) / width) ** 2) for n, c in zip(mask.shape, centre, strict=True))
+        log_field = log_field + rng.uniform(-0.25, 0.4) * x[:, None, None] * y[None, :, None] * z[None, None, :]
+    return np.asarray(np.exp(log_field), dtype=np.float32)
+
+
+def with_rim(x: Array, mask: Mask, rng: Random) -> tuple[Array, Mask]:
+    """The volume (X, Y, Z) and its mask with dura, fat or bone left in places, up to 2.5 voxels deep."""
+    reach = np.clip(rng.uniform(-1.5, 1.0) + smooth_noise(x.shape, 8, rng), 0, 2.5)
+    rim = ~mask & (ndimage.distance_transform_edt(~mask) <= reach)
+    tissue = rng.uniform(0.2, 1.2) * np.exp(0.4 * smooth_noise(x.shape, 3, rng))
+    return np.where(rim, tissue, x).astype(np.float32), mask | rim
 
 
 def thick_slices(x: Array, axis: int, rng: Random) -> Array:

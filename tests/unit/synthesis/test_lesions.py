@@ -14,7 +14,7 @@ from uadcli.synthesis.anatomy import Anatomy
 from uadcli.synthesis.brains import CORTEX, CSF, WHITE, brain_of, from_labels, tissue_intensities
 from uadcli.synthesis.lesions import ANYWHERE, IN_TISSUE, SHARES, Brain, paste_kind, paste_lesions, paste_together
 from uadcli.synthesis.random_fields import smooth_noise
-from uadcli.synthesis.scanner import degrade, thick_slices
+from uadcli.synthesis.scanner import bias_field, degrade, thick_slices, with_rim
 from uadcli.synthesis.tissue import VISIBLE
 
 
@@ -61,18 +61,39 @@ def test_lesions_are_the_same_for_the_same_seed_and_begin_where_they_may() -> No
     assert not truth.any()
 
 
-def test_degrading_keeps_the_order_of_tissues_and_only_shrinks_the_mask() -> None:
+def test_degrading_keeps_the_order_of_tissues_and_moves_the_edge_of_the_mask_a_little() -> None:
     x, mask = brain()
     inner, outer = mask & (x > 0.6), mask & (x < 0.6)
-    shrunk = 0
-    for seed in range(12):
-        worse, smaller = degrade(x, mask, np.random.default_rng(seed))
-        assert not (smaller & ~mask).any()
-        assert smaller.sum() > 0.6 * mask.sum()
-        assert not worse[~smaller].any()
-        assert np.median(worse[inner & smaller]) > np.median(worse[outer & smaller])
-        shrunk += int(smaller.sum() < mask.sum())
-    assert 0 < shrunk < 12
+    sizes = []
+    for seed in range(24):
+        worse, other = degrade(x, mask, np.random.default_rng(seed))
+        assert not (other & ~ndimage.binary_dilation(mask, ndimage.generate_binary_structure(3, 3), 3)).any()
+        assert other.sum() > 0.6 * mask.sum()
+        assert not worse[~other].any()
+        assert np.median(worse[inner & other]) > np.median(worse[outer & other])
+        sizes.append(np.sign(int(other.sum()) - int(mask.sum())))
+    assert set(sizes) == {-1, 0, 1}
+
+
+def test_a_rim_is_outside_the_brain_and_leaves_it_as_it_is() -> None:
+    x, mask = brain()
+    wide = [with_rim(x, mask, np.random.default_rng(seed)) for seed in range(12)]
+    for worse, wider in wide:
+        assert not (mask & ~wider).any()
+        assert np.array_equal(worse[mask], x[mask])
+        assert (worse[wider & ~mask] > 0).all()
+        assert wider.sum() < 1.5 * mask.sum()
+    assert sum(wider.sum() > mask.sum() for _, wider in wide) > 6
+
+
+def test_a_bias_field_is_smooth_and_at_times_has_a_lobe_at_the_edge() -> None:
+    _, mask = brain()
+    fields = [np.log(bias_field(mask, np.random.default_rng(seed))) for seed in range(40)]
+    assert max(float(np.abs(np.diff(field, axis=axis)).max()) for field in fields for axis in range(3)) < 0.08
+    strongest = [float(np.ptp(field[mask])) for field in fields]
+    assert min(strongest) < 0.15
+    assert max(strongest) > 0.35
+    assert bias_field(np.zeros_like(mask), np.random.default_rng(0)).shape == mask.shape
 
 
 def test_noise_has_the_scale_that_was_asked_for() -> None:
