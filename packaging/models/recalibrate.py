@@ -40,7 +40,9 @@ from uadcli.model.model import Model
 from uadcli.scoring import healthy_reference
 from uadcli.synthesis.options import SynthOptions
 from uadcli.synthesis.synth import synth
+from uadcli.training.card import score_settings
 from uadcli.training.examples.pasted_lesions import shape_files
+from uadcli.training.run_folder import START
 from uadcli.training.score_network import SiameseTrainer
 from uadcli.weights import registry, weights
 
@@ -54,7 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--weights", required=True)
-    parser.add_argument("--name", required=True)
+    parser.add_argument("--name", help="of the new model; needed except with --keep")
     parser.add_argument("--synthetic", default="", help="contrast and number of scans, as in T2w=20")
     parser.add_argument(
         "--score-network",
@@ -75,6 +77,8 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     parser.add_argument("--runs", type=Path, default=Path("runs/default"))
     arguments = parser.parse_args()
+    if not (arguments.name or arguments.keep):
+        parser.error("--name is missing")
     device.bound_threads(None)
     reporter, config = Reporter(), DetectConfig()
     start = weights.load(*weights.find(arguments.weights))
@@ -116,7 +120,7 @@ def main() -> None:
 def with_score_network(found: weights.Weights, sources: Sequence[Path]) -> weights.Weights:
     """The weights with the score network of a run that began with them, or of a file from `keep`, if any is given.
 
-    Of several, the mean of the parameters, and what the card says of the last that is no checkpoint. The parameters are
+    Of several, the mean of the parameters, and what the card says of the last. The parameters are
     rounded to float16 as in a weight file, so that the network that ships is the one calibrated.
     """
     if not sources:
@@ -129,9 +133,11 @@ def with_score_network(found: weights.Weights, sources: Sequence[Path]) -> weigh
 
 
 def _score_network(source: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The score network of a run, a file from `keep` or a checkpoint, and what its card says of it, if it has one."""
+    """The score network of a run, a file from `keep` or a checkpoint, and what a card says of it."""
     if source.suffix == ".pt":
-        return SiameseTrainer.load(source).average.state_dict(), {}
+        trainer, start = SiameseTrainer.load(source), source.parents[1] / START
+        before = weights.read_card(start) if start.exists() else None
+        return trainer.average.state_dict(), {"siamese": score_settings(trainer, before)}
     if source.is_file():
         with safe_open(source, "pt") as stored:
             state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from uadcli import __version__, contrasts
 from uadcli.config import to_dict
@@ -58,12 +58,16 @@ def weights_of(run: Path, trainer: Trainer, scorer: SiameseTrainer | None) -> We
         training_data=own if before is None else _after(before, run, own, learned),
         licence=f"{f'{before.licence}; also ' if before else ''}that of the training scans",
         steps=trainer.done + (before.steps if before else 0),
-        siamese=None
-        if scorer is None
-        else to_dict(scorer.config) | {"steps": scorer.done + int(((before and before.siamese) or {}).get("steps", 0))},
+        siamese=score_settings(scorer, before) if scorer else None,
         labelled_cases=before.labelled_cases if before else 0,
     )
     return Weights(trainer.average, card, run, "", scorer.average.state_dict() if scorer else {})
+
+
+def score_settings(scorer: SiameseTrainer, before: ModelCard | None) -> dict[str, Any]:
+    """What a card says of a score network: its settings, and its steps with those of the model that it began from."""
+    earlier = int(((before and before.siamese) or {}).get("steps", 0))
+    return to_dict(scorer.config) | {"steps": scorer.done + earlier}
 
 
 def _after(before: ModelCard, run: Path, own: str, learned: int) -> str:

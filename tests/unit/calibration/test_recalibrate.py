@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
+from shutil import copyfile
 
 import pytest
 import recalibrate
 import torch
 
+from uadcli.config import to_dict
+from uadcli.training.run_folder import START
 from uadcli.training.score_network import SiameseTrainer
 from uadcli.weights import weights
 
@@ -40,15 +43,42 @@ def test_of_two_score_networks_the_mean_of_the_parameters_is_taken(tmp_path: Pat
         torch.testing.assert_close(found.score_state[name], value, rtol=2e-3, atol=1e-4)  # float16
 
 
-def test_a_checkpoint_gives_its_averaged_network_and_says_nothing_else(tmp_path: Path) -> None:
+def test_a_checkpoint_gives_its_averaged_network_and_its_steps_after_those_of_its_start(tmp_path: Path) -> None:
     start = weights.load(*weights.find("small-14-t1w"))
     assert start.card.score_network is not None
+    assert start.card.siamese is not None
     trainer = SiameseTrainer(start.card.score_network)
-    trainer.save(tmp_path / "last.pt")
-    found = recalibrate.with_score_network(start, [tmp_path / "last.pt"])
-    assert found.card == start.card
+    trainer.done = 7
+    file = tmp_path / "siamese" / "last.pt"
+    file.parent.mkdir()
+    trainer.save(file)
+    found = recalibrate.with_score_network(start, [file])
+    assert found.card.siamese == to_dict(trainer.config) | {"steps": 7}
     for name, value in trainer.average.state_dict().items():
         torch.testing.assert_close(found.score_state[name], value, rtol=2e-3, atol=1e-4)  # float16
+    copyfile(weights.find("small-14-t1w")[0], tmp_path / START)
+    found = recalibrate.with_score_network(start, [file])
+    assert found.card.siamese == to_dict(trainer.config) | {"steps": start.card.siamese["steps"] + 7}
+    assert dataclasses.replace(found.card, siamese=None) == dataclasses.replace(start.card, siamese=None)
+
+
+@pytest.mark.parametrize(("arguments", "needs"), [([], True), (["--keep", "score.safetensors"], False)])
+def test_a_new_model_needs_a_name_and_a_score_network_alone_does_not(
+    arguments: list[str],
+    needs: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["recalibrate.py", "data", "--weights", "small-14-t1w", *arguments])
+    if needs:
+        with pytest.raises(SystemExit, match="2"):
+            recalibrate.main()
+        assert "--name is missing" in capsys.readouterr().err
+    else:
+        recalibrate.main()
+        assert (tmp_path / "score.safetensors").exists()
 
 
 def test_the_kept_network_fits_the_bundled_model() -> None:
