@@ -6,12 +6,13 @@ from a checkpoint, RUN/siamese/last.pt, whether it was the best or not; of sever
 Residuals are compared with healthy scans without the shading of the scan, whatever the bundled model does.
 
     python packaging/models/recalibrate.py DATA --weights small-13-flair --name small-14-flair [--borrow T2w=FLAIR]
-        [--score-network RUN_OR_FILE ...] [--keep FILE] [--degraded 2]
+        [--contrasts T2w] [--score-network RUN_OR_FILE ...] [--keep FILE] [--degraded 2]
 
 The healthy scans are those of `train_default.py`: the validation part of the development data. A contrast without any
 borrows the thresholds of another (`--borrow`), or is calibrated on scans synthesised from the validation T1w scans by
-`uad synth` (`--synthetic T2w=20`); the model card states which. The weights are written to
-RUNS/models/NAME; their card (NAME.md) is written by hand.
+`uad synth` (`--synthetic T2w=20`); the model card states which. With `--contrasts` the new model is for these alone,
+with thresholds that may come from another contrast of the old one. The weights are written to RUNS/models/NAME; their
+card (NAME.md) is written by hand.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from uadcli.calibration.health import Cohort
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
 from uadcli.data.dataset import Case, evenly
+from uadcli.errors import UsageError
 from uadcli.files import write_json
 from uadcli.model.model import Model
 from uadcli.scoring import healthy_reference
@@ -45,6 +47,7 @@ from uadcli.training.examples.pasted_lesions import shape_files
 from uadcli.training.run_folder import START
 from uadcli.training.score_network import SiameseTrainer
 from uadcli.weights import registry, weights
+from uadcli.weights.card import ModelCard
 
 sys.path.append(str(Path(__file__).parents[1] / "evaluation"))
 from development import cases
@@ -69,6 +72,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, metavar="FILE", help="only write the score network of the run, in float16")
     parser.add_argument("--training-data", help="sources of all training data and their licences, for the card")
     parser.add_argument("--borrow", default="", help="contrast, and the one whose thresholds it takes, as in T2w=FLAIR")
+    parser.add_argument("--contrasts", help="those of the new model, comma-separated; by default all of the old one")
     parser.add_argument("--training", type=int, help="number of training scans in the references without a network")
     parser.add_argument(
         "--degraded", type=int, default=0, help="copies of each healthy scan, as from other scanners, that join in"
@@ -108,13 +112,37 @@ def main() -> None:
     write_json(out / "thresholds.json", content)
     card = calibrated_card(model.card, arguments.name, content, config.preprocess)
     card = dataclasses.replace(card, training_data=arguments.training_data or card.training_data)
+    if arguments.contrasts:
+        card = covering(card, arguments.contrasts.split(","))
     file = out / f"{arguments.name}.safetensors"
-    state = healthy_reference.state_of(references)
     before = model.weights
-    digest = weights.save(file, before.model, card, before.score_state, before.gate_state, state)
+    state = healthy_reference.state_of({key: one for key, one in references.items() if key[1] in card.contrasts})
+    gates = {name: value for name, value in before.gate_state.items() if name.partition(".")[0] in card.contrasts}
+    digest = weights.save(file, before.model, card, before.score_state, gates, state)
     registry.write(out, registry.Entry(arguments.name, file.name, digest, card.contrasts))
     check_networks(before, weights.load(file, digest))
     print(f"{file}\nsha256 {digest}\nscores {card.scores}\nshares {card.shares}\n{card.threshold_rule}")
+
+
+def covering(card: ModelCard, chosen: Sequence[str]) -> ModelCard:
+    """The card for some of its contrasts alone. What a contrast has borrowed from another stays, and is its own.
+
+    Raises `UsageError` for a contrast that the card does not cover.
+    """
+    if unknown := [one for one in chosen if one not in card.contrasts]:
+        raise UsageError(f"the model does not cover {unknown[0]}", hint=f"It covers {', '.join(card.contrasts)}.")
+
+    def kept(by_contrast: Mapping[str, Any]) -> dict[str, Any]:
+        return {contrast: value for contrast, value in by_contrast.items() if contrast in chosen}
+
+    by_score = {
+        name: {score: own for score, by in getattr(card, name).items() if (own := kept(by))}
+        for name in ("thresholds", "tails", "strengths")
+    }
+    by_contrast = {name: kept(getattr(card, name)) for name in ("scores", "shares", "borrowed")}
+    return dataclasses.replace(
+        card, contrasts=tuple(c for c in card.contrasts if c in chosen), **by_score, **by_contrast
+    )
 
 
 def with_score_network(found: weights.Weights, sources: Sequence[Path]) -> weights.Weights:

@@ -19,6 +19,7 @@ import sys
 from pathlib import Path
 
 from uadcli.cli.app import main as uad
+from uadcli.config import CONTRASTS
 from uadcli.data.dataset import Case
 from uadcli.weights import registry
 
@@ -99,9 +100,11 @@ def ship(model: Path, out: Path) -> None:
     entry = registry.read(model)[0]
     shutil.copyfile(model / entry.file, out / entry.file)
     before = registry.read(out)
-    entries = registry.needed([entry, *(one for one in before if one.name != entry.name)])
-    first = sorted(entries, key=lambda one: -len(one.contrasts))  # that of FLAIR and T2w
-    registry.write(out, *first, comment=COMMENT)
+    every = [entry, *(one for one in before if one.name != entry.name)]
+    # a contrast gets the first that covers it: its own model goes before one for several contrasts
+    every.sort(key=lambda one: (len(one.contrasts), CONTRASTS.index(one.contrasts[0])))
+    entries = registry.needed(every)
+    registry.write(out, *entries, comment=COMMENT)
     for one in (one for one in before if one not in entries):
         print(f"no contrast gets {one.name} any more: {one.file} and {one.card} can go")
 

@@ -94,23 +94,24 @@ def begin(data: Path, out: Path, config: TrainingConfig, taught: Taught, machine
 
 
 def base_for(cases: Sequence[Case], name: str | None, reporter: Reporter) -> Weights:
-    """The weights called `name`, or the bundled ones for the contrast in the names of the scans.
+    """The weights called `name`, or the bundled ones for the contrasts in the names of the scans.
 
     Raises `InputError` if a name has no contrast, or one that the weights do not cover; `UsageError` if no bundled
     model covers all of them; and `WeightsError`.
     """
-    from uadcli.weights import weights
+    from uadcli.weights import registry, weights
 
     contrasts = sorted({case.contrast for case in cases})
     if name is None and "" in contrasts:
         unknown = next(case for case in cases if not case.contrast)
         hint = "Name it as in sub-01_FLAIR.nii.gz, or give --weights."
         raise InputError("the name does not give the contrast", path=unknown.scan, hint=hint)
-    found = dict.fromkeys(weights.find(name, c if name is None else None, reporter=reporter) for c in contrasts)
-    if len(found) > 1:
-        what = f"no bundled model covers {' and '.join(contrasts)}"
-        raise UsageError(what, hint="Train on one contrast at a time, or give --weights.")
-    base = weights.load(*next(iter(found)))
+    if name is None and len(contrasts) > 1:
+        name = next((one.name for one in registry.bundled() if set(contrasts) <= set(one.contrasts)), None)
+        if name is None:
+            what = f"no bundled model covers {' and '.join(contrasts)}"
+            raise UsageError(what, hint="Train on one contrast at a time, or give --weights.")
+    base = weights.load(*weights.find(name, contrasts[0] if name is None else None, reporter=reporter))
     _refuse_uncovered([case for case in cases if case.contrast], base)
     return base
 

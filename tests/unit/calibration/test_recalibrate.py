@@ -12,6 +12,7 @@ import recalibrate
 import torch
 
 from uadcli.config import to_dict
+from uadcli.errors import UsageError
 from uadcli.training.run_folder import START
 from uadcli.training.score_network import SiameseTrainer
 from uadcli.weights import weights
@@ -60,6 +61,21 @@ def test_a_checkpoint_gives_its_averaged_network_and_its_steps_after_those_of_it
     found = recalibrate.with_score_network(start, [file])
     assert found.card.siamese == to_dict(trainer.config) | {"steps": start.card.siamese["steps"] + 7}
     assert dataclasses.replace(found.card, siamese=None) == dataclasses.replace(start.card, siamese=None)
+
+
+def test_a_card_for_one_contrast_keeps_what_that_contrast_borrowed() -> None:
+    card = weights.load(*weights.find("small-13-flair")).card
+    own = recalibrate.covering(card, ["T2w"])
+    assert own.contrasts == ("T2w",)
+    assert own.borrowed == {"T2w": "FLAIR"}
+    assert own.scores == {"T2w": card.scores["T2w"]}
+    assert own.shares == {}
+    assert own.thresholds["siamese"] == {"T2w": card.thresholds["siamese"]["FLAIR"]}
+    assert own.tails["siamese"] == {"T2w": card.tails["siamese"]["FLAIR"]}
+    assert all(by.keys() == {"T2w"} for by in (*own.thresholds.values(), *own.tails.values()))
+    assert not any("FLAIR" in by for by in own.strengths.values())
+    with pytest.raises(UsageError, match="does not cover T1w"):
+        recalibrate.covering(card, ["T1w"])
 
 
 @pytest.mark.parametrize(("arguments", "needs"), [([], True), (["--keep", "score.safetensors"], False)])
