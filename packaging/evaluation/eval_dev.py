@@ -97,10 +97,13 @@ class Evaluation:
         self.data, self.cache, self.loaded, self.only = data, cache, loaded, only
         self.cases = [c for c in cases(data) if c.contrast in loaded]
         register()
-        copies = {contrast: one.card.degraded for contrast, one in loaded.items()}
-        plain = calibrate_baseline([c for c in self.cases if c.part == "val"], cache, CONFIG, copies)
-        if {"FLAIR", "T2w"} <= loaded.keys():
-            plain.lend("FLAIR", "T2w")
+        lenders = {c: one.card.borrowed[c] for c, one in loaded.items() if c in one.card.borrowed}
+        copies = {contrast: loaded[taker].card.degraded for taker, contrast in lenders.items()}
+        copies |= {contrast: one.card.degraded for contrast, one in loaded.items()}
+        healthy = [c for c in cases(data) if c.part == "val" and c.contrast in copies]
+        plain = calibrate_baseline(healthy, cache, CONFIG, copies)
+        for taker, giver in lenders.items():
+            plain.lend(giver, taker)
         known = {name: getattr(plain, name) for name in ("thresholds", "tails", "strengths")}
         self.cards = {
             contrast: replace(one.card, **{name: getattr(one.card, name) | own for name, own in known.items()})
