@@ -33,7 +33,7 @@ class Stand:
 
         self.prepared: list[str] = []
         self.loads = 0
-        self.sha256 = weights.find(None)[1]
+        self.sha256 = weights.find(None, "FLAIR")[1]
         monkeypatch.setattr(detect, "ready_scan", self.ready)
         monkeypatch.setattr(detect, "finish", self.finish)
         monkeypatch.setattr(weights, "load", self.load)
@@ -60,7 +60,7 @@ class Stand:
 
         text = ready.path.read_text()
         with reporter.stage("reconstruction"):
-            found = weights.find(options.weights)
+            found = weights.find(options.weights, "FLAIR")
             digest = load(*found).weights if load else self.load(*found)
             if "memory" in text:
                 raise MemoryError
@@ -88,18 +88,21 @@ def _content(
         qc={"verdict": verdict, "checks": [{"name": "contrast", "verdict": verdict, "text": CONTRADICTION}]},
         warnings=["odd"], peak_memory_mb=1.0, outputs={k: p.name for k, p in files.paths.items()}, space=options.space,
         requested=record.requested(options), seconds={"read": 1.0, "write": 0.5},
-        contrasts=_contrasts(digest, weights, options),
+        contrasts=_contrasts(digest, options),
     ).to_dict()  # fmt: skip
 
 
-def _contrasts(digest: str, weights: str, options: DetectOptions) -> list[dict[str, Any]] | None:
+def _contrasts(digest: str, options: DetectOptions) -> list[dict[str, Any]] | None:
     """What the sidecar says of the scans of a patient; a further one with the text `odd` is left out."""
+    from uadcli.weights import weights
+
     found = [{"name": "first", "sha256": digest, "contrast": "FLAIR", "left_out": None}]
     for scan in options.further:
         reason = "it is odd" if scan.read_text() == "odd" else None
         found.append({"name": scan.name, "sha256": file_sha256(scan), "contrast": "T2w", "left_out": reason})
     for one in found:
-        one |= {"weights": None if one["left_out"] else {"sha256": weights}, "weight": None if one["left_out"] else 0.5}
+        known = {"sha256": weights.find(options.weights, one["contrast"])[1]}
+        one |= {"weights": None if one["left_out"] else known, "weight": None if one["left_out"] else 0.5}
     return found if options.further else None
 
 

@@ -1,9 +1,9 @@
 """Recalibrate a bundled model: thresholds, references, shares, default scores.
 
 The networks stay as they are, except that `--score-network` takes the score network from a run of `uad train --weights
-NAME --set train.steps=0`, from a file of it alone that `--keep` wrote (packaging/default/t2w-score.safetensors), or
-from a checkpoint, RUN/siamese/last.pt, whether it was the best or not; of several it takes the mean of the parameters.
-Residuals are compared with healthy scans without the shading of the scan, whatever the bundled model does.
+NAME --set train.steps=0`, from a file of it alone that `--keep` wrote, or from a checkpoint, RUN/siamese/last.pt,
+whether it was the best or not; of several it takes the mean of the parameters. Residuals are compared with healthy
+scans without the shading of the scan, whatever the bundled model does.
 
     python packaging/models/recalibrate.py DATA --weights small-13-flair --name small-14-flair [--borrow T2w=FLAIR]
         [--contrasts T2w] [--score-network RUN_OR_FILE ...] [--keep FILE] [--degraded 2]

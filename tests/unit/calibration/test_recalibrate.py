@@ -17,8 +17,6 @@ from uadcli.training.run_folder import START
 from uadcli.training.score_network import SiameseTrainer
 from uadcli.weights import weights
 
-KEPT = Path(__file__).parents[3] / "packaging" / "default"
-
 
 @pytest.mark.slow
 def test_a_score_network_comes_back_from_its_file(tmp_path: Path) -> None:
@@ -97,14 +95,17 @@ def test_a_new_model_needs_a_name_and_a_score_network_alone_does_not(
         assert (tmp_path / "score.safetensors").exists()
 
 
-def test_the_kept_network_fits_the_bundled_model() -> None:
-    start = weights.load(*weights.find("small-13-flair"))
-    found = recalibrate.with_score_network(start, [KEPT / "t2w-score.safetensors"])
-    assert found.card.siamese is not None
-    assert start.card.siamese is not None
-    assert found.card.siamese["steps"] == start.card.siamese["steps"] + 1200
-    assert {k: v.shape for k, v in found.score_state.items()} == {k: v.shape for k, v in start.score_state.items()}
-    assert not all(torch.equal(found.score_state[name], value) for name, value in start.score_state.items())
+def test_the_model_of_t2w_has_the_reconstruction_of_flair_and_a_score_network_of_its_own() -> None:
+    flair, t2w = (weights.load(*weights.find(None, contrast)) for contrast in ("FLAIR", "T2w"))
+    assert t2w.card.contrasts == ("T2w",)
+    assert t2w.card.borrowed == {"T2w": "FLAIR"}
+    assert t2w.card.siamese is not None
+    assert flair.card.siamese is not None
+    assert t2w.card.siamese["steps"] == flair.card.siamese["steps"] + 1200
+    reconstruction = flair.model.state_dict()
+    assert all(torch.equal(value, reconstruction[name]) for name, value in t2w.model.state_dict().items())
+    assert t2w.score_state.keys() == flair.score_state.keys()
+    assert not all(torch.equal(value, flair.score_state[name]) for name, value in t2w.score_state.items())
 
 
 def test_importing_the_script_does_not_hide_modules_of_the_tests() -> None:
