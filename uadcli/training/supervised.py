@@ -106,12 +106,11 @@ def base_for(cases: Sequence[Case], name: str | None, reporter: Reporter) -> Wei
         unknown = next(case for case in cases if not case.contrast)
         hint = "Name it as in sub-01_FLAIR.nii.gz, or give --weights."
         raise InputError("the name does not give the contrast", path=unknown.scan, hint=hint)
-    if name is None and len(contrasts) > 1:
-        name = next((one.name for one in registry.bundled() if set(contrasts) <= set(one.contrasts)), None)
-        if name is None:
-            what = f"no bundled model covers {' and '.join(contrasts)}"
-            raise UsageError(what, hint="Train on one contrast at a time, or give --weights.")
-    base = weights.load(*weights.find(name, contrasts[0] if name is None else None, reporter=reporter))
+    several = name is None and len(contrasts) > 1
+    if several and not any(set(contrasts) <= set(one.contrasts) for one in registry.bundled()):
+        what = f"no bundled model covers {' and '.join(contrasts)}"
+        raise UsageError(what, hint="Train on one contrast at a time, or give --weights.")
+    base = weights.load(*weights.find(name, *contrasts, reporter=reporter))
     _refuse_uncovered([case for case in cases if case.contrast], base)
     return base
 

@@ -49,17 +49,17 @@ class Weights:
 
 
 def find(
-    name_or_path: str | None, contrast: str | None = None, *, download: bool = True, reporter: Reporter | None = None
+    name_or_path: str | None, *contrasts: str | None, download: bool = True, reporter: Reporter | None = None
 ) -> tuple[Path, str | None]:
-    """The weight file for a name, a path, `hf://owner/repo@commit` or, with None, a contrast; and its expected sha256,
+    """The weight file for a name, a path, `hf://owner/repo@commit` or, with None, `contrasts`; and its expected sha256,
     None if unknown.
 
     Paths have precedence, then bundled and cached models, then the Hub, which needs `download`; `reporter` then
     shows its progress. Bundled models are identified by sha256, so that no cached model can replace them. Raises
-    `WeightsError` if there is none, or no model covers the contrast.
+    `WeightsError` if there is none, or no model covers the contrasts.
     """
     if name_or_path is None:
-        return _of_entry(default(contrast), download, reporter)
+        return _of_entry(default(*contrasts), download, reporter)
     if name_or_path.startswith(hub.SCHEME):
         return _of_hub(hub.parse(name_or_path), None, download, reporter)
     path = Path(name_or_path)
@@ -79,14 +79,18 @@ def find(
     raise WeightsError(f"unknown weights {name_or_path!r}", hint=f"Known: {', '.join(names)}. Or give a path.")
 
 
-def default(contrast: str | None) -> Entry:
-    """The first bundled model that covers a contrast, or the first of all. Raises `WeightsError` if there is none."""
-    known = registry.bundled()
+def default(*contrasts: str | None) -> Entry:
+    """The first bundled model that covers these contrasts, of which None is one that is not known: any model will do.
+
+    Raises `WeightsError` if there is none.
+    """
+    known, wanted = registry.bundled(), [contrast for contrast in contrasts if contrast is not None]
     for entry in known:
-        if contrast is None or contrast in entry.contrasts:
+        if set(wanted) <= set(entry.contrasts):
             return entry
     covered = sorted({c for e in known for c in e.contrasts}, key=CONTRASTS.index)
-    raise WeightsError(f"no model covers {contrast}", hint=f"Covered: {', '.join(covered)}. Or give --weights.")
+    what = f"no model covers {' and '.join(wanted) or 'any contrast'}"
+    raise WeightsError(what, hint=f"Covered: {', '.join(covered)}. Or give --weights.")
 
 
 def on_hub_only() -> list[Entry]:

@@ -228,6 +228,14 @@ def test_the_bundled_weights_for_training_are_those_of_the_contrast() -> None:
     assert supervised.base_for([case("")], "small-13-flair", silent()).card.name == "small-13-flair"
 
 
+def test_a_folder_with_the_name_of_a_bundled_model_does_not_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "small-13-flair").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert supervised.base_for([case("FLAIR"), case("T2w")], None, silent()).card.name == "small-13-flair"
+
+
 @pytest.mark.usefixtures("_blank")
 def test_a_side_without_lesions_is_an_error(tmp_path: Path, tiny: ModelConfig) -> None:
     data, masks = cohort.cohort(tmp_path, {"a": False, "b": True}, {"b": "val"})
