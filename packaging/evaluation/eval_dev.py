@@ -95,12 +95,13 @@ class Evaluation:
 
     def __init__(self, data: Path, cache: Path, loaded: dict[str, Model], only: str = "") -> None:
         self.data, self.cache, self.loaded, self.only = data, cache, loaded, only
-        self.cases = [c for c in cases(data) if c.contrast in loaded]
+        found = cases(data)
+        self.cases = [c for c in found if c.contrast in loaded]
         register()
         lenders = {c: one.card.borrowed[c] for c, one in loaded.items() if c in one.card.borrowed}
         copies = {contrast: loaded[taker].card.degraded for taker, contrast in lenders.items()}
         copies |= {contrast: one.card.degraded for contrast, one in loaded.items()}
-        healthy = [c for c in cases(data) if c.part == "val" and c.contrast in copies]
+        healthy = [c for c in found if c.part == "val" and c.contrast in copies]
         plain = calibrate_baseline(healthy, cache, CONFIG, copies)
         for taker, giver in lenders.items():
             plain.lend(giver, taker)

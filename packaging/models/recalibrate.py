@@ -148,8 +148,8 @@ def covering(card: ModelCard, chosen: Sequence[str]) -> ModelCard:
 def with_score_network(found: weights.Weights, sources: Sequence[Path]) -> weights.Weights:
     """The weights with the score network of a run that began with them, or of a file from `keep`, if any is given.
 
-    Of several, the mean of the parameters, and what the card says of the last. The parameters are
-    rounded to float16 as in a weight file, so that the network that ships is the one calibrated.
+    Of several, the mean of the parameters, and what the card says of the last. The parameters are rounded to float16 as
+    in a weight file, so that the network that ships is the one calibrated.
     """
     if not sources:
         return found
