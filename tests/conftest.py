@@ -19,6 +19,11 @@ os.environ["HF_HUB_DISABLE_XET"] = "1"  # read when the client is imported; the 
 EXAMPLE = Path(__file__).parents[1] / "packaging" / "example" / "sub-FG6692_FLAIR.nii.gz"
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes are not part of a test's id: packed ones hold the time, and all processes must collect the same ids."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _hear_ctrl_c() -> None:
     """A shell starts what runs in its background deaf to Ctrl-C; the tests of it, and what they start, must hear it."""

@@ -1,6 +1,8 @@
-"""Tests of a group run in one process, for what they share and must not do at once."""
+"""How pytest-xdist hands out the tests: groups to one process each, by ids that all processes agree on."""
 
 from __future__ import annotations
+
+import os
 
 import pytest
 
@@ -10,3 +12,9 @@ def test_a_group_is_known_to_what_hands_out_the_tests(request: pytest.FixtureReq
     """pytest-xdist appends the group to the id of a test, and hands out the ids; alone, pytest knows no groups."""
     handed_out = bool(request.config.getoption("loadgroup", default=False))
     assert request.node.nodeid.endswith("@groups") == handed_out
+
+
+@pytest.mark.parametrize("content", [os.urandom(8)])
+def test_ids_do_not_depend_on_bytes(content: bytes, request: pytest.FixtureRequest) -> None:
+    assert len(content) == 8
+    assert request.node.callspec.id == "content"

@@ -123,6 +123,7 @@ def test_what_was_damaged_in_the_cache_is_fetched_again(registry: Registry, cach
         (b"", 200, "sha256 differs"),
         (b"", 404, "404"),
     ],
+    ids=["another script", "a part of it", "a page", "nothing", "not found"],
 )
 def test_another_script_is_not_kept(registry: Registry, cache: Path, body: bytes, status: int, part: str) -> None:
     registry.body, registry.status = body, status
