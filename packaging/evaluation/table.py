@@ -4,12 +4,13 @@
     python packaging/evaluation/table.py DATA --steps 4 --methods dae,vae --scores absolute --cases 1     # a quick test
 
 Every method is trained from scratch on the same slices, with the `small` sizes and the same number of steps;
-checkpoints are kept in --run, and more steps continue from them. `diffuse` uses the network of `cddpm`. Also evaluates
-the bundled model with the scores of its card, of the `z-` scores only those in `fisher`. `mahalanobis`
-needs ten reconstructions of one level each, so it is computed only for methods with one pass per level. AUPRC is on
-each scan's own grid (synthetic lesions: on the model's grid), averaged over scans; "mean" gives every set the same
-weight; "gain" is that mean relative to `cddpm` with `absolute`, the score of the paper (erosion 3, median 5), in this
-run. Seconds per scan are for reconstruction and score. Labels choose nothing: AUPRC needs no threshold.
+checkpoints are kept in --run, and more steps continue from them. `diffuse` uses the network of `cddpm`; `arsdm` is
+`cddpm` trained with weights that adapt to the size of the anomaly and with the refinement. Also evaluates the bundled
+model with the scores of its card, of the `z-` scores only those in `fisher`. `mahalanobis` needs ten reconstructions of
+one level each, so it is computed only for methods with one pass per level, and not for `arsdm`. AUPRC is on each
+scan's own grid (synthetic lesions: on the model's grid), averaged over scans; "mean" gives every set the same weight;
+"gain" is that mean relative to `cddpm` with `absolute`, the score of the paper (erosion 3, median 5), in this run.
+Seconds per scan are for reconstruction and score. Labels choose nothing: AUPRC needs no threshold.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from baseline import baseline_map
@@ -47,6 +49,9 @@ from uadcli.weights.weights import Weights
 SCORES = ("absolute", "bright-weighted", "ssim", "features", "mahalanobis")  # methods without their own training
 REFERENCE = ("cddpm", "absolute")
 MANY_PASSES = ("pddpm", "maediff", "diffuse")  # several patches or steps per level
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {  # method and settings of the training
+    "arsdm": ("cddpm", {"adaptive_weight": True, "refinement": 0.1})
+}
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,7 @@ def trained(arguments: argparse.Namespace, methods: list[str], of: ModelCard) ->
     validation = load_slices([c for c in found if c.part == "val"][:8], Scans(arguments.cache, CONFIG.preprocess))
     for name in dict.fromkeys("cddpm" if m == "diffuse" else m for m in methods):
         reporter.info(f"training {name}")
+        method, settings = VARIANTS.get(name, (name, {}))
         folder = arguments.run / name
         if kept := checkpoint.find(folder):
             trainer = Trainer.load(kept, steps=arguments.steps)
@@ -77,10 +83,10 @@ def trained(arguments: argparse.Namespace, methods: list[str], of: ModelCard) ->
                     f"{folder} has {trainer.done} steps already", hint="Give more --steps, or another --run."
                 )
         else:
-            trainer = Trainer(for_method(preset("small"), name), TrainConfig(steps=arguments.steps))
+            trainer = Trainer(for_method(preset("small"), method), TrainConfig(steps=arguments.steps, **settings))
         fit(trainer, Split(slices, validation), folder, reporter)
         card = dataclasses.replace(
-            of, name=name, levels=BY_NAME[name].levels, siamese=None, thresholds={}, steps=trainer.done
+            of, name=name, levels=BY_NAME[method].levels, siamese=None, thresholds={}, steps=trainer.done
         )
         result[name] = Model(Weights(trainer.average, card, folder, ""))
     return result
@@ -99,7 +105,7 @@ def rows_of(scene: Scene, label: str, model: Model, method: str, kinds: list[str
     subject = Subject.of(model, scene.x, scene.prepared.mask, config, scene.contrast, scene.z)
     rebuilt = time.perf_counter() - start
     for kind in kinds:
-        if kind == "mahalanobis" and (method in MANY_PASSES or not BY_NAME[method].draws):
+        if kind == "mahalanobis" and (label in (*MANY_PASSES, *VARIANTS) or not BY_NAME[method].draws):
             continue
         start = time.perf_counter()
         values = subject.score(kind)
@@ -113,7 +119,8 @@ def compare(
     """Every row of one scan."""
     rows: list[Row] = []
     for method in methods:
-        rows += rows_of(scene, method, networks["cddpm" if method == "diffuse" else method], method, kinds)
+        network = networks["cddpm" if method == "diffuse" else method]
+        rows += rows_of(scene, method, network, VARIANTS.get(method, (method, {}))[0], kinds)
     if bundled:
         own = dict.fromkeys([*kinds, *shown_of(bundled.card, scene.contrast)])
         found = list(rows_of(scene, "bundled", bundled, bundled.trained_method, list(own)))
@@ -166,7 +173,7 @@ def chosen(text: str, known: tuple[str, ...]) -> list[str]:
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--steps", type=int, default=1000, help="of the training of each method")
-    parser.add_argument("--methods", default=",".join(BY_NAME))
+    parser.add_argument("--methods", default=",".join((*BY_NAME, *VARIANTS)))
     parser.add_argument("--scores", default=",".join(SCORES))
     parser.add_argument("--cases", type=int, default=1000, help="scans of each set at most")
     parser.add_argument("--run", type=Path, default=Path("runs/table"))
@@ -174,7 +181,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     arguments = parser.parse_args()
     threads = device.bound_threads(arguments.threads)
-    methods, kinds = chosen(arguments.methods, tuple(BY_NAME)), chosen(arguments.scores, SCORES)
+    methods, kinds = chosen(arguments.methods, (*BY_NAME, *VARIANTS)), chosen(arguments.scores, SCORES)
     bundled = models(arguments.weights)
     networks, rows = trained(arguments, methods, next(iter(bundled.values())).card), list[Row]()
     weights_for = WithoutScan(bundled, arguments.data, arguments.cache, (FISHER,))

@@ -49,3 +49,20 @@ table.trained(arguments, ["dae"], None)
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=SCRIPTS, check=False)
     assert found.returncode
     assert "has 1000 steps already" in found.stderr
+
+
+def test_arsdm_is_the_published_method_with_adaptive_weights_and_the_refinement(tmp_path: Path) -> None:
+    code = f"""
+import argparse
+from pathlib import Path
+import table
+from scenes import models
+table.cases = lambda data: []
+table.load_slices = lambda *given: None
+table.fit = lambda trainer, *given: print(trainer.config.adaptive_weight, trainer.config.refinement)
+arguments = argparse.Namespace(data=None, cache=None, run=Path({str(tmp_path)!r}), steps=200)
+made = table.trained(arguments, ["cddpm", "arsdm"], models(None)["T1w"].card)
+assert made["arsdm"].trained_method == made["cddpm"].trained_method == "cddpm"
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=SCRIPTS, check=False)
+    assert found.stdout.splitlines()[-2:] == ["False 0.0", "True 0.1"], found.stderr
