@@ -9,8 +9,8 @@ import numpy as np
 import phantoms
 import pytest
 
-from uadcli.config import EncoderConfig, ModelConfig, SiameseConfig, UNetConfig, to_dict
-from uadcli.data import prepare
+from uadcli.config import EncoderConfig, ModelConfig, PreprocessConfig, SiameseConfig, UNetConfig, to_dict
+from uadcli.data import dataset, prepare
 from uadcli.data.prepare import Prepared, Stripped
 from uadcli.detection import detect
 from uadcli.imaging import template
@@ -21,6 +21,7 @@ from uadcli.scoring.out_of_distribution import Gate
 from uadcli.training import run_folder
 from uadcli.weights.card import ModelCard
 
+SLAB = slice(38, 46)  # of the 80 axial slices
 TINY = ModelConfig(
     unet=UNetConfig(channels=8, multipliers=(1, 1), blocks=1, unshuffle=2, head_channels=8, embedding=16),
     encoder=EncoderConfig(blocks=(1, 1), width=4, condition=16, norm="group", unshuffle=2),
@@ -34,6 +35,13 @@ def head(seed: int) -> np.ndarray:
     data = np.where(inside, template.on_grid("mni_head_T1w", 1), 0)
     data = (data / data.max()) ** rng.uniform(0.9, 1.1) * 200 + rng.normal(0, 3, data.shape)
     return np.where(inside, np.clip(data, 1, None), 0)
+
+
+def slab(seed: int) -> np.ndarray:
+    """A brain (96, 96, 80) as that of `head`, 0 in all but some axial slices."""
+    data = np.zeros(GRID_SHAPE)
+    data[..., SLAB] = head(seed)[..., SLAB]
+    return data
 
 
 def cohort(root: Path, parts: dict[str, bool], split: dict[str, str], contrast: str = "T1w") -> tuple[Path, Path]:
@@ -86,11 +94,9 @@ def as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
         stripped = Stripped(scan.volume, data > 0, np.eye(4))
         return Prepared(data, data > 0, np.eye(4), "none", 1400.0, 0.0, 0.95, 0.5), stripped
 
-    def each(cases: Any, cache: Path, config: Any, *_: Any) -> dict[Any, str]:
-        for case in cases:
-            prepare.prepare_cached(case.scan, config, cache)
-        return {}
+    def here(cases: list[dataset.Case], cache: Path, config: PreprocessConfig, *_: Any) -> dict[dataset.Case, str]:
+        return dataset.prepare_all(cases, cache, config, workers=0)  # other processes would not look
 
     monkeypatch.setattr(prepare, "prepare", look)
     monkeypatch.setattr(detect, "prepare", look)
-    monkeypatch.setattr(run_folder, "prepare_all", each)
+    monkeypatch.setattr(run_folder, "prepare_all", here)

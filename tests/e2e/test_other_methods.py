@@ -22,7 +22,6 @@ from uadcli.training import reconstruction
 from uadcli.weights.weights import read_card
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("other methods")]  # one process for what its tests share
-SLAB = slice(38, 46)  # of the 80 axial slices
 DRAWN = {"mahalanobis", "z-mahalanobis"}  # scores that differ by the noise
 PLAIN = {"absolute", "z-absolute"}
 TINY = (
@@ -47,17 +46,17 @@ TINY = (
 
 
 def uad(*arguments: object) -> int:
-    threads = () if arguments[0] == "export" else ("--threads", "1")  # the networks are too small for more
-    return main([str(part) for part in (*arguments, *threads)])
+    """In this process, whose networks are too small for more."""
+    threads = () if arguments[0] == "export" else ("--threads", "1")
+    alone = ("--workers", "0") if arguments[0] in ("train", "calibrate") else ()
+    return main([str(part) for part in (*arguments, *threads, *alone)])
 
 
 def slabs(folder: Path, seeds: range) -> None:
     """T1w scans, 0 in all but some slices."""
     folder.mkdir()
     for seed in seeds:
-        data = np.zeros((96, 96, 80))
-        data[..., SLAB] = cohort.head(seed)[..., SLAB]
-        phantoms.save(folder / f"sub-{seed}_T1w.nii.gz", data, GRID_AFFINE)
+        phantoms.save(folder / f"sub-{seed}_T1w.nii.gz", cohort.slab(seed), GRID_AFFINE)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +91,7 @@ def test_from_scans_to_a_map(method: str, scans: Path, tmp_path: Path, monkeypat
     dissimilarity = report["anomaly"]["latent_dissimilarity"]
     assert (dissimilarity is not None) == (method == "vae")
     assert all(row["value"] > 0 for row in dissimilarity or [])
-    assert len(dissimilarity or []) in (0, SLAB.stop - SLAB.start)
+    assert len(dissimilarity or []) in (0, cohort.SLAB.stop - cohort.SLAB.start)
     values, brain = nib.load(tmp_path / "map.nii.gz").get_fdata(), nib.load(scan).get_fdata() > 0
     assert np.isfinite(values).all()
     assert values[brain].any()

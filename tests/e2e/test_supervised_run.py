@@ -13,6 +13,7 @@ from pathlib import Path
 import cohort
 import pytest
 
+from uadcli.calibration import health
 from uadcli.cli.app import main
 from uadcli.config import SiameseConfig
 from uadcli.weights.weights import read_card
@@ -32,14 +33,17 @@ SIZES = SiameseConfig(channels=(8, 16))
 
 
 def uad(*arguments: object) -> int:
-    threads = () if arguments[0] == "export" else ("--threads", "1")  # the networks are too small for more
-    return main([str(part) for part in (*arguments, *threads)])
+    """In this process, whose networks are too small for more."""
+    threads = () if arguments[0] == "export" else ("--threads", "1")
+    alone = ("--workers", "0") if arguments[0] in ("train", "calibrate") else ()
+    return main([str(part) for part in (*arguments, *threads, *alone)])
 
 
 def test_labelled_cases_teach_the_score_of_a_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cohort.as_they_are(monkeypatch)
+    monkeypatch.setattr(health, "calibrated", lambda: ["absolute", "siamese"])  # the others take their time
     parts = {"a": True, "b": True, "c": False, "d": True, "e": True, "f": True}
     scans, masks = cohort.cohort(tmp_path / "cases", parts, dict.fromkeys("def", "val"))
     healthy, _ = cohort.cohort(tmp_path / "healthy", {"g": False}, {})

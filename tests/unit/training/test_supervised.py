@@ -189,7 +189,7 @@ def test_resuming_after_two_steps_equals_four_steps(begun: Path) -> None:
     scans, masks, base = begun / "scans", begun / "masks", str(begun / "base")
     with pytest.raises(KeyboardInterrupt):
         train.train(scans, parts, SETTINGS, taught=Taught(masks, base), machine=ONE, reporter=Stops(2))
-    train.resume(parts, reporter=silent())
+    train.resume(parts, machine=ONE, reporter=silent())
     one, other = (checkpoint.read(place / "siamese" / "last.pt") for place in (whole, parts))
     assert one["done"] == other["done"] == 4
     assert one["best"] == other["best"]
@@ -198,7 +198,7 @@ def test_resuming_after_two_steps_equals_four_steps(begun: Path) -> None:
     mask = masks / "sub-a_label-lesion_mask.nii.gz"
     mask.write_bytes(mask.read_bytes() + b"x")
     with pytest.raises(InputError, match="has changed since the run began"):
-        train.resume(parts, reporter=silent())
+        train.resume(parts, machine=ONE, reporter=silent())
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,11 @@ def begun(folder: Path, scans: Path, config: TrainingConfig, start: str | None =
     return folder / "run"
 
 
+def resumed(run: Path, *more: str) -> int:
+    """The exit code of the command, which makes its examples in this process."""
+    return main(["train", "--resume", str(run), "--workers", "0", *more])
+
+
 def test_a_training_begins_with_the_networks_of_weights(scans: Path, tmp_path: Path) -> None:
     base = cohort.base(tmp_path / "base", OTHER, SCORE, labelled_cases=2)
     run = begun(tmp_path, scans, SETTINGS, str(base))
@@ -89,7 +94,7 @@ def test_a_training_begins_with_the_networks_of_weights(scans: Path, tmp_path: P
     (base / "base.safetensors").unlink()  # the run has its own, also if it was stopped before the first checkpoint
     for kept in [*run.glob("*.pt"), *(run / "siamese").glob("*.pt")]:
         kept.unlink()
-    train.resume(run, config, reporter=silent())
+    train.resume(run, config, machine=ONE, reporter=silent())
     again = Trainer.load(run / "last.pt").model.state_dict()
     assert all(torch.equal(again[name], value) for name, value in known.model.state_dict().items())
 
@@ -311,28 +316,28 @@ def test_only_steps_and_learning_rates_may_change_on_resume(
 ) -> None:
     run = begun(tmp_path, scans, NEW)
     text = (run / "config.toml").read_text()
-    assert main(["train", "--resume", str(run), "--set", "train.batch_size=8"]) == 2
+    assert resumed(run, "--set", "train.batch_size=8") == 2
     assert "a run keeps its train.batch_size" in capsys.readouterr().err
     assert (run / "config.toml").read_text() == text
     before = Trainer.load(run / "last.pt").model.state_dict()
-    assert main(["train", "--resume", str(run), "--set", "train.steps=4", "--set", "train.learning_rate=0.01"]) == 0
+    assert resumed(run, "--set", "train.steps=4", "--set", "train.learning_rate=0.01") == 0
     capsys.readouterr()
     after = Trainer.load(run / "last.pt")
     assert (after.done, after.config.learning_rate) == (4, 0.01)
     assert not all(torch.equal(before[name], value) for name, value in after.model.state_dict().items())
     kept = run_folder.read_run(run)
     assert (kept.train.steps, kept.train.learning_rate) == (4, 0.01)  # also the next time it goes on
-    assert main(["train", "--resume", str(run), "--max-steps", "3"]) == 0
+    assert resumed(run, "--max-steps", "3") == 0
     assert run_folder.read_run(run).max_steps == 0  # that was for once
     (run / "siamese" / "reconstruction.txt").write_text("step 1\n")
     capsys.readouterr()
-    assert main(["train", "--resume", str(run)]) == 0
+    assert resumed(run) == 0
     assert "trained on an earlier reconstruction: continue it too" in capsys.readouterr().err
-    assert main(["train", "--resume", str(run), "--set", "siamese.steps=3"]) == 0
+    assert resumed(run, "--set", "siamese.steps=3") == 0
     assert "earlier reconstruction: it continues with this one" in capsys.readouterr().err
-    assert main(["train", "--resume", str(run)]) == 0
+    assert resumed(run) == 0
     assert "earlier reconstruction" not in capsys.readouterr().err
-    assert main(["train", "--resume", str(run), "--profile", "reference"]) == 2
+    assert resumed(run, "--profile", "reference") == 2
 
 
 def test_two_processes_do_not_train_in_one_folder(
@@ -347,7 +352,7 @@ def test_two_processes_do_not_train_in_one_folder(
             assert "another process is training here" in capsys.readouterr().err
     assert (run / "last.pt").read_bytes() == kept
     assert run_folder.read_run(run).train.steps == 2
-    assert main(["train", "--resume", str(run), "--set", "train.steps=4"]) == 0
+    assert resumed(run, "--set", "train.steps=4") == 0
     assert Trainer.load(run / "last.pt").done == 4
 
 
