@@ -36,7 +36,7 @@ from uadcli.calibration.health import Cohort
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
 from uadcli.data.dataset import Case, evenly
-from uadcli.errors import UsageError
+from uadcli.errors import InputError, UsageError
 from uadcli.files import write_json
 from uadcli.model.model import Model
 from uadcli.scoring import healthy_reference
@@ -161,7 +161,12 @@ def with_score_network(found: weights.Weights, sources: Sequence[Path]) -> weigh
 
 
 def _score_network(source: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The score network of a run, a file from `keep` or a checkpoint, and what a card says of it."""
+    """The score network of a run, a file from `keep` or a checkpoint, and what a card says of it.
+
+    Raises `InputError` if it does not exist.
+    """
+    if not source.exists():
+        raise InputError("does not exist", path=source, hint="--score-network takes the folder of a run, or a file.")
     if source.suffix == ".pt":
         trainer, start = SiameseTrainer.load(source), source.parents[1] / START
         before = weights.read_card(start) if start.exists() else None

@@ -135,17 +135,18 @@ class Subject:
             self.kept[name] = found
         return self.kept[name]
 
-    def unnormalised(self, name: str) -> Array:
-        """The map (96, 96, 80) of a score, post-processed with the erosion of the healthy references."""
-        config = dataclasses.replace(self.config, scoring=self.reference_scoring)
-        return dataclasses.replace(self, config=config).score(name)
-
     def raw(self, name: str) -> Array:
-        """The map (96, 96, 80) of a score before it is normalised to healthy scans: what a reference is made from."""
+        """The map (96, 96, 80) of a score before it is normalised to healthy scans: what a reference is made from.
+
+        Of a score `z-NAME` this is what lies behind NAME, or NAME with the erosion of the healthy references.
+        """
         if not name.startswith(scores.Z):
             return self.score(name)
         plain = scores.find(scores.base_of(name))
-        return plain.behind(self) if plain.behind else self.unnormalised(plain.name)
+        if plain.behind:
+            return plain.behind(self)
+        config = dataclasses.replace(self.config, scoring=self.reference_scoring)
+        return dataclasses.replace(self, config=config).score(plain.name)
 
     def reference(self, name: str) -> Reference:
         """The healthy reference of a plain score. Raises `UsageError` if the model has none."""

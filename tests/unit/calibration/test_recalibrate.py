@@ -12,7 +12,7 @@ import recalibrate
 import torch
 
 from uadcli.config import to_dict
-from uadcli.errors import UsageError
+from uadcli.errors import InputError, UsageError
 from uadcli.training.run_folder import START
 from uadcli.training.score_network import SiameseTrainer
 from uadcli.weights import weights
@@ -59,6 +59,13 @@ def test_a_checkpoint_gives_its_averaged_network_and_its_steps_after_those_of_it
     found = recalibrate.with_score_network(start, [file])
     assert found.card.siamese == to_dict(trainer.config) | {"steps": start.card.siamese["steps"] + 7}
     assert dataclasses.replace(found.card, siamese=None) == dataclasses.replace(start.card, siamese=None)
+
+
+@pytest.mark.parametrize("name", ["run", "score.safetensors", "run/siamese/last.pt"])
+def test_a_score_network_that_is_not_there_is_named(name: str, tmp_path: Path) -> None:
+    start = weights.load(*weights.find("small-14-t1w"))
+    with pytest.raises(InputError, match=f"{name}: does not exist"):
+        recalibrate.with_score_network(start, [tmp_path / name])
 
 
 def test_a_card_for_one_contrast_keeps_what_that_contrast_borrowed() -> None:

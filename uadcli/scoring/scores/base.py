@@ -82,8 +82,8 @@ class Evidence(Protocol):
     def score(self, name: str) -> Array:
         """The map of another score."""
 
-    def unnormalised(self, name: str) -> Array:
-        """The map of a score as its healthy reference was made: post-processed with the erosion of the reference."""
+    def raw(self, name: str) -> Array:
+        """The map of a score `z-NAME` before it is normalised to healthy scans: what its reference is made from."""
 
     def reference(self, name: str) -> Reference:
         """The healthy reference of a score. Raises `UsageError` if the model has none for the contrast."""
@@ -121,8 +121,7 @@ def normalised_to_healthy(plain: Score) -> Score:
     def compute(evidence: Evidence) -> Array:
         from uadcli.scoring.healthy_reference import z_score
 
-        values = plain.behind(evidence) if plain.behind else evidence.unnormalised(plain.name)
-        return z_score(values, evidence.reference(plain.name), evidence.mask)
+        return z_score(evidence.raw(Z + plain.name), evidence.reference(plain.name), evidence.mask)
 
     return Score(
         Z + plain.name,
