@@ -1,14 +1,15 @@
 """Compare the joined contrasts of each development patient with every contrast by itself.
 
     python packaging/evaluation/join_dev.py DATA [--cache FOLDER] [--every N] [--tsv FILE]
-        [--other FLAIR=0.8,T1w=0.2]...
+        [--contrasts T2w,T1w] [--other FLAIR=0.8,T1w=0.2]...
 
-The patients with lesions and several contrasts: 14 gliomas (T1w and FLAIR), MSLUB 07 (T1w, T2w and FLAIR), MSLesSeg P18
-and P39 (T1w and FLAIR). Each contrast is scored by its bundled model with the default score and marked at `auto`; the
-joined evidence is that of `uad detect FLAIR --with ...`, on the grid of the FLAIR. Prints AUPRC and Dice at `auto` by
-patient, the mean of each contrast, and the mean difference of the joined map with a paired 95 % interval over patients.
-Healthy with two contrasts (Kirby 113): the volume marked. With `--other`, the evidence is joined by other weights as
-well, and compared like a contrast.
+The patients with lesions and several contrasts: 14 gliomas (T1w and FLAIR, one with T2w), MSLUB 07 (T1w, T2w and
+FLAIR), MSLesSeg P18 and P39 (T1w and FLAIR); with --contrasts those that have these, and only these of their scans.
+Each contrast is scored by its bundled model with the default score and marked at `auto`; the joined evidence is that of
+`uad detect FLAIR --with ...`, on the grid of the FLAIR, or of the first of --contrasts. Prints AUPRC and Dice at `auto`
+by patient, the mean of each contrast, and the mean difference of the joined map with a paired 95 % interval over
+patients. Healthy with two contrasts (Kirby 113): the volume marked. With `--other`, the evidence is joined by other
+weights as well, and compared like a contrast.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from uadcli.scoring.calibration import rarity
 from uadcli.scoring.metrics import average_precision, dice
 from uadcli.settings.threshold import ThresholdRule
 
-FIRST, JOINED, OTHER, AUTO = "FLAIR", "joined", "joined, other weights", ThresholdRule("auto")
+CONTRASTS, JOINED, OTHER, AUTO = "FLAIR,T2w,T1w", "joined", "joined, other weights", ThresholdRule("auto")
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,17 @@ class Row:
     marked_ml: float
 
 
-def patients(data: Path, every: int) -> list[list[Case]]:
-    """The scans of each patient with FLAIR and another contrast, the FLAIR first."""
-    found: dict[tuple[str, str], list[Case]] = {}
+def patients(data: Path, contrasts: Sequence[str], every: int) -> list[list[Case]]:
+    """The scans of each patient with the first of the contrasts and another of them, the first contrast first.
+
+    The scans of a patient may lie in several of the data sets.
+    """
+    found: dict[str, list[Case]] = {}
     for case in cases(data):
-        if case.part in ("dev", "healthy"):
-            found.setdefault((case.source, case.subject), []).append(case)
-    several = [one for one in found.values() if len(one) > 1 and any(case.contrast == FIRST for case in one)]
-    return [sorted(one, key=lambda case: case.contrast != FIRST) for one in several[::every]]
+        if case.part in ("dev", "healthy") and case.contrast in contrasts:
+            found.setdefault(case.subject, []).append(case)
+    several = [one for one in found.values() if len(one) > 1 and any(case.contrast == contrasts[0] for case in one)]
+    return [sorted(one, key=lambda case: contrasts.index(case.contrast)) for one in several[::every]]
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,7 @@ def rows_of(patient: Sequence[Case], loaded: dict[str, Model], cache: Path, othe
 
 def summary(rows: Sequence[Row]) -> None:
     """Print means, and differences of the joined map from each contrast and from the best contrast of all."""
-    table = {(r.source, r.subject, r.contrast): r for r in rows if np.isfinite(r.auprc)}
+    table = {(r.subject, r.contrast): r for r in rows if np.isfinite(r.auprc)}
     together = [r for r in table.values() if r.contrast == JOINED]
     contrasts = dict.fromkeys(r.contrast for r in table.values() if r.contrast != JOINED)
     print(
@@ -136,9 +140,7 @@ def summary(rows: Sequence[Row]) -> None:
     )
     print("|---" * 8 + "|")
     for contrast in contrasts:
-        pairs = [
-            (r, table[r.source, r.subject, contrast]) for r in together if (r.source, r.subject, contrast) in table
-        ]
+        pairs = [(r, table[r.subject, contrast]) for r in together if (r.subject, contrast) in table]
         cells = [str(len(pairs))]
         for figure in ("auprc", "dice"):
             a, b = (np.array([getattr(pair[i], figure) for pair in pairs]) for i in (0, 1))
@@ -152,6 +154,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     parser.add_argument("--every", type=int, default=1, help="each N-th patient only")
+    parser.add_argument("--contrasts", default=CONTRASTS, help="by commas; the first gives the grid")
     parser.add_argument("--tsv", type=Path)
     parser.add_argument("--other", type=parsed, action="append", default=[], metavar="CONTRAST=WEIGHT,...")
     arguments = parser.parse_args()
@@ -159,7 +162,7 @@ def main() -> None:
     device.bound_threads(None)
     loaded, rows = models(None), list[Row]()
     print("| set | patient | contrast | AUPRC | Dice, auto | marked (ml) |\n|---|---|---|---|---|---|")
-    for patient in patients(arguments.data, arguments.every):
+    for patient in patients(arguments.data, arguments.contrasts.split(","), arguments.every):
         for one in rows_of(patient, loaded, arguments.cache, other):
             rows.append(one)
             cells = [f"{v:.3f}" if isinstance(v, float) else str(v) for v in asdict(one).values()]

@@ -9,6 +9,9 @@ healthy voxels by definition, P(rarity > t) = 10^-t. That determines their weigh
 independent: the threshold t of a rate r is the one that it exceeds with probability r. Whatever the contrasts have to
 do with each other, a mean above t means that at least one of them is above t, so that at most k 10^-t of the healthy
 voxels of k contrasts are marked in any case, and 10^-t if the contrasts agree everywhere or only one has evidence.
+
+What a finding extends to lies next to it, where smoothing and the lesion's own surroundings raise every contrast, so
+that independence does not hold. There the threshold of a rate is that of contrasts that agree, -log10(rate).
 """
 
 from __future__ import annotations
@@ -91,22 +94,24 @@ def threshold(rule: ThresholdRule, own: Mapping[str, Threshold], table: Weights 
     """The threshold of the joined rarity by a rule without labels, given the threshold of each contrast by itself.
 
     A mismatch between a contrast's calibration and its use, and healthy scans that it borrowed, are those of the joined
-    threshold as well. `table` as of `joined`.
+    threshold as well. Findings at `auto` extend to the rarity of a gentler rate for contrasts that agree, if that is
+    lower: with equal weights it is not. `table` as of `joined`.
     """
     if rule.kind == "value":
         return Threshold(rule.number, Basis("value"))
     automatic = rule.kind == "auto"
     rate = AUTO_RATE if automatic else rule.number
     weights = list(weights_of(list(own), table).values())
-    value = rarity_of(rate, weights)
+    value, extent = rarity_of(rate, weights), -math.log10(EXTENT)
+    extends = automatic and extent < value
     bases = [one.basis for one in own.values()]
     basis = Basis(
         "rate",
         rate,
         borrowed=next((one.borrowed for one in bases if one.borrowed), None),
         mismatches=frozenset[str]().union(*(one.mismatches for one in bases)),  # type: ignore[arg-type]
-        extent=EXTENT if automatic else None,
+        extent=EXTENT if extends else None,
         joined=tuple(own),
         most=len(own) * 10**-value,
     )
-    return Threshold(value, basis, rarity_of(EXTENT, weights) if automatic else None)
+    return Threshold(value, basis, extent if extends else None)

@@ -68,7 +68,9 @@ class Basis:
         """How the threshold was chosen, as a sentence."""
         words = [self._rule()]
         if self.extent is not None:
-            words.append(f"extended to connected voxels above which {100 * self.extent:.3g} % of healthy voxels lie")
+            agreeing = " if the scores agree there" if len(self.joined) > 1 else ""
+            share = f"{100 * self.extent:.3g} % of healthy voxels lie{agreeing}"
+            words.append(f"extended to connected voxels above which {share}")
         words += [MISMATCHES["settings"]] if "settings" in self.mismatches else []
         if self.borrowed:
             words.append("from healthy {} scans, as there are no healthy {} ones".format(*self.borrowed))

@@ -75,8 +75,6 @@ def test_the_threshold_is_that_of_a_rate_and_says_what_it_rests_on() -> None:
     found = joint.threshold(ThresholdRule("auto"), OWN)
     weights = joint.weights_of(list(OWN)).values()
     assert joint.share_above(found.value, list(weights)) == pytest.approx(AUTO_RATE)
-    assert found.extent is not None
-    assert joint.share_above(found.extent, list(weights)) == pytest.approx(EXTENT)
     words = found.basis.in_words()
     assert "if the scores of FLAIR, T1w are independent" in words
     assert f"at most {200 * 10**-found.value:.2g} % in any case" in words
@@ -84,6 +82,24 @@ def test_the_threshold_is_that_of_a_rate_and_says_what_it_rests_on() -> None:
     given = joint.threshold(ThresholdRule("value", 4.5), OWN)
     assert given.value == 4.5
     assert given.basis.in_words() == "given by the user"
+
+
+@pytest.mark.parametrize("others", [["T1w"], ["T2w"], ["T1w", "T2w"]])
+def test_a_finding_extends_to_what_is_rare_if_the_contrasts_agree(others: list[str]) -> None:
+    own = dict.fromkeys(["FLAIR", *others], OWN["FLAIR"])
+    found = joint.threshold(ThresholdRule("auto"), own)
+    assert found.extent == pytest.approx(-np.log10(EXTENT))
+    agreeing = -np.log10(np.random.default_rng(0).uniform(size=(100, 100, 40))).astype(np.float32)
+    together = joint.joined([Evidence(name, agreeing, agreeing >= 0) for name in own], agreeing >= 0)
+    assert (together > found.lowest).mean() == pytest.approx(EXTENT, rel=0.1)
+    assert "above which 0.5 % of healthy voxels lie if the scores agree there" in found.basis.in_words()
+
+
+def test_with_equal_weights_what_makes_a_finding_is_lower_than_that_and_nothing_extends() -> None:
+    found = joint.threshold(ThresholdRule("auto"), {"T1w": OWN["T1w"], "T2w": OWN["T1w"]})
+    assert found.value < -np.log10(EXTENT)
+    assert (found.extent, found.basis.extent) == (None, None)
+    assert "extended" not in found.basis.in_words()
 
 
 def test_one_contrast_alone_has_the_threshold_of_its_rate() -> None:
