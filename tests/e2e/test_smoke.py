@@ -14,7 +14,7 @@ import pytest
 def test_every_step_is_tried_once_and_said(tmp_path: Path) -> None:
     place = tmp_path / "smoke"
     done = subprocess.run(
-        [sys.executable, "-m", "uadcli", "train", "--smoke", "--out", str(place), "--threads", "1"],
+        [sys.executable, "-m", "uadcli", "train", "--smoke", "--out", str(place), "--threads", "1", "--workers", "1"],
         capture_output=True,
         text=True,
         check=False,
