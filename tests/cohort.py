@@ -95,7 +95,9 @@ def as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
         return Prepared(data, data > 0, np.eye(4), "none", 1400.0, 0.0, 0.95, 0.5), stripped
 
     def here(cases: list[dataset.Case], cache: Path, config: PreprocessConfig, *_: Any) -> dict[dataset.Case, str]:
-        return dataset.prepare_all(cases, cache, config, workers=0)  # other processes would not look
+        return dataset.prepare_all(
+            cases, cache, config, workers=0
+        )  # other processes would not have the replaced `prepare`
 
     monkeypatch.setattr(prepare, "prepare", look)
     monkeypatch.setattr(detect, "prepare", look)

@@ -8,8 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import own_cores  # noqa: F401
 import pytest
-import torch
 from hub import Hub, running
 from models import export
 from stand import Stand
@@ -20,18 +20,8 @@ os.environ["HF_HUB_DISABLE_XET"] = "1"  # read when the client is imported; the 
 EXAMPLE = Path(__file__).parents[1] / "packaging" / "example" / "sub-FG6692_FLAIR.nii.gz"
 
 
-def pytest_configure() -> None:
-    """Give each process of pytest-xdist its share of the cores, as a cluster does: threads that share a core wait."""
-    worker, count = os.environ.get("PYTEST_XDIST_WORKER", ""), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    if worker and hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        own = cores[int(worker.removeprefix("gw")) % len(cores) :: count]
-        os.sched_setaffinity(0, own)
-        torch.set_num_threads(len(own))  # it counted the cores when it was loaded
-
-
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
-    """Bytes are not part of a test's id: packed ones hold the time, and all processes must collect the same ids."""
+    """Bytes are not part of a test's id: gzip writes the time into them, but all processes must collect the same."""
     return argname if isinstance(val, bytes) else None
 
 

@@ -4,7 +4,8 @@
         [--contrasts T2w,T1w] [--other FLAIR=0.8,T1w=0.2]...
 
 The patients with lesions and several contrasts: 14 gliomas (T1w and FLAIR, one with T2w), MSLUB 07 (T1w, T2w and
-FLAIR), MSLesSeg P18 and P39 (T1w and FLAIR); with --contrasts those that have these, and only these of their scans.
+FLAIR), MSLesSeg P18 and P39 (T1w and FLAIR); with --contrasts the patients with the first of these and at least one
+other, by these alone. A scan that `uad detect` would refuse as that of another person is left out.
 Each contrast is scored by its bundled model with the default score and marked at `auto`; the joined evidence is that of
 `uad detect FLAIR --with ...`, on the grid of the FLAIR, or of the first of --contrasts. Prints AUPRC and Dice at `auto`
 by patient, the mean of each contrast, and the mean difference of the joined map with a paired 95 % interval over
@@ -23,11 +24,12 @@ from pathlib import Path
 import numpy as np
 from development import Case, cases
 from joint_weights import parsed
-from scenes import CONFIG, models, named, write_tsv
+from scenes import CONFIG, chosen, models, named, write_tsv
 
 from uadcli import device
+from uadcli.config import CONTRASTS
+from uadcli.data import same_patient
 from uadcli.data.prepare import Prepared, common_scale, prepare_cached
-from uadcli.data.same_patient import align
 from uadcli.detection import joined
 from uadcli.evaluation.statistics import paired
 from uadcli.imaging.volume import read_scan
@@ -41,7 +43,8 @@ from uadcli.scoring.calibration import rarity
 from uadcli.scoring.metrics import average_precision, dice
 from uadcli.settings.threshold import ThresholdRule
 
-CONTRASTS, JOINED, OTHER, AUTO = "FLAIR,T2w,T1w", "joined", "joined, other weights", ThresholdRule("auto")
+SAME_PEOPLE = {"tcga_t2w": "tcga_lgg"}  # data sets of scans of the same people
+JOINED, OTHER, AUTO = "joined", "joined, other weights", ThresholdRule("auto")
 
 
 @dataclass(frozen=True)
@@ -56,15 +59,17 @@ class Row:
     marked_ml: float
 
 
-def patients(data: Path, contrasts: Sequence[str], every: int) -> list[list[Case]]:
-    """The scans of each patient with the first of the contrasts and another of them, the first contrast first.
+def person(source: str, subject: str) -> tuple[str, str]:
+    """The person of a scan: the same in two data sets if these are of the same people."""
+    return SAME_PEOPLE.get(source, source), subject
 
-    The scans of a patient may lie in several of the data sets.
-    """
-    found: dict[str, list[Case]] = {}
+
+def patients(data: Path, contrasts: Sequence[str], every: int) -> list[list[Case]]:
+    """The scans of each patient with the first of the contrasts and another of them, the first contrast first."""
+    found: dict[tuple[str, str], list[Case]] = {}
     for case in cases(data):
         if case.part in ("dev", "healthy") and case.contrast in contrasts:
-            found.setdefault(case.subject, []).append(case)
+            found.setdefault(person(case.source, case.subject), []).append(case)
     several = [one for one in found.values() if len(one) > 1 and any(case.contrast == contrasts[0] for case in one)]
     return [sorted(one, key=lambda case: contrasts.index(case.contrast)) for one in several[::every]]
 
@@ -107,32 +112,34 @@ def row(case: Case, contrast: str, prepared: Prepared, found: Scored) -> Row:
 def rows_of(patient: Sequence[Case], loaded: dict[str, Model], cache: Path, other: Weights) -> Iterator[Row]:
     """The rows of one patient: each contrast, then all joined by the shipped weights, then by those of `other`, if it
     has the patient's contrasts."""
-    evidence, own = list[Evidence](), list[np.ndarray | None]()
-    used = dict[str, Threshold]()
+    evidence, used, finest = list[Evidence](), dict[str, Threshold](), None
     first = prepare_cached(patient[0].scan, CONFIG.preprocess, cache)
     for case in patient:
         prepared = prepare_cached(case.scan, CONFIG.preprocess, cache)
         found = scored(case, prepared, loaded[case.contrast])
-        used[case.contrast] = found.used
-        own.append(found.own_rare)
         yield row(case, case.contrast, prepared, found)
         if case is patient[0]:
             evidence.append(Evidence(case.contrast, found.rare, first.mask))
-            continue
-        place = align(first, prepared)
-        evidence.append(Evidence(case.contrast, place.brought(found.rare), place.brought_mask(prepared.mask)))
+            finest = found.own_rare
+        else:
+            place = same_patient.align(first, prepared)
+            if refused := same_patient.fault(place, patient[0].scan.name):
+                print(f"{case.scan.name} {refused}", file=sys.stderr)
+                continue
+            evidence.append(Evidence(case.contrast, place.brought(found.rare), place.brought_mask(prepared.mask)))
+        used[case.contrast] = found.used
     scan = read_scan(patient[0].scan)
     for name, table in ((JOINED, None), (OTHER, other)):
-        if table is not None and frozenset(used) not in table:
+        if len(used) == 1 or (table is not None and frozenset(used) not in table):
             continue
         values = joint.joined(evidence, first.mask, table)
-        finer = None if own[0] is None else joined.on_own_grid(own[0], evidence, scan, first, table)
+        finer = None if finest is None else joined.on_own_grid(finest, evidence, scan, first, table)
         yield row(patient[0], name, first, Scored(values, values, joint.threshold(AUTO, used, table), finer))
 
 
 def summary(rows: Sequence[Row]) -> None:
     """Print means, and differences of the joined map from each contrast and from the best contrast of all."""
-    table = {(r.subject, r.contrast): r for r in rows if np.isfinite(r.auprc)}
+    table = {(*person(r.source, r.subject), r.contrast): r for r in rows if np.isfinite(r.auprc)}
     together = [r for r in table.values() if r.contrast == JOINED]
     contrasts = dict.fromkeys(r.contrast for r in table.values() if r.contrast != JOINED)
     print(
@@ -140,7 +147,7 @@ def summary(rows: Sequence[Row]) -> None:
     )
     print("|---" * 8 + "|")
     for contrast in contrasts:
-        pairs = [(r, table[r.subject, contrast]) for r in together if (r.subject, contrast) in table]
+        pairs = [(r, table[key]) for r in together if (key := (*person(r.source, r.subject), contrast)) in table]
         cells = [str(len(pairs))]
         for figure in ("auprc", "dice"):
             a, b = (np.array([getattr(pair[i], figure) for pair in pairs]) for i in (0, 1))
@@ -154,7 +161,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     parser.add_argument("--every", type=int, default=1, help="each N-th patient only")
-    parser.add_argument("--contrasts", default=CONTRASTS, help="by commas; the first gives the grid")
+    parser.add_argument("--contrasts", default="FLAIR,T2w,T1w", help="by commas; the first gives the grid")
     parser.add_argument("--tsv", type=Path)
     parser.add_argument("--other", type=parsed, action="append", default=[], metavar="CONTRAST=WEIGHT,...")
     arguments = parser.parse_args()
@@ -162,7 +169,7 @@ def main() -> None:
     device.bound_threads(None)
     loaded, rows = models(None), list[Row]()
     print("| set | patient | contrast | AUPRC | Dice, auto | marked (ml) |\n|---|---|---|---|---|---|")
-    for patient in patients(arguments.data, arguments.contrasts.split(","), arguments.every):
+    for patient in patients(arguments.data, chosen(arguments.contrasts, CONTRASTS), arguments.every):
         for one in rows_of(patient, loaded, arguments.cache, other):
             rows.append(one)
             cells = [f"{v:.3f}" if isinstance(v, float) else str(v) for v in asdict(one).values()]

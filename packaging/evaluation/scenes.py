@@ -74,6 +74,15 @@ def score_of(file: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
     return trainer.average.state_dict(), to_dict(trainer.config) | {"steps": trainer.done}
 
 
+def chosen(text: str, known: tuple[str, ...]) -> list[str]:
+    """The names in a comma-separated list. Raises `UsageError` for an unknown one."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            raise UsageError(f"there is no {name!r}", hint=f"Choose from {', '.join(known)}.")
+    return names
+
+
 def named(loaded: dict[str, Model]) -> str:
     """The names of the models with the beginning of their sha256."""
     return ", ".join(dict.fromkeys(f"{one.card.name} sha256 {one.sha256[:12]}" for one in loaded.values()))

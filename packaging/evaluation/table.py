@@ -5,12 +5,13 @@
 
 Every method is trained from scratch on the same slices, with the `small` sizes and the same number of steps;
 checkpoints are kept in --run, and more steps continue from them. `diffuse` uses the network of `cddpm`; `arsdm` is
-`cddpm` trained with weights that adapt to the size of the anomaly and with the refinement. Also evaluates the bundled
-model with the scores of its card, of the `z-` scores only those in `fisher`. `mahalanobis` needs ten reconstructions of
-one level each, so it is computed only for methods with one pass per level, and not for `arsdm`. AUPRC is on each
-scan's own grid (synthetic lesions: on the model's grid), averaged over scans; "mean" gives every set the same weight;
-"gain" is that mean relative to `cddpm` with `absolute`, the score of the paper (erosion 3, median 5), in this run.
-Seconds per scan are for reconstruction and score. Labels choose nothing: AUPRC needs no threshold.
+`cddpm` trained with `train.adaptive_weight` and a `train.refinement` of 0.1 (packaging/docs/train.md). Also evaluates
+the bundled model with the scores of its card, of the `z-` scores only those in `fisher`. `mahalanobis` needs ten
+reconstructions of one level each; to save time it is computed only for methods with one pass per level, and not for
+`arsdm`. AUPRC is on each scan's own grid (synthetic lesions: on the model's grid), averaged over scans; "mean" gives
+every set the same weight; "gain" is that mean relative to `cddpm` with `absolute`, the score of the paper (erosion 3,
+median 5), in this run. Seconds per scan are for reconstruction and score. Labels choose nothing: AUPRC needs no
+threshold.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Any
 import numpy as np
 from baseline import baseline_map
 from development import cases
-from scenes import CONFIG, Scene, WithoutScan, models, named, options, scenes, write_tsv
+from scenes import CONFIG, Scene, WithoutScan, chosen, models, named, options, scenes, write_tsv
 
 from uadcli import contrasts, device
 from uadcli.config import TrainConfig, preset
@@ -49,7 +50,7 @@ from uadcli.weights.weights import Weights
 SCORES = ("absolute", "bright-weighted", "ssim", "features", "mahalanobis")  # methods without their own training
 REFERENCE = ("cddpm", "absolute")
 MANY_PASSES = ("pddpm", "maediff", "diffuse")  # several patches or steps per level
-VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {  # method and settings of the training
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {  # other trainings of a method, with their settings
     "arsdm": ("cddpm", {"adaptive_weight": True, "refinement": 0.1})
 }
 
@@ -159,15 +160,6 @@ def table(rows: list[Row]) -> str:
 def shown(value: float, form: str, unit: str = "") -> str:
     """A number as text, `n/a` if missing."""
     return f"{value:{form}}{unit}" if np.isfinite(value) else "n/a"
-
-
-def chosen(text: str, known: tuple[str, ...]) -> list[str]:
-    """The names in a comma-separated list. Raises `UsageError` for an unknown one."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in known:
-            raise UsageError(f"there is no {name!r}", hint=f"Choose from {', '.join(known)}.")
-    return names
 
 
 def main() -> None:

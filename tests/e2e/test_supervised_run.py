@@ -33,7 +33,7 @@ SIZES = SiameseConfig(channels=(8, 16))
 
 
 def uad(*arguments: object) -> int:
-    """In this process, whose networks are too small for more."""
+    """Run a command in this process, on one thread: the networks are too small to gain from more."""
     threads = () if arguments[0] == "export" else ("--threads", "1")
     alone = ("--workers", "0") if arguments[0] in ("train", "calibrate") else ()
     return main([str(part) for part in (*arguments, *threads, *alone)])

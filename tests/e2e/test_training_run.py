@@ -1,7 +1,7 @@
 """`uad train`, `uad calibrate`, `uad export` and then `uad detect` with the result, on phantoms.
 
-The phantoms are slabs of brains on the model's grid, so that nothing is registered and little has to be rebuilt; whole
-brains are prepared in `test_smoke.py`.
+The phantoms are slabs of brains on the model's grid, so that nothing is registered and little has to be rebuilt. Whole
+brains are prepared for training and calibration in `test_smoke.py`, and for detection in other tests.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def test_from_a_folder_of_scans_to_a_map(
     refused(3, "is damaged", capsys, "export", run, "-o", tmp_path / "old")
     scan = next(healthy.glob("*.nii.gz"))
     assert uad("detect", scan, "-o", tmp_path / "map.nii.gz", "--weights", tmp_path / "lab", "--strip", "none") == 0
-    assert nib.load(tmp_path / "map.nii.gz").shape == nib.load(scan).shape
+    assert (nib.load(tmp_path / "map.nii.gz").affine == nib.load(scan).affine).all()
     report = json.loads((tmp_path / "map.json").read_text())
     assert report["weights"]["name"] == "lab"
     assert report["weights"]["curvature_flow"] == 1

@@ -65,4 +65,29 @@ made = table.trained(arguments, ["cddpm", "arsdm"], models(None)["T1w"].card)
 assert made["arsdm"].trained_method == made["cddpm"].trained_method == "cddpm"
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=SCRIPTS, check=False)
-    assert found.stdout.splitlines()[-2:] == ["False 0.0", "True 0.1"], found.stderr
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.splitlines()[-2:] == ["False 0.0", "True 0.1"]
+
+
+def test_arsdm_is_used_as_the_method_that_it_trains() -> None:
+    code = """
+import types
+import table
+used = []
+
+def of(model, x, mask, config, *rest):
+    used.append((model, config.reconstruction.method))
+    return types.SimpleNamespace(score=lambda kind: None)
+
+table.Subject = types.SimpleNamespace(of=of)
+table.figures = lambda scene, values: (0.5, 0.5)
+table.baseline_map = lambda *given: None
+prepared = types.SimpleNamespace(mask=None)
+scene = types.SimpleNamespace(set="a", subject="s", contrast="T1w", x=None, z=None, prepared=prepared)
+rows = table.compare(scene, {"arsdm": "its network"}, None, ["arsdm"], ["absolute", "mahalanobis"])
+print(used, [(r.method, r.score) for r in rows])
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=SCRIPTS, check=False)
+    assert found.returncode == 0, found.stderr
+    used, rows = "[('its network', 'cddpm')]", "[('arsdm', 'absolute'), ('plain', 'intensity')]"
+    assert found.stdout.strip() == f"{used} {rows}"

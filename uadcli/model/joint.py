@@ -94,8 +94,8 @@ def threshold(rule: ThresholdRule, own: Mapping[str, Threshold], table: Weights 
     """The threshold of the joined rarity by a rule without labels, given the threshold of each contrast by itself.
 
     A mismatch between a contrast's calibration and its use, and healthy scans that it borrowed, are those of the joined
-    threshold as well. Findings at `auto` extend to the rarity of a gentler rate for contrasts that agree, if that is
-    lower: with equal weights it is not. `table` as of `joined`.
+    threshold as well. At `auto`, findings extend to the rarity of the rate `EXTENT` of contrasts that agree, unless
+    that is above the threshold itself, as it is with two equal weights (2.30 and 2.17). `table` as of `joined`.
     """
     if rule.kind == "value":
         return Threshold(rule.number, Basis("value"))

@@ -138,7 +138,8 @@ class Subject:
     def raw(self, name: str) -> Array:
         """The map (96, 96, 80) of a score before it is normalised to healthy scans: what a reference is made from.
 
-        Of a score `z-NAME` this is what lies behind NAME, or NAME with the erosion of the healthy references.
+        Of a score `z-NAME` this is the map of `Score.behind` if NAME has one, otherwise NAME with the erosion of the
+        healthy references.
         """
         if not name.startswith(scores.Z):
             return self.score(name)

@@ -36,9 +36,9 @@ class Basis:
     `card_rule` describes a calibrated threshold in the weights; `scans` is the number of healthy scans of a conformal
     one, with `degraded` copies of each, which is `approximate` if they also made the healthy reference; `dice` is that
     of an oracle. `borrowed` are the contrasts that lent and borrowed the healthy scans; `mismatches` say how its use
-    differs from its calibration. `extent` is the share of healthy voxels above the score that findings extend to.
-    `joined` are the contrasts of one patient whose evidence is joined, if there are several, and `most` the share of
-    healthy voxels that lies above however these depend on each other.
+    differs from its calibration. `extent` is the share of healthy voxels above the score that findings extend to, for
+    joined contrasts if these agree. `joined` are the contrasts of one patient whose evidence is joined, if there are
+    several, and `most` the share of healthy voxels that lies above however these depend on each other.
     """
 
     kind: Kind
@@ -68,7 +68,7 @@ class Basis:
         """How the threshold was chosen, as a sentence."""
         words = [self._rule()]
         if self.extent is not None:
-            agreeing = " if the scores agree there" if len(self.joined) > 1 else ""
+            agreeing = " if the scores agree around a finding" if len(self.joined) > 1 else ""
             share = f"{100 * self.extent:.3g} % of healthy voxels lie{agreeing}"
             words.append(f"extended to connected voxels above which {share}")
         words += [MISMATCHES["settings"]] if "settings" in self.mismatches else []

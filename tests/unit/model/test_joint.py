@@ -92,7 +92,7 @@ def test_a_finding_extends_to_what_is_rare_if_the_contrasts_agree(others: list[s
     agreeing = -np.log10(np.random.default_rng(0).uniform(size=(100, 100, 40))).astype(np.float32)
     together = joint.joined([Evidence(name, agreeing, agreeing >= 0) for name in own], agreeing >= 0)
     assert (together > found.lowest).mean() == pytest.approx(EXTENT, rel=0.1)
-    assert "above which 0.5 % of healthy voxels lie if the scores agree there" in found.basis.in_words()
+    assert "above which 0.5 % of healthy voxels lie if the scores agree around a finding" in found.basis.in_words()
 
 
 def test_with_equal_weights_what_makes_a_finding_is_lower_than_that_and_nothing_extends() -> None:
