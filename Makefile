@@ -82,8 +82,9 @@ bench-reference: $(READY)  ## the published inference next to ours on the same s
 bench-gpu: $(READY)  ## everything about a GPU in under ten minutes: inference, training, memory, whole commands (DEVICE=)
 	$(BIN)/python packaging/benchmarks/gpu.py --device $(or $(DEVICE),auto)
 
-eval-dev: $(READY)  ## the development cases next to the plain baseline; ONLY= for every score
+eval-dev: $(READY)  ## the development cases next to the plain baseline, and joined contrasts; ONLY= for every score
 	$(BIN)/python packaging/evaluation/eval_dev.py $(DATA) --only "$(ONLY)"
+	$(BIN)/python packaging/evaluation/join_dev.py $(DATA)
 
 table: $(READY)  ## methods x scores on the development cases in an hour; STEPS=1000 CASES=20 for longer and of more
 	$(BIN)/python packaging/evaluation/table.py $(DATA) --steps $(or $(STEPS),200) --cases $(or $(CASES),3)

@@ -45,6 +45,10 @@ KNOWN = {
         "b3375dcb13900792d1cda326c48e4c9b22b168596d602e9dcca5a930fab2ba4c",
         "b8cfd8a567434090fd768a9c25f4e2dc208f6b52db3b0a80c9296021b4192f56",
     ),
+    f"{PACKAGES}, AuthenticAMD 25 17, AVX512, avx512_bf16, 1 threads": (
+        "3406e236d3096e297252e27286da6b84b13828563c4e06bdc84d4cb5823afddf",
+        "b8cfd8a567434090fd768a9c25f4e2dc208f6b52db3b0a80c9296021b4192f56",
+    ),
 }
 
 

@@ -41,15 +41,27 @@ def temporary_folder() -> Iterator[Path]:
 
     Raises `OutputError` if no such folder can be created.
     """
+    with _no_folder():
+        place = Path(tempfile.gettempdir())
+        sweep(place)
+    folder = place / mark()  # named before it is made, so that a signal right after that does not leave it behind
     try:
-        sweep(Path(tempfile.gettempdir()))
-        made = tempfile.TemporaryDirectory(prefix=f"{mark()}-", ignore_cleanup_errors=True)
+        with _no_folder():
+            folder.mkdir(mode=0o700)
+        yield folder
+    finally:
+        remove(folder)
+
+
+@contextmanager
+def _no_folder() -> Iterator[None]:
+    """Raise `OutputError` where the system refuses a temporary folder."""
+    try:
+        yield
     except OSError as error:
         place = os.environ.get("TMPDIR") or None
         hint = "Set TMPDIR to a folder with some space."
         raise OutputError(f"no temporary folder can be made: {error.strerror}", path=place, hint=hint) from error
-    with made as folder:
-        yield Path(folder)
 
 
 def sweep(folder: Path) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from stand import OPTIONS, Stand, counts, files_below, run
@@ -194,6 +195,24 @@ def test_no_temporary_folder_is_an_output_error(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(temporary.tempfile, "tempdir", str(tmp_path / "none"))
     with pytest.raises(OutputError, match="TMPDIR"), temporary.temporary_folder():
         pass
+
+
+def test_a_signal_right_after_a_temporary_folder_is_made_does_not_leave_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A handler that raises does so when the system call is over, before its caller knows the folder."""
+    monkeypatch.setattr(temporary.tempfile, "tempdir", str(tmp_path))
+    real = os.mkdir
+
+    def interrupted(*given: Any, **more: Any) -> None:
+        real(*given, **more)
+        assert list(tmp_path.iterdir())
+        raise SystemExit(143)
+
+    monkeypatch.setattr(os, "mkdir", interrupted)
+    with pytest.raises(SystemExit), temporary.temporary_folder():
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_list_of_moves_cannot_name_files_elsewhere(scan: Path, stand: Stand) -> None:
