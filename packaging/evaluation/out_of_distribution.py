@@ -3,8 +3,9 @@
     python packaging/evaluation/out_of_distribution.py DATA [--cache .cache] [--weights FILE] [--hand]
 
 Uses the check stored in the weights: training scans set the distribution, held-out healthy scans (IXI val; the
-tumour-free slices of 6 TCGA-LGG patients) the limit, so none of the held-out scans can exceed it. A contrast without a
-check has no rows. Wrong inputs are made from the whole held-out scans. With --hand, HAND is trained on the same scans,
+tumour-free slices of 6 TCGA-LGG patients) the limit, so none of the held-out scans can exceed it; for T2w both are
+synthetic. A contrast without a check has no rows. Wrong inputs are made from the whole held-out scans, for T2w from the
+real healthy ones. With --hand, HAND is trained on the same scans,
 as `uad calibrate --gate hand` does, and stands next to it. At the end: how well each check separates the other good
 scans from wrong inputs (AUROC), whatever its limit.
 """
@@ -75,10 +76,12 @@ def main() -> None:
     if arguments.hand:
         checks[HAND] = with_hand(checks[MAHALANOBIS], every, arguments.data, arguments.cache)
     found: dict[tuple[str, str], list[list[float]]] = {}
+    spoilt = {c: "val" if any(one.part == "val" for one in every if one.contrast == c) else "healthy" for c in loaded}
+    judged = [c for c in checks[MAHALANOBIS] if all(c in of for of in checks.values())]
     for case in (c for c in every if c.part != "train"):
         prepared = prepare_cached(case.scan, CONFIG, arguments.cache)
-        for contrast in checks[MAHALANOBIS]:
-            for name, x in inputs(case, prepared, contrast):
+        for contrast in judged:
+            for name, x in inputs(case, prepared, contrast, case.part == spoilt[contrast]):
                 found.setdefault((contrast, name), []).append(
                     [ratio(of[contrast], x, contrast) for of in checks.values()]
                 )
@@ -94,17 +97,17 @@ def with_hand(loaded: dict[str, Model], every: list[Case], data: Path, cache: Pa
     with reporter.stage("HAND"):
         gates = fit_hand(training, held_out, Scans(cache, CONFIG), labels, reporter.note)
     states = {contrast: state_of({contrast: one}) for contrast, one in gates.items()}
-    return {c: replace(one, weights=replace(one.weights, gate_state=states[c])) for c, one in loaded.items()}
+    return {c: replace(loaded[c], weights=replace(loaded[c].weights, gate_state=own)) for c, own in states.items()}
 
 
-def inputs(case: Case, prepared: Prepared, contrast: str) -> Iterator[tuple[str, np.ndarray]]:
-    """What the model of a contrast is given: a scan, and wrong inputs of it if it is held out and of that contrast."""
+def inputs(case: Case, prepared: Prepared, contrast: str, spoil: bool) -> Iterator[tuple[str, np.ndarray]]:
+    """What the model of a contrast is given: a scan, and if asked for and of that contrast, wrong inputs made of it."""
     x = prepared.scaled(CONFIG)
     if contrast != case.contrast:
         yield f"{case.contrast}{TAKEN_FOR}{contrast}", x
         return
     yield kind(case), x
-    if case.part == "val":
+    if spoil:
         yield from wrong(x, prepared.mask, np.random.default_rng(int(case.scan.stat().st_size)))
 
 
@@ -149,7 +152,7 @@ def groups(rows: dict[str, list[list[float]]]) -> Iterator[tuple[str, list[list[
         for v in values
     ]
     yield "scans of other contrasts", contrasts, good
-    yield "wrong inputs made from held-out scans", wrong_ones, good
+    yield "wrong inputs", wrong_ones, good
 
 
 def kind(case: Case) -> str:

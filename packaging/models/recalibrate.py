@@ -52,6 +52,7 @@ from uadcli.weights.card import ModelCard
 sys.path.append(str(Path(__file__).parents[1] / "evaluation"))
 from development import cases
 
+FIRST_SEED = {"val": 0, "train": 100}  # of synthetic scans
 NOTED = ("siamese", "training_data")  # what a card says of the score network
 
 
@@ -186,16 +187,19 @@ def keep(of: weights.Weights, file: Path) -> None:
     print(f"{file}\n{file.stat().st_size / 1e6:.1f} MB")
 
 
-def made(data: Path, contrast: str, count: int, folder: Path, reporter: Reporter) -> list[Case]:
-    """Make a folder of healthy scans of a contrast from validation T1w scans, with scanner effects."""
-    sources = evenly([c for c in cases(data) if c.part == "val" and c.contrast == "T1w"], count)
+def made(data: Path, contrast: str, count: int, folder: Path, reporter: Reporter, part: str = "val") -> list[Case]:
+    """Make a folder of healthy scans of a contrast from the T1w scans of a part, with scanner effects.
+
+    They are cases of that part, and each has a seed of its own.
+    """
+    sources = evenly([c for c in cases(data) if c.part == part and c.contrast == "T1w"], count)
     folder.mkdir(parents=True, exist_ok=True)
     result = []
-    for seed, source in enumerate(sources):
+    for seed, source in enumerate(sources, start=FIRST_SEED[part]):
         scan = folder / f"{source.subject}_desc-synthetic_{contrast}.nii.gz"
         if not scan.exists():
             synth(source.scan, scan, SynthOptions(contrast, seed=seed), reporter)
-        result.append(dataclasses.replace(source, part="val", source="synthetic", contrast=contrast, scan=scan))
+        result.append(dataclasses.replace(source, source="synthetic", contrast=contrast, scan=scan))
     return result
 
 
