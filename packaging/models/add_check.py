@@ -11,20 +11,19 @@ Networks, thresholds and card stay as they are. The weights are written to RUNS/
 from __future__ import annotations
 
 import argparse
-import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from recalibrate import check_networks, made
+from recalibrate import made, written
 
 from uadcli import device
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
-from uadcli.data.healthy import healthy_slices
-from uadcli.data.prepare import prepare_cached
-from uadcli.model.out_of_distribution import fit_gates, state_of, vectors
-from uadcli.scoring.out_of_distribution import distance
-from uadcli.weights import registry, weights
+from uadcli.imaging.slices import GRID_SHAPE
+from uadcli.model.out_of_distribution import parts, state_of
+from uadcli.scoring.out_of_distribution import Gate, Part, distance, fit_cloud
+from uadcli.weights import weights
 
 LIMIT = 1.6  # that of small-14-t1w over the median of its held-out scans
 
@@ -41,25 +40,18 @@ def main() -> None:
     arguments = parser.parse_args()
     device.bound_threads(None)
     reporter, before = Reporter(), weights.load(*weights.find(arguments.weights))
-    counts, folder = {"train": arguments.training, "val": arguments.held_out}, arguments.runs / "synthetic-check"
-    training, held_out = (
-        made(arguments.data, arguments.contrast, count, folder, reporter, part) for part, count in counts.items()
-    )
-    cache, config = arguments.cache, DetectConfig().preprocess
-    found = fit_gates(before.model, training, held_out, cache, config, reporter.progress)[arguments.contrast]
-    scans = [prepare_cached(case.scan, config, cache) for case in held_out]
-    slices = [healthy_slices(case, scan) for case, scan in zip(held_out, scans, strict=True)]
-    parts = [(vectors(before.model, s.scaled(config), k), k) for s, k in zip(scans, slices, strict=True)]
-    distances = [d for one in parts if (d := distance(found.mean, found.whitening, one)) is not None]
-    gate = dataclasses.replace(found, limit=float(np.float32(LIMIT * np.median(distances))))
-    card, out = before.card, arguments.runs / "models" / before.card.name
-    out.mkdir(parents=True, exist_ok=True)
-    file = out / f"{card.name}.safetensors"
-    state = before.gate_state | state_of({arguments.contrast: gate})
-    digest = weights.save(file, before.model, card, before.score_state, state, before.reference_state)
-    registry.write(out, registry.Entry(card.name, file.name, digest, card.contrasts))
-    check_networks(before, weights.load(file, digest))
-    print(f"{file}\nsha256 {digest}\nlimit {gate.limit:.3f}, the farthest {max(distances):.3f}")
+    folder, config = arguments.runs / "synthetic-check", DetectConfig().preprocess
+
+    def vectors_of(part: str, count: int) -> list[Part]:
+        scans = made(arguments.data, arguments.contrast, count, folder, reporter, part)
+        return parts(before.model, scans, arguments.cache, config, reporter.progress)
+
+    mean, whitening = fit_cloud(vectors_of("train", arguments.training), GRID_SHAPE[2])
+    each = (distance(mean, whitening, one) for one in vectors_of("val", arguments.held_out))
+    distances = [one for one in each if one is not None]
+    gate = Gate(mean, whitening, LIMIT * float(np.median(distances)))
+    written(replace(before, gate_state=before.gate_state | state_of({arguments.contrast: gate})), arguments.runs)
+    print(f"limit {gate.limit:.3f}, the farthest {max(distances):.3f}")
 
 
 if __name__ == "__main__":

@@ -108,21 +108,32 @@ def main() -> None:
     taker, _, giver = arguments.borrow.partition("=")
     borrow = {taker: giver} if giver else {}
     content, references = measure(model, cohort, config, reporter, borrow=borrow, kinds=kinds)
-    out = arguments.runs / "models" / arguments.name
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "thresholds.json", content)
     card = calibrated_card(model.card, arguments.name, content, config.preprocess)
     card = dataclasses.replace(card, training_data=arguments.training_data or card.training_data)
     if arguments.contrasts:
         card = covering(card, arguments.contrasts.split(","))
-    file = out / f"{arguments.name}.safetensors"
     before = model.weights
     state = healthy_reference.state_of({key: one for key, one in references.items() if key[1] in card.contrasts})
     gates = {name: value for name, value in before.gate_state.items() if name.partition(".")[0] in card.contrasts}
-    digest = weights.save(file, before.model, card, before.score_state, gates, state)
-    registry.write(out, registry.Entry(arguments.name, file.name, digest, card.contrasts))
-    check_networks(before, weights.load(file, digest))
-    print(f"{file}\nsha256 {digest}\nscores {card.scores}\nshares {card.shares}\n{card.threshold_rule}")
+    changed = dataclasses.replace(before, card=card, gate_state=gates, reference_state=state)
+    out = written(changed, arguments.runs)
+    write_json(out / "thresholds.json", content)
+    print(f"scores {card.scores}\nshares {card.shares}\n{card.threshold_rule}")
+
+
+def written(of: weights.Weights, runs: Path) -> Path:
+    """Write weights to RUNS/models/NAME, print file and sha256, and return the folder.
+
+    Raises `SystemExit` unless the networks in the file are those given, bit for bit.
+    """
+    out = runs / "models" / of.card.name
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / f"{of.card.name}.safetensors"
+    digest = weights.save(file, of.model, of.card, of.score_state, of.gate_state, of.reference_state)
+    registry.write(out, registry.Entry(of.card.name, file.name, digest, of.card.contrasts))
+    check_networks(of, weights.load(file, digest))
+    print(f"{file}\nsha256 {digest}")
+    return out
 
 
 def covering(card: ModelCard, chosen: Sequence[str]) -> ModelCard:

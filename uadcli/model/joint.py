@@ -24,7 +24,7 @@ import numpy as np
 
 from uadcli.arrays import Array, Mask
 from uadcli.errors import InputError
-from uadcli.model.threshold import Basis, Threshold
+from uadcli.model.threshold import Basis, Threshold, extended
 from uadcli.settings.threshold import AUTO_RATE, EXTENT, ThresholdRule
 
 Weights = Mapping[frozenset[str], Mapping[str, float]]
@@ -102,16 +102,16 @@ def threshold(rule: ThresholdRule, own: Mapping[str, Threshold], table: Weights 
     automatic = rule.kind == "auto"
     rate = AUTO_RATE if automatic else rule.number
     weights = list(weights_of(list(own), table).values())
-    value, extent = rarity_of(rate, weights), -math.log10(EXTENT)
-    extends = automatic and extent < value
+    value = rarity_of(rate, weights)
     bases = [one.basis for one in own.values()]
     basis = Basis(
         "rate",
         rate,
         borrowed=next((one.borrowed for one in bases if one.borrowed), None),
         mismatches=frozenset[str]().union(*(one.mismatches for one in bases)),  # type: ignore[arg-type]
-        extent=EXTENT if extends else None,
         joined=tuple(own),
         most=len(own) * 10**-value,
     )
-    return Threshold(value, basis, extent if extends else None)
+    found = Threshold(value, basis)
+    agreeing = Threshold(-math.log10(EXTENT), Basis("rate", EXTENT))
+    return extended(found, agreeing) if automatic else found

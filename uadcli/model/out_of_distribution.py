@@ -124,21 +124,27 @@ def fit_gates(
     if not has_encoder(model):
         return {}
 
-    def parts(cases: Sequence[Case], contrast: str) -> list[Part]:
-        found: list[Part] = []
-        chosen = [c for c in cases if c.contrast == contrast]
-        for done, case in enumerate(chosen):
-            progress(done, len(chosen))
-            prepared = prepare_cached(case.scan, config, cache)
-            slices = healthy_slices(case, prepared)
-            if len(slices):
-                found.append((vectors(model, prepared.scaled(config), slices), slices))
-        return found
+    def of(cases: Sequence[Case], contrast: str) -> list[Part]:
+        return parts(model, [c for c in cases if c.contrast == contrast], cache, config, progress)
 
     return {
-        contrast: out_of_distribution.fit(parts(training, contrast), parts(held_out, contrast), GRID_SHAPE[2])
+        contrast: out_of_distribution.fit(of(training, contrast), of(held_out, contrast), GRID_SHAPE[2])
         for contrast in enough(training, held_out)
     }
+
+
+def parts(
+    model: Network, cases: Sequence[Case], cache: Path, config: PreprocessConfig, progress: Progress = unseen
+) -> list[Part]:
+    """Condition vectors and indices of the healthy slices of each scan that has any. Raises as `prepare`."""
+    found: list[Part] = []
+    for done, case in enumerate(cases):
+        progress(done, len(cases))
+        prepared = prepare_cached(case.scan, config, cache)
+        slices = healthy_slices(case, prepared)
+        if len(slices):
+            found.append((vectors(model, prepared.scaled(config), slices), slices))
+    return found
 
 
 def gate_of(state: dict[str, Any], contrast: str) -> Gate | HandGate | None:

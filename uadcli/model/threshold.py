@@ -211,10 +211,10 @@ def _automatic(card: ModelCard, kind: str, contrast: str) -> Resolved:
         found = _by_rate(AUTO_RATE, card, kind, contrast)
     else:
         return _by_health(ThresholdRule("calibrated"), card, kind, contrast)
-    return _extended(found, _by_rate(rate, card, kind, contrast)) if tail else found
+    return extended(found, _by_rate(rate, card, kind, contrast)) if tail else found
 
 
-def _extended(found: Threshold, extent: Threshold) -> Threshold:
+def extended(found: Threshold, extent: Threshold) -> Threshold:
     """The threshold with the extent of a rate, unless that is not below it."""
     if extent.value >= found.value:
         return found

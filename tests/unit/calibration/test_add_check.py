@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import add_check
 import numpy as np
@@ -22,16 +21,12 @@ def test_the_limit_follows_the_median_and_nothing_else_changes(
 ) -> None:
     before = weights.load(*weights.find("small-14-t1w"))
     size = before.model.config.encoder.condition
-    wide = Gate(np.zeros((GRID_SHAPE[2], size), np.float32), np.eye(size, dtype=np.float32), 99.0)
+    wide = np.zeros((GRID_SHAPE[2], size), np.float32), np.eye(size, dtype=np.float32)
     asked, far = [], iter([0.2, 0.3, 7.0])  # the last is an unlucky draw of the contrast
-    monkeypatch.setattr(
-        add_check, "made", lambda *given: asked.append(given[1:3] + given[5:]) or [SimpleNamespace(scan="")] * 3
-    )
-    monkeypatch.setattr(add_check, "fit_gates", lambda *given: {"T2w": wide})
-    monkeypatch.setattr(add_check, "prepare_cached", lambda *given: SimpleNamespace(scaled=lambda config: None))
-    monkeypatch.setattr(add_check, "healthy_slices", lambda *given: np.arange(3))
-    monkeypatch.setattr(add_check, "vectors", lambda *given: np.zeros((3, size)))
-    monkeypatch.setattr(add_check, "distance", lambda *given: next(far))
+    monkeypatch.setattr(add_check, "made", lambda *given: asked.append(given[1:3] + given[5:]) or [given[5]] * 3)
+    monkeypatch.setattr(add_check, "parts", lambda model, scans, *rest: scans)
+    monkeypatch.setattr(add_check, "fit_cloud", lambda scans, slices: wide if scans == ["train"] * 3 else None)
+    monkeypatch.setattr(add_check, "distance", lambda mean, whitening, one: next(far) if one == "val" else None)
     arguments = ["add_check.py", "data", "--weights", "small-14-t1w", "--contrast", "T2w", "--runs", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", arguments)
     add_check.main()
