@@ -9,6 +9,7 @@ import numpy as np
 import phantoms
 import pytest
 
+from uadcli.cli.app import main
 from uadcli.config import EncoderConfig, ModelConfig, PreprocessConfig, SiameseConfig, UNetConfig, to_dict
 from uadcli.data import dataset, prepare
 from uadcli.data.prepare import Prepared, Stripped
@@ -42,6 +43,21 @@ def slab(seed: int) -> np.ndarray:
     data = np.zeros(GRID_SHAPE)
     data[..., SLAB] = head(seed)[..., SLAB]
     return data
+
+
+def slabs(folder: Path, seeds: range) -> Path:
+    """A folder of T1w scans of slabs."""
+    folder.mkdir()
+    for seed in seeds:
+        phantoms.save(folder / f"sub-{seed}_T1w.nii.gz", slab(seed), GRID_AFFINE)
+    return folder
+
+
+def uad(*arguments: object) -> int:
+    """Run a command in this process, on one thread: the networks are too small to gain from more."""
+    threads = () if arguments[0] == "export" else ("--threads", "1")
+    alone = ("--workers", "0") if arguments[0] in ("train", "calibrate") else ()
+    return main([str(part) for part in (*arguments, *threads, *alone)])
 
 
 def cohort(root: Path, parts: dict[str, bool], split: dict[str, str], contrast: str = "T1w") -> tuple[Path, Path]:
@@ -95,9 +111,8 @@ def as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
         return Prepared(data, data > 0, np.eye(4), "none", 1400.0, 0.0, 0.95, 0.5), stripped
 
     def here(cases: list[dataset.Case], cache: Path, config: PreprocessConfig, *_: Any) -> dict[dataset.Case, str]:
-        return dataset.prepare_all(
-            cases, cache, config, workers=0
-        )  # other processes would not have the replaced `prepare`
+        # other processes would not have the replaced `prepare`
+        return dataset.prepare_all(cases, cache, config, workers=0)
 
     monkeypatch.setattr(prepare, "prepare", look)
     monkeypatch.setattr(detect, "prepare", look)

@@ -5,12 +5,12 @@
 
 The patients with lesions and several contrasts: 14 gliomas (T1w and FLAIR, one with T2w), MSLUB 07 (T1w, T2w and
 FLAIR), MSLesSeg P18 and P39 (T1w and FLAIR); with --contrasts the patients with the first of these and at least one
-other, by these alone. A scan that `uad detect` would refuse as that of another person is left out.
-Each contrast is scored by its bundled model with the default score and marked at `auto`; the joined evidence is that of
-`uad detect FLAIR --with ...`, on the grid of the FLAIR, or of the first of --contrasts. Prints AUPRC and Dice at `auto`
-by patient, the mean of each contrast, and the mean difference of the joined map with a paired 95 % interval over
-patients. Healthy with two contrasts (Kirby 113): the volume marked. With `--other`, the evidence is joined by other
-weights as well, and compared like a contrast.
+other, by these alone. A scan that `uad detect` would refuse as that of another person is left out. Each contrast is
+scored by its bundled model with the default score and marked at `auto`; the joined evidence is that of `uad detect
+FLAIR --with ...`, on the grid of the FLAIR, or of the first of --contrasts. Prints AUPRC and Dice at `auto` by patient,
+the mean of each contrast, and the mean difference of the joined map with a paired 95 % interval over patients. Healthy
+with two contrasts (Kirby 113): the volume marked. With `--other`, the evidence is joined by other weights as well, and
+compared like a contrast.
 """
 
 from __future__ import annotations

@@ -5,9 +5,8 @@
 Uses the check stored in the weights: training scans set the distribution, held-out healthy scans (IXI val; the
 tumour-free slices of 6 TCGA-LGG patients) the limit, so none of the held-out scans can exceed it; for T2w both are
 synthetic. A contrast without a check has no rows. Wrong inputs are made from the whole held-out scans, for T2w from the
-real healthy ones. With --hand, HAND is trained on the same scans,
-as `uad calibrate --gate hand` does, and stands next to it. At the end: how well each check separates the other good
-scans from wrong inputs (AUROC), whatever its limit.
+real healthy ones. With --hand, HAND is trained on the same scans, as `uad calibrate --gate hand` does, and stands next
+to it. At the end: how well each check separates the other good scans from wrong inputs (AUROC), whatever its limit.
 """
 
 from __future__ import annotations

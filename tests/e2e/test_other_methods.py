@@ -11,12 +11,10 @@ from pathlib import Path
 import cohort
 import nibabel as nib
 import numpy as np
-import phantoms
 import pytest
+from cohort import uad
 
 from uadcli.calibration import health
-from uadcli.cli.app import main
-from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.reconstruction.noise import NoiseBank
 from uadcli.training import reconstruction
 from uadcli.weights.weights import read_card
@@ -45,26 +43,12 @@ TINY = (
 )
 
 
-def uad(*arguments: object) -> int:
-    """Run a command in this process, on one thread: the networks are too small to gain from more."""
-    threads = () if arguments[0] == "export" else ("--threads", "1")
-    alone = ("--workers", "0") if arguments[0] in ("train", "calibrate") else ()
-    return main([str(part) for part in (*arguments, *threads, *alone)])
-
-
-def slabs(folder: Path, seeds: range) -> None:
-    """T1w scans, 0 in all but some slices."""
-    folder.mkdir()
-    for seed in seeds:
-        phantoms.save(folder / f"sub-{seed}_T1w.nii.gz", cohort.slab(seed), GRID_AFFINE)
-
-
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder `data` to train on, and others in `healthy`."""
     folder = tmp_path_factory.mktemp("slabs")
-    slabs(folder / "data", range(3))
-    slabs(folder / "healthy", range(3, 5))
+    cohort.slabs(folder / "data", range(3))
+    cohort.slabs(folder / "healthy", range(3, 5))
     return folder
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import cohort
 import pytest
+from cohort import uad
 
 from uadcli.calibration import health
-from uadcli.cli.app import main
 from uadcli.config import SiameseConfig
 from uadcli.weights.weights import read_card
 
@@ -30,13 +30,6 @@ SETTINGS = (
     "siamese.checkpoint_every=25",
 )
 SIZES = SiameseConfig(channels=(8, 16))
-
-
-def uad(*arguments: object) -> int:
-    """Run a command in this process, on one thread: the networks are too small to gain from more."""
-    threads = () if arguments[0] == "export" else ("--threads", "1")
-    alone = ("--workers", "0") if arguments[0] in ("train", "calibrate") else ()
-    return main([str(part) for part in (*arguments, *threads, *alone)])
 
 
 def test_labelled_cases_teach_the_score_of_a_model(

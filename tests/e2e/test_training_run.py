@@ -11,11 +11,9 @@ from pathlib import Path
 
 import cohort
 import nibabel as nib
-import phantoms
 import pytest
+from cohort import uad
 
-from uadcli.cli.app import main
-from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.scoring import scores
 from uadcli.weights.weights import load
 
@@ -40,12 +38,6 @@ TINY = [
 ]
 
 
-def uad(*arguments: object) -> int:
-    """Run in this process, which spares the start; processes of their own are those of `test_smoke.py`."""
-    alone = ("--workers", 0) if arguments[0] in ("train", "calibrate") else ()
-    return main([str(part) for part in (*arguments, *alone)])
-
-
 def refused(code: int, say: str, capsys: pytest.CaptureFixture[str], *arguments: object) -> None:
     """A command that ends before any work."""
     capsys.readouterr()
@@ -53,19 +45,15 @@ def refused(code: int, say: str, capsys: pytest.CaptureFixture[str], *arguments:
     assert say in capsys.readouterr().err
 
 
-def slabs(folder: Path, count: int, seed: int) -> Path:
-    """Slabs of brains that differ a little in tone and noise."""
-    folder.mkdir()
-    for i in range(count):
-        phantoms.save(folder / f"sub-{seed}{i}_T1w.nii.gz", cohort.slab(10 * seed + i), GRID_AFFINE)
-    return folder
-
-
 def test_from_a_folder_of_scans_to_a_map(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cohort.as_they_are(monkeypatch)
-    data, healthy, run = slabs(tmp_path / "data", 3, 1), slabs(tmp_path / "healthy", 2, 2), tmp_path / "run"
+    data, healthy, run = (
+        cohort.slabs(tmp_path / "data", range(10, 13)),
+        cohort.slabs(tmp_path / "healthy", range(20, 22)),
+        tmp_path / "run",
+    )
     (data / "sub-19_T1w.nii.gz").write_bytes(b"broken")
     settings = [part for text in TINY for part in ("--set", text)]
     assert uad("train", data, "--out", run, *settings) == 0

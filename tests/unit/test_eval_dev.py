@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
-SCRIPTS = Path(__file__).parents[2] / "packaging" / "evaluation"
+from development_scripts import said
+
 START = """
 import json
 import types
@@ -24,30 +22,24 @@ loaded = {"T1w": types.SimpleNamespace(card=card)}
 """
 
 
-def said(code: str) -> list[str]:
-    """What a script prints after `START`; in a process of its own, as the scripts have a module `scenes` too."""
-    found = subprocess.run(
-        [sys.executable, "-c", START + code], capture_output=True, text=True, cwd=SCRIPTS, check=False
-    )
-    assert found.returncode == 0, found.stderr
-    return found.stdout.splitlines()
-
-
 def test_a_scan_without_a_best_dice_does_not_count_for_what_is_reached_of_it() -> None:
-    table = said("eval_dev.lesion_table(rows, loaded)")
+    table = said(START + "eval_dev.lesion_table(rows, loaded)")
     figures = "0.400 | 0.300 | 0.233 | 0.300 | 0.100 | 0.100 | 0.333 | 0.500 | 0.700 | 0.700"
     assert table[-1] == f"| T1w glioma | 3 | **fisher** | {figures} | 2 |"
-    assert said("eval_dev.reached(rows, loaded)")[-1].endswith("mean over 1 sets: 0.700")
+    assert said(START + "eval_dev.reached(rows, loaded)")[-1].endswith("mean over 1 sets: 0.700")
 
 
 def test_a_rule_without_a_threshold_and_a_gain_without_its_scores_are_not_computed() -> None:
-    found = said("""
+    found = said(
+        START
+        + """
 healthy = eval_dev.Healthy()
 for rule, ml in (("auto", 0.0), ("auto", 2.0), ("calibrated", 1.0), ("calibrated", 1.0)):
     healthy.add(rule, ml)
 eval_dev.rule_table(rows, {("oasis T1w", "fisher"): healthy}, loaded)
 eval_dev.gain(rows, loaded)
-""")
+"""
+    )
     assert found[-4:-2] == [
         "| T1w glioma: Dice | 3 | 0.233 | 0.100 | 0.117 |  |  |",
         "| oasis T1w: ml, median / worst, scans with any | 2 | 1.00 / 2.00, 1 | 1.00 / 1.00, 2 |  |  |  |",
@@ -57,7 +49,9 @@ eval_dev.gain(rows, loaded)
 
 def test_no_healthy_scan_has_a_share_in_its_own_threshold() -> None:
     """Neither the scan nor its copy as from another scanner; each brain has a value of its own here."""
-    found = said("""
+    found = said(
+        START
+        + """
 scans = [types.SimpleNamespace(prepared=None, subject=b, part=np.ones(1, bool), brain=b) for b in (0, 1, 2, 0, 1, 2)]
 eval_dev.reference_scans = lambda *given: scans
 eval_dev.shares_of = lambda *given: {}
@@ -74,7 +68,8 @@ one.loaded, one.data, one.cache, one.only = loaded, None, None, ""
 one.maps = lambda prepared, subject, raw: {k: np.full(1, subject, float) for k in ("plain", "plain, raw", *raw)}
 one.kinds = lambda contrast: ["absolute"]
 one.cross_fitted()
-""")
+"""
+    )
     lines = [json.loads(line) for line in found if '"strict"' in line]
     assert len(lines) == 9  # three scores of three scans, whose copies are not judged
     for brain, used in lines:

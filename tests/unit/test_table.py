@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
-SCRIPTS = Path(__file__).parents[2] / "packaging" / "evaluation"
-# in a process of its own, since the scripts have a module `scenes`, as the tests do
+from development_scripts import run, said
+
 CODE = """
 from table import Row, table
 
@@ -23,8 +21,7 @@ print(table(rows))
 
 
 def test_sets_have_equal_weight_best_rows_come_first_and_missing_values_are_na() -> None:
-    found = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, cwd=SCRIPTS, check=True)
-    assert found.stdout.splitlines() == [
+    assert said(CODE) == [
         "| method | score | a | b | mean | gain | seconds |",
         "|---|---|---|---|---|---|---|",
         "| dae | absolute | 0.500 | 0.300 | 0.400 | +100 % | 4.0 |",
@@ -46,7 +43,7 @@ table.Trainer = types.SimpleNamespace(load=lambda kept, steps: types.SimpleNames
 arguments = argparse.Namespace(data=None, cache=None, run=Path({str(tmp_path)!r}), steps=200)
 table.trained(arguments, ["dae"], None)
 """
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=SCRIPTS, check=False)
+    found = run(code)
     assert found.returncode
     assert "has 1000 steps already" in found.stderr
 
@@ -64,9 +61,7 @@ arguments = argparse.Namespace(data=None, cache=None, run=Path({str(tmp_path)!r}
 made = table.trained(arguments, ["cddpm", "arsdm"], models(None)["T1w"].card)
 assert made["arsdm"].trained_method == made["cddpm"].trained_method == "cddpm"
 """
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=SCRIPTS, check=False)
-    assert found.returncode == 0, found.stderr
-    assert found.stdout.splitlines()[-2:] == ["False 0.0", "True 0.1"]
+    assert said(code)[-2:] == ["False 0.0", "True 0.1"]
 
 
 def test_arsdm_is_used_as_the_method_that_it_trains() -> None:
@@ -87,7 +82,5 @@ scene = types.SimpleNamespace(set="a", subject="s", contrast="T1w", x=None, z=No
 rows = table.compare(scene, {"arsdm": "its network"}, None, ["arsdm"], ["absolute", "mahalanobis"])
 print(used, [(r.method, r.score) for r in rows])
 """
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=SCRIPTS, check=False)
-    assert found.returncode == 0, found.stderr
     used, rows = "[('its network', 'cddpm')]", "[('arsdm', 'absolute'), ('plain', 'intensity')]"
-    assert found.stdout.strip() == f"{used} {rows}"
+    assert said(code) == [f"{used} {rows}"]
