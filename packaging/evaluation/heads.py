@@ -1,4 +1,4 @@
-"""How a change of the preparation moves brain masks and registrations of a dozen real heads, and how long it takes.
+"""How a change of the preparation moves brain masks and registrations of twenty real heads, and how long it takes.
 
     python packaging/evaluation/heads.py DATA FOLDER
 
@@ -32,6 +32,9 @@ HEADS = (
     "tcga_lgg/sub-CS4941/anat/*_FLAIR.nii.gz",
     "tcga_lgg/sub-HT7475/anat/*_FLAIR.nii.gz",
     "ixi_t1/sub-IXI01[23]/anat/*.nii.gz",
+    "mslub_raw/*/anat/*.nii.gz",
+    "stroke_t2w/sub-CT01/anat/*_T2w.nii.gz",
+    "wmh_flair/*/anat/*.nii.gz",
 )
 
 

@@ -42,12 +42,12 @@ def _run(*arguments: object, **more: Any) -> subprocess.CompletedProcess[str]:
 PACKAGES = "torch 2.13.0, numpy 2.3.5, scipy 1.15.3, SimpleITK 2.5.7, antspyx 0.6.3"
 KNOWN = {
     f"{PACKAGES}, AuthenticAMD 25 17, AVX512, avx512_bf16, 2 threads": (
-        "b3375dcb13900792d1cda326c48e4c9b22b168596d602e9dcca5a930fab2ba4c",
-        "b8cfd8a567434090fd768a9c25f4e2dc208f6b52db3b0a80c9296021b4192f56",
+        "5f7350e138e4cd1c5e30990cfe358716a07b06a8756ac1f6fa4302c570d47ac7",
+        "33e2f4be3f0c0fa03f8488232293127ed167147b2acd92e0cf35234a61eb9522",
     ),
     f"{PACKAGES}, AuthenticAMD 25 17, AVX512, avx512_bf16, 1 threads": (
-        "3406e236d3096e297252e27286da6b84b13828563c4e06bdc84d4cb5823afddf",
-        "b8cfd8a567434090fd768a9c25f4e2dc208f6b52db3b0a80c9296021b4192f56",
+        "5aa5c472b948134590c9a1b720b7e22d446088cd7253d9f38ae74882a2c7bfc4",
+        "33e2f4be3f0c0fa03f8488232293127ed167147b2acd92e0cf35234a61eb9522",
     ),
 }
 

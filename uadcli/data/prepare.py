@@ -42,7 +42,7 @@ from uadcli.imaging.skullstrip import BrainMask
 from uadcli.imaging.slices import FINE_AFFINE, FINE_SHAPE, GRID_AFFINE, GRID_SHAPE
 from uadcli.imaging.volume import Scan, Volume, read_scan
 
-VERSION = 3  # increase it whenever a stage below changes its result, which invalidates caches
+VERSION = 4  # increase it whenever a stage below changes its result, which invalidates caches
 Stage = Callable[[str], AbstractContextManager[object]]
 
 

@@ -23,6 +23,7 @@ from uadcli.imaging.volume import Scan, Volume
 HDBET_SPACING_MM = 2.0
 HDBET_MULTIPLE = 16  # its four poolings halve every axis
 CROP_MARGIN_MM = 16.0
+WHOLE_VOXELS = 3_000_000  # 24 litres at `HDBET_SPACING_MM`: in a larger field of view only the brain's box is looked at
 STRIPPED_ZEROS = 0.25  # least share of background voxels in a stripped scan
 STRIPPED_LITRES = (0.5, 2.1)  # volume of the rest, that of a brain; a whole head has 2.5 l or more
 # Heads whose air is 0 have that volume too if less than 130 mm of them are in the field of view. Their skull is a dark
@@ -169,13 +170,18 @@ def _atlas(volume: Volume, head: Volume) -> Mask:
 
 
 def _hd_bet(volume: Volume, arithmetic: Arithmetic) -> Mask:
-    """HD-BET (Isensee et al. 2019), one fold without mirroring, on the part of the head that holds the brain."""
+    """HD-BET (Isensee et al. 2019), one fold without mirroring.
+
+    On the whole field of view, or, as memory grows with it, on the box around the brain in a field of over
+    `WHOLE_VOXELS`. In usual fields finding that box takes longer than the network saves.
+    """
     size = spacing(volume.affine)
     fine_affine, fine_shape = _regrid(volume, size, HDBET_SPACING_MM)
     fine = resample(volume.data, volume.affine, fine_shape, fine_affine, order=1, antialias=True)
     fine = (fine - fine.mean()) / float(fine.std())
     probability = np.zeros(fine_shape, dtype=np.float32)
-    box = _brain_box(volume, fine_shape, fine_affine)
+    whole = tuple(slice(0, n) for n in fine_shape)
+    box = whole if np.prod(fine_shape) <= WHOLE_VOXELS else _brain_box(volume, fine_shape, fine_affine)
     probability[box] = _predict(fine[box], arithmetic)
     if _touches_inner_border(probability > 0.5, box):  # the box was too small: use the whole head
         probability = _predict(fine, arithmetic)
@@ -191,7 +197,7 @@ def _regrid(volume: Volume, size: NDArray[np.float64], step_mm: float) -> tuple[
 
 
 def _brain_box(volume: Volume, shape: tuple[int, int, int], affine: Affine) -> tuple[slice, ...]:
-    """The box around the brain, from a coarse affine to the head template; it halves the network's work."""
+    """The box around the brain, from a coarse affine to the head template."""
     head = template.head()
     moving = Volume(registration.robust_range(volume.data), volume.affine)
     world_map = registration.register_affine(moving, head, step_mm=4.0)

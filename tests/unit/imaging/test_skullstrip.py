@@ -7,9 +7,11 @@ import phantoms
 import pytest
 from scipy import ndimage
 
+from uadcli.arrays import Array
 from uadcli.imaging import skullstrip, template
 from uadcli.imaging.levels import levelled
 from uadcli.imaging.volume import Volume
+from uadcli.scoring.metrics import dice
 
 
 def test_a_stripped_brain_is_recognised_and_a_head_is_not() -> None:
@@ -58,6 +60,31 @@ def test_the_mask_in_bfloat16_is_that_in_float32() -> None:
     fast = skullstrip.extract(head, "hd-bet", skullstrip.Arithmetic(bf16=True))
     assert (exact.method, fast.method) == ("hd-bet", "hd-bet in bf16")
     assert 2 * (exact.mask & fast.mask).sum() / (exact.mask.sum() + fast.mask.sum()) > 0.998
+
+
+@pytest.mark.slow
+def test_the_network_sees_the_whole_head_but_never_a_whole_field_that_is_too_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[int] = []
+    predict = skullstrip._predict
+
+    def spy(image: Array, arithmetic: skullstrip.Arithmetic) -> Array:
+        seen.append(image.size)
+        return predict(image, arithmetic)
+
+    monkeypatch.setattr(skullstrip, "_predict", spy)
+    head = template.head()
+    before = 40, 30, 50  # voxels of 2 mm
+    affine = head.affine.copy()
+    affine[:3, 3] -= affine[:3, :3] @ before
+    wide = Volume(np.pad(head.data, [(n, 30) for n in before]), affine)
+    usual, large = (skullstrip.extract(levelled(volume), "hd-bet").mask for volume in (head, wide))
+    assert seen[0] == head.data.size
+    assert wide.data.size > skullstrip.WHOLE_VOXELS > seen[1]
+    inside = large[tuple(slice(n, n + size) for n, size in zip(before, head.shape, strict=True))]
+    assert large.sum() == inside.sum()
+    assert dice(usual, inside) > 0.985
 
 
 def test_holes_are_filled_in_every_slice() -> None:
