@@ -31,7 +31,7 @@ test-tools: $(READY)  ## install what some tests drive: Chromium, SLURM, zsh, fi
 	@PYTHON=$(PYTHON) bash packaging/test-tools.sh $(VENV)/snakemake
 
 test: $(READY) test-tools  ## all tests (no GPU; the network only to install what they drive)
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --durations=15
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --durations=15
 
 test-fast: $(READY)  ## the fast tests alone, without the tools
 	$(BIN)/python -m pytest -q -m "not slow"
