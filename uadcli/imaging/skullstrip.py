@@ -170,18 +170,13 @@ def _atlas(volume: Volume, head: Volume) -> Mask:
 
 
 def _hd_bet(volume: Volume, arithmetic: Arithmetic) -> Mask:
-    """HD-BET (Isensee et al. 2019), one fold without mirroring.
-
-    On the whole field of view, or, as memory grows with it, on the box around the brain in a field of over
-    `WHOLE_VOXELS`. In usual fields finding that box takes longer than the network saves.
-    """
+    """HD-BET (Isensee et al. 2019), one fold without mirroring."""
     size = spacing(volume.affine)
     fine_affine, fine_shape = _regrid(volume, size, HDBET_SPACING_MM)
     fine = resample(volume.data, volume.affine, fine_shape, fine_affine, order=1, antialias=True)
     fine = (fine - fine.mean()) / float(fine.std())
     probability = np.zeros(fine_shape, dtype=np.float32)
-    whole = tuple(slice(0, n) for n in fine_shape)
-    box = whole if np.prod(fine_shape) <= WHOLE_VOXELS else _brain_box(volume, fine_shape, fine_affine)
+    box = _brain_box(volume, fine_shape, fine_affine)
     probability[box] = _predict(fine[box], arithmetic)
     if _touches_inner_border(probability > 0.5, box):  # the box was too small: use the whole head
         probability = _predict(fine, arithmetic)
@@ -197,7 +192,14 @@ def _regrid(volume: Volume, size: NDArray[np.float64], step_mm: float) -> tuple[
 
 
 def _brain_box(volume: Volume, shape: tuple[int, int, int], affine: Affine) -> tuple[slice, ...]:
-    """The box around the brain, from a coarse affine to the head template."""
+    """The part of a grid that the network looks at: all of it, or the box around the brain if it is too large.
+
+    Memory grows with it. In usual fields of view finding the box, by a coarse affine to the head template, takes longer
+    than the network saves.
+    """
+    whole = tuple(slice(0, n) for n in shape)
+    if np.prod(shape) <= WHOLE_VOXELS:
+        return whole
     head = template.head()
     moving = Volume(registration.robust_range(volume.data), volume.affine)
     world_map = registration.register_affine(moving, head, step_mm=4.0)
@@ -209,7 +211,7 @@ def _brain_box(volume: Volume, shape: tuple[int, int, int], affine: Affine) -> t
     start = np.clip(np.floor(points.min(axis=0) - margin), 0, None).astype(int)
     stop = np.minimum(np.ceil(points.max(axis=0) + margin).astype(int), shape)
     if np.any(stop - start < 48):  # nothing like a brain box: the coarse affine failed
-        return tuple(slice(0, n) for n in shape)
+        return whole
     return tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
 
 
