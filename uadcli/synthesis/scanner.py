@@ -9,17 +9,18 @@ from uadcli.arrays import Array, Mask
 from uadcli.synthesis.random_fields import Random, log_uniform, smooth_noise
 
 WIDER, TIGHTER = 0.25, 0.5  # shares of scans whose mask has a rim of other tissue, or lacks some of the brain
-LOBE = 0.4  # share of scans whose residual bias field has a lobe
+LOBES = 3  # at most, bright or dark ones, in a residual bias field
+AT_EDGE = 0.6  # share of lobes that are centred at the edge of the brain mask
 SLICES = (1.5, 3.5)  # spacing of thick slices, in voxels of 2 mm
 
 
 def degrade(x: Array, mask: Mask, rng: Random) -> tuple[Array, Mask]:
     """A volume (X, Y, Z) as from another scanner, and its brain mask.
 
-    Changes the intensity curve, adds residual bias field, thick slices with or without gaps, blur and noise, and makes
-    the brain mask tighter or wider in places.
+    Changes the intensity curve, from region to region too, adds residual bias field, thick slices with or without gaps,
+    blur and noise, and makes the brain mask tighter or wider in places.
     """
-    x = np.maximum(x, 0) ** np.float32(np.exp(rng.uniform(-0.35, 0.35)))
+    x = np.maximum(x, 0) ** np.exp(rng.uniform(-0.35, 0.35) + uneven_contrast(x.shape, rng), dtype=np.float32)
     x = x * bias_field(mask, rng)
     wrong = rng.random()
     if wrong < WIDER:
@@ -35,17 +36,28 @@ def degrade(x: Array, mask: Mask, rng: Random) -> tuple[Array, Mask]:
     return np.where(mask, np.maximum(x, 0), 0).astype(np.float32), mask
 
 
-def bias_field(mask: Mask, rng: Random) -> Array:
-    """What a bias correction leaves (X, Y, Z), as a factor: a smooth field, and at times a bright or dark lobe.
+def uneven_contrast(shape: tuple[int, ...], rng: Random) -> Array:
+    """What an uneven transmit field does to the contrast of tissues, of `shape` (X, Y, Z).
 
-    The lobe is centred at the edge of the brain mask, where the splines of N4 have little to hold on to.
+    It is the logarithm of a power of the intensities, and changes smoothly from region to region. So grey and white
+    matter differ less in some regions than in others, as around the base of the frontal lobe and in the brain stem.
+    """
+    return rng.uniform(0.0, 0.15) * smooth_noise(shape, log_uniform(10, 40, rng), rng)
+
+
+def bias_field(mask: Mask, rng: Random) -> Array:
+    """What a bias correction leaves (X, Y, Z), as a factor: a smooth field and up to `LOBES` bright or dark lobes.
+
+    Most are centred at the edge of the brain mask, where the splines of N4 have little to hold on to.
     """
     log_field = rng.uniform(0.0, 0.12) * smooth_noise(mask.shape, log_uniform(25, 70, rng), rng)
-    if rng.random() < LOBE and mask.any():
-        edge = np.argwhere(mask & ~ndimage.binary_erosion(mask))
-        centre, width = edge[rng.integers(len(edge))], log_uniform(8, 25, rng)
+    inside = np.argwhere(mask)
+    edge = np.argwhere(mask & ~ndimage.binary_erosion(mask))
+    for _ in range(int(rng.integers(LOBES + 1)) if len(inside) else 0):
+        among = edge if rng.random() < AT_EDGE else inside
+        centre, width = among[rng.integers(len(among))], log_uniform(8, 25, rng)
         x, y, z = (np.exp(-0.5 * ((np.arange(n) - c) / width) ** 2) for n, c in zip(mask.shape, centre, strict=True))
-        log_field = log_field + rng.uniform(-0.25, 0.4) * x[:, None, None] * y[None, :, None] * z[None, None, :]
+        log_field = log_field + rng.uniform(-0.3, 0.4) * x[:, None, None] * y[None, :, None] * z[None, None, :]
     return np.asarray(np.exp(log_field), dtype=np.float32)
 
 

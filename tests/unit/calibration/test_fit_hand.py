@@ -56,7 +56,7 @@ def _one_thread() -> Iterator[None]:
 def fitted() -> HandGate:
     """Trained for a few steps, in which it has learned what is unlike these brains."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit_hand, "SCENES", 4)
+        patch.setattr(fit_hand, "SCENES", 8)
         patch.setattr(fit_hand, "BATCH", 8)
         taught = fit_hand.examples(Sources([healthy(seed) for seed in range(6)]), "T1w", CONFIG)
         network = fit_hand.train(taught, 120)

@@ -14,7 +14,7 @@ from uadcli.synthesis.anatomy import Anatomy
 from uadcli.synthesis.brains import CORTEX, CSF, WHITE, brain_of, from_labels, tissue_intensities
 from uadcli.synthesis.lesions import ANYWHERE, IN_TISSUE, SHARES, Brain, paste_kind, paste_lesions, paste_together
 from uadcli.synthesis.random_fields import smooth_noise
-from uadcli.synthesis.scanner import bias_field, degrade, thick_slices, with_rim
+from uadcli.synthesis.scanner import bias_field, degrade, thick_slices, uneven_contrast, with_rim
 from uadcli.synthesis.tissue import VISIBLE
 
 
@@ -86,7 +86,18 @@ def test_a_rim_is_outside_the_brain_and_leaves_it_as_it_is() -> None:
     assert sum(wider.sum() > mask.sum() for _, wider in wide) > 6
 
 
-def test_a_bias_field_is_smooth_and_at_times_has_a_lobe_at_the_edge() -> None:
+def test_contrast_differs_from_region_to_region_and_tissues_keep_their_order() -> None:
+    powers = [np.exp(uneven_contrast((60, 70, 50), np.random.default_rng(seed))) for seed in range(20)]
+    grey, white = ([level**power for power in powers] for level in (0.5, 0.8))
+    spread = [float(np.ptp(w - g)) for g, w in zip(grey, white, strict=True)]
+    assert min(spread) < 0.05
+    assert max(spread) > 0.1
+    assert all((g < w).all() for g, w in zip(grey, white, strict=True))
+    steps = [np.abs(np.diff(power, axis=axis)).max() for power in powers for axis in range(3)]
+    assert max(steps) < 0.2
+
+
+def test_a_bias_field_is_smooth_and_has_lobes_in_most_scans() -> None:
     _, mask = brain()
     fields = [np.log(bias_field(mask, np.random.default_rng(seed))) for seed in range(40)]
     assert max(float(np.abs(np.diff(field, axis=axis)).max()) for field in fields for axis in range(3)) < 0.08
