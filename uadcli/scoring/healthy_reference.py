@@ -8,12 +8,16 @@ In a scan from another scanner the residual is larger everywhere, because contra
 residual is therefore compared on the scan's own scale, in units of a percentile of the scan, which a lesion of usual
 size hardly changes. (Half of a bright residual is 0, so it has no such scale.) The robust z already has the scan's own
 scale; there the deviations from the reference are given in units of such a percentile of the deviations.
+
+Folds and rims still deviate more in a scan from another scanner, all over the brain. So where the bulk of a scan's
+deviations, their 90th percentile (`BULK`), exceeds that of healthy scans, its deviations are divided by the ratio; a
+lesion that fills a tenth of the brain loses strength by that too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +34,7 @@ Coarse = NDArray[np.float64]
 EROSION = 1
 SIGMA = 1.0  # of the Gaussian over the blocks, as folds differ between brains
 SMALLEST = 1e-12  # deviation where healthy scans do not vary
+BULK = 0.9  # quantile of the deviations of a scan
 KNOWN = 0.5  # scans (smoothed count) needed at a place; elsewhere the nearest such place is used
 
 
@@ -38,12 +43,14 @@ class Reference:
     """Mean and standard deviation of a score over healthy scans, each (X / 2, Y / 2, Z / 2), on blocks of 4 mm.
 
     With a `quantile` above 0, they are in units of that quantile of each scan. With one below 0, deviations of a scan
-    are in units of that quantile (0.75 for -0.75) of its own deviations.
+    are in units of that quantile (0.75 for -0.75) of its own deviations. `bulk` is the mean, over healthy scans that
+    are compared with the others, of the quantile `BULK` of their deviations; 0 if it is not known.
     """
 
     mean: Array
     deviation: Array
     quantile: float = 0.0
+    bulk: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -58,12 +65,16 @@ class _Sums:
         return _Sums(self.count - other.count, self.total - other.total, self.squares - other.squares)
 
 
-def fit(maps: Sequence[tuple[Array, Mask]], quantile: float = 0.0) -> Reference:
+def fit(maps: Sequence[tuple[Array, Mask]], quantile: float = 0.0, brains: Sequence[int] | None = None) -> Reference:
     """The reference from pairs (score, healthy part), each (X, Y, Z) with even sides; `quantile` as in `Reference`.
 
-    Raises `InputError` if there are too few healthy scans.
+    `brains` number the brain of each pair; by default each has its own. Raises `InputError` if there are too few
+    healthy scans.
     """
-    return _reference(_all([_sums(*pair, quantile) for pair in maps]), quantile)
+    known = _reference(_all([_sums(*pair, quantile) for pair in maps]), quantile)
+    if quantile <= 0 or len(set(_numbers(maps, brains))) < 2:
+        return known
+    return replace(known, bulk=of_the_others(maps, quantile, brains)[0].bulk)
 
 
 def of_the_others(
@@ -73,14 +84,18 @@ def of_the_others(
 
     `brains` number the brain of each pair; all pairs of a brain are left out together. By default each has its own.
     """
-    numbers = range(len(maps)) if brains is None else brains
+    numbers = _numbers(maps, brains)
     of_brain: dict[int, list[_Sums]] = {}
     for number, pair in zip(numbers, maps, strict=True):
         of_brain.setdefault(number, []).append(_sums(*pair, quantile))
     own = {number: _all(each) for number, each in of_brain.items()}
     total = _all(list(own.values()))
     known = {number: _reference(total.less(one), quantile) for number, one in own.items()}
-    return [known[number] for number in numbers]
+    bulk = 0.0
+    if quantile > 0:  # a score in units of the deviations needs no other measure of them
+        each = zip(numbers, maps, strict=True)
+        bulk = float(np.mean([_unit(z_score(values, known[n], part), part, BULK) for n, (values, part) in each]))
+    return [replace(known[number], bulk=bulk) for number in numbers]
 
 
 def cross_fitted(
@@ -97,6 +112,10 @@ def cross_fitted(
     return [z_score(values, one, mask) for (values, _), one, mask in zip(maps, known, masks, strict=True)]
 
 
+def _numbers(maps: Sequence[Any], brains: Sequence[int] | None) -> Sequence[int]:
+    return range(len(maps)) if brains is None else brains
+
+
 def z_score(values: Array, known: Reference, mask: Mask) -> Array:
     """How many healthy standard deviations a score (X, Y, Z) is above the healthy mean; 0 below and outside the mask.
 
@@ -105,7 +124,7 @@ def z_score(values: Array, known: Reference, mask: Mask) -> Array:
     mean, deviation = _at_places(known, mask)
     z = (_scaled(values, mask, known.quantile) - mean) / deviation
     above = np.where(mask, np.maximum(z, 0), 0).astype(np.float32)
-    return _scaled(above, mask, -known.quantile)
+    return above / np.float32(_own_unit(above, known, mask))
 
 
 def signed(values: Array, known: Reference, mask: Mask) -> tuple[Array, Array]:
@@ -116,8 +135,15 @@ def signed(values: Array, known: Reference, mask: Mask) -> tuple[Array, Array]:
     mean, deviation = _at_places(known, mask)
     z = (_scaled(values, mask, known.quantile) - mean) / deviation
     slope = 1 / deviation / _unit(values, mask, known.quantile)
-    unit = _unit(np.where(mask, np.maximum(z, 0), 0), mask, -known.quantile)
+    unit = _own_unit(np.where(mask, np.maximum(z, 0), 0), known, mask)
     return tuple(np.where(mask, one / unit, 0).astype(np.float32) for one in (z, slope))  # type: ignore[return-value]
+
+
+def _own_unit(above: Array, known: Reference, mask: Mask) -> float:
+    """The unit of the deviations of a scan, from those above the healthy mean (X, Y, Z)."""
+    if known.bulk > 0:
+        return max(_unit(above, mask, BULK) / known.bulk, 1.0)
+    return _unit(above, mask, -known.quantile)
 
 
 def _at_places(known: Reference, mask: Mask) -> tuple[Array, Array]:
@@ -136,7 +162,12 @@ def state_of(references: dict[tuple[str, str], Reference]) -> dict[str, Any]:
         for (kind, contrast), one in references.items()
         for name, value in (("mean", one.mean), ("deviation", one.deviation))
     }
-    scales = {f"{k}.{contrast}.quantile": one.quantile for (k, contrast), one in references.items() if one.quantile}
+    scales = {
+        f"{kind}.{contrast}.{name}": value
+        for (kind, contrast), one in references.items()
+        for name, value in (("quantile", one.quantile), ("bulk", one.bulk))
+        if value
+    }
     state = {name: torch.from_numpy(value).half() for name, value in parts.items()}
     return state | {name: torch.tensor(value, dtype=torch.float32) for name, value in scales.items()}
 
@@ -147,8 +178,9 @@ def from_state(state: dict[str, Any], kind: str, contrast: str) -> Reference | N
     if not all(name in state for name in names):
         return None
     mean, deviation = (state[name].float().numpy() for name in names)
-    quantile = state.get(f"{kind}.{contrast}.quantile")  # only of scores with their own scale
-    return Reference(mean, deviation, 0.0 if quantile is None else float(quantile))
+    # only of scores with their own scale; of the bulk, earlier models do not know
+    quantile, bulk = (float(state.get(f"{kind}.{contrast}.{name}", 0)) for name in ("quantile", "bulk"))
+    return Reference(mean, deviation, quantile, bulk)
 
 
 def _scaled(values: Array, inside: Mask, quantile: float) -> Array:

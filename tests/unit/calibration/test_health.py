@@ -89,16 +89,16 @@ def test_the_shares_of_fisher_are_fitted_where_lesions_are_pasted(
     pasted: Any = {"T1w": ["scans"]}
     found, _ = health.calibrate(SimpleNamespace(), Cohort(cases, (), Path()), DetectConfig(), CALIBRATED, pasted)  # type: ignore[arg-type]
     # nearly as good as the best, and nearer to the usual ones
-    assert found.shares == {"T1w": {"siamese": 0.3, "z-absolute": 0.7}}
+    assert found.shares == {"T1w": {"log-odds": 0.3, "z-absolute": 0.7}}
     assert found.precision_by_shares["T1w"]["0.2 0.8"] == 0.4
     ((scans, parts),) = asked
     assert scans == ["scans"]
     raw = [(one["z-absolute"], MASK) for one in maps]
     own = healthy_reference.of_the_others(raw, scores.find("z-absolute").own_scale)
-    assert parts["siamese"].references is None
+    assert parts["log-odds"].references is None
     assert all(np.array_equal(a.mean, b.mean) for a, b in zip(parts["z-absolute"].references, own, strict=True))
-    others = healthy_tail([(one["siamese"], MASK) for one in maps[:2] + maps[3:]])
-    np.testing.assert_allclose(parts["siamese"].tails[2], others, rtol=1e-6)
+    others = healthy_tail([(one["log-odds"], MASK) for one in maps[:2] + maps[3:]])
+    np.testing.assert_allclose(parts["log-odds"].tails[2], others, rtol=1e-6)
     equal, _ = calibrated_again(maps, monkeypatch)
     assert found.thresholds[FISHER]["T1w"] != equal.thresholds[FISHER]["T1w"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -101,6 +103,37 @@ def test_the_absolute_residual_and_the_robust_z_are_normalised_to_healthy_scans_
     assert scaled == {"absolute": 0.75, "z-absolute": 0.75, "robust-z": -0.75, "z-robust-z": -0.75}
 
 
+def test_a_scan_whose_deviations_are_wide_all_over_does_not_stand_out():
+    known = healthy_reference.fit(healthy(20), 0.75)
+    unknown = dataclasses.replace(known, bulk=0.0)
+    wide = healthy(1, seed=1)[0][0].copy()
+    wide[MASK] += 0.1 * np.random.default_rng(3).standard_normal(int(MASK.sum())).astype(np.float32)
+    wide[10:12, 9:12, 5:7] = 0.9
+    plain = healthy_reference.z_score(wide, unknown, MASK)
+    assert np.quantile(plain[MASK], 0.9) > 1.5 * known.bulk
+    z = healthy_reference.z_score(wide, known, MASK)
+    assert np.quantile(z[MASK], 0.9) == pytest.approx(known.bulk, rel=1e-3)
+    np.testing.assert_allclose(z / z.max(), plain / plain.max(), atol=1e-5)  # the order within the scan is the same
+    assert z[10:12, 9:12, 5:7].min() > 3 * known.bulk
+    each = [(healthy_reference.z_score(scan, one, MASK) for one in (unknown, known)) for scan, _ in healthy(10, seed=1)]
+    narrow = [(plain, z) for plain, z in each if np.quantile(plain[MASK], 0.9) < known.bulk]
+    assert len(narrow) >= 2
+    assert all(np.array_equal(plain, z) for plain, z in narrow)  # never multiplied
+
+
+def test_the_bulk_is_that_of_scans_compared_with_the_others():
+    scans = healthy(8)
+    bulk = np.mean([np.quantile(z[MASK], 0.9) for z in healthy_reference.cross_fitted(scans, [MASK] * 8, 0.75)])
+    known = healthy_reference.fit(scans, 0.75)
+    assert known.bulk == pytest.approx(bulk, rel=0.1)  # there, some are divided by their own
+    inside = np.mean([np.quantile(healthy_reference.z_score(*pair[:1], known, MASK)[MASK], 0.9) for pair in scans])
+    assert known.bulk > inside
+    twice = healthy_reference.fit([*scans, *scans], 0.75, [*range(8), *range(8)])
+    assert twice.bulk == pytest.approx(known.bulk, rel=1e-3)  # copies of a brain are left out with it
+    assert healthy_reference.fit(scans).bulk == healthy_reference.fit(scans, -0.75).bulk == 0
+    assert healthy_reference.fit(scans[:1], 0.75).bulk == 0
+
+
 def test_own_unit_deviations_do_not_depend_on_the_spread_of_a_scan():
     signed = [(values - 0.1, part) for values, part in healthy(20)]
     known = healthy_reference.fit(signed, -0.75)
@@ -137,6 +170,7 @@ def test_it_is_kept_in_the_weight_file():
     again = healthy_reference.from_state(state, "absolute", "T2w")
     assert again is not None
     assert (back.quantile, again.quantile) == (0, 0.75)
+    assert (back.bulk, again.bulk) == (0, pytest.approx(scaled.bulk, rel=1e-6))
     np.testing.assert_allclose(back.mean, known.mean, rtol=1e-3)
     np.testing.assert_allclose(back.deviation, known.deviation, rtol=1e-3, atol=1e-6)
     assert healthy_reference.from_state(state, "absolute", "FLAIR") is None

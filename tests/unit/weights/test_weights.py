@@ -222,12 +222,12 @@ def test_the_robust_z_is_compared_with_health_on_both_sides(tiny: ModelConfig, t
 def test_fisher_joins_scores_by_the_shares_of_the_card(tiny: ModelConfig, tmp_path: Path) -> None:
     old = knowing_health(tmp_path / "m.safetensors", tiny, ("z-absolute",))
     assert model.shares_of(old.card, "T2w") == {}
-    shares = {"T1w": {"siamese": 0.25, "z-absolute": 0.75}}
+    shares = {"T1w": {"log-odds": 0.25, "z-absolute": 0.75}}
     other = old.with_card(shares=shares)
     mask = np.zeros(GRID_SHAPE, dtype=bool)
     mask[30:66, 30:66, 38:42] = True
     x = np.where(mask, np.random.default_rng(0).uniform(0.3, 0.9, GRID_SHAPE), 0).astype(np.float32)
-    kinds, recon = ("siamese", "z-absolute", FISHER), (0.5 * x).astype(np.float32)
+    kinds, recon = ("log-odds", "z-absolute", FISHER), (0.5 * x).astype(np.float32)
     for loaded, share in ((old, 0.5), (other, 0.25)):
         subject = Subject(loaded, x, recon, mask, DetectConfig(), "T1w")
         found = {kind: subject.score(kind) for kind in kinds}

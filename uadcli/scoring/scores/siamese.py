@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from uadcli.scoring.scores.base import Array, Evidence, Score
 
 PAPERS = ("behrendt2024combining", "marimont2024disyre")
+LOWEST, HIGHEST = 1e-4, 1 - 1e-4  # probabilities beyond which log-odds do not tell cases apart
 
 
 def compute(evidence: Evidence) -> Array:
@@ -12,4 +15,30 @@ def compute(evidence: Evidence) -> Array:
     return evidence.probability
 
 
-SCORES = (Score("siamese", "learned probability of abnormality", compute, PAPERS, learned=True),)
+def log_odds(evidence: Evidence) -> Array:
+    """The log-odds of the probability (X, Y, Z) above those of `LOWEST`.
+
+    Where healthy scans hardly ever have a probability of .2, .9 is five steps of that size away, though not five times
+    as rare in health: the tail of the log-odds can be extrapolated, that of the probability cannot.
+    """
+    import numpy as np
+
+    p = np.clip(evidence.probability, LOWEST, HIGHEST)
+    return np.asarray(np.log(p / (1 - p)) - _logit(LOWEST), dtype=np.float32).clip(0)
+
+
+def _logit(probability: float) -> float:
+    return math.log(probability / (1 - probability))
+
+
+SCORES = (
+    Score("siamese", "learned probability of abnormality", compute, PAPERS, learned=True),
+    Score(
+        "log-odds",
+        "log-odds of the learned probability of abnormality",
+        log_odds,
+        PAPERS,
+        learned=True,
+        highest=_logit(HIGHEST) - _logit(LOWEST),
+    ),
+)
