@@ -25,7 +25,7 @@ from uadcli.model.out_of_distribution import parts, state_of
 from uadcli.scoring.out_of_distribution import Gate, Part, distance, fit_cloud
 from uadcli.weights import weights
 
-LIMIT = 1.6  # that of small-14-t1w over the median of its held-out scans
+LIMIT = 1.6  # that of small-14-t1w and small-15-t1w over the median of its held-out scans
 
 
 def main() -> None:
