@@ -18,8 +18,8 @@ def compute(evidence: Evidence) -> Array:
 def log_odds(evidence: Evidence) -> Array:
     """The log-odds of the probability (X, Y, Z) above those of `LOWEST`.
 
-    Where healthy scans hardly ever have a probability of .2, .9 is five steps of that size away, though not five times
-    as rare in health: the tail of the log-odds can be extrapolated, that of the probability cannot.
+    A tail of healthy voxels that ends at a probability of .1 cannot be continued to .9 by a straight line; that of the
+    log-odds, which have no upper end, can.
     """
     import numpy as np
 
