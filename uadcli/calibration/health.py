@@ -238,8 +238,8 @@ def take_in(result: Calibration, healthy: OfContrast, kinds: Sequence[str], conf
             further = [one[kind] for one in healthy.more if kind in one]
             pairs, scale = [*((one.values, one.part) for one in scans), *further], scores.find(kind).own_scale
             brains = [*_brains(scans), *range(len(scans), len(pairs))]
-            references[scores.base_of(kind), contrast] = healthy_reference.fit(pairs, scale, brains)
             known = healthy_reference.of_the_others(pairs, scale, brains)[: len(scans)]
+            references[scores.base_of(kind), contrast] = healthy_reference.fit(pairs, scale, brains, known)
             others[kind] = known if kind in shares else []
             scans = [
                 replace(one, values=healthy_reference.z_score(one.values, own, one.prepared.mask))

@@ -65,16 +65,21 @@ class _Sums:
         return _Sums(self.count - other.count, self.total - other.total, self.squares - other.squares)
 
 
-def fit(maps: Sequence[tuple[Array, Mask]], quantile: float = 0.0, brains: Sequence[int] | None = None) -> Reference:
+def fit(
+    maps: Sequence[tuple[Array, Mask]],
+    quantile: float = 0.0,
+    brains: Sequence[int] | None = None,
+    others: Sequence[Reference] | None = None,
+) -> Reference:
     """The reference from pairs (score, healthy part), each (X, Y, Z) with even sides; `quantile` as in `Reference`.
 
-    `brains` number the brain of each pair; by default each has its own. Raises `InputError` if there are too few
-    healthy scans.
+    `brains` number the brain of each pair; by default each has its own. `others` is the result of `of_the_others`, if
+    known. Raises `InputError` if there are too few healthy scans.
     """
     known = _reference(_all([_sums(*pair, quantile) for pair in maps]), quantile)
     if quantile <= 0 or len(set(_numbers(maps, brains))) < 2:
         return known
-    return replace(known, bulk=of_the_others(maps, quantile, brains)[0].bulk)
+    return replace(known, bulk=(others or of_the_others(maps, quantile, brains))[0].bulk)
 
 
 def of_the_others(
