@@ -8,16 +8,17 @@ FLAIR), MSLesSeg P18 and P39 (T1w and FLAIR); with --contrasts the patients with
 other, by these alone. A scan that `uad detect` would refuse as that of another person is left out. Each contrast is
 scored by its bundled model with the default score and marked at `auto`; the joined evidence is that of `uad detect
 FLAIR --with ...`, on the grid of the FLAIR, or of the first of --contrasts. Prints AUPRC and Dice at `auto` by patient,
-the mean of each contrast, and the mean difference of the joined map with a paired 95 % interval over patients. Healthy
-with two contrasts (Kirby 113): the volume marked. With `--other`, the evidence is joined by other weights as well, and
-compared like a contrast.
+and the volume that is marked, in all and in slices without lesion; then means, and mean differences of the joined map
+with paired 95 % intervals over patients. Healthy with two contrasts (Kirby 113): the volume marked. With `--other`, as
+often as wanted, the evidence of patients with exactly these contrasts is joined by other weights as well, and compared
+like a contrast.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,9 +30,12 @@ from scenes import CONFIG, chosen, models, named, write_tsv
 from uadcli import device
 from uadcli.config import CONTRASTS
 from uadcli.data import same_patient
+from uadcli.data.healthy import healthy_part
 from uadcli.data.prepare import Prepared, common_scale, prepare_cached
 from uadcli.detection import joined
 from uadcli.evaluation.statistics import paired
+from uadcli.imaging import geometry
+from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.imaging.volume import read_scan
 from uadcli.model import joint, own_grid
 from uadcli.model.components import find, volume_ml
@@ -44,7 +48,7 @@ from uadcli.scoring.metrics import average_precision, dice
 from uadcli.settings.threshold import ThresholdRule
 
 SAME_PEOPLE = {"tcga_t2w": "tcga_lgg"}  # data sets of scans of the same people
-JOINED, OTHER, AUTO = "joined", "joined, other weights", ThresholdRule("auto")
+JOINED, AUTO = "joined", ThresholdRule("auto")
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class Row:
     auprc: float
     dice: float  # at `auto`
     marked_ml: float
+    false_ml: float  # of it, in slices without lesion
 
 
 def person(source: str, subject: str) -> tuple[str, str]:
@@ -101,17 +106,25 @@ def row(case: Case, contrast: str, prepared: Prepared, found: Scored) -> Row:
     """The figures of a map on the grid of a scan."""
     used, scan = found.used, read_scan(case.scan)
     labels, table = find(found.values, used.value, prepared, CONFIG, used.extent)
-    ml = volume_ml(table, prepared)
+    ml, voxel = volume_ml(table, prepared), np.prod(geometry.spacing(GRID_AFFINE)) * prepared.jacobian
+    false_ml = float(((labels > 0) & healthy_part(case, prepared)).sum() * voxel / 1e3)
     if case.lesions is None:
-        return Row(case.source, case.subject, contrast, np.nan, np.nan, ml)
+        return Row(case.source, case.subject, contrast, np.nan, np.nan, ml, false_ml)
     truth = read_scan(case.lesions, allow_empty=True).volume.data > 0
     native, marked = own_grid.on_scan(found.values, labels, found.own, used.lowest, scan, prepared)
-    return Row(case.source, case.subject, contrast, average_precision(native, truth), dice(marked, truth), ml)
+    return Row(case.source, case.subject, contrast, average_precision(native, truth), dice(marked, truth), ml, false_ml)
 
 
-def rows_of(patient: Sequence[Case], loaded: dict[str, Model], cache: Path, other: Weights) -> Iterator[Row]:
-    """The rows of one patient: each contrast, then all joined by the shipped weights, then by those of `other`, if it
-    has the patient's contrasts."""
+def written(weights: Mapping[str, float]) -> str:
+    """What the evidence joined by other weights is called: `joined, FLAIR=0.8,T1w=0.2`."""
+    return f"{JOINED}, {','.join(f'{name}={weight:g}' for name, weight in weights.items())}"
+
+
+def rows_of(
+    patient: Sequence[Case], loaded: dict[str, Model], cache: Path, others: Sequence[Mapping[str, float]]
+) -> Iterator[Row]:
+    """The rows of one patient: each contrast, then all joined by the shipped weights, then by those of `others` that
+    are of the patient's contrasts."""
     evidence, used, finest = list[Evidence](), dict[str, Threshold](), None
     first = prepare_cached(patient[0].scan, CONFIG.preprocess, cache)
     for case in patient:
@@ -128,10 +141,11 @@ def rows_of(patient: Sequence[Case], loaded: dict[str, Model], cache: Path, othe
                 continue
             evidence.append(Evidence(case.contrast, place.brought(found.rare), place.brought_mask(prepared.mask)))
         used[case.contrast] = found.used
-    scan = read_scan(patient[0].scan)
-    for name, table in ((JOINED, None), (OTHER, other)):
-        if len(used) == 1 or (table is not None and frozenset(used) not in table):
-            continue
+    if len(used) == 1:
+        return
+    scan, tables = read_scan(patient[0].scan), dict[str, Weights | None]({JOINED: None})
+    tables |= {written(one): {frozenset(one): one} for one in others if set(one) == set(used)}
+    for name, table in tables.items():
         values = joint.joined(evidence, first.mask, table)
         finer = None if finest is None else joined.on_own_grid(finest, evidence, scan, first, table)
         yield row(patient[0], name, first, Scored(values, values, joint.threshold(AUTO, used, table), finer))
@@ -142,17 +156,18 @@ def summary(rows: Sequence[Row]) -> None:
     table = {(*person(r.source, r.subject), r.contrast): r for r in rows if np.isfinite(r.auprc)}
     together = [r for r in table.values() if r.contrast == JOINED]
     contrasts = dict.fromkeys(r.contrast for r in table.values() if r.contrast != JOINED)
-    print(
-        "\n| joined minus | patients | AUPRC, joined | alone | difference (95 %) | Dice, joined | alone | difference |"
-    )
-    print("|---" * 8 + "|")
+    figures = {"auprc": "AUPRC", "dice": "Dice", "false_ml": "ml in slices without lesion"}
+    head = " | ".join(f"{name}, joined | alone | difference (95 %)" for name in figures.values())
+    print(f"\n| joined minus | patients | {head} | Dice lower in |\n{'|---' * 12}|")
     for contrast in contrasts:
         pairs = [(r, table[key]) for r in together if (key := (*person(r.source, r.subject), contrast)) in table]
         cells = [str(len(pairs))]
-        for figure in ("auprc", "dice"):
+        for figure in figures:
             a, b = (np.array([getattr(pair[i], figure) for pair in pairs]) for i in (0, 1))
             gap = paired(a, b, [pair[0].subject for pair in pairs]).difference
             cells += [f"{a.mean():.3f}", f"{b.mean():.3f}", f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})"]
+        lower = [b.dice - a.dice for a, b in pairs if a.dice < b.dice]
+        cells.append(f"{len(lower)}, by at most {max(lower, default=0):.3f}")
         print(f"| {contrast} | " + " | ".join(cells) + " |")
 
 
@@ -165,12 +180,11 @@ def main() -> None:
     parser.add_argument("--tsv", type=Path)
     parser.add_argument("--other", type=parsed, action="append", default=[], metavar="CONTRAST=WEIGHT,...")
     arguments = parser.parse_args()
-    other = {frozenset(one): one for one in arguments.other}
     device.bound_threads(None)
     loaded, rows = models(None), list[Row]()
-    print("| set | patient | contrast | AUPRC | Dice, auto | marked (ml) |\n|---|---|---|---|---|---|")
+    print("| set | patient | contrast | AUPRC | Dice, auto | marked (ml) | without lesion |\n" + "|---" * 7 + "|")
     for patient in patients(arguments.data, chosen(arguments.contrasts, CONTRASTS), arguments.every):
-        for one in rows_of(patient, loaded, arguments.cache, other):
+        for one in rows_of(patient, loaded, arguments.cache, arguments.other):
             rows.append(one)
             cells = [f"{v:.3f}" if isinstance(v, float) else str(v) for v in asdict(one).values()]
             print(f"| {' | '.join(cells)} |", flush=True)

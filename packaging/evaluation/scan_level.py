@@ -3,14 +3,15 @@
     python packaging/evaluation/scan_level.py DATA [--cache CACHE] [--weights FILE]
 
 For each contrast with at least two healthy scans: AUROC over scans of the default score's strength (which orders scans
-like the share of healthy scans as strong), and the sensitivity at 90 and 95 % specificity, with intervals over
-subjects. Patients are all development cases with lesions on their own scans. Healthy are the IXI validation scans, each
-compared with the reference of the other ones; healthy scans of other scanners; and the tumour-free slices of patients
-who were held out of training, which also set the FLAIR thresholds. The severity axis is fitted to lesions pasted into
-the held-out healthy scans, for each of these into the others; "joined" is the sum of strength and severity, each as
-robust deviation from the held-out healthy scans. A second table shows how the severity of held-out brains grows with
-pasted lesions: how many of these raise it at each step of their contrast, the rank correlation of the rise with the
-load, and the AUROC of brains with pasted lesions against the same without. Then the strengths themselves.
+like the share of healthy scans as strong), also with the healthy scans of other scanners alone, and the sensitivity at
+90 and 95 % specificity, with intervals over subjects. Patients are all development cases with lesions on their own
+scans. Healthy are the IXI validation scans, each compared with the reference of the other ones; healthy scans of other
+scanners; and the tumour-free slices of patients who were held out of training, which also set the FLAIR thresholds. The
+severity axis is fitted to lesions pasted into the held-out healthy scans, for each of these into the others; "joined"
+is the sum of strength and severity, each as robust deviation from the held-out healthy scans. A second table shows how
+the severity of held-out brains grows with pasted lesions: how many of these raise it at each step of their contrast,
+the rank correlation of the rise with the load, and the AUROC of brains with pasted lesions against the same without.
+Then the strengths themselves.
 """
 
 from __future__ import annotations
@@ -101,6 +102,18 @@ def deviations(values: np.ndarray, held_out: np.ndarray) -> np.ndarray:
     return np.asarray((values - middle) / (SD_PER_MAD * np.median(np.abs(known - middle))))
 
 
+def against_other_scanners(values: np.ndarray, found: list[Strength], subjects: list[str]) -> Estimate:
+    """The AUROC with the healthy scans of scanners alone that neither references nor thresholds know.
+
+    What it is lower by than the AUROC of all is owed to the scanner and not to lesions. NaN with fewer than two scans.
+    """
+    own = [i for i, one in enumerate(found) if one.sick or one.case.part == "healthy"]
+    healthy = sum(not found[i].sick for i in own)
+    if healthy < 2:
+        return Estimate(np.nan, np.nan, np.nan, len(own), healthy)
+    return auroc_over_scans(values[own], [found[i].sick for i in own], [subjects[i] for i in own])
+
+
 def rows(found: list[Strength], severity: Severities | None) -> Iterator[tuple[str, np.ndarray]]:
     """The strengths, the severities and both joined; the strengths alone without severities."""
     strength = np.array([one.value for one in found])
@@ -117,7 +130,8 @@ def main() -> None:
     given = options(__doc__).parse_args()
     device.bound_threads(None)
     loaded = models(given.weights)
-    print("| contrast | by | patients | healthy | AUROC | sensitivity at 90 % | at 95 % |\n" + "|---" * 7 + "|")
+    head = "| contrast | by | patients | healthy | AUROC | other scanners | sensitivity at 90 % | at 95 % |"
+    print(f"{head}\n{'|---' * 8}|")
     every: list[tuple[str, Strength]] = []
     grown: list[str] = []
     for contrast, model in loaded.items():
@@ -132,6 +146,7 @@ def main() -> None:
         for name, values in rows(found, severity):
             by = f"{name} ({model.card.scores[contrast]})" if name == "strength" else name
             cells = [_text(auroc_over_scans(values, sick, subjects))]
+            cells += [_text(against_other_scanners(values, found, subjects))]
             cells += [_text(sensitivity_at(specificity, values, sick, subjects)) for specificity in SPECIFICITIES]
             counts = f"{sum(sick)} | {len(sick) - sum(sick)}"
             print(f"| {contrast} | {by} | {counts} | {' | '.join(cells)} |", flush=True)

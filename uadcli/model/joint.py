@@ -2,7 +2,7 @@
 
 The evidence of a contrast is the rarity of its score among healthy voxels (`scoring.calibration.rarity`), so that
 contrasts and scores have one scale. It is averaged: a voxel that is rare in one contrast counts, one that is rare in
-several counts more.
+several counts more. Where some contrasts have no evidence, the mean of the others is put on the scale of all.
 
 There are no healthy subjects with several contrasts to calibrate a threshold. A rarity is exponentially distributed in
 healthy voxels by definition, P(rarity > t) = 10^-t. That determines their weighted mean if the contrasts are
@@ -27,13 +27,14 @@ from uadcli.errors import InputError
 from uadcli.model.threshold import Basis, Threshold, extended
 from uadcli.settings.threshold import AUTO_RATE, EXTENT, ThresholdRule
 
+HIGHEST = 5.0  # mean rarity up to which its probability is computed: .00001 % of healthy voxels, beyond what is known
 Weights = Mapping[frozenset[str], Mapping[str, float]]
-# The weights of the contrasts by the set of them; sets that are not listed have equal ones. FLAIR shows most lesions; a
-# large share of another contrast would lose small and diffuse ones (packaging/docs/decisions.md).
+# The weights of the contrasts by the set of them; sets that are not listed have equal ones. FLAIR shows most lesions:
+# with a smaller share of it, small and diffuse ones are lost (packaging/docs/decisions.md).
 WEIGHTS: Weights = {
-    frozenset({"FLAIR", "T1w"}): {"FLAIR": 0.95, "T1w": 0.05},
+    frozenset({"FLAIR", "T1w"}): {"FLAIR": 0.85, "T1w": 0.15},
     frozenset({"FLAIR", "T2w"}): {"FLAIR": 0.95, "T2w": 0.05},
-    frozenset({"FLAIR", "T1w", "T2w"}): {"FLAIR": 0.9, "T1w": 0.05, "T2w": 0.05},
+    frozenset({"FLAIR", "T1w", "T2w"}): {"FLAIR": 0.8, "T1w": 0.15, "T2w": 0.05},
 }
 
 
@@ -54,19 +55,36 @@ def weights_of(contrasts: Sequence[str], table: Weights | None = None) -> dict[s
 
 
 def joined(evidence: Sequence[Evidence], mask: Mask, table: Weights | None = None) -> Array:
-    """The weighted mean rarity (96, 96, 80) in `mask`, over the contrasts that have evidence at a voxel; 0 elsewhere.
+    """The weighted mean rarity (96, 96, 80) of all contrasts in `mask`; 0 elsewhere.
 
-    The weights are those of `table`, by default `WEIGHTS`. Raises `InputError` if a voxel of the mask has evidence of
-    no contrast with a weight.
+    At a voxel where some have no evidence, it is the mean that is as improbable as that of the others (`as_rare`), so
+    that a threshold means the same everywhere. The weights are those of `table`, by default `WEIGHTS`. Raises
+    `InputError` if a voxel of the mask has evidence of no contrast.
     """
     weights = weights_of([one.contrast for one in evidence], table)
-    total, weight = np.zeros(mask.shape), np.zeros(mask.shape)
-    for one in evidence:
-        total += weights[one.contrast] * np.where(one.mask, one.rarity, 0)
-        weight += weights[one.contrast] * one.mask
-    if (weight[mask] <= 0).any():
-        raise InputError("the contrasts leave voxels of the brain without evidence")
-    return np.divide(total, weight, out=np.zeros(mask.shape), where=mask & (weight > 0)).astype(np.float32)
+    known = np.sum([one.mask.astype(np.int64) << i for i, one in enumerate(evidence)], axis=0)
+    found = np.zeros(mask.shape, np.float32)
+    for some in np.unique(known[mask]):
+        own = {one.contrast: weights[one.contrast] for i, one in enumerate(evidence) if some >> i & 1}
+        if not own:
+            raise InputError("the contrasts leave voxels of the brain without evidence")
+        there, whole = mask & (known == some), sum(own.values())
+        of = {name: weight / whole for name, weight in own.items()}
+        mean = sum(of[one.contrast] * one.rarity[there] for one in evidence if one.contrast in of)
+        found[there] = as_rare(mean, list(of.values()), list(weights.values())) if len(of) < len(evidence) else mean
+    return found
+
+
+def as_rare(means: Array, of: Sequence[float], among: Sequence[float]) -> Array:
+    """The means of rarities with the weights `among` that are as improbable as `means` (N,) with the weights `of`.
+
+    Both if the contrasts are independent. Beyond `HIGHEST` the relation is a straight line, as the contrast with the
+    largest weight determines how often a high mean occurs.
+    """
+    steps = np.linspace(0, HIGHEST, 49)
+    same = np.array([0.0, *(rarity_of(share_above(t, of), among) for t in steps[1:])])
+    slope = (same[-1] - same[-2]) / (steps[-1] - steps[-2])
+    return np.asarray(np.interp(means, steps, same) + slope * np.maximum(means - HIGHEST, 0), dtype=np.float32)
 
 
 def share_above(t: float, weights: Sequence[float]) -> float:
@@ -86,8 +104,9 @@ def rarity_of(rate: float, weights: Sequence[float]) -> float:
     """The weighted mean rarity above which a share `rate` of healthy voxels lies, if the contrasts are independent."""
     from scipy.optimize import brentq
 
-    most = -math.log10(rate)  # that of a contrast by itself; a mean of independent ones is smaller in the tail
-    return float(brentq(lambda t: share_above(t, weights) - rate, 0, 2 * most))
+    # no mean is higher than the highest of its rarities, P(highest > t) = 1 - (1 - 10^-t)^k
+    most = -math.log10(-math.expm1(math.log1p(-rate) / len(weights)))
+    return float(brentq(lambda t: share_above(t, weights) - rate, 0, most + 1e-9))
 
 
 def threshold(rule: ThresholdRule, own: Mapping[str, Threshold], table: Weights | None = None) -> Threshold:

@@ -28,7 +28,7 @@ def evidence(contrast: str, value: float, mask: np.ndarray = WHOLE) -> Evidence:
 
 
 @pytest.mark.usefixtures("equal")
-def test_the_mean_is_over_the_contrasts_that_have_evidence_at_a_voxel() -> None:
+def test_what_one_contrast_shows_alone_counts_as_a_mean_that_is_as_improbable() -> None:
     half = WHOLE.copy()
     half[:2] = False
     brain = WHOLE.copy()
@@ -36,14 +36,37 @@ def test_the_mean_is_over_the_contrasts_that_have_evidence_at_a_voxel() -> None:
     found = joint.joined([evidence("FLAIR", 4.0), evidence("T1w", 1.0, half)], brain)
     assert found.dtype == np.float32
     assert found[0, 0, 0] == 0
-    assert np.allclose(found[:2][brain[:2]], 4.0)  # T1w has nothing there, and is not assumed to be healthy
+    # T1w has nothing there, and is not assumed to be healthy
+    assert np.allclose(found[:2][brain[:2]], joint.rarity_of(1e-4, [0.5, 0.5]), atol=0.01)
     assert np.allclose(found[2:], 2.5)
+
+
+@pytest.mark.parametrize("lacking", ["FLAIR", "T1w"])
+@pytest.mark.parametrize("rate", [0.02, 0.001])
+def test_healthy_voxels_are_marked_at_the_same_rate_where_a_contrast_has_no_evidence(lacking: str, rate: float) -> None:
+    shape = (200, 100, 50)
+    drawn = -np.log10(np.random.default_rng(5).uniform(size=(2, *shape))).astype(np.float32)
+    inside = np.ones(shape, bool)
+    covered = {name: inside.copy() for name in ("FLAIR", "T1w")}
+    covered[lacking][:100] = False
+    gave = [Evidence(name, values, covered[name]) for name, values in zip(covered, drawn, strict=True)]
+    marked = joint.joined(gave, inside) > joint.threshold(ThresholdRule("rate", rate), OWN).value
+    for part in (marked[:100], marked[100:]):
+        assert part.mean() == pytest.approx(rate, rel=0.15)
+
+
+@pytest.mark.parametrize("of", [[1.0], [0.5, 0.5]])
+def test_a_rarer_voxel_has_a_higher_mean_however_rare_it_is(of: list[float]) -> None:
+    found = joint.as_rare(np.linspace(0, 60, 400, dtype=np.float32), of, [0.7, 0.2, 0.1])
+    assert found[0] == 0
+    assert (np.diff(found) > 0).all()
+    assert joint.as_rare(np.array([20.0]), of, of)[0] == pytest.approx(20, abs=0.05)
 
 
 def test_flair_outweighs_the_contrasts_that_show_fewer_lesions() -> None:
     for others in (["T1w"], ["T2w"], ["T1w", "T2w"]):
         weights = joint.weights_of([*others, "FLAIR"])
-        assert weights["FLAIR"] >= 0.9
+        assert weights["FLAIR"] >= 0.8
         assert sum(weights.values()) == pytest.approx(1)
 
 
