@@ -17,7 +17,8 @@ help:  ## list the targets
 
 $(READY): pyproject.toml packaging/constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c packaging/constraints.txt torch==2.13.0 -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c packaging/constraints.txt torch==2.13.0 -e ".[dev]"
+	$(BIN)/python -m compileall -q -j 0 -x '/tests?/|/torch/testing/_internal/' $(VENV)/lib  # pip would do it on one core, with the packages' tests
 	touch $(READY)
 
 demo: $(READY)  ## find the lesion in a real patient's FLAIR; ends with where map, mask and picture are

@@ -37,7 +37,7 @@ fi
 if ! [ -x "$snakemake_folder/bin/snakemake" ]; then
     echo "test tools: installing snakemake $snakemake_version in $snakemake_folder"
     { "${PYTHON:-python3}" -m venv "$snakemake_folder" \
-        && "$snakemake_folder/bin/python" -m pip install --quiet --disable-pip-version-check "snakemake==$snakemake_version"; } \
+        && "$snakemake_folder/bin/python" -m pip install --quiet --no-compile --disable-pip-version-check "snakemake==$snakemake_version"; } \
         || { rm -rf "$snakemake_folder"; echo "test tools: NOT installed, its test is left out: snakemake" >&2; }
 fi
 exit 0
