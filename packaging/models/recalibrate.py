@@ -6,7 +6,7 @@ whether it was the best or not; of several it takes the mean of the parameters. 
 scans without the shading of the scan, whatever the bundled model does.
 
     python packaging/models/recalibrate.py DATA --weights small-13-flair --name small-14-flair [--borrow T2w=FLAIR]
-        [--contrasts T2w] [--score-network RUN_OR_FILE ...] [--keep FILE] [--degraded 2]
+        [--contrasts T2w] [--score-network RUN_OR_FILE ...] [--keep FILE] [--degraded 2] [--along-slices 3]
 
 The healthy scans are those of `train_default.py`: the validation part of the development data. A contrast without any
 borrows the thresholds of another (`--borrow`), or is calibrated on scans synthesised from the validation T1w scans by
@@ -78,6 +78,9 @@ def main() -> None:
     parser.add_argument(
         "--degraded", type=int, default=0, help="copies of each healthy scan, as from other scanners, that join in"
     )
+    parser.add_argument(
+        "--along-slices", type=float, help="smoothing of the learned score, in slices; as before if not given"
+    )
     parser.add_argument("--scores", help="the scores to calibrate, comma-separated; by default all")
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     parser.add_argument("--runs", type=Path, default=Path("runs/default"))
@@ -90,7 +93,8 @@ def main() -> None:
     if arguments.keep:
         keep(with_score_network(start, arguments.score_network), arguments.keep)
         return
-    start = dataclasses.replace(start, card=dataclasses.replace(start.card, without_shading=True))
+    along = start.card.along_slices if arguments.along_slices is None else arguments.along_slices
+    start = dataclasses.replace(start, card=dataclasses.replace(start.card, without_shading=True, along_slices=along))
     model = Model(with_score_network(start, arguments.score_network))
     found = [c for c in cases(arguments.data) if c.contrast in model.card.contrasts]
     held_out = [c for c in found if c.part == "val"]

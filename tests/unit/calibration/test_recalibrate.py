@@ -13,6 +13,7 @@ import torch
 
 from uadcli.config import to_dict
 from uadcli.errors import InputError, UsageError
+from uadcli.model.model import Model
 from uadcli.training.run_folder import START
 from uadcli.training.score_network import SiameseTrainer
 from uadcli.weights import weights
@@ -100,6 +101,25 @@ def test_a_new_model_needs_a_name_and_a_score_network_alone_does_not(
     else:
         recalibrate.main()
         assert (tmp_path / "score.safetensors").exists()
+
+
+@pytest.mark.parametrize(("arguments", "along"), [([], 3.0), (["--along-slices", "1.5"], 1.5)])
+def test_the_learned_score_is_smoothed_as_before_or_as_told(
+    arguments: list[str], along: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[float] = []
+
+    def measured(model: Model, *_: object, **__: object) -> None:
+        seen.append(model.card.along_slices)
+        raise KeyboardInterrupt
+
+    command = ["recalibrate.py", "data", "--weights", "small-15-t2w", "--name", "new", *arguments]
+    monkeypatch.setattr(sys, "argv", command)
+    for name, found in (("cases", []), ("shape_files", []), ("measure", None)):
+        monkeypatch.setattr(recalibrate, name, measured if found is None else lambda *_, found=found: found)
+    with pytest.raises(KeyboardInterrupt):
+        recalibrate.main()
+    assert seen == [along]
 
 
 def test_the_model_of_t2w_has_the_reconstruction_of_flair_and_a_score_network_of_its_own() -> None:
