@@ -103,9 +103,9 @@ def deviations(values: np.ndarray, held_out: np.ndarray) -> np.ndarray:
 
 
 def against_other_scanners(values: np.ndarray, found: list[Strength], subjects: list[str]) -> Estimate:
-    """The AUROC with the healthy scans of scanners alone that neither references nor thresholds know.
+    """The AUROC with only those healthy scans whose scanners neither references nor thresholds know.
 
-    What it is lower by than the AUROC of all is owed to the scanner and not to lesions. NaN with fewer than two scans.
+    What it is lower by than that of all is owed to the scanner and not to lesions. NaN with fewer than two such scans.
     """
     own = [i for i, one in enumerate(found) if one.sick or one.case.part == "healthy"]
     healthy = sum(not found[i].sick for i in own)

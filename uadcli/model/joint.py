@@ -59,19 +59,20 @@ def joined(evidence: Sequence[Evidence], mask: Mask, table: Weights | None = Non
 
     At a voxel where some have no evidence, it is the mean that is as improbable as that of the others (`as_rare`), so
     that a threshold means the same everywhere. The weights are those of `table`, by default `WEIGHTS`. Raises
-    `InputError` if a voxel of the mask has evidence of no contrast.
+    `InputError` if a voxel of the mask has evidence of no contrast with a weight.
     """
-    weights = weights_of([one.contrast for one in evidence], table)
-    known = np.sum([one.mask.astype(np.int64) << i for i, one in enumerate(evidence)], axis=0)
+    weights = {name: w for name, w in weights_of([one.contrast for one in evidence], table).items() if w}
+    weighted = [one for one in evidence if one.contrast in weights]
+    known = np.sum([one.mask.astype(np.int64) << i for i, one in enumerate(weighted)], axis=0)
     found = np.zeros(mask.shape, np.float32)
     for some in np.unique(known[mask]):
-        own = {one.contrast: weights[one.contrast] for i, one in enumerate(evidence) if some >> i & 1}
-        if not own:
+        there, known_by = mask & (known == some), [one for i, one in enumerate(weighted) if some >> i & 1]
+        if not known_by:
             raise InputError("the contrasts leave voxels of the brain without evidence")
-        there, whole = mask & (known == some), sum(own.values())
-        of = {name: weight / whole for name, weight in own.items()}
-        mean = sum(of[one.contrast] * one.rarity[there] for one in evidence if one.contrast in of)
-        found[there] = as_rare(mean, list(of.values()), list(weights.values())) if len(of) < len(evidence) else mean
+        of = np.array([weights[one.contrast] for one in known_by])
+        of /= of.sum()
+        mean = sum(share * one.rarity[there] for share, one in zip(of, known_by, strict=True))
+        found[there] = mean if len(of) == len(weighted) else as_rare(mean, list(of), list(weights.values()))
     return found
 
 

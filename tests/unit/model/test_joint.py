@@ -92,6 +92,10 @@ def test_other_weights_can_be_given_for_map_and_threshold() -> None:
 def test_a_voxel_without_any_evidence_is_an_error_and_not_healthy() -> None:
     with pytest.raises(InputError, match="without evidence"):
         joint.joined([evidence("FLAIR", 1.0, ~WHOLE)], WHOLE)
+    without = {frozenset({"T1w", "FLAIR"}): {"FLAIR": 1.0, "T1w": 0.0}}
+    with pytest.raises(InputError, match="without evidence"):
+        joint.joined([evidence("FLAIR", 1.0, ~WHOLE), evidence("T1w", 9.0)], WHOLE, without)
+    assert np.allclose(joint.joined([evidence("FLAIR", 1.0), evidence("T1w", 9.0, ~WHOLE)], WHOLE, without), 1.0)
 
 
 def test_the_threshold_is_that_of_a_rate_and_says_what_it_rests_on() -> None:
