@@ -197,11 +197,11 @@ def interval_of_share(count: float, scans: int, level: float = 0.95) -> tuple[fl
     Clopper and Pearson 1934 (Biometrika 26): exact for scans drawn independently, and never too narrow. A `count` that
     is no whole number, of scans of which some copies count, is interpolated by the beta distribution.
     """
-    from scipy import stats
+    from scipy.special import betaincinv
 
     rest, tail = scans - count, (1 - level) / 2
-    low = float(stats.beta.ppf(tail, count, rest + 1)) if count > 0 else 0.0
-    high = float(stats.beta.isf(tail, count + 1, rest)) if rest > 0 else 1.0
+    low = float(betaincinv(count, rest + 1, tail)) if count > 0 else 0.0
+    high = float(betaincinv(count + 1, rest, 1 - tail)) if rest > 0 else 1.0
     return low, high
 
 

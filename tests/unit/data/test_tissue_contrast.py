@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from uadcli.data import contrast
 from uadcli.data.contrast import FoundContrast
@@ -195,3 +196,9 @@ def test_contrast_by_tissues(levels: tuple[int, int, int], expected: str) -> Non
     assert classify_contrast(data, tissue > 0, tissue).contrast == expected
     with pytest.raises(InputError, match="--contrast"):
         classify_contrast(data, tissue == 1, tissue)
+
+
+def test_the_likeness_to_t1w_is_the_rank_correlation_of_spearman():
+    image = np.random.default_rng(0).integers(0, 50, MASK.shape).astype(np.float32)  # many equal values
+    expected = stats.spearmanr(image[MASK], template.on_grid("mni_head_T1w", 1)[MASK]).statistic
+    assert measure(image, MASK, TISSUE).correlation == pytest.approx(expected, abs=1e-12)
