@@ -26,8 +26,8 @@ from uadcli.data import lesion_labels
 from uadcli.data.scans import Scans
 from uadcli.model.model import Model
 from uadcli.training import score_network
-from uadcli.training.examples.pool import Example, ExampleMaker
-from uadcli.training.examples.synthetic import Scene, load_healthy
+from uadcli.training.examples.pool import ExampleMaker
+from uadcli.training.examples.synthetic import load_healthy
 from uadcli.training.score_network import SiameseTrainer
 from uadcli.training.supervised import LabelledScenes
 
@@ -45,20 +45,17 @@ class Study:
         self.training = [c for c in found if c.part == "train"]
         self.held_out = lesion_labels.load([c for c in found if c.part == "dev"][:most], self.scans)
 
-    def maker(self, patients: int, seed: int) -> ExampleMaker:
-        """The examples of the first patients, and synthetic lesions in their slices without any."""
+    def scenes(self, patients: int, seed: int) -> LabelledScenes:
+        """Scenes of the first patients, and synthetic lesions in their slices without any."""
         chosen = self.training[:patients]
         labelled, healthy = lesion_labels.load(chosen, self.scans), load_healthy(chosen, self.scans)
-        return ExampleMaker(LabelledScenes(labelled, healthy, self.config, seed), self.model)
-
-    def examples(self, maker: ExampleMaker) -> list[Example]:
-        """The development gliomas as they are."""
-        return [maker.example(Scene(one.data, one.mask, one.truth, one.usable)) for one in self.held_out]
+        return LabelledScenes(labelled, healthy, self.config, seed)
 
     def auprc(self, patients: int, settings: SiameseConfig) -> tuple[float, float]:
         """The AUPRC before and after training."""
-        maker = self.maker(patients, settings.seed)
-        trainer, examples = SiameseTrainer(settings), self.examples(maker)
+        scenes, trainer = self.scenes(patients, settings.seed), SiameseTrainer(settings)
+        maker = ExampleMaker(scenes, self.model)
+        examples = [maker.example(scenes.unmodified(one)) for one in self.held_out]
         trainer.start_from(self.model.score_network)
         before = trainer.auprc(examples)
         with tempfile.TemporaryDirectory() as folder:

@@ -26,9 +26,10 @@ LOST = "no lesion voxel of its mask is inside the brain on the model's grid"
 
 @dataclass(frozen=True)
 class LabelledScan:
-    """A scan on the model's grid (96, 96, 80), scaled to [0, 1], with its brain and lesion masks.
+    """A scan on the model's grid (96, 96, 80) with its brain and lesion masks.
 
-    `usable` are the indices of slices with enough brain.
+    `data` is linear in the scan's intensities and unbounded (`Prepared.linear`); `usable` are the indices of slices
+    with enough brain.
     """
 
     data: Array

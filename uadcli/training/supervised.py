@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from uadcli import __version__
-from uadcli.config import PreprocessConfig, SiameseConfig, TrainingConfig, to_dict, to_toml
+from uadcli.config import PreprocessConfig, SiameseConfig, TrainingConfig, to_toml
 from uadcli.console import Reporter
 from uadcli.data import lesion_labels
 from uadcli.data.dataset import Case, evenly
@@ -24,9 +24,10 @@ from uadcli.data.prepare import scaled_as, smoothed_as
 from uadcli.data.scans import Scans
 from uadcli.errors import InputError, UsageError
 from uadcli.files import write_bytes, write_text
+from uadcli.imaging import intensity
 from uadcli.model.model import Model
 from uadcli.settings.training import Machine, Taught
-from uadcli.training.examples.pool import Example, ExampleMaker
+from uadcli.training.examples.pool import ExampleMaker
 from uadcli.training.examples.synthetic import Healthy, Scene, SceneMaker, Sources, load_healthy
 from uadcli.training.run_folder import prepare_usable, rows_of, usable_cases, write_rows
 
@@ -61,6 +62,10 @@ class LabelledScenes(SceneMaker):
         one, rng = self.labelled[turn % len(self.labelled)], np.random.default_rng([self.seed, number])
         side = -1 if rng.random() < 0.5 else 1
         return self.degraded(one.data[::side], one.mask[::side], one.truth[::side], one.usable, rng)
+
+    def unmodified(self, one: LabelledScan) -> Scene:
+        """The scene of a labelled scan as it is: only scaled."""
+        return Scene(intensity.scale(one.data, one.mask, self.preprocess), one.mask, one.truth, one.usable)
 
 
 def begin(data: Path, out: Path, config: TrainingConfig, taught: Taught, machine: Machine, reporter: Reporter) -> None:
@@ -151,7 +156,7 @@ def go_on(out: Path, config: TrainingConfig, machine: Machine, reporter: Reporte
         scenes = LabelledScenes(labelled, healthy, config.preprocess, config.siamese.seed)
         maker = ExampleMaker(scenes, Model(base, str(where.device)), machine.workers)
         held_out = lesion_labels.load([c for c in cases if c.part == "val"], scans)
-        examples = _validation_examples(held_out, maker, reporter)
+        examples = [maker.example(scenes.unmodified(one)) for one in _validated(held_out, reporter)]
         if examples and not scorer.done:
             reporter.info(f"AUPRC {scorer.auprc(examples):.3f} on {len(examples)} held-out cases before any step")
         known = bool(examples) and starts_from(base, scorer.config)
@@ -185,14 +190,14 @@ def starts_from(base: Weights, config: SiameseConfig) -> bool:
     return sizes is not None and sizes.channels == config.channels and sizes.mirror <= config.mirror
 
 
-def _validation_examples(held_out: Sequence[LabelledScan], maker: ExampleMaker, reporter: Reporter) -> list[Example]:
-    """Up to eight of the held-out cases with lesions, evenly spaced and unmodified; empty if there are too few."""
+def _validated(held_out: Sequence[LabelledScan], reporter: Reporter) -> list[LabelledScan]:
+    """Up to eight of the held-out cases with lesions, evenly spaced; empty if there are too few."""
     ill = [one for one in held_out if one.truth.any()]
     if len(ill) < FEWEST:
         few = f"held-out cases with lesions: {len(ill)}, fewer than {FEWEST}"
         reporter.warn(f"{few}: the last checkpoint is used, not the best")
         return []
-    return [maker.example(Scene(one.data, one.mask, one.truth, one.usable)) for one in evenly(ill, VALIDATED)]
+    return evenly(ill, VALIDATED)
 
 
 def is_supervised(run: Path) -> bool:
@@ -205,6 +210,7 @@ def weights_of(run: Path, scorer: SiameseTrainer) -> Weights:
     from uadcli.scoring.fusion import POWER
     from uadcli.scoring.healthy_reference import EROSION
     from uadcli.scoring.siamese import ALONG
+    from uadcli.training.card import score_settings
     from uadcli.weights import weights
 
     base = weights.load(run / BASE)
@@ -232,7 +238,7 @@ def weights_of(run: Path, scorer: SiameseTrainer) -> Weights:
             f"their slices without. {before}: {base.card.name}, sha256 {base.sha256[:12]} ({base.card.training_data})"
         ),
         licence=f"{base.card.licence}; for the score network also that of the labelled scans",
-        siamese=to_dict(scorer.config) | {"steps": scorer.done},
+        siamese=score_settings(scorer, base.card if starts else None),
         labelled_cases=len(rows) + (base.card.labelled_cases if starts else 0),
     )
     return weights.Weights(base.model, card, run, "", scorer.average.state_dict(), base.gate_state)

@@ -24,7 +24,8 @@ from uadcli.model.model import Model
 from uadcli.settings.training import HAND, Fitted, Machine, Taught
 from uadcli.training import checkpoint, supervised, train
 from uadcli.training.examples.pool import ExampleMaker
-from uadcli.training.examples.synthetic import Healthy
+from uadcli.training.examples.synthetic import Healthy, Scene
+from uadcli.training.score_network import SiameseTrainer
 from uadcli.training.supervised import LabelledScenes
 from uadcli.weights import weights
 
@@ -265,3 +266,28 @@ def test_a_card_has_every_field(tmp_path: Path, tiny: ModelConfig) -> None:
     assert card.pop("labelled_cases") == 0
     with pytest.raises(WeightsError, match="labelled_cases is missing"):
         weights._described(json.dumps(card), file)
+
+
+@pytest.mark.usefixtures("_blank")
+def test_a_held_out_case_brighter_than_normal_tissue_is_shown_bright() -> None:
+    """Its intensities are unbounded until they are scaled: in whole numbers of 8 bits a lesion at 1.3 would be dark."""
+    one = labelled(True)
+    one.data[one.truth] = 1.3
+    maker = maker_of([one], [])
+    found = maker.example(maker.scenes.unmodified(one))  # type: ignore[attr-defined]
+    assert found.image[found.truth].min() == 255
+    assert found.image[found.brain & ~found.truth].max() < 255
+    with pytest.raises(ValueError, match="not within 0 and 1"):
+        maker.example(Scene(one.data, one.mask, one.truth, one.usable))
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_the_steps_of_the_weights_count_if_its_score_network_was_continued(begun: Path, started: bool) -> None:
+    base = weights.load(begun / "run" / supervised.BASE)
+    assert base.card.siamese is not None
+    sizes = SMALL if started else dataclasses.replace(SMALL, channels=(8, 24))
+    scorer = SiameseTrainer(sizes)
+    scorer.done = 4
+    card = supervised.weights_of(begun / "run", scorer).card
+    assert card.siamese is not None
+    assert card.siamese["steps"] == 4 + (base.card.siamese["steps"] if started else 0)

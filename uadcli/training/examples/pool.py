@@ -48,8 +48,10 @@ class ExampleMaker:
         return self.example(self.scenes.draw(number))
 
     def example(self, scene: Scene) -> Example:
-        """The example of a scene."""
+        """The example of a scene. Raises `ValueError` if it is not scaled to [0, 1], which uint8 could not hold."""
         x, mask = scene.x, scene.mask
+        if x.min() < 0 or x.max() > 1:
+            raise ValueError(f"a scene has intensities from {x.min():.3g} to {x.max():.3g}, not within 0 and 1")
         recon = self.model.reconstruct(x, mask, ReconstructionConfig(levels=scene.levels, seed=scene.seed))
         image, healthy = (np.round(to_slices(v) * 255).astype(np.uint8) for v in (x, recon))
         keep = scene.usable[mask[:, :, scene.usable].any(axis=(0, 1))]
