@@ -13,6 +13,7 @@ from uadcli.batches import batch
 from uadcli.batches.options import BatchOptions, Request
 from uadcli.config import DetectConfig, to_dict
 from uadcli.console import Reporter
+from uadcli.data.scan_json import describe
 from uadcli.detection import detect, record
 from uadcli.detection.detect import DetectResult
 from uadcli.detection.options import DetectOptions
@@ -52,7 +53,7 @@ class Stand:
                 raise InputError("no brain\twas found", path=path)
             if "bug" in path.read_text():
                 raise ZeroDivisionError("by nothing")
-        return SimpleNamespace(path=path, sha256=file_sha256(path))
+        return SimpleNamespace(path=path, sha256=file_sha256(path), described=describe(path))
 
     def finish(self, ready: Any, files: Any, session: Session) -> DetectResult:
         config, options, reporter, load = session.config, session.options, session.reporter, session.load
@@ -70,17 +71,18 @@ class Stand:
                     path.write_text(f"{text} {config} {options.threshold}")
                 if "full" in text:
                     raise OSError(28, "No space left on device")
-        content = _content(ready.sha256, digest, files, config, options, "fail" if "poor" in text else "pass")
+        content = _content(ready, digest, files, config, options, "fail" if "poor" in text else "pass")
         write_json(files.paths["sidecar"], content)
         return DetectResult(files.map, content)
 
 
 def _content(
-    digest: str, weights: str, files: Any, config: DetectConfig, options: DetectOptions, verdict: str
+    ready: Any, weights: str, files: Any, config: DetectConfig, options: DetectOptions, verdict: str
 ) -> dict[str, Any]:
     return sidecar.Sidecar(
-        tool={"name": "uad", "version": __version__}, command=options.command, input={"sha256": digest},
-        contrast={"value": "FLAIR", "source": "file name"}, weights={"sha256": weights}, device="cpu", seed=0,
+        tool={"name": "uad", "version": __version__}, command=options.command, device="cpu", seed=0,
+        input={"sha256": ready.sha256, "described": ready.described.recorded},
+        contrast={"value": "FLAIR", "source": "file name"}, weights={"sha256": weights},
         score="absolute", threshold={"value": 0.1}, settings=to_dict(config), strip="none", brain_volume_ml=1400.0,
         registration={"mask_overlap": 0.9, "similarity": float("nan")},
         gate={"value": None, "limit": None, "note": "", "check": None, "beyond": None}, stability=None,
@@ -88,19 +90,20 @@ def _content(
         qc={"verdict": verdict, "checks": [{"name": "contrast", "verdict": verdict, "text": CONTRADICTION}]},
         warnings=["odd"], peak_memory_mb=1.0, outputs={k: p.name for k, p in files.paths.items()}, space=options.space,
         requested=record.requested(options), seconds={"read": 1.0, "write": 0.5},
-        contrasts=_contrasts(digest, options),
+        contrasts=_contrasts(ready, options),
     ).to_dict()  # fmt: skip
 
 
-def _contrasts(digest: str, options: DetectOptions) -> list[dict[str, Any]] | None:
+def _contrasts(ready: Any, options: DetectOptions) -> list[dict[str, Any]] | None:
     """What the sidecar says of the scans of a patient; a further one with the text `odd` is left out."""
     from uadcli.weights import weights
 
-    found = [{"name": "first", "sha256": digest, "contrast": "FLAIR", "left_out": None}]
+    found = [{"name": "first", "sha256": ready.sha256, "contrast": "FLAIR", "left_out": None}]
     for scan in options.further:
         reason = "it is odd" if scan.read_text() == "odd" else None
         found.append({"name": scan.name, "sha256": file_sha256(scan), "contrast": "T2w", "left_out": reason})
-    for one in found:
+    for one, path in zip(found, (ready.path, *options.further), strict=True):
+        one["described"] = describe(path).recorded
         known = {"sha256": weights.find(options.weights, one["contrast"])[1]}
         one |= {"weights": None if one["left_out"] else known, "weight": None if one["left_out"] else 0.5}
     return found if options.further else None

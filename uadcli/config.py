@@ -62,7 +62,6 @@ class PreprocessConfig(Checked):
             "Arithmetic of the networks; auto: bf16 for HD-BET on a CPU with instructions for it, else float32.",
             RUNNING,
         ),
-        decides=False,
     )
     bias_field: bool = True
     lower_percentile: float = within(1.0, 0, 100)  # in the brain; values beyond are clipped (reference code)
@@ -183,7 +182,7 @@ class ReconstructionConfig(Checked):
         option=Option("How to reconstruct the scan; by default as the weights were trained.", METHOD),
     )
     # of reconstruction and score, set by `preprocess.precision`; empty: float32, but bf16 to reconstruct on a GPU
-    arithmetic: str = word("", ("float32", "bf16"), empty=True, decides=False)
+    arithmetic: str = word("", ("float32", "bf16"), empty=True)
     overlap: bool = False  # pddpm: patches every 24 pixels, averaged where they overlap, at 2.25 times the cost
 
 

@@ -125,10 +125,8 @@ def test_words_match_the_library() -> None:
     assert fields["unlabelled"].metadata["words"] == UNLABELLED
 
 
-def test_of_the_settings_batch_size_and_precision_do_not_decide() -> None:
+def test_of_the_settings_only_the_batch_size_does_not_decide() -> None:
     settings = to_dict(DetectConfig())
     bare = json.loads(json.dumps(deciding_settings(settings, DetectConfig)))
     assert settings["reconstruction"].pop("batch_size") == 32
-    assert settings["preprocess"].pop("precision") == "auto"
-    assert settings["reconstruction"].pop("arithmetic") == ""  # which `--precision` sets
     assert bare == json.loads(json.dumps(settings))

@@ -17,7 +17,9 @@ from uadcli.batches.inputs import Found
 from uadcli.config import DetectConfig, to_dict
 from uadcli.data import names
 from uadcli.data.names import Outputs
+from uadcli.data.scan_json import describe
 from uadcli.detection import record
+from uadcli.detection.session import in_arithmetic
 from uadcli.errors import InputError, UsageError, WeightsError
 from uadcli.files import finite
 from uadcli.imaging import stored
@@ -171,9 +173,10 @@ def to_do(job: Job, config: DetectConfig, weights_of: WeightsOf, read_scan: bool
     content = read_sidecar(job)
     if content is None:
         return "no sidecar" if not os.path.exists(job.files.paths["sidecar"]) else "the sidecar is incomplete"
+    used = to_dict(in_arithmetic(config))
     for what, value, wanted in (
         ("another version of uad", content["tool"]["version"], __version__),
-        ("other settings", *(deciding_settings(one, DetectConfig) for one in (content["settings"], to_dict(config)))),
+        ("other settings", *(deciding_settings(one, DetectConfig) for one in (content["settings"], used))),
         ("other options", content["requested"], record.requested(job.options)),
         ("other files", content["outputs"], {key: path.name for key, path in job.files.paths.items()}),
     ):
@@ -184,8 +187,11 @@ def to_do(job: Job, config: DetectConfig, weights_of: WeightsOf, read_scan: bool
     try:
         if content["weights"]["sha256"] != weights_of(content["contrast"]["value"]):
             return "other weights"
-        differs = read_scan and content["input"]["sha256"] != stored.sha256(job.scan)
-        return "another scan" if differs else _further_to_do(job, content["contrasts"] or [], weights_of, read_scan)
+        if read_scan and content["input"]["sha256"] != stored.sha256(job.scan):
+            return "another scan"
+        if read_scan and content["input"]["described"] != describe(job.scan).recorded:
+            return "another JSON file"
+        return _further_to_do(job, content["contrasts"] or [], weights_of, read_scan)
     except (InputError, WeightsError) as error:  # the run will report this scan and continue with the others
         return f"cannot be compared: {error}"
 
@@ -200,6 +206,8 @@ def _further_to_do(job: Job, recorded: Sequence[Mapping[str, Any]], weights_of: 
             return "other weights"
         if read_scan and one["sha256"] != _digest(path):
             return f"another scan {path.name}"
+        if read_scan and one["described"] != describe(path).recorded:
+            return f"another JSON file of {path.name}"
     return ""
 
 

@@ -58,6 +58,12 @@ class Described:
     other: str = ""
     warning: str = ""
 
+    @property
+    def recorded(self) -> dict[str, str | None] | None:
+        """What it says, for a sidecar; None if it says nothing."""
+        found = {"contrast": self.contrast or None, "other": self.other or None}
+        return found if any(found.values()) else None
+
 
 NOTHING = Described()
 

@@ -138,7 +138,7 @@ def _ready_one(path: Path, session: Session) -> ReadyScan:
     settled = _contrast(known, described, path, prepared, reporter)
     with reporter.stage("artefacts"), about(path):
         signs = artefacts.measure(scan.volume, stripped, prepared)
-    return ReadyScan(scan, prepared, stripped.brain, settled, stripped.volume, labels, smoothing, signs)
+    return ReadyScan(scan, prepared, stripped.brain, settled, stripped.volume, labels, smoothing, signs, described)
 
 
 def finish(ready: ReadyScan, files: Outputs, session: Session) -> DetectResult:

@@ -13,7 +13,7 @@ from uadcli.arrays import Array
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
 from uadcli.data.artefacts import Artefacts
-from uadcli.data.contrast import FoundContrast
+from uadcli.data.contrast import NOTHING, Described, FoundContrast
 from uadcli.data.prepare import Prepared, to_native
 from uadcli.data.same_patient import Alignment
 from uadcli.detection.repeat import Found, Repeats, Wanted, repeat
@@ -43,6 +43,7 @@ class ReadyScan:
     labels: NDArray[np.bool_] | None = None
     curvature_flow: int = 0  # iterations applied to it
     artefacts: Artefacts = field(default_factory=Artefacts)
+    described: Described = NOTHING
     further: tuple[Further, ...] = ()
 
 
@@ -52,6 +53,7 @@ class Further:
 
     path: Path
     sha256: str | None  # None if it cannot be read
+    described: Described
     ready: ReadyScan | None = None
     alignment: Alignment | None = None
     left_out: str = ""

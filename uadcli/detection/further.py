@@ -34,7 +34,7 @@ def with_further(path: Path, session: Session, ready_one: Prepare) -> ReadyScan:
     found: list[Further] = []
     for one in options.further:
         before = [first, *(f.ready for f in found if f.ready)]
-        found.append(_further(Further(one, digests.get(one)), before, session, ready_one))
+        found.append(_further(Further(one, digests.get(one), scan_json.describe(one)), before, session, ready_one))
     return replace(first, further=tuple(found))
 
 

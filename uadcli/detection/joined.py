@@ -33,7 +33,7 @@ def find(ready: ReadyScan, files: Outputs, session: Session) -> Examined:
     """
     alone = replace(session, options=session.options.alone)
     own = examined(replace(ready, labels=None, further=()), files, alone)
-    itself = Further(ready.scan.path, ready.scan.sha256, ready)
+    itself = Further(ready.scan.path, ready.scan.sha256, ready.described, ready)
     first = Contribution(itself, own.asked.model, own.findings, _verdict(ready, own.findings))
     evidence = [Evidence(own.asked.contrast, _rarity(own, own.findings.anomaly_map, session), ready.prepared.mask)]
     gave = [first]

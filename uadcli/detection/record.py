@@ -42,6 +42,7 @@ def sidecar_of(
         input={
             "name": scan.path.name,
             "sha256": scan.sha256,
+            "described": ready.described.recorded,
             "shape": list(scan.source_shape),
             "spacing_mm": geometry.spacing(scan.source_affine).tolist(),
             "axes": scan.axes,
@@ -160,6 +161,7 @@ def contribution(one: Contribution) -> dict[str, Any]:
     return {
         "name": one.of.path.name,
         "sha256": one.of.sha256,
+        "described": one.of.described.recorded,
         "contrast": one.contrast,
         "weights": one.model and {"name": one.model.card.name, "sha256": one.model.sha256},
         "score": own and own.score,

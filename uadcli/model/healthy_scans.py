@@ -66,14 +66,16 @@ class HealthyComparison:
 def as_calibrated(card: ModelCard, config: DetectConfig) -> bool:
     """Whether the settings are those with which the healthy scans of the weights were prepared and scored.
 
-    Seed and batch size do not matter. The method is not compared: for another method, weights have no healthy scans.
-    Curvature flow and scaling are always those of the weights.
+    Seed and batch size do not matter, nor the arithmetic of the brain mask, which is the same but for rounding. The
+    method is not compared: for another method, weights have no healthy scans. Curvature flow and scaling are always
+    those of the weights.
     """
-    always = {name: getattr(config.preprocess, name) for name in ("curvature_flow", "scaling")}
+    always = {name: getattr(config.preprocess, name) for name in ("curvature_flow", "scaling", "precision")}
     own = from_dict(PreprocessConfig, {**card.preprocess, **always})
-    asked = (config.reconstruction.levels or card.levels, config.reconstruction.overlap)
+    settings = config.reconstruction
+    asked = (settings.levels or card.levels, settings.overlap, settings.arithmetic == "bf16")
     scans = (_by_network(config.preprocess), config.scoring)
-    return (*scans, *asked) == (_by_network(own), ScoringConfig(), card.levels, False)
+    return (*scans, *asked) == (_by_network(own), ScoringConfig(), card.levels, False, False)
 
 
 def _by_network(preprocess: PreprocessConfig) -> PreprocessConfig:

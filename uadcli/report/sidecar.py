@@ -19,7 +19,7 @@ PACKAGES = ("uadcli", "torch", "numpy", "scipy", "nibabel", "SimpleITK", "antspy
 # The entries of a sidecar that are read back, with their types; None if not computed.
 NEEDED: dict[str, dict[str, Any]] = {
     "tool": {"version": str},
-    "input": {"sha256": str},
+    "input": {"sha256": str, "described": dict[str, str | None] | None},
     "contrast": {"value": str},
     "weights": {"sha256": str},
     "threshold": {"value": float | None},
@@ -43,6 +43,7 @@ WHOLE: dict[str, Any] = {
 CONTRAST: dict[str, Any] = {
     "name": str,
     "sha256": str | None,
+    "described": dict[str, str | None] | None,
     "contrast": str | None,
     "weights": dict[str, Any] | None,
     "weight": float | None,

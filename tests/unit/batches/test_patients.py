@@ -72,6 +72,10 @@ def test_resume_and_tables_are_by_patient(bids: Path, stand: Stand) -> None:
     assert stand.prepared == ["sub-1_ses-a_FLAIR.nii.gz"]
     assert rows(result.summary)[0]["contrast"] == "FLAIR+T2w"
     assert counts(run(bids, join=True)) == (0, 3, 0)
+    said = bids / "sub-1" / "ses-b" / "anat" / "sub-1_ses-b_T1w.json"
+    said.write_text('{"SeriesDescription": "T1w"}')
+    assert counts(run(bids, join=True)) == (1, 2, 0)
+    assert counts(run(bids, join=True)) == (0, 3, 0)
     assert counts(run(bids, join=True, options=DetectOptions(device="cpu", threads=1, strict=True))) == (0, 2, 1)
     (bids / "sub-1" / "ses-b" / "anat" / "sub-1_ses-b_T1w.nii.gz").unlink()
     assert counts(run(bids, join=True)) == (1, 2, 0)  # other options: a scan fewer

@@ -13,7 +13,7 @@ from stand import OPTIONS, Stand, counts, files_below, run, steps
 
 from uadcli.batches import plan
 from uadcli.batches.inputs import Found
-from uadcli.config import DetectConfig, ReconstructionConfig, ScoringConfig
+from uadcli.config import DetectConfig, PreprocessConfig, ReconstructionConfig, ScoringConfig
 from uadcli.detection import together
 from uadcli.errors import UsageError
 
@@ -34,6 +34,7 @@ def test_the_second_run_does_nothing_and_changes_nothing(scans: Path, stand: Sta
         ({"reconstruction": ReconstructionConfig(seed=1)}, {}, "other settings"),
         ({"reconstruction": ReconstructionConfig(levels=(9,))}, {}, "other settings"),
         ({"reconstruction": ReconstructionConfig(batch_size=1)}, {}, "skip"),
+        ({"preprocess": PreprocessConfig(precision="bf16")}, {}, "other settings"),
         ({}, {"threshold": "0.5"}, "other options"),
         ({}, {"contrast": "T1w"}, "other options"),
         ({}, {"score": "dark"}, "other options"),
@@ -50,6 +51,13 @@ def test_what_was_done_with_other_parameters_is_done_again(
     run(scans)
     found = steps(scans, config=DetectConfig(**config), options=dataclasses.replace(OPTIONS, **options))
     assert set(found.values()) == {reason}
+
+
+def test_a_batch_in_a_precision_is_done_in_that_alone(scans: Path, stand: Stand) -> None:
+    in_bf16 = DetectConfig(preprocess=PreprocessConfig(precision="bf16"))
+    run(scans, config=in_bf16)
+    assert set(steps(scans, config=in_bf16).values()) == {"skip"}
+    assert set(steps(scans).values()) == {"other settings"}
 
 
 def test_levels_of_a_file_and_of_a_sidecar_compare_equal(scans: Path, stand: Stand) -> None:
@@ -82,6 +90,7 @@ def _edit(change: Any) -> Any:
         (_edit(lambda c: c["weights"].clear()), "the sidecar is incomplete"),
         (lambda scans, out: (out / "a_desc-anomaly_map_mask.nii.gz").unlink(), "a file is missing"),
         (lambda scans, out: (scans / "a.nii").write_text("another"), "another scan"),
+        (lambda scans, out: (scans / "a.json").write_text('{"SeriesDescription": "T1w"}'), "another JSON file"),
         (_edit(lambda c: c["contrast"].update(value="PD")), "cannot be compared: no model covers PD."),
     ],
 )

@@ -172,8 +172,9 @@ OTHERS = {
     "overlap": DetectConfig(reconstruction=ReconstructionConfig(overlap=True)),
     "strip": DetectConfig(preprocess=PreprocessConfig(strip="atlas")),
     "percentiles": DetectConfig(preprocess=PreprocessConfig(upper_percentile=98)),
+    "bf16": DetectConfig(reconstruction=ReconstructionConfig(arithmetic="bf16")),
 }
-FREE = ReconstructionConfig(levels=CARD.levels, seed=7, batch_size=3)
+FREE = ReconstructionConfig(levels=CARD.levels, seed=7, batch_size=3, arithmetic="float32")
 
 
 def test_conformal_is_approximate_for_scores_with_a_healthy_reference() -> None:
@@ -187,7 +188,7 @@ def test_conformal_is_approximate_for_scores_with_a_healthy_reference() -> None:
 def test_thresholds_may_not_hold_under_other_settings(text: str) -> None:
     plain = threshold.resolve(rule(text), CARD, "siamese", "T1w")
     assert "may not hold" not in plain.basis.in_words()
-    free = DetectConfig(preprocess=PreprocessConfig(curvature_flow=3), reconstruction=FREE)
+    free = DetectConfig(preprocess=PreprocessConfig(curvature_flow=3, precision="float32"), reconstruction=FREE)
     assert threshold.resolve(rule(text), CARD, "siamese", "T1w", free) == plain
     for name, config in OTHERS.items():
         found = threshold.resolve(rule(text), CARD, "siamese", "T1w", config)
