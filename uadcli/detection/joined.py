@@ -41,8 +41,8 @@ def find(ready: ReadyScan, files: Outputs, session: Session) -> Examined:
         contribution, more = _contribution(one, session)
         gave.append(contribution)
         evidence += more
-    found = _joined(ready, gave, evidence, session)
-    return replace(own, findings=replace(found, own_map=_own_map(ready, own, evidence, session)))
+    finer = _own_map(ready, own, evidence, session)
+    return replace(own, findings=_joined(ready, gave, evidence, finer, session))
 
 
 def judge_all(verdict: Quality, gave: Sequence[Contribution]) -> Quality:
@@ -109,14 +109,21 @@ def on_own_grid(
     return joint.joined([Evidence(evidence[0].contrast, finer, inside), *others], inside, table)
 
 
-def _joined(ready: ReadyScan, gave: Sequence[Contribution], evidence: Sequence[Evidence], session: Session) -> Findings:
-    """The findings of all contrasts on the first scan's model grid."""
+def _joined(
+    ready: ReadyScan,
+    gave: Sequence[Contribution],
+    evidence: Sequence[Evidence],
+    finer: Array | None,
+    session: Session,
+) -> Findings:
+    """The findings of all contrasts on the first scan's model grid; `finer` is their map on its own grid, if any."""
     prepared = ready.prepared
     anomaly_map = joint.joined(evidence, prepared.mask)
     own = {one.contrast: one.own for one in gave if one.contrast and one.own}
     if ready.labels is not None:
         session.reporter.warn("the threshold was chosen by lesion labels: for comparison with papers only")
-        used = thresholds.best_dice(to_native(anomaly_map, ready.scan, prepared, 1), ready.labels)
+        native = to_native(anomaly_map, ready.scan, prepared, 1) if finer is None else finer
+        used = thresholds.best_dice(native, ready.labels)
     else:
         used = joint.threshold(session.options.rule, {name: one.threshold for name, one in own.items()})
     marked, table = components.find(anomaly_map, used.value, prepared, session.config, used.extent)
@@ -124,6 +131,7 @@ def _joined(ready: ReadyScan, gave: Sequence[Contribution], evidence: Sequence[E
     return replace(
         next(iter(own.values())),
         anomaly_map=anomaly_map,
+        own_map=finer,
         labels=marked,
         score=SCORE,
         threshold=used,

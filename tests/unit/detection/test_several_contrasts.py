@@ -31,6 +31,7 @@ from uadcli.model import joint, out_of_distribution, own_grid
 from uadcli.model.out_of_distribution import Distance
 from uadcli.model.subject import Subject
 from uadcli.scoring.calibration import rarity
+from uadcli.scoring.metrics import best_dice
 
 TAIL = [(0.05, 0.05), (0.01, 0.1), (0.001, 0.15), (0.0001, 0.2)]
 LESION = (30.0, -20.0, 20.0)
@@ -307,6 +308,23 @@ def test_labels_choose_the_threshold_of_the_joined_map(given: Callable[..., Any]
     assert found["threshold"]["kind"] == "best-dice"
     assert found["contrasts"][0]["threshold"]["kind"] == "rate"  # the contrasts by themselves as always
     assert sum("lesion labels" in text for text in found["warnings"]) == 1
+
+
+def test_labels_choose_the_threshold_of_the_map_that_is_written(
+    given: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the detail of the first scan's own grid: here noise, which the model's grid does not have."""
+
+    def noisy(subject: Subject, name: str, *_: Any) -> np.ndarray:
+        noise = np.random.default_rng(0).uniform(0.2, 1, subject.mask.shape)
+        return (subject.score(name) * noise).astype(np.float32)
+
+    monkeypatch.setattr(own_grid, "own_map", noisy)
+    ball = phantoms.ball(Volume(brain("FLAIR"), GRID_AFFINE), LESION, 14.0)
+    labels = phantoms.save(tmp_path / "lesion.nii.gz", ball, GRID_AFFINE)
+    found = given("FLAIR", "T1w", threshold="best-dice", labels=labels)
+    best, _ = best_dice(np.asarray(found.image.dataobj, dtype=np.float32), ball)
+    assert f"(Dice {best:.3f})" in found.sidecar["threshold"]["rule"]
 
 
 @pytest.mark.slow
