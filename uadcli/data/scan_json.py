@@ -11,11 +11,15 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from uadcli import contrasts
-from uadcli.data.contrast import Described, said_in_text
+from uadcli.data.contrast import Described, FoundContrast, known_before, said_in_text, settle
+from uadcli.errors import InputError
 from uadcli.imaging.volume import stem
+
+if TYPE_CHECKING:
+    from uadcli.data.prepare import Prepared
 
 MOST_BYTES = 1 << 20
 TEXTS = ("SeriesDescription", "ProtocolName")
@@ -42,6 +46,21 @@ def describe(scan: Path) -> Described:
     except (OSError, ValueError, RecursionError):  # not UTF-8 and numbers of 5000 digits are ValueErrors, too
         return Described(warning=f"{path.name}: cannot be read as JSON, and says nothing about the contrast")
     return _described(content) if isinstance(content, dict) else Described()
+
+
+def found_contrast(path: Path, option: str | None, prepared: Prepared, described: Described) -> FoundContrast:
+    """The contrast of a prepared scan by option, name, JSON file or image, with its check against the image.
+
+    `described` is what `describe` found. Raises `InputError` if none of them says it.
+    """
+    known = known_before(path, option, described)
+    try:
+        guess = prepared.contrast()
+    except InputError:
+        if known is None:
+            raise
+        guess = None
+    return settle(known, path, guess, described)
 
 
 def _read(path: Path) -> str | None:

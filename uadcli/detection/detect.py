@@ -15,9 +15,9 @@ from uadcli import device
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
 from uadcli.data import artefacts, contrast, names, scan_json
-from uadcli.data.contrast import Described, FoundContrast
+from uadcli.data.contrast import Described
 from uadcli.data.names import Outputs
-from uadcli.data.prepare import Prepared, prepare, smoothed_as
+from uadcli.data.prepare import prepare, smoothed_as
 from uadcli.detection import joined, niivue, record, together
 from uadcli.detection.examined import check_early, examined
 from uadcli.detection.findings import ReadyScan
@@ -26,7 +26,7 @@ from uadcli.detection.options import DetectOptions
 from uadcli.detection.session import Session, in_arithmetic, with_healthy
 from uadcli.detection.verdict import judge, report
 from uadcli.detection.write import write_files
-from uadcli.errors import RESEARCH_USE, InputError, about
+from uadcli.errors import RESEARCH_USE, about
 from uadcli.files import write_json
 from uadcli.imaging import mask_file, volume
 from uadcli.imaging.volume import Scan
@@ -135,10 +135,11 @@ def _ready_one(path: Path, session: Session) -> ReadyScan:
     mask = options.brain_mask
     prepared, stripped = prepare(scan, settings, brain_mask=mask, device=session.device, stage=reporter.stage)
     reporter.info(f"brain mask: {prepared.strip}")
-    settled = _contrast(known, described, path, prepared, reporter)
+    found = scan_json.found_contrast(path, options.contrast, prepared, described)
+    reporter.info(f"contrast {found.contrast} (by {found.source})")
     with reporter.stage("artefacts"), about(path):
         signs = artefacts.measure(scan.volume, stripped, prepared)
-    return ReadyScan(scan, prepared, stripped.brain, settled, stripped.volume, labels, smoothing, signs, described)
+    return ReadyScan(scan, prepared, stripped.brain, found, stripped.volume, labels, smoothing, signs, described)
 
 
 def finish(ready: ReadyScan, files: Outputs, session: Session) -> DetectResult:
@@ -188,18 +189,3 @@ def _described(path: Path, reporter: Reporter) -> Described:
     if described.warning:
         reporter.warn(described.warning)
     return described
-
-
-def _contrast(
-    known: FoundContrast | None, described: Described, path: Path, prepared: Prepared, reporter: Reporter
-) -> FoundContrast:
-    """The contrast, always checked against the image. Raises `InputError` if it cannot be determined."""
-    try:
-        guess = prepared.contrast()
-    except InputError:
-        if known is None:
-            raise
-        guess = None
-    found = contrast.settle(known, path, guess, described)
-    reporter.info(f"contrast {found.contrast} (by {found.source})")
-    return found

@@ -5,12 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from uadcli import contrasts
 from uadcli.console import Reporter
-from uadcli.data.artefacts import Artefacts
-from uadcli.data.prepare import Prepared
 from uadcli.detection.findings import ReadyScan
 from uadcli.model.out_of_distribution import Distance
+from uadcli.model.quality_control import measures
 from uadcli.scoring import quality
 
 
@@ -24,20 +22,6 @@ def judge(ready: ReadyScan, distance: Distance) -> quality.Quality:
     )
     verdict = quality.assess(measured)
     return verdict if found.check is None else quality.with_check(verdict, found.check)
-
-
-def measures(prepared: Prepared, contrast: str, signs: Artefacts) -> quality.Measures:
-    """What quality control measures of a prepared scan of a contrast, before a model sees it."""
-    return quality.Measures(
-        prepared.brain_volume_ml,
-        prepared.mask_overlap,
-        prepared.border_fraction,
-        stretch=prepared.stretch,
-        similarity=prepared.similarity,
-        similarity_limits=contrasts.ALL[contrast].similarity,
-        artefacts=dataclasses.asdict(signs),
-        upper_limits=contrasts.ALL[contrast].quality,
-    )
 
 
 def report(verdict: quality.Quality, distance: Distance, reporter: Reporter) -> None:

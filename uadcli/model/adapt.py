@@ -20,9 +20,9 @@ import numpy as np
 from uadcli import __version__
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
-from uadcli.data import dataset, prepare
-from uadcli.data.contrast import NOT_COVERED
+from uadcli.data import artefacts, dataset, prepare
 from uadcli.data.prepare import Prepared
+from uadcli.data.scan_json import describe, found_contrast
 from uadcli.errors import InputError, UsageError
 from uadcli.files import DAMAGED, write_with
 from uadcli.imaging import stored
@@ -30,6 +30,7 @@ from uadcli.imaging.volume import read_scan
 from uadcli.model import ways
 from uadcli.model.healthy_folder import HealthyScans, digest_of
 from uadcli.model.model import Model
+from uadcli.model.quality_control import measures
 from uadcli.model.ways.base import Learnt, Way
 from uadcli.scoring import quality, scores
 from uadcli.settings import adaptations
@@ -155,7 +156,8 @@ class ScannerAdapter:
         decides["reconstruction"]["batch_size"] = None
         versions, healthy = [__version__, prepare.VERSION, self.model.sha256], self.healthy
         stated = healthy.stated(healthy.files[digest])
-        scan = [digest, self.contrast, stated, healthy.geometry]
+        described = describe(healthy.files[digest]).recorded
+        scan = [digest, self.contrast, stated, described, healthy.geometry]
         key = [versions, self.way.name, *scan, self.model.device, threads, decides]
         return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
 
@@ -163,8 +165,7 @@ class ScannerAdapter:
         """The cache entry of a healthy scan. Raises `InputError` if the scan cannot be used."""
         path = self.healthy.files[digest]
         try:
-            prepared = self._prepared(path, digest)
-            contrast = self.healthy.stated(path) or _contrast_of(prepared)
+            prepared, contrast = self._prepared(path, digest)
         except InputError as error:
             what = f"this healthy scan cannot be used: {error.what}"
             raise InputError(what, path=path, hint=error.hint or FIX) from error
@@ -174,20 +175,39 @@ class ScannerAdapter:
         learnt = self.way.learn(self.model, x, prepared.mask, self.config.reconstruction)
         return {"contrast": np.array(contrast), **learnt}
 
-    def _prepared(self, path: Path, digest: str) -> Prepared:
-        """A healthy scan on the model's grid. Raises `InputError` if it changed or fails quality control."""
+    def _prepared(self, path: Path, digest: str) -> tuple[Prepared, str]:
+        """A healthy scan on the model's grid, and its contrast.
+
+        Raises `InputError` if it changed, its contrast is doubtful or not a known one, or it fails quality control.
+        """
         scan = read_scan(path, geometry=self.healthy.geometry)
         if scan.sha256 != digest:
             raise InputError("it changed during the run", hint="Run the command again.")
         for text in scan.warnings:
             self.reporter.warn(f"a healthy scan of --adapt: {text}")  # without its name, which may name a person
-        prepared, _ = prepare.prepare(scan, self.config.preprocess, device=self.model.device)
-        found = prepared.brain_volume_ml, prepared.mask_overlap, prepared.border_fraction, prepared.stretch
-        verdict = quality.assess(quality.Measures(*found))
-        if verdict.verdict == "fail":
-            failed = ", ".join(check.name for check in verdict.checks if check.verdict == "fail")
-            raise InputError(f"quality control failed ({failed})")
-        return prepared
+        prepared, stripped = prepare.prepare(scan, self.config.preprocess, device=self.model.device)
+        contrast = self._contrast_of(path, prepared)
+        if contrast == self.contrast:
+            verdict = quality.assess(measures(prepared, contrast, artefacts.measure(scan.volume, stripped, prepared)))
+            if verdict.verdict == "fail":
+                failed = ", ".join(check.name for check in verdict.checks if check.verdict == "fail")
+                raise InputError(f"quality control failed ({failed})")
+        return prepared, contrast
+
+    def _contrast_of(self, path: Path, prepared: Prepared) -> str:
+        """The contrast of a healthy scan as stated, or by JSON file or image.
+
+        Raises `InputError` if these contradict each other, or if it is doubtful or not a known one.
+        """
+        if stated := self.healthy.stated(path):
+            return stated
+        found = found_contrast(path, None, prepared, describe(path))
+        if found.check is not None and found.check.verdict == "fail":
+            raise InputError(f"contrast: {found.check.text}")
+        if found.source == "image" and prepared.contrast().doubtful:
+            what = "T1w and FLAIR are hard to distinguish in it"
+            raise InputError(what, hint="Put the contrast in its name, or give --contrast.")
+        return found.contrast
 
 
 def _kept(file: Path, expected: dict[str, tuple[int, ...]]) -> dict[str, Any] | None:
@@ -211,15 +231,3 @@ def _kept(file: Path, expected: dict[str, tuple[int, ...]]) -> dict[str, Any] | 
         if not sizes or sizes == expected:
             return found | {"contrast": contrast}
     return None
-
-
-def _contrast_of(prepared: Prepared) -> str:
-    """The contrast of a healthy scan from its image. Raises `InputError` if it is doubtful or not a known one."""
-    guess = prepared.contrast()
-    if guess.other:
-        raise InputError(f"its contrast is {NOT_COVERED}: {guess.other}", hint=FIX)
-    if guess.doubtful:
-        raise InputError(
-            "T1w and FLAIR are hard to distinguish in it", hint="Put the contrast in its name, or give --contrast."
-        )
-    return guess.contrast

@@ -19,11 +19,10 @@ from typing import Any
 
 from uadcli.config import CONTRASTS, TrainingConfig, read_toml, to_dict, to_toml
 from uadcli.console import Reporter
-from uadcli.data.contrast import known_before, settle
 from uadcli.data.dataset import Case, doubtful_mask, prepare_all
 from uadcli.data.healthy import LESION_MARGIN_SLICES
 from uadcli.data.prepare import Prepared
-from uadcli.data.scan_json import describe
+from uadcli.data.scan_json import describe, found_contrast
 from uadcli.data.scans import Scans
 from uadcli.errors import InputError, OutputError, UsageError
 from uadcli.files import file_sha256, make_folder, write_bytes, write_text
@@ -131,8 +130,7 @@ def prepare_usable(cases: list[Case], scans: Scans, workers: int, reporter: Repo
 
 def _contrast_of(scan: Path, prepared: Prepared) -> str:
     """The contrast of a scan whose name says none. Raises `InputError` if it is certainly none of the known ones."""
-    described = describe(scan)
-    found = settle(known_before(scan, None, described), scan, prepared.contrast(), described)
+    found = found_contrast(scan, None, prepared, describe(scan))
     if found.check is not None and found.check.verdict == "fail":
         raise InputError(f"contrast: {found.check.text}")
     return found.contrast

@@ -17,7 +17,8 @@ from uadcli.batches import batch
 from uadcli.batches.options import BatchOptions, Request
 from uadcli.config import DetectConfig, PreprocessConfig, to_dict
 from uadcli.console import Reporter
-from uadcli.data import prepare
+from uadcli.data import artefacts, prepare
+from uadcli.data.artefacts import Artefacts
 from uadcli.detection.detect import detect
 from uadcli.detection.options import DetectOptions
 from uadcli.errors import InputError, UsageError
@@ -194,6 +195,10 @@ def test_a_healthy_scan_that_fails_quality_control_has_another_content_or_no_cle
         one, mask = look(*given, **more)  # type: ignore[arg-type]
         return dataclasses.replace(one, brain_volume_ml=90.0), mask
 
+    def upside_down(*given: object, **more: object) -> tuple[prepare.Prepared, object]:
+        one, mask = look(*given, **more)  # type: ignore[arg-type]
+        return dataclasses.replace(one, similarity=0.01), mask
+
     with monkeypatch.context() as patch:
         patch.setattr(prepare, "prepare", small)
         with pytest.raises(InputError, match=r"cannot be used: quality control failed \(brain_volume_ml\)"):
@@ -203,7 +208,20 @@ def test_a_healthy_scan_that_fails_quality_control_has_another_content_or_no_cle
     with pytest.raises(InputError, match="changed during the run"):
         adapted(loaded, healthy, "T1w")
     own.write_bytes(before)
+    with monkeypatch.context() as patch:
+        patch.setattr(artefacts, "measure", lambda *_: Artefacts(spikes=9.0))
+        with pytest.raises(InputError, match=r"quality control failed \(spikes\)"):
+            adapted(loaded, healthy, "T1w")
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare, "prepare", upside_down)
+        with pytest.raises(InputError, match=r"quality control failed \(similarity\)"):
+            adapted(loaded, healthy, "T1w")
     own.rename(scanner / "p1.nii.gz")
+    said = own.with_name("p1.json")
+    said.write_text('{"ImageType": ["ORIGINAL", "PRIMARY", "T1 MAP"]}')
+    with pytest.raises(InputError, match="the JSON file says t1map"):
+        adapted(loaded, adapt.find(scanner), "T1w")
+    said.unlink()
     with monkeypatch.context() as patch:
         patch.setattr(prepare.Prepared, "contrast", lambda _: SimpleNamespace(contrast="T1w", other="", doubtful=True))
         with pytest.raises(InputError, match="hard to distinguish"):
@@ -296,10 +314,12 @@ def test_the_cache_key_of_a_residual_has_all_that_determines_it(
     assert kept(load(*weights.find(str(other))), CONFIG) == 9
     adapted(loaded, adapt.find(scanner, geometry="sform"), "T1w")
     assert len(list((cache / adapt.FOLDER).glob("*.npz"))) == 12
+    (scanner / "p1_T1w.json").write_text('{"SeriesDescription": "T1w"}')  # may say that it is of another contrast
+    assert kept(loaded, CONFIG) == 13
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(threads + 1)
-        assert kept(loaded, CONFIG) == 15
+        assert kept(loaded, CONFIG) == 16
     finally:
         torch.set_num_threads(threads)
 
