@@ -3,11 +3,14 @@
 import dataclasses
 import math
 import re
+from types import ModuleType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from uadcli import config as settings
+from uadcli.batches import options as of_batch
 from uadcli.config import (
     DetectConfig,
     EncoderConfig,
@@ -26,8 +29,16 @@ from uadcli.config import (
     to_toml,
     with_settings,
 )
+from uadcli.detection import options as of_detection
 from uadcli.detection.options import DetectOptions
 from uadcli.errors import UsageError
+from uadcli.evaluation import options as of_evaluation
+from uadcli.evaluation.options import EvaluateOptions
+from uadcli.settings import training as of_training
+from uadcli.settings.bounds import Checked
+from uadcli.settings.training import Fitted, Helpers, Machine
+from uadcli.synthesis import options as of_synthesis
+from uadcli.synthesis.options import SynthOptions
 
 configs = st.builds(
     DetectConfig,
@@ -164,6 +175,43 @@ def test_words_in_a_file_may_be_in_any_case():
 def test_options_of_the_library_are_checked_as_those_of_the_command_line(wrong):
     with pytest.raises(UsageError, match=next(iter(wrong))):
         DetectOptions(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        (Machine, {"precision": "BF16"}), (Machine, {"gpus": -3}), (Machine, {"cpu_processes": 0}),
+        (Machine, {"workers": -1}), (Helpers, {"threads": 0}), (Fitted, {"gate": "hnad"}), (Fitted, {"degraded": -1}),
+        (EvaluateOptions, {"seed": -1}), (EvaluateOptions, {"resamples": 0}), (EvaluateOptions, {"unlabelled": "skp"}),
+        (SynthOptions, {"contrast": "PD"}), (SynthOptions, {"lesions": "no"}),
+    ],
+)  # fmt: skip
+def test_options_of_every_command_are_checked_in_the_library(kind: type, wrong: dict[str, object]) -> None:
+    (name, value), *_ = wrong.items()
+    with pytest.raises(UsageError, match=rf"{name} cannot be {value!r}") as caught:
+        kind(**wrong)
+    assert caught.value.hint
+
+
+def _option_classes() -> list[type]:
+    """The classes of the library with fields that are options of a command."""
+    modules: list[ModuleType] = [settings, of_batch, of_detection, of_evaluation, of_synthesis, of_training]
+    kinds = [
+        kind
+        for module in modules
+        for kind in vars(module).values()
+        if getattr(kind, "__module__", "") == module.__name__
+    ]
+    return [
+        kind
+        for kind in kinds
+        if dataclasses.is_dataclass(kind) and any("option" in one.metadata for one in dataclasses.fields(kind))
+    ]
+
+
+@pytest.mark.parametrize("kind", _option_classes(), ids=lambda kind: kind.__name__)
+def test_every_class_of_options_is_checked(kind: type) -> None:
+    assert issubclass(kind, Checked)
 
 
 @given(configs)

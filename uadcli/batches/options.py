@@ -45,7 +45,7 @@ class BatchOptions(Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class Request(Checked):
     """A request for a batch: inputs, the folder for all results, and the settings of each detection."""
 
     paths: Sequence[Path] = option(

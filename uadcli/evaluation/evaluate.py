@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from uadcli import __version__
-from uadcli.config import UNLABELLED
 from uadcli.console import Reporter
 from uadcli.data.matching import Case, from_folders, from_table, some
 from uadcli.errors import RESEARCH_USE, OutputError, UsageError
@@ -82,11 +81,6 @@ def _check_options(options: EvaluateOptions) -> None:
         raise UsageError(f"--threshold cannot be {options.threshold}", hint="Give a number.")
     if options.min_volume_mm3 is not None and not options.min_volume_mm3 >= 0:
         raise UsageError(f"--min-volume cannot be {options.min_volume_mm3}", hint="Give mm3, for example 64.")
-    if options.resamples < 1:
-        raise UsageError("--resamples must be at least 1")
-    if options.unlabelled not in UNLABELLED:
-        known = ", ".join(UNLABELLED)
-        raise UsageError(f"--unlabelled cannot be {options.unlabelled!r}", hint=f"Choose from {known}.")
 
 
 def _cases(paths: list[Path], truth: Path | None, options: EvaluateOptions) -> tuple[list[Case], list[str]]:

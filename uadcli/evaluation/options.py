@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from uadcli.config import UNLABELLED
+from uadcli.settings.bounds import Checked
 from uadcli.settings.option import INPUT, METHOD, MIN_VOLUME, OVERWRITE, Option, option
 
 RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
-class EvaluateOptions:
+class EvaluateOptions(Checked):
     """Options of an evaluation; None: the value in each map's sidecar."""
 
     threshold: float | None = option(

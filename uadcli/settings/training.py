@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from uadcli.settings.bounds import Checked, within
 from uadcli.settings.option import PRECISIONS, THREADS, Option, Precision, option
 
 MAHALANOBIS, HAND = "mahalanobis", "hand"  # out-of-distribution checks
 
 
 @dataclass(frozen=True)
-class Taught:
+class Taught(Checked):
     """Inputs of a training in addition to scans: a folder of lesion masks, from which the score network then learns on
     the reconstruction of existing weights; and the name or path of weights to start from."""
 
@@ -31,7 +32,7 @@ class Taught:
 
 
 @dataclass(frozen=True)
-class Helpers:
+class Helpers(Checked):
     """What a calibration may use: processes that prepare scans, and threads (None: all cores)."""
 
     workers: int = option(2, Option("Processes that prepare scans; 0 for none."), low=0)
@@ -39,7 +40,7 @@ class Helpers:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class Fitted(Checked):
     """What a calibration fits, scores (None: all of the model) and an out-of-distribution check, and the number of
     `degraded` copies of each healthy scan."""
 
@@ -73,4 +74,4 @@ class Machine(Helpers):
         Option("Arithmetic of the networks; auto: bf16 on a GPU, or on a CPU, with instructions for it."),
         words=PRECISIONS,
     )
-    cpu_processes: int = 1
+    cpu_processes: int = within(1, 1)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from uadcli.config import CONTRASTS
+from uadcli.settings.bounds import Checked
 from uadcli.settings.option import INPUT, OVERWRITE, Option, option
 
 
 @dataclass(frozen=True)
-class SynthOptions:
+class SynthOptions(Checked):
     """What to make: contrast, seed, with `lesions` or not; `clean` leaves out what scanners do to an image."""
 
     contrast: str = option("T1w", Option("Contrast of the volume.", INPUT), words=CONTRASTS)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from uadcli import __version__
 from uadcli.arrays import Affine, Array
-from uadcli.config import CONTRASTS, PreprocessConfig
+from uadcli.config import PreprocessConfig
 from uadcli.console import Reporter
 from uadcli.contrasts import T1W
 from uadcli.errors import RESEARCH_USE, InputError, OutputError, UsageError
@@ -46,8 +46,6 @@ def synth(source: Path, output: Path, options: SynthOptions, reporter: Reporter)
     which is prepared as by `uad detect`, and the volume is in MNI space. The same seed gives the same volume. Raises
     `InputError` for another source, `OutputError` for results that exist.
     """
-    if options.contrast not in CONTRASTS:
-        raise UsageError(f"unknown contrast {options.contrast!r}", hint=f"They are {', '.join(CONTRASTS)}.")
     files = _files(output, options)
     scan = read_scan(source)
     rng = np.random.default_rng(options.seed)
