@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+import typing
 from types import ModuleType
 
 import pytest
@@ -183,7 +184,7 @@ def test_options_of_the_library_are_checked_as_those_of_the_command_line(wrong):
         (Machine, {"precision": "BF16"}), (Machine, {"gpus": -3}), (Machine, {"cpu_processes": 0}),
         (Machine, {"workers": -1}), (Helpers, {"threads": 0}), (Fitted, {"gate": "hnad"}), (Fitted, {"degraded": -1}),
         (EvaluateOptions, {"seed": -1}), (EvaluateOptions, {"resamples": 0}), (EvaluateOptions, {"unlabelled": "skp"}),
-        (SynthOptions, {"contrast": "PD"}), (SynthOptions, {"lesions": "no"}),
+        (SynthOptions, {"seed": -1}), (SynthOptions, {"contrast": "PD"}), (SynthOptions, {"lesions": "no"}),
     ],
 )  # fmt: skip
 def test_options_of_every_command_are_checked_in_the_library(kind: type, wrong: dict[str, object]) -> None:
@@ -210,8 +211,11 @@ def _option_classes() -> list[type]:
 
 
 @pytest.mark.parametrize("kind", _option_classes(), ids=lambda kind: kind.__name__)
-def test_every_class_of_options_is_checked(kind: type) -> None:
+def test_every_class_of_options_is_checked_and_every_whole_number_has_bounds(kind: type) -> None:
     assert issubclass(kind, Checked)
+    hints = typing.get_type_hints(kind)
+    numbers = [one for one in dataclasses.fields(kind) if hints[one.name] in (int, int | None)]
+    assert [one.name for one in numbers if "bounds" not in one.metadata] == []
 
 
 @given(configs)

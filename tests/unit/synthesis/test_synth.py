@@ -124,6 +124,14 @@ def test_nothing_is_overwritten_and_names_are_checked(source: Path) -> None:
             make(source, **changes)
 
 
+def test_a_negative_seed_is_refused_and_no_bug(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = source.with_name("made.nii.gz")
+    assert main(["synth", str(source), "-o", str(out), "--seed", "-1"]) == 2
+    assert "--seed" in (message := capsys.readouterr().err)
+    assert "bug" not in message
+    assert not out.exists()
+
+
 def test_the_command_prints_the_path_alone(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = source.with_name("made.nii.gz")
     assert main(["synth", str(source), "-o", str(out), "--contrast", "T2w", "--lesions", "--seed", "2"]) == 0
