@@ -13,6 +13,7 @@ from uadcli.data.contrast import says_contrast
 from uadcli.data.entities import BidsName, entities, read
 from uadcli.data.names import MNI
 from uadcli.errors import InputError, UsageError
+from uadcli.imaging import stored
 from uadcli.imaging.volume import SUFFIXES, stem
 
 # words of a name that describe the kind of file, not the scan
@@ -190,7 +191,7 @@ def _files(place: Path) -> list[Path]:
     found = sorted(p for p in place.rglob("*") if p.name.lower().endswith(SUFFIXES) and not p.name.startswith("."))
     if not found:
         raise InputError("contains no NIfTI file", path=place, hint="Check the path.")
-    return [p for p in found if not p.name.lower().endswith((".img", ".img.gz")) or not p.with_suffix(".hdr").exists()]
+    return [p for p in found if stored.files_of(p)[0] == p]  # of a pair only the header
 
 
 def _map_files(place: Path) -> list[Path]:

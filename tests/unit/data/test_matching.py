@@ -69,6 +69,14 @@ def test_scans_beside_the_maps_are_no_maps(tmp_path):
     assert pairs(maps, ["sub-1_mask.nii.gz"], tmp_path) == {maps[1]: "sub-1_mask.nii.gz"}
 
 
+@pytest.mark.parametrize(
+    "pair", [("img", "hdr"), ("img.gz", "hdr.gz"), ("img.gz", "hdr"), ("img", "hdr.gz"), ("IMG", "HDR"), ("img", "HDR")]
+)
+def test_a_pair_of_files_is_one_image(pair: tuple[str, str], tmp_path: Path) -> None:
+    maps, truth = [f"sub-1_map.{end}" for end in pair], [f"sub-1_mask.{end}" for end in pair]
+    assert pairs(maps, truth, tmp_path) == {maps[1]: truth[1]}
+
+
 def test_another_session_or_case_does_not_fit(tmp_path):
     for name, other in (("sub-1_ses-1_map.nii", "sub-1_ses-2_mask.nii"), ("case-1_map.nii", "case-2_seg.nii")):
         with pytest.raises(InputError, match="no ground truth"):
