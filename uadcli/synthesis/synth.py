@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +18,14 @@ from uadcli.config import PreprocessConfig
 from uadcli.console import Reporter
 from uadcli.contrasts import T1W
 from uadcli.errors import RESEARCH_USE, InputError, OutputError, UsageError
-from uadcli.files import write_json
+from uadcli.files import make_folder, write_json
 from uadcli.imaging import intensity, volume
 from uadcli.imaging.geometry import resample, spacing
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.imaging.volume import Scan, Volume, read_scan
 from uadcli.report import sidecar
+from uadcli.running import faults, interrupt
+from uadcli.running.temporary import mark, remove, sweep
 from uadcli.synthesis.options import SynthOptions
 
 if TYPE_CHECKING:
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
 
 ESSENTIAL = {2, 3, 41, 42}  # white matter and cortex of both sides, present in every brain label map of FreeSurfer
 ALIKE = 0.5  # least share of equal neighbours; label maps at 1 mm have about 0.8
+ORDER = ("sidecar", "lesions", "volume")  # of moving the files to their places
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ def synth(source: Path, output: Path, options: SynthOptions, reporter: Reporter)
 
     `source` is a brain or head label map with FreeSurfer's numbers, and the volume is in its space; or a T1w scan,
     which is prepared as by `uad detect`, and the volume is in MNI space. The same seed gives the same volume. Raises
-    `InputError` for another source, `OutputError` for results that exist.
+    `InputError` for another source, `OutputError` for results that exist or cannot be written.
     """
     files = _files(output, options)
     scan = read_scan(source)
@@ -54,11 +60,11 @@ def synth(source: Path, output: Path, options: SynthOptions, reporter: Reporter)
         made = _from_labels(scan, options, rng) if is_label_map(scan.volume) else _from_t1(scan, options, rng, reporter)
     with reporter.stage("synthesis"):
         data, truth, mask = _finish(made, options, rng)
-    with reporter.stage("write"):
-        _write(files["volume"], data, made.affine, np.float32)
-        if "lesions" in files:
-            _write(files["lesions"], truth, made.affine, np.uint8)
-        write_json(files["sidecar"], _content(scan, made, truth, mask, options, files))
+    with reporter.stage("write"), faults.naming(source, output), _moved_together(files) as hidden:
+        _write(hidden["volume"], data, made.affine, np.float32)
+        if "lesions" in hidden:
+            _write(hidden["lesions"], truth, made.affine, np.uint8)
+        write_json(hidden["sidecar"], _content(scan, made, truth, mask, options, files))
     return files["volume"]
 
 
@@ -86,6 +92,41 @@ def _files(output: Path, options: SynthOptions) -> dict[str, Path]:
         if path.exists() and not options.overwrite:
             raise OutputError("already exists", path=path, hint="Choose another name, or give --overwrite.")
     return files
+
+
+@contextmanager
+def _moved_together(files: dict[str, Path]) -> Iterator[dict[str, Path]]:
+    """Hidden places for the files, which are moved to their own at the end; after an error the old files stay."""
+    place = files["volume"].parent
+    make_folder(place)
+    sweep(place)
+    folder = place / f".{mark()}"  # named before it is made, so that a signal right after that does not leave it behind
+    try:
+        folder.mkdir()
+        hidden = {key: folder / path.name for key, path in files.items()}
+        yield hidden
+        with interrupt.held():
+            _move(hidden, files)
+    finally:
+        remove(folder)
+
+
+def _move(hidden: dict[str, Path], files: dict[str, Path]) -> None:
+    """Move all files or none, the volume last; a volume without its own sidecar would count as the scan of a person.
+
+    Raises `OutputError`.
+    """
+    moved = list[Path]()
+    try:
+        files["volume"].unlink(missing_ok=True)
+        for key in (key for key in ORDER if key in files):
+            os.replace(hidden[key], files[key])
+            moved.append(files[key])
+    except OSError as error:
+        for path in moved:
+            remove(path)
+        hint = "Check the folder's permissions and free space."
+        raise OutputError(f"cannot be written: {error.strerror}", path=files["volume"], hint=hint) from error
 
 
 def _from_labels(scan: Scan, options: SynthOptions, rng: np.random.Generator) -> _Healthy:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -122,6 +125,75 @@ def test_nothing_is_overwritten_and_names_are_checked(source: Path) -> None:
     for changes in ({"name": "out.png"}, {"contrast": "PD", "name": "b.nii.gz"}):
         with pytest.raises(UsageError):
             make(source, **changes)
+
+
+def voxels(path: Path) -> np.ndarray:
+    return np.asarray(nib.load(path).dataobj)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_at_no_moment_a_volume_lacks_its_own_sidecar(
+    overwrite: bool, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever the process is killed, no volume is left that counts as the scan of a person."""
+    made = {seed: voxels(make(source, f"{seed}.nii.gz", seed=seed, lesions=True)) for seed in (1, 2)}
+    out = source.with_name("out.nii.gz")
+    if overwrite:
+        make(source, seed=1, lesions=True)
+    moments = []
+
+    def watched(name: str) -> None:
+        real = getattr(os, name)
+
+        def then_look(*given: Any, **more: Any) -> None:
+            real(*given, **more)
+            if out.exists():
+                seed = json.loads(out.with_name("out.json").read_text())["seed"]
+                moments.append(name)
+                assert np.array_equal(voxels(out), made[seed])
+
+        monkeypatch.setattr(os, name, then_look)
+
+    for name in ("replace", "rename", "unlink"):
+        watched(name)
+    make(source, seed=2, lesions=True, overwrite=overwrite)
+    assert moments
+
+
+@pytest.mark.parametrize("file", range(3))
+def test_a_disk_that_fills_at_any_file_leaves_what_was_there(
+    file: int, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(source, lesions=True, seed=1)
+    before = {path.name: path.read_bytes() for path in source.parent.iterdir()}
+    real, calls = os.fsync, []
+
+    def fsync(stream: Any) -> None:
+        calls.append(stream)
+        if len(calls) == file + 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(stream)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OutputError, match="No space left") as caught:
+        make(source, lesions=True, seed=2, overwrite=True)
+    assert str(caught.value).startswith(str(source.with_name("out")))
+    assert {path.name: path.read_bytes() for path in source.parent.iterdir()} == before
+
+
+def test_a_volume_that_cannot_be_moved_leaves_nothing(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = list(source.parent.iterdir())
+    real = os.replace
+
+    def replace(hidden: Path, place: Path) -> None:
+        if place == source.with_name("out.nii.gz"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        real(hidden, place)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(OutputError, match="cannot be written: Permission denied"):
+        make(source, lesions=True)
+    assert list(source.parent.iterdir()) == before
 
 
 def test_a_negative_seed_is_refused_and_no_bug(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
