@@ -14,6 +14,7 @@ from uadcli.batches import bids
 from uadcli.batches.bids import Selection
 from uadcli.data.dataset import NOT_A_SCAN
 from uadcli.errors import InputError, UsageError
+from uadcli.imaging import stored
 from uadcli.imaging.volume import SUFFIXES
 
 WIDE = (
@@ -161,10 +162,7 @@ def _is_scan(path: Path, left_out: list[Path]) -> bool:
     if NOT_A_SCAN.search(path.name):
         left_out.append(path)
         return False
-    if name.endswith((".hdr", ".hdr.gz")):
-        image = path.with_name(path.name.replace(".hdr", ".img").replace(".HDR", ".IMG"))
-        return not image.exists()
-    return True
+    return not name.endswith((".hdr", ".hdr.gz")) or stored.files_of(path)[1] is None
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -38,10 +38,11 @@ def test_files_go_flat_and_folders_are_mirrored(tmp_path: Path) -> None:
 def test_results_masks_and_the_header_of_a_pair_are_no_scans(tmp_path: Path) -> None:
     make(
         tmp_path, "d/a.nii", "d/a_desc-anomaly_map.nii.gz", "d/a_brain-mask.nii", "d/p.img", "d/p.hdr", "d/q.hdr",
+        "d/r.img.gz", "d/r.hdr.gz", "d/s.img.gz", "d/s.hdr", "d/t.img", "d/t.hdr.gz",
         "out/a.nii", "out/deep/b.nii",
     )  # fmt: skip
     search = inputs.find([tmp_path], [], Selection(), tmp_path / "out")
-    assert [one.scan.name for one in search.found] == ["a.nii", "p.img", "q.hdr"]
+    assert [one.scan.name for one in search.found] == ["a.nii", "p.img", "q.hdr", "r.img.gz", "s.img.gz", "t.img"]
     assert [path.name for path in search.left_out] == ["a_brain-mask.nii", "a_desc-anomaly_map.nii.gz"]
 
 
