@@ -52,9 +52,10 @@ def patients(data: Path, cache: Path) -> Iterator[Patient]:
 
 
 def show(kind: str, of: Patient, contrast: str, one: Alignment) -> None:
+    similarity, mirrored = ("n/a" if value is None else f"{value:.3f}" for value in (one.similarity, one.mirrored))
     print(
         f"| {kind} | {of.name} {of.contrast} | {contrast} | {one.mask_overlap:.3f} "
-        f"| {one.similarity:.3f} | {one.mirrored:.3f} | {one.degrees:.1f} |",
+        f"| {similarity} | {mirrored} | {one.degrees:.1f} |",
         flush=True,
     )
 

@@ -51,7 +51,8 @@ class Prepared:
     """A scan on the model's grid (96, 96, 80), 2 mm MNI: `data` bias-corrected but not scaled, and the brain `mask`.
 
     `world_map` (4x4, RAS+ mm) maps MNI points to the scan's points. `mask_overlap` is the Dice of the registered
-    brain mask with the template's, `similarity` the correlation ratio with the template; both are in 0..1.
+    brain mask with the template's, `similarity` the correlation ratio with the template, None if it was not computed;
+    both are in 0..1.
     """
 
     data: Array
@@ -61,7 +62,7 @@ class Prepared:
     brain_volume_ml: float
     border_fraction: float
     mask_overlap: float
-    similarity: float
+    similarity: float | None
 
     @property
     def jacobian(self) -> float:
@@ -258,6 +259,7 @@ def save_prepared(file: Path, prepared: Prepared) -> None:
     peak = float(np.abs(prepared.data).max()) or 1.0  # float16 ends at 65504
     values["data"] = (prepared.data / peak).astype(np.float16)
     values["mask"] = np.packbits(prepared.mask)
+    values["similarity"] = np.nan if prepared.similarity is None else prepared.similarity
     write_with(file, lambda temporary: _savez(temporary, peak=peak, **values))
 
 
@@ -277,11 +279,12 @@ def read_packed(file: Path) -> Mapping[str, Any]:
 
 def unpacked(values: Mapping[str, Any]) -> Prepared:
     """The prepared scan of such arrays."""
-    count = int(np.prod(GRID_SHAPE))
+    count, similarity = int(np.prod(GRID_SHAPE)), float(values["similarity"])
     return Prepared(
         data=values["data"].astype(np.float32) * float(values["peak"]),
         mask=np.unpackbits(values["mask"], count=count).reshape(GRID_SHAPE).astype(bool),
         world_map=values["world_map"],
         strip=str(values["strip"]),
-        **{k: float(values[k]) for k in ("brain_volume_ml", "border_fraction", "mask_overlap", "similarity")},
+        **{k: float(values[k]) for k in ("brain_volume_ml", "border_fraction", "mask_overlap")},
+        similarity=None if np.isnan(similarity) else similarity,
     )

@@ -29,14 +29,14 @@ class Alignment:
     `to_other_grid` maps MNI points of the first scan to MNI points of the other, each by its own registration to the
     template. `mask_overlap` is the Dice of the two brain masks, `similarity` how well the edges of the two brains agree
     (`registration.gradient_agreement`; a third is chance), `mirrored` the same for the other brain with left and right
-    exchanged, registered alike; all are in 0..1.
+    exchanged, registered alike; all are in 0..1. The last two are None where there was too little to compare.
     """
 
     matrix: Affine
     to_other_grid: Affine
     mask_overlap: float
-    similarity: float
-    mirrored: float
+    similarity: float | None
+    mirrored: float | None
 
     @property
     def shift_mm(self) -> float:
@@ -86,6 +86,12 @@ def fault(of: Alignment, first: str) -> InputError | None:
     The mirrored brain stands for a stranger's, seen in the same contrasts and as sharply: that of the patient agrees
     better than its mirror image, a stranger's no better and no worse.
     """
+    if of.similarity is None or of.mirrored is None:  # so nothing shows that left and right are the same
+        return InputError(
+            f"cannot be compared with {first}: too little of both brains lies in one place (overlap "
+            f"{of.mask_overlap:.2f}, similarity {_in_words(of.similarity)}, mirrored {_in_words(of.mirrored)})",
+            hint="Check that both are scans of one patient, and look at each by itself.",
+        )
     seen = f"similarity {of.similarity:.2f}, mirrored {of.mirrored:.2f}"
     if of.mirrored - of.similarity >= MARGIN:
         return InputError(
@@ -99,6 +105,10 @@ def fault(of: Alignment, first: str) -> InputError | None:
             hint="Check that both are scans of one patient, and look at each by itself.",
         )
     return None
+
+
+def _in_words(value: float | None) -> str:
+    return "not computed" if value is None else f"{value:.2f}"
 
 
 def _inverse(affine: Affine) -> Affine:
@@ -137,7 +147,7 @@ def _grid(prepared: Prepared) -> Volume:
     return Volume(np.zeros((x, y, z), dtype=np.float32), affine)
 
 
-def _agreement(first: Prepared, other: Prepared, chain: Affine) -> tuple[float, float]:
+def _agreement(first: Prepared, other: Prepared, chain: Affine) -> tuple[float, float | None]:
     """Dice of the masks and agreement of the edges, on the first scan's model grid."""
     mask = _brought_mask(other.mask, chain)
     overlap = metrics.dice(mask, first.mask)

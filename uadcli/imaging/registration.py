@@ -130,14 +130,15 @@ def robust_range(data: Array, inside: NDArray[np.bool_] | None = None) -> Array:
     return np.clip(data, min(low, 0.0), high).astype(np.float32)
 
 
-def similarity(registered: Array, template: Array, mask: NDArray[np.bool_], bins: int = 32) -> float:
+def similarity(registered: Array, template: Array, mask: NDArray[np.bool_], bins: int = 32) -> float | None:
     """Correlation ratio in [0, 1] of a registered scan given the template, (X, Y, Z), in `mask` (Roche et al. 1998).
 
-    The part of the scan's variance that the template's intensity explains; blind to which tissue is bright.
+    The part of the scan's variance that the template's intensity explains; blind to which tissue is bright. None if
+    there are fewer voxels than `bins`, or all have one value.
     """
     x, y = registered[mask].astype(float), template[mask].astype(float)
     if len(x) < bins or x.std() == 0:
-        return 0.0
+        return None
     edges = np.quantile(y, np.linspace(0, 1, bins + 1)[1:-1])
     group = np.searchsorted(edges, y)
     count = np.maximum(np.bincount(group, minlength=bins), 1)
@@ -146,24 +147,25 @@ def similarity(registered: Array, template: Array, mask: NDArray[np.bool_], bins
     return float(np.clip(1 - within / (len(x) * x.var()), 0, 1))
 
 
-def gradient_agreement(one: Array, other: Array, mask: Mask) -> float:
+def gradient_agreement(one: Array, other: Array, mask: Mask) -> float | None:
     """How well the edges of two registered volumes (X, Y, Z) run along each other inside `mask`, in [0, 1].
 
     The mean of the squared cosine between their gradients, which does not depend on which tissue is bright in which
     contrast (normalised gradient fields, Haber and Modersitzki 2006); strong edges of both weigh more, up to a limit. A
-    third is chance. The rim of the mask does not count, because all brains have it.
+    third is chance. The rim of the mask does not count, because all brains have it. None without voxels inside the rim,
+    or without edges of both volumes there.
     """
     from scipy import ndimage
 
     inner = ndimage.binary_erosion(mask, iterations=RIM)
     if not inner.any():
-        return 0.0
+        return None
     a, b = _gradient(one, mask, inner), _gradient(other, mask, inner)
     lengths = [np.linalg.norm(part, axis=0) for part in (a, b)]
     weight = np.prod([np.minimum(x / max(float(np.median(x)), TINY), STRONG) for x in lengths], axis=0)
     cosine = (a * b).sum(axis=0) / np.maximum(lengths[0] * lengths[1], TINY)
     total = float(weight.sum())
-    return float((weight * cosine**2).sum() / total) if total > 0 else 0.0
+    return float((weight * cosine**2).sum() / total) if total > 0 else None
 
 
 def _gradient(data: Array, mask: Mask, inner: Mask) -> Array:

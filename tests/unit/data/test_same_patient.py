@@ -70,6 +70,18 @@ def test_left_and_right_exchanged_is_a_fault() -> None:
     assert "header" in fault.hint
 
 
+@pytest.mark.parametrize("known", [{"similarity": 0.5}, {"mirrored": 0.1}, {}])
+def test_brains_that_could_not_be_compared_are_a_fault_that_says_so(known: dict[str, float]) -> None:
+    """Nobody would know whether left and right are exchanged."""
+    nothing: dict[str, float | None] = {"similarity": None, "mirrored": None}
+    one = same_patient.Alignment(np.eye(4), np.eye(4), 0.95, **(nothing | known))
+    fault = same_patient.fault(one, "first.nii.gz")
+    assert fault is not None
+    assert "cannot be compared with first.nii.gz" in fault.what
+    assert "not computed" in fault.what
+    assert fault.hint
+
+
 def test_another_brain_is_a_fault() -> None:
     """The same head with its inside displaced by a centimetre here and there: no rigid map fits."""
     from scipy import ndimage
