@@ -79,9 +79,7 @@ def _isotropic(source: Volume, step: float) -> tuple[tuple[int, int, int], NDArr
     """A grid with the source's directions and field of view, and voxels of `step` mm."""
     factor = step / geometry.spacing(source.affine)
     x, y, z = (int(n) for n in np.maximum(np.ceil(np.array(source.shape) / factor), 1))
-    affine = source.affine @ np.diag([*factor, 1.0])
-    affine[:3, 3] += source.affine[:3, :3] @ ((factor - 1) / 2)
-    return (x, y, z), affine
+    return (x, y, z), geometry.scaled_grid(source.affine, factor)
 
 
 def _largest(source: Volume, shape: tuple[int, int, int], affine: NDArray[np.float64], step: float) -> Array:

@@ -20,7 +20,7 @@ from uadcli.contrasts import T1W
 from uadcli.errors import RESEARCH_USE, InputError, OutputError, UsageError
 from uadcli.files import make_folder, write_json
 from uadcli.imaging import intensity, volume
-from uadcli.imaging.geometry import resample, spacing
+from uadcli.imaging.geometry import resample, scaled_grid, spacing
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.imaging.volume import Scan, Volume, read_scan
 from uadcli.report import sidecar
@@ -136,8 +136,7 @@ def _from_labels(scan: Scan, options: SynthOptions, rng: np.random.Generator) ->
 
     grid = scan.volume
     factor = 1.0 / spacing(grid.affine)
-    fine = grid.affine @ np.diag([*factor, 1.0])
-    fine[:3, 3] += grid.affine[:3, :3] @ ((factor - 1) / 2)
+    fine = scaled_grid(grid.affine, factor)
     x, y, z = (int(np.ceil(n / f / 2)) * 2 for n, f in zip(grid.shape, factor, strict=True))
     labels = np.round(resample(grid.data, grid.affine, (x, y, z), fine, order=0)).astype(np.int32)
     labels[~brain_of(labels)] = 0
