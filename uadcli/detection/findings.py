@@ -111,10 +111,10 @@ class Findings:
     comparison: HealthyComparison | None  # None if the weights have no healthy scans for these settings
     distance: Distance
     repeats: Repeats
-    method: str = "cddpm"
-    slice_scores: dict[int, float] | None = None  # by axial slice of the model's grid
-    strength: float = 0.0  # of the scan (`scoring.calibration.strength`)
-    why_unknown: str | None = None  # if there is no comparison
+    method: str
+    slice_scores: dict[int, float] | None  # by axial slice of the model's grid; None if the method has none
+    strength: float  # of the scan (`scoring.calibration.strength`)
+    why_unknown: str | None  # if there is no comparison
     joined: tuple[Contribution, ...] = ()  # the scans of a patient, the first one first; empty for a single scan
     own_map: Array | None = None  # on the scan's canonical grid, with more detail (`model.own_grid`), if there is one
 

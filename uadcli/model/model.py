@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from uadcli.weights.card import ModelCard
     from uadcli.weights.weights import Weights
 
-DRAWS, DRAW_LEVEL = 10, 500  # reconstructions for the Mahalanobis score, and their noise level (method 4)
+# reconstructions for the Mahalanobis score, which differ only by their noise, and the one level of it (method 4)
+DRAWS, DRAW_LEVEL = 10, 500
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from uadcli.arrays import Array, Mask
 from uadcli.errors import InputError
 from uadcli.scoring.ssim import Volume, check_shapes, data_range, similarity
 
-DRAWS = 10  # reconstructions of a scan that differ only by their noise, all from one level (t = 500)
 RIDGE = 0.01  # lambda, in squared intensity, added to the diagonal of the covariance
 SMOOTHING = 1.0  # sigma of the map's Gaussian and of the SSIM window, in voxels of 2 mm
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from uadcli.arrays import Array, Mask
 from uadcli.errors import InputError
+from uadcli.scoring import metrics
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def compare(
     if len(maps) < 2:
         raise InputError("there is nothing to compare a single map with", hint="Repeat with another seed.")
     pairs = list(itertools.combinations(range(len(maps)), 2))
-    overlaps = [_dice(masks[i], masks[j]) for i, j in pairs]
+    overlaps = [metrics.dice(masks[i], masks[j]) for i, j in pairs]
     inside = [m[brain].astype(np.float64) for m in maps]
     alike = [_correlation(inside[i], inside[j]) for i, j in pairs]
     return Stability(
@@ -62,17 +64,12 @@ def compare(
     )
 
 
-def _dice(a: Mask, b: Mask) -> float | None:
-    size = int(a.sum()) + int(b.sum())
-    return 2 * int((a & b).sum()) / size if size else None
-
-
-def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None:
+def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     if a.size == 0 or a.std() == 0 or b.std() == 0:
-        return None
+        return metrics.NAN
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def _mean_and_least(values: Sequence[float | None]) -> tuple[float | None, float | None]:
-    known = [v for v in values if v is not None]
+def _mean_and_least(values: Sequence[float]) -> tuple[float | None, float | None]:
+    known = [v for v in values if not math.isnan(v)]
     return (float(np.mean(known)), min(known)) if known else (None, None)
