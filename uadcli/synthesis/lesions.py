@@ -61,8 +61,9 @@ def paste_lesions(
 ) -> tuple[Array, Mask]:
     """Paste lesions of up to two kinds into a healthy volume; returns it and the mask of visible lesions.
 
-    x (X, Y, Z) is about [0, 1]; lesions are inside the brain `mask`, their centres in `allowed`. Without `anatomy` only
-    kinds that can be anywhere are drawn. The result may exceed 1; it is scaled again later, like a scan with a lesion.
+    x (X, Y, Z) is about [0, 1]; lesions are inside the brain `mask`. Their centres are drawn from `allowed`, but those
+    of larger masses then move towards its middle, and may leave it (`masses.mass`). Without `anatomy` only kinds that
+    can be anywhere are drawn. The result may exceed 1; it is scaled again later, like a scan with a lesion.
     """
     allowed = mask if allowed is None else mask & allowed
     nothing = np.zeros(x.shape, dtype=bool)
@@ -80,7 +81,7 @@ def paste_lesions(
 
 @dataclass(frozen=True)
 class Brain:
-    """A volume x (X, Y, Z) of a contrast with its brain mask, where the centres of lesions may be (`allowed`,
+    """A volume x (X, Y, Z) of a contrast with its brain mask, where the centres of lesions are drawn (`allowed`,
     None: anywhere in the brain), its `anatomy`, if known, and the `guide` of `masses.mass`, if not itself."""
 
     x: Array

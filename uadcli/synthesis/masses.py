@@ -136,8 +136,8 @@ def _filled(x: Array, form: _Form, kind: str, rng: Random, by: Array | None = No
 
 
 class _Host(NamedTuple):
-    """A volume x (X, Y, Z) of the contrast `kind`, its brain mask, the centres (N, 3) that lesions may have, and the
-    `guide` of `mass`."""
+    """A volume x (X, Y, Z) of the contrast `kind`, its brain mask, the `places` (N, 3) from which centres are drawn,
+    and the `guide` of `mass`."""
 
     x: Array
     mask: Mask
@@ -149,7 +149,10 @@ class _Host(NamedTuple):
 def mass(
     x: Array, mask: Mask, places: NDArray[np.int64], kind: str, rng: Random, guide: Array | None = None
 ) -> tuple[Array, Mask]:
-    """Paste one or two masses of any size into x (X, Y, Z), at `places` (N, 3); returns volume and visible mask.
+    """Paste one or two masses of any size into x (X, Y, Z); returns volume and visible mask.
+
+    Their centres are drawn from `places` (N, 3). That of a mass with a half axis above 5 voxels moves a quarter of the
+    way to the mean place, so it need not be one of them, nor in the brain; the mass is cut off at the mask.
 
     A lesion that is restricted to one tissue finds it by the intensities of x or, if given, of the `guide` (X, Y, Z), a
     volume of the same brain: the same generator and guide give lesions of the same shape in all contrasts.

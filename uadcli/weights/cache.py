@@ -2,7 +2,7 @@
 
 `CACHE/hub/OWNER/REPO/COMMIT/` and `CACHE/weights/NAME/` contain the same files as an exported model: weights, card, and
 `registry.toml`, which is written last and has the sha256 of the others. Reading needs no lock. `CACHE/adapt/` belongs
-to `model.adapt`.
+to `model.adapt`, `CACHE/niivue/` to `detection.niivue`.
 """
 
 from __future__ import annotations
