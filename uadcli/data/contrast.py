@@ -20,13 +20,22 @@ OTHER_SUFFIXES = re.compile(
     r"|MWFmap|S0map|Chimap|QSM|MP2RAGE|MPM|MESE|MEGRE|VFA|IRT1|FLASH|TB1map|epi|fieldmap|magnitude|magnitude1"
     r"|magnitude2|phase1|phase2|phasediff|pet|ct|CT"
 )
-OTHER = re.compile(
-    r"t[12](?:star|s)w?|t[12]w?(?:map|maps|mapping|rho)|q?t[12]map|qt[12]|r[12](?:map|star|s|starmap)|pdw|pdwi|pdmap"
-    r"|protondensity|inplanet[12]|swi[a-z0-9]*|swan|qsm|[a-z]?adc(?:map)?|[a-z]?dwi|isodwi|tracew?|b0|b(?:500|800|[123][05]00)|dti|dki"
-    r"|noddi|(?:ven)?bold|m(?:in)?ip|inv[12]|ciss|fiesta|bssfp|trufi|t2prep|(?:t[12])?relaxometry|ttp|mtt|tmax|pet"
-    r"|fmri|rsfmri|epi|ep2d|sbref|asl|p?c?asl|cbf|cbv|dsc|perf|perfusion|tof|mra|mrv|angio|mtr|mtsat|chimap"
-    r"|fieldmap|phasediff|localizer|localiser|scout|survey|ivim"
-)
+# Words for other kinds of images, by kind. Closed words alone: `SWI12` may be a scan of a study, or a person.
+KINDS = {
+    "T2*": r"t[12](?:star|s)w?",
+    "a map": r"t[12]w?(?:map|maps|mapping|rho)|q?t[12]map|qt[12]|r[12](?:map|star|s|starmap)|mtr|mtsat|chimap"
+    r"|(?:t[12])?relaxometry",
+    "proton density": r"pdw|pdwi|pdmap|protondensity",
+    "a susceptibility-weighted image": r"swi(?:p|m|mip|3d)?|swan|qsm",
+    "a diffusion image": r"[a-z]?adc(?:map)?|[a-z]?dwi|isodwi|tracew?|b0|b(?:500|800|[123][05]00)|dti|dki|noddi|ivim",
+    "an echo-planar image": r"(?:ven)?bold|fmri|rsfmri|epi|ep2d|sbref",
+    "a perfusion image": r"p?c?asl|cbf|cbv|dsc|perf|perfusion|ttp|mtt|tmax",
+    "an angiogram or a projection": r"tof|mra|mrv|angio|m(?:in)?ip",
+    "an image of another sequence": r"inv[12]|ciss|fiesta|bssfp|trufi|t2prep|fieldmap|phasediff",
+    "a localizer": r"localizer|localiser|scout|survey|inplanet[12]",
+    "PET": r"pet",
+}
+OTHER = re.compile("|".join(KINDS.values()))
 # a T2 of these sequences is a T2*
 ECHO = re.compile(r"gre|ffe|fl[23]d|hemo|heme|me[23]d|medic|merge|fgre|fspgr|spgr")
 PARTS_OF_A_WORD = (  # words that may be written as one or two
@@ -125,6 +134,11 @@ def _contrast_of(word: str) -> str | None:
 @cache
 def _pattern(words: str) -> re.Pattern[str]:
     return re.compile(words)
+
+
+def kind_of(word: str) -> str:
+    """The kind of image that a word for none of the contrasts means, as `said_in_text` finds it."""
+    return next((kind for kind, words in KINDS.items() if re.fullmatch(words, word)), "T2*")  # as in t2gre
 
 
 def says_contrast(word: str) -> bool:

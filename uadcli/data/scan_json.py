@@ -1,6 +1,6 @@
 """What the JSON file of a scan says about its contrast, as dcm2niix and BIDS write it next to the image.
 
-Of its texts only words of a fixed vocabulary are used and repeated: a description may name a patient.
+Of its texts only words of a fixed vocabulary are used, and none is repeated: a description may name a patient.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uadcli import contrasts
-from uadcli.data.contrast import Described, FoundContrast, known_before, said_in_text, settle
+from uadcli.data.contrast import Described, FoundContrast, kind_of, known_before, said_in_text, settle
 from uadcli.errors import InputError
 from uadcli.imaging.volume import stem
 
@@ -100,7 +100,7 @@ def _by_text(content: Mapping[str, Any]) -> Described:
     for key in TEXTS:
         contrast, other = said_in_text(str(content.get(key, "")))
         if contrast or other:
-            return Described(contrast or "", other or "")
+            return Described(contrast or "", kind_of(other) if other else "")  # the word itself may be a name
     return Described()
 
 

@@ -190,8 +190,9 @@ def write_image(path: Path, kind: Any, data: NDArray[Any], header: Any, name: st
     header.extensions.clear()
     header.set_data_shape(data.shape)
     header.set_data_dtype(data.dtype)
-    for text in {"db_name", "aux_file", "data_type"} & set(header.keys()):  # NIfTI-2 has one of them
-        header[text] = b""
+    for text in (name for name in header.keys() if header[name].dtype.kind == "S"):  # noqa: SIM118, no dictionary
+        if text not in ("magic", "regular"):
+            header[text] = b""
     header["descrip"] = f"uad {__version__} research use only".encode()
     header["intent_name"] = name.encode()[:15]
     header["intent_code"] = 0

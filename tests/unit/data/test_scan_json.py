@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from uadcli.data.contrast import Described, known_before, settle
+from uadcli.data.contrast import KINDS, Described, kind_of, known_before, settle
 from uadcli.data.scan_json import MOST_BYTES, describe
 from uadcli.data.tissue_contrast import ContrastGuess, TissueStatistics
 
@@ -51,9 +51,11 @@ TABLE = [
     ({"SeriesDescription": "Ax T2 FLAIR"}, "FLAIR", ""),
     ({"ProtocolName": "T2W_TSE"}, "T2w", ""),
     ({"SeriesDescription": "6", "ProtocolName": "T2W_TSE"}, "T2w", ""),
-    ({"SeriesDescription": "AX T2* GRE"}, "", "t2star"),
-    ({"SeriesDescription": "ep2d_diff_3scan_trace_p2"}, "", "ep2d"),
-    ({"SeriesDescription": "DWI b0"}, "", "dwi"),
+    ({"SeriesDescription": "AX T2* GRE"}, "", "T2*"),
+    ({"SeriesDescription": "ep2d_diff_3scan_trace_p2"}, "", "an echo-planar image"),
+    ({"SeriesDescription": "DWI b0"}, "", "a diffusion image"),
+    ({"SeriesDescription": "ax t2 gre"}, "", "T2*"),
+    ({"SeriesDescription": "SWIFTTAYLOR^ANNA 1970"}, "", ""),
     # both
     ({**FLAIR, "SeriesDescription": "t2_tirm_tra_dark-fluid"}, "FLAIR", ""),
     ({**VIBE, "SeriesDescription": "t1_vibe_tra"}, "T1w", ""),
@@ -113,7 +115,31 @@ def test_a_pipe_or_folder_of_that_name_is_a_warning_and_not_waited_for(tmp_path:
 def test_nothing_of_the_texts_is_repeated(tmp_path: Path) -> None:
     content = {"SeriesDescription": "Doe Jane T2star 1970", "PatientName": "Doe^Jane", "ImageType": ["JANE", "ADC"]}
     assert "ane" not in repr(describe(beside(tmp_path, json.dumps(content))))
-    assert describe(beside(tmp_path, json.dumps(content | {"ImageType": 1}))).other == "t2star"
+    assert describe(beside(tmp_path, json.dumps(content | {"ImageType": 1}))).other == "T2*"
+    for surname in ("Swan", "Scout", "Epi"):  # also words of a sequence
+        said = describe(beside(tmp_path, json.dumps({"SeriesDescription": f"{surname}^Jane"})))
+        assert surname.lower() not in said.other
+        assert said.other in KINDS
+
+
+def test_every_word_for_another_image_has_a_kind() -> None:
+    for word in (
+        "swi",
+        "swi3d",
+        "qsm",
+        "dadc",
+        "b1000",
+        "ep2d",
+        "pcasl",
+        "tof",
+        "inv2",
+        "survey",
+        "pet",
+        "pdw",
+        "t2map",
+    ):
+        assert kind_of(word) in KINDS
+    assert kind_of("t2gre") == kind_of("t2star") == "T2*"
 
 
 def guess_of(contrast: str) -> ContrastGuess:

@@ -172,6 +172,21 @@ def test_written_header_is_the_source_bit_for_bit_without_its_texts(tmp_path: Pa
     assert np.allclose(nib.load(out).get_fdata(), GOOD / 7, rtol=1e-6)
 
 
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+def test_no_text_field_of_a_header_reaches_what_is_written(tmp_path: Path, kind: type) -> None:
+    image = kind(GOOD.astype(np.int16), np.diag([2.0, 2, 2, 1]))
+    texts = [name for name in image.header.keys() if image.header[name].dtype.kind == "S" and name != "magic"]  # noqa: SIM118
+    for name in texts:
+        image.header[name] = b"DOE"
+    image.to_filename(tmp_path / "a.nii.gz")
+    assert b"DOE" in nib.load(tmp_path / "a.nii.gz").header.binaryblock
+    scan = read_scan(tmp_path / "a.nii.gz")
+    write_native(tmp_path / "map.nii.gz", scan.volume.data, scan, name="anomaly score")
+    written = nib.load(tmp_path / "map.nii.gz").header
+    assert isinstance(written, kind.header_class)
+    assert b"DOE" not in written.binaryblock
+
+
 def test_writing_leaves_nothing_where_it_fails(tmp_path: Path) -> None:
     scan = read_scan(_write(tmp_path / "a.nii.gz", GOOD))
     with pytest.raises(OutputError):
