@@ -102,6 +102,7 @@ def test_every_option_of_the_library_is_on_the_command_line_with_its_default(com
         "batch",
         "options",
         "config",
+        "columns",
     }  # not typed, or in fields of theirs
     for one in (one for one in dataclasses.fields(kind) if one.name not in of_code):
         default = shown[one.name].default
@@ -115,7 +116,7 @@ def test_every_option_of_the_library_is_on_the_command_line_with_its_default(com
 
 def test_a_batch_has_the_options_of_a_detection_but_those_of_one_scan() -> None:
     of_batch, of_detect = (inspect.signature(one).parameters for one in (batch.batch, detect.detect))
-    missing = {one.name for one in dataclasses.fields(DetectOptions)} - set(of_batch) - {"command"}
+    missing = {one.name for one in dataclasses.fields(DetectOptions)} - set(of_batch) - {"command", "columns"}
     assert missing == {"further", "brain_mask", "labels", "only_map"}
     assert missing <= set(of_detect)
 

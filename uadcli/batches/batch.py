@@ -13,7 +13,6 @@ from typing import Any
 from uadcli import device
 from uadcli.batches import bids, inputs, one_scan, patients, plan, tables, twins
 from uadcli.batches.bids import Selection
-from uadcli.batches.inputs import Found
 from uadcli.batches.one_scan import MakeReady, Ready
 from uadcli.batches.options import BatchOptions, Request
 from uadcli.batches.plan import Job, Plan
@@ -21,7 +20,7 @@ from uadcli.batches.tables import Failure
 from uadcli.batches.tally import Tally
 from uadcli.config import CONTRASTS
 from uadcli.console import Reporter
-from uadcli.data.contrast import known_before
+from uadcli.data.contrast import FoundContrast, known_before
 from uadcli.data.scan_json import describe
 from uadcli.detection import niivue
 from uadcli.detection.session import Session, in_arithmetic, with_healthy
@@ -125,7 +124,7 @@ def find_scans(request: Request, reporter: Reporter, download: bool = True) -> S
     for note in notes:
         reporter.info(note)
     if more.join:
-        found = [*patients.grouped(found), *(Found(first, further=tuple(rest)) for first, *rest in more.patients)]
+        found = [*patients.grouped(found), *map(patients.of_row, more.patients)]
     jobs = [job for job in plan.jobs(found, output, options) if plan.in_shard(job, part)]
     return Scans(jobs, part, search.bids_root, options.weights)
 
@@ -225,6 +224,7 @@ def _download(jobs: list[Job], reporter: Reporter) -> None:
     if weights.on_hub_only():
         known = [known_before(job.scan, job.options.contrast, describe(job.scan)) for job in jobs]
         known += [known_before(scan, None, describe(scan)) for job in jobs for scan in job.options.further]
+        known += [FoundContrast(column, "table") for job in jobs for column in job.options.columns]
         for contrast in sorted({one.contrast for one in known if one}):
             weights.find(None, contrast, reporter=reporter)
 

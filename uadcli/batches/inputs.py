@@ -30,7 +30,7 @@ class Found:
     """A scan, the folder of its results relative to the output folder, and whether it is in a BIDS dataset.
 
     `name` is the stem of its results, if it is not the scan's name without suffix. `further` are scans of the same
-    patient to be joined with it.
+    patient to be joined with it, `columns` the contrasts of all of them if a table gives these.
     """
 
     scan: Path
@@ -38,6 +38,7 @@ class Found:
     in_bids: bool = False
     name: str = ""
     further: tuple[Path, ...] = ()
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +33,7 @@ class BatchOptions(Checked):
         Option("Join the contrasts of each subject and session; --list is a table with a column per contrast.", INPUT),
     )
     listed: Sequence[Path] = ()  # the content of a list that has been read
-    patients: Sequence[tuple[Path, ...]] = ()  # the content of a table that has been read
+    patients: Sequence[Mapping[str, Path]] = ()  # the rows of a table that has been read, scans by contrast
     workers: int | None = option(
         None,
         Option("Processes that prepare scans; 0 for none.", RUNNING, metavar="N", shown="from cores and memory"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,8 +49,14 @@ def _rank(scan: Path) -> int:
     return ORDER.index(contrast) if contrast in ORDER else len(ORDER)
 
 
-def read_table(source: str) -> list[tuple[Path, ...]]:
-    """The scans of each patient from a table with a column for each contrast, separated by tabs; `-` is stdin.
+def of_row(scans: Mapping[str, Path]) -> Found:
+    """The entry of a patient in a table, whose columns give the contrasts."""
+    first, *others = scans.values()
+    return Found(first, further=tuple(others), columns=tuple(scans))
+
+
+def read_table(source: str) -> list[dict[str, Path]]:
+    """The scans of each patient by contrast, from a table with a column for each, separated by tabs; `-` is stdin.
 
     The first line names the contrasts; the map lies on the grid of the first scan of a row. Empty cells and `n/a` are
     scans that do not exist. Raises `InputError` if it cannot be read, `UsageError` if it is not such a table.
@@ -60,7 +66,8 @@ def read_table(source: str) -> list[tuple[Path, ...]]:
     if not set(columns) <= set(CONTRASTS) or len(set(columns)) < len(columns):
         hint = f"Give a table with tabs whose first line names the contrasts: {', '.join(CONTRASTS)}."
         raise UsageError("--join needs a column per contrast in the list", path=source, hint=hint)
-    patients = [tuple(listed(cell, source) for cell in row.split("\t") if cell.strip() not in ABSENT) for row in rows]
+    cells = [zip(columns, row.split("\t"), strict=False) for row in rows]
+    patients = [{name: listed(cell, source) for name, cell in row if cell.strip() not in ABSENT} for row in cells]
     if not any(patients) or any(len(row.split("\t")) > len(columns) for row in rows):
         hint = "Give one patient per line, and one path or n/a per column."
         raise UsageError("the list has no patient, or a line with too many columns", path=source, hint=hint)

@@ -90,7 +90,8 @@ def jobs(found: Sequence[Found], output: Path, options: DetectOptions) -> list[J
         name = (one.folder / f"{one.name or stem(one.scan)}_desc-anomaly_map.nii.gz").as_posix()
         files = names.name(one.scan, output / name, replace(options, only_map=False))
         # a BIDS name gives the contrast; --contrast only selects there
-        own = replace(options, further=one.further, contrast=None if one.in_bids else options.contrast)
+        contrast = None if one.in_bids else options.contrast
+        own = replace(options, further=one.further, contrast=contrast, columns=one.columns)
         job = Job(name, one.scan, files, own)
         other = made.setdefault(name, job)
         if other is not job and other.scan.resolve() != job.scan.resolve():
@@ -184,6 +185,8 @@ def to_do(job: Job, config: DetectConfig, weights_of: WeightsOf, read_scan: bool
             return what
     if not all(os.path.exists(path) for path in job.files.paths.values()):
         return "a file is missing"
+    if job.options.columns and job.options.columns[0] != content["contrast"]["value"]:
+        return "another column of the table"
     try:
         if content["weights"]["sha256"] != weights_of(content["contrast"]["value"]):
             return "other weights"
@@ -200,8 +203,10 @@ def _further_to_do(job: Job, recorded: Sequence[Mapping[str, Any]], weights_of: 
     """Why the further contrasts of a patient are not as recorded; empty if they are."""
     if len(recorded) != (1 + len(job.options.further) if job.options.further else 0):
         return "the sidecar is incomplete"
-    for path, one in zip(job.options.further, recorded[1:], strict=False):  # for a single scan both are empty
+    for i, (path, one) in enumerate(zip(job.options.further, recorded[1:], strict=False), start=1):  # one scan: none
         used = one["weights"]
+        if used and job.options.columns and one["contrast"] != job.options.columns[i]:
+            return f"another column of the table for {path.name}"
         if used and used["sha256"] != weights_of(one["contrast"]):
             return "other weights"
         if read_scan and one["sha256"] != _digest(path):

@@ -52,7 +52,7 @@ DOUBTFUL = {"pd": {contrasts.T2W.name}, "ct": set(contrasts.ALL)}
 
 @dataclass(frozen=True)
 class FoundContrast:
-    """The contrast, its source (`option`, `file name`, `JSON file` or `image`), and the check against the image."""
+    """The contrast, its source (`option`, `table`, `file name`, `JSON file` or `image`), and its check by the image."""
 
     contrast: str
     source: str
@@ -167,10 +167,12 @@ def _words(name: str) -> Iterator[str]:
         place += step
 
 
-def known_before(path: Path, option: str | None, described: Described = NOTHING) -> FoundContrast | None:
-    """The contrast from the option, the file name or the JSON file; None if none of them gives it."""
-    if option is not None:
-        return FoundContrast(option, "option")
+def known_before(
+    path: Path, option: str | None, described: Described = NOTHING, column: str = ""
+) -> FoundContrast | None:
+    """The contrast from the option, the `column` of a table, the file name or the JSON file; None if none gives it."""
+    if option is not None or column:
+        return FoundContrast(option, "option") if option is not None else FoundContrast(column, "table")
     if named := from_name(path):
         return FoundContrast(named, "file name")
     settled = described.contrast and not other_from_name(path)
@@ -196,10 +198,21 @@ def settle(
     elif known.source == "image" and described.other:
         other = f"the JSON file says {described.other}"
     check = _verdict("fail", f"{NOT_COVERED}: {other}") if other else _check(known, guess)
-    said = described.other or described.contrast
-    if check.verdict == "pass" and known.source == "file name" and said not in ("", known.contrast):
-        check = _verdict("warn", f"the file name says {known.contrast}, the JSON file {said}")
+    if check.verdict == "pass" and (others := _contradicting(known, path, described)):
+        check = _verdict("warn", f"the {known.source} says {known.contrast}, {others}")
     return replace(known, check=check)
+
+
+def _contradicting(known: FoundContrast, path: Path, described: Described) -> str:
+    """What file name and JSON file say of a contrast that a table or the file name gives, if it is another one."""
+    if known.source not in ("table", "file name"):
+        return ""
+    said = {"the JSON file": described.other or described.contrast, "the file name": "".join(_either(_said(path)))}
+    return " and ".join(f"{who} {what}" for who, what in said.items() if what not in ("", known.contrast))
+
+
+def _either(said: tuple[str | None, str | None]) -> Iterator[str]:
+    return (one for one in said if one)
 
 
 def _check(found: FoundContrast, guess: ContrastGuess | None) -> Check:

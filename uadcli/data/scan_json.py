@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uadcli import contrasts
-from uadcli.data.contrast import Described, FoundContrast, kind_of, known_before, said_in_text, settle
+from uadcli.data.contrast import Described, FoundContrast, kind_of, said_in_text, settle
 from uadcli.errors import InputError
 from uadcli.imaging.volume import stem
 
@@ -48,12 +48,11 @@ def describe(scan: Path) -> Described:
     return _described(content) if isinstance(content, dict) else Described()
 
 
-def found_contrast(path: Path, option: str | None, prepared: Prepared, described: Described) -> FoundContrast:
-    """The contrast of a prepared scan by option, name, JSON file or image, with its check against the image.
+def found_contrast(path: Path, known: FoundContrast | None, prepared: Prepared, described: Described) -> FoundContrast:
+    """The contrast of a prepared scan as known before (`known_before`) or by its image, with its check by that.
 
-    `described` is what `describe` found. Raises `InputError` if none of them says it.
+    `described` is what `describe` found. Raises `InputError` if nothing says the contrast.
     """
-    known = known_before(path, option, described)
     try:
         guess = prepared.contrast()
     except InputError:

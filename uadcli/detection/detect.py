@@ -128,14 +128,14 @@ def _ready_one(path: Path, session: Session) -> ReadyScan:
         reporter.warn(text)
     labels = _labels(options.labels, scan, reporter)
     described = _described(path, reporter)
-    known = contrast.known_before(path, options.contrast, described)
+    known = contrast.known_before(path, options.contrast, described, next(iter(options.columns), ""))
     card = check_early(known, session)
     smoothing = card.curvature_flow if card else 0
     settings = smoothed_as(config.preprocess, smoothing, reporter)
     mask = options.brain_mask
     prepared, stripped = prepare(scan, settings, brain_mask=mask, device=session.device, stage=reporter.stage)
     reporter.info(f"brain mask: {prepared.strip}")
-    found = scan_json.found_contrast(path, options.contrast, prepared, described)
+    found = scan_json.found_contrast(path, known, prepared, described)
     reporter.info(f"contrast {found.contrast} (by {found.source})")
     with reporter.stage("artefacts"), about(path):
         signs = artefacts.measure(scan.volume, stripped, prepared)

@@ -57,6 +57,7 @@ class Further:
     ready: ReadyScan | None = None
     alignment: Alignment | None = None
     left_out: str = ""
+    column: str = ""  # of a table, its contrast
 
 
 @dataclass(frozen=True)

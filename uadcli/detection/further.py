@@ -29,12 +29,14 @@ def with_further(path: Path, session: Session, ready_one: Prepare) -> ReadyScan:
     """
     options = session.options
     digests = _digests([path, *options.further])
-    _refuse_alike([path, *options.further], options.contrast)
+    columns = options.columns or ("",) * (1 + len(options.further))
+    _refuse_alike([path, *options.further], options.contrast, columns)
     first = ready_one(path, replace(session, options=replace(options.alone, labels=options.labels)))
     found: list[Further] = []
-    for one in options.further:
+    for one, column in zip(options.further, columns[1:], strict=True):
         before = [first, *(f.ready for f in found if f.ready)]
-        found.append(_further(Further(one, digests.get(one), scan_json.describe(one)), before, session, ready_one))
+        further = Further(one, digests.get(one), scan_json.describe(one), column=column)
+        found.append(_further(further, before, session, ready_one))
     return replace(first, further=tuple(found))
 
 
@@ -52,11 +54,11 @@ def _digests(paths: Sequence[Path]) -> dict[Path, str]:
     return {path: digest for digest, path in seen.items()}
 
 
-def _refuse_alike(paths: Sequence[Path], contrast: str | None) -> None:
+def _refuse_alike(paths: Sequence[Path], contrast: str | None, columns: Sequence[str]) -> None:
     """Raises `InputError` if names or JSON files say that two scans have the same contrast."""
     seen: dict[str, Path] = {}
-    for i, path in enumerate(paths):
-        known = known_before(path, None if i else contrast, scan_json.describe(path))
+    for i, (path, column) in enumerate(zip(paths, columns, strict=True)):
+        known = known_before(path, None if i else contrast, scan_json.describe(path), column)
         if known:
             other = seen.setdefault(known.contrast, path)
             if other is not path:
@@ -73,7 +75,8 @@ def _further(one: Further, before: Sequence[ReadyScan], session: Session, ready_
     session.reporter.info(f"further scan: {path.name}")
     try:
         with named(path, session.reporter):
-            ready = ready_one(path, replace(session, options=session.options.of_further))
+            options = replace(session.options.of_further, columns=(one.column,))
+            ready = ready_one(path, replace(session, options=options))
             with session.reporter.stage("alignment"):
                 alignment = same_patient.align(before[0].prepared, ready.prepared)
     except UNUSABLE as error:

@@ -197,6 +197,7 @@ class DetectOptions(Checked):
     )
     threads: int | None = option(None, THREADS, low=1, decides=False)
     command: str = ""
+    columns: tuple[str, ...] = ()  # contrasts of the scan and of each further one by a table; empty: not given
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -246,4 +247,4 @@ class DetectOptions(Checked):
     @property
     def of_further(self) -> DetectOptions:
         """The options for a further contrast: those that describe the first scan do not apply to it."""
-        return replace(self.alone, contrast=None, volume=None, brain_mask=None)
+        return replace(self.alone, contrast=None, volume=None, brain_mask=None, columns=())

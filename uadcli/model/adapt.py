@@ -21,6 +21,7 @@ from uadcli import __version__
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
 from uadcli.data import artefacts, dataset, prepare
+from uadcli.data.contrast import known_before
 from uadcli.data.prepare import Prepared
 from uadcli.data.scan_json import describe, found_contrast
 from uadcli.errors import InputError, UsageError
@@ -201,7 +202,8 @@ class ScannerAdapter:
         """
         if stated := self.healthy.stated(path):
             return stated
-        found = found_contrast(path, None, prepared, describe(path))
+        described = describe(path)
+        found = found_contrast(path, known_before(path, None, described), prepared, described)
         if found.check is not None and found.check.verdict == "fail":
             raise InputError(f"contrast: {found.check.text}")
         if found.source == "image" and prepared.contrast().doubtful:

@@ -19,6 +19,7 @@ from typing import Any
 
 from uadcli.config import CONTRASTS, TrainingConfig, read_toml, to_dict, to_toml
 from uadcli.console import Reporter
+from uadcli.data.contrast import known_before
 from uadcli.data.dataset import Case, doubtful_mask, prepare_all
 from uadcli.data.healthy import LESION_MARGIN_SLICES
 from uadcli.data.prepare import Prepared
@@ -130,7 +131,8 @@ def prepare_usable(cases: list[Case], scans: Scans, workers: int, reporter: Repo
 
 def _contrast_of(scan: Path, prepared: Prepared) -> str:
     """The contrast of a scan whose name says none. Raises `InputError` if it is certainly none of the known ones."""
-    found = found_contrast(scan, None, prepared, describe(scan))
+    described = describe(scan)
+    found = found_contrast(scan, known_before(scan, None, described), prepared, described)
     if found.check is not None and found.check.verdict == "fail":
         raise InputError(f"contrast: {found.check.text}")
     return found.contrast

@@ -101,6 +101,19 @@ def test_a_table_has_a_column_for_each_contrast(tmp_path: Path) -> None:
     ]
 
 
+def test_the_columns_say_the_contrasts_and_another_column_is_another_task(tmp_path: Path, stand: Stand) -> None:
+    (tmp_path / "one.nii").write_text("one")
+    (tmp_path / "other.nii").write_text("other")
+    table = tmp_path / "patients.tsv"
+    table.write_text("FLAIR\tT2w\none.nii\tother.nii\n")
+    asked = {"list_file": str(table), "join": True, "output": tmp_path / "out"}
+    assert counts(run(**asked)) == (1, 0, 0)
+    assert counts(run(**asked)) == (0, 1, 0)
+    for head in ("T1w\tT2w", "FLAIR\tT1w"):
+        table.write_text(f"{head}\none.nii\tother.nii\n")
+        assert counts(run(**asked)) == (1, 0, 0)  # the stand-in finds FLAIR and T2w whatever is asked for
+
+
 @pytest.mark.parametrize("text", ["", "a.nii\nb.nii\n", "FLAIR\tFLAIR\na\tb\n", "FLAIR\tT1w\n", "FLAIR\na\tb\n"])
 def test_a_list_that_is_not_such_a_table(tmp_path: Path, text: str) -> None:
     table = tmp_path / "patients.tsv"

@@ -290,6 +290,20 @@ def test_a_value_is_one_of_the_joined_rarity_whatever_the_score_of_the_first_sca
     assert found["requested"]["further"] == ["sub-1_T1w.nii.gz"]
 
 
+def test_the_columns_of_a_table_give_the_contrasts_and_are_checked_against_the_images(
+    given: Callable[..., Any], tmp_path: Path
+) -> None:
+    for name in ("FLAIR", "T1w"):
+        (tmp_path / f"sub-1_{name}.nii.gz").rename(tmp_path / f"sub-1_{'one' if name == 'FLAIR' else 'other'}.nii.gz")
+    right = given("one", "other", columns=("FLAIR", "T1w")).sidecar
+    assert right["contrast"] == {"value": "FLAIR", "source": "table"}
+    assert [one["contrast"] for one in right["contrasts"]] == ["FLAIR", "T1w"]
+    swapped = given("one", "other", columns=("T1w", "FLAIR")).sidecar
+    check = next(one for one in swapped["qc"]["checks"] if one["name"] == "contrast")
+    assert (check["verdict"], check["text"]) == ("fail", "the table says T1w, the image looks like FLAIR")
+    assert swapped["contrasts"][1]["left_out"] == "quality control failed"
+
+
 def test_a_further_scan_is_never_overwritten(given: Callable[..., Any], tmp_path: Path) -> None:
     scan = tmp_path / "sub-1_T1w.nii.gz"
     before = scan.read_bytes()
