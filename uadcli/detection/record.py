@@ -133,7 +133,7 @@ def row(
 ) -> dict[str, Any]:
     """A component in the sidecar: volume in the patient's space, positions in both spaces, healthy scans as strong.
 
-    `side` is the patient's, None if left and right are unknown; region names then have no side.
+    `side` is the patient's, or both, None if left and right are unknown; region names then have no side.
     """
     healthy = (comparison and comparison.of_component(component.index)) or {}
     centre, top = np.array(component.centroid_mm), np.array(component.peak_mm)
@@ -150,7 +150,7 @@ def row(
         "peak_native_mm": geometry.apply(prepared.world_map, top).tolist(),
         "centroid_mni_mm": centre.tolist(),
         "peak_mni_mm": top.tolist(),
-        "side": phrases.side_of(component.centroid_mm[0], sides_known),
+        "side": phrases.side_of_finding(component.left, sides_known),
         "regions": regions(component, sides_known),
     }
 

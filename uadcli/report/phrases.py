@@ -100,6 +100,7 @@ CHECKS = {
 }
 
 OUTSIDE = "outside the regions of the atlas"
+ACROSS = 0.2  # share of a finding on the other side, from which on it is on both
 MIDLINE_MM = 2.0  # from the middle on either side
 SIDES_UNKNOWN = "Left and right are unknown: the header does not define them."
 PARTS, SMALL = 3, 0.05  # how many parts of a finding are named, and from which share on
@@ -152,6 +153,16 @@ def side_of(x_mm: float, known: bool = True) -> str | None:
     if not known:
         return None
     return "left" if x_mm < -MIDLINE_MM else "right" if x_mm > MIDLINE_MM else "midline"
+
+
+def side_of_finding(left: float, known: bool = True) -> str | None:
+    """The side of a finding, given the share of it (0..1) on the left; None where left and right are unknown.
+
+    `both` if more than a fifth of it lies on each side, wherever its centre is.
+    """
+    if not known:
+        return None
+    return "left" if left >= 1 - ACROSS else "right" if left <= ACROSS else "both"
 
 
 def ends(axis: int, known: bool = True) -> tuple[str, str]:

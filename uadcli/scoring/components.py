@@ -14,7 +14,8 @@ class Component:
 
     The volume is on the map's grid; `model.components.volume_ml` has it in the patient's space.
     `regions` are pairs of a region's number in the atlas and the share (0..1) of the finding in it, largest first. They
-    add up to less than 1 if part of the finding is outside all regions, and are empty without an atlas.
+    add up to less than 1 if part of the finding is outside all regions, and are empty without an atlas. `left` is the
+    share of it (0..1) at x < 0, voxels at 0 counting half.
     """
 
     index: int
@@ -23,6 +24,7 @@ class Component:
     mean: float
     centroid_mm: tuple[float, float, float]
     peak_mm: tuple[float, float, float]
+    left: float
     regions: tuple[tuple[int, float], ...] = ()
 
 
@@ -119,6 +121,7 @@ def describe(
     sizes = np.bincount(which, minlength=count)
     mean = np.bincount(which, scores, count) / sizes
     centre = np.column_stack([np.bincount(which, along, count) / sizes for along in world.T])
+    left = np.bincount(which, (1 - np.sign(world[:, 0])) / 2, count) / sizes
     order = np.lexsort((-scores, which))  # by component, the highest score first
     top = order[np.cumsum(sizes) - sizes]
     volumes = sizes * abs(float(np.linalg.det(affine[:3, :3])))
@@ -133,6 +136,7 @@ def describe(
             float(mean[i]),
             _point(centre[i]),
             _point(world[t]),
+            float(left[i]),
             places[i],
         )
         for i, t in enumerate(top)

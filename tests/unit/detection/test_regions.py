@@ -67,7 +67,7 @@ def test_left_stays_left_whatever_the_axes_of_the_file(orientation: np.ndarray, 
         assert all(part["name"].startswith(side) for part in one["regions"])
 
 
-@pytest.mark.parametrize(("x", "side"), [(-28.0, "left"), (28.0, "right"), (1.0, "midline")])
+@pytest.mark.parametrize(("x", "side"), [(-28.0, "left"), (28.0, "right"), (1.0, "both")])
 def test_side_is_the_patients_and_null_where_left_and_right_are_not_known(x: float, side: str) -> None:
     _, table = find(ball((x, -20.0, 30.0), 9).astype(np.float32), 0.5, prepared(), DetectConfig())
     known, unknown = (record.row(table[0], prepared(), None, sides_known=known) for known in (True, False))
@@ -77,6 +77,18 @@ def test_side_is_the_patients_and_null_where_left_and_right_are_not_known(x: flo
     both = [part["name"].removeprefix("left ").removeprefix("right ") for part in known["regions"]]
     assert {part["name"] for part in unknown["regions"]} == set(both)
     assert sum(p["share"] for p in unknown["regions"]) == pytest.approx(sum(p["share"] for p in known["regions"]))
+
+
+def test_a_finding_on_both_sides_has_no_side_by_its_centre() -> None:
+    """Its centre is well on the left, and more than a third of it on the right."""
+    one = ball((-12.0, -20.0, 20.0), 12) | ball((8.0, -20.0, 20.0), 11)
+    _, table = find(one.astype(np.float32), 0.5, prepared(), DetectConfig())
+    assert table[0].centroid_mm[0] < -2
+    for sign, left in ((1, table[0].left), (-1, 1 - table[0].left)):
+        mirrored = np.ascontiguousarray(one[::sign])
+        _, again = find(mirrored.astype(np.float32), 0.5, prepared(), DetectConfig())
+        assert again[0].left == pytest.approx(left)
+        assert record.row(again[0], prepared(), None)["side"] == "both"
 
 
 def test_sides_and_sizes_are_those_of_a_brain() -> None:
