@@ -22,6 +22,7 @@ from scipy import ndimage
 from uadcli.config import ScoringConfig
 from uadcli.evaluation.figures import scan_figures
 from uadcli.evaluation.marking import Marking
+from uadcli.evaluation.read import Labelled
 from uadcli.report.preview import Overlay, render_overlay
 from uadcli.scoring.components import components
 from uadcli.scoring.mahalanobis import mahalanobis_score
@@ -64,7 +65,10 @@ def functions(folder: Path) -> dict[str, tuple[float, Callable[[], object]]]:
         "Mahalanobis score of 10 draws, 2 mm": (2, lambda: mahalanobis_score(x, draws, brain)),
         "components, 256^3": (6, lambda: components(large, 0.8, 64, np.eye(4))),
         "precision and recall, 1 mm": (3, lambda: curve(fine, lesion)),
-        "all figures of a scan, 1 mm": (3, lambda: scan_figures(scores, lesion, np.eye(4), Marking(0.98, 8))),
+        "all figures of a scan, 1 mm": (
+            3,
+            lambda: scan_figures(Labelled(scores, np.eye(4), lesion, None, (), ()), Marking(0.98, 8)),
+        ),
         "picture, 1 mm": (8, picture),
         "uad --help": (0.4, lambda: start("--help")),
         "uad --version": (0.4, lambda: start("--version")),

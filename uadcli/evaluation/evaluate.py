@@ -113,9 +113,9 @@ def _compare(
     oracles: list[str] = []
     for done, i in enumerate(sorted(range(len(cases)), key=lambda i: (str(cases[i].truth), i)), start=1):
         case = cases[i]
-        labelled, marking = read(case), _marking(case.map, options)
-        smallest = marking.min_volume_mm3
-        measured = figures.scan_figures(labelled.scores, labelled.truth, labelled.affine, marking, labelled.mask)
+        marking = _marking(case.map, options)
+        labelled, smallest = read(case, marking.file), marking.min_volume_mm3
+        measured = figures.scan_figures(labelled, marking)
         found[i] = Result(case.method, case.scan, case.subject, measured), smallest
         if marking.oracle:
             oracles.append(f"{case.method} {case.scan}")
@@ -137,14 +137,14 @@ def _compare(
 
 
 def _marking(path: Path, options: EvaluateOptions) -> Marking:
-    """Threshold and minimum volume for a map: those of the options, otherwise of its sidecar."""
+    """How a map is marked: as the options say, otherwise as its sidecar and the mask next to it do."""
     threshold, smallest = options.threshold, options.min_volume_mm3
     if threshold is not None and smallest is not None:
         return Marking(threshold, smallest)
     own = sidecar_marking(path)
     if threshold is not None:
         own = Marking(threshold, own.min_volume_mm3, strength=own.strength)
-    return own if smallest is None else replace(own, min_volume_mm3=smallest)
+    return own if smallest is None else replace(own, min_volume_mm3=smallest, file=None)
 
 
 def _content(

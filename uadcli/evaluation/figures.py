@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from uadcli.evaluation import statistics
 from uadcli.evaluation.lesionwise import BIN_NAMES, compare_lesions, size_bin
 from uadcli.evaluation.marking import Marking
+from uadcli.evaluation.read import Labelled
 from uadcli.evaluation.statistics import Estimate, Paired
 from uadcli.running.stage import Progress, unseen
 from uadcli.scoring import metrics
@@ -133,25 +134,20 @@ class Comparison:
     p_holm: float
 
 
-def scan_figures(
-    scores: NDArray[np.float32],
-    truth: NDArray[np.bool_],
-    affine: NDArray[np.float64],
-    marking: Marking,
-    mask: NDArray[np.bool_] | None = None,
-) -> Figures:
-    """Compare a map (X, Y, Z), all scores finite, with the truth on the same grid.
+def scan_figures(case: Labelled, marking: Marking) -> Figures:
+    """Compare a map, all scores finite, with the truth on the same grid.
 
-    A voxel is marked as `marking` says; `detect` does this on the model's grid and resamples the mask. With a `mask`
-    only its voxels count. A scan with an empty truth is healthy.
+    The findings of the case are marked, otherwise the voxels as `marking` says. With a mask only its voxels count. A
+    scan with an empty truth is healthy.
     """
+    scores, truth, affine, mask = case.scores, case.truth, case.affine, case.mask
     voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1e3
     inside = np.ones(truth.shape, dtype=bool) if mask is None else mask
     lesion = truth & inside
     known: dict[str, object] = {"strength": marking.strength}
     if mask is not None:
         known["truth_outside_mask_ml"] = int((truth & ~inside).sum()) * voxel_ml
-    found = marking.mark(scores, inside, affine)
+    found = marking.mark(scores, inside, affine) if case.found is None else case.found & inside
     if found is not None:
         known |= {"threshold": marking.threshold, "extent": marking.extent, "found_ml": int(found.sum()) * voxel_ml}
     figures = {

@@ -22,7 +22,8 @@ class Marking:
     """How a map is marked: the threshold (None: unknown) and the minimum volume in mm3.
 
     With an `extent`, a lower threshold, findings reach to all connected voxels above that. `oracle`: the threshold was
-    chosen with lesion labels, and is therefore not used. `strength` is that of the scan, by the sidecar of its map.
+    chosen with lesion labels, and is therefore not used. `strength` is that of the scan, by the sidecar of its map, and
+    `file` the mask next to the map, whose findings were decided on the model's grid: thick slices blur their peaks.
     """
 
     threshold: float | None = None
@@ -30,6 +31,7 @@ class Marking:
     oracle: bool = False
     extent: float | None = None
     strength: float | None = None
+    file: Path | None = None
 
     def mark(self, scores: NDArray[np.float32], inside: Mask, affine: Affine) -> Mask | None:
         """The voxels of a map (X, Y, Z) that are marked inside a mask; None without a threshold."""
@@ -40,7 +42,7 @@ class Marking:
 
 
 def sidecar_marking(path: Path) -> Marking:
-    """How the map at `path` was marked: threshold, extent and minimum volume (mm3), from its sidecar.
+    """How the map at `path` was marked: threshold, extent, minimum volume (mm3) and mask, from its sidecar.
 
     All are unknown if there is no sidecar, or if the JSON file of that name has no threshold and so is not one. Raises
     `InputError` for a file that cannot be read.
@@ -60,6 +62,16 @@ def sidecar_marking(path: Path) -> Marking:
         oracle = requested is not None and ThresholdRule.parse(str(requested)).by_labels
         if oracle:
             return Marking(None, smallest, oracle, strength=strength)
-        return Marking(float(value), smallest, extent=None if extent is None else float(extent), strength=strength)
+        reach = None if extent is None else float(extent)
+        return Marking(float(value), smallest, False, reach, strength, _mask_file(path, content))
     except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError, UsageError) as error:
         raise InputError("is not the sidecar of a map", path=place, hint="Write it again, or remove it.") from error
+
+
+def _mask_file(path: Path, content: dict[str, Any]) -> Path | None:
+    """The mask that was written with the map at `path`, by the content of its sidecar; None if it is not there."""
+    outputs = content.get("outputs", {})
+    if outputs.get("map") != path.name or not outputs.get("mask"):
+        return None
+    place = path.with_name(Path(str(outputs["mask"])).name)
+    return place if place.exists() else None

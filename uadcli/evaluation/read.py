@@ -19,7 +19,10 @@ SHARED = 2  # truths and masks kept in memory, since methods share them and case
 
 @dataclass(frozen=True)
 class Labelled:
-    """A map (X, Y, Z), its affine, and on the same grid the lesions and the mask, if any; `moved`: resampled files."""
+    """A map (X, Y, Z), its affine, and on the same grid the lesions, and if any the mask and the findings.
+
+    `moved` are resampled files.
+    """
 
     scores: Array
     affine: Affine
@@ -27,6 +30,7 @@ class Labelled:
     mask: Mask | None
     moved: tuple[str, ...]
     warnings: tuple[str, ...]
+    found: Mask | None = None
 
 
 class Reader:
@@ -36,8 +40,8 @@ class Reader:
         self.resample = resample
         self._shared = lru_cache(maxsize=SHARED)(self._read)
 
-    def __call__(self, case: Case) -> Labelled:
-        """Read a case. Raises `InputError` for files that cannot be read or do not match."""
+    def __call__(self, case: Case, findings: Path | None = None) -> Labelled:
+        """Read a case, and the mask of its `findings`. Raises `InputError` for files that cannot be read or match."""
         scan = self._read(case.map)
         moved: list[str] = []
         if case.truth is None:  # declared healthy by the user
@@ -53,7 +57,8 @@ class Reader:
             raise InputError("is an empty mask", path=case.mask, hint="Give a brain mask.")
         if mask is not None and truth.any() and not (truth & mask).any():
             raise InputError(f"no lesion voxel is inside {case.mask}", path=case.truth, hint="Check the mask.")
-        return Labelled(scan.volume.data, scan.volume.affine, truth, mask, tuple(moved), scan.warnings)
+        found = None if findings is None else self._on_grid(self._read(findings), scan, moved)
+        return Labelled(scan.volume.data, scan.volume.affine, truth, mask, tuple(moved), scan.warnings, found)
 
     @staticmethod
     def _read(path: Path) -> Scan:

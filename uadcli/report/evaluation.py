@@ -24,11 +24,13 @@ COMPARISON = (
 )  # fmt: skip
 SIZE = (360, 360)  # of the plot's area, px
 RULES = (
-    "A voxel is marked if its score is above the threshold and its 26-connected component is not too small, or if it "
-    "is above the extent and connected with such a component.",
+    "The marked voxels are those of the mask that `uad detect` wrote with a map. Without it, or with a threshold or "
+    "smallest volume of your own, a voxel is marked if its score is above the threshold and its 26-connected component "
+    "is not too small, or if it is above the extent and connected with such a component.",
     "Threshold, extent and smallest volume are those of each map's sidecar, unless given. Without a sidecar, or if its "
     "threshold was chosen with lesion labels, metrics that need a threshold are not computed.",
-    "Maps are thresholded on their own grid; masks of `uad detect`, made on the model's grid, differ at the edge.",
+    "Such maps are thresholded on their own grid; masks of `uad detect`, made on the model's grid, differ from that, "
+    "most of all between thick slices, where peaks of the map are lower.",
     "With a brain mask only the voxels inside count, otherwise all voxels of the map; the background raises the AUROC.",
     "AUPRC is the average precision. AUPRC, AUROC, Dice and volume error are means over scans with a lesion.",
     "best Dice uses for each scan the threshold that suits its labels best: an oracle, not a result.",

@@ -110,6 +110,25 @@ def test_findings_extend_as_the_sidecar_says(tmp_path):
         assert (found["dice"], found["extent"]) == (dice, extent)
 
 
+def test_the_mask_next_to_a_map_is_what_was_marked(tmp_path):
+    """It was decided on the model's grid: here it holds a finding whose peak thick slices have lowered in the map."""
+    scores = np.zeros((16, 16, 16), np.float32)
+    scores[2:6, 2:6, 2:6], scores[9:12, 9:12, 9:12] = 0.9, 0.45
+    scan, truth = pair(tmp_path, scores, scores > 0)
+    content = {"threshold": {"value": 0.5}, "outputs": {"map": scan.name, "mask": "map_mask.nii.gz"}}
+    (tmp_path / "map.json").write_text(json.dumps(content))
+    below = evaluate(scan, truth).content["scans"][0]
+    assert (below["lesions_found"], below["recall"] < 1) == (1, True)
+    (tmp_path / "map_mask.nii.gz").write_bytes(truth.read_bytes())
+    found = evaluate(scan, truth).content["scans"][0]
+    assert (found["dice"], found["lesions_found"], found["threshold"]) == (1.0, 2, 0.5)
+    for given in ({"threshold": 0.5}, {"min_volume_mm3": 1.0}):
+        assert evaluate(scan, truth, options=EvaluateOptions(**given)).content["scans"][0]["lesions_found"] == 1
+    content["requested"] = {"threshold": "best-dice"}
+    (tmp_path / "map.json").write_text(json.dumps(content))
+    assert evaluate(scan, truth).content["scans"][0]["dice"] is None
+
+
 def test_a_threshold_chosen_by_lesion_labels_is_not_taken_from_the_sidecar(tmp_path):
     scan, truth = pair(tmp_path, *volumes())
     content = {"threshold": {"value": 0.5, "rule": "..."}, "requested": {"threshold": " Best-Dice"}}

@@ -9,9 +9,14 @@ import pytest
 
 from uadcli.evaluation.figures import Figures, Result, compare, mean_curve, scan_figures, summarise
 from uadcli.evaluation.marking import Marking
+from uadcli.evaluation.read import Labelled
 from uadcli.scoring import metrics
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
+
+
+def figures_of(scores, truth, affine, marking, mask=None, found=None):
+    return scan_figures(Labelled(scores, affine, truth, mask, (), (), found), marking)
 
 
 def case(seed=0, lesion=True):
@@ -25,7 +30,7 @@ def case(seed=0, lesion=True):
 
 def test_the_figures_of_a_scan_with_lesions():
     scores, truth = case()
-    figures = scan_figures(scores, truth, AFFINE, Marking(0.45))
+    figures = figures_of(scores, truth, AFFINE, Marking(0.45))
     found = scores > 0.45
     assert figures.dice == metrics.dice(found, truth)
     assert figures.auprc == metrics.average_precision(scores, truth)
@@ -41,7 +46,7 @@ def test_the_figures_of_a_scan_with_lesions():
 
 
 def test_without_a_threshold_nothing_that_needs_one_is_given():
-    figures = scan_figures(*case(), AFFINE, Marking(None))
+    figures = figures_of(*case(), AFFINE, Marking(None))
     assert figures.auprc > 0
     for name in ("threshold", "dice", "found_ml", "volume_error_ml", "lesions_found", "lesion_f1", "false_positives"):
         assert getattr(figures, name) is None, name
@@ -51,7 +56,7 @@ def test_without_a_threshold_nothing_that_needs_one_is_given():
 
 def test_a_healthy_scan_has_false_volume_and_no_figure_of_lesions():
     scores, truth = case(lesion=False)
-    figures = scan_figures(scores, truth, AFFINE, Marking(0.49))
+    figures = figures_of(scores, truth, AFFINE, Marking(0.49))
     assert figures.healthy_fp_ml == figures.found_ml == pytest.approx((scores > 0.49).sum() * 0.008)
     assert figures.false_positives > 0
     for name in ("auprc", "auroc", "dice", "precision", "recall", "best_dice_oracle", "volume_error_ml", "lesion_f1"):
@@ -60,7 +65,7 @@ def test_a_healthy_scan_has_false_volume_and_no_figure_of_lesions():
 
 
 def test_a_healthy_scan_where_nothing_is_found_is_a_true_zero():
-    figures = scan_figures(np.zeros((9, 9, 9), np.float32), np.zeros((9, 9, 9), bool), AFFINE, Marking(1))
+    figures = figures_of(np.zeros((9, 9, 9), np.float32), np.zeros((9, 9, 9), bool), AFFINE, Marking(1))
     assert (figures.healthy_fp_ml, figures.false_positives) == (0, 0)
 
 
@@ -69,8 +74,8 @@ def test_small_findings_are_dropped():
     truth[4:8, 4:8, 4:8] = True
     scores[truth] = 1
     scores[15, 15, 15] = 1
-    assert scan_figures(scores, truth, AFFINE, Marking(0.5)).false_positives == 1
-    kept = scan_figures(scores, truth, AFFINE, Marking(0.5, 16))
+    assert figures_of(scores, truth, AFFINE, Marking(0.5)).false_positives == 1
+    kept = figures_of(scores, truth, AFFINE, Marking(0.5, 16))
     assert (kept.false_positives, kept.dice) == (0, 1)
 
 
@@ -78,7 +83,7 @@ def test_only_voxels_inside_the_mask_count():
     scores, truth = case()
     mask = np.zeros(truth.shape, bool)
     mask[2:12, 2:12, 2:12] = True
-    figures = scan_figures(scores, truth, AFFINE, Marking(0.45), mask=mask)
+    figures = figures_of(scores, truth, AFFINE, Marking(0.45), mask=mask)
     assert figures.auprc == metrics.average_precision(scores[mask], truth[mask])
     assert figures.dice == metrics.dice((scores > 0.45) & mask, truth & mask)
     assert figures.lesions == 1
@@ -89,12 +94,12 @@ def results(method="a", healthy=True, shift=0.0, n=6):
     made = []
     for i in range(n):
         scores, truth = case(i)
-        figures = scan_figures(scores + np.float32(shift) * truth, truth, AFFINE, Marking(0.45))
+        figures = figures_of(scores + np.float32(shift) * truth, truth, AFFINE, Marking(0.45))
         made.append(Result(method, f"scan-{i}", f"sub-{i}", figures))
     if healthy:
         for i in range(3):
             scores, truth = case(100 + i, lesion=False)
-            figures = scan_figures(scores * 0.9, truth, AFFINE, Marking(0.44))
+            figures = figures_of(scores * 0.9, truth, AFFINE, Marking(0.44))
             made.append(Result(method, f"healthy-{i}", f"control-{i}", figures))
     return made
 
@@ -173,4 +178,4 @@ def test_a_1_mm_volume_has_all_figures():
     truth = np.zeros((182, 218, 182), bool)
     truth[80:110, 90:130, 70:100] = True
     scores = np.where(rng.random(truth.shape) < 0.3, 0, rng.random(truth.shape) + 0.3 * truth).astype(np.float32)
-    assert scan_figures(scores, truth, np.eye(4), Marking(0.98, 8)).lesions == 1
+    assert figures_of(scores, truth, np.eye(4), Marking(0.98, 8)).lesions == 1
