@@ -111,6 +111,7 @@ def _compare(
     moved: dict[str, None] = {}
     notes: list[str] = []
     oracles: list[str] = []
+    lost: list[str] = []
     for done, i in enumerate(sorted(range(len(cases)), key=lambda i: (str(cases[i].truth), i)), start=1):
         case = cases[i]
         marking = _marking(case.map, options)
@@ -119,6 +120,8 @@ def _compare(
         found[i] = Result(case.method, case.scan, case.subject, measured), smallest
         if marking.oracle:
             oracles.append(f"{case.method} {case.scan}")
+        if marking.lost:
+            lost.append(f"{case.method} {case.scan}")
         moved |= dict.fromkeys(labelled.moved)
         notes += [f"{case.method}, {case.map.name}: {text}" for text in labelled.warnings]
         reporter.progress(done, len(cases))
@@ -128,6 +131,8 @@ def _compare(
     cut = [r.scan for r in results if r.figures.truth_outside_mask_ml]
     if cut:
         notes.append(f"lesion voxels outside the mask do not count: {some(list(dict.fromkeys(cut)))}")
+    if lost:
+        notes.append(f"the mask in the sidecar is not next to the map, which is marked anew: {some(lost)}")
     if oracles:
         notes.append(f"the threshold in the sidecar was chosen with lesion labels and is not used: {some(oracles)}")
     without = [f"{r.method} {r.scan}" for r in results if r.figures.threshold is None]
@@ -144,7 +149,7 @@ def _marking(path: Path, options: EvaluateOptions) -> Marking:
     own = sidecar_marking(path)
     if threshold is not None:
         own = Marking(threshold, own.min_volume_mm3, strength=own.strength)
-    return own if smallest is None else replace(own, min_volume_mm3=smallest, file=None)
+    return own if smallest is None else replace(own, min_volume_mm3=smallest, file=None, lost=False)
 
 
 def _content(

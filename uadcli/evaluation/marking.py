@@ -24,6 +24,7 @@ class Marking:
     With an `extent`, a lower threshold, findings reach to all connected voxels above that. `oracle`: the threshold was
     chosen with lesion labels, and is therefore not used. `strength` is that of the scan, by the sidecar of its map, and
     `file` the mask next to the map, whose findings were decided on the model's grid: thick slices blur their peaks.
+    `lost`: the sidecar names a mask that is not there.
     """
 
     threshold: float | None = None
@@ -32,6 +33,7 @@ class Marking:
     extent: float | None = None
     strength: float | None = None
     file: Path | None = None
+    lost: bool = False
 
     def mark(self, scores: NDArray[np.float32], inside: Mask, affine: Affine) -> Mask | None:
         """The voxels of a map (X, Y, Z) that are marked inside a mask; None without a threshold."""
@@ -62,16 +64,17 @@ def sidecar_marking(path: Path) -> Marking:
         oracle = requested is not None and ThresholdRule.parse(str(requested)).by_labels
         if oracle:
             return Marking(None, smallest, oracle, strength=strength)
-        reach = None if extent is None else float(extent)
-        return Marking(float(value), smallest, False, reach, strength, _mask_file(path, content))
+        reach, mask = None if extent is None else float(extent), _mask_file(path, content)
+        there = mask is not None and mask.exists()
+        lost = mask is not None and not there
+        return Marking(float(value), smallest, False, reach, strength, mask if there else None, lost)
     except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError, UsageError) as error:
         raise InputError("is not the sidecar of a map", path=place, hint="Write it again, or remove it.") from error
 
 
 def _mask_file(path: Path, content: dict[str, Any]) -> Path | None:
-    """The mask that was written with the map at `path`, by the content of its sidecar; None if it is not there."""
+    """The mask that was written with the map at `path`, by the content of its sidecar; None if there was none."""
     outputs = content.get("outputs", {})
     if outputs.get("map") != path.name or not outputs.get("mask"):
         return None
-    place = path.with_name(Path(str(outputs["mask"])).name)
-    return place if place.exists() else None
+    return path.with_name(Path(str(outputs["mask"])).name)

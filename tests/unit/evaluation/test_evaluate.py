@@ -117,7 +117,9 @@ def test_the_mask_next_to_a_map_is_what_was_marked(tmp_path):
     scan, truth = pair(tmp_path, scores, scores > 0)
     content = {"threshold": {"value": 0.5}, "outputs": {"map": scan.name, "mask": "map_mask.nii.gz"}}
     (tmp_path / "map.json").write_text(json.dumps(content))
-    below = evaluate(scan, truth).content["scans"][0]
+    reporter = Reporter(silent=True)
+    below = evaluate(scan, truth, reporter=reporter).content["scans"][0]
+    assert any("is marked anew: " in text for text in reporter.warnings)
     assert (below["lesions_found"], below["recall"] < 1) == (1, True)
     (tmp_path / "map_mask.nii.gz").write_bytes(truth.read_bytes())
     found = evaluate(scan, truth).content["scans"][0]
