@@ -20,9 +20,10 @@ from stand import OPTIONS, Stand, counts, run
 from uadcli.batches import inputs, tables
 from uadcli.config import DetectConfig, TrainingConfig, read_toml, to_toml, with_settings
 from uadcli.console import Reporter
-from uadcli.data import dataset, matching
+from uadcli.data import dataset
 from uadcli.doctor import examine
 from uadcli.evaluation import marking
+from uadcli.evaluation.table import from_table
 from uadcli.weights import cache as caches
 from uadcli.weights import hub as client
 from uadcli.weights import manage, registry, weights
@@ -199,7 +200,7 @@ def test_tables_of_maps_and_truths(tmp_path: Path) -> None:
 
     def use(made: object) -> None:
         (tmp_path / "cases.tsv").write_bytes(made)  # type: ignore[arg-type]
-        matching.from_table(tmp_path / "cases.tsv")
+        from_table(tmp_path / "cases.tsv")
 
     each(lambda rng: damaged(content, rng), use)
 

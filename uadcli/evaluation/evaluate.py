@@ -11,14 +11,16 @@ from typing import Any
 
 from uadcli import __version__
 from uadcli.console import Reporter
-from uadcli.data.matching import Case, from_folders, from_table, some
+from uadcli.data.matching import some
 from uadcli.errors import RESEARCH_USE, OutputError, UsageError
 from uadcli.evaluation import figures, statistics
+from uadcli.evaluation.cases import Case, from_folders
 from uadcli.evaluation.figures import Figures, Result
 from uadcli.evaluation.lesionwise import BIN_NAMES
 from uadcli.evaluation.marking import Marking, sidecar_marking
 from uadcli.evaluation.options import EvaluateOptions
 from uadcli.evaluation.read import Reader
+from uadcli.evaluation.table import from_table
 from uadcli.files import finite, make_folder, write_json, write_text
 from uadcli.report import evaluation as report
 from uadcli.running.stage import Part
@@ -51,7 +53,7 @@ def evaluate(
     """Compare anomaly maps with lesion masks on the maps' own grids; with `output`, write tables and a page there.
 
     `maps` is a folder or a file, several of them (one per method), or a TSV table that also names the truth
-    (`matching.from_table`). Without `truth`, the last of several is the truth if there are two. Messages go to
+    (`table.from_table`). Without `truth`, the last of several is the truth if there are two. Messages go to
     `reporter`, or to the logger `uadcli`. Raises a `UadError`.
     """
     options, reporter = options or EvaluateOptions(), reporter or Reporter(silent=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from uadcli.arrays import Affine, Array, Mask
-from uadcli.data.matching import Case
 from uadcli.errors import InputError
+from uadcli.evaluation.cases import Case
 from uadcli.imaging import geometry, mask_file
 from uadcli.imaging.volume import Scan, Volume, read_scan
 

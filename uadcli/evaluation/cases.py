@@ -1,0 +1,103 @@
+"""The cases of an evaluation: maps, each with its ground truth."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from uadcli.data.matching import Known, count, files_in, identify, map_files, match, some, truth_files
+from uadcli.errors import InputError, UsageError
+from uadcli.imaging.volume import stem
+
+
+@dataclass(frozen=True)
+class Case:
+    """One map of one method with its ground truth; None if the user declared the scan healthy."""
+
+    method: str
+    scan: str
+    subject: str
+    map: Path
+    truth: Path | None
+    mask: Path | None = None
+    healthy: bool = False
+
+
+def from_folders(
+    maps: Sequence[Path], truth: Path, *, masks: Path | None = None, unlabelled: str = "refuse"
+) -> tuple[list[Case], list[str]]:
+    """The cases of one or more methods, each a folder of maps (or one map), and notes for the user.
+
+    `unlabelled` is how to treat a map without truth: as an error (`refuse`), a `healthy` scan, or left out (`skip`).
+    Raises `InputError` if a match is missing or ambiguous, `UsageError` for the same maps twice.
+    """
+    if len({path.resolve() for path in maps}) < len(maps):
+        raise UsageError("the same maps are given twice", hint="Give each method's folder once.")
+    shown = [stem(path) if path.is_file() else path.name for path in maps]
+    truths: Known = [(identify(p, truth), p) for p in truth_files(truth)]
+    brains: Known = [(identify(p, masks), p) for p in files_in(masks)] if masks else []
+    cases: list[Case] = []
+    notes: list[str] = []
+    for path, name in zip(maps, shown, strict=True):
+        method = name if name and shown.count(name) == 1 else str(path)
+        own, without = _cases(method, path, truths, brains)
+        if without and unlabelled == "refuse":
+            raise InputError(
+                f"{count(len(without), 'map has', 'maps have')} no ground truth in {truth} ({some(without)})",
+                path=path,
+                hint="Give a table, or --unlabelled healthy or skip.",
+            )
+        if unlabelled == "skip":
+            own = [case for case in own if case.truth]
+            notes += [f"{method}: skipped without ground truth: {some(without)}"] if without else []
+        used = {case.truth for case in own}
+        left = [p.name for _, p in truths if p not in used]
+        if left:
+            what = count(
+                len(left),
+                "ground-truth file has no map and is ignored",
+                "ground-truth files have no map and are ignored",
+            )
+            notes.append(f"{method}: {what} ({some(left)})")
+        cases += own
+    return checked(cases, notes)
+
+
+def _cases(method: str, maps: Path, truths: Known, brains: Known) -> tuple[list[Case], list[str]]:
+    """The cases of one method, and the names of maps without a truth; a single map and truth need no matching names."""
+    cases, without = [], []
+    files = map_files(maps)
+    known = [identify(path, maps) for path in files]
+    twice = {scan for scan, n in Counter(i.scan for i in known).items() if n > 1}
+    for path, who in zip(files, known, strict=True):
+        alone = maps.is_file()
+        own = truths[0][1] if alone and len(truths) == 1 else match(path, who, truths, "truth")
+        brain = brains[0][1] if alone and len(brains) == 1 else match(path, who, brains, "mask")
+        if brains and brain is None:
+            raise InputError("has no mask", path=path, hint="Give a table with a column mask.")
+        if own is None:
+            without.append(path.name)
+        scan = f"{who.folder}/{stem(path)}" if who.scan in twice else who.scan
+        cases.append(Case(method, scan, who.subject, path, own, brain, healthy=own is None))
+    return cases, without
+
+
+def checked(cases: list[Case], notes: list[str]) -> tuple[list[Case], list[str]]:
+    """The cases, with a note if a method lacks a scan that another has.
+
+    Raises `InputError` if there is no case, or if one method has two of the same name.
+    """
+    if not cases:
+        raise InputError("there is no map with a ground truth", hint="Check the paths.")
+    have = Counter((c.method, c.scan) for c in cases)
+    (method, scan), times = have.most_common(1)[0]
+    if times > 1:
+        raise InputError(f"{method} has two maps of {scan}", hint="Give a table with columns map, truth and scan.")
+    methods, scans = dict.fromkeys(c.method for c in cases), dict.fromkeys(c.scan for c in cases)
+    missing = [f"{m} {s}" for m in methods for s in scans if (m, s) not in have]
+    if missing:
+        about = "not every method has every scan; methods are compared on the scans they share"
+        notes = [*notes, f"{about} (missing: {some(missing)})"]
+    return cases, notes
