@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from uadcli.config import COSTLY, SAVES
-from uadcli.data.contrast import says_contrast
+from uadcli.data.contrast import said_in_text, says_contrast
 from uadcli.data.entities import BidsName, entities, read
 from uadcli.data.names import MNI
 from uadcli.errors import InputError
@@ -17,6 +18,8 @@ from uadcli.imaging.volume import SUFFIXES, stem
 # words of a name that describe the kind of file, not the scan
 ROLES = {"map", "anomaly", "mask", "seg", "dseg", "lesion", "lesions", "label", "labels", "truth", "gt", "brain"}
 TRUTH_WORDS = ROLES - {"map", "anomaly", "brain"}
+# a word that numbers scans, such as SWI001, although it begins like a kind of image; INV1 is one of a pair of images
+NUMBERED = re.compile(r"(?!inv|inplane)[a-z]{3,}[0-9][a-z0-9]*")
 ROLE_ENTITIES = {"desc", "label", "space", "res", "den"}
 # suffixes of files that `uad detect` writes next to a map
 COMPANIONS = ("_mask", f"_{MNI}", f"_{MNI}_mask", *(f"_{extra}" for extra in (*SAVES, *COSTLY)))
@@ -26,12 +29,17 @@ TABLE = "Give a table with columns map and truth."
 
 @dataclass(frozen=True)
 class Identity:
-    """The scan a file belongs to, from its name: BIDS entities, or words without `sub-`; contrasts, and folder."""
+    """The scan a file belongs to, from its name: BIDS entities, words, contrasts in their order, and folder.
+
+    `words` are without contrasts and entities. Words and contrasts are those of the folders (`place` and the rest) if
+    the file name has none.
+    """
 
     entities: frozenset[tuple[str, str]]
     words: tuple[str, ...]
-    contrasts: frozenset[str]
+    contrasts: tuple[str, ...]
     folder: str
+    place: tuple[str, ...]
     scan: str
 
     @property
@@ -40,15 +48,40 @@ class Identity:
         return next((f"sub-{value}" for key, value in self.entities if key == "sub"), "_".join(self.words))
 
     def fits(self, other: Identity) -> bool:
-        """Whether the two names are compatible: BIDS names by entities, others by their words."""
+        """Whether the names are compatible: in BIDS by entities and numbered words, otherwise by words and contrast.
+
+        A BIDS name says whose scan it is, so that another contrast can only be one of the same person.
+        """
+        if bool(self.entities) != bool(other.entities):
+            return False
+        if not self.entities:
+            return (self._named_by(other) or other._named_by(self)) and not self.of_another_contrast(other)
         own, theirs = dict(self.entities), dict(other.entities)
         same = all(own[key] == theirs[key] for key in own.keys() & theirs.keys())
-        return same and self.words == other.words and bool(own) == bool(theirs)
+        return same and _nested(*({word for word in one.words if re.search("[0-9]", word)} for one in (self, other)))
+
+    def _named_by(self, other: Identity) -> bool:
+        """Whether the words are the same; words from folders may begin higher up in the tree."""
+        above = len(self.words) - len(other.words) if self.words == self.place else 0
+        return self.words[max(above, 0) :] == other.words
+
+    def of_another_contrast(self, other: Identity) -> bool:
+        """Whether both names say a contrast, and not the same one; `T2_FLAIR` is FLAIR, and `MPRAGE` is T1w."""
+        own, theirs = said_in_text("_".join(self.contrasts)), said_in_text("_".join(other.contrasts))
+        return own != theirs if any(own) and any(theirs) else not _nested(set(self.contrasts), set(other.contrasts))
+
+    def may_share(self, other: Identity) -> bool:
+        """Whether one truth can be that of both: of several contrasts of a scan, but not of scans in different folders.
+
+        A BIDS truth is for everything that its name does not exclude, such as all sessions.
+        """
+        different = set(self.contrasts) != set(other.contrasts)
+        return bool(self.entities) or different or self.place == other.place
 
     def closeness(self, other: Identity) -> tuple[int, int, bool]:
         """How well they match: number of common entities and contrasts, and whether the folder is the same."""
         shared = len(self.entities & other.entities)
-        return shared, len(self.contrasts & other.contrasts), self.folder == other.folder
+        return shared, len(set(self.contrasts) & set(other.contrasts)), self.folder == other.folder
 
 
 Known = list[tuple[Identity, Path]]
@@ -58,18 +91,37 @@ def identify(path: Path, root: Path) -> Identity:
     """Parse a file name and, for what is missing in it (subject and session, or any name), the folders below `root`."""
     folder = path.parent.relative_to(root) if root in path.parents else Path()
     own, above = _whose(entities(path)), [_whose(read(part)) for part in folder.parts]
-    contrasts = frozenset(word.lower().removesuffix("w") for word in own if says_contrast(word))
+    said = [word for word in own if _is_contrast(word)] or [word for part in above for word in part if _is_sure(word)]
+    contrasts = tuple(word.lower().removesuffix("w") for word in said)
+    place = tuple(word for part in above for word in part if not _is_sure(word))
     outer = [word for part in above for word in part if word.startswith(("sub-", "ses-"))]
     if any(word.startswith("sub-") for word in (*outer, *own)):
         keys = {word.partition("-")[0] for word in own}
         own = [word for word in outer if word.partition("-")[0] not in keys] + own
-        named = frozenset(read("_".join(own)).entities.items())
-        return Identity(named, (), contrasts, folder.as_posix(), "_".join(own))
-    names = [word for word in own if not says_contrast(word)]
-    if not names:  # such as map.nii.gz: the nearest folder with a name, otherwise the file name
-        nearest = next((part for part in reversed(above) if part), [stem(path)])
-        names, own = nearest, [*nearest, *own]
-    return Identity(frozenset(), tuple(names), contrasts, folder.as_posix(), "_".join(own))
+        name = read("_".join(own))
+        words = tuple(word for word in name.words if not _is_contrast(word))
+        return Identity(frozenset(name.entities.items()), words, contrasts, folder.as_posix(), place, "_".join(own))
+    names = [word for word in own if not _is_contrast(word)]
+    if not names:  # such as map.nii.gz: all folders, as many have one that is called ses-1; otherwise the file name
+        own = [*place, *own] or [stem(path)]
+        names = list(place) or own
+    return Identity(frozenset(), tuple(names), contrasts, folder.as_posix(), place, "_".join(own))
+
+
+def _is_contrast(word: str) -> bool:
+    """Whether a word of a name is a contrast and not, although it looks like one, the number of a scan."""
+    known, _ = said_in_text(word.lower())
+    return says_contrast(word) and (known is not None or not NUMBERED.fullmatch(word.lower()))
+
+
+def _is_sure(word: str) -> bool:
+    """The same of a word of a folder: `PD` and `CT` are more often groups of persons."""
+    return _is_contrast(word) and any(said_in_text(word))
+
+
+def _nested(one: set[str], other: set[str]) -> bool:
+    """Whether one of two sets says nothing that the other does not."""
+    return one <= other or other <= one
 
 
 def _whose(name: BidsName) -> list[str]:
@@ -85,7 +137,7 @@ def masks_of(scans: Sequence[Path], root: Path, masks: Path) -> tuple[dict[Path,
     own = {path.resolve() for path in scans}
     known: Known = [(identify(p, masks), p) for p in truth_files(masks) if p.resolve() not in own]
     hint = "Keep one, or name them like the scans."
-    found = {path: match(path, identify(path, root), known, "mask", hint) for path in scans}
+    found = matches([(identify(path, root), path) for path in scans], known, "mask", hint)
     without = [path.name for path, mask in found.items() if mask is None]
     if without:
         what = f"{count(len(without), 'scan has', 'scans have')} no mask in {masks} ({some(without)})"
@@ -94,7 +146,25 @@ def masks_of(scans: Sequence[Path], root: Path, masks: Path) -> tuple[dict[Path,
     return used, [p for _, p in known if p not in used.values()]
 
 
-def match(path: Path, who: Identity, candidates: Known, kind: str, hint: str = TABLE) -> Path | None:
+def matches(scans: Known, candidates: Known, kind: str, hint: str = TABLE) -> dict[Path, Path | None]:
+    """The candidate of each scan; None if there is none.
+
+    Raises `InputError` if a scan has several, or if one candidate is that of scans that may be of two subjects.
+    """
+    found = {path: _match(path, who, candidates, kind, hint) for who, path in scans}
+    users: dict[Path, Known] = {}
+    for who, path in scans:
+        one = found[path]
+        if one is None:
+            continue
+        before = users.setdefault(one, [])
+        if other := next((there for known, there in before if not who.may_share(known)), None):
+            raise InputError(f"matches {other} and {path}, which may be two subjects", path=one, hint=hint)
+        before.append((who, path))
+    return found
+
+
+def _match(path: Path, who: Identity, candidates: Known, kind: str, hint: str) -> Path | None:
     found = [(who.closeness(other), candidate) for other, candidate in candidates if who.fits(other)]
     if not found:
         return None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from uadcli.data.matching import Known, count, files_in, identify, map_files, match, some, truth_files
+from uadcli.data.matching import Known, count, files_in, identify, map_files, matches, some, truth_files
 from uadcli.errors import InputError, UsageError
 from uadcli.imaging.volume import stem
 
@@ -42,7 +42,7 @@ def from_folders(
     notes: list[str] = []
     for path, name in zip(maps, shown, strict=True):
         method = name if name and shown.count(name) == 1 else str(path)
-        own, without = _cases(method, path, truths, brains)
+        own, without, others = _cases(method, path, truths, brains)
         if without and unlabelled == "refuse":
             raise InputError(
                 f"{count(len(without), 'map has', 'maps have')} no ground truth in {truth} ({some(without)})",
@@ -52,6 +52,9 @@ def from_folders(
         if unlabelled == "skip":
             own = [case for case in own if case.truth]
             notes += [f"{method}: skipped without ground truth: {some(without)}"] if without else []
+        if others:
+            what = count(len(others), "map is", "maps are")
+            notes.append(f"{method}: {what} compared with the ground truth of another contrast ({some(others)})")
         used = {case.truth for case in own}
         left = [p.name for _, p in truths if p not in used]
         if left:
@@ -65,23 +68,33 @@ def from_folders(
     return checked(cases, notes)
 
 
-def _cases(method: str, maps: Path, truths: Known, brains: Known) -> tuple[list[Case], list[str]]:
-    """The cases of one method, and the names of maps without a truth; a single map and truth need no matching names."""
-    cases, without = [], []
-    files = map_files(maps)
-    known = [identify(path, maps) for path in files]
-    twice = {scan for scan, n in Counter(i.scan for i in known).items() if n > 1}
-    for path, who in zip(files, known, strict=True):
-        alone = maps.is_file()
-        own = truths[0][1] if alone and len(truths) == 1 else match(path, who, truths, "truth")
-        brain = brains[0][1] if alone and len(brains) == 1 else match(path, who, brains, "mask")
+def _cases(method: str, maps: Path, truths: Known, brains: Known) -> tuple[list[Case], list[str], list[str]]:
+    """The cases of one method, and the names of maps without a truth, and with that of another contrast.
+
+    A single map and truth need no matching names.
+    """
+    cases, without, others = list[Case](), list[str](), list[str]()
+    scans = [(identify(path, maps), path) for path in map_files(maps)]
+    truth_of, brain_of = _of_each(maps, scans, truths, "truth"), _of_each(maps, scans, brains, "mask")
+    whose = {path: who for who, path in truths}
+    twice = {scan for scan, n in Counter(who.scan for who, _ in scans).items() if n > 1}
+    for who, path in scans:
+        own, brain = truth_of[path], brain_of[path]
         if brains and brain is None:
             raise InputError("has no mask", path=path, hint="Give a table with a column mask.")
         if own is None:
             without.append(path.name)
+        elif who.of_another_contrast(whose[own]):
+            others.append(path.name)
         scan = f"{who.folder}/{stem(path)}" if who.scan in twice else who.scan
         cases.append(Case(method, scan, who.subject, path, own, brain, healthy=own is None))
-    return cases, without
+    return cases, without, others
+
+
+def _of_each(maps: Path, scans: Known, candidates: Known, kind: str) -> dict[Path, Path | None]:
+    if maps.is_file() and len(candidates) == 1:
+        return {path: candidates[0][1] for _, path in scans}
+    return matches(scans, candidates, kind)
 
 
 def checked(cases: list[Case], notes: list[str]) -> tuple[list[Case], list[str]]:

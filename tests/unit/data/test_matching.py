@@ -8,6 +8,7 @@ import pytest
 
 from uadcli.config import COSTLY
 from uadcli.data import names as file_names
+from uadcli.data.matching import masks_of
 from uadcli.detection.options import DetectOptions
 from uadcli.errors import InputError, UsageError
 from uadcli.evaluation.cases import Case, from_folders
@@ -178,3 +179,107 @@ def test_the_same_maps_twice_are_an_error(tmp_path):
     maps, truth = touch(tmp_path / "m", "a.nii"), touch(tmp_path / "t", "a.nii")
     with pytest.raises(UsageError, match="twice"):
         from_folders([maps, maps], truth)
+
+
+@pytest.mark.parametrize(
+    ("map_name", "truth_name"),
+    [
+        ("study_SWI002_map.nii.gz", "study_SWI001_mask.nii.gz"),
+        ("study_SWI2_map.nii.gz", "study_SWI1_mask.nii.gz"),
+        ("study_SWI2_map.nii.gz", "study_mask.nii.gz"),
+        ("sub-study_SWI002_map.nii.gz", "sub-study_SWI001_mask.nii.gz"),
+        ("sub-1_visit2_T1w_map.nii.gz", "sub-1_visit1_T1w_mask.nii.gz"),
+        ("adni_scout_map.nii.gz", "adni_epi_seg.nii.gz"),
+        ("P01_T2_FLAIR_map.nii.gz", "P01_T1_mask.nii.gz"),
+        ("P01_T2_FLAIR_map.nii.gz", "P01_T2_mask.nii.gz"),
+        ("P01/SWI002_map.nii.gz", "P01/SWI001_mask.nii.gz"),
+        ("P02/FLAIR/map.nii.gz", "P01/FLAIR/mask.nii.gz"),
+        ("P02/anat/map.nii.gz", "P01/anat/mask.nii.gz"),
+        ("P02/ses-1/T1w_map.nii.gz", "P01/ses-1/T1w_mask.nii.gz"),
+        ("P02/map.nii.gz", "study_P02_mask.nii.gz"),
+        ("P01/T1w/map.nii.gz", "P01/FLAIR/mask.nii.gz"),
+        ("T1w/P01_map.nii.gz", "FLAIR/P01_mask.nii.gz"),
+    ],
+)
+def test_words_that_differ_are_two_scans(map_name: str, truth_name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no ground truth"):
+        pairs([map_name], [truth_name], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("map_name", "truth_name"),
+    [
+        ("study_SWI001_map.nii.gz", "study_SWI001_mask.nii.gz"),
+        ("SWI001_map.nii.gz", "SWI001_mask.nii.gz"),
+        ("FLAIR_map.nii.gz", "FLAIR_mask.nii.gz"),
+        ("P01_MPRAGE_map.nii.gz", "P01_t1w_mask.nii.gz"),
+        ("P01_T2_FLAIR_map.nii.gz", "P01_FLAIR_mask.nii.gz"),
+        ("P01_map.nii.gz", "P01_FLAIR_mask.nii.gz"),
+        ("P01_T1_map.nii.gz", "P01_lesion.nii.gz"),
+        ("P01/FLAIR/map.nii.gz", "P01/FLAIR/mask.nii.gz"),
+        ("P01/FLAIR/map.nii.gz", "P01/mask.nii.gz"),
+        ("P01/anat/map.nii.gz", "P01_anat_seg.nii.gz"),
+        ("study/P01/map.nii.gz", "P01/seg.nii.gz"),
+        ("P01/map.nii.gz", "study/P01/seg.nii.gz"),
+        ("study/P01/map.nii.gz", "P01_seg.nii.gz"),
+        ("sub-1_T1w_residual_map.nii.gz", "sub-1_T1w_manual_mask.nii.gz"),
+    ],
+)
+def test_words_that_agree_are_one_scan(map_name: str, truth_name: str, tmp_path: Path) -> None:
+    assert pairs([map_name], [truth_name], tmp_path) == {map_name: truth_name}
+
+
+def test_scans_that_only_a_number_tells_apart_are_two_subjects(tmp_path: Path) -> None:
+    numbers = ("SWI001", "SWI002")
+    maps = touch(tmp_path / "m", *(f"study_{number}_map.nii" for number in numbers))
+    cases, _ = from_folders([maps], touch(tmp_path / "t", *(f"study_{number}_mask.nii" for number in numbers)))
+    assert [case.subject for case in cases] == ["study_SWI001", "study_SWI002"]
+    assert [case.truth and case.truth.name for case in cases] == ["study_SWI001_mask.nii", "study_SWI002_mask.nii"]
+
+
+@pytest.mark.parametrize(
+    "maps",
+    [
+        ["P01_T1_map.nii", "P01_T2_map.nii", "P01_FLAIR_map.nii", "P01_PD_map.nii"],
+        ["FLAIR/P01_map.nii", "T1w/P01_map.nii"],
+        ["FLAIR_maps/P01_map.nii", "T1w_maps/P01_map.nii"],
+        ["P01_dwi_map.nii", "P01_adc_map.nii"],
+        ["P01_b0_map.nii", "P01_b1000_map.nii"],
+        ["P01_T1map_map.nii", "P01_T2map_map.nii"],
+    ],
+)
+def test_the_contrasts_of_one_subject_share_a_truth(maps: list[str], tmp_path: Path) -> None:
+    assert pairs(maps, ["P01_mask.nii"], tmp_path) == dict.fromkeys(maps, "P01_mask.nii")
+
+
+@pytest.mark.parametrize(
+    "maps",
+    [
+        ["site1/study_map.nii", "site2/study_map.nii"],
+        ["site1/study_T1_map.nii", "site1/study_FLAIR_map.nii", "site2/study_FLAIR_map.nii"],
+        ["P01/x/study_map.nii", "P02/x/study_map.nii"],
+        ["PD/study_map.nii", "CT/study_map.nii"],
+    ],
+)
+@pytest.mark.parametrize("folder", ["", "site1/"])
+def test_maps_that_may_be_of_two_subjects_do_not_share_a_truth(maps: list[str], folder: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"study_mask\.nii: matches .* and .*, which may be two subjects"):
+        pairs(maps, [f"{folder}study_mask.nii"], tmp_path)
+
+
+def test_the_same_name_in_two_folders_is_two_scans_with_a_truth_each(tmp_path: Path) -> None:
+    maps, truth = ["a/case1_map.nii", "b/case1_map.nii"], ["a/case1_seg.nii", "b/case1_seg.nii"]
+    assert pairs(maps, truth, tmp_path) == dict(zip(maps, truth, strict=True))
+
+
+def test_the_only_truth_of_a_bids_subject_is_taken_and_its_other_contrast_told(tmp_path: Path) -> None:
+    maps = touch(tmp_path / "m", "sub-1_T1w_map.nii", "sub-1_FLAIR_map.nii")
+    cases, notes = from_folders([maps], touch(tmp_path / "t", "sub-1_FLAIR_label-lesion_mask.nii"))
+    assert {case.truth and case.truth.name for case in cases} == {"sub-1_FLAIR_label-lesion_mask.nii"}
+    assert notes == ["m: 1 map is compared with the ground truth of another contrast (sub-1_T1w_map.nii)"]
+
+
+def test_a_mask_is_not_shared_by_scans_that_may_be_of_two_subjects(tmp_path: Path) -> None:
+    root = touch(tmp_path / "scans", "site1/case1_FLAIR.nii", "site2/case1_FLAIR.nii")
+    with pytest.raises(InputError, match="two subjects"):
+        masks_of(sorted(root.rglob("*.nii")), root, touch(tmp_path / "masks", "case1_mask.nii"))
