@@ -105,7 +105,7 @@ def find_scans(request: Request, reporter: Reporter, download: bool = True) -> S
         patients.check(options)
     if options.way is not None:
         adapt.check(options.score or "", options.way)
-    options = with_healthy(options)
+    options = with_healthy(options, reporter)
     if output.exists() and not output.is_dir():
         raise OutputError("is not a folder", path=output, hint="Choose another one with -o.")
     bids.check_output(output)
@@ -115,7 +115,7 @@ def find_scans(request: Request, reporter: Reporter, download: bool = True) -> S
     selection = Selection(tuple(more.participant_label), tuple(more.session), options.contrast)
     search = inputs.find(paths, more.listed, selection, output)
     if search.left_out:
-        names = f"{len(search.left_out)} files named as masks or maps are left out"
+        names = f"{len(search.left_out)} files named as masks or maps, or written by uad, are left out"
         reporter.info(f"{names}, the first is {search.left_out[0]}")
     if options.weights:  # found, and downloaded if necessary, once for all scans and processes
         found_weights = weights.find(options.weights, download=download, reporter=reporter)[0]

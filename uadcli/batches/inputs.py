@@ -13,6 +13,7 @@ from pathlib import Path
 from uadcli.batches import bids
 from uadcli.batches.bids import Selection
 from uadcli.data.dataset import NOT_A_SCAN
+from uadcli.data.names import is_result
 from uadcli.errors import InputError, UsageError
 from uadcli.imaging import stored
 from uadcli.imaging.volume import SUFFIXES
@@ -43,7 +44,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Search:
-    """The scans found, the files skipped as masks or maps, and whether the inputs include a BIDS dataset."""
+    """The scans found, the masks, maps and results of uad left out, and whether the inputs include a BIDS dataset."""
 
     found: list[Found]
     left_out: list[Path]
@@ -55,7 +56,7 @@ def find(inputs: Sequence[Path], listed: Sequence[Path], selection: Selection, o
 
     Results of a file go directly into the output folder; for folders and patterns the subfolders are mirrored. In
     `listed`, missing paths are kept (and fail later) and no character is special. Raises `UsageError` for an input
-    without scans.
+    without scans, `InputError` for a damaged sidecar of uad.
     """
     found: list[Found] = []
     left_out: list[Path] = []
@@ -156,11 +157,11 @@ def _below(folder: Path, root: Path, output: Path, left_out: list[Path]) -> Iter
 
 
 def _is_scan(path: Path, left_out: list[Path]) -> bool:
-    """Whether the name is that of a scan; masks and maps are recorded, and the header of a pair is skipped."""
+    """Whether a file is a scan; masks, maps and results of uad are recorded, and the header of a pair is skipped."""
     name = path.name.lower()
     if not name.endswith(SUFFIXES):
         return False
-    if NOT_A_SCAN.search(path.name):
+    if NOT_A_SCAN.search(path.name) or is_result(path):
         left_out.append(path)
         return False
     return not name.endswith((".hdr", ".hdr.gz")) or stored.files_of(path)[1] is None

@@ -53,7 +53,7 @@ def calibrate(
     from uadcli.training.supervised import is_supervised
 
     config, model = read_run(run), Model(trained_weights(run))
-    cases = find(healthy, None)
+    cases = find(healthy, None, reporter.info)
     rows = rows_of(run / "data.tsv")
     if (supervised := is_supervised(run)) and fitted.gate == HAND:
         what = "a run on labelled scans keeps the out-of-distribution check of its weights"

@@ -142,7 +142,7 @@ def _checked(data: Path, taught: Taught, settings: TrainingConfig, reporter: Rep
     from uadcli.data import dataset, lesion_labels
 
     if taught.labels is None:
-        cases = dataset.find(data, settings.validation_share)
+        cases = dataset.find(data, settings.validation_share, reporter.info)
     else:
         cases = lesion_labels.find(data, taught.labels, settings.validation_share, reporter)
         lesion_labels.check(cases, taught.labels)

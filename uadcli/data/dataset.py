@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +16,7 @@ from typing import TypeVar
 from uadcli.config import PreprocessConfig
 from uadcli.data.contrast import from_name
 from uadcli.data.entities import entities, read
+from uadcli.data.names import is_result
 from uadcli.errors import InputError, UadError
 from uadcli.imaging.volume import stem
 from uadcli.running.stage import Progress, unseen
@@ -27,6 +28,7 @@ LESIONS = "label-lesion"  # in the name of a lesion mask in BIDS
 NOT_RAW = {"derivatives", "sourcedata", "code"}
 SIDES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
 T = TypeVar("T")
+Note = Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -44,17 +46,26 @@ class Case:
     lesions: Path | None = None
 
 
-def find(root: Path, validation_share: float | None) -> list[Case]:
+def unsaid(text: str) -> None:
+    """The note of a search that nobody follows."""
+
+
+def find(root: Path, validation_share: float | None, note: Note = unsaid) -> list[Case]:
     """Every scan below a folder, in a fixed order, split by subject; all are `train` with a share of None.
 
-    The split is that of `participants.tsv` (column `split`) if there is one, which may also name other parts, such as
-    `test`; otherwise it follows from a digest of the subject's name, so that it is the same in every run. A patient's
-    scan has its lesion mask next to it (`lesions_beside`). Raises `InputError` if there is no scan, if the table puts a
-    subject into two parts, or if several lesion masks are next to a scan.
+    The results of `uad detect` are left out, with a `note`. The split is that of `participants.tsv` (column `split`) if
+    there is one, which may also name other parts, such as `test`; otherwise it follows from a digest of the subject's
+    name, so that it is the same in every run. A patient's scan has its lesion mask next to it (`lesions_beside`).
+    Raises `InputError` if there is no scan, if the table puts a subject into two parts, if several lesion masks are
+    next to a scan, or if a sidecar of uad is damaged.
     """
     if not root.is_dir():
         raise InputError("is not a folder", path=root, hint="Give a folder or BIDS dataset of healthy scans.")
-    files = [p for p in sorted(root.rglob("*")) if p.is_file() and _is_scan(p.relative_to(root))]
+    files, results = list[Path](), list[Path]()
+    for path in (p for p in sorted(root.rglob("*")) if p.is_file() and _is_scan(p.relative_to(root))):
+        (results if is_result(path) else files).append(path)
+    if results:
+        note(f"{len(results)} files that uad wrote are left out, the first is {results[0]}")
     if not files:
         raise InputError("contains no scan", path=root, hint="Scans end in .nii, .nii.gz or .mgz.")
     subjects = {p: subject_of(p.relative_to(root)) for p in files}

@@ -43,7 +43,7 @@ def find(data: Path, labels: Path, validation_share: float, reporter: Reporter) 
 
     Raises `InputError` if there is no scan, or if a scan has no mask or more than one.
     """
-    cases = dataset.find(data, validation_share)
+    cases = dataset.find(data, validation_share, reporter.info)
     masks, unused = matching.masks_of([case.scan for case in cases], data, labels)
     if unused:
         reporter.warn(f"{labels}: masks without a scan, not used: {matching.some([p.name for p in unused])}")

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from uadcli.config import COSTLY, SAVES
 from uadcli.data.contrast import said_in_text, says_contrast
 from uadcli.data.entities import BidsName, entities, read
-from uadcli.data.names import MNI
+from uadcli.data.names import COMPANIONS
 from uadcli.errors import InputError
 from uadcli.imaging import stored
 from uadcli.imaging.volume import SUFFIXES, stem
@@ -21,8 +20,6 @@ TRUTH_WORDS = ROLES - {"map", "anomaly", "brain"}
 # a word that numbers scans, such as SWI001, although it begins like a kind of image; INV1 is one of a pair of images
 NUMBERED = re.compile(r"(?!inv|inplane)[a-z]{3,}[0-9][a-z0-9]*")
 ROLE_ENTITIES = {"desc", "label", "space", "res", "den"}
-# suffixes of files that `uad detect` writes next to a map
-COMPANIONS = ("_mask", f"_{MNI}", f"_{MNI}_mask", *(f"_{extra}" for extra in (*SAVES, *COSTLY)))
 SHOWN = 5  # names in a message
 TABLE = "Give a table with columns map and truth."
 

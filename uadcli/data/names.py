@@ -1,19 +1,28 @@
-"""The names of a detection's output files, and the check that they can be written."""
+"""The names of a detection's output files, the check that they can be written, and how to know them."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from uadcli.config import COSTLY, SAVES
-from uadcli.errors import OutputError, UsageError
+from uadcli.data.scan_json import read_text
+from uadcli.errors import InputError, OutputError, UsageError
 from uadcli.imaging.volume import stem
 
 LONGEST_NAME = 255  # bytes
 MNI = "space-MNI152NLin2009cAsym"
+# ends of the names of files that are written next to a map
+COMPANIONS = ("_mask", f"_{MNI}", f"_{MNI}_mask", *(f"_{extra}" for extra in (*SAVES, *COSTLY)))
+# a map, and what `uad detect` writes next to it
+MAP = re.compile(rf"(^|_)map({'|'.join(COMPANIONS)})?\.", re.I)
+MARK = '"research_use_only"'  # in every sidecar; JSON files without it are not parsed, as there may be thousands
+MOST_BYTES = 1 << 24  # of a sidecar, which lists every component
 
 
 @dataclass(frozen=True)
@@ -91,3 +100,40 @@ def _check(outputs: Outputs, scans: Sequence[Path], overwrite: bool) -> None:
             raise UsageError("is the scan itself", path=path, hint="Give the map another name with -o.")
         if path.exists() and not overwrite:
             raise OutputError("already exists", path=path, hint="Give --overwrite or another name with -o.")
+
+
+def is_result(image: Path) -> bool:
+    """Whether an image is a map or one of the images that `uad detect` writes next to it.
+
+    Its name says so (`map_brain`), or the sidecar next to it; a scan may have the name `sub-01_brain`. Raises
+    `InputError` for a sidecar of uad that is damaged.
+    """
+    if MAP.search(image.name):
+        return True
+    name = stem(image)
+    maps = [name, *(name.removesuffix(end) for end in COMPANIONS if name.endswith(end))]
+    return any(image.name in _outputs(image.with_name(f"{one}.json")) for one in maps)
+
+
+def _outputs(sidecar: Path) -> set[str]:
+    """The names of the files that a detection wrote, as its sidecar lists them, even if all were renamed alike.
+
+    Empty without a sidecar of uad. Raises `InputError` for one that is damaged.
+    """
+    try:
+        text = read_text(sidecar, MOST_BYTES)
+    except (OSError, ValueError):  # perhaps of another program; what needs it says so (`scan_json.describe`)
+        return set()
+    if text is None or MARK not in text:
+        return set()
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError("cannot be read as JSON", path=sidecar, hint="Repair or remove it.") from error
+    if not isinstance(content, dict) or content.get("synthetic") is True:
+        return set()
+    tool, outputs = content.get("tool"), content.get("outputs")
+    if not isinstance(tool, dict) or tool.get("name") != "uad" or not isinstance(outputs, dict):
+        return set()
+    base = str(outputs.get("sidecar", sidecar.name)).removesuffix(".json")
+    return {f"{sidecar.stem}{name.removeprefix(base)}" for name in map(str, outputs.values()) if name.startswith(base)}

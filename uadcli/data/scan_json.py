@@ -41,7 +41,7 @@ def describe(scan: Path) -> Described:
     """Read the JSON file next to a scan; nothing if there is none. What cannot be read is a warning."""
     path = scan.with_name(f"{stem(scan)}.json")
     try:
-        text = _read(path)
+        text = read_text(path)
         content = json.loads(text) if text is not None else {}
     except (OSError, ValueError, RecursionError):  # not UTF-8 and numbers of 5000 digits are ValueErrors, too
         return Described(warning=f"{path.name}: cannot be read as JSON, and says nothing about the contrast")
@@ -62,7 +62,7 @@ def found_contrast(path: Path, known: FoundContrast | None, prepared: Prepared, 
     return settle(known, path, guess, described)
 
 
-def _read(path: Path) -> str | None:
+def read_text(path: Path, most: int = MOST_BYTES) -> str | None:
     """The text of a regular file; None if there is none. Raises `ValueError` for a large one, and `OSError`."""
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
@@ -71,8 +71,8 @@ def _read(path: Path) -> str | None:
     with os.fdopen(handle, "rb") as stream:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
             raise ValueError("not a regular file")
-        data = stream.read(MOST_BYTES + 1)
-    if len(data) > MOST_BYTES:
+        data = stream.read(most + 1)
+    if len(data) > most:
         raise ValueError("too large")
     return data.decode("utf-8-sig")
 

@@ -85,7 +85,7 @@ def detect(
         volume.read_scan(path)  # says what is wrong
     options.rule.check_labels(options.labels is not None)
     options.check_further()
-    options = with_healthy(options)
+    options = with_healthy(options, reporter)
     together.sweep_results((target or path).parent)
     files = names.plan(path, target, options)
     with together.made_together(files) as hidden:
@@ -147,7 +147,7 @@ def finish(ready: ReadyScan, files: Outputs, session: Session) -> DetectResult:
 
     Raises a `UadError`.
     """
-    session = replace(session, options=with_healthy(session.options))
+    session = replace(session, options=with_healthy(session.options, session.reporter))
     options, reporter, scan, prepared = session.options, session.reporter, ready.scan, ready.prepared
     own = joined.find(ready, files, session) if ready.further else examined(ready, files, session)
     asked, findings = own.asked, own.findings

@@ -60,8 +60,8 @@ def in_arithmetic(config: DetectConfig) -> DetectConfig:
     return replace(config, reconstruction=used)
 
 
-def with_healthy(options: DetectOptions) -> DetectOptions:
+def with_healthy(options: DetectOptions, reporter: Reporter) -> DetectOptions:
     """The options with the folder in `adapt` replaced by its contents. Raises `InputError`."""
     if options.adapt is None or isinstance(options.adapt, HealthyScans):
         return options
-    return replace(options, adapt=adapt.find(Path(options.adapt), options.contrast, options.geometry))
+    return replace(options, adapt=adapt.find(Path(options.adapt), options.contrast, options.geometry, reporter.info))

@@ -44,13 +44,15 @@ FOLDER = "adapt"  # of the cache
 FIX = "Remove it from the folder, or fix it."
 
 
-def find(folder: Path, contrast: str | None = None, geometry: str = "auto") -> HealthyScans:
+def find(
+    folder: Path, contrast: str | None = None, geometry: str = "auto", note: dataset.Note = dataset.unsaid
+) -> HealthyScans:
     """Every scan below a folder, found as by `uad train`; duplicates count once.
 
     Raises `InputError` if there are fewer than two, or one cannot be read or belongs to a patient.
     """
     try:
-        cases = dataset.find(folder, None)
+        cases = dataset.find(folder, None, note)
         if ill := next((case for case in cases if case.lesions is not None), None):
             raise InputError("belongs to a patient: there is a lesion mask next to it", path=ill.scan, hint=FIX)
         files = {stored.sha256(case.scan): case.scan for case in cases}

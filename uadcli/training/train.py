@@ -109,7 +109,7 @@ def _begin(
     label_files(config.label_maps)
     shapes, labels = (one and str(Path(one).resolve()) for one in (config.lesion_shapes, config.label_maps))
     config = dataclasses.replace(config, lesion_shapes=shapes, label_maps=labels)
-    cases = find(data, config.validation_share)
+    cases = find(data, config.validation_share, reporter.info)
     if others := [case for case in cases if case.part not in ("train", "val")]:
         reporter.info(f"{len(others)} scans are in neither part of the split and are not used")
         cases = [case for case in cases if case not in others]

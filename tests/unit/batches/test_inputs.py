@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,6 +45,19 @@ def test_results_masks_and_the_header_of_a_pair_are_no_scans(tmp_path: Path) -> 
     search = inputs.find([tmp_path], [], Selection(), tmp_path / "out")
     assert [one.scan.name for one in search.found] == ["a.nii", "p.img", "q.hdr", "r.img.gz", "s.img.gz", "t.img"]
     assert [path.name for path in search.left_out] == ["a_brain-mask.nii", "a_desc-anomaly_map.nii.gz"]
+
+
+def test_what_uad_wrote_is_left_out_of_folders_and_patterns(tmp_path: Path) -> None:
+    written = ["map.nii.gz", "map_brain.nii.gz", "map_recon.nii.gz", "map_space-MNI152NLin2009cAsym.nii.gz"]
+    make(tmp_path, "d/x.nii.gz", "d/x_brain.nii.gz", "d/sub-01_brain.nii.gz", *(f"d/{name}" for name in written))
+    content = {"research_use_only": "", "tool": {"name": "uad"}, "outputs": {"map": "x.nii.gz", "a": "x_brain.nii.gz"}}
+    (tmp_path / "d/x.json").write_text(json.dumps(content))
+    for given in (tmp_path / "d", tmp_path / "d/*.nii.gz"):
+        search = inputs.find([given], [], Selection(), tmp_path / "out")
+        assert [one.scan.name for one in search.found] == ["sub-01_brain.nii.gz"]
+        assert [path.name for path in search.left_out] == [*written, "x.nii.gz", "x_brain.nii.gz"]
+    named = [tmp_path / "d/x_brain.nii.gz"]  # what is given by name is taken
+    assert [one.scan for one in inputs.find(named, [], Selection(), tmp_path / "out").found] == named
 
 
 def test_patterns_are_mirrored_from_their_fixed_part(tmp_path: Path) -> None:

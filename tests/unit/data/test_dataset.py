@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import phantoms
 import pytest
 import workloads
 
-from uadcli.config import PreprocessConfig
-from uadcli.data import dataset
+from uadcli.config import COSTLY, PreprocessConfig
+from uadcli.data import dataset, names
 from uadcli.data.dataset import check, find, in_words, is_synthetic, subject_of
+from uadcli.detection.options import DetectOptions
 from uadcli.errors import InputError
 
 
@@ -168,3 +171,85 @@ def test_a_broken_sidecar_does_not_count(tmp_path: Path) -> None:
     (tmp_path / "sub-1_T2w.json").write_text("{")
     with pytest.raises(InputError, match="JSON"):
         is_synthetic(tmp_path / "sub-1_T2w.nii.gz")
+
+
+def results(folder: Path, name: str, **more: Any) -> list[str]:
+    """Write what `uad detect` leaves in a folder: every image, and the sidecar; returns the images."""
+    options = DetectOptions(space="both", save=("all", *COSTLY))
+    paths = names.name(Path("scan.nii.gz"), folder / name, options).paths
+    touch(folder, *(path.name for path in paths.values()))
+    content = {
+        "research_use_only": "Research use only.",
+        "tool": {"name": "uad"},
+        "outputs": {key: path.name for key, path in paths.items()},
+    }
+    paths["sidecar"].write_text(json.dumps(content | more))
+    return [path.name for path in paths.values() if path.name.endswith(".nii.gz")]
+
+
+@pytest.mark.parametrize("name", ["map.nii.gz", "sub-1_map.nii.gz", "out.nii.gz", "sub-1_FLAIR.nii.gz"])
+def test_what_uad_wrote_is_no_scan(name: str, tmp_path: Path) -> None:
+    written = results(tmp_path, name)
+    touch(tmp_path, "P1_FLAIR.nii.gz")
+    said: list[str] = []
+    assert [case.scan.name for case in find(tmp_path, None, said.append)] == ["P1_FLAIR.nii.gz"]
+    few = [one for one in written if not one.endswith("_mask.nii.gz")]
+    assert said == [f"{len(few)} files that uad wrote are left out, the first is {tmp_path / min(few)}"]
+
+
+def test_results_named_as_maps_are_known_without_their_sidecar(tmp_path: Path) -> None:
+    for name in results(tmp_path, "map.nii.gz") + results(tmp_path, "a_FLAIR_map.nii.gz"):
+        assert names.is_result(tmp_path / name), name
+    for path in tmp_path.glob("*.json"):
+        path.unlink()
+    touch(tmp_path, "P1_FLAIR.nii.gz")
+    assert [case.scan.name for case in find(tmp_path, None)] == ["P1_FLAIR.nii.gz"]
+
+
+def test_renamed_results_are_known_by_their_sidecar(tmp_path: Path) -> None:
+    results(tmp_path, "out.nii.gz")
+    for path in sorted(tmp_path.iterdir()):
+        path.rename(path.with_name(path.name.replace("out", "P2", 1)))
+    touch(tmp_path, "P1_FLAIR.nii.gz")
+    assert [case.scan.name for case in find(tmp_path, None)] == ["P1_FLAIR.nii.gz"]
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"tool": {"name": "uad"}}', '{"outputs": ["a"]}', "x" * 2000])
+def test_a_scan_is_no_result_of_uad(content: str | None, tmp_path: Path) -> None:
+    scans = ["MAP01_T1w.nii.gz", "heatmap_patient_T1w.nii.gz", "map_patient_T1w.nii.gz", "roadmap.nii.gz"]
+    scans += ["sub-01.nii.gz", "sub-01_brain.nii.gz", "sub-01_recon.nii.gz", "sub-01_T1w_brain.nii.gz"]
+    touch(tmp_path, *scans)
+    if content is not None:
+        (tmp_path / "sub-01.json").write_text(content)
+        (tmp_path / "sub-01_brain.json").write_text(content)
+    assert sorted(case.scan.name for case in find(tmp_path, None)) == sorted(scans)
+
+
+def test_a_damaged_sidecar_of_uad_is_told(tmp_path: Path) -> None:
+    touch(tmp_path, "P1_FLAIR.nii.gz")
+    (tmp_path / "P1_FLAIR.json").write_text('{"research_use_only": "Research use only.", "tool": ')
+    with pytest.raises(InputError, match=r"P1_FLAIR\.json: cannot be read as JSON"):
+        find(tmp_path, None)
+
+
+def test_a_scan_beside_a_map_of_the_same_stem_is_found(tmp_path: Path) -> None:
+    results(tmp_path, "P1_FLAIR.nii.gz")
+    touch(tmp_path, "P1_FLAIR.nii")
+    assert [case.scan.name for case in find(tmp_path, None)] == ["P1_FLAIR.nii"]
+
+
+def test_a_synthetic_brain_is_a_scan(tmp_path: Path) -> None:
+    touch(tmp_path, "made.nii.gz")
+    content = {"synthetic": True, "research_use_only": "Research use only.", "tool": {"name": "uad"}}
+    (tmp_path / "made.json").write_text(json.dumps(content | {"outputs": {"volume": "made.nii.gz"}}))
+    assert [case.scan.name for case in find(tmp_path, None)] == ["made.nii.gz"]
+
+
+def test_only_sidecars_of_uad_are_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of thousands of scans with a JSON file each."""
+    scans = [f"sub-{number}_T1w.nii.gz" for number in range(20)]
+    touch(tmp_path, *scans)
+    for name in scans:
+        (tmp_path / name.replace(".nii.gz", ".json")).write_text('{"EchoTime": 0.1}')
+    monkeypatch.setattr(names.json, "loads", None)
+    assert len(find(tmp_path, None)) == len(scans)
