@@ -23,7 +23,7 @@ from uadcli.running.stage import Progress, unseen
 from uadcli.workers import Died, Workers
 
 SCANS = (".nii", ".nii.gz", ".mgz")
-NOT_A_SCAN = re.compile(r"(?<![a-z])(mask|dseg|label|lesion|seg|anomaly|probseg)(?![a-z])", re.I)
+NOT_A_SCAN = re.compile(r"(?<![a-z])(masks?|dseg|labels?|lesions?|seg|anomaly|probseg)(?![a-z])", re.I)
 LESIONS = "label-lesion"  # in the name of a lesion mask in BIDS
 NOT_RAW = {"derivatives", "sourcedata", "code"}
 SIDES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}

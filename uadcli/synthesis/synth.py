@@ -49,10 +49,11 @@ def synth(source: Path, output: Path, options: SynthOptions, reporter: Reporter)
     """Write a synthetic brain at 2 mm and its sidecar; with lesions also `_lesions.nii.gz`, the ground truth.
 
     `source` is a brain or head label map with FreeSurfer's numbers, and the volume is in its space; or a T1w scan,
-    which is prepared as by `uad detect`, and the volume is in MNI space. The same seed gives the same volume. Raises
-    `InputError` for another source, `OutputError` for results that exist or cannot be written.
+    which is prepared as by `uad detect`, and the volume is in MNI space. The same seed gives the same volume. A volume
+    without lesions that replaces one with them also removes their mask. Raises `InputError` for another source,
+    `OutputError` for results that exist or cannot be written.
     """
-    files = _files(output, options)
+    files, outdated = _files(output, options)
     scan = read_scan(source)
     rng = np.random.default_rng(options.seed)
     reporter.info(RESEARCH_USE)
@@ -60,7 +61,7 @@ def synth(source: Path, output: Path, options: SynthOptions, reporter: Reporter)
         made = _from_labels(scan, options, rng) if is_label_map(scan.volume) else _from_t1(scan, options, rng, reporter)
     with reporter.stage("synthesis"):
         data, truth, mask = _finish(made, options, rng)
-    with reporter.stage("write"), faults.naming(source, output), _moved_together(files) as hidden:
+    with reporter.stage("write"), faults.naming(source, output), _moved_together(files, outdated) as hidden:
         _write(hidden["volume"], data, made.affine, np.float32)
         if "lesions" in hidden:
             _write(hidden["lesions"], truth, made.affine, np.uint8)
@@ -80,23 +81,36 @@ def is_label_map(scan: Volume) -> bool:
     return bool((data[1:] == data[:-1])[inside].mean() > ALIKE)
 
 
-def _files(output: Path, options: SynthOptions) -> dict[str, Path]:
+def _files(output: Path, options: SynthOptions) -> tuple[dict[str, Path], Path | None]:
+    """The files to write, and the lesion mask to remove: that of the volume that is replaced, if the new one has none.
+
+    Raises `OutputError` for files that exist, or that would be taken for the mask of the new volume.
+    """
+    from uadcli.data.dataset import is_synthetic
+
     suffix = next((s for s in (".nii.gz", ".nii") if output.name.endswith(s)), None)
     if suffix is None:
         raise UsageError(f"{output.name} is not a NIfTI file name", hint="Its name must end in .nii.gz or .nii.")
     stem = output.name.removesuffix(suffix)
     files = {"volume": output, "sidecar": output.with_name(f"{stem}.json")}
-    if options.lesions:
-        files["lesions"] = output.with_name(f"{stem}_lesions{suffix}")
-    for path in files.values():
+    mask = output.with_name(f"{stem}_lesions{suffix}")
+    for path in (*files.values(), mask):
         if path.exists() and not options.overwrite:
             raise OutputError("already exists", path=path, hint="Choose another name, or give --overwrite.")
-    return files
+    if options.lesions:
+        return {**files, "lesions": mask}, None
+    if mask.exists() and not is_synthetic(output):  # it may be anyone's
+        what = "would be taken for the lesion mask of the new volume"
+        raise OutputError(what, path=mask, hint="Remove it, or choose another name.")
+    return files, mask
 
 
 @contextmanager
-def _moved_together(files: dict[str, Path]) -> Iterator[dict[str, Path]]:
-    """Hidden places for the files, which are moved to their own at the end; after an error the old files stay."""
+def _moved_together(files: dict[str, Path], outdated: Path | None) -> Iterator[dict[str, Path]]:
+    """Hidden places for the files, which are moved to their own at the end; after an error the old files stay.
+
+    The `outdated` file is removed with the old files.
+    """
     place = files["volume"].parent
     make_folder(place)
     sweep(place)
@@ -106,12 +120,12 @@ def _moved_together(files: dict[str, Path]) -> Iterator[dict[str, Path]]:
         hidden = {key: folder / path.name for key, path in files.items()}
         yield hidden
         with interrupt.held():
-            _move(hidden, files)
+            _move(hidden, files, outdated)
     finally:
         remove(folder)
 
 
-def _move(hidden: dict[str, Path], files: dict[str, Path]) -> None:
+def _move(hidden: dict[str, Path], files: dict[str, Path], outdated: Path | None) -> None:
     """Move all files or none, the volume last; a volume without its own sidecar would count as the scan of a person.
 
     Raises `OutputError`.
@@ -119,6 +133,8 @@ def _move(hidden: dict[str, Path], files: dict[str, Path]) -> None:
     moved = list[Path]()
     try:
         files["volume"].unlink(missing_ok=True)
+        if outdated is not None:
+            outdated.unlink(missing_ok=True)
         for key in (key for key in ORDER if key in files):
             os.replace(hidden[key], files[key])
             moved.append(files[key])

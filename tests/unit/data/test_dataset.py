@@ -245,6 +245,12 @@ def test_a_synthetic_brain_is_a_scan(tmp_path: Path) -> None:
     assert [case.scan.name for case in find(tmp_path, None)] == ["made.nii.gz"]
 
 
+@pytest.mark.parametrize("word", ["lesions", "lesion", "labels", "masks", "Lesions"])
+def test_a_mask_is_no_scan(word: str, tmp_path: Path) -> None:
+    touch(tmp_path, "made.nii.gz", f"made_{word}.nii.gz")
+    assert [case.scan.name for case in find(tmp_path, None)] == ["made.nii.gz"]
+
+
 def test_only_sidecars_of_uad_are_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of thousands of scans with a JSON file each."""
     scans = [f"sub-{number}_T1w.nii.gz" for number in range(20)]

@@ -127,6 +127,25 @@ def test_nothing_is_overwritten_and_names_are_checked(source: Path) -> None:
             make(source, **changes)
 
 
+def test_a_healthy_volume_does_not_keep_the_lesions_of_the_one_it_replaces(source: Path) -> None:
+    mask = make(source, lesions=True).with_name("out_lesions.nii.gz")
+    assert mask.exists()
+    make(source, overwrite=True)
+    assert not mask.exists()
+
+
+@pytest.mark.parametrize(
+    ("overwrite", "part"), [(False, "already exists"), (True, "would be taken for the lesion mask")]
+)
+def test_a_healthy_volume_is_not_written_beside_the_mask_of_another(overwrite: bool, part: str, source: Path) -> None:
+    mask = source.with_name("out_lesions.nii.gz")
+    mask.write_bytes(b"of another volume")
+    with pytest.raises(OutputError, match=rf"out_lesions\.nii\.gz: {part}"):
+        make(source, overwrite=overwrite)
+    assert mask.read_bytes() == b"of another volume"
+    assert not source.with_name("out.nii.gz").exists()
+
+
 def voxels(path: Path) -> np.ndarray:
     return np.asarray(nib.load(path).dataobj)
 
