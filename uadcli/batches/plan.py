@@ -102,16 +102,20 @@ def jobs(found: Sequence[Found], output: Path, options: DetectOptions) -> list[J
 
 
 def _refuse_overlaps(made: Sequence[Job]) -> None:
-    """Raises `UsageError` if output files of two scans collide, or would replace a scan."""
-    taken = {os.path.abspath(scan): job for job in made for scan in (job.scan, *job.options.further)}
+    """Raises `UsageError` if output files of two scans collide, or would replace a file that is read."""
+    hint = "Choose another folder with -o, or leave one of them out."
+    read = {
+        os.path.abspath(path): what for job in made for path, what in names.read_files(job.scan, job.options).items()
+    }
+    taken = dict[str, Job]()
     for job in made:
         for path in map(os.path.abspath, job.files.paths.values()):
+            if path in read:
+                raise UsageError(f"a result would replace {read[path]}, {path}", path=job.scan, hint=hint)
             other = taken.setdefault(path, job)
-            if other is not job or path in map(os.path.abspath, (job.scan, *job.options.further)):
-                hint = "Choose another folder with -o, or leave one of them out."
-                raise UsageError(
-                    f"the results of this scan and of {other.scan} would both be {path}", path=job.scan, hint=hint
-                )
+            if other is not job:
+                what = f"the results of this scan and of {other.scan} would both be {path}"
+                raise UsageError(what, path=job.scan, hint=hint)
 
 
 def shard(text: str | None, environment: Mapping[str, str]) -> tuple[int, int]:

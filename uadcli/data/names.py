@@ -1,17 +1,17 @@
-"""The names of a detection's output files, the check that they can be written, and how to know them."""
+"""The names of a detection's output files, how to know them, and the check that they replace no file that is read."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from uadcli.config import COSTLY, SAVES
-from uadcli.data.scan_json import read_text
+from uadcli.data.scan_json import json_of, read_text
 from uadcli.errors import InputError, OutputError, UsageError
 from uadcli.imaging.volume import stem
 
@@ -37,10 +37,16 @@ class Outputs:
 
 
 class Wanted(Protocol):
-    """The options of a detection that determine its files."""
+    """The options of a detection that determine its files, and those that name files to read."""
 
     @property
     def further(self) -> tuple[Path, ...]: ...
+    @property
+    def healthy(self) -> tuple[Path, ...]: ...
+    @property
+    def brain_mask(self) -> Path | None: ...
+    @property
+    def labels(self) -> Path | None: ...
     @property
     def space(self) -> str: ...
     @property
@@ -59,8 +65,23 @@ def plan(scan: Path, output: Path | None, wanted: Wanted) -> Outputs:
     Without `output` the map is `<scan>_desc-anomaly_map.nii.gz` next to the scan. Raises `UsageError`, `OutputError`.
     """
     outputs = name(scan, output, wanted)
-    _check(outputs, [scan, *wanted.further], wanted.overwrite)
+    refuse_long(outputs)
+    _refuse_inputs(outputs, read_files(scan, wanted))
+    if not wanted.overwrite and (there := next((path for path in outputs.paths.values() if path.exists()), None)):
+        raise OutputError("already exists", path=there, hint="Give --overwrite or another name with -o.")
     return outputs
+
+
+def read_files(scan: Path, wanted: Wanted) -> dict[Path, str]:
+    """The user's files that a detection reads, each with what it is: no result may take their place.
+
+    The JSON file of a scan is one of them even if there is none yet: a sidecar there would be read as one next time.
+    """
+    scans = {path: "a healthy scan of --adapt" for path in wanted.healthy}
+    scans |= {path: "a scan of --with" for path in wanted.further} | {scan: "the scan"}
+    masks = ((wanted.brain_mask, "the brain mask"), (wanted.labels, "the label mask"))
+    found = {json_of(path): f"the JSON file of {what}" for path, what in scans.items()}
+    return found | {path: what for path, what in masks if path is not None} | scans | {scan: "the scan itself"}
 
 
 def name(scan: Path, output: Path | None, wanted: Wanted) -> Outputs:
@@ -93,13 +114,13 @@ def refuse_long(outputs: Outputs) -> None:
             raise OutputError(what, path=path, hint="Give a shorter one with -o, or rename the scan.")
 
 
-def _check(outputs: Outputs, scans: Sequence[Path], overwrite: bool) -> None:
-    refuse_long(outputs)
+def _refuse_inputs(outputs: Outputs, inputs: Mapping[Path, str]) -> None:
+    """Raises `UsageError` for an output file that is one of the `inputs`, under any name."""
     for path in outputs.paths.values():
-        if path.exists() and any(scan.exists() and path.samefile(scan) for scan in scans):
-            raise UsageError("is the scan itself", path=path, hint="Give the map another name with -o.")
-        if path.exists() and not overwrite:
-            raise OutputError("already exists", path=path, hint="Give --overwrite or another name with -o.")
+        for other, what in inputs.items():
+            both_exist = path.exists() and other.exists()
+            if path.samefile(other) if both_exist else os.path.realpath(path) == os.path.realpath(other):
+                raise UsageError(f"is {what}", path=path, hint="Give the map another name with -o.")
 
 
 def is_result(image: Path) -> bool:

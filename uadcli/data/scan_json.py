@@ -37,9 +37,14 @@ FLAIR_INVERSION, T1W_INVERSION = (1.5, 3.5), (0.3, 1.3)
 SHORT_ECHO, LONG_ECHO, SHORT_REPETITION, LONG_REPETITION = 0.030, 0.065, 1.2, 1.8
 
 
+def json_of(scan: Path) -> Path:
+    """The JSON file next to a scan, whether there is one or not."""
+    return scan.with_name(f"{stem(scan)}.json")
+
+
 def describe(scan: Path) -> Described:
     """Read the JSON file next to a scan; nothing if there is none. What cannot be read is a warning."""
-    path = scan.with_name(f"{stem(scan)}.json")
+    path = json_of(scan)
     try:
         text = read_text(path)
         content = json.loads(text) if text is not None else {}

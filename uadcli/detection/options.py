@@ -218,6 +218,11 @@ class DetectOptions(Checked):
         return self.adapt_by or (None if self.adapt is None else adaptations.USUAL)
 
     @property
+    def healthy(self) -> tuple[Path, ...]:
+        """The healthy scans of `adapt`, once its folder is read."""
+        return tuple(self.adapt.files.values()) if isinstance(self.adapt, HealthyScans) else ()
+
+    @property
     def rule(self) -> ThresholdRule:
         """The rule of the threshold."""
         return ThresholdRule.parse(self.threshold)

@@ -164,8 +164,20 @@ def test_two_scans_for_one_result_are_refused_before_any_work(tmp_path: Path, st
 
 def test_results_that_meet_in_another_file_are_refused(tmp_path: Path) -> None:
     one, two = tmp_path / "a.nii", tmp_path / "a_desc-anomaly_map.nii.gz"
-    with pytest.raises(UsageError, match="meet"):
+    with pytest.raises(UsageError, match="would replace the scan itself"):
         plan.jobs([Found(one), Found(two)], tmp_path, OPTIONS)
+
+
+def test_no_result_takes_the_place_of_a_file_that_is_read(tmp_path: Path) -> None:
+    """The sidecar of one scan would be the JSON file of another, whose name ends like that of a map."""
+    one, two = tmp_path / "a.nii", tmp_path / "a_desc-anomaly_map.mgz"
+    with pytest.raises(
+        UsageError, match=r"a result would replace the JSON file of the scan, .*/a_desc-anomaly_map\.json"
+    ):
+        plan.jobs([Found(one), Found(two)], tmp_path, OPTIONS)
+    with pytest.raises(UsageError, match="would replace the JSON file of a scan of --with"):
+        plan.jobs([Found(one, further=(two,))], tmp_path, OPTIONS)
+    assert plan.jobs([Found(one), Found(two)], tmp_path / "out", OPTIONS)
 
 
 def test_parts_are_a_partition_that_does_not_depend_on_the_order(tmp_path: Path) -> None:
