@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from uadcli.arrays import Array
+from uadcli.config import GEOMETRIES
 from uadcli.errors import InputError
-from uadcli.imaging import geometry, volume
-from uadcli.imaging.volume import Scan, Volume
+from uadcli.imaging import geometry
+from uadcli.imaging.volume import Scan, Volume, read_companion, stem
 from uadcli.report import terminal
 
 MIN_WIDTH = 40
@@ -21,11 +23,14 @@ def view(map_path: Path, scan_path: Path | None, width: int) -> tuple[str, NDArr
     """A heading, and the pixels (rows, at most `width` columns, 3) of three planes through the highest score.
 
     The scan is shown only inside the brain: in `<map>_brain` next to the map (`--save brain`) if it exists, otherwise
-    where the map is not zero. Raises `InputError` for files that cannot be used and for a map without a score.
+    where the map is not zero. All are read with the geometry of the detection, by the map's sidecar.
+
+    Raises `InputError` for files that cannot be used and for a map without a score.
     """
-    found = volume.read_scan(map_path, allow_empty=True)
+    chosen = _geometry(map_path)
+    found = read_companion(map_path, chosen, allow_empty=True)
     anomaly = found.volume
-    brain = _brain(map_path, anomaly)
+    brain = _brain(map_path, found)
     if not brain.any():
         raise InputError("the map is zero everywhere, so there is nothing to show", path=map_path, hint="")
     size = geometry.spacing(anomaly.affine)
@@ -37,11 +42,31 @@ def view(map_path: Path, scan_path: Path | None, width: int) -> tuple[str, NDArr
     inside |= (score >= score.max()) & (score > 0)  # keep findings that are smaller than a pixel
     grey = None
     if scan_path is not None:
-        hidden = np.where(brain, _on_grid(volume.read_scan(scan_path), found), 0)
+        hidden = np.where(brain, _on_grid(read_companion(scan_path, chosen), found), 0)
         grey = geometry.resample(hidden, anomaly.affine, shape, affine, antialias=True)
     top = np.unravel_index(int(np.argmax(np.where(inside, score, -1))), shape)
     voxel = (int(top[0]), int(top[1]), int(top[2]))
     return terminal.side_by_side(terminal.panels(grey, score, inside, affine, voxel, found.sides_known))
+
+
+def _geometry(map_path: Path) -> str:
+    """The `--geometry` of the detection, by the sidecar; `auto` without one, or if another program wrote it.
+
+    Raises `InputError` for a damaged file.
+    """
+    place = map_path.with_name(f"{stem(map_path)}.json")
+    if not place.exists():
+        return "auto"
+    damaged = InputError("is not the sidecar of a map", path=place, hint="Write it again, or remove it.")
+    try:
+        content = json.loads(place.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise damaged from error
+    requested = content.get("requested") if isinstance(content, dict) else None
+    chosen = requested.get("geometry", "auto") if isinstance(requested, dict) else "auto"
+    if chosen not in GEOMETRIES:
+        raise damaged
+    return str(chosen)
 
 
 def _on_grid(source: Scan, map_: Scan) -> Array:
@@ -55,14 +80,15 @@ def _on_grid(source: Scan, map_: Scan) -> Array:
     return geometry.resample(scan.data, scan.affine, target.shape, target.affine)
 
 
-def _brain(map_path: Path, anomaly: Volume) -> NDArray[np.bool_]:
+def _brain(map_path: Path, found: Scan) -> NDArray[np.bool_]:
     """The saved brain mask on the map's grid, otherwise the extent of the map with gaps closed."""
     from scipy import ndimage
 
+    anomaly = found.volume
     covered = anomaly.data > 0
     saved = map_path.with_name(map_path.name.replace(".nii", "_brain.nii"))
     if saved != map_path and saved.exists():
-        mask = volume.read_scan(saved, allow_empty=True).volume
+        mask = read_companion(saved, found.geometry, allow_empty=True).volume
         if geometry.same_grid(mask.shape, mask.affine, anomaly.shape, anomaly.affine):
             return mask.data > 0
     if not covered.any():

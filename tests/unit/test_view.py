@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -85,6 +86,27 @@ def test_the_patients_left_is_on_the_right_in_every_axis_order(index: int, tmp_p
         assert brightest(panel)[1] > 0.6 * panel.shape[1]
     assert brightest(axial)[0] < 0.4 * len(axial)  # in front: up in the axial panel, right in the sagittal one
     assert brightest(sagittal)[1] > 0.6 * sagittal.shape[1]
+
+
+def test_the_geometry_is_that_of_the_detection(tmp_path: Path) -> None:
+    """Its sidecar names it: by the qform the voxel is on the left, by the mirrored sform on the right."""
+    map_path, scan_path = write(tmp_path)
+    for path in (map_path, scan_path):
+        image = nib.load(path)
+        image.header.set_sform(np.diag([-1, 1, 1, 1]) @ AFFINE, 1)
+        nib.Nifti1Image(np.asarray(image.dataobj), None, image.header).to_filename(path)
+    assert "?" in view(map_path, scan_path, 120)[0]
+    sidecar = tmp_path / "map.json"
+    for form, place in (("qform", "x -54 left"), ("sform", "x +53 right")):
+        sidecar.write_text(json.dumps({"requested": {"geometry": form}}))
+        assert place in view(map_path, scan_path, 120)[0]
+    for other in ("[]", '{"requested": null}', '{"Modality": "MR"}'):  # of another program
+        sidecar.write_text(other)
+        assert "?" in view(map_path, None, 120)[0]
+    for damaged in ("{", '{"requested": {"geometry": "form"}}'):
+        sidecar.write_text(damaged)
+        with pytest.raises(InputError, match=r"map\.json: is not the sidecar of a map"):
+            view(map_path, None, 120)
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])

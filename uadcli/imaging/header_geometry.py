@@ -27,6 +27,10 @@ SET_UNIT = "Correct the voxel size or the unit in its header (xyzt_units 2 is mm
 UNKNOWN = "left and right are unknown, and no side is given (--geometry trust if you have checked them)"
 
 
+class MissingFormError(InputError):
+    """The header has no such geometry as was asked for."""
+
+
 @dataclass(frozen=True)
 class Placement:
     """The affine (4x4) from voxels to world points (mm, RAS+), and whether the header defines left and right."""
@@ -50,13 +54,13 @@ def place(layout: Layout, path: Path, geometry: str = "auto", matrix: bytes | No
 
     `geometry` is `auto` (sform, else qform), `sform`, `qform`, or `trust`: like `auto`, but an orientation that the
     header marks as unknown is accepted. `matrix` is the content of the .mat file next to an Analyze file (SPM).
-    Raises `InputError` for an affine that cannot belong to a head scan.
+    Raises `InputError` for an affine that cannot belong to a head scan, and as `MissingFormError` if there is none.
     """
     with np.errstate(all="ignore"):
         if layout.kind in (formats.NIFTI1, formats.NIFTI2):
             found = _nifti(layout, path, geometry)
         elif geometry in ("sform", "qform"):
-            raise InputError(f"has no {geometry}", path=path, hint="Leave --geometry out for this file type.")
+            raise MissingFormError(f"has no {geometry}", path=path, hint="Leave --geometry out for this file type.")
         else:
             found = _mgh(layout) if layout.kind == formats.MGH else _analyze(layout, path, matrix)
         check(found.affine, layout.shape, path)
@@ -104,7 +108,7 @@ def _nifti(layout: Layout, path: Path, geometry: str) -> Placement:
         chosen = next(form for form in forms if form.name == geometry)
         if chosen.affine is None:
             other = "qform" if geometry == "sform" else "sform"
-            raise InputError(f"has no usable {geometry}", path=path, hint=f"Use --geometry {other} or auto.")
+            raise MissingFormError(f"has no usable {geometry}", path=path, hint=f"Use --geometry {other} or auto.")
         return Placement(chosen.affine, True, warnings)
     first = next((form for form in forms if form.code), None)
     if first is None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from uadcli.arrays import Array, Mask
 from uadcli.errors import InputError
 from uadcli.imaging.geometry import same_grid
-from uadcli.imaging.volume import Scan, read_scan
+from uadcli.imaging.volume import Scan, read_companion
 
 HALF = 0.5  # of the largest possible probability
 OVERSHOOT = 0.25  # how far spline interpolation can leave the range from 0 to 1
@@ -21,6 +21,7 @@ FEW = 16  # up to so many different numbers are always labels
 PLATEAU = 0.6  # share of neighbouring voxels of a label map with the same label
 RISING = 0.35  # of the median inside: voxels next to 0 are lower where values rise smoothly
 TOP_SHARE = 0.05  # share of the voxels above 0 that are close to the largest value of a probability map
+TWO_FORMS = ("sform", "qform")
 HINT = "Give a mask of 0 and 1, a label map, or probabilities between 0 and 1."
 
 
@@ -37,24 +38,35 @@ class MaskFile:
         return self.taken == "voxels above 0"
 
 
-def read_mask_file(path: Path, allow_empty: bool = False) -> tuple[MaskFile, Scan]:
-    """A mask on its own canonical grid, and the file as read. Raises `InputError` if it is not a mask."""
-    source = read_scan(path, allow_empty=allow_empty)
+def read_mask_file(path: Path, allow_empty: bool = False, geometry: str = "auto") -> tuple[MaskFile, Scan]:
+    """A mask on its own canonical grid, and the file as read, with the `geometry` of its scan.
+
+    Raises `InputError` if it is not a mask.
+    """
+    source = read_companion(path, geometry, allow_empty)
     return marked(source.volume.data, path), source
 
 
 def read_labels(path: Path, scan: Scan, what: str = "the label mask", allow_empty: bool = False) -> MaskFile:
-    """A mask on the canonical grid of a scan (to within 1 mm).
+    """A mask on the canonical grid of a scan (to within 1 mm), by the geometry with which the scan was read.
 
     Raises `InputError` if it is on another grid, is not a mask or, without `allow_empty`, is empty.
     """
-    found, source = read_mask_file(path, allow_empty)
+    found, source = read_mask_file(path, allow_empty, scan.geometry)
     own, of_scan = source.volume, scan.volume
     if not same_grid(own.shape, own.affine, of_scan.shape, of_scan.affine, 1.0):
-        raise InputError(f"{what} is not on the scan's grid", path=path, hint="Resample it to the scan.")
+        raise _elsewhere(what, path, scan.geometry)
     if not allow_empty and not found.voxels.any():
         raise InputError(f"{what} has no voxel above 0", path=path, hint=HINT)
     return found
+
+
+def _elsewhere(what: str, path: Path, geometry: str) -> InputError:
+    """The error for a mask on another grid; where the user chose a form, it may be that of the scan's other form."""
+    if geometry not in TWO_FORMS:
+        return InputError(f"{what} is not on the scan's grid", path=path, hint="Resample it to the scan.")
+    hint = "If it was drawn on the scan, copy the scan's header to it; otherwise resample it to the scan."
+    return InputError(f"{what} is not on the grid that the scan has by its {geometry}", path=path, hint=hint)
 
 
 def marked(data: Array, path: Path) -> MaskFile:

@@ -50,6 +50,7 @@ class Scan:
     source_shape: tuple[int, int, int]
     nonfinite_voxels: int = 0
     sides_known: bool = True  # whether the header or the user defines left and right
+    geometry: str = "auto"  # the choice by which its header was read
     warnings: tuple[str, ...] = field(default=())
 
     @property
@@ -93,8 +94,20 @@ def read_scan(path: Path, *, volume: int | None = None, geometry: str = "auto", 
         source_shape=(data.shape[0], data.shape[1], data.shape[2]),
         nonfinite_voxels=nonfinite,
         sides_known=placement.sides_known,
+        geometry=geometry,
         warnings=(*stored.warnings, *placement.warnings, *found),
     )
+
+
+def read_companion(path: Path, geometry: str, allow_empty: bool = False) -> Scan:
+    """Read a file that belongs to a scan read with `geometry`: with the same, or as it is if its header lacks that.
+
+    Raises `InputError` as `read_scan`.
+    """
+    try:
+        return read_scan(path, geometry=geometry, allow_empty=allow_empty)
+    except header_geometry.MissingFormError:
+        return read_scan(path, allow_empty=allow_empty)
 
 
 def _check_values(stored: Stored, path: Path, allow_empty: bool) -> tuple[Array, int, tuple[str, ...]]:

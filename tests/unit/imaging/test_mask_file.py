@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import phantoms
 import pytest
@@ -109,3 +110,45 @@ def test_labels_of_lesions_go_by_the_same_rule(tmp_path: Path) -> None:
     assert np.array_equal(read_labels(soft, scan).voxels, SOFT >= 0.5)
     with pytest.raises(InputError, match="distance map"):
         read_labels(phantoms.save(tmp_path / "d.nii.gz", INNER - OUTER, AFFINE, np.float32), scan)
+
+
+TURNED = AFFINE @ phantoms.rotation((0, 0, 20))  # the sform of the next tests; the qform is AFFINE
+
+
+def _of_two_forms(path: Path, data: np.ndarray, sform: np.ndarray = TURNED, codes: tuple[int, int] = (1, 1)) -> Path:
+    """A file whose sform and qform differ, with the codes of both."""
+    image = nib.Nifti1Image(data.astype(np.int16), None)
+    image.header.set_sform(sform, codes[0])
+    image.header.set_qform(AFFINE, codes[1])
+    image.to_filename(path)
+    return path
+
+
+@pytest.mark.parametrize("geometry", ["auto", "sform", "qform", "trust"])
+def test_a_mask_with_the_header_of_the_scan_lies_on_it_in_each_geometry(tmp_path: Path, geometry: str) -> None:
+    """Their axes point elsewhere in the sform, and voxels still correspond one by one."""
+    sform = TURNED @ np.diag([-1, 1, 1, 1])
+    scan = read_scan(_of_two_forms(tmp_path / "scan.nii.gz", 100 * BALL + X, sform), geometry=geometry)
+    mask = _of_two_forms(tmp_path / "mask.nii.gz", BALL & (X > 12), sform)
+    expected = (scan.volume.data > 100) & (np.mod(scan.volume.data, 100) > 12)
+    assert np.array_equal(skullstrip.read_mask(mask, scan).mask, expected)
+    assert np.array_equal(read_labels(mask, scan).voxels, expected)
+
+
+def test_a_mask_of_one_geometry_is_read_by_that(tmp_path: Path) -> None:
+    scan = read_scan(_of_two_forms(tmp_path / "scan.nii.gz", 100 * BALL + X), geometry="qform")
+    mask = _of_two_forms(tmp_path / "mask.nii.gz", BALL, AFFINE, (1, 0))
+    assert np.array_equal(read_labels(mask, scan).voxels, BALL)
+    mgz = tmp_path / "mask.mgz"
+    nib.MGHImage(BALL.astype(np.float32), AFFINE).to_filename(mgz)
+    assert np.array_equal(read_labels(mgz, scan).voxels, BALL)
+
+
+def test_a_mask_that_only_has_the_other_geometry_is_not_to_be_resampled(tmp_path: Path) -> None:
+    """It may have been drawn on the scan: resampling would then move it."""
+    scan = read_scan(_of_two_forms(tmp_path / "scan.nii.gz", 100 * BALL + X), geometry="qform")
+    mask = _of_two_forms(tmp_path / "mask.nii.gz", BALL, codes=(1, 0))
+    with pytest.raises(InputError, match=r"not on the grid .* by its qform.*copy the scan's header"):
+        read_labels(mask, scan)
+    with pytest.raises(InputError, match=r"not on the scan's grid\. Resample it"):
+        read_labels(_of_two_forms(tmp_path / "b.nii.gz", BALL, AFFINE, (1, 0)), read_scan(scan.path))
