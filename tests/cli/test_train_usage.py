@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import phantoms
 import pytest
 
 from uadcli.cli.app import main
@@ -100,6 +102,41 @@ def test_paths_that_are_no_run(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert "not a run" in capsys.readouterr().err
     assert main(["train", str(tmp_path / "none"), "--check"]) == 3
     assert "not a folder" in capsys.readouterr().err
+
+
+def test_check_ends_with_the_code_of_a_training_that_would_be_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """It reports all files first; one that cannot be read does no harm if the others are enough."""
+    broken, voxels = tmp_path / "sub-0_FLAIR.nii.gz", np.random.default_rng(0).random((30, 30, 30))
+    broken.write_bytes(b"text")
+    assert main(["train", "--check", str(tmp_path)]) == 3
+    out, err = capsys.readouterr()
+    assert out.startswith(f"{broken}: ")
+    assert "no usable scan in train" in err
+    for number, (code, said) in enumerate([(3, "no usable FLAIR scan in val"), (0, "")], start=1):
+        phantoms.save(tmp_path / f"sub-{number}_FLAIR.nii.gz", 1000 * voxels + number, np.diag([4.0, 4, 4, 1]))
+        (tmp_path / "participants.tsv").write_text("participant_id\tsplit\nsub-1\ttrain\nsub-2\tval\n")
+        assert main(["train", "--check", str(tmp_path)]) == code
+        out, err = capsys.readouterr()
+        assert "1 FLAIR scans in train" in out
+        assert f"{broken}: " in out
+        assert said in err
+    assert main(["train", "--check", str(tmp_path), "--set", 'contrasts=["T1w"]']) == 2
+    assert "cannot provide T1w" in capsys.readouterr().err
+
+
+def test_check_of_labelled_scans_that_cannot_be_read(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for name in ("sub-1_FLAIR.nii.gz", "masks/sub-1_mask.nii.gz"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"text")
+    command = ["train", str(tmp_path), "--score", "siamese", "--labels", str(tmp_path / "masks")]
+    assert main([*command, "--check"]) == 3
+    out, err = capsys.readouterr()
+    assert "sub-1_FLAIR.nii.gz: " in out
+    assert "sub-1_FLAIR.nii.gz: " in err
+    assert main([*command, "--out", str(tmp_path / "run")]) == 3
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_out_of_distribution_check_that_does_not_exist_is_named(

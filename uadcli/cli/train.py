@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,9 @@ from uadcli.errors import UsageError
 from uadcli.settings import methods
 from uadcli.settings.option import OUTPUT, OVERWRITE, Option, option
 from uadcli.settings.training import Fitted, Helpers, Machine, Taught
+
+if TYPE_CHECKING:
+    from uadcli.data.dataset import Case
 
 Data = Annotated[
     Path | None,
@@ -96,6 +99,8 @@ def train(work: Work, chosen: Chosen, taught: Taught, machine: Machine, talk: o.
     if work.print_config:
         return print_result(to_toml(settings), end="")
     with talk.reporter() as reporter:
+        if work.check and data is not None and not work.smoke:
+            return _check(data, work.out, taught, settings, reporter)
         print_result(str(_done(data, work, taught, settings, machine, reporter)))
 
 
@@ -129,8 +134,6 @@ def _done(
 
     if work.smoke:
         return _tried(data, work, machine, reporter)
-    if data is not None and work.check:
-        return _checked(data, taught, settings, reporter)
     if data is not None and work.out is not None and work.resume is None:
         return training.train(data, work.out, settings, taught=taught, machine=machine, reporter=reporter)
     if work.resume is not None and data is None and work.out is None:
@@ -138,16 +141,36 @@ def _done(
     raise UsageError("give DATA --out RUN, --resume RUN, --check DATA or --smoke", hint="See `uad train --help`.")
 
 
-def _checked(data: Path, taught: Taught, settings: TrainingConfig, reporter: Reporter) -> str:
+def _check(data: Path, out: Path | None, taught: Taught, settings: TrainingConfig, reporter: Reporter) -> None:
+    """Print what is wrong with the scans, then raise what a training on those that can be read would."""
+    from uadcli.data import dataset
+    from uadcli.training.run_folder import refuse_taken
+
+    if out is not None:
+        refuse_taken(out)
+    cases = _cases(data, taught, settings, reporter)
+    with reporter.stage("check"):
+        checked = dataset.check(cases, reporter.progress)
+    print_result(dataset.in_words(checked))
+    _refuse_few([one.case for one in checked if one.readable], cases, data, taught, settings)
+
+
+def _cases(data: Path, taught: Taught, settings: TrainingConfig, reporter: Reporter) -> list[Case]:
     from uadcli.data import dataset, lesion_labels
 
     if taught.labels is None:
-        cases = dataset.find(data, settings.validation_share, reporter.info)
+        return dataset.find(data, settings.validation_share, reporter.info)
+    return lesion_labels.find(data, taught.labels, settings.validation_share, reporter)
+
+
+def _refuse_few(readable: list[Case], cases: list[Case], data: Path, taught: Taught, settings: TrainingConfig) -> None:
+    from uadcli.data import lesion_labels
+    from uadcli.training import train as training
+
+    if taught.labels is None:
+        training.refuse_few(readable, settings, data)
     else:
-        cases = lesion_labels.find(data, taught.labels, settings.validation_share, reporter)
         lesion_labels.check(cases, taught.labels)
-    with reporter.stage("check"):
-        return dataset.in_words(dataset.check(cases, reporter.progress))
 
 
 def _tried(data: Path | None, work: Work, machine: Machine, reporter: Reporter) -> str:

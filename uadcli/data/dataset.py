@@ -180,6 +180,11 @@ class Checked:
     sha256: str
     problem: str
 
+    @property
+    def readable(self) -> bool:
+        """Whether it can be read; it may still be the same as another one."""
+        return bool(self.sha256)
+
 
 def check(cases: list[Case], progress: Progress = unseen) -> list[Checked]:
     """Read every file once, to find broken files and duplicates, in particular across the split."""
@@ -197,7 +202,7 @@ def check(cases: list[Case], progress: Progress = unseen) -> list[Checked]:
             result.append(Checked(case, (), (), "", error.what))
     first: dict[str, Checked] = {}
     for i, row in enumerate(result):
-        if not row.sha256:
+        if not row.readable:
             continue
         twin = first.setdefault(row.sha256, row)
         if twin is not row:

@@ -51,16 +51,31 @@ def find(data: Path, labels: Path, validation_share: float, reporter: Reporter) 
 
 
 def check(cases: Sequence[Case], labels: Path) -> None:
-    """Read every mask once. Raises `InputError` if one is not on its scan's grid, or if all are empty."""
-    lesions = False
+    """Read every mask once.
+
+    Raises `InputError` if one is not on its scan's grid, if all are empty, or those of all scans to train on, and if no
+    scan can be read.
+    """
+    ill, faults = set[str](), list[UadError]()
     for case in cases:
         try:
             scan = read_scan(case.scan)
-        except UadError:
-            continue  # the preparation names it and leaves it out
-        lesions |= bool(read_labels(_mask(case), scan, "the lesion mask", allow_empty=True).voxels.any())
-    if not lesions:
+        except UadError as error:  # the preparation names it and leaves it out
+            faults.append(error)
+            continue
+        if read_labels(_mask(case), scan, "the lesion mask", allow_empty=True).voxels.any():
+            ill.add(case.part)
+    if faults and len(faults) == len(cases):
+        raise faults[0]
+    if not ill:
         raise InputError("every mask is empty", path=labels, hint="To train on healthy scans only, leave --labels out.")
+    if "train" not in ill:
+        raise nothing_to_learn(labels)
+
+
+def nothing_to_learn(labels: Path) -> InputError:
+    """The error for labelled scans of which none of the training has a lesion."""
+    return InputError("no usable scan to train on has a lesion", path=labels, hint="Give more labelled scans.")
 
 
 def rows(usable: Mapping[Path, Case], scans: Scans, reporter: Reporter) -> dict[Path, dict[str, object]]:

@@ -209,14 +209,22 @@ class Run:
 
 
 def parts_of(folder: Path, config: TrainingConfig) -> dict[str, list[Case]]:
-    """The usable training scans, and the validation scans of the model's contrasts. Raises `InputError`."""
-    cases = usable_cases(folder)
+    """The usable training scans of a run, and the validation scans of the model's contrasts. Raises `InputError`."""
+    return sides(usable_cases(folder), config.contrasts, folder / "data.tsv")
+
+
+def sides(cases: Sequence[Case], contrasts: Sequence[str], place: Path) -> dict[str, list[Case]]:
+    """The training scans, and the validation scans of some contrasts (empty: unknown ones).
+
+    Raises `InputError`, about the file or folder `place`, if a side has none.
+    """
     training = [case for case in cases if case.part == "train"]
-    held_out = [case for case in cases if case.part == "val" and case.contrast in config.contrasts]
-    for part, chosen, kind in (("train", training, ""), ("val", held_out, f"{' or '.join(config.contrasts)} ")):
+    held_out = [case for case in cases if case.part == "val" and case.contrast in contrasts]
+    named = " or ".join(filter(None, contrasts))
+    for part, chosen, kind in (("train", training, ""), ("val", held_out, f"{named} ")):
         if not chosen:
-            what = f"no usable {kind}scan in {part}"
-            raise InputError(what, path=folder / "data.tsv", hint="Give more healthy scans, or see participants.tsv.")
+            hint = "Give healthy scans of more subjects, or see participants.tsv."
+            raise InputError(f"no usable {kind}scan in {part}", path=place, hint=hint)
     return {"train": training, "val": held_out}
 
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from uadcli.config import CONTRASTS, TrainingConfig, read_toml, to_dict, to_toml
 from uadcli.console import Reporter
@@ -30,27 +30,65 @@ from uadcli.files import file_sha256, make_folder, write_bytes, write_text
 from uadcli.imaging.mask_file import read_labels
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.imaging.volume import read_scan
-from uadcli.running.temporary import sweep
+from uadcli.running.temporary import PATTERN, sweep
 from uadcli.settings.option import named
+
+if TYPE_CHECKING:
+    from uadcli.weights.weights import Weights
 
 # Settings that may change when a run is resumed: how long and how fast it learns, and where folders are.
 FREE = named(TrainingConfig, "free")
-LOCK = ".lock"
+LOCK, TABLE, CACHE = ".lock", "data.tsv", "cache"
 START = "start.safetensors"  # the weights that the training starts from
+BASE = "reconstruction.safetensors"  # those of the reconstruction of a run on labelled scans
+LOGS = (".log", ".txt", ".out", ".err")  # of `--log-file`, of a shell or of a cluster
 COLUMNS = ("subject", "part", "contrast", "scan", "sha256", "fault", "lesions")
 
 
-def refuse_begun(run: Path) -> None:
-    """Raises `OutputError` if the folder already contains a run."""
+@dataclass(frozen=True)
+class Beginning:
+    """What a run begins with: the folder of its scans, the scans, the settings, and weights to start from, if any."""
+
+    data: Path
+    cases: list[Case]
+    config: TrainingConfig
+    base: Weights | None
+
+
+def refuse_taken(run: Path) -> None:
+    """Raises `OutputError` for a folder with a run, or with other files than logs and what an attempt at a run left.
+
+    Writes nothing.
+    """
     if (run / "config.toml").exists():
         raise OutputError("a run already exists", path=run, hint=f"Resume it: uad train --resume {run}.")
+    try:
+        others = [path.name for path in sorted(run.iterdir()) if not _is_own(path)] if run.is_dir() else []
+    except OSError as error:
+        raise OutputError(f"cannot be read: {error.strerror}", path=run, hint="Choose another folder.") from error
+    if others:
+        what = f"holds other files ({others[0]}), and no run"
+        raise OutputError(what, path=run, hint="Choose a new folder, or an empty one.")
+
+
+def _is_own(path: Path) -> bool:
+    """Whether a file is a log, or what `uad train` leaves in a folder if it ends before the run begins."""
+    if path.name == LOCK or PATTERN.match(path.name) or path.suffix in LOGS:
+        return True
+    if path.name == CACHE and path.is_dir():
+        return all(one.suffix == ".npz" or PATTERN.match(one.name) for one in path.iterdir())
+    table = path.with_name(TABLE)
+    if path.name not in (TABLE, START, BASE) or not table.is_file():
+        return False
+    with table.open("rb") as stream:  # written before the weights
+        return stream.readline().startswith("\t".join(COLUMNS).encode())
 
 
 @contextmanager
 def held(run: Path) -> Iterator[None]:
-    """Lock the run's folder, which is created if missing, and removed again if nothing was written.
+    """Lock the run's folder, which is created if missing.
 
-    Leftovers of killed processes are removed first.
+    Leftovers of killed processes are removed first. If there is no run at the end, only prepared scans stay.
 
     Raises `OutputError` if another process has locked it.
     """
@@ -71,8 +109,16 @@ def held(run: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-        if new and {path.name for path in run.iterdir()} <= {LOCK}:
-            shutil.rmtree(run)
+        if not (run / "config.toml").exists():
+            _remove_empty(run, new)
+
+
+def _remove_empty(run: Path, new: bool) -> None:
+    """Remove the lock of a run that did not begin, and what is empty: the cache, and the folder itself if it is new."""
+    (run / LOCK).unlink(missing_ok=True)
+    for folder in (run / CACHE, *([run] if new else [])):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def read_run(run: Path) -> TrainingConfig:
@@ -222,7 +268,7 @@ def _row_fault(row: Mapping[Any, Any]) -> str:
 
 def usable_cases(run: Path) -> list[Case]:
     """The usable cases of a run, with the lesion masks of patients."""
-    rows = [row for row in rows_of(run / "data.tsv") if not row["fault"]]
+    rows = [row for row in rows_of(run / TABLE) if not row["fault"]]
     return [Case(r["subject"], "", r["part"], r["contrast"], Path(r["scan"]), _path(r.get("lesions"))) for r in rows]
 
 

@@ -29,7 +29,16 @@ from uadcli.model.model import Model
 from uadcli.settings.training import Machine, Taught
 from uadcli.training.examples.pool import ExampleMaker
 from uadcli.training.examples.synthetic import Healthy, Scene, SceneMaker, Sources, load_healthy
-from uadcli.training.run_folder import prepare_usable, rows_of, usable_cases, write_rows
+from uadcli.training.run_folder import (
+    BASE,
+    CACHE,
+    TABLE,
+    Beginning,
+    prepare_usable,
+    rows_of,
+    usable_cases,
+    write_rows,
+)
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -37,7 +46,6 @@ if TYPE_CHECKING:
     from uadcli.training.score_network import SiameseTrainer
     from uadcli.weights.weights import Weights
 
-BASE = "reconstruction.safetensors"  # in the run's folder: the weights of the reconstruction
 VALIDATED, FEWEST = 8, 3  # held-out cases for choosing the best checkpoint: at most, and at least
 
 
@@ -68,8 +76,8 @@ class LabelledScenes(SceneMaker):
         return Scene(intensity.scale(one.data, one.mask, self.preprocess), one.mask, one.truth, one.usable)
 
 
-def begin(data: Path, out: Path, config: TrainingConfig, taught: Taught, machine: Machine, reporter: Reporter) -> None:
-    """Start a run on the scans of `data` with masks and weights, or the bundled weights (`train.Taught`).
+def beginning(data: Path, config: TrainingConfig, taught: Taught, reporter: Reporter) -> Beginning:
+    """What a run on the scans of `data` begins with, with masks and weights, or the bundled ones. Writes nothing.
 
     Raises `InputError` if scans and masks do not match, there is no lesion to train on, or the weights do not cover a
     scan's contrast; and `WeightsError`.
@@ -83,16 +91,24 @@ def begin(data: Path, out: Path, config: TrainingConfig, taught: Taught, machine
     cases = lesion_labels.find(data, labels, config.validation_share, reporter)
     lesion_labels.check(cases, labels)
     base = base_for(cases, taught.weights, reporter)
-    config = _as_base(config, base, reporter)
-    out.mkdir(parents=True, exist_ok=True)
-    scans = Scans(out / "cache", config.preprocess)
+    return Beginning(data, cases, _as_base(config, base, reporter), base)
+
+
+def begin(beginning: Beginning, out: Path, labels: Path, machine: Machine, reporter: Reporter) -> None:
+    """Begin a run: prepare the scans with masks in `labels`, then train.
+
+    Raises `InputError` if no lesion to train on is left, or a contrast is none of the weights'.
+    """
+    cases, config, base = beginning.cases, beginning.config, beginning.base
+    assert base is not None
+    scans = Scans(out / CACHE, config.preprocess)
     prepared = prepare_usable(cases, scans, machine.workers, reporter)
     _refuse_uncovered(list(prepared.values()), base)
     more = lesion_labels.rows(prepared, scans, reporter)
     usable = {scan: case for scan, case in prepared.items() if not more[scan].get("fault")}
     if not any(more[scan]["lesion_voxels"] for scan, case in usable.items() if case.part == "train"):
-        raise InputError("no usable scan to train on has a lesion", path=labels, hint="Give more labelled scans.")
-    write_rows(out / "data.tsv", cases, prepared, more)
+        raise lesion_labels.nothing_to_learn(labels)
+    write_rows(out / TABLE, cases, prepared, more)
     write_bytes(out / BASE, base.path.read_bytes())
     write_text(out / "config.toml", to_toml(config))  # last: from here on the run can be resumed
     go_on(out, config, machine, reporter, scans)

@@ -16,15 +16,18 @@ from uadcli.data.scans import Scans
 from uadcli.errors import UsageError
 from uadcli.files import write_bytes, write_text
 from uadcli.settings.training import Machine, Taught
-from uadcli.training.run import Run, networks, parts_of
+from uadcli.training.run import Run, networks, sides
 from uadcli.training.run_folder import (
+    CACHE,
     START,
+    TABLE,
+    Beginning,
     change,
     healthy_of,
     held,
     prepare_usable,
     read_run,
-    refuse_begun,
+    refuse_taken,
     write_rows,
 )
 
@@ -44,20 +47,24 @@ def train(
     """Train a model on the healthy scans in `data`, or its score network on labelled scans; returns the run's folder.
 
     The folder is locked meanwhile. Messages go to `reporter`, or to the logger `uadcli`. Raises `OutputError` if the
-    run exists or another process trains in it; `InputError` for missing or unusable scans, shapes or label maps;
+    run exists, its folder holds other files or another process trains in it; `InputError` for missing or unusable
+    scans, shapes or label maps;
     `UsageError` for contrasts that the scans cannot provide, or contradictory settings; and `WeightsError`.
     """
     from uadcli.training import supervised
 
     run, taught, machine = Path(out), taught or Taught(), machine or Machine()
     config, reporter = config or training_preset("small"), reporter or Reporter(silent=True)
-    refuse_begun(run)
+    refuse_taken(run)
     device.bound_threads(machine.threads)
-    with held(run):
-        if taught.labels is None:
-            _begin(Path(data), run, config, taught.weights, machine, reporter)
-        else:
-            supervised.begin(Path(data), run, config, taught, machine, reporter)
+    if taught.labels is None:
+        beginning = _beginning(Path(data), config, taught.weights, reporter)
+        with held(run):
+            _begin(beginning, run, machine, reporter)
+    else:
+        beginning = supervised.beginning(Path(data), config, taught, reporter)
+        with held(run):
+            supervised.begin(beginning, run, taught.labels, machine, reporter)
     return run
 
 
@@ -76,7 +83,8 @@ def resume(
     from uadcli.training import supervised
 
     run, machine, reporter = Path(run), machine or Machine(), reporter or Reporter(silent=True)
-    config = config or read_run(run)
+    known = read_run(run)  # before it is locked, as that writes a file
+    config = config or known
     device.bound_threads(machine.threads)
     with held(run):
         change(run, config)
@@ -87,19 +95,16 @@ def resume(
     return run
 
 
-def _begin(
-    data: Path, out: Path, config: TrainingConfig, start: str | None, machine: Machine, reporter: Reporter
-) -> None:
-    """Start a run: prepare the scans of a folder, split them by subject, train reconstruction and score.
+def _beginning(data: Path, config: TrainingConfig, start: str | None, reporter: Reporter) -> Beginning:
+    """What a run on the scans of a folder begins with, split by subject. Writes nothing.
 
     With the name or path of weights in `start`, it starts from their networks, and uses their sizes, method, curvature
-    flow and, unless another one is set, scaling. If anything fails before the training there is no run, but prepared
-    scans stay cached. Raises `InputError` if no scan is left on a side of the split, or there are no lesion shapes or
-    label maps; `UsageError` for contrasts that the scans cannot provide, and for a method that needs synthetic
-    anomalies without them; and `WeightsError`.
+    flow and, unless another one is set, scaling. Raises `InputError` if there are too few scans (`refuse_few`), or no
+    lesion shapes or label maps; `UsageError` for contrasts that the scans cannot provide, and for a method that needs
+    synthetic anomalies without them; and `WeightsError`.
     """
     from uadcli.training.examples.pasted_lesions import shape_files
-    from uadcli.training.examples.synthetic import label_files, load_labels
+    from uadcli.training.examples.synthetic import label_files
     from uadcli.weights import weights
 
     base = None if start is None else weights.load(*weights.find(start, reporter=reporter))
@@ -113,23 +118,45 @@ def _begin(
     if others := [case for case in cases if case.part not in ("train", "val")]:
         reporter.info(f"{len(others)} scans are in neither part of the split and are not used")
         cases = [case for case in cases if case not in others]
+    refuse_few(cases, config, data)
     if base is None:
         own = config.preprocess.scaling or "tissue"
         config = dataclasses.replace(config, preprocess=dataclasses.replace(config.preprocess, scaling=own))
     else:
         config = _sizes_of(base, config, reporter)
         _check_anomalies(config)
-    out.mkdir(parents=True, exist_ok=True)
-    scans = Scans(out / "cache", config.preprocess)
+    return Beginning(data, cases, config, base)
+
+
+def refuse_few(cases: Sequence[Case], config: TrainingConfig, data: Path) -> None:
+    """Raises what `_begin` would raise after the preparation of the scans in `data`, as far as their names tell.
+
+    That is `InputError` if a side of the split has no scan, and `UsageError` for contrasts that they cannot provide.
+    """
+    real = {case.contrast for case in cases if case.part == "train"}
+    known = config.contrasts or CONTRASTS if "" in real else _contrasts(config, cases)
+    sides(cases, (*known, ""), data)
+
+
+def _begin(beginning: Beginning, out: Path, machine: Machine, reporter: Reporter) -> None:
+    """Begin a run: prepare its scans, then train reconstruction and score.
+
+    If anything fails before the training there is no run, but prepared scans stay cached. Raises as `_beginning`, for
+    scans that turn out not to be usable.
+    """
+    from uadcli.training.examples.synthetic import label_files, load_labels
+
+    data, cases, config, base = beginning.data, beginning.cases, beginning.config, beginning.base
+    scans = Scans(out / CACHE, config.preprocess)
     usable = healthy_of(prepare_usable(cases, scans, machine.workers, reporter), scans, reporter)
-    write_rows(out / "data.tsv", cases, usable)
     config = dataclasses.replace(config, contrasts=_contrasts(config, list(usable.values())))
-    parts_of(out, config)
+    sides(list(usable.values()), config.contrasts, data)
     if maps := label_files(config.label_maps):
         with reporter.stage("label maps"):
-            load_labels(maps, out / "cache", reporter.progress)
+            load_labels(maps, out / CACHE, reporter.progress)
     reporter.info(f"a model for {' and '.join(config.contrasts)}")
     (out / START).unlink(missing_ok=True)  # left by a run that did not begin
+    write_rows(out / TABLE, cases, usable)
     if base is not None:
         write_bytes(out / START, base.path.read_bytes())
     write_text(out / "config.toml", to_toml(config))  # last: now the run can be resumed

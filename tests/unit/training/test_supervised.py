@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cohort
 import numpy as np
+import phantoms
 import pytest
 import torch
 
@@ -20,6 +21,7 @@ from uadcli.console import Reporter
 from uadcli.data.dataset import Case
 from uadcli.data.lesion_labels import LabelledScan
 from uadcli.errors import InputError, OutputError, UsageError, WeightsError
+from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
 from uadcli.model.model import Model
 from uadcli.settings.training import HAND, Fitted, Machine, Taught
 from uadcli.training import checkpoint, supervised, train
@@ -244,7 +246,19 @@ def test_a_side_without_lesions_is_an_error(tmp_path: Path, tiny: ModelConfig) -
     taught = Taught(masks, str(tmp_path / "base"))
     with pytest.raises(InputError, match="no usable scan to train on has a lesion"):
         train.train(data, tmp_path / "run", SETTINGS, taught=taught, machine=ONE, reporter=silent())
-    assert not (tmp_path / "run" / "config.toml").exists()
+    assert not (tmp_path / "run").exists()  # the masks are looked at before any scan is prepared
+
+
+@pytest.mark.usefixtures("_blank")
+def test_lesions_that_the_preparation_loses_are_an_error(tmp_path: Path, tiny: ModelConfig) -> None:
+    data, masks = cohort.cohort(tmp_path, {"a": True, "b": True}, {"b": "val"})
+    corner = np.zeros(GRID_SHAPE)
+    corner[0, 0, 0] = 1
+    phantoms.save(masks / "sub-a_label-lesion_mask.nii.gz", corner, GRID_AFFINE)
+    taught = Taught(masks, str(cohort.base(tmp_path / "base", tiny, SMALL)))
+    with pytest.raises(InputError, match="no usable scan to train on has a lesion"):
+        train.train(data, tmp_path / "run", SETTINGS, taught=taught, machine=ONE, reporter=silent())
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["cache"]
 
 
 @pytest.mark.usefixtures("_blank")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,12 @@ from uadcli.config import (
 from uadcli.console import Reporter
 from uadcli.data import prepare
 from uadcli.data import scans as scans_module
+from uadcli.data.dataset import Case
 from uadcli.data.healthy import brain_slices, lesions_on_grid
 from uadcli.data.scans import Scans
-from uadcli.errors import InputError, UsageError
+from uadcli.errors import InputError, OutputError, UsageError
 from uadcli.model.model import Model
+from uadcli.running.temporary import mark
 from uadcli.settings.training import Machine, Taught
 from uadcli.training import run_folder, train
 from uadcli.training.card import weights_of
@@ -230,11 +233,100 @@ def test_a_training_that_fails_to_start_leaves_nothing_behind(scans: Path, tmp_p
     wrong = dataclasses.replace(SETTINGS, contrasts=("T2w",))  # of which none is held out
     with pytest.raises(InputError, match="no usable T2w scan in val"):
         begun(tmp_path, scans, wrong, str(base))
-    assert not (tmp_path / "run" / "config.toml").exists()
-    (tmp_path / "run" / "start.safetensors").write_bytes(b"of a run that was killed")
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "run").mkdir()
+    run_folder.write_rows(tmp_path / "run" / "data.tsv", [], {})  # of a run that was killed, as is the next
+    (tmp_path / "run" / "start.safetensors").write_bytes(b"weights")
     run = begun(tmp_path, scans, NEW)
     assert not (run / "start.safetensors").exists()
     assert Trainer.load(run / "last.pt").model.config == cohort.TINY
+
+
+@pytest.mark.parametrize(
+    ("split", "contrasts", "what"),
+    [
+        ({}, (), "no usable T1w scan in val"),
+        ({"a": "val", "b": "val"}, (), "no usable scan in train"),
+        ({"a": "val"}, ("T1w",), None),
+    ],
+)
+def test_too_few_scans_are_known_by_their_names(
+    split: dict[str, str], contrasts: tuple[str, ...], what: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two scans, one of them FLAIR where the settings name a contrast: nothing is prepared, and nothing written."""
+    monkeypatch.setattr(run_folder, "prepare_all", None)
+    scans, _ = cohort.cohort(tmp_path / "own", dict.fromkeys("ab", False), split)
+    if what is None:
+        (scans / "sub-b_T1w.nii.gz").rename(scans / "sub-b_FLAIR.nii.gz")
+    out, config = tmp_path / "new" / "run", dataclasses.replace(NEW, contrasts=contrasts)
+    kind, said = (InputError, what) if what else (UsageError, "cannot provide")
+    with pytest.raises(kind, match=said):
+        train.train(scans, out, config, machine=ONE, reporter=silent())
+    assert not out.parent.exists()
+
+
+def test_scans_without_a_contrast_in_their_names_may_be_enough(tmp_path: Path) -> None:
+    unnamed = [Case(name, "x", part, "", Path(name)) for name, part in (("a", "train"), ("b", "val"))]
+    train.refuse_few(unnamed, dataclasses.replace(NEW, contrasts=("T2w",)), tmp_path)
+    named = dataclasses.replace(unnamed[0], contrast="FLAIR")
+    train.refuse_few([named, unnamed[1]], NEW, tmp_path)
+    with pytest.raises(UsageError, match="cannot provide T2w: they are FLAIR"):
+        train.refuse_few([named, unnamed[1]], dataclasses.replace(NEW, contrasts=("T2w",)), tmp_path)
+    with pytest.raises(InputError, match="no usable T1w or T2w or FLAIR scan in val"):
+        train.refuse_few(unnamed[:1], NEW, tmp_path)
+
+
+def test_a_folder_with_other_files_is_no_place_for_a_run(
+    scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in scans.iterdir()}
+    for more in ([], ["--check"]):
+        assert main(["train", str(scans), "--out", str(scans), *more]) == 6
+        assert "holds other files (" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in scans.iterdir()} == before
+    foreign = tmp_path / "foreign"
+    for name, content in (("data.tsv", "subject\tage\n"), ("cache/a.nii", ""), ("start.safetensors", "")):
+        (foreign / name).parent.mkdir(parents=True)
+        (foreign / name).write_text(content)
+        with pytest.raises(OutputError, match="holds other files"):
+            run_folder.refuse_taken(foreign)
+        shutil.rmtree(foreign)
+
+
+def test_a_folder_that_a_run_left_and_logs_are_no_obstacle(scans: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / "cache").mkdir(parents=True)
+    run_folder.write_rows(run / "data.tsv", [], {})
+    hidden = f".{mark()}"  # of a process that was killed while writing
+    for name in (".lock", "cache/1.npz", hidden, f"cache/{hidden}.npz", "reconstruction.safetensors", "a.log"):
+        (run / name).touch()
+    assert begun(tmp_path, scans, NEW) == run
+
+
+def test_a_training_refused_after_the_preparation_leaves_the_prepared_scans(scans: Path, tmp_path: Path) -> None:
+    (scans / "sub-c_T1w.nii.gz").write_bytes(b"broken")  # the only one for validation
+    run = tmp_path / "run"
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"own/scans: no usable T1w scan in val"):
+            begun(tmp_path, scans, NEW)
+        assert [path.name for path in run.iterdir()] == ["cache"]
+        assert len(list((run / "cache").iterdir())) == 2
+    shutil.rmtree(run)
+    for path in scans.glob("*.nii.gz"):
+        path.write_bytes(b"broken")
+    with pytest.raises(InputError, match="no usable scan in train"):
+        begun(tmp_path, scans, NEW)
+    assert not run.exists()
+    run.mkdir()
+    with pytest.raises(InputError, match="no usable scan in train"):
+        begun(tmp_path, scans, NEW)
+    assert not list(run.iterdir())
+
+
+def test_what_is_no_run_is_not_touched_when_it_is_resumed(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not a run"):
+        train.resume(tmp_path, NEW, machine=ONE, reporter=silent())
+    assert not list(tmp_path.iterdir())
 
 
 def test_training_from_weights_without_score_network_says_so(
