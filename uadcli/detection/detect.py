@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from uadcli.detection.options import DetectOptions
 from uadcli.detection.session import Session, in_arithmetic, with_healthy
 from uadcli.detection.verdict import judge, report
 from uadcli.detection.write import write_files
-from uadcli.errors import RESEARCH_USE, about
+from uadcli.errors import RESEARCH_USE, UsageError, about
 from uadcli.files import write_json
 from uadcli.imaging import mask_file, volume
 from uadcli.imaging.volume import Scan
@@ -78,9 +79,9 @@ def detect(
     written.
     """
     config, options, reporter = config or DetectConfig(), options or DetectOptions(), reporter or Reporter(silent=True)
-    first, *more = [scan] if isinstance(scan, Path | str) else scan
-    path, target = Path(first), Path(output) if output is not None else None
-    options = replace(options, further=(*options.further, *map(Path, more)))
+    path, *more = _paths(scan)
+    target = Path(output) if output is not None else None
+    options = replace(options, further=(*options.further, *more))
     if not path.exists():
         volume.read_scan(path)  # says what is wrong
     options.rule.check_labels(options.labels is not None)
@@ -96,6 +97,20 @@ def detect(
     if options.strict:
         sidecar.refuse_failed(path, result.sidecar)
     return result
+
+
+def _paths(scan: object) -> list[Path]:
+    """The path of a scan, or of several. Raises `UsageError` for anything else, such as an image or an array."""
+    hint = "Give the path of a scan file, or the paths of several; save an image or array to a file first."
+    given = scan if isinstance(scan, Sequence) and not isinstance(scan, str) else [scan]
+    paths = list[Path]()
+    for one in given:
+        if not isinstance(one, str | os.PathLike):
+            raise UsageError(f"a scan cannot be given as {type(one).__name__}", hint=hint)
+        paths.append(Path(one))
+    if not paths:
+        raise UsageError("no scan is given", hint=hint)
+    return paths
 
 
 def _run(path: Path, files: Outputs, config: DetectConfig, options: DetectOptions, reporter: Reporter) -> DetectResult:

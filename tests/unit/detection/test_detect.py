@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
+
+import uadcli
+from uadcli.errors import UsageError
 
 
 def test_a_method_without_weights_is_refused_before_any_work(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,12 +28,30 @@ def test_a_method_without_weights_is_refused_before_any_work(example: Path, monk
         detect.ready_scan(example, Session(config, DetectOptions(), "cpu", Reporter(silent=True)))
 
 
+@pytest.mark.parametrize(
+    ("scan", "kind"),
+    [
+        (np.zeros((3, 3, 3)), "ndarray"),
+        (nib.Nifti1Image(np.zeros((3, 3, 3), np.float32), np.eye(4)), "Nifti1Image"),
+        (["a_FLAIR.nii.gz", np.zeros(3)], "ndarray"),
+        ([[]], "list"),
+        (b"a.nii.gz", "int"),
+        (None, "NoneType"),
+    ],
+)
+def test_what_is_no_path_is_no_scan(scan: Any, kind: str) -> None:
+    with pytest.raises(UsageError, match=rf"^a scan cannot be given as {kind}\. Give the path of a scan file, or"):
+        uadcli.detect(scan)
+
+
+def test_a_list_of_no_scan_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"^no scan is given\. Give the path of a scan file, or"):
+        uadcli.detect([])
+
+
 def test_the_result_gives_the_map_and_the_findings(tmp_path: Path) -> None:
     import inspect
 
-    import nibabel as nib
-
-    import uadcli
     from uadcli.detection.detect import DetectResult
 
     data = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
