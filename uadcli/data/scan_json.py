@@ -39,7 +39,7 @@ SHORT_ECHO, LONG_ECHO, SHORT_REPETITION, LONG_REPETITION = 0.030, 0.065, 1.2, 1.
 
 def json_of(scan: Path) -> Path:
     """The JSON file next to a scan, whether there is one or not."""
-    return scan.with_name(f"{stem(scan)}.json")
+    return scan.parent / f"{stem(scan)}.json"  # `with_name` refuses a path without a name, such as `.`
 
 
 def describe(scan: Path) -> Described:

@@ -82,7 +82,7 @@ def detect(
     path, *more = _paths(scan)
     target = Path(output) if output is not None else None
     options = replace(options, further=(*options.further, *more))
-    if not path.exists():
+    if path.is_dir() or not path.exists():
         volume.read_scan(path)  # says what is wrong
     options.rule.check_labels(options.labels is not None)
     options.check_further()

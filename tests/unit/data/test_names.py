@@ -75,6 +75,11 @@ def test_a_file_that_is_read_is_known_by_any_path(tmp_path: Path) -> None:
         names.plan(scan, link / "m.nii.gz", DetectOptions(brain_mask=mask, overwrite=True))
 
 
+def test_a_folder_without_a_name_is_no_obstacle_to_names(tmp_path: Path) -> None:
+    """Reading it says what is wrong, of one scan in a batch as of any other."""
+    assert names.plan(Path("."), tmp_path / "m.nii.gz", DetectOptions(further=(Path("/"),)))
+
+
 def test_a_sidecar_never_becomes_the_json_file_of_its_scan(tmp_path: Path) -> None:
     """There is none yet, but the next run would take it for one."""
     scan = tmp_path / "a.nii"

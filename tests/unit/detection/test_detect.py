@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import uadcli
-from uadcli.errors import UsageError
+from uadcli.errors import InputError, UsageError
 
 
 def test_a_method_without_weights_is_refused_before_any_work(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,6 +42,12 @@ def test_a_method_without_weights_is_refused_before_any_work(example: Path, monk
 def test_what_is_no_path_is_no_scan(scan: Any, kind: str) -> None:
     with pytest.raises(UsageError, match=rf"^a scan cannot be given as {kind}\. Give the path of a scan file, or"):
         uadcli.detect(scan)
+
+
+@pytest.mark.parametrize("folder", [".", "/", ""])
+def test_a_folder_without_a_name_is_no_scan(folder: str) -> None:
+    with pytest.raises(InputError, match="is a folder, not a scan"):
+        uadcli.detect(folder)
 
 
 def test_a_list_of_no_scan_is_refused() -> None:
