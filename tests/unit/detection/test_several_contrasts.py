@@ -308,7 +308,7 @@ def test_a_further_scan_is_never_overwritten(given: Callable[..., Any], tmp_path
     scan = tmp_path / "sub-1_T1w.nii.gz"
     before = scan.read_bytes()
     paths = [tmp_path / "sub-1_FLAIR.nii.gz", scan]
-    with pytest.raises(UsageError, match="is the scan itself"):
+    with pytest.raises(UsageError, match="is a scan of --with"):
         uadcli.detect(paths, scan, options=DetectOptions(overwrite=True))
     with pytest.raises(OutputError, match="already exists"):
         uadcli.detect(paths, tmp_path / "sub-1_T2w.nii.gz")
