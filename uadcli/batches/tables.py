@@ -96,19 +96,26 @@ def write_summary(
 ) -> None:
     """Write `summary.tsv` atomically, a row for each job, from the sidecars except those of the maps in `left`.
 
-    The scans least like healthy ones come first (`_unlike_health`).
+    The scans with the strongest findings come first (`_unlike_health`).
     Raises `OutputError`.
     """
     rows = [summary_row(job, failed.get(job.name), job.name in left) for job in jobs]
     _write(path, SUMMARY, sorted(rows, key=_unlike_health))
 
 
-def _unlike_health(row: Mapping[str, Any]) -> tuple[float, float]:
-    """Sorts scans by how few healthy ones are as abnormal, then by their strength; scans without a result come last."""
-    if "volume_ml" not in row:
-        return 3.0, 0.0
-    p_value, strength = row["healthy_p_value"], row["strength"]
-    return 2.0 if p_value is None else p_value, -(strength or 0.0)
+def _unlike_health(row: Mapping[str, Any]) -> tuple[bool, float]:
+    """Sorts scans by their strength over their threshold, the highest first; scans without a result come last."""
+    return "volume_ml" not in row, -(relative_strength(row) or 0.0)
+
+
+def relative_strength(row: Mapping[str, Any]) -> float | None:
+    """The strength of a scan over its threshold, above 1 with a finding; None without a result.
+
+    It compares scans of different contrasts, of which only some have a p-value; among scans of one model and contrast
+    it orders as that does.
+    """
+    strength, threshold = row.get("strength"), row.get("threshold")
+    return None if strength is None or not threshold else strength / threshold
 
 
 def summary_row(job: Job, failure: Mapping[str, str] | None, left: bool = False) -> dict[str, Any]:
@@ -171,7 +178,7 @@ def write_index(
                 "contrast": summary.get("contrast"),
                 "anomaly_volume_ml": summary.get("volume_ml"),
                 "components": summary.get("components"),
-                "strength": summary.get("strength"),
+                "relative_strength": relative_strength(summary),
                 "healthy_share": summary.get("healthy_share"),
                 "error": failure["message"] if failure else "not done" if summary["status"] == "not done" else None,
                 "links": {key: file.relative_to(path.parent).as_posix() for key, file in kept.items() if file.exists()},

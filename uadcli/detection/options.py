@@ -167,7 +167,7 @@ class DetectOptions(Checked):
             parse=saved,
             shown=False,
         ),
-        decides=False,  # the names of the files are recorded, as of the next two
+        decides=False,  # the names of the files are recorded, as of the next one
     )
     only_map: bool = option(
         False, Option("Write only the map: no mask, picture or sidecar.", OUTPUT, in_batch=""), decides=False
@@ -180,7 +180,7 @@ class DetectOptions(Checked):
             metavar=f"[{'|'.join(PAGES)}]",
             parse=page_kind,
         ),
-        decides=False,
+        decides=True,  # both kinds have the same name
     )
     overwrite: bool = option(False, replace(OVERWRITE, in_batch="Redo scans that are done."), decides=False)
     strict: bool = option(

@@ -1,4 +1,4 @@
-"""The index page of a batch: one row per scan, failed ones first, then those least like healthy ones."""
+"""The index page of a batch: one row per scan, failed ones first, then those with the strongest findings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def index_page(rows: Iterable[Mapping[str, Any]], title: str = "uad batch") -> s
     """The index as HTML, from one mapping per scan; every key but `name` may be missing or None.
 
     `name` of the scan; `verdict`: pass, warn or fail; `contrast`; `anomaly_volume_ml`; `components`: their number;
-    `healthy_share` of healthy scans as abnormal; `strength` of the scan;
+    `healthy_share` of healthy scans as abnormal; `relative_strength`: that of the scan over its threshold;
     `error`: why there is no result; `links`: file paths relative to the index, by kind: the name links to `page`, and
     the small picture is `thumbnail`, otherwise `overlay`.
     """
@@ -41,11 +41,11 @@ def index_page(rows: Iterable[Mapping[str, Any]], title: str = "uad batch") -> s
     )
 
 
-def _place(row: Mapping[str, Any]) -> tuple[int, float, float, int, str]:
-    """Failed scans by state; then all others by how few healthy scans are as abnormal, then by their strength."""
-    state, share = ORDER.index(_state(row)), row.get("healthy_share")
+def _place(row: Mapping[str, Any]) -> tuple[int, float, int, str]:
+    """Failed scans by state; then all others by their strength over their threshold."""
+    state = ORDER.index(_state(row))
     failed = min(state, ORDER.index("fail") + 1)
-    return failed, 2.0 if share is None else share, -(row.get("strength") or 0.0), state, str(row["name"])
+    return failed, -(row.get("relative_strength") or 0.0), state, str(row["name"])
 
 
 def _state(row: Mapping[str, Any]) -> str:

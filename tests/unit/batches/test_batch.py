@@ -91,20 +91,21 @@ def test_fail_fast_stops_and_says_what_is_not_done(scans: Path, stand: Stand) ->
         batch.refuse_failed(result)
 
 
-def test_the_summary_begins_with_the_scans_least_like_healthy_ones(scans: Path, stand: Stand) -> None:
+def test_the_summary_begins_with_the_strongest_findings_of_any_contrast(scans: Path, stand: Stand) -> None:
     (scans / "z.nii").write_text("bad")
     run(scans)
-    found = {"a": (0.4, 3.0), "b": (None, 9.0), "c": (1 / 21, 2.0)}  # p-value and strength
+    found = {"a": (0.4, 4.0, 4.7), "b": (None, 3.7, 3.1), "c": (1 / 21, 7.0, 4.7)}  # p-value, strength, threshold
     for file in (scans.parent / "out").rglob("*.json"):
         content = json.loads(file.read_text())
-        p_value, strength = found[file.name[0]]
+        p_value, strength, threshold = found[file.name[0]]
         healthy = {"share": 0.0, "p_value": p_value} if p_value else None
         content["anomaly"] |= {"strength": strength, "healthy_scans": healthy}
+        content["threshold"]["value"] = threshold
         file.write_text(json.dumps(content))
     table = rows(run(scans).summary)
-    assert [Path(row["map"]).name[0] for row in table] == ["c", "a", "b", "z"]
-    assert [row["healthy_p_value"] for row in table] == ["0.047619", "0.4", "n/a", "n/a"]
-    assert [row["strength"] for row in table] == ["2", "3", "9", "n/a"]
+    assert [Path(row["map"]).name[0] for row in table] == ["c", "b", "a", "z"]
+    assert [row["healthy_p_value"] for row in table] == ["0.047619", "n/a", "0.4", "n/a"]
+    assert [row["strength"] for row in table] == ["7", "3.7", "4", "n/a"]
 
 
 def test_strict_counts_a_failed_quality_control_each_time(scans: Path, stand: Stand) -> None:

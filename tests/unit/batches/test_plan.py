@@ -41,6 +41,7 @@ def test_the_second_run_does_nothing_and_changes_nothing(scans: Path, stand: Sta
         ({}, {"space": "mni"}, "other options"),
         ({}, {"geometry": "qform"}, "other options"),
         ({}, {"save": ("recon",)}, "other files"),
+        ({}, {"html": "niivue"}, "other options"),
         ({}, {"overwrite": True}, "--overwrite"),
         ({}, {"threads": 2, "command": "uad batch again", "strict": True}, "skip"),
     ],

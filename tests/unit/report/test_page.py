@@ -250,19 +250,19 @@ def test_the_index_has_what_failed_first() -> None:
     assert RESEARCH_USE in parsed.words
 
 
-def test_the_index_continues_with_the_scans_least_like_healthy_ones() -> None:
+def test_the_index_continues_with_the_strongest_findings() -> None:
     rows = [
-        {"name": "usual", "verdict": "pass", "healthy_share": 0.5, "strength": 9.0},
-        {"name": "rare", "verdict": "pass", "healthy_share": 0.05, "strength": 1.0},
-        {"name": "rarer", "verdict": "warn", "healthy_share": 0.0, "strength": 1.0},
-        {"name": "rarest", "verdict": "pass", "healthy_share": 0.0, "strength": 2.0},
+        {"name": "usual", "verdict": "pass", "healthy_share": 0.5, "relative_strength": 0.7},
+        {"name": "rare", "verdict": "pass", "healthy_share": 0.05, "relative_strength": 0.9},
+        {"name": "rarer", "verdict": "warn", "healthy_share": 0.0, "relative_strength": 1.1},
+        {"name": "strong", "verdict": "pass", "relative_strength": 1.2},
+        {"name": "rarest", "verdict": "pass", "healthy_share": 0.0, "relative_strength": 1.9},
         {"name": "unknown", "verdict": "pass"},
-        {"name": "unknown but strong", "verdict": "pass", "strength": 5.0},
         {"name": "bad", "verdict": "fail", "healthy_share": 1.0},
     ]
     html = index_page(rows)
     names = re.findall(r"<bdi>([^<]*)</bdi>", html)
-    assert names == ["bad", "rarest", "rarer", "rare", "usual", "unknown but strong", "unknown"]
+    assert names == ["bad", "rarest", "strong", "rarer", "rare", "usual", "unknown"]
     assert ">5 %</td>" in html
 
 
