@@ -179,12 +179,27 @@ def _carried_out(request: Request, todo: Plan, reporter: Reporter) -> BatchResul
         if to_run and not (run.failed_now and request.batch.fail_fast):
             _work(run, to_run, request, reporter)
     finally:
-        tables.write_summary(run.summary, todo.jobs, run.failed)
+        not_done = _not_done(run, todo, request)
+        tables.write_summary(run.summary, todo.jobs, run.failed, not_done)
         if request.options.html:
-            tables.write_index(run.summary.with_suffix(".html"), todo.jobs, run.failed)
+            tables.write_index(run.summary.with_suffix(".html"), todo.jobs, run.failed, not_done)
     failed = len(run.failed_now)
     left = run.total - run.done - run.skipped - failed
     return BatchResult(run.summary, run.table, run.done, run.skipped, failed, left)
+
+
+def _not_done(run: Tally, todo: Plan, request: Request) -> set[str]:
+    """The maps that are neither failed nor done with these settings, although there may be older files of them."""
+    remaining = {step.job.name for step in todo.steps if step.action == "run"} - run.processed
+    planned = {step.job.name for step in todo.steps if step.reason != plan.OVERWRITE}
+    # what --retry-failed did not look at, or --overwrite did not reach, may be done already
+    jobs = [replace(job, options=replace(job.options, overwrite=False)) for job in todo.jobs]
+    jobs = [job for job in jobs if job.name not in planned | run.processed]
+    if jobs:
+        weights = weights_of(jobs[0].options.weights)
+        older = plan.decide(jobs, request.config, weights, read_scans=False)
+        remaining = remaining & planned | {step.job.name for step in older if step.action == "run"}
+    return remaining - run.failed.keys()
 
 
 def _work(run: Tally, jobs: list[Job], request: Request, reporter: Reporter) -> None:

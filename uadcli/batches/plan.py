@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from uadcli.detection.options import DetectOptions
 
 WeightsOf = Callable[[str | None], str]
+OVERWRITE = "--overwrite"  # the reason of a step that may be done already
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ def decide(
     """
 
     def step(job: Job) -> Step:
-        reason = "--overwrite" if job.options.overwrite else to_do(job, config, weights_of, read_scans)
+        reason = OVERWRITE if job.options.overwrite else to_do(job, config, weights_of, read_scans)
         return Step(job, "run" if reason else "skip", reason or "done")
 
     steps = list[Step]()

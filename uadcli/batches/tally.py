@@ -23,6 +23,7 @@ class Tally:
         self.table = output / tables.file_name("failed", todo.part)
         self.reporter, self.total = reporter, len(todo.steps)
         self.failed, self.failed_now = tables.read_failed(self.table), set[str]()
+        self.processed = set[str]()  # the maps of all that were noted
         self.done = self.skipped = 0
         for folder in sorted({output, *(job.files.map.parent for job in todo.jobs)}):
             if folder.is_dir():
@@ -46,6 +47,7 @@ class Tally:
 
     def note(self, job: Job, result: dict[str, Any] | Failure) -> None:
         """Count a processed scan and report its outcome."""
+        self.processed.add(job.name)
         if isinstance(result, Failure):
             self._fail(job, result)
         elif verdict := one_scan.strict_failure(job, result):

@@ -12,9 +12,13 @@ import pytest
 from hub import Hub
 from stand import OPTIONS, Stand, counts, files_below, rows, run
 
-from uadcli.batches import batch, plan, tables
+from uadcli.batches import batch, plan, status, tables
 from uadcli.batches.inputs import Found
+from uadcli.batches.options import BatchOptions, Request
 from uadcli.config import DetectConfig
+from uadcli.console import Reporter
+from uadcli.detection import detect
+from uadcli.detection.options import DetectOptions
 from uadcli.detection.session import Session
 from uadcli.errors import RESEARCH_USE, BatchError, InputError, OutputError, UsageError, WeightsError
 from uadcli.report import viewer
@@ -89,6 +93,58 @@ def test_fail_fast_stops_and_says_what_is_not_done(scans: Path, stand: Stand) ->
     assert [row["status"] for row in rows(result.summary)] == ["failed", "not done", "not done"]
     with pytest.raises(BatchError, match="1 of 3 scans failed, 2 not started"):
         batch.refuse_failed(result)
+
+
+@pytest.mark.parametrize("more", [{"fail_fast": True}, {"fail_fast": True, "retry_failed": True}])
+def test_a_stopped_batch_does_not_count_what_other_settings_made(
+    scans: Path, stand: Stand, more: dict[str, bool]
+) -> None:
+    (scans / "z.nii").write_text("bad")
+    run(scans)
+    for name in ("a.nii", "z.nii"):
+        (scans / name).write_text("bad")
+    other = dataclasses.replace(OPTIONS, threshold="0.2", html=True)
+    result = run(scans, options=other, **more)
+    assert [row["status"] for row in rows(result.summary)].count("done") == 0
+    assert_as_collected(scans, other, result.summary)
+
+
+def test_an_interrupted_batch_does_not_count_what_other_settings_made(
+    scans: Path, stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(scans)
+    ready = stand.ready
+
+    def interrupted(path: Path, session: Session) -> Any:
+        if path.name == "b.nii":
+            raise KeyboardInterrupt
+        return ready(path, session)
+
+    monkeypatch.setattr(detect, "ready_scan", interrupted)
+    other = dataclasses.replace(OPTIONS, threshold="0.2", html=True)
+    with pytest.raises(KeyboardInterrupt):
+        run(scans, options=other)
+    summary = scans.parent / "out" / "summary.tsv"
+    assert [row["status"] for row in rows(summary)] == ["done", "not done", "not done"]
+    assert_as_collected(scans, other, summary)
+
+
+def test_what_was_not_done_again_is_still_done(scans: Path, stand: Stand) -> None:
+    run(scans)
+    (scans / "a.nii").write_text("bad")
+    again = dataclasses.replace(OPTIONS, overwrite=True)
+    result = run(scans, options=again, fail_fast=True)
+    assert [row["status"] for row in rows(result.summary)] == ["done", "done", "failed"]
+
+
+def assert_as_collected(scans: Path, options: DetectOptions, summary: Path) -> None:
+    """The tables and pages of a batch that stopped are those that `--collect` writes."""
+    written = [path.read_text() for path in (summary, summary.with_suffix(".html"))]
+    asked = Request(
+        paths=(scans,), output=summary.parent, config=DetectConfig(), options=options, batch=BatchOptions(workers=0)
+    )
+    status.collect(asked, Reporter(silent=True))
+    assert [path.read_text() for path in (summary, summary.with_suffix(".html"))] == written
 
 
 def test_the_summary_begins_with_the_strongest_findings_of_any_contrast(scans: Path, stand: Stand) -> None:
