@@ -82,9 +82,9 @@ class Plan:
 
 
 def jobs(found: Sequence[Found], output: Path, options: DetectOptions) -> list[Job]:
-    """A job for each scan; duplicates count once.
+    """A job for each scan or patient; duplicates count once.
 
-    Raises `UsageError` if two scans would write the same file, or a result would replace a scan.
+    Raises `UsageError` if two would write the same file, or a result would replace a scan.
     """
     made: dict[str, Job] = {}
     for one in found:
@@ -98,8 +98,23 @@ def jobs(found: Sequence[Found], output: Path, options: DetectOptions) -> list[J
         if other is not job and other.scan.resolve() != job.scan.resolve():
             hint = "Give their folder, or a pattern in quotes, to keep them apart."
             raise UsageError(f"would give the same map as {other.scan}, {other.files.map}", path=job.scan, hint=hint)
+        if other is not job and _patient(other) != _patient(job):
+            what = f"{_scans_of(job)} would give the same map as {_scans_of(other)}, {other.files.map}"
+            raise UsageError(what, hint="Give the first scan with the same further scans, or only once.")
     _refuse_overlaps(list(made.values()))
     return list(made.values())
+
+
+def _patient(job: Job) -> tuple[list[Path], tuple[str, ...]]:
+    """What makes two jobs with the same first scan the same: the further scans and the contrasts of all."""
+    return [path.resolve() for path in job.options.further], job.options.columns
+
+
+def _scans_of(job: Job) -> str:
+    """All scans of a job, with their contrasts if a table gives these."""
+    columns = job.options.columns
+    scans = map(str, (job.scan, *job.options.further))
+    return ", ".join([f"{scan} ({name})" for scan, name in zip(scans, columns, strict=True)] if columns else scans)
 
 
 def _refuse_overlaps(made: Sequence[Job]) -> None:

@@ -114,6 +114,23 @@ def test_the_columns_say_the_contrasts_and_another_column_is_another_task(tmp_pa
         assert counts(run(**asked)) == (1, 0, 0)  # the stand-in finds FLAIR and T2w whatever is asked for
 
 
+@pytest.mark.parametrize(
+    ("other", "scans"),
+    [("a\tn/a\tb", "a (FLAIR), b (T2w)"), ("a\tc\tn/a", "a (FLAIR), c (T1w)"), ("a\tn/a\tn/a", "a (FLAIR)")],
+)
+def test_two_lines_with_one_first_scan_are_the_same_or_refused(tmp_path: Path, other: str, scans: str) -> None:
+    for name in "abc":
+        (tmp_path / name).write_text(name)
+    table = tmp_path / "patients.tsv"
+    table.write_text("FLAIR\tT1w\tT2w\na\tb\tn/a\na\tb\tn/a\n")
+    assert len(plan_of(list_file=str(table))) == 1
+    table.write_text(f"FLAIR\tT1w\tT2w\na\tb\tn/a\n{other}\n")
+    with pytest.raises(UsageError) as refused:
+        plan_of(list_file=str(table))
+    said = str(refused.value).replace(f"{tmp_path}/", "")
+    assert said.startswith(f"{scans} would give the same map as a (FLAIR), b (T1w), ")
+
+
 @pytest.mark.parametrize("text", ["", "a.nii\nb.nii\n", "FLAIR\tFLAIR\na\tb\n", "FLAIR\tT1w\n", "FLAIR\na\tb\n"])
 def test_a_list_that_is_not_such_a_table(tmp_path: Path, text: str) -> None:
     table = tmp_path / "patients.tsv"
