@@ -124,7 +124,7 @@ def find_scans(request: Request, reporter: Reporter, download: bool = True) -> S
     for note in notes:
         reporter.info(note)
     if more.join:
-        found = [*patients.grouped(found), *map(patients.of_row, more.patients)]
+        found = [*patients.grouped(found), *patients.of_table(more.patients)]
     jobs = [job for job in plan.jobs(found, output, options) if plan.in_shard(job, part)]
     return Scans(jobs, part, search.bids_root, options.weights)
 

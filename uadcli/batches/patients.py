@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from uadcli.data.contrast import from_name
 from uadcli.data.entities import entities
 from uadcli.detection.options import DetectOptions
 from uadcli.errors import UsageError
+from uadcli.imaging.volume import stem
 
 ORDER = ("FLAIR", "T2w", "T1w")  # the first of these that a patient has gives the grid of the map
 ABSENT = ("", "n/a")  # in a table
@@ -49,10 +51,23 @@ def _rank(scan: Path) -> int:
     return ORDER.index(contrast) if contrast in ORDER else len(ORDER)
 
 
-def of_row(scans: Mapping[str, Path]) -> Found:
-    """The entry of a patient in a table, whose columns give the contrasts."""
-    first, *others = scans.values()
-    return Found(first, further=tuple(others), columns=tuple(scans))
+def of_table(rows: Sequence[Mapping[str, Path]]) -> list[Found]:
+    """The entries of the patients in a table, whose columns give the contrasts.
+
+    Results go directly into the output folder; if different first scans have one name, the folders of all first scans
+    are mirrored from their common parent.
+    """
+    found = []
+    for scans in rows:
+        first, *others = scans.values()
+        found.append(Found(first, further=tuple(others), columns=tuple(scans)))
+    scan_of: dict[str, Path] = {}
+    resolved = [(stem(one.scan), one.scan.resolve()) for one in found]  # a scan may be given by several paths
+    if all(scan_of.setdefault(name, scan) == scan for name, scan in resolved):
+        return found
+    folders = [os.path.abspath(one.scan.parent) for one in found]
+    root = os.path.commonpath(folders)
+    return [replace(one, folder=Path(os.path.relpath(place, root))) for one, place in zip(found, folders, strict=True)]
 
 
 def read_table(source: str) -> list[dict[str, Path]]:

@@ -131,6 +131,28 @@ def test_two_lines_with_one_first_scan_are_the_same_or_refused(tmp_path: Path, o
     assert said.startswith(f"{scans} would give the same map as a (FLAIR), b (T1w), ")
 
 
+def test_first_scans_of_one_name_have_the_results_in_folders_as_theirs(tmp_path: Path) -> None:
+    for name in ("a/flair.nii", "a/flair.nii.gz", "a/t1.nii", "b/1/flair.nii", "c/t1.nii"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "link").symlink_to("a")
+    table = tmp_path / "patients.tsv"
+    head, lines = "FLAIR\tT1w\n", ["a/flair.nii\ta/t1.nii\n", "b/1/flair.nii\tn/a\n", "n/a\tc/t1.nii\n"]
+
+    def maps() -> list[str]:
+        return [step["map"].removeprefix("/nowhere/out/").split("_")[0] for step in plan_of(list_file=str(table))]
+
+    table.write_text(head + "".join(lines))
+    assert maps() == ["a/flair", "b/1/flair", "c/t1"]
+    table.write_text(head + lines[0] + lines[2])
+    assert maps() == ["flair", "t1"]
+    table.write_text(head + lines[0] + lines[0].replace("a/", "link/"))
+    assert maps() == ["flair"]  # one patient
+    table.write_text(head + lines[0] + "a/flair.nii.gz\tn/a\n")
+    with pytest.raises(UsageError, match="would give the same map as"):
+        maps()
+
+
 @pytest.mark.parametrize("text", ["", "a.nii\nb.nii\n", "FLAIR\tFLAIR\na\tb\n", "FLAIR\tT1w\n", "FLAIR\na\tb\n"])
 def test_a_list_that_is_not_such_a_table(tmp_path: Path, text: str) -> None:
     table = tmp_path / "patients.tsv"
