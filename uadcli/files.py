@@ -1,4 +1,4 @@
-"""Atomic writing of files, their folders, and their checksums."""
+"""Atomic writing of files, their folders, and their checksums; the folders below a folder."""
 
 from __future__ import annotations
 
@@ -94,3 +94,29 @@ def file_sha256(path: Path, unreadable: type[UadError] = InputError) -> str:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise unreadable(f"cannot be read: {error.strerror}", path=path, hint="Check the path.") from error
+
+
+def folders_below(root: Path, enter: Callable[[Path], bool]) -> list[tuple[Path, list[str]]]:
+    """`root` and every folder below it that `enter` accepts, with the sorted names of its files; sorted by path.
+
+    Linked folders are followed. Each real folder is listed once, so that links cannot form a loop; under its own path
+    if that is below `root`, otherwise under the first link to it.
+    """
+    found: dict[str, tuple[Path, list[str]]] = {}  # by real path
+    starts = [root]
+    while starts:  # folders before links to them, then the links inside linked folders
+        links = list[Path]()
+        for start in starts:
+            real_start = os.path.realpath(start)
+            for place, folders, files in os.walk(start):
+                # only starts are links, so that the real path need not be looked up for every folder
+                real = os.path.normpath(os.path.join(real_start, os.path.relpath(place, start)))
+                here = Path(place)
+                if real in found:
+                    folders.clear()
+                    continue
+                found[real] = here, sorted(files)
+                folders[:] = [name for name in folders if enter(here / name)]
+                links += [here / name for name in folders if (here / name).is_symlink()]
+        starts = sorted(links)
+    return sorted(found.values())

@@ -15,6 +15,7 @@ from uadcli.batches.bids import Selection
 from uadcli.data.dataset import NOT_A_SCAN
 from uadcli.data.names import is_result
 from uadcli.errors import InputError, UsageError
+from uadcli.files import folders_below
 from uadcli.imaging import stored
 from uadcli.imaging.volume import SUFFIXES
 
@@ -54,6 +55,7 @@ class Search:
 def find(inputs: Sequence[Path], listed: Sequence[Path], selection: Selection, output: Path) -> Search:
     """Every scan of the inputs, in their order, folders sorted by name; `output` inside a folder is skipped.
 
+    Linked folders are followed, each real one once (`folders_below`).
     Results of a file go directly into the output folder; for folders and patterns the subfolders are mirrored. In
     `listed`, missing paths are kept (and fail later) and no character is special. Raises `UsageError` for an input
     without scans, `InputError` for a damaged sidecar of uad.
@@ -147,10 +149,8 @@ def _matching(pattern: Path, output: Path, left_out: list[Path]) -> Iterator[Fou
 
 
 def _below(folder: Path, root: Path, output: Path, left_out: list[Path]) -> Iterator[Found]:
-    for place, folders, files in os.walk(folder):
-        here = Path(place)
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and not _same(here / f, output))
-        for name in sorted(files):
+    for here, files in folders_below(folder, lambda path: not path.name.startswith(".") and not _same(path, output)):
+        for name in files:
             path = here / name
             if not name.startswith(".") and _is_scan(path, left_out):
                 yield Found(path, here.relative_to(root))

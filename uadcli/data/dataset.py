@@ -18,6 +18,7 @@ from uadcli.data.contrast import from_name
 from uadcli.data.entities import entities, read
 from uadcli.data.names import is_result
 from uadcli.errors import InputError, UadError
+from uadcli.files import folders_below
 from uadcli.imaging.volume import stem
 from uadcli.running.stage import Progress, unseen
 from uadcli.workers import Died, Workers
@@ -53,6 +54,7 @@ def unsaid(text: str) -> None:
 def find(root: Path, validation_share: float | None, note: Note = unsaid) -> list[Case]:
     """Every scan below a folder, in a fixed order, split by subject; all are `train` with a share of None.
 
+    Linked folders are followed, each real one once.
     The results of `uad detect` are left out, with a `note`. The split is that of `participants.tsv` (column `split`) if
     there is one, which may also name other parts, such as `test`; otherwise it follows from a digest of the subject's
     name, so that it is the same in every run. A patient's scan has its lesion mask next to it (`lesions_beside`).
@@ -62,7 +64,9 @@ def find(root: Path, validation_share: float | None, note: Note = unsaid) -> lis
     if not root.is_dir():
         raise InputError("is not a folder", path=root, hint="Give a folder or BIDS dataset of healthy scans.")
     files, results = list[Path](), list[Path]()
-    for path in (p for p in sorted(root.rglob("*")) if p.is_file() and _is_scan(p.relative_to(root))):
+    below = folders_below(root, lambda path: not path.name.startswith(".") and path.name not in NOT_RAW)
+    every = sorted(folder / name for folder, names_in in below for name in names_in)
+    for path in (p for p in every if _is_scan(p.relative_to(root)) and p.is_file()):
         (results if is_result(path) else files).append(path)
     if results:
         note(f"{len(results)} files that uad wrote are left out, the first is {results[0]}")

@@ -36,6 +36,24 @@ def test_files_go_flat_and_folders_are_mirrored(tmp_path: Path) -> None:
     }
 
 
+def test_linked_folders_are_followed_and_each_real_folder_counts_once(tmp_path: Path) -> None:
+    make(tmp_path, "d/real/x.nii", "store/p1/y.nii", "store/p1/deep/z.nii", "out/w.nii")
+    links = {
+        "d/a": "real",
+        "d/p1": "../store/p1",
+        "d/p2": "p1",
+        "d/real/loop": "..",
+        "d/self": "self",
+        "d/out": "../out",
+    }
+    for link, target in links.items():
+        (tmp_path / link).symlink_to(target)
+    (tmp_path / "store/p1/more").symlink_to("..")
+    assert found(tmp_path, tmp_path / "d") == {"d/p1/y.nii": "p1", "d/p1/deep/z.nii": "p1/deep", "d/real/x.nii": "real"}
+    (tmp_path / "link").symlink_to("d")
+    assert list(found(tmp_path, tmp_path / "link")) == ["link/p1/y.nii", "link/p1/deep/z.nii", "link/real/x.nii"]
+
+
 def test_results_masks_and_the_header_of_a_pair_are_no_scans(tmp_path: Path) -> None:
     make(
         tmp_path, "d/a.nii", "d/a_desc-anomaly_map.nii.gz", "d/a_brain-mask.nii", "d/p.img", "d/p.hdr", "d/q.hdr",

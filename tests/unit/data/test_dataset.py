@@ -48,6 +48,17 @@ def test_scans_of_a_bids_tree_and_nothing_else(tmp_path: Path) -> None:
     assert masks == ["sub-01_label-lesion_mask.nii.gz"] * 2 + [None] * 2
 
 
+def test_linked_folders_are_followed_and_each_real_folder_counts_once(tmp_path: Path) -> None:
+    touch(tmp_path, "d/sub-02/b_T1w.nii", "store/one/a_T1w.nii", "store/derivatives/c_T1w.nii")
+    links = {"d/sub-00": "sub-02", "d/sub-01": "../store/one", "d/derivatives": "../store", "d/sub-02/loop": ".."}
+    for link, target in links.items():
+        (tmp_path / link).symlink_to(target)
+    assert [(c.subject, c.scan.name) for c in find(tmp_path / "d", None)] == [
+        ("sub-01", "a_T1w.nii"),
+        ("sub-02", "b_T1w.nii"),
+    ]
+
+
 def test_a_lesion_mask_beside_a_scan_is_that_scans_alone(tmp_path: Path) -> None:
     touch(
         tmp_path,
