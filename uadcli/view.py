@@ -12,7 +12,7 @@ from uadcli.arrays import Array
 from uadcli.config import GEOMETRIES
 from uadcli.errors import InputError
 from uadcli.imaging import geometry
-from uadcli.imaging.volume import Scan, Volume, read_companion, stem
+from uadcli.imaging.volume import Scan, Volume, by_stored_voxels, read_companion, stem
 from uadcli.report import terminal
 
 MIN_WIDTH = 40
@@ -73,8 +73,7 @@ def _on_grid(source: Scan, map_: Scan) -> Array:
     """The scan, resampled to the map's grid if necessary."""
     scan, target = source.volume, map_.volume
     if not (source.sides_known and map_.sides_known) and source.source_shape == map_.source_shape:
-        # without an orientation, file formats assume different ones: compare the stored voxels
-        return geometry.to_canonical(geometry.from_canonical(scan.data, source.orientation), map_.source_affine)[0]
+        return by_stored_voxels(scan.data, source, map_)
     if geometry.same_grid(scan.shape, scan.affine, target.shape, target.affine):
         return scan.data
     return geometry.resample(scan.data, scan.affine, target.shape, target.affine)

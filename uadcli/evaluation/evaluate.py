@@ -111,6 +111,8 @@ def _compare(
     read = Reader(options.resample_truth)
     found: dict[int, tuple[Result, float]] = {}
     moved: dict[str, None] = {}
+    stored: dict[str, None] = {}
+    others: dict[tuple[Path, str], None] = {}
     notes: list[str] = []
     oracles: list[str] = []
     lost: list[str] = []
@@ -125,9 +127,15 @@ def _compare(
         if marking.lost:
             lost.append(f"{case.method} {case.scan}")
         moved |= dict.fromkeys(labelled.moved)
+        stored |= dict.fromkeys(labelled.stored)
+        others |= dict.fromkeys(labelled.others)  # once, as methods share them
         notes += [f"{case.method}, {case.map.name}: {text}" for text in labelled.warnings]
         reporter.progress(done, len(cases))
     results, smallest_used = (list(part) for part in zip(*(found[i] for i in range(len(cases))), strict=True))
+    notes += [f"{path.name}: {text}" for path, text in others]
+    if stored:
+        why = "as not both their header and the map's define left and right"
+        notes.append(f"compared by their stored voxels, {why}: {some(list(stored))}")
     if moved:
         notes.append(f"resampled to the map's grid (nearest neighbour): {some(list(moved))}")
     cut = [r.scan for r in results if r.figures.truth_outside_mask_ml]

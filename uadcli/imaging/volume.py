@@ -99,6 +99,14 @@ def read_scan(path: Path, *, volume: int | None = None, geometry: str = "auto", 
     )
 
 
+def by_stored_voxels(data: Array, source: Scan, other: Scan) -> Array:
+    """`data` (X, Y, Z) of the canonical grid of `source` on that of `other`, which stores the same voxels.
+
+    Without an orientation, file formats assume different ones, so that only the order of the voxels relates them.
+    """
+    return to_canonical(from_canonical(data, source.orientation), other.source_affine)[0]
+
+
 def read_companion(path: Path, geometry: str, allow_empty: bool = False) -> Scan:
     """Read a file that belongs to a scan read with `geometry`: with the same, or as it is if its header lacks that.
 

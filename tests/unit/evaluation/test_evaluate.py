@@ -213,6 +213,81 @@ def test_another_grid_is_an_error_or_resampled_when_asked(tmp_path):
     assert any("nearest neighbour" in note for note in content["notes"])
 
 
+def unoriented(path, truth, sizes=(2.0, 2.0, 3.0)):
+    """A truth whose header defines neither sform nor qform, or as Analyze, by the suffix."""
+    kind = nib.AnalyzeImage if path.suffix == ".hdr" else nib.Nifti1Image
+    image = kind(truth.astype(np.uint8), None)
+    image.header.set_zooms(sizes)
+    image.to_filename(path)
+    return path
+
+
+@pytest.mark.parametrize("resample", [False, True])
+@pytest.mark.parametrize("name", ["truth.hdr", "truth.nii"])
+@pytest.mark.parametrize("centred", [False, True])
+def test_a_truth_without_orientation_is_compared_by_its_stored_voxels(tmp_path, name, resample, centred):
+    """Also if the place that is assumed without an orientation is that of the map, but for its sides."""
+    scores, truth = volumes()
+    affine = AFFINE.copy()
+    if centred:
+        affine[0, 0] = 2.0
+        affine[:3, 3] = -affine[:3, :3] @ (np.array(SHAPE) - 1) / 2
+    phantoms.save(tmp_path / "map.nii.gz", scores, affine, np.float32)
+    path = unoriented(tmp_path / name, truth)
+    brain = np.zeros(SHAPE, bool)
+    brain[2:12] = True
+    mask = unoriented(tmp_path / "brain.nii", brain)
+    options = EvaluateOptions(threshold=0.6, resamples=10, resample_truth=resample, masks=mask)
+    content = evaluate(tmp_path / "map.nii.gz", path, options=options).content
+    assert content["scans"][0]["dice"] == metrics.dice(scores[brain] > 0.6, truth[brain])
+    said = [note for note in content["notes"] if name in note]
+    assert [note for note in said if "left and right are unknown" in note]
+    assert [note for note in said if "stored voxels" in note]
+    assert not [note for note in said if "resampled" in note]
+
+
+@pytest.mark.parametrize("resample", [False, True])
+@pytest.mark.parametrize("change", ["shape", "spacing"])
+def test_a_truth_without_orientation_on_another_grid_is_refused(tmp_path, resample, change):
+    scores, truth = volumes()
+    phantoms.save(tmp_path / "map.nii.gz", scores, AFFINE, np.float32)
+    other = (truth[:-1], (2.0, 2.0, 3.0)) if change == "shape" else (truth, (2.0, 2.0, 2.0))
+    path = unoriented(tmp_path / "truth.hdr", *other)
+    options = EvaluateOptions(threshold=0.6, resamples=10, resample_truth=resample)
+    with pytest.raises(InputError, match="does not define left and right") as refused:
+        evaluate(tmp_path / "map.nii.gz", path, options=options)
+    assert "--resample-truth" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("resample", [False, True])
+def test_a_map_without_orientation_is_compared_by_its_stored_voxels(tmp_path, resample):
+    """The map of an Analyze scan, and a truth as NIfTI with the same voxels."""
+    scores, truth = volumes()
+    image = nib.Nifti1Image(scores, None)
+    image.header.set_zooms((2.0, 2.0, 3.0))
+    image.to_filename(tmp_path / "map.nii")
+    path = phantoms.save(tmp_path / "truth.nii.gz", truth, np.diag([-1, 1, 1, 1]) @ AFFINE, np.uint8)
+    options = EvaluateOptions(threshold=0.6, resamples=10, resample_truth=resample)
+    content = evaluate(tmp_path / "map.nii", path, options=options).content
+    assert content["scans"][0]["dice"] == metrics.dice(scores > 0.6, truth)
+    assert [note for note in content["notes"] if "stored voxels" in note and "truth.nii.gz" in note]
+
+
+def test_warnings_about_a_truth_are_notes_once(tmp_path):
+    scores, truth = volumes()
+    scan, _ = pair(tmp_path, scores, truth)
+    values = truth.astype(np.float32)
+    values[0, 0, 0] = np.nan
+    path = phantoms.save(tmp_path / "truth.nii.gz", values, AFFINE, np.float32)
+    lines = [f"{method}\t{scan}\t{path}\n" for method in ("one", "two")]
+    (tmp_path / "t.tsv").write_text("method\tmap\ttruth\n" + "".join(lines))
+    notes = evaluate(tmp_path / "t.tsv", options=FEW).content["notes"]
+    assert [note for note in notes if "not finite" in note] == [
+        "truth.nii.gz: 1 voxels were not finite and were set to 0"
+    ]
+
+
 def test_a_lesion_that_resampling_loses_is_an_error(tmp_path):
     truth = np.zeros((80, 88, 72), bool)
     truth[17, 17, 17] = True
