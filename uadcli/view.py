@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +22,19 @@ MIN_WIDTH = 40
 CLOSING_MM = 8.0  # closes gaps at fluid and sulci, where a map may be zero, but not the gap to the face
 
 
-def view(map_path: Path, scan_path: Path | None, width: int) -> tuple[str, NDArray[np.uint8]]:
+def view(
+    map_path: Path, scan_path: Path | None, width: int, warn: Callable[[str], object] | None = None
+) -> tuple[str, NDArray[np.uint8]]:
     """A heading, and the pixels (rows, at most `width` columns, 3) of three planes through the highest score.
 
     The scan is shown only inside the brain: in `<map>_brain` next to the map (`--save brain`) if it exists, otherwise
     where the map is not zero. All are read with the geometry of the detection, by the map's sidecar.
+    `warn` is told if that names other scans than the given one.
 
     Raises `InputError` for files that cannot be used and for a map without a score.
     """
-    chosen = _geometry(map_path)
+    sidecar = _sidecar(map_path)
+    chosen = _geometry(sidecar)
     found = read_companion(map_path, chosen, allow_empty=True)
     anomaly = found.volume
     brain = _brain(map_path, found)
@@ -42,31 +49,55 @@ def view(map_path: Path, scan_path: Path | None, width: int) -> tuple[str, NDArr
     inside |= (score >= score.max()) & (score > 0)  # keep findings that are smaller than a pixel
     grey = None
     if scan_path is not None:
-        hidden = np.where(brain, _on_grid(read_companion(scan_path, chosen), found), 0)
+        scan = read_companion(scan_path, chosen)
+        if warn is not None and (known := _scans(sidecar)) and scan.sha256 not in known:
+            warn(f"{scan_path} is not the scan of this map: its sha256 is not in {sidecar.path.name}")
+        hidden = np.where(brain, _on_grid(scan, found), 0)
         grey = geometry.resample(hidden, anomaly.affine, shape, affine, antialias=True)
     top = np.unravel_index(int(np.argmax(np.where(inside, score, -1))), shape)
     voxel = (int(top[0]), int(top[1]), int(top[2]))
     return terminal.side_by_side(terminal.panels(grey, score, inside, affine, voxel, found.sides_known))
 
 
-def _geometry(map_path: Path) -> str:
-    """The `--geometry` of the detection, by the sidecar; `auto` without one, or if another program wrote it.
+@dataclass(frozen=True)
+class _Sidecar:
+    """The JSON file next to a map; its `content` is empty without one, and anything if another program wrote it."""
 
-    Raises `InputError` for a damaged file.
-    """
-    place = map_path.with_name(f"{stem(map_path)}.json")
-    if not place.exists():
-        return "auto"
-    damaged = InputError("is not the sidecar of a map", path=place, hint="Write it again, or remove it.")
+    path: Path
+    content: dict[str, Any]
+
+    @property
+    def damaged(self) -> InputError:
+        return InputError("is not the sidecar of a map", path=self.path, hint="Write it again, or remove it.")
+
+
+def _sidecar(map_path: Path) -> _Sidecar:
+    """The sidecar of a map. Raises `InputError` for a damaged file."""
+    empty = _Sidecar(map_path.with_name(f"{stem(map_path)}.json"), {})
+    if not empty.path.exists():
+        return empty
     try:
-        content = json.loads(place.read_text(encoding="utf-8"))
+        content = json.loads(empty.path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise damaged from error
-    requested = content.get("requested") if isinstance(content, dict) else None
+        raise empty.damaged from error
+    return replace(empty, content=content) if isinstance(content, dict) else empty
+
+
+def _geometry(sidecar: _Sidecar) -> str:
+    """The `--geometry` of the detection; `auto` if the sidecar names none. Raises `InputError` for a damaged file."""
+    requested = sidecar.content.get("requested")
     chosen = requested.get("geometry", "auto") if isinstance(requested, dict) else "auto"
     if chosen not in GEOMETRIES:
-        raise damaged
+        raise sidecar.damaged
     return str(chosen)
+
+
+def _scans(sidecar: _Sidecar) -> set[str]:
+    """The sha256 of the scans that gave the map, several if contrasts were joined; empty if the sidecar names none."""
+    further = sidecar.content.get("contrasts")
+    every = [sidecar.content.get("input"), *(further if isinstance(further, list) else [])]
+    found = [one.get("sha256") for one in every if isinstance(one, dict)]
+    return {digest for digest in found if isinstance(digest, str)}
 
 
 def _on_grid(source: Scan, map_: Scan) -> Array:

@@ -16,6 +16,7 @@ import pytest
 from uadcli import console
 from uadcli.cli.app import main
 from uadcli.errors import InputError
+from uadcli.files import file_sha256
 from uadcli.imaging import geometry
 from uadcli.imaging.volume import Scan, read_scan
 from uadcli.report import terminal
@@ -155,6 +156,30 @@ def test_the_saved_brain_mask_is_used(tmp_path: Path) -> None:
     phantoms.save(tmp_path / "map_brain.nii.gz", half, AFFINE)
     axial, coronal, sagittal = starts(view(map_path, scan_path, 120)[0])
     assert 120 - sagittal < 0.8 * (coronal - axial)
+
+
+def test_the_scan_of_another_map_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    map_path, scan_path = write(tmp_path)
+    (tmp_path / "other").mkdir()
+    other = write(tmp_path / "other", face=3000)[1]
+    own, further = file_sha256(scan_path), file_sha256(other)
+    sidecar = tmp_path / "map.json"
+
+    def said(scan: Path) -> list[str]:
+        assert main(["view", str(map_path), "--scan", str(scan), "--width", "60"]) == 0
+        return capsys.readouterr().err.splitlines()
+
+    assert not said(other)  # without a sidecar
+    sidecar.write_text(json.dumps({"input": {"sha256": own}, "contrasts": None}))
+    assert not said(scan_path)
+    assert said(other) == [f"warning: {other} is not the scan of this map: its sha256 is not in map.json"]
+    sidecar.write_text(json.dumps({"input": {"sha256": own}, "contrasts": [{"sha256": own}, {"sha256": further}]}))
+    assert not said(other)
+    sidecar.write_text(json.dumps({"input": {"sha256": "0"}, "contrasts": [{"sha256": None}, {"sha256": further}]}))
+    assert len(said(scan_path)) == 1
+    for unsaid in ("[]", "{}", '{"input": "scan.nii.gz", "contrasts": 3}', '{"contrasts": ["T1w", {"sha256": null}]}'):
+        sidecar.write_text(unsaid)  # of another program
+        assert not said(other)
 
 
 def test_panels_need_a_brain() -> None:

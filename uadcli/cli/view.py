@@ -26,5 +26,5 @@ def view(
     """
     from uadcli import view as run
 
-    heading, pixels = run.view(map_path, scan, width or console.columns())
+    heading, pixels = run.view(map_path, scan, width or console.columns(), console.Reporter().warn)
     console.print_picture(heading, pixels.tolist())
