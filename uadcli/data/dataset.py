@@ -16,7 +16,8 @@ from typing import TypeVar
 from uadcli.config import PreprocessConfig
 from uadcli.data.contrast import from_name
 from uadcli.data.entities import entities, read
-from uadcli.data.names import is_result
+from uadcli.data.names import MOST_BYTES, is_result
+from uadcli.data.scan_json import json_of, read_text
 from uadcli.errors import InputError, UadError
 from uadcli.files import folders_below
 from uadcli.imaging.volume import stem
@@ -26,6 +27,7 @@ from uadcli.workers import Died, Workers
 SCANS = (".nii", ".nii.gz", ".mgz")
 NOT_A_SCAN = re.compile(r"(?<![a-z])(masks?|dseg|labels?|lesions?|seg|anomaly|probseg)(?![a-z])", re.I)
 LESIONS = "label-lesion"  # in the name of a lesion mask in BIDS
+SYNTHETIC = '"synthetic"'  # in the sidecar of a synthetic volume; other JSON files are not parsed
 NOT_RAW = {"derivatives", "sourcedata", "code"}
 SIDES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
 T = TypeVar("T")
@@ -57,7 +59,8 @@ def find(root: Path, validation_share: float | None, note: Note = unsaid) -> lis
     Linked folders are followed, each real one once.
     The results of `uad detect` are left out, with a `note`. The split is that of `participants.tsv` (column `split`) if
     there is one, which may also name other parts, such as `test`; otherwise it follows from a digest of the subject's
-    name, so that it is the same in every run. A patient's scan has its lesion mask next to it (`lesions_beside`).
+    name, so that it is the same in every run. A patient's scan has its lesion mask next to it (`lesions_beside`),
+    and so has a synthetic volume with lesions (`synthetic_lesions`).
     Raises `InputError` if there is no scan, if the table puts a subject into two parts, if several lesion masks are
     next to a scan, or if a sidecar of uad is damaged.
     """
@@ -78,7 +81,8 @@ def find(root: Path, validation_share: float | None, note: Note = unsaid) -> lis
         parts = dict.fromkeys(names, "train")
     else:
         parts = _split(names, root / "participants.tsv", validation_share)
-    return [Case(subjects[p], root.name, parts[subjects[p]], from_name(p) or "", p, lesions_beside(p)) for p in files]
+    masks = {p: lesions_beside(p) or synthetic_lesions(p) for p in files}
+    return [Case(subjects[p], root.name, parts[subjects[p]], from_name(p) or "", p, masks[p]) for p in files]
 
 
 def is_synthetic(scan: Path) -> bool:
@@ -94,6 +98,25 @@ def is_synthetic(scan: Path) -> bool:
     except (OSError, ValueError, RecursionError) as error:
         raise InputError("cannot be read as JSON", path=sidecar, hint="Repair or remove it.") from error
     return isinstance(content, dict) and content.get("synthetic") is True
+
+
+def synthetic_lesions(scan: Path) -> Path | None:
+    """The lesion mask that `uad synth --lesions` wrote next to a volume, whatever its name; None if it has no lesion.
+
+    The sidecar says whether it has, so that a volume whose mask is lost does not count as healthy: the path is then
+    that of the missing file. Raises `InputError` if a sidecar that speaks of synthesis cannot be read.
+    """
+    try:
+        text = read_text(json_of(scan), MOST_BYTES)
+    except (OSError, ValueError):  # not of uad; what needs it says so (`scan_json.describe`)
+        return None
+    if text is None or SYNTHETIC not in text or not is_synthetic(scan):
+        return None
+    volume = json.loads(text).get("lesion_volume_ml")
+    if isinstance(volume, bool) or not isinstance(volume, int | float) or volume <= 0:
+        return None
+    name = stem(scan)
+    return scan.with_name(f"{name}_lesions{scan.name.removeprefix(name)}")
 
 
 def lesions_beside(scan: Path) -> Path | None:

@@ -54,7 +54,9 @@ def find(
     try:
         cases = dataset.find(folder, None, note)
         if ill := next((case for case in cases if case.lesions is not None), None):
-            raise InputError("belongs to a patient: there is a lesion mask next to it", path=ill.scan, hint=FIX)
+            synthetic = dataset.synthetic_lesions(ill.scan) == ill.lesions
+            why = "has synthetic lesions" if synthetic else "belongs to a patient: there is a lesion mask next to it"
+            raise InputError(why, path=ill.scan, hint=FIX)
         files = {stored.sha256(case.scan): case.scan for case in cases}
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", path=error.filename or folder, hint=FIX) from error

@@ -187,8 +187,8 @@ def _contrast_of(scan: Path, prepared: Prepared) -> str:
 def healthy_of(usable: dict[Path, Case], scans: Scans, reporter: Reporter) -> dict[Path, Case]:
     """The cases of `prepare_usable` with healthy slices: of patients, slices without lesion, with a margin.
 
-    Reported and left out are cases whose mask is on another grid or leaves no slice, or next to which there is a file
-    that may be a lesion mask but is not named as one. A scan with an empty mask counts as healthy.
+    Reported and left out are cases whose mask is missing, is on another grid or leaves no slice, or next to which there
+    is a file that may be a lesion mask but is not named as one. A scan with an empty mask counts as healthy.
     """
     kept = {}
     with reporter.stage("healthy slices"):
@@ -209,6 +209,8 @@ def _healthy(case: Case, scans: Scans) -> tuple[Case, str]:
     """A case, without its mask if that is empty; and why it cannot be used as healthy, else empty."""
     if doubtful := doubtful_mask(case):
         return case, f"{doubtful.name} may be its lesion mask; name it as in BIDS, or move it"
+    if case.lesions is not None and not case.lesions.exists():  # of a synthetic volume, by its sidecar
+        return case, f"it has lesions, and their mask {case.lesions.name} is missing"
     try:
         if case.lesions is not None:
             labels = read_labels(case.lesions, read_scan(case.scan), "the lesion mask", allow_empty=True)

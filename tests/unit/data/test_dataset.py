@@ -178,6 +178,25 @@ def test_a_synthetic_scan_is_known_by_its_sidecar(content: str | None, expected:
     assert is_synthetic(tmp_path / "sub-1_T2w.nii.gz") is expected
 
 
+def test_a_synthetic_scan_with_lesions_is_a_patients(tmp_path: Path) -> None:
+    """By its sidecar, whatever its name, and even if its mask is lost."""
+    has = {"l": 1.5, "lost": 0.2, "sub-1_T2w": 3.0, "sub-2_T2w": 1.0, "none": 0.0, "healthy": None, "odd": True}
+    for name, volume in has.items():
+        touch(tmp_path, f"{name}.nii.gz", *([] if name == "lost" else [f"{name}_lesions.nii.gz"]))
+        (tmp_path / f"{name}.json").write_text(json.dumps({"synthetic": True, "lesion_volume_ml": volume}))
+    touch(tmp_path, "sub-2_label-lesion_mask.nii.gz", "real.nii", "broken.nii", "plain.nii", "plain_lesions.nii")
+    (tmp_path / "real.json").write_text(json.dumps({"synthetic": False, "lesion_volume_ml": 1.0}))
+    (tmp_path / "broken.json").write_text("{")  # of another program
+    (tmp_path / "plain.json").write_text(json.dumps({"synthetic": True, "lesion_volume_ml": 1.0}))
+    assert {c.scan.name: c.lesions.name for c in find(tmp_path, None) if c.lesions} == {
+        "l.nii.gz": "l_lesions.nii.gz",
+        "lost.nii.gz": "lost_lesions.nii.gz",
+        "plain.nii": "plain_lesions.nii",
+        "sub-1_T2w.nii.gz": "sub-1_T2w_lesions.nii.gz",
+        "sub-2_T2w.nii.gz": "sub-2_label-lesion_mask.nii.gz",
+    }
+
+
 def test_a_broken_sidecar_does_not_count(tmp_path: Path) -> None:
     (tmp_path / "sub-1_T2w.json").write_text("{")
     with pytest.raises(InputError, match="JSON"):

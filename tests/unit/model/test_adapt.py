@@ -178,6 +178,12 @@ def test_the_drift_of_the_scanner_leaves_its_healthy_residual(scanner: Path, loa
     assert not recon[~prepared.mask].any()
 
 
+def test_a_synthetic_volume_with_lesions_is_refused(scanner: Path) -> None:
+    (scanner / "p1_T1w.json").write_text('{"synthetic": true, "lesion_volume_ml": 1.0}')
+    with pytest.raises(InputError, match=r"p1_T1w\.nii\.gz: has synthetic lesions"):
+        adapt.find(scanner)
+
+
 def test_a_healthy_scan_that_cannot_be_used_is_named(scanner: Path, loaded: Model) -> None:
     (scanner / "p1_T1w.nii.gz").write_bytes(b"no scan")
     with pytest.raises(InputError, match="this healthy scan cannot be used") as caught:

@@ -25,7 +25,7 @@ from uadcli.config import (
     with_settings,
 )
 from uadcli.console import Reporter
-from uadcli.data import prepare
+from uadcli.data import dataset, prepare
 from uadcli.data import scans as scans_module
 from uadcli.data.dataset import Case
 from uadcli.data.healthy import brain_slices, lesions_on_grid
@@ -453,3 +453,22 @@ def test_weights_decide_sizes_and_method(capsys: pytest.CaptureFixture[str], tmp
     for more in (["--method", "dae"], ["--profile", "reference"]):
         assert main([*begin, *more]) == 2
         assert more[0] in capsys.readouterr().err
+
+
+def test_synthetic_volumes_with_lesions_are_no_healthy_scans(tmp_path: Path) -> None:
+    """As of a patient, slices without lesion remain; without its mask the volume is left out."""
+    scans, masks = cohort.cohort(tmp_path / "own", {"a": True}, {})
+    source = scans / "sub-a_T1w.nii.gz"
+    for name in ("with", "without"):
+        shutil.copy(source, tmp_path / f"{name}.nii.gz")
+        (tmp_path / f"{name}.json").write_text('{"synthetic": true, "lesion_volume_ml": 1.0}')
+    shutil.copy(masks / "sub-a_label-lesion_mask.nii.gz", tmp_path / "with_lesions.nii.gz")
+    shutil.rmtree(tmp_path / "own")
+    cases = {case.scan: dataclasses.replace(case, contrast="T1w") for case in dataset.find(tmp_path, None)}
+    prepared = Scans(tmp_path / "cache", NEW.preprocess)
+    reporter = Reporter(silent=True)
+    kept = run_folder.healthy_of(cases, prepared, reporter)
+    assert [case.lesions and case.lesions.name for case in kept.values()] == ["with_lesions.nii.gz"]
+    assert reporter.warnings == [
+        f"{tmp_path / 'without.nii.gz'}: left out: it has lesions, and their mask without_lesions.nii.gz is missing"
+    ]
