@@ -91,7 +91,7 @@ def test_from_a_folder_of_scans_to_a_map(
     assert kept["precision_by_shares"]["T1w"][" ".join(map(str, lab.card.shares["T1w"].values()))] >= 0.9 * best
     assert "T2w has no healthy scans and borrows those of T1w" in lab.card.threshold_rule
     assert {name.rpartition(".")[0] for name in lab.reference_state} == {f"{score}.T1w" for score in scores.plain()}
-    assert sorted(lab.reference_state)[:2] == ["absolute.T1w.bulk", "absolute.T1w.deviation"]
+    assert sorted(lab.reference_state)[:2] == ["absolute.T1w.deviation", "absolute.T1w.mean"]
     before = {name: value for name, value in kept.items() if name != "reference_erosion"}
     (run / "thresholds.json").write_text(json.dumps(before))
     refused(3, "is damaged", capsys, "export", run, "-o", tmp_path / "old")

@@ -9,9 +9,10 @@ residual is therefore compared on the scan's own scale, in units of a percentile
 size hardly changes. (Half of a bright residual is 0, so it has no such scale.) The robust z already has the scan's own
 scale; there the deviations from the reference are given in units of such a percentile of the deviations.
 
-Folds and rims still deviate more in a scan from another scanner, all over the brain. So where the bulk of a scan's
-deviations, their 90th percentile (`BULK`), exceeds that of healthy scans, its deviations are divided by the ratio; a
-lesion that fills a tenth of the brain loses strength by that too.
+Folds and rims still deviate more in a scan from another scanner, on both sides of the brain. So where the spread of a
+scan's deviations, their 99th percentile (`SPREAD`), exceeds that of healthy scans, its deviations are divided by the
+ratio. A lesion raises it as well; on one side it does not raise the spread of the smaller deviation of each two
+opposite places. The lower of the two ratios counts, so only disease that is alike on both sides loses strength by it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ Coarse = NDArray[np.float64]
 EROSION = 1
 SIGMA = 1.0  # of the Gaussian over the blocks, as folds differ between brains
 SMALLEST = 1e-12  # deviation where healthy scans do not vary
-BULK = 0.9  # quantile of the deviations of a scan
+SPREAD = 0.99  # quantile of the deviations of a scan
 KNOWN = 0.5  # scans (smoothed count) needed at a place; elsewhere the nearest such place is used
 
 
@@ -43,14 +44,14 @@ class Reference:
     """Mean and standard deviation of a score over healthy scans, each (X / 2, Y / 2, Z / 2), on blocks of 4 mm.
 
     With a `quantile` above 0, they are in units of that quantile of each scan. With one below 0, deviations of a scan
-    are in units of that quantile (0.75 for -0.75) of its own deviations. `bulk` is the mean, over healthy scans that
-    are compared with the others, of the quantile `BULK` of their deviations; 0 if it is not known.
+    are in units of that quantile (0.75 for -0.75) of its own deviations. `spread` is the mean, over healthy scans that
+    are compared with the others, of the two spreads of their deviations (`_spreads`); None if it is not known.
     """
 
     mean: Array
     deviation: Array
     quantile: float = 0.0
-    bulk: float = 0.0
+    spread: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def fit(
     known = _reference(_all([_sums(*pair, quantile) for pair in maps]), quantile)
     if quantile <= 0 or len(set(_numbers(maps, brains))) < 2:
         return known
-    return replace(known, bulk=(others or of_the_others(maps, quantile, brains))[0].bulk)
+    return replace(known, spread=(others or of_the_others(maps, quantile, brains))[0].spread)
 
 
 def of_the_others(
@@ -93,14 +94,14 @@ def of_the_others(
     of_brain: dict[int, list[_Sums]] = {}
     for number, pair in zip(numbers, maps, strict=True):
         of_brain.setdefault(number, []).append(_sums(*pair, quantile))
-    own = {number: _all(each) for number, each in of_brain.items()}
-    total = _all(list(own.values()))
-    known = {number: _reference(total.less(one), quantile) for number, one in own.items()}
-    bulk = 0.0
-    if quantile > 0:  # a score in units of the deviations needs no other measure of them
-        each = zip(numbers, maps, strict=True)
-        bulk = float(np.mean([_unit(z_score(values, known[n], part), part, BULK) for n, (values, part) in each]))
-    return [replace(known[number], bulk=bulk) for number in numbers]
+    sums = {number: _all(each) for number, each in of_brain.items()}
+    total = _all(list(sums.values()))
+    known = {number: _reference(total.less(one), quantile) for number, one in sums.items()}
+    if quantile <= 0:  # a score in units of the deviations needs no other measure of them
+        return [known[number] for number in numbers]
+    each = zip(numbers, maps, strict=True)
+    own, mirrored = np.mean([_spreads(z_score(values, known[n], part), part) for n, (values, part) in each], axis=0)
+    return [replace(known[number], spread=(float(own), float(mirrored))) for number in numbers]
 
 
 def cross_fitted(
@@ -146,9 +147,19 @@ def signed(values: Array, known: Reference, mask: Mask) -> tuple[Array, Array]:
 
 def _own_unit(above: Array, known: Reference, mask: Mask) -> float:
     """The unit of the deviations of a scan, from those above the healthy mean (X, Y, Z)."""
-    if known.bulk > 0:
-        return max(_unit(above, mask, BULK) / known.bulk, 1.0)
-    return _unit(above, mask, -known.quantile)
+    if known.spread is None:
+        return _unit(above, mask, -known.quantile)
+    ratios = (one / healthy for one, healthy in zip(_spreads(above, mask), known.spread, strict=True))
+    return max(min(ratios), 1.0)
+
+
+def _spreads(above: Array, mask: Mask) -> tuple[float, float]:
+    """The quantile `SPREAD` of deviations (X, Y, Z), and that of the smaller one of each two opposite places.
+
+    The middle along X is that of the brain. If no two places are opposite, both are the first.
+    """
+    own, both = _unit(above, mask, SPREAD), mask & mask[::-1]
+    return own, _unit(np.minimum(above, above[::-1]), both, SPREAD) if both.any() else own
 
 
 def _at_places(known: Reference, mask: Mask) -> tuple[Array, Array]:
@@ -170,7 +181,7 @@ def state_of(references: dict[tuple[str, str], Reference]) -> dict[str, Any]:
     scales = {
         f"{kind}.{contrast}.{name}": value
         for (kind, contrast), one in references.items()
-        for name, value in (("quantile", one.quantile), ("bulk", one.bulk))
+        for name, value in (("quantile", one.quantile), ("spread", one.spread))
         if value
     }
     state = {name: torch.from_numpy(value).half() for name, value in parts.items()}
@@ -183,9 +194,10 @@ def from_state(state: dict[str, Any], kind: str, contrast: str) -> Reference | N
     if not all(name in state for name in names):
         return None
     mean, deviation = (state[name].float().numpy() for name in names)
-    # only of scores with their own scale; of the bulk, earlier models do not know
-    quantile, bulk = (float(state.get(f"{kind}.{contrast}.{name}", 0)) for name in ("quantile", "bulk"))
-    return Reference(mean, deviation, quantile, bulk)
+    # only of scores with their own scale; of the spread, earlier models do not know
+    quantile, spread = (state.get(f"{kind}.{contrast}.{name}") for name in ("quantile", "spread"))
+    own_scale = 0.0 if quantile is None else float(quantile)
+    return Reference(mean, deviation, own_scale, None if spread is None else (float(spread[0]), float(spread[1])))
 
 
 def _scaled(values: Array, inside: Mask, quantile: float) -> Array:

@@ -105,33 +105,61 @@ def test_the_absolute_residual_and_the_robust_z_are_normalised_to_healthy_scans_
 
 def test_a_scan_whose_deviations_are_wide_all_over_does_not_stand_out():
     known = healthy_reference.fit(healthy(20), 0.75)
-    unknown = dataclasses.replace(known, bulk=0.0)
+    own, _ = known.spread
+    unknown = dataclasses.replace(known, spread=None)
     wide = healthy(1, seed=1)[0][0].copy()
     wide[MASK] += 0.1 * np.random.default_rng(3).standard_normal(int(MASK.sum())).astype(np.float32)
-    wide[10:12, 9:12, 5:7] = 0.9
+    wide[10:12, 9:11, 5:6] = 0.9
     plain = healthy_reference.z_score(wide, unknown, MASK)
-    assert np.quantile(plain[MASK], 0.9) > 1.5 * known.bulk
+    assert np.quantile(plain[MASK], 0.99) > 1.5 * own
     z = healthy_reference.z_score(wide, known, MASK)
-    assert np.quantile(z[MASK], 0.9) == pytest.approx(known.bulk, rel=1e-3)
+    assert np.quantile(z[MASK], 0.99) < 1.3 * own
     np.testing.assert_allclose(z / z.max(), plain / plain.max(), atol=1e-5)  # the order within the scan is the same
-    assert z[10:12, 9:12, 5:7].min() > 3 * known.bulk
+    assert z[10:12, 9:11, 5:6].min() > 1.5 * own
     each = [(healthy_reference.z_score(scan, one, MASK) for one in (unknown, known)) for scan, _ in healthy(10, seed=1)]
-    narrow = [(plain, z) for plain, z in each if np.quantile(plain[MASK], 0.9) < known.bulk]
+    narrow = [(plain, z) for plain, z in each if np.quantile(plain[MASK], 0.99) < own]
     assert len(narrow) >= 2
     assert all(np.array_equal(plain, z) for plain, z in narrow)  # never multiplied
 
 
-def test_the_bulk_is_that_of_scans_compared_with_the_others():
+def test_a_large_lesion_on_one_side_loses_no_strength_and_on_both_sides_it_does():
+    rng = np.random.default_rng(0)
+    *scans, scan = (np.where(MASK, 0.1 + 0.02 * rng.standard_normal(SHAPE), 0).astype(np.float32) for _ in range(21))
+    known = healthy_reference.fit([(one, MASK) for one in scans], 0.75)
+    unknown = dataclasses.replace(known, spread=None)
+    middle = SHAPE[0] // 2
+    for reach, weaker in ((slice(middle, None), False), (slice(None), True)):
+        lesion = np.zeros(SHAPE, bool)
+        lesion[reach, 4:10, 3:6] = True
+        ill = np.where(lesion & MASK, scan + np.float32(0.5), scan)
+        assert (lesion & MASK).sum() > 0.05 * MASK.sum()
+        plain, z = (healthy_reference.z_score(ill, one, MASK)[lesion & MASK].mean() for one in (unknown, known))
+        assert (z < 0.9 * plain) == weaker
+
+
+def test_without_opposite_places_a_scan_has_the_spread_of_its_own():
+    known = healthy_reference.fit(healthy(20), 0.75)
+    half = MASK.copy()
+    half[: SHAPE[0] // 2] = False
+    values = healthy(1, seed=1)[0][0]
+    assert np.isfinite(healthy_reference.z_score(values, known, half)).all()
+    one, other = healthy_reference._spreads(values, half)
+    assert one == other > 0
+
+
+def test_the_spread_is_that_of_scans_compared_with_the_others():
     scans = healthy(8)
-    bulk = np.mean([np.quantile(z[MASK], 0.9) for z in healthy_reference.cross_fitted(scans, [MASK] * 8, 0.75)])
+    spread = np.mean([np.quantile(z[MASK], 0.99) for z in healthy_reference.cross_fitted(scans, [MASK] * 8, 0.75)])
     known = healthy_reference.fit(scans, 0.75)
-    assert known.bulk == pytest.approx(bulk, rel=0.1)  # there, some are divided by their own
-    inside = np.mean([np.quantile(healthy_reference.z_score(*pair[:1], known, MASK)[MASK], 0.9) for pair in scans])
-    assert known.bulk > inside
+    assert known.spread[0] == pytest.approx(spread, rel=0.1)  # there, some are divided by their own
+    assert known.spread[1] < known.spread[0]
+    inside = np.mean([np.quantile(healthy_reference.z_score(*pair[:1], known, MASK)[MASK], 0.99) for pair in scans])
+    assert known.spread[0] > inside
     twice = healthy_reference.fit([*scans, *scans], 0.75, [*range(8), *range(8)])
-    assert twice.bulk == pytest.approx(known.bulk, rel=1e-3)  # copies of a brain are left out with it
-    assert healthy_reference.fit(scans).bulk == healthy_reference.fit(scans, -0.75).bulk == 0
-    assert healthy_reference.fit(scans[:1], 0.75).bulk == 0
+    assert twice.spread[0] == pytest.approx(known.spread[0], rel=1e-3)  # copies of a brain are left out with it
+    assert twice.spread[1] == pytest.approx(known.spread[1], rel=0.05)
+    assert healthy_reference.fit(scans).spread is healthy_reference.fit(scans, -0.75).spread is None
+    assert healthy_reference.fit(scans[:1], 0.75).spread is None
 
 
 def test_own_unit_deviations_do_not_depend_on_the_spread_of_a_scan():
@@ -170,7 +198,7 @@ def test_it_is_kept_in_the_weight_file():
     again = healthy_reference.from_state(state, "absolute", "T2w")
     assert again is not None
     assert (back.quantile, again.quantile) == (0, 0.75)
-    assert (back.bulk, again.bulk) == (0, pytest.approx(scaled.bulk, rel=1e-6))
+    assert (back.spread, again.spread) == (None, pytest.approx(scaled.spread, rel=1e-6))
     np.testing.assert_allclose(back.mean, known.mean, rtol=1e-3)
     np.testing.assert_allclose(back.deviation, known.deviation, rtol=1e-3, atol=1e-6)
     assert healthy_reference.from_state(state, "absolute", "FLAIR") is None
