@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -56,11 +56,11 @@ def unsaid(text: str) -> None:
 def find(root: Path, validation_share: float | None, note: Note = unsaid) -> list[Case]:
     """Every scan below a folder, in a fixed order, split by subject; all are `train` with a share of None.
 
-    Linked folders are followed, each real one once.
-    The results of `uad detect` are left out, with a `note`. The split is that of `participants.tsv` (column `split`) if
-    there is one, which may also name other parts, such as `test`; otherwise it follows from a digest of the subject's
-    name, so that it is the same in every run. A patient's scan has its lesion mask next to it (`lesions_beside`),
-    and so has a synthetic volume with lesions (`synthetic_lesions`).
+    Linked folders are followed, each real one once. The results of `uad detect` are left out, with a `note`. The split
+    is that of `participants.tsv` (column `split`) if there is one, which may also name other parts, such as `test`;
+    otherwise it follows from a digest of the subject's name, so that it is the same in every run. A patient's scan has
+    its lesion mask next to it (`_lesions_beside`), and so has a synthetic volume with lesions (`synthetic_lesions`).
+
     Raises `InputError` if there is no scan, if the table puts a subject into two parts, if several lesion masks are
     next to a scan, or if a sidecar of uad is damaged.
     """
@@ -81,7 +81,8 @@ def find(root: Path, validation_share: float | None, note: Note = unsaid) -> lis
         parts = dict.fromkeys(names, "train")
     else:
         parts = _split(names, root / "participants.tsv", validation_share)
-    masks = {p: lesions_beside(p) or synthetic_lesions(p) for p in files}
+    known = {folder: _lesion_masks(folder) for folder in {p.parent for p in files}}
+    masks = {p: _lesions_beside(p, known[p.parent]) or synthetic_lesions(p) for p in files}
     return [Case(subjects[p], root.name, parts[subjects[p]], from_name(p) or "", p, masks[p]) for p in files]
 
 
@@ -119,19 +120,27 @@ def synthetic_lesions(scan: Path) -> Path | None:
     return scan.with_name(f"{name}_lesions{scan.name.removeprefix(name)}")
 
 
-def lesions_beside(scan: Path) -> Path | None:
+def _lesion_masks(folder: Path) -> dict[str | None, list[Path]]:
+    """The lesion masks of a folder in BIDS by subject; read once, as a folder may hold thousands of scans."""
+    found = dict[str | None, list[Path]]()
+    for path in sorted(folder.glob("sub-*_mask.nii*")):
+        name = entities(path)
+        if any(part.startswith(LESIONS) for part in name.parts):
+            found.setdefault(name.subject, []).append(path)
+    return found
+
+
+def _lesions_beside(scan: Path, masks: Mapping[str | None, Sequence[Path]]) -> Path | None:
     """The lesion mask of a patient's scan in BIDS: `..._label-lesion_mask.nii.gz` in the scan's folder, all of whose
     entities match the scan's (`sub-1_label-lesion_mask` is for all contrasts of `sub-1`); of several, the most
-    specific.
+    specific. `masks` are those of the folder.
 
     Raises `InputError` if two are equally specific.
     """
-    own = set(entities(scan).parts)
-    found = list[tuple[int, Path]]()
-    for path in sorted(scan.parent.glob("sub-*_mask.nii*")):
-        parts = set(entities(path).parts) - {"mask"}
-        label = {part for part in parts if part.startswith(LESIONS)}
-        if label and parts - label <= own:
+    name, found = entities(scan), list[tuple[int, Path]]()
+    for path in masks.get(name.subject, ()):
+        parts = {part for part in entities(path).parts if part != "mask" and not part.startswith(LESIONS)}
+        if parts <= set(name.parts):
             found.append((len(parts), path))
     best = [path for count, path in found if count == max(found)[0]]
     if len(best) > 1:

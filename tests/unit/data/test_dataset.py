@@ -289,3 +289,21 @@ def test_only_sidecars_of_uad_are_parsed(tmp_path: Path, monkeypatch: pytest.Mon
         (tmp_path / name.replace(".nii.gz", ".json")).write_text('{"EchoTime": 0.1}')
     monkeypatch.setattr(names.json, "loads", None)
     assert len(find(tmp_path, None)) == len(scans)
+
+
+def test_a_folder_is_searched_for_masks_once_however_many_scans_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(9):
+        (tmp_path / f"sub-{number}_T1w.nii.gz").touch()
+    (tmp_path / "sub-3_label-lesion_mask.nii.gz").touch()
+    searched, real = list[str](), Path.glob
+
+    def noted(folder: Path, pattern: str) -> Any:
+        searched.append(pattern)
+        return real(folder, pattern)
+
+    monkeypatch.setattr(Path, "glob", noted)
+    ill = [case.subject for case in dataset.find(tmp_path, None) if case.lesions]
+    assert ill == ["sub-3"]
+    assert len(searched) <= 2
