@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from uadcli.imaging.geometry import resample
+from uadcli.imaging.template import packed
 
 OUT = Path(__file__).parents[2] / "uadcli" / "imaging" / "templates"
 PACKED = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 3, "lp": 0, "pb": 0}]  # for bytes
@@ -36,11 +37,17 @@ def write_packed(path: Path, image: nib.Nifti1Image) -> None:
     path.write_bytes(lzma.compress(image.to_bytes(), filters=PACKED))
 
 
+def write_picture(path: Path, head: np.ndarray) -> None:
+    """Write a head (X, Y, Z) as `uadcli.imaging.template` reads it; lossless by default."""
+    planes = packed(head)
+    Image.fromarray(planes.reshape(-1, planes.shape[-1])).save(path, codeblock_size=(16, 256))
+
+
 def main(folder: Path) -> None:
     head = nib.load(folder / f"{PREFIX}02_T1w.nii.gz")
     data, affine = head.get_fdata(), head.affine
     grey = np.clip(data / np.percentile(data, 99.9) * 255, 0, 255).round().astype(np.uint8)
-    Image.fromarray(grey.reshape(-1, grey.shape[-1])).save(OUT / "mni_head_T1w.jp2")  # lossless by default
+    write_picture(OUT / "mni_head_T1w.jp2", grey)
     mask = nib.load(folder / f"{PREFIX}01_desc-brain_mask.nii.gz")
     coarse = resample((mask.get_fdata() > 0).astype(np.float32), mask.affine, data.shape, affine, antialias=True)
     save("mni_brain_mask.nii.xz", coarse >= 0.5, affine)

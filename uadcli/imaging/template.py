@@ -1,7 +1,8 @@
 """The bundled MNI152NLin2009cAsym template at 2 mm (see `templates/NOTICE.md`).
 
-The head is a lossless JPEG 2000 picture, two thirds of its size as NIfTI: it is most of a wheel without weights. Labels
-are NIfTI packed by xz, a quarter smaller than by bzip2.
+The head is a lossless JPEG 2000 picture, six tenths of its size as NIfTI: it is most of a wheel without weights. Every
+second sagittal plane is stored as its difference from the mean of its two neighbours, which saves 31 kB. Labels are
+NIfTI packed by xz, a quarter smaller than by bzip2.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from uadcli.imaging.volume import Volume
 
 FOLDER = Path(__file__).parent / "templates"
 HEAD = "mni_head_T1w"
+ZERO = 256  # what a difference of 0 is stored as
 
 
 @cache
@@ -31,12 +33,30 @@ def _read(name: str) -> Volume:
 
     if name == HEAD:
         mask = _read("mni_brain_mask")  # on the same grid
-        return Volume(_picture(FOLDER / f"{HEAD}.jp2").reshape(mask.shape).astype(np.float32), mask.affine)
+        return Volume(_unpacked(_picture(FOLDER / f"{HEAD}.jp2").reshape(mask.shape)), mask.affine)
     image: Any = nib.Nifti1Image.from_bytes(lzma.decompress((FOLDER / f"{name}.nii.xz").read_bytes()))
     return Volume(np.asarray(image.dataobj, dtype=np.float32), np.asarray(image.affine))
 
 
-def _picture(path: Path) -> NDArray[np.uint8]:
+def packed(head: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    """A head (X, Y, Z), X odd, every second plane at the end, as its difference from the mean of its neighbours.
+
+    Stored as it is, `_unpacked` gives the head back.
+    """
+    even = head[::2].astype(np.int32)
+    return np.concatenate([even, head[1::2] - ((even[:-1] + even[1:]) >> 1) + ZERO]).astype(np.uint16)
+
+
+def _unpacked(planes: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """The head (X, Y, Z) of which `packed` made these."""
+    count = (len(planes) + 1) // 2
+    even, between = planes[:count].astype(np.int32), planes[count:].astype(np.int32) - ZERO
+    head = np.empty(planes.shape, dtype=np.float32)
+    head[::2], head[1::2] = even, between + ((even[:-1] + even[1:]) >> 1)
+    return head
+
+
+def _picture(path: Path) -> NDArray[np.uint16]:
     """The grey values of a picture."""
     from PIL import Image
 
