@@ -46,6 +46,8 @@ def behind(error: Exception) -> InputError:
         (ImportError("libtorch_cpu.so: failed to map segment from shared object"), 5, "out of memory"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), 5, "out of memory"),
         (behind(RuntimeError("ITK: Failed to allocate memory for image")), 5, "out of memory"),
+        (RuntimeError("ITK ERROR: PlatformMultiThreader(0x1): Unable to join thread."), 5, "out of memory"),
+        (RuntimeError("ITK ERROR: Unable to create a thread.  pthread_create() returned 11"), 5, "out of memory"),
         (OSError(errno.ENOSPC, "No space left on device", "/out/a"), 6, "/out/a: cannot be written: No space left"),
         (OSError(errno.EROFS, "Read-only file system"), 6, "cannot be written"),
     ],

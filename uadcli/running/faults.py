@@ -17,7 +17,8 @@ DETECT_MB = 4096.0  # upper limit for one `uad detect`
 LIBRARIES_MB, THREAD_MB = 1700.0, 32.0
 NO_MEMORY = re.compile(
     r"can.?t allocate|cannot allocate|failed to allocate|unable to allocate|bad.?alloc|out of memory|failed to map seg"
-    r"|can.?t start new thread|could not create a (primitive|memory)",  # the last of oneDNN, for its code and buffers
+    r"|can.?t start new thread|could not create a (primitive|memory)"  # the last of oneDNN, for its code and buffers
+    r"|unable to (create a|join) thread",  # of ITK, one of whose threads got no memory
     re.IGNORECASE,
 )
 NO_THREAD = re.compile(r"resource temporarily unavailable", re.IGNORECASE)  # of std::thread, which a file lock says too
