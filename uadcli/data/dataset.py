@@ -76,11 +76,9 @@ def find(root: Path, validation_share: float | None, note: Note = unsaid) -> lis
     if not files:
         raise InputError("contains no scan", path=root, hint="Scans end in .nii, .nii.gz or .mgz.")
     subjects = {p: subject_of(p.relative_to(root)) for p in files}
-    names = sorted(set(subjects.values()))
-    if validation_share is None:
-        parts = dict.fromkeys(names, "train")
-    else:
-        parts = _split(names, root / "participants.tsv", validation_share)
+    parts = dict.fromkeys(subjects.values(), "train")
+    if validation_share is not None:
+        parts = _split(sorted(parts), root / "participants.tsv", validation_share)
     known = {folder: _lesion_masks(folder) for folder in {p.parent for p in files}}
     masks = {p: _lesions_beside(p, known[p.parent]) or synthetic_lesions(p) for p in files}
     return [Case(subjects[p], root.name, parts[subjects[p]], from_name(p) or "", p, masks[p]) for p in files]
@@ -124,9 +122,8 @@ def _lesion_masks(folder: Path) -> dict[str | None, list[Path]]:
     """The lesion masks of a folder in BIDS by subject; read once, as a folder may hold thousands of scans."""
     found = dict[str | None, list[Path]]()
     for path in sorted(folder.glob("sub-*_mask.nii*")):
-        name = entities(path)
-        if any(part.startswith(LESIONS) for part in name.parts):
-            found.setdefault(name.subject, []).append(path)
+        if any(part.startswith(LESIONS) for part in entities(path).parts):
+            found.setdefault(entities(path).subject, []).append(path)
     return found
 
 
