@@ -83,8 +83,8 @@ def test_every_long_part_of_a_training_is_in_a_stage_that_counts(
     nib.save(nib.Nifti1Image(labels, GRID_AFFINE), tmp_path / "maps" / "one.nii.gz")  # type: ignore[no-untyped-call]
     monkeypatch.setattr(synthetic, "_on_grid", lambda _: np.zeros((192, 192, 160), dtype=np.int16))
     for module, name in (
-        (run_folder, "prepare_all"), (run_folder, "_contrast_of"), (run_folder, "_healthy"), (slices, "load_slices"),
-        (synthetic, "load_healthy"), (synthetic, "load_labels"), (synthetic, "_on_grid"),
+        (run_folder, "prepare_all"), (run_folder, "contrast_without_option"), (run_folder, "_healthy"),
+        (slices, "load_slices"), (synthetic, "load_healthy"), (synthetic, "load_labels"), (synthetic, "_on_grid"),
     ):  # fmt: skip
         watched.watch(module, name)
     more = ["--set", f"label_maps={tmp_path / 'maps'}", "--out", str(tmp_path / "run")]

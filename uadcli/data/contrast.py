@@ -171,8 +171,10 @@ def known_before(
     path: Path, option: str | None, described: Described = NOTHING, column: str = ""
 ) -> FoundContrast | None:
     """The contrast from the option, the `column` of a table, the file name or the JSON file; None if none gives it."""
-    if option is not None or column:
-        return FoundContrast(option, "option") if option is not None else FoundContrast(column, "table")
+    if option is not None:
+        return FoundContrast(option, "option")
+    if column:
+        return FoundContrast(column, "table")
     if named := from_name(path):
         return FoundContrast(named, "file name")
     settled = described.contrast and not other_from_name(path)
@@ -207,12 +209,9 @@ def _contradicting(known: FoundContrast, path: Path, described: Described) -> st
     """What file name and JSON file say of a contrast that a table or the file name gives, if it is another one."""
     if known.source not in ("table", "file name"):
         return ""
-    said = {"the JSON file": described.other or described.contrast, "the file name": "".join(_either(_said(path)))}
+    named, other = _said(path)
+    said = {"the JSON file": described.other or described.contrast, "the file name": named or other or ""}
     return " and ".join(f"{who} {what}" for who, what in said.items() if what not in ("", known.contrast))
-
-
-def _either(said: tuple[str | None, str | None]) -> Iterator[str]:
-    return (one for one in said if one)
 
 
 def _check(found: FoundContrast, guess: ContrastGuess | None) -> Check:

@@ -89,7 +89,7 @@ def is_synthetic(scan: Path) -> bool:
 
     Raises `InputError` if the sidecar cannot be read.
     """
-    sidecar = scan.with_name(f"{stem(scan)}.json")
+    sidecar = json_of(scan)
     if not sidecar.exists():
         return False
     try:

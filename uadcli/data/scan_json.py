@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uadcli import contrasts
-from uadcli.data.contrast import Described, FoundContrast, kind_of, said_in_text, settle
+from uadcli.data.contrast import Described, FoundContrast, kind_of, known_before, said_in_text, settle
 from uadcli.errors import InputError
 from uadcli.imaging.volume import stem
 
@@ -65,6 +65,18 @@ def found_contrast(path: Path, known: FoundContrast | None, prepared: Prepared, 
             raise
         guess = None
     return settle(known, path, guess, described)
+
+
+def contrast_without_option(path: Path, prepared: Prepared) -> FoundContrast:
+    """The contrast of a prepared scan by name, JSON file or image.
+
+    Raises `InputError` if nothing says it, if these contradict each other, or if it is none of the known ones.
+    """
+    described = describe(path)
+    found = found_contrast(path, known_before(path, None, described), prepared, described)
+    if found.check is not None and found.check.verdict == "fail":
+        raise InputError(f"contrast: {found.check.text}")
+    return found
 
 
 def read_text(path: Path, most: int = MOST_BYTES) -> str | None:

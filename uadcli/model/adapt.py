@@ -21,9 +21,8 @@ from uadcli import __version__
 from uadcli.config import DetectConfig
 from uadcli.console import Reporter
 from uadcli.data import artefacts, dataset, prepare
-from uadcli.data.contrast import known_before
 from uadcli.data.prepare import Prepared
-from uadcli.data.scan_json import describe, found_contrast
+from uadcli.data.scan_json import contrast_without_option, describe
 from uadcli.errors import InputError, UsageError
 from uadcli.files import DAMAGED, write_with
 from uadcli.imaging import stored
@@ -206,10 +205,7 @@ class ScannerAdapter:
         """
         if stated := self.healthy.stated(path):
             return stated
-        described = describe(path)
-        found = found_contrast(path, known_before(path, None, described), prepared, described)
-        if found.check is not None and found.check.verdict == "fail":
-            raise InputError(f"contrast: {found.check.text}")
+        found = contrast_without_option(path, prepared)
         if found.source == "image" and prepared.contrast().doubtful:
             what = "T1w and FLAIR are hard to distinguish in it"
             raise InputError(what, hint="Put the contrast in its name, or give --contrast.")

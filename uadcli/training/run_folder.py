@@ -19,11 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from uadcli.config import CONTRASTS, TrainingConfig, read_toml, to_dict, to_toml
 from uadcli.console import Reporter
-from uadcli.data.contrast import known_before
 from uadcli.data.dataset import Case, doubtful_mask, prepare_all
 from uadcli.data.healthy import LESION_MARGIN_SLICES
-from uadcli.data.prepare import Prepared
-from uadcli.data.scan_json import describe, found_contrast
+from uadcli.data.scan_json import contrast_without_option
 from uadcli.data.scans import Scans
 from uadcli.errors import InputError, OutputError, UsageError
 from uadcli.files import file_sha256, make_folder, write_bytes, write_text
@@ -166,22 +164,13 @@ def prepare_usable(cases: list[Case], scans: Scans, workers: int, reporter: Repo
         for done, case in enumerate(good):
             reporter.progress(done, len(good))
             try:
-                contrast = case.contrast or _contrast_of(case.scan, scans.prepared(case.scan))
+                contrast = case.contrast or contrast_without_option(case.scan, scans.prepared(case.scan)).contrast
             except InputError as error:
                 hint = "put the contrast in its name, as in sub-01_T1w.nii.gz"
                 reporter.warn(f"{case.scan}: left out: {error.what}; {hint}")
                 continue
             usable[case.scan] = dataclasses.replace(case, contrast=contrast)
     return usable
-
-
-def _contrast_of(scan: Path, prepared: Prepared) -> str:
-    """The contrast of a scan whose name says none. Raises `InputError` if it is certainly none of the known ones."""
-    described = describe(scan)
-    found = found_contrast(scan, known_before(scan, None, described), prepared, described)
-    if found.check is not None and found.check.verdict == "fail":
-        raise InputError(f"contrast: {found.check.text}")
-    return found.contrast
 
 
 def healthy_of(usable: dict[Path, Case], scans: Scans, reporter: Reporter) -> dict[Path, Case]:
