@@ -6,7 +6,7 @@ whether it was the best or not; of several it takes the mean of the parameters. 
 scans without the shading of the scan, whatever the bundled model does.
 
     python packaging/models/recalibrate.py DATA --weights small-13-flair --name small-14-flair [--borrow T2w=FLAIR]
-        [--contrasts T2w] [--score-network RUN_OR_FILE ...] [--keep FILE] [--degraded 2] [--along-slices 3]
+        [--contrasts T2w] [--score-network RUN_OR_FILE ...] [--keep FILE] [--degraded 2] [--along-slices 3] [--levels 500]
 
 The healthy scans are those of `train_default.py`: the validation part of the development data. A contrast without any
 borrows the thresholds of another (`--borrow`), or is calibrated on scans synthesised from the validation T1w scans by
@@ -81,6 +81,7 @@ def main() -> None:
     parser.add_argument(
         "--along-slices", type=float, help="smoothing of the learned score, in slices; as before if not given"
     )
+    parser.add_argument("--levels", help="noise levels of the reconstruction, comma-separated; as before if not given")
     parser.add_argument("--scores", help="the scores to calibrate, comma-separated; by default all")
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     parser.add_argument("--runs", type=Path, default=Path("runs/default"))
@@ -94,7 +95,9 @@ def main() -> None:
         keep(with_score_network(start, arguments.score_network), arguments.keep)
         return
     along = start.card.along_slices if arguments.along_slices is None else arguments.along_slices
-    start = dataclasses.replace(start, card=dataclasses.replace(start.card, without_shading=True, along_slices=along))
+    levels = tuple(map(int, arguments.levels.split(","))) if arguments.levels else start.card.levels
+    changed = dataclasses.replace(start.card, without_shading=True, along_slices=along, levels=levels)
+    start = dataclasses.replace(start, card=changed)
     model = Model(with_score_network(start, arguments.score_network))
     found = [c for c in cases(arguments.data) if c.contrast in model.card.contrasts]
     held_out = [c for c in found if c.part == "val"]
@@ -119,8 +122,8 @@ def main() -> None:
     before = model.weights
     state = healthy_reference.state_of({key: one for key, one in references.items() if key[1] in card.contrasts})
     gates = {name: value for name, value in before.gate_state.items() if name.partition(".")[0] in card.contrasts}
-    changed = dataclasses.replace(before, card=card, gate_state=gates, reference_state=state)
-    out = written(changed, arguments.runs)
+    calibrated = dataclasses.replace(before, card=card, gate_state=gates, reference_state=state)
+    out = written(calibrated, arguments.runs)
     write_json(out / "thresholds.json", content)
     print(f"scores {card.scores}\nshares {card.shares}\n{card.threshold_rule}")
 
