@@ -121,12 +121,12 @@ def calibrate(
     """Calibrate several scores of a model, by default all, on the healthy brain of the held-out scans.
 
     Scores that need a network that the model does not have are left out. Returns as well, for contrasts with at least
-    two scans, the healthy references of normalised scores, which are calibrated with each scan compared with the
-    others. `fisher` is calibrated if all its parts are, each scan with the tails of the others (whose reference
-    includes it). The shares of its parts are fitted on lesions `pasted` into the held-out scans of a contrast,
-    numbered in their order, if there are any. The healthy parts of the training scans join the references of scores
-    without a network, which no training changes. Degraded copies count like scans, and are left out with their scan
-    wherever it is compared with the others.
+    two scans without counting copies, the healthy references of normalised scores, which are calibrated with each scan
+    compared with the others. `fisher` is calibrated if all its parts are, each scan with the tails of the others (whose
+    reference includes it). The shares of its parts are fitted on lesions `pasted` into the held-out scans of a
+    contrast, numbered in their order, if there are any. The healthy parts of the training scans join the references of
+    scores without a network, which no training changes. Degraded copies count like scans, and are left out with their
+    scan wherever it is compared with the others.
     """
     if kinds is None:
         draws, learned = model.method(config.reconstruction).draws, model.card.siamese is not None
@@ -233,7 +233,7 @@ def take_in(result: Calibration, healthy: OfContrast, kinds: Sequence[str], conf
     for kind in kinds:
         scans = healthy.under(kind)
         if kind.startswith(scores.Z):
-            if len(scans) < 2:
+            if len({*_brains(scans)}) < 2:  # without other brains there is nothing to compare with
                 continue
             further = [one[kind] for one in healthy.more if kind in one]
             pairs, scale = [*((one.values, one.part) for one in scans), *further], scores.find(kind).own_scale

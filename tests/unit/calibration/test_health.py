@@ -46,9 +46,10 @@ def maps(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, np.ndarray]]:
     return made
 
 
-def calibrated(contrast: str, count: int = SCANS) -> tuple[Calibration, Any]:
+def calibrated(contrast: str, count: int = SCANS, degraded: int = 0) -> tuple[Calibration, Any]:
     cases = [Case(str(i), "lab", "val", contrast, Path(f"{i}.nii")) for i in range(count)]
-    return health.calibrate(SimpleNamespace(), Cohort(cases, (), Path()), DetectConfig(), CALIBRATED)  # type: ignore[arg-type]
+    cohort = Cohort(cases, (), Path(), degraded=degraded)
+    return health.calibrate(SimpleNamespace(), cohort, DetectConfig(), CALIBRATED)  # type: ignore[arg-type]
 
 
 def test_fisher_is_calibrated_with_reference_and_quantiles_of_the_other_scans(
@@ -156,8 +157,12 @@ def test_borrowed_thresholds_exclude_scores_normalised_to_healthy_scans(
     assert lent == {kind for kind in CALIBRATED if not kind.startswith("z-")}
 
 
-def test_one_healthy_scan_makes_no_reference(maps: list[dict[str, np.ndarray]]) -> None:
-    found, references = calibrated("T2w", 1)
+@pytest.mark.parametrize("degraded", [0, 2])
+def test_one_healthy_scan_makes_no_reference_nor_do_its_copies(
+    maps: list[dict[str, np.ndarray]], monkeypatch: pytest.MonkeyPatch, degraded: int
+) -> None:
+    monkeypatch.setattr(health, "version_of", lambda *_: (health.prepare_cached(), MASK))
+    found, references = calibrated("T2w", 1, degraded)
     assert not references
     assert {kind for kind in CALIBRATED if not kind.startswith("z-")} == set(found.thresholds)
 
