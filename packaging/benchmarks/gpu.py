@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ import numpy as np
 import reference
 import torch
 from torch import Tensor
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -130,8 +131,16 @@ def busy(call: Callable[[], object], device: str, repeats: int) -> float:
         finished(device)
         whole = time.perf_counter() - start
     events: Any = profiled.key_averages()
-    inside = sum(one.self_device_time_total if on_gpu else one.self_cpu_time_total for one in events)
-    return float(inside) / 1e6 / whole
+    return (kernel_seconds(events) if on_gpu else sum(one.self_cpu_time_total for one in events) / 1e6) / whole
+
+
+def kernel_seconds(events: Iterable[Any]) -> float:
+    """The seconds of the kernels of a GPU among averaged events of the profiler.
+
+    Operators on the CPU repeat the time of the kernels that they start, and annotations that of what they surround.
+    """
+    kernels = (one for one in events if one.device_type == DeviceType.CUDA and not one.is_user_annotation)
+    return sum(one.self_device_time_total for one in kernels) / 1e6
 
 
 def halved(config: ModelConfig, device: str, count: int = 64) -> dict[str, float]:

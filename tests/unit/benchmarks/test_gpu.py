@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+from types import SimpleNamespace
 
 import gpu
 import numpy as np
 import pytest
 import reference
 import torch
+from torch.autograd import DeviceType
 
 from uadcli.config import EncoderConfig, ModelConfig, UNetConfig
 from uadcli.training import reconstruction
@@ -42,6 +44,19 @@ def test_batches_are_halved_until_they_fit_and_the_result_stays() -> None:
     assert found["first batch"] == 36
     assert found["batch that fitted"] <= 16
     assert found["largest difference"] < 1e-5
+
+
+def test_the_time_of_a_kernel_counts_once() -> None:
+    """The profiler has it in the operator that starts the kernel, in the kernel, and in annotations around both."""
+
+    def event(kind: DeviceType, microseconds: float, *, annotation: bool = False) -> SimpleNamespace:
+        return SimpleNamespace(
+            device_type=kind, self_device_time_total=microseconds, is_user_annotation=annotation, is_legacy=False
+        )
+
+    operator, kernel = event(DeviceType.CPU, 3e5), event(DeviceType.CUDA, 3e5)
+    around = event(DeviceType.CUDA, 5e5, annotation=True)
+    assert gpu.kernel_seconds([operator, kernel, around, event(DeviceType.CUDA, 1e5)]) == pytest.approx(0.4)
 
 
 def test_a_call_is_timed_after_one_that_warms_up() -> None:
