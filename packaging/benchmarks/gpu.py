@@ -81,6 +81,8 @@ def inference(config: ModelConfig, device: str, rate: float, size: Size) -> dict
     """Whole volumes at three levels, noise already drawn: as for every scan of a batch but the first."""
     model, given = ConditionedDiffusion(config).eval(), reference.volume(size.slices)
     settings = ReconstructionConfig(levels=reference.LEVELS, batch_size=size.slices * len(reference.LEVELS))
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats(device)  # of what was measured before
     run = CddpmReconstructor(model, settings, device)
     with FlopCounterMode(display=False) as counter:
         run(given.slices, range(size.slices))
@@ -161,8 +163,8 @@ def halved(config: ModelConfig, device: str, count: int = 64) -> dict[str, float
         if device == "cpu" and len(inputs[0]) > 16:
             raise torch.OutOfMemoryError("as a GPU")
 
+    bound_memory(device, model, given)  # runs the whole batch itself, which is no batch tried
     hook = model.register_forward_pre_hook(seen)
-    bound_memory(device, model, given)
     try:
         found = run(given.slices, range(len(given.slices)))
     finally:

@@ -12,7 +12,9 @@ import reference
 import torch
 from torch.autograd import DeviceType
 
-from uadcli.config import EncoderConfig, ModelConfig, UNetConfig
+from uadcli.config import EncoderConfig, ModelConfig, ReconstructionConfig, UNetConfig
+from uadcli.reconstruction.model import ConditionedDiffusion
+from uadcli.reconstruction.reconstructors.cddpm import CddpmReconstructor
 from uadcli.training import reconstruction
 
 TINY = ModelConfig(
@@ -44,6 +46,35 @@ def test_batches_are_halved_until_they_fit_and_the_result_stays() -> None:
     assert found["first batch"] == 36
     assert found["batch that fitted"] <= 16
     assert found["largest difference"] < 1e-5
+
+
+def test_what_bounds_the_memory_is_no_batch_that_was_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU it runs the whole batch, to find out how much memory that needs."""
+    before, bounded = gpu.halved(TINY, "cpu", 4), list[int]()
+
+    def run_it(device: str, model: ConditionedDiffusion, given: reference.Volume) -> None:
+        settings = ReconstructionConfig(levels=reference.LEVELS, batch_size=12)
+        CddpmReconstructor(model, settings, device)(given.slices, range(4))
+        bounded.append(1)
+
+    monkeypatch.setattr(gpu, "bound_memory", run_it)
+    assert gpu.halved(TINY, "cpu", 4) == before
+    assert bounded
+
+
+def test_the_peak_is_that_of_one_network_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU that counts, and computes on the CPU."""
+    allocated = [512]  # MB at most, by what was measured before
+
+    def run(model: ConditionedDiffusion, settings: ReconstructionConfig, _: str) -> CddpmReconstructor:
+        allocated[0] = max(allocated[0], 32)
+        return CddpmReconstructor(model, settings, "cpu")
+
+    monkeypatch.setattr(gpu, "CddpmReconstructor", run)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _: allocated.__setitem__(0, 0))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: allocated[0] * 2**20)
+    assert gpu.inference(TINY, "cuda:0", 1.0, SIZE)["peak MB"] == 32
 
 
 def test_the_time_of_a_kernel_counts_once() -> None:
