@@ -181,7 +181,7 @@ class ReconstructionConfig(Checked):
         empty=True,
         option=Option("How to reconstruct the scan; by default as the weights were trained.", METHOD),
     )
-    # of reconstruction and score, set by `preprocess.precision`; empty: float32, but bf16 to reconstruct on a GPU
+    # of reconstruction and score, set by `preprocess.precision`; empty: float32, on a GPU too
     arithmetic: str = word("", ("float32", "bf16"), empty=True)
     overlap: bool = False  # pddpm: patches every 24 pixels, averaged where they overlap, at 2.25 times the cost
 

@@ -80,7 +80,11 @@ def matrix_rate(device: str, side: int) -> float:
 def inference(config: ModelConfig, device: str, rate: float, size: Size) -> dict[str, float]:
     """Whole volumes at three levels, noise already drawn: as for every scan of a batch but the first."""
     model, given = ConditionedDiffusion(config).eval(), reference.volume(size.slices)
-    settings = ReconstructionConfig(levels=reference.LEVELS, batch_size=size.slices * len(reference.LEVELS))
+    settings = ReconstructionConfig(
+        levels=reference.LEVELS,
+        batch_size=size.slices * len(reference.LEVELS),
+        arithmetic="float32" if device == "cpu" else "bf16",  # as the rate is measured
+    )
     if device != "cpu":
         torch.cuda.reset_peak_memory_stats(device)  # of what was measured before
     run = CddpmReconstructor(model, settings, device)

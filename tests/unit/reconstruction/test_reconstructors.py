@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -45,6 +47,25 @@ def test_bf16_changes_no_more_than_rounding_and_the_others_nothing(
     found = CddpmReconstructor(model, ReconstructionConfig((250, 750), 8, arithmetic=arithmetic))(slices, range(3))
     apart = np.abs(found - wanted).max()
     assert 0 < apart < 0.02 if arithmetic == "bf16" else apart == 0
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
+@pytest.mark.parametrize("arithmetic", ["", "float32", "bf16"])
+def test_no_device_decides_the_arithmetic(
+    model: ConditionedDiffusion, monkeypatch: pytest.MonkeyPatch, arithmetic: str, device: str
+) -> None:
+    asked: list[tuple[str, torch.dtype]] = []
+
+    def autocast(on: str, kind: torch.dtype) -> AbstractContextManager[None]:
+        asked.append((on, kind))
+        return nullcontext()
+
+    make = CddpmReconstructor(model, ReconstructionConfig((250,), arithmetic=arithmetic))
+    make.device = torch.device(device)
+    monkeypatch.setattr(torch, "autocast", autocast)
+    with make._autocast():
+        pass
+    assert asked == ([(device, torch.bfloat16)] if arithmetic == "bf16" else [])
 
 
 def test_in_bf16_the_size_of_a_batch_changes_no_more_than_rounding(model: ConditionedDiffusion) -> None:

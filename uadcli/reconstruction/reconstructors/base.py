@@ -129,9 +129,8 @@ class SliceReconstructor:
         return torch.from_numpy(array).to(self.device, memory_format=torch.channels_last)
 
     def _autocast(self) -> AbstractContextManager[object]:
-        on, arithmetic = self.device.type, self.config.arithmetic
-        wanted = arithmetic == "bf16" if arithmetic else on == "cuda"
-        return torch.autocast(on, torch.bfloat16) if wanted else nullcontext()
+        wanted = self.config.arithmetic == "bf16"
+        return torch.autocast(self.device.type, torch.bfloat16) if wanted else nullcontext()
 
 
 class OnePassReconstructor(SliceReconstructor):
