@@ -7,7 +7,8 @@ from pathlib import Path
 
 from uadcli.config import PreprocessConfig
 from uadcli.data.dataset import Case, prepare_all
-from uadcli.errors import InputError
+from uadcli.errors import InputError, UsageError
+from uadcli.weights.card import ModelCard
 
 HELD_OUT_FLAIR = 6  # TCGA-LGG patients held out of training: their tumour-free slices set thresholds
 
@@ -37,6 +38,14 @@ def cases(data: Path) -> list[Case]:
     found += [_case(data, "healthy_other", s, "healthy", "T1w") for s in other]
     found.append(_case(data, "healthy_other", "sub-allineate", "healthy", "T2w"))
     return found
+
+
+def refuse_other_preparation(card: ModelCard) -> None:
+    """Raises `UsageError` for a model of scans that are not prepared by `PreprocessConfig()`, as all are here."""
+    if card.curvature_flow:
+        raise UsageError("the development scripts do not smooth scans by curvature flow, as these weights need")
+    if card.scaling != "percentile":
+        raise UsageError(f"the development scripts scale scans by percentiles, these weights need {card.scaling}")
 
 
 def _participants(folder: Path) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from development import cases
+from development import cases, refuse_other_preparation
 
 from uadcli.calibration.health import HealthyScan, Scored, compared_with_others, joined, versions
 from uadcli.config import CONTRASTS, DetectConfig, to_dict
@@ -51,8 +51,7 @@ def models(name_or_path: str | None) -> dict[str, Model]:
     if name_or_path is None:
         return {contrast: load(*weights.find(None, contrast)) for contrast in CONTRASTS}
     loaded = load(*weights.find(name_or_path))
-    if loaded.card.curvature_flow:  # all scans are prepared with CONFIG
-        raise UsageError("the development scripts do not smooth scans by curvature flow, as these weights need")
+    refuse_other_preparation(loaded.card)
     return dict.fromkeys(loaded.card.contrasts, loaded)
 
 

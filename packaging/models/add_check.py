@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from recalibrate import made, written
+from recalibrate import made, refuse_other_preparation, written
 
 from uadcli import device
 from uadcli.config import DetectConfig
@@ -40,6 +40,7 @@ def main() -> None:
     arguments = parser.parse_args()
     device.bound_threads(None)
     reporter, before = Reporter(), weights.load(*weights.find(arguments.weights))
+    refuse_other_preparation(before.card)
     folder, config = arguments.runs / "synthetic-check", DetectConfig().preprocess
 
     def vectors_of(part: str, count: int) -> list[Part]:

@@ -51,6 +51,7 @@ from uadcli.weights.card import ModelCard
 
 sys.path.append(str(Path(__file__).parents[1] / "evaluation"))
 from development import cases
+from development import refuse_other_preparation as refuse_other_preparation
 
 FIRST_SEED = {"val": 0, "train": 100}  # of synthetic scans
 NOTED = ("siamese", "training_data")  # what a card says of the score network
@@ -94,6 +95,7 @@ def main() -> None:
     if arguments.keep:
         keep(with_score_network(start, arguments.score_network), arguments.keep)
         return
+    refuse_other_preparation(start.card)
     along = start.card.along_slices if arguments.along_slices is None else arguments.along_slices
     levels = tuple(map(int, arguments.levels.split(","))) if arguments.levels else start.card.levels
     changed = dataclasses.replace(start.card, without_shading=True, along_slices=along, levels=levels)

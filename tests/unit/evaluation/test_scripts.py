@@ -53,3 +53,27 @@ for scans, values in (([own, own, other, other, ill], [0, 1, 5, 2, 3]), ([own, o
 """
     )
     assert found == ["0.5", "nan"]
+
+
+def test_a_model_of_scans_that_are_prepared_otherwise_is_refused() -> None:
+    """Its maps of scans prepared as here would be those of other inputs than it was trained on."""
+    found = said(
+        """
+import dataclasses
+import scenes
+from uadcli.errors import UsageError
+from uadcli.weights import weights
+path, digest = weights.find("small-16-t1w")
+bundled = weights.load(path, digest)
+for changes in ({}, {"scaling": "tissue"}, {"curvature_flow": 3}):
+    card = dataclasses.replace(bundled.card, **changes)
+    scenes.model.load = lambda *_: scenes.Model(dataclasses.replace(bundled, card=card))
+    try:
+        print(*scenes.models("small-16-t1w"))
+    except UsageError as error:
+        print(error.what)
+"""
+    )
+    assert found[0] == "T1w"
+    assert "these weights need tissue" in found[1]
+    assert "curvature flow" in found[2]
