@@ -14,7 +14,7 @@ from uadcli.console import Reporter
 from uadcli.reconstruction.pretraining import MaskedAutoencoder, draw_visible, masked_loss, patches
 from uadcli.training import checkpoint, loop
 from uadcli.training.examples.slices import SliceSet, Split
-from uadcli.training.learner import DrawingLearner
+from uadcli.training.learner import DrawingLearner, constant_rate
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -50,8 +50,8 @@ class Pretrainer(DrawingLearner):
             return self.descend(masked_loss(self.model(x, visible), x, visible))
 
     def rate(self) -> float:
-        """Constant, as published."""
-        return 1.0
+        """Constant after the warm-up, of which the published training has none."""
+        return constant_rate(self.done, self.config.warmup)
 
     @torch.inference_mode()
     def error(self, data: SliceSet) -> float:

@@ -212,6 +212,11 @@ def learning_rate(done: int, steps: int, warmup: int) -> float:
     return 0.02 + 0.98 * (1 + math.cos(math.pi * part)) / 2
 
 
+def constant_rate(done: int, warmup: int) -> float:
+    """The factor of the learning rate: warm-up, then 1."""
+    return min((done + 1) / max(warmup, 1), 1.0)
+
+
 @torch.no_grad()
 def move_average(average: nn.Module, model: nn.Module, ema: float, done: int) -> None:
     """Move the parameters of `average` towards those of `model` after `done` steps, faster in the first ones.

@@ -24,7 +24,7 @@ from uadcli.training import checkpoint, log, loop
 from uadcli.training.encoder import pretrain
 from uadcli.training.examples.pasted_lesions import LesionSet
 from uadcli.training.examples.slices import SliceSet, Split
-from uadcli.training.learner import DrawingLearner
+from uadcli.training.learner import DrawingLearner, constant_rate
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -72,7 +72,7 @@ class Trainer(DrawingLearner):
     def rate(self) -> float:
         """The factor of the learning rate for the coming step: cosine, or constant after the warm-up."""
         if self.config.schedule == "constant":
-            return min((self.done + 1) / max(self.config.warmup, 1), 1.0)
+            return constant_rate(self.done, self.config.warmup)
         return super().rate()
 
     def _loss(self, clean: Tensor) -> Tensor:

@@ -83,6 +83,15 @@ def test_resuming_after_two_steps_equals_four_steps(tmp_path: Path) -> None:
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize(("warmup", "rates"), [(0, [1e-3, 1e-3, 1e-3]), (2, [5e-4, 1e-3, 1e-3])])
+def test_the_rate_is_constant_after_the_warmup(warmup: int, rates: list[float]) -> None:
+    trainer, found = Pretrainer(SMALL, replace(SETTINGS, warmup=warmup, learning_rate=1e-3)), list[float]()
+    for _ in rates:
+        trainer.step(slices())
+        found.append(trainer.optimiser.param_groups[0]["lr"])
+    assert found == rates
+
+
 def test_it_learns_and_the_trainer_takes_its_encoder(tmp_path: Path) -> None:
     config = replace(SETTINGS, steps=20, learning_rate=3e-3, checkpoint_every=20)
     before = Pretrainer(SMALL, config).error(slices())
