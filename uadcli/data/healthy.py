@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from uadcli.data.dataset import Case
 from uadcli.data.prepare import Prepared
-from uadcli.imaging.geometry import resample
+from uadcli.imaging.geometry import apply, resample
 from uadcli.imaging.mask_file import read_mask_file
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
 
@@ -33,9 +33,23 @@ def lesions_on_grid(case: Case, prepared: Prepared) -> NDArray[np.bool_]:
     )
 
 
+def touched_slices(case: Case, prepared: Prepared) -> NDArray[np.bool_]:
+    """Which axial slices (80,) of the model's grid hold a voxel of a lesion, however small.
+
+    By nearest neighbour alone, only one in eight lesions of a voxel of 1 mm would be on that grid.
+    """
+    touched: NDArray[np.bool_] = lesions_on_grid(case, prepared).any(axis=(0, 1))
+    if case.lesions is not None:
+        found, scan = read_mask_file(case.lesions, allow_empty=True)
+        to_grid = np.linalg.inv(prepared.world_map @ GRID_AFFINE) @ scan.volume.affine
+        z = np.rint(apply(to_grid, np.argwhere(found.voxels).astype(np.float64))[:, 2]).astype(int)
+        touched[z[(z >= 0) & (z < len(touched))]] = True
+    return touched
+
+
 def healthy_slices(case: Case, prepared: Prepared) -> NDArray[np.int64]:
     """Indices (N,) of the slices with enough brain and without lesion (including a margin)."""
-    touched = lesions_on_grid(case, prepared).any(axis=(0, 1))
+    touched = touched_slices(case, prepared)
     near = np.convolve(touched, np.ones(2 * LESION_MARGIN_SLICES + 1), mode="same") > 0
     enough = brain_slices(prepared.mask)
     return enough[~near[enough]]
