@@ -11,6 +11,7 @@ from uadcli.data.contrast import said_in_text, says_contrast
 from uadcli.data.entities import BidsName, entities, read
 from uadcli.data.names import COMPANIONS
 from uadcli.errors import InputError
+from uadcli.files import folders_below
 from uadcli.imaging import stored
 from uadcli.imaging.volume import SUFFIXES, stem
 
@@ -174,12 +175,16 @@ def _match(path: Path, who: Identity, candidates: Known, kind: str, hint: str) -
 
 
 def files_in(place: Path) -> list[Path]:
-    """Every image below a folder (sorted), or the file itself."""
+    """Every image below a folder (sorted), or the file itself; linked folders are followed, each real one once.
+
+    Raises `InputError` if there is none.
+    """
     if place.is_file():
         return [place]
     if not place.is_dir():
         raise InputError("no such file or folder", path=place, hint="Check the path.")
-    found = sorted(p for p in place.rglob("*") if p.name.lower().endswith(SUFFIXES) and not p.name.startswith("."))
+    every = sorted(folder / name for folder, names in folders_below(place, lambda _: True) for name in names)
+    found = [p for p in every if p.name.lower().endswith(SUFFIXES) and not p.name.startswith(".")]
     if not found:
         raise InputError("contains no NIfTI file", path=place, hint="Check the path.")
     return [p for p in found if stored.files_of(p)[0] == p]  # of a pair only the header

@@ -54,6 +54,18 @@ def test_names_that_belong_together(tmp_path, map_name, truth_name):
     assert pairs([map_name], [truth_name, *other], tmp_path) == {map_name: truth_name}
 
 
+def test_linked_folders_are_followed_and_each_real_folder_counts_once(tmp_path):
+    touch(
+        tmp_path, "maps/sub-1_map.nii.gz", "store/sub-2_map.nii.gz", "masks/sub-1_seg.nii.gz", "masks/sub-2_seg.nii.gz"
+    )
+    links = {"maps/more": "../store", "maps/same": ".", "store/loop": "../maps", "truth": "masks"}
+    for link, target in links.items():
+        (tmp_path / link).symlink_to(target)
+    cases, _ = from_folders([tmp_path / "maps"], tmp_path / "truth")
+    pairs = {case.map.relative_to(tmp_path).as_posix(): case.truth.name for case in cases}
+    assert pairs == {"maps/more/sub-2_map.nii.gz": "sub-2_seg.nii.gz", "maps/sub-1_map.nii.gz": "sub-1_seg.nii.gz"}
+
+
 @pytest.mark.parametrize("name", ["s1.nii.gz", "sub-1_FLAIR_desc-anomaly_map.nii.gz"])
 def test_what_detect_writes_beside_a_map_is_no_map(name, tmp_path):
     written = file_names.name(
