@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from uadcli.arrays import Affine, Array, Mask
 from uadcli.errors import InputError
 from uadcli.evaluation.cases import Case
 from uadcli.imaging import geometry, mask_file
+from uadcli.imaging.header_geometry import without_options
 from uadcli.imaging.volume import Scan, Volume, by_stored_voxels, read_scan
 
 SHARED = 2  # truths and masks kept in memory, since methods share them and cases are read scan by scan
@@ -88,7 +89,8 @@ class Reader:
 
     @staticmethod
     def _read(path: Path) -> Scan:
-        return read_scan(path, allow_empty=True)
+        scan = read_scan(path, allow_empty=True)
+        return replace(scan, warnings=tuple(map(without_options, scan.warnings)))
 
     def _on_grid(self, source: Scan, scan: Scan, placed: _Placed) -> Mask:
         """A mask as voxels of the map's grid: labels from 1, or probabilities from one half."""

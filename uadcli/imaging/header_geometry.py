@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ SHEAR_WARNING_MM = 0.1
 CORONAL = np.array([[-1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # FreeSurfer's directions where a header has none
 SET_UNIT = "Correct the voxel size or the unit in its header (xyzt_units 2 is mm)."
 UNKNOWN = "left and right are unknown, and no side is given (--geometry trust if you have checked them)"
+
+
+OPTIONS = re.compile(r"(, and no side is given)? \(--geometry [^)]*\)")  # what `uad detect` does and offers
 
 
 class MissingFormError(InputError):
@@ -69,9 +73,14 @@ def place(layout: Layout, path: Path, geometry: str = "auto", matrix: bytes | No
     return found
 
 
+def without_options(warning: str) -> str:
+    """A warning of `place` for a command without `--geometry`: what is the matter, not what `uad detect` offers."""
+    return OPTIONS.sub("", warning)
+
+
 def check(affine: Affine, shape: tuple[int, ...], path: Path) -> None:
     """Raises `InputError` for an affine (4x4, mm) that is not finite, singular, or implausible in size or position."""
-    other = "Try --geometry qform, or convert the scan again."
+    other = "Convert the scan again, or try `uad detect --geometry qform`."
     if not np.isfinite(affine).all():
         raise InputError("the affine is not finite", path=path, hint=other)
     size = spacing(affine)
