@@ -66,7 +66,7 @@ def test_thresholds_of_a_run(run_of: Path, tmp_path: Path) -> None:
         "thresholds": by_contrast, "scans": {"FLAIR": 3}, "strengths": {"absolute": {"FLAIR": [0.1]}},
         "tails": {"absolute": {"FLAIR": [[0.01, 0.2]]}}, "shares": {"FLAIR": {"absolute": 1.0}},
         "borrowed": {"T2w": "FLAIR"}, "patients": {"FLAIR": 1}, "synthetic": {}, "fusion_power": 0.2,
-        "reference_erosion": 3,
+        "reference_erosion": 3, "networks": export.digest_of(export.trained_weights(run_of)),
     }  # fmt: skip
 
     def use(made: object) -> None:

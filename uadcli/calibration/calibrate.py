@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uadcli.calibration.export import GATE_FILE, REFERENCE_FILE, trained_weights
+from uadcli.calibration.export import GATE_FILE, REFERENCE_FILE, digest_of, trained_weights
 from uadcli.config import DetectConfig, TrainingConfig
 from uadcli.console import Reporter
 from uadcli.data.dataset import find, is_synthetic
@@ -89,9 +89,10 @@ def calibrate(
     content, references = measure(model, cohort, settings, reporter, borrow=borrow, kinds=fitted.kinds)
     with reporter.stage("gate"):
         gates = _kept_gates(model) if supervised else _gates(model, cohort, config, fitted.gate, reporter)
+        (run / "thresholds.json").unlink(missing_ok=True)  # an old one must not go with new checks and references
         _write_gates(run / GATE_FILE, gates, reporter)
         write_bytes(run / REFERENCE_FILE, to_bytes(healthy_reference.state_of(references)))
-    write_json(run / "thresholds.json", content)
+    write_json(run / "thresholds.json", content | {"networks": digest_of(model.weights)})
     for contrast, count in counts.items():
         if count < 20:
             reporter.warn(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,6 +38,7 @@ CALIBRATED: dict[str, Any] = {  # fields of thresholds.json
     "synthetic": dict[str, int],
     "fusion_power": float,
     "reference_erosion": int,
+    "networks": str,
 }
 CHECKS = {MAHALANOBIS: "Mahalanobis distance of the encoder's features", HAND: "HAND"}  # out of distribution
 RULE = "99.5th percentile of the scores inside the brain of {} healthy scans ({})"
@@ -49,7 +51,8 @@ def _broken(run: Path) -> InputError:
 def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path:
     """Write weights, registry and card of a calibrated run into the folder `out`; returns the weight file.
 
-    Raises `InputError` if the run is not calibrated, `OutputError` if the folder already contains weights.
+    Raises `InputError` if the run is not calibrated, or was trained further after that; `OutputError` if the folder
+    already contains weights.
     """
     from uadcli.weights import registry, weights
 
@@ -67,6 +70,9 @@ def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path
         raise _broken(run)
     with reporter.stage("export"):
         loaded = trained_weights(run)
+        if calibrated["networks"] != digest_of(loaded):
+            what = "its networks are not those that it was calibrated with: it was trained further"
+            raise InputError(what, path=run, hint=f"Calibrate it again: uad calibrate {run} HEALTHY.")
         card = calibrated_card(loaded.card, name, calibrated, config.preprocess)
         out.mkdir(parents=True, exist_ok=True)
         gates, references = (_read_state(run / part) for part in (GATE_FILE, REFERENCE_FILE))
@@ -132,6 +138,15 @@ def _read_state(path: Path) -> dict[str, Any]:
         return load(path.read_bytes())
     except (OSError, SafetensorError) as error:
         raise _broken(path.parent) from error
+
+
+def digest_of(loaded: Weights) -> str:
+    """The hexadecimal SHA-256 of the parameters of both networks, by which a calibration says what it is of."""
+    from safetensors.torch import save
+
+    state = {f"model.{name}": value for name, value in loaded.model.state_dict().items()}
+    state |= {f"score.{name}": value for name, value in loaded.score_state.items()}
+    return hashlib.sha256(save({name: value.detach().contiguous() for name, value in state.items()})).hexdigest()
 
 
 def trained_weights(run: Path) -> Weights:

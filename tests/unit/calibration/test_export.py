@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import cohort
 import numpy as np
@@ -15,6 +16,7 @@ from uadcli.calibration import export
 from uadcli.calibration.export import default_score
 from uadcli.config import TrainingConfig, to_toml
 from uadcli.console import Reporter
+from uadcli.errors import InputError
 from uadcli.imaging.slices import GRID_SHAPE
 from uadcli.model.hand import HandGate
 from uadcli.model.out_of_distribution import state_of
@@ -45,16 +47,37 @@ def test_fisher_is_the_default_with_enough_healthy_scans(
     assert default_score(card, "T1w", scans, thresholds) == expected
 
 
-def test_the_card_names_the_out_of_distribution_check_of_each_contrast(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = weights.load(cohort.base(tmp_path / "base", cohort.TINY, None) / "base.safetensors")
-    monkeypatch.setattr(export, "trained_weights", lambda _: made)
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> weights.Weights:
+    """The weights of a run in `tmp_path`."""
+    trained = weights.load(cohort.base(tmp_path / "base", cohort.TINY, None) / "base.safetensors")
+    monkeypatch.setattr(export, "trained_weights", lambda _: trained)
+    return trained
+
+
+def test_a_calibration_of_earlier_networks_is_not_exported(tmp_path: Path, made: weights.Weights) -> None:
+    """As after `uad train --resume`: the thresholds would be those of networks that are gone."""
+    content: dict[str, Any] = {
+        name: {} for name in ("strengths", "tails", "shares", "patients", "synthetic", "borrowed")
+    }
+    content |= {"thresholds": {"absolute": {"T1w": 0.2}}, "scans": {"T1w": 3}}
+    content |= {"fusion_power": 0.2, "reference_erosion": 3, "networks": export.digest_of(made)}
+    (tmp_path / "config.toml").write_text(to_toml(TrainingConfig(model=cohort.TINY)))
+    (tmp_path / "thresholds.json").write_text(json.dumps(content))
+    next(made.model.parameters()).data += 1
+    with pytest.raises(InputError, match="trained further") as refused:
+        export.export(tmp_path, tmp_path / "lab", overwrite=False, reporter=Reporter(silent=True))
+    assert "uad calibrate" in refused.value.hint
+    assert not (tmp_path / "lab").exists()
+
+
+def test_the_card_names_the_out_of_distribution_check_of_each_contrast(tmp_path: Path, made: weights.Weights) -> None:
     wide = Gate(np.zeros((GRID_SHAPE[2], 16), np.float32), np.eye(16, dtype=np.float32), 1000.0)
     hand = HandGate(Hand().eval(), np.zeros(2, np.float32), np.ones(2, np.float32), 1.0)
     empty = {name: {} for name in ("strengths", "tails", "shares", "patients", "synthetic")}
     content = {"thresholds": {"absolute": {"T1w": 0.2, "FLAIR": 0.3}}, "scans": {"T1w": 3, "FLAIR": 2}, **empty}
     content |= {"borrowed": {"T2w": "FLAIR"}, "fusion_power": 0.2, "reference_erosion": 3}
+    content |= {"networks": export.digest_of(made)}
     (tmp_path / "config.toml").write_text(to_toml(TrainingConfig(model=cohort.TINY)))
     (tmp_path / "thresholds.json").write_text(json.dumps(content))
     (tmp_path / export.GATE_FILE).write_bytes(save(state_of({"T1w": wide, "FLAIR": hand})))
