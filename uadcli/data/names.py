@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -66,7 +66,7 @@ def plan(scan: Path, output: Path | None, wanted: Wanted) -> Outputs:
     """
     outputs = name(scan, output, wanted)
     refuse_long(outputs)
-    _refuse_inputs(outputs, read_files(scan, wanted))
+    refuse_inputs(outputs.paths.values(), read_files(scan, wanted))
     if not wanted.overwrite and (there := next((path for path in outputs.paths.values() if path.exists()), None)):
         raise OutputError("already exists", path=there, hint="Give --overwrite or another name with -o.")
     return outputs
@@ -114,13 +114,13 @@ def refuse_long(outputs: Outputs) -> None:
             raise OutputError(what, path=path, hint="Give a shorter one with -o, or rename the scan.")
 
 
-def _refuse_inputs(outputs: Outputs, inputs: Mapping[Path, str]) -> None:
+def refuse_inputs(outputs: Iterable[Path], inputs: Mapping[Path, str]) -> None:
     """Raises `UsageError` for an output file that is one of the `inputs`, under any name."""
-    for path in outputs.paths.values():
+    for path in outputs:
         for other, what in inputs.items():
             both_exist = path.exists() and other.exists()
             if path.samefile(other) if both_exist else os.path.realpath(path) == os.path.realpath(other):
-                raise UsageError(f"is {what}", path=path, hint="Give the map another name with -o.")
+                raise UsageError(f"is {what}", path=path, hint="Give the result another name with -o.")
 
 
 def is_result(image: Path) -> bool:

@@ -21,6 +21,7 @@ from uadcli.errors import RESEARCH_USE, InputError, OutputError, UsageError
 from uadcli.files import make_folder, write_json
 from uadcli.imaging import intensity, volume
 from uadcli.imaging.geometry import resample, scaled_grid, spacing
+from uadcli.imaging.header_geometry import without_options
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.imaging.volume import Scan, Volume, read_scan
 from uadcli.report import sidecar
@@ -51,10 +52,13 @@ def synth(source: Path, output: Path, options: SynthOptions, reporter: Reporter)
     `source` is a brain or head label map with FreeSurfer's numbers, and the volume is in its space; or a T1w scan,
     which is prepared as by `uad detect`, and the volume is in MNI space. The same seed gives the same volume. A volume
     without lesions that replaces one with them also removes their mask. Raises `InputError` for another source,
-    `OutputError` for results that exist or cannot be written.
+    `UsageError` for a result in the place of the source or its JSON file, `OutputError` for results that exist or
+    cannot be written.
     """
-    files, outdated = _files(output, options)
+    files, outdated = _files(source, output, options)
     scan = read_scan(source)
+    for text in scan.warnings:
+        reporter.warn(without_options(text))
     rng = np.random.default_rng(options.seed)
     reporter.info(RESEARCH_USE)
     with reporter.stage("healthy volume"):
@@ -81,12 +85,15 @@ def is_label_map(scan: Volume) -> bool:
     return bool((data[1:] == data[:-1])[inside].mean() > ALIKE)
 
 
-def _files(output: Path, options: SynthOptions) -> tuple[dict[str, Path], Path | None]:
+def _files(source: Path, output: Path, options: SynthOptions) -> tuple[dict[str, Path], Path | None]:
     """The files to write, and the lesion mask to remove: that of the volume that is replaced, if the new one has none.
 
-    Raises `OutputError` for files that exist, or that would be taken for the mask of the new volume.
+    Raises `UsageError` for files that are read, and `OutputError` for files that exist, or that would be taken for the
+    mask of the new volume.
     """
     from uadcli.data.dataset import is_synthetic
+    from uadcli.data.names import refuse_inputs
+    from uadcli.data.scan_json import json_of
 
     suffix = next((s for s in (".nii.gz", ".nii") if output.name.endswith(s)), None)
     if suffix is None:
@@ -94,6 +101,7 @@ def _files(output: Path, options: SynthOptions) -> tuple[dict[str, Path], Path |
     stem = output.name.removesuffix(suffix)
     files = {"volume": output, "sidecar": output.with_name(f"{stem}.json")}
     mask = output.with_name(f"{stem}_lesions{suffix}")
+    refuse_inputs((*files.values(), mask), {source: "the source", json_of(source): "the JSON file of the source"})
     for path in (*files.values(), mask):
         if path.exists() and not options.overwrite:
             raise OutputError("already exists", path=path, hint="Choose another name, or give --overwrite.")

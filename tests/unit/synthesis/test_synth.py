@@ -50,6 +50,26 @@ def make(source: Path, name: str = "out.nii.gz", **options: object) -> Path:
         return synth(source, source.with_name(name), SynthOptions(**{"contrast": "T1w", **options}), reporter)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", ["head_dseg.nii.gz", "head_dseg.nii"])
+def test_neither_the_source_nor_its_json_file_is_replaced(source: Path, name: str) -> None:
+    """A sidecar in the place of the latter would make the source a synthetic scan."""
+    before = source.read_bytes()
+    with pytest.raises(UsageError, match=r"is the (JSON file of the )?source"):
+        make(source, name, overwrite=True)
+    assert source.read_bytes() == before
+    assert not source.with_name("head_dseg.json").exists()
+
+
+def test_warnings_about_the_source_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = nib.Nifti1Image(labels(), None)
+    image.header.set_zooms((1.0, 1.0, 1.0))
+    image.to_filename(tmp_path / "head_dseg.nii")
+    assert main(["synth", str(tmp_path / "head_dseg.nii"), "-o", str(tmp_path / "out.nii.gz")]) == 0
+    said = capsys.readouterr().err
+    assert "left and right are unknown" in said
+    assert "--geometry" not in said
+
+
 def at_2mm(mask: np.ndarray) -> np.ndarray:
     x, y, z = (n // 2 for n in mask.shape)
     return mask.reshape(x, 2, y, 2, z, 2).mean(axis=(1, 3, 5)) == 1
