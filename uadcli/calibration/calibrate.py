@@ -18,7 +18,7 @@ from uadcli.files import file_sha256, write_bytes, write_json
 from uadcli.model.model import Model
 from uadcli.running.stage import Part
 from uadcli.settings.training import HAND, Fitted
-from uadcli.training.run_folder import healthy_of, prepare_usable, read_run, rows_of, usable_cases
+from uadcli.training.run_folder import healthy_of, prepare_usable, read_run, refuse_changed, rows_of, usable_cases
 
 if TYPE_CHECKING:
     from uadcli.calibration.health import Cohort, References
@@ -58,6 +58,7 @@ def calibrate(
     if (supervised := is_supervised(run)) and fitted.gate == HAND:
         what = "a run on labelled scans keeps the out-of-distribution check of its weights"
         raise UsageError(what, hint="Leave --gate out.")
+    refuse_changed([row for row in rows if row["part"] == "train"])  # they join the references
     trained = {row["sha256"]: row["subject"] for row in rows if row["part"] == "train"}
     ill = {row["sha256"]: row["subject"] for row in rows if row.get("lesion_voxels") not in (None, "", "0")}
     masked = {row["sha256"]: row["subject"] for row in rows if row.get("lesions") and "lesion_voxels" not in row}

@@ -102,13 +102,6 @@ def rows(usable: Mapping[Path, Case], scans: Scans, reporter: Reporter) -> dict[
     return result
 
 
-def unchanged(row: Mapping[str, str]) -> None:
-    """Raises `InputError` if the mask of a row of `data.tsv` has changed since the run began."""
-    mask = Path(row["lesions"])
-    if not mask.exists() or file_sha256(mask) != row["lesions_sha256"]:
-        raise InputError("is gone or has changed since the run began", path=mask, hint="Restore it.")
-
-
 def _mask(case: Case) -> Path:
     if case.lesions is None:
         raise InputError("has no mask", path=case.scan, hint="Give a healthy scan an empty mask.")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,7 @@ LOCK, TABLE, CACHE = ".lock", "data.tsv", "cache"
 START = "start.safetensors"  # the weights that the training starts from
 BASE = "reconstruction.safetensors"  # those of the reconstruction of a run on labelled scans
 LOGS = (".log", ".txt", ".out", ".err")  # of `--log-file`, of a shell or of a cluster
-COLUMNS = ("subject", "part", "contrast", "scan", "sha256", "fault", "lesions")
+COLUMNS = ("subject", "part", "contrast", "scan", "sha256", "fault", "lesions", "lesions_sha256")
 
 
 @dataclass(frozen=True)
@@ -224,8 +224,8 @@ def write_rows(
         contrast = good.contrast if good else case.contrast
         digest = file_sha256(case.scan)
         known = (good or case).lesions
-        lesions = known.resolve() if known else ""
-        cells = (case.subject, case.part, contrast, case.scan.resolve(), digest, fault, lesions)
+        lesions = (known.resolve() if known else "", file_sha256(known) if known and known.exists() else "")
+        cells = (case.subject, case.part, contrast, case.scan.resolve(), digest, fault, *lesions)
         writer.writerow({**dict(zip(COLUMNS, cells, strict=True)), **more.get(case.scan, {})})
     write_bytes(path, stream.getvalue().encode("utf-8", "surrogateescape"))  # names that are not UTF-8 keep their bytes
 
@@ -247,7 +247,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 def _row_fault(row: Mapping[Any, Any]) -> str:
     """What is wrong with a row of `data.tsv`, else empty: rows are complete, and cells become paths and numbers."""
-    if None in row or None in row.values() or not {*COLUMNS[:-1]} <= set(row):  # no `lesions` in old versions
+    if None in row or None in row.values() or not {*COLUMNS[:-2]} <= set(row):  # no masks in old versions
         return "its number of cells"
     if "\0" in "".join(map(str, row.values())):
         return "a NUL character"
@@ -255,6 +255,15 @@ def _row_fault(row: Mapping[Any, Any]) -> str:
         return "neither contrast and scan nor a fault"
     voxels = row.get("lesion_voxels", "0")
     return "" if row["fault"] or str(voxels).isdecimal() else f"{voxels!r} lesion voxels"
+
+
+def refuse_changed(rows: Sequence[Mapping[str, str]]) -> None:
+    """Raises `InputError` if a usable scan among the rows of `data.tsv`, or its lesion mask, is gone or has changed."""
+    for row in (one for one in rows if not one["fault"]):
+        for path, digest in ((row["scan"], row["sha256"]), (row.get("lesions"), row.get("lesions_sha256"))):
+            if path and digest and not (Path(path).exists() and file_sha256(Path(path)) == digest):
+                hint = "Restore it, or start a new run."
+                raise InputError("is gone or has changed since the run began", path=Path(path), hint=hint)
 
 
 def usable_cases(run: Path) -> list[Case]:

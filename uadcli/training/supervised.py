@@ -152,16 +152,10 @@ def _as_base(config: TrainingConfig, base: Weights, reporter: Reporter) -> Train
 
 
 def go_on(out: Path, config: TrainingConfig, machine: Machine, reporter: Reporter, scans: Scans | None = None) -> None:
-    """Continue a run from its checkpoint, in one process, on a GPU if there is one.
-
-    Raises `InputError` if a mask has changed.
-    """
+    """Continue a run from its checkpoint, in one process, on a GPU if there is one."""
     from uadcli.training import devices, log, score_network
     from uadcli.weights import weights
 
-    for row in rows_of(out / "data.tsv"):
-        if not row["fault"]:
-            lesion_labels.unchanged(row)
     base, scans = weights.load(out / BASE), scans or Scans(out / "cache", config.preprocess)
     where = devices.one_process(machine)
     cases = usable_cases(out)

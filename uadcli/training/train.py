@@ -27,7 +27,9 @@ from uadcli.training.run_folder import (
     held,
     prepare_usable,
     read_run,
+    refuse_changed,
     refuse_taken,
+    rows_of,
     write_rows,
 )
 
@@ -77,8 +79,8 @@ def resume(
 ) -> Path:
     """Resume a run from its checkpoints; `config` may change only the settings in `run_folder.FREE`.
 
-    Raises `InputError` if there is no run, `UsageError` for a setting that cannot be changed, and `OutputError` as
-    `train`.
+    Raises `InputError` if there is no run, or one of its scans or masks has changed, `UsageError` for a setting that
+    cannot be changed, and `OutputError` as `train`.
     """
     from uadcli.training import supervised
 
@@ -87,6 +89,7 @@ def resume(
     config = config or known
     device.bound_threads(machine.threads)
     with held(run):
+        refuse_changed(rows_of(run / TABLE))
         change(run, config)
         if supervised.is_supervised(run):
             supervised.go_on(run, config, machine, reporter)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from uadcli.data import prepare
 from uadcli.data.dataset import Case
 from uadcli.errors import InputError
 from uadcli.imaging.slices import GRID_SHAPE
-from uadcli.training import checkpoint, run_folder
+from uadcli.training import checkpoint, run_folder, train
 from uadcli.training.encoder import Pretrainer
 from uadcli.training.log import COLUMNS, Log, read_log
 from uadcli.training.reconstruction import Trainer
@@ -68,6 +69,21 @@ def test_a_scan_whose_name_is_not_utf_8_is_found_again(tmp_path: Path) -> None:
     case = Case("a", "", "train", "T1w", scan)
     run_folder.write_rows(tmp_path / "data.tsv", [case], {scan: case})
     assert [one.scan for one in run_folder.usable_cases(tmp_path)] == [scan]
+
+
+@pytest.mark.parametrize("name", ["a_T1w.nii", "mask.nii"])
+@pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_bytes(b"other")])
+def test_a_run_whose_scan_or_mask_changed_is_not_resumed(name: str, change: Any, tmp_path: Path) -> None:
+    """It would go on with other scans than `data.tsv` says, by which calibration knows what was trained on."""
+    scan, mask = (at(tmp_path, one, "it") for one in ("a_T1w.nii", "mask.nii"))
+    (tmp_path / "run").mkdir()
+    at(tmp_path, "run/config.toml", to_toml(TrainingConfig()))
+    case = Case("a", "", "train", "T1w", scan, mask)
+    run_folder.write_rows(tmp_path / "run" / "data.tsv", [case], {scan: case})
+    change(tmp_path / name)
+    with pytest.raises(InputError, match="is gone or has changed") as caught:
+        train.resume(tmp_path / "run")
+    assert caught.value.path == tmp_path / name
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"train = 3\n", b"x = " + b"[" * 5000])
