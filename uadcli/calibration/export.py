@@ -52,13 +52,17 @@ def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path
     """Write weights, registry and card of a calibrated run into the folder `out`; returns the weight file.
 
     Raises `InputError` if the run is not calibrated, or was trained further after that; `OutputError` if the folder
-    already contains weights.
+    already contains weights, with `overwrite` only those with another name, next to which the new ones would be of no
+    use.
     """
     from uadcli.weights import registry, weights
 
     config, name = read_run(run), out.resolve().name
     file = out / f"{name}.safetensors"
-    if out.is_dir() and any(out.glob("*.safetensors")) and not overwrite:
+    others = [path.name for path in sorted(out.glob("*.safetensors")) if path != file] if out.is_dir() else []
+    if others:
+        raise OutputError(f"already contains other weights ({others[0]})", path=out, hint="Choose another folder.")
+    if file.exists() and not overwrite:
         raise OutputError("already contains weights", path=out, hint="Choose another folder, or give --overwrite.")
     try:
         calibrated = json.loads((run / "thresholds.json").read_text(encoding="utf-8"))

@@ -16,7 +16,7 @@ from uadcli.calibration import export
 from uadcli.calibration.export import default_score
 from uadcli.config import TrainingConfig, to_toml
 from uadcli.console import Reporter
-from uadcli.errors import InputError
+from uadcli.errors import InputError, OutputError
 from uadcli.imaging.slices import GRID_SHAPE
 from uadcli.model.hand import HandGate
 from uadcli.model.out_of_distribution import state_of
@@ -69,6 +69,16 @@ def test_a_calibration_of_earlier_networks_is_not_exported(tmp_path: Path, made:
         export.export(tmp_path, tmp_path / "lab", overwrite=False, reporter=Reporter(silent=True))
     assert "uad calibrate" in refused.value.hint
     assert not (tmp_path / "lab").exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_weights_are_not_exported_next_to_others(tmp_path: Path, made: weights.Weights, overwrite: bool) -> None:
+    """As into a folder that was renamed: `uad detect --weights` refuses a folder with two models."""
+    (tmp_path / "config.toml").write_text(to_toml(TrainingConfig(model=cohort.TINY)))
+    out = made.path.parent.rename(tmp_path / "new")
+    with pytest.raises(OutputError, match=r"other weights \(base.safetensors\)"):
+        export.export(tmp_path, out, overwrite=overwrite, reporter=Reporter(silent=True))
+    assert sorted(path.name for path in out.glob("*.safetensors")) == ["base.safetensors"]
 
 
 def test_the_card_names_the_out_of_distribution_check_of_each_contrast(tmp_path: Path, made: weights.Weights) -> None:
