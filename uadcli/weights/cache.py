@@ -83,6 +83,8 @@ def _model(place: Path, reference: str | None) -> Model:
         entry = registry.read_one(place, "Remove the folder.")
     except WeightsError as error:
         return Model(place, None, str(error), reference)
+    except OSError as error:
+        return Model(place, None, f"{place}: cannot be read: {error.strerror}", reference)
     return Model(place, entry, None, reference)
 
 
@@ -106,7 +108,10 @@ def refuse_foreign(*paths: Path) -> None:
         return
     trusted = {os.getuid(), 0, *([root.stat().st_uid] if root.exists() else [])}
     for path in paths:
-        state = path.lstat()
+        try:
+            state = path.lstat()
+        except FileNotFoundError:  # of another process, which is filling the folder
+            continue
         if state.st_uid not in trusted:
             what = f"belongs to another user ({state.st_uid}) than this cache"
             raise WeightsError(what, path=path, hint="Remove it, or set UAD_CACHE to your own folder.")

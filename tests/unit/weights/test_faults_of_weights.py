@@ -106,3 +106,26 @@ def test_a_cache_that_may_not_be_written_serves_what_is_in_it(
     for name in ("mkdir", "replace", "unlink", "rename"):
         monkeypatch.setattr(os, name, refused)
     assert weights.load(*weights.find("tiny 1")).card.name == "tiny 1"
+
+
+def test_a_cache_in_which_another_process_works(exported: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it removes between listing and looking at it is no error."""
+    assert main(["--quiet", "weights", "import", str(exported)]) == 0
+    listed = [*(cache / "weights" / "tiny 1").iterdir(), cache / "weights" / "tiny 1" / f"{caches.SCRATCH}1"]
+    monkeypatch.setattr(Path, "iterdir", lambda _: iter(listed))
+    (model,) = caches.models()
+    assert (model.fault, model.entry and model.entry.name) == (None, "tiny 1")
+
+
+def test_a_cached_model_whose_folder_cannot_be_listed_has_that_fault(
+    exported: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--quiet", "weights", "import", str(exported)]) == 0
+    capsys.readouterr()
+
+    def denied(_: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    assert main(["weights", "list"]) == 0
+    assert "cannot be read: Permission denied" in capsys.readouterr().out
