@@ -8,17 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
 from uadcli.arrays import Array
 from uadcli.config import GEOMETRIES
 from uadcli.errors import InputError
-from uadcli.imaging import geometry
+from uadcli.imaging import geometry, stored
 from uadcli.imaging.volume import Scan, Volume, by_stored_voxels, read_companion, stem
 from uadcli.report import terminal
 
 MIN_WIDTH = 40
+MNI_CODE = 4  # of an sform
 CLOSING_MM = 8.0  # closes gaps at fluid and sulci, where a map may be zero, but not the gap to the face
 
 
@@ -28,8 +30,8 @@ def view(
     """A heading, and the pixels (rows, at most `width` columns, 3) of three planes through the highest score.
 
     The scan is shown only inside the brain: in `<map>_brain` next to the map (`--save brain`) if it exists, otherwise
-    where the map is not zero. All are read with the geometry of the detection, by the map's sidecar.
-    `warn` is told if that names other scans than the given one.
+    where the map is not zero. All are read with the geometry of the detection, by the map's sidecar, and of a 4-D scan
+    its volume. `warn` is told if the sidecar names other scans than the given one, and if only the map is in MNI space.
 
     Raises `InputError` for files that cannot be used and for a map without a score.
     """
@@ -49,7 +51,9 @@ def view(
     inside |= (score >= score.max()) & (score > 0)  # keep findings that are smaller than a pixel
     grey = None
     if scan_path is not None:
-        scan = read_companion(scan_path, chosen)
+        scan = read_companion(scan_path, chosen, volume=_volume(sidecar, scan_path))
+        if warn is not None and _in_mni(found) and not _in_mni(scan):
+            warn(f"{map_path.name} is in MNI space, so that a scan on its own grid does not lie where the map does")
         if warn is not None and (known := _scans(sidecar)) and scan.sha256 not in known:
             warn(f"{scan_path} is not the scan of this map: its sha256 is not in {sidecar.path.name}")
         hidden = np.where(brain, _on_grid(scan, found), 0)
@@ -90,6 +94,21 @@ def _geometry(sidecar: _Sidecar) -> str:
     if chosen not in GEOMETRIES:
         raise sidecar.damaged
     return str(chosen)
+
+
+def _volume(sidecar: _Sidecar, scan: Path) -> int | None:
+    """The `--volume` of the detection, if it was of this scan; otherwise None."""
+    content = sidecar.content
+    first, asked = content.get("input"), content.get("requested")
+    chosen = asked.get("volume") if isinstance(asked, dict) else None
+    if not isinstance(chosen, int) or not isinstance(first, dict) or first.get("sha256") != stored.sha256(scan):
+        return None
+    return chosen
+
+
+def _in_mni(scan: Scan) -> bool:
+    """Whether a header says that a volume is in MNI space, as that of a map of `--space mni` does."""
+    return isinstance(scan.header, nib.Nifti1Header) and int(scan.header["sform_code"]) == MNI_CODE
 
 
 def _scans(sidecar: _Sidecar) -> set[str]:

@@ -110,6 +110,36 @@ def test_the_geometry_is_that_of_the_detection(tmp_path: Path) -> None:
             view(map_path, None, 120)
 
 
+def test_of_a_4d_scan_the_volume_of_the_detection_is_shown(tmp_path: Path) -> None:
+    """The other volume is uniform; without a sidecar of this scan there is none to choose."""
+    map_path, scan_path = write(tmp_path)
+    head = np.asarray(nib.load(scan_path).dataobj)
+    phantoms.save(tmp_path / "both.nii.gz", np.stack([np.full(SHAPE, 5), head], axis=3), AFFINE)
+    requested = {"requested": {"volume": 1}}
+    for known, digest in ((True, file_sha256(tmp_path / "both.nii.gz")), (False, "00")):
+        (tmp_path / "map.json").write_text(json.dumps(requested | {"input": {"sha256": digest}}))
+        if known:
+            _, pixels = view(map_path, tmp_path / "both.nii.gz", 120)
+            assert np.array_equal(pixels, view(map_path, scan_path, 120)[1])
+        else:
+            with pytest.raises(InputError, match="2 volumes"):
+                view(map_path, tmp_path / "both.nii.gz", 120)
+
+
+@pytest.mark.parametrize("code", [1, 4])
+def test_a_scan_on_its_own_grid_behind_a_map_in_mni_space_is_warned_of(code: int, tmp_path: Path) -> None:
+    map_path, scan_path = write(tmp_path)
+    image = nib.load(map_path)
+    image.set_sform(AFFINE, 4)
+    image.to_filename(tmp_path / "mni.nii.gz")
+    image = nib.load(scan_path)
+    image.set_sform(AFFINE, code)
+    image.to_filename(tmp_path / "a.nii.gz")
+    warnings: list[str] = []
+    view(tmp_path / "mni.nii.gz", tmp_path / "a.nii.gz", 120, warnings.append)
+    assert ["MNI" in text for text in warnings] == ([True] if code == 1 else [])
+
+
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_a_finding_of_one_voxel_is_seen_at_any_width(width: int, tmp_path: Path) -> None:
     map_path, scan_path = write(tmp_path)

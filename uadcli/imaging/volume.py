@@ -107,15 +107,15 @@ def by_stored_voxels(data: Array, source: Scan, other: Scan) -> Array:
     return to_canonical(from_canonical(data, source.orientation), other.source_affine)[0]
 
 
-def read_companion(path: Path, geometry: str, allow_empty: bool = False) -> Scan:
+def read_companion(path: Path, geometry: str, allow_empty: bool = False, volume: int | None = None) -> Scan:
     """Read a file that belongs to a scan read with `geometry`: with the same, or as it is if its header lacks that.
 
-    Raises `InputError` as `read_scan`.
+    `volume` and `allow_empty` are as in `read_scan`, and so are the errors.
     """
     try:
-        return read_scan(path, geometry=geometry, allow_empty=allow_empty)
+        return read_scan(path, volume=volume, geometry=geometry, allow_empty=allow_empty)
     except header_geometry.MissingFormError:
-        return read_scan(path, allow_empty=allow_empty)
+        return read_scan(path, volume=volume, allow_empty=allow_empty)
 
 
 def _check_values(stored: Stored, path: Path, allow_empty: bool) -> tuple[Array, int, tuple[str, ...]]:
