@@ -126,6 +126,22 @@ def test_check_ends_with_the_code_of_a_training_that_would_be_refused(
     assert "cannot provide T1w" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["sub-0_label-lesion_mask.nii", "sub-0_T1w_lesion.nii"])
+def test_check_reports_masks_for_which_a_training_leaves_scans_out(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A mask on another grid, and one whose name does not say whose it is: there is one scan left, and no split."""
+    for number in range(2):
+        phantoms.save(tmp_path / f"sub-{number}_T1w.nii", np.indices((20, 20, 20)).sum(axis=0) + number, 3 * np.eye(4))
+    assert main(["train", "--check", str(tmp_path)]) == 0
+    phantoms.save(tmp_path / name, np.ones((20, 20, 19)), 3 * np.eye(4), np.uint8)
+    capsys.readouterr()
+    assert main(["train", "--check", str(tmp_path)]) == 3
+    out, err = capsys.readouterr()
+    assert "sub-0_T1w.nii: " in out
+    assert "no usable scan in" in err
+
+
 def test_check_of_labelled_scans_that_cannot_be_read(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for name in ("sub-1_FLAIR.nii.gz", "masks/sub-1_mask.nii.gz"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -19,7 +19,7 @@ from uadcli.settings.option import OUTPUT, OVERWRITE, Option, option
 from uadcli.settings.training import Fitted, Helpers, Machine, Taught
 
 if TYPE_CHECKING:
-    from uadcli.data.dataset import Case
+    from uadcli.data.dataset import Case, Checked
 
 Data = Annotated[
     Path | None,
@@ -151,8 +151,18 @@ def _check(data: Path, out: Path | None, taught: Taught, settings: TrainingConfi
     cases = _cases(data, taught, settings, reporter)
     with reporter.stage("check"):
         checked = dataset.check(cases, reporter.progress)
+        if taught.labels is None:
+            checked = [_with_mask(one) if one.readable else one for one in checked]
     print_result(dataset.in_words(checked))
     _refuse_few([one.case for one in checked if one.readable], cases, data, taught, settings)
+
+
+def _with_mask(checked: Checked) -> Checked:
+    """The same, or not readable if a training would leave the scan out for its lesion mask."""
+    from uadcli.training.run_folder import by_its_mask
+
+    _, fault = by_its_mask(checked.case)
+    return replace(checked, sha256="", problem=fault) if fault else checked
 
 
 def _cases(data: Path, taught: Taught, settings: TrainingConfig, reporter: Reporter) -> list[Case]:

@@ -215,7 +215,7 @@ class Checked:
 
     @property
     def readable(self) -> bool:
-        """Whether it can be read; it may still be the same as another one."""
+        """Whether it can be used; it may still be the same as another one."""
         return bool(self.sha256)
 
 

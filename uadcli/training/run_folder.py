@@ -196,6 +196,12 @@ def healthy_of(usable: dict[Path, Case], scans: Scans, reporter: Reporter) -> di
 
 def _healthy(case: Case, scans: Scans) -> tuple[Case, str]:
     """A case, without its mask if that is empty; and why it cannot be used as healthy, else empty."""
+    case, fault = by_its_mask(case)
+    return case, fault or ("" if len(scans.healthy_slices(case)) else "it has no healthy slice")
+
+
+def by_its_mask(case: Case) -> tuple[Case, str]:
+    """The same as far as the lesion mask tells, without the prepared scan."""
     if doubtful := doubtful_mask(case):
         return case, f"{doubtful.name} may be its lesion mask; name it as in BIDS, or move it"
     if case.lesions is not None and not case.lesions.exists():  # of a synthetic volume, by its sidecar
@@ -206,7 +212,7 @@ def _healthy(case: Case, scans: Scans) -> tuple[Case, str]:
             case = case if labels.voxels.any() else dataclasses.replace(case, lesions=None)
     except InputError as error:
         return case, error.what
-    return case, "" if len(scans.healthy_slices(case)) else "it has no healthy slice"
+    return case, ""
 
 
 def write_rows(
