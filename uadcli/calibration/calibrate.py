@@ -14,7 +14,7 @@ from uadcli.console import Reporter
 from uadcli.data.dataset import find, is_synthetic
 from uadcli.data.scans import Scans
 from uadcli.errors import RESEARCH_USE, InputError, UsageError
-from uadcli.files import file_sha256, write_bytes, write_json
+from uadcli.files import file_sha256, make_folder, write_bytes, write_json
 from uadcli.model.model import Model
 from uadcli.running.stage import Part
 from uadcli.settings.training import HAND, Fitted
@@ -43,7 +43,7 @@ def calibrate(
     `borrow` maps a contrast of the run without healthy scans, such as T2w made from T1w, to the contrast whose
     thresholds it borrows. Raises `InputError` if a scan was trained on or has lesions by the run's labels, if the run
     does not cover its contrast, or if no usable scan is left; `UsageError` for a contrast that cannot borrow, or for
-    HAND in a run on labelled scans, which keeps the check of its weights.
+    HAND in a run on labelled scans, which keeps the check of its weights; `OutputError` if the run cannot be written.
     """
     from safetensors.torch import save as to_bytes
 
@@ -52,7 +52,9 @@ def calibrate(
     from uadcli.training.examples.pasted_lesions import shape_files
     from uadcli.training.supervised import is_supervised
 
-    config, model = read_run(run), Model(trained_weights(run))
+    config = read_run(run)
+    make_folder(run)  # fail early if it cannot be written
+    model = Model(trained_weights(run))
     cases = find(healthy, None, reporter.info)
     rows = rows_of(run / "data.tsv")
     if (supervised := is_supervised(run)) and fitted.gate == HAND:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from uadcli.config import CONTRASTS, PreprocessConfig, TrainingConfig, to_dict
 from uadcli.console import Reporter
 from uadcli.errors import RESEARCH_USE, InputError, OutputError
-from uadcli.files import write_text
+from uadcli.files import make_folder, write_text
 from uadcli.model.healthy_scans import copies_in_words
 from uadcli.scoring.fusion import ENOUGH, FISHER
 from uadcli.settings.training import HAND, MAHALANOBIS
@@ -52,8 +52,8 @@ def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path
     """Write weights, registry and card of a calibrated run into the folder `out`; returns the weight file.
 
     Raises `InputError` if the run is not calibrated, or was trained further after that; `OutputError` if the folder
-    already contains weights, with `overwrite` only those with another name, next to which the new ones would be of no
-    use.
+    cannot be written or already contains weights, with `overwrite` only those with another name, next to which the new
+    ones would be of no use.
     """
     from uadcli.weights import registry, weights
 
@@ -78,7 +78,7 @@ def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path
             what = "its networks are not those that it was calibrated with: it was trained further"
             raise InputError(what, path=run, hint=f"Calibrate it again: uad calibrate {run} HEALTHY.")
         card = calibrated_card(loaded.card, name, calibrated, config.preprocess)
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         gates, references = (_read_state(run / part) for part in (GATE_FILE, REFERENCE_FILE))
         digest = weights.save(file, loaded.model, card, loaded.score_state, gates, references)
     registry.write(out, registry.Entry(name, file.name, digest, card.contrasts))

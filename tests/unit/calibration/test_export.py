@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from safetensors.torch import save
 
 from uadcli.calibration import export
+from uadcli.calibration.calibrate import calibrate
 from uadcli.calibration.export import default_score
 from uadcli.config import TrainingConfig, to_toml
 from uadcli.console import Reporter
@@ -55,20 +57,41 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> weights.Weights:
     return trained
 
 
-def test_a_calibration_of_earlier_networks_is_not_exported(tmp_path: Path, made: weights.Weights) -> None:
-    """As after `uad train --resume`: the thresholds would be those of networks that are gone."""
+def calibrated(run: Path, made: weights.Weights) -> None:
+    """Write settings and calibration of a run."""
     content: dict[str, Any] = {
         name: {} for name in ("strengths", "tails", "shares", "patients", "synthetic", "borrowed")
     }
     content |= {"thresholds": {"absolute": {"T1w": 0.2}}, "scans": {"T1w": 3}}
     content |= {"fusion_power": 0.2, "reference_erosion": 3, "networks": export.digest_of(made)}
-    (tmp_path / "config.toml").write_text(to_toml(TrainingConfig(model=cohort.TINY)))
-    (tmp_path / "thresholds.json").write_text(json.dumps(content))
+    (run / "config.toml").write_text(to_toml(TrainingConfig(model=cohort.TINY)))
+    (run / "thresholds.json").write_text(json.dumps(content))
+
+
+def test_a_calibration_of_earlier_networks_is_not_exported(tmp_path: Path, made: weights.Weights) -> None:
+    """As after `uad train --resume`: the thresholds would be those of networks that are gone."""
+    calibrated(tmp_path, made)
     next(made.model.parameters()).data += 1
     with pytest.raises(InputError, match="trained further") as refused:
         export.export(tmp_path, tmp_path / "lab", overwrite=False, reporter=Reporter(silent=True))
     assert "uad calibrate" in refused.value.hint
     assert not (tmp_path / "lab").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_no_bug(tmp_path: Path, made: weights.Weights) -> None:
+    calibrated(tmp_path, made)
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot be created"):
+        export.export(tmp_path, tmp_path / "file" / "lab", overwrite=False, reporter=Reporter(silent=True))
+
+
+def test_a_run_that_cannot_be_written_is_not_calibrated_for_minutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.toml").write_text(to_toml(TrainingConfig(model=cohort.TINY)))
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    with pytest.raises(OutputError, match="cannot be written"):
+        calibrate(tmp_path, tmp_path / "healthy", workers=0, reporter=Reporter(silent=True))
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
