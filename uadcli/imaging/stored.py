@@ -130,7 +130,8 @@ def _voxels(file: ScanFile, layout: Layout, volume: int | None) -> NDArray[Any]:
     formats.check_grid(layout, path)
     count, frame = layout.frames, layout.frame_bytes
     if count != 1 and volume is None:
-        raise InputError(f"contains {count} volumes", path=path, hint=f"Choose one with --volume 0 ... {count - 1}.")
+        hint = f"Of a scan, uad detect takes one with --volume 0 ... {count - 1}; else store one as a file of its own."
+        raise InputError(f"contains {count} volumes", path=path, hint=hint)
     if volume is not None and not 0 <= volume < count:
         raise InputError(f"has no volume {volume}", path=path, hint=f"It has {count}, counted from 0.")
     start = layout.offset + (volume or 0) * frame
