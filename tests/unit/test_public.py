@@ -6,10 +6,12 @@ import importlib
 import subprocess
 import sys
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
 import uadcli
+from uadcli.errors import UadError
 
 
 def test_every_public_name_is_there_and_has_a_docstring() -> None:
@@ -32,3 +34,17 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 
 def test_the_package_says_that_it_is_typed() -> None:
     assert (files(uadcli) / "py.typed").is_file()
+
+
+def test_options_take_paths_as_texts_as_the_functions_do(tmp_path: Path) -> None:
+    options = uadcli.DetectOptions(
+        further=["T1w.nii"],  # type: ignore[arg-type]
+        brain_mask="brain.nii",  # type: ignore[arg-type]
+        weights=Path("lab"),  # type: ignore[arg-type]
+        save="all",  # type: ignore[arg-type]
+    )
+    assert (options.further, options.brain_mask, options.weights) == ((Path("T1w.nii"),), Path("brain.nii"), "lab")
+    assert options.save == ("recon", "brain", "transform")
+    (tmp_path / "scan_T1w.nii").touch()
+    with pytest.raises(UadError):  # and not an AttributeError
+        uadcli.detect(tmp_path / "scan_T1w.nii", options=options)

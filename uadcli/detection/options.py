@@ -202,6 +202,8 @@ class DetectOptions(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "html", page_kind(self.html))
+        if isinstance(self.save, str):  # as on the command line
+            object.__setattr__(self, "save", saved(self.save))
         for one in self.save:
             check_word("save", one, ALL_SAVES)
         object.__setattr__(self, "threshold", ThresholdRule.parse(self.threshold))

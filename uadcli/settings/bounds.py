@@ -8,6 +8,7 @@ import math
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 from uadcli.errors import UsageError
@@ -51,7 +52,8 @@ def word(default: str, known: Sequence[str], *, empty: bool = False, **more: Any
 class Checked:
     """Checks fields made by `within`, `word` and `option` on creation; `TABLE` is their prefix in error messages.
 
-    None is allowed where it is the default.
+    None is allowed where it is the default. A text becomes a path in a field of paths, and a path a text in a field of
+    texts.
     """
 
     TABLE: ClassVar[str] = ""
@@ -61,12 +63,22 @@ class Checked:
             name, value = f"{self.TABLE}{one.name}", getattr(self, one.name)
             if value is None and one.default is None:
                 continue
+            object.__setattr__(self, one.name, _as_declared(value, str(one.type)))
             if "bounds" in one.metadata:
                 _check_number(name, value, one.default, one.metadata["bounds"])
             elif "words" in one.metadata:
                 check_word(name, value, one.metadata["words"])
             elif isinstance(one.default, bool) and not isinstance(value, bool):
                 raise UsageError(f"{name} cannot be {value!r}", hint="It is true or false.")
+
+
+def _as_declared(value: Any, kind: str) -> Any:
+    """A text as a path or the other way round, if the annotation of the field, as text, says so; else the value."""
+    if kind.startswith("tuple[Path"):
+        return tuple(_as_declared(one, "Path") for one in ([value] if isinstance(value, str | Path) else value))
+    if kind.startswith("Path") and isinstance(value, str):
+        return Path(value)
+    return str(value) if kind.startswith("str") and isinstance(value, Path) else value
 
 
 def _check_number(name: str, value: Any, default: Any, bounds: Bounds) -> None:
