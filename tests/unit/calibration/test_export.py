@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 from safetensors.torch import save
 
+from uadcli.calibration import calibrate as calibration
 from uadcli.calibration import export
 from uadcli.calibration.calibrate import calibrate
 from uadcli.calibration.export import default_score
 from uadcli.config import TrainingConfig, to_toml
 from uadcli.console import Reporter
+from uadcli.data.dataset import Case
 from uadcli.errors import InputError, OutputError
 from uadcli.imaging.slices import GRID_SHAPE
 from uadcli.model.hand import HandGate
@@ -25,6 +27,7 @@ from uadcli.model.out_of_distribution import state_of
 from uadcli.reconstruction.hand import Hand
 from uadcli.scoring.fusion import ENOUGH
 from uadcli.scoring.out_of_distribution import Gate
+from uadcli.training import run_folder
 from uadcli.weights import weights
 from uadcli.weights.card import ModelCard
 
@@ -92,6 +95,30 @@ def test_a_run_that_cannot_be_written_is_not_calibrated_for_minutes(
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
     with pytest.raises(OutputError, match="cannot be written"):
         calibrate(tmp_path, tmp_path / "healthy", workers=0, reporter=Reporter(silent=True))
+
+
+def test_a_healthy_scan_that_is_there_twice_counts_once(
+    tmp_path: Path, made: weights.Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its copy would agree with the reference that it is compared with, and count as another person."""
+    calibrated(tmp_path, made)
+    run_folder.write_rows(tmp_path / "data.tsv", [], {})
+    (tmp_path / "healthy").mkdir()
+    for name, content in (("sub-1", b"one"), ("sub-2", b"two"), ("sub-3", b"one")):
+        (tmp_path / "healthy" / f"{name}_T1w.nii").write_bytes(content)
+    found: list[str] = []
+
+    def prepared(cases: list[Case], *_: object) -> dict[Path, Case]:
+        found.extend(case.subject for case in cases)
+        return {}
+
+    monkeypatch.setattr(calibration, "trained_weights", lambda _: made)
+    monkeypatch.setattr(calibration, "prepare_usable", prepared)
+    reporter = Reporter(silent=True)
+    with pytest.raises(InputError, match="no usable scan"):
+        calibrate(tmp_path, tmp_path / "healthy", workers=0, reporter=reporter)
+    assert found == ["sub-1", "sub-2"]
+    assert "sub-1_T1w.nii" in next(text for text in reporter.warnings if "sub-3_T1w.nii: left out" in text)
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
