@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
@@ -58,6 +59,11 @@ for command in (train, calibrate, export, evaluate, synth, view, doctor, config,
 app.add_typer(weights, name="weights")
 
 
+@functools.cache  # whoever calls `main` many times in one process would wait for the commands each time
+def _program() -> Any:
+    return typer.main.get_command(app)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `uad` with `arguments` (by default those of the process); returns the exit code."""
     streams.open_missing()
@@ -67,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     invocation = o.Invocation(arguments=typed)
     with interrupt.handled():
         try:
-            code = typer.main.get_command(app)(typed, prog_name="uad", standalone_mode=False, obj=invocation)
+            code = _program()(typed, prog_name="uad", standalone_mode=False, obj=invocation)
         except interrupt.Interrupted:
             pass
         except (Exception, SystemExit) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from dataclasses import asdict, dataclass, field, fields
@@ -145,13 +146,15 @@ def _remedy(failed: set[str]) -> str:
 
 def versions() -> dict[str, str | None]:
     """Installed versions of packages that affect results, read without importing them; None if not installed."""
-    found: dict[str, str | None] = {"python": sys.version.split()[0]}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+    return {"python": sys.version.split()[0]} | {name: _version(name) for name in PACKAGES}
+
+
+@functools.cache  # those of a process stay as they are, and a batch would read them for every scan
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def peak_memory_mb() -> float:
