@@ -53,38 +53,54 @@ def test_what_the_user_says_of_stripping_is_done(monkeypatch: pytest.MonkeyPatch
     assert skullstrip.extract(head, "none").method == "none, though the scan does not look stripped"
 
 
+class Sizes:
+    """The sizes in voxels of the images that the network has seen."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.seen: list[int] = []
+        self.predict = skullstrip._predict
+        patch.setattr(skullstrip, "_predict", self.noted)
+
+    def noted(self, image: Array, arithmetic: skullstrip.Arithmetic) -> Array:
+        self.seen.append(image.size)
+        return self.predict(image, arithmetic)
+
+
+@pytest.fixture(scope="module")
+def usual() -> tuple[skullstrip.BrainMask, list[int]]:
+    """The template's head stripped by the network in float32, and the sizes that the network has seen."""
+    with pytest.MonkeyPatch.context() as patch:
+        sizes = Sizes(patch)
+        return skullstrip.extract(levelled(template.head()), "hd-bet"), sizes.seen
+
+
 @pytest.mark.slow
-def test_the_mask_in_bfloat16_is_that_in_float32() -> None:
-    head = levelled(template.head())
-    exact = skullstrip.extract(head, "hd-bet")
-    fast = skullstrip.extract(head, "hd-bet", skullstrip.Arithmetic(bf16=True))
+@pytest.mark.xdist_group("hd-bet")  # in one process, so that the head is stripped once
+def test_the_mask_in_bfloat16_is_that_in_float32(usual: tuple[skullstrip.BrainMask, list[int]]) -> None:
+    exact, _ = usual
+    fast = skullstrip.extract(levelled(template.head()), "hd-bet", skullstrip.Arithmetic(bf16=True))
     assert (exact.method, fast.method) == ("hd-bet", "hd-bet in bf16")
     assert dice(exact.mask, fast.mask) > 0.998
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("hd-bet")
 def test_the_network_sees_the_whole_head_but_never_a_whole_field_that_is_too_large(
-    monkeypatch: pytest.MonkeyPatch,
+    usual: tuple[skullstrip.BrainMask, list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[int] = []
-    predict = skullstrip._predict
-
-    def spy(image: Array, arithmetic: skullstrip.Arithmetic) -> Array:
-        seen.append(image.size)
-        return predict(image, arithmetic)
-
-    monkeypatch.setattr(skullstrip, "_predict", spy)
+    whole, seen = usual
     head = template.head()
+    assert seen == [head.data.size]
     before = 40, 30, 50  # voxels of 2 mm
     affine = head.affine.copy()
     affine[:3, 3] -= affine[:3, :3] @ before
     wide = Volume(np.pad(head.data, [(n, 30) for n in before]), affine)
-    usual, large = (skullstrip.extract(levelled(volume), "hd-bet").mask for volume in (head, wide))
-    assert seen[0] == head.data.size
-    assert wide.data.size > skullstrip.WHOLE_VOXELS > seen[1]
+    sizes = Sizes(monkeypatch)
+    large = skullstrip.extract(levelled(wide), "hd-bet").mask
+    assert wide.data.size > skullstrip.WHOLE_VOXELS > sizes.seen[0]
     inside = large[tuple(slice(n, n + size) for n, size in zip(before, head.shape, strict=True))]
     assert large.sum() == inside.sum()
-    assert dice(usual, inside) > 0.985
+    assert dice(whole.mask, inside) > 0.985
 
 
 def test_holes_are_filled_in_every_slice() -> None:
