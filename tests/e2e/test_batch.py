@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import cohort
 import phantoms
 import pytest
+from models import export
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("batch")]
 UAD = [sys.executable, "-m", "uadcli"]
-CONFIG = '[preprocess]\nstrip = "none"\n[reconstruction]\nlevels = [500]\n'
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
         brain = phantoms.brain(lesion)
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         phantoms.save(folder / name, brain.data, brain.affine)
-    (folder.parent / "uad.toml").write_text(CONFIG)
+    export(folder.parent / "tiny", cohort.TINY, contrast="T1w")
     return folder
 
 
@@ -43,7 +44,7 @@ def expected(scans: Path) -> dict[str, bytes]:
 
 
 def _options(scans: Path) -> list[object]:
-    quick = ["--config", scans.parent / "uad.toml", "--score", "absolute"]
+    quick = ["--weights", scans.parent / "tiny", "--strip", "none"]
     return [*quick, "--device", "cpu", "--threads", "1", "--quiet"]
 
 

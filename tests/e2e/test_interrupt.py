@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cohort
 import nibabel as nib
 import numpy as np
 import phantoms
 import pytest
+from models import export
 
 from uadcli.cli.app import main
 
@@ -31,7 +33,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def arguments(scan: Path, out: Path) -> list[str]:
-    quick = ["--strip", "none", "--score", "absolute", "--config", str(scan.with_name("uad.toml"))]
+    quick = ["--strip", "none", "--weights", str(scan.with_name("tiny"))]
     return ["detect", str(scan), "-o", str(out), "--contrast", "FLAIR", *quick]
 
 
@@ -42,7 +44,7 @@ def listen_to_ctrl_c() -> None:
 @pytest.fixture(scope="module")
 def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     volume, folder = phantoms.brain(), tmp_path_factory.mktemp("scan")
-    (folder / "uad.toml").write_text("[reconstruction]\nlevels = [500]\n")
+    export(folder / "tiny", cohort.TINY)
     return Path(phantoms.save(folder / "a.nii.gz", volume.data, volume.affine))
 
 
