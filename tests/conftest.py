@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import tempfile
@@ -17,6 +18,7 @@ from stand import Stand
 from uadcli.config import EncoderConfig, ModelConfig, UNetConfig
 
 os.environ["HF_HUB_DISABLE_XET"] = "1"  # read when the client is imported; the tests' Hub is a plain server
+gc.set_threshold(10_000, 10, 10)  # thousands of tests live to the end: looking through them for cycles took a sixth
 EXAMPLE = Path(__file__).parents[1] / "packaging" / "example" / "sub-FG6692_FLAIR.nii.gz"
 
 
