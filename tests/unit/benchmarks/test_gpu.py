@@ -12,13 +12,13 @@ import reference
 import torch
 from torch.autograd import DeviceType
 
-from uadcli.config import EncoderConfig, ModelConfig, ReconstructionConfig, UNetConfig
+from uadcli.config import EncoderConfig, ModelConfig, ReconstructionConfig, TrainConfig, UNetConfig
 from uadcli.reconstruction.model import ConditionedDiffusion
 from uadcli.reconstruction.reconstructors.cddpm import CddpmReconstructor
 from uadcli.training import reconstruction
 
 TINY = ModelConfig(
-    unet=UNetConfig(channels=8, multipliers=(1, 2), blocks=1, head_channels=8, embedding=16),
+    unet=UNetConfig(channels=8, multipliers=(1, 1, 2), blocks=1, head_channels=8, embedding=16),
     encoder=EncoderConfig(blocks=(1, 1), width=4, condition=16),
 )
 SIZE = gpu.Size(slices=7, repeats=1, steps=1, matrix=64)
@@ -26,6 +26,7 @@ SIZE = gpu.Size(slices=7, repeats=1, steps=1, matrix=64)
 
 def test_everything_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconstruction, "NoiseBank", functools.partial(reconstruction.NoiseBank, count=2))
+    monkeypatch.setattr(gpu, "TrainConfig", functools.partial(TrainConfig, batch_size=4))
     found = gpu.everything("cpu", {"small": TINY}, SIZE)
     numbers = {key: value for part in found.values() for key, value in part.items() if isinstance(value, float)}
     assert all(np.isfinite(value) for value in numbers.values())
