@@ -99,5 +99,10 @@ def region_names() -> Mapping[int, str]:
 
 def on_grid(name: str, order: int = 0) -> NDArray[np.float32]:
     """One of `mni_head_T1w`, `mni_brain_mask` and `mni_tissue_dseg`, resampled to the model's grid (96, 96, 80)."""
+    return _on_grid(name, order).copy()
+
+
+@cache
+def _on_grid(name: str, order: int) -> NDArray[np.float32]:
     volume = _read(name)
     return resample(volume.data, volume.affine, GRID_SHAPE, GRID_AFFINE, order=order)
