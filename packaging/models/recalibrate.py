@@ -6,7 +6,8 @@ whether it was the best or not; of several it takes the mean of the parameters. 
 scans without the shading of the scan, whatever the bundled model does.
 
     python packaging/models/recalibrate.py DATA --weights small-13-flair --name small-14-flair [--borrow T2w=FLAIR]
-        [--contrasts T2w] [--score-network RUN_OR_FILE ...] [--keep FILE] [--degraded 2] [--along-slices 3] [--levels 500]
+        [--contrasts T2w] [--score-network RUN_OR_FILE ...] [--keep FILE] [--degraded 2] [--along-slices 3]
+        [--levels 500]
 
 The healthy scans are those of `train_default.py`: the validation part of the development data. A contrast without any
 borrows the thresholds of another (`--borrow`), or is calibrated on scans synthesised from the validation T1w scans by

@@ -38,7 +38,7 @@ def touched_slices(case: Case, prepared: Prepared) -> NDArray[np.bool_]:
 
     By nearest neighbour alone, only one in eight lesions of a voxel of 1 mm would be on that grid.
     """
-    touched: NDArray[np.bool_] = lesions_on_grid(case, prepared).any(axis=(0, 1))
+    touched = np.asarray(lesions_on_grid(case, prepared).any(axis=(0, 1)))
     if case.lesions is not None:
         found, scan = read_mask_file(case.lesions, allow_empty=True)
         to_grid = np.linalg.inv(prepared.world_map @ GRID_AFFINE) @ scan.volume.affine
