@@ -56,6 +56,14 @@ def test_cuda_means_the_first_one(machine):
     assert device.choose("cuda:1")[0] == "cuda:1"
 
 
+@pytest.mark.parametrize("name", ["auto", "cuda:0"])
+def test_float32_on_a_gpu_is_not_rounded_to_ten_bits(machine, monkeypatch, name):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    machine(["cuda:0"])
+    device.choose(name)
+    assert not torch.backends.cudnn.allow_tf32
+
+
 @pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:7", "mps"])
 def test_a_missing_device_is_an_error_that_says_what_exists(machine, name):
     machine([])
