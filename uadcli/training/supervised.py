@@ -168,7 +168,9 @@ def go_on(out: Path, config: TrainingConfig, machine: Machine, reporter: Reporte
         held_out = lesion_labels.load([c for c in cases if c.part == "val"], scans)
         examples = [maker.example(scenes.unmodified(one)) for one in _validated(held_out, reporter)]
         if examples and not scorer.done:
-            reporter.info(f"AUPRC {scorer.auprc(examples):.3f} on {len(examples)} held-out cases before any step")
+            auprc = scorer.auprc(examples)  # None if their lesions are in no slice with enough brain
+            if auprc is not None:
+                reporter.info(f"AUPRC {auprc:.3f} on {len(examples)} held-out cases before any step")
         known = bool(examples) and starts_from(base, scorer.config)
         score_network.fit(scorer, maker, out / "siamese", reporter, examples, to_beat=known)
     log.write_page(out, {"score": out / "siamese"})
