@@ -1,5 +1,6 @@
 """`--help` and `--version` answer at once and load nothing heavy."""
 
+import functools
 import json
 import os
 import re
@@ -19,6 +20,7 @@ print(json.dumps([code, sorted(m for m in sys.modules if "." not in m)]), file=s
 """
 
 
+@functools.cache  # the list of commands is looked at for each of them
 def run(*arguments, width=80):
     return subprocess.run(
         [sys.executable, "-m", "uadcli", *arguments],
