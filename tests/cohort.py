@@ -68,7 +68,8 @@ def cohort(root: Path, parts: dict[str, bool], split: dict[str, str], contrast: 
     for number, (name, ill) in enumerate(parts.items()):
         rng, data = np.random.default_rng([7, number]), head(number)
         place = (*rng.uniform((-35, -50, 10), (35, 20, 40)),)
-        ball = phantoms.ball(Volume(data.astype(np.float32), GRID_AFFINE), place, 20.0) & (data > 0) & ill
+        inside = phantoms.ball(Volume(data, GRID_AFFINE), place, 20.0) if ill else np.zeros(data.shape, dtype=bool)
+        ball = inside & (data > 0)
         phantoms.save(scans / f"sub-{name}_{contrast}.nii.gz", np.where(ball, 300, data), GRID_AFFINE)
         phantoms.save(masks / f"sub-{name}_label-lesion_mask.nii.gz", ball, GRID_AFFINE)
     rows = [f"sub-{name}\t{split.get(name, 'train')}" for name in parts]

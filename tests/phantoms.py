@@ -24,9 +24,11 @@ def brain(lesion_mm: tuple[float, float, float] | None = None, radius_mm: float 
 
 def ball(volume: Volume, centre_mm: tuple[float, float, float], radius_mm: float) -> np.ndarray:
     """Voxels of a volume's grid within `radius_mm` of a world point."""
-    grid = np.stack(np.meshgrid(*[np.arange(n) for n in volume.shape], indexing="ij"), axis=-1)
-    world = grid @ volume.affine[:3, :3].T + volume.affine[:3, 3]
-    return np.linalg.norm(world - np.array(centre_mm), axis=-1) <= radius_mm
+    grid = np.ogrid[tuple(slice(0, n) for n in volume.shape)]
+    squares = 0.0
+    for row, centre in zip(volume.affine[:3], centre_mm, strict=True):
+        squares = squares + (row[0] * grid[0] + row[1] * grid[1] + row[2] * grid[2] + (row[3] - centre)) ** 2
+    return np.sqrt(squares) <= radius_mm
 
 
 def save(path: Path, data: np.ndarray, affine: np.ndarray, dtype: type = np.int16) -> Path:
