@@ -17,7 +17,7 @@ from uadcli.console import Reporter
 from uadcli.settings.training import HAND, Fitted, Machine, Taught
 from uadcli.training import train
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_picture")]
 SETTINGS = TrainingConfig(
     preprocess=PreprocessConfig(strip="none"),
     model=cohort.TINY,
