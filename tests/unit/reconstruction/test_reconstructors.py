@@ -77,14 +77,24 @@ def test_in_bf16_the_size_of_a_batch_changes_no_more_than_rounding(model: Condit
     assert max(np.abs(found[0] - one).max() for one in found[1:]) < 0.01
 
 
-def test_out_of_memory_halves_the_batch(model: ConditionedDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError(),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    ],
+)
+def test_out_of_memory_halves_the_batch(
+    model: ConditionedDiffusion, monkeypatch: pytest.MonkeyPatch, error: RuntimeError
+) -> None:
     make = CddpmReconstructor(model, ReconstructionConfig((500,), 8, 1))
     expected, sizes, batch = make(_slices(6), range(6)), [], make._batch
 
     def tight(slices: np.ndarray, indices: object, part: list[tuple[int, int]]) -> np.ndarray:
         sizes.append(len(part))
         if len(part) > 2:
-            raise torch.OutOfMemoryError
+            raise error
         return batch(slices, indices, part)  # type: ignore[arg-type]
 
     monkeypatch.setattr(make, "_batch", tight)
@@ -92,8 +102,21 @@ def test_out_of_memory_halves_the_batch(model: ConditionedDiffusion, monkeypatch
     assert sizes == [6, 4, 2, 2, 2]
 
     def never(*_: object) -> np.ndarray:
-        raise torch.OutOfMemoryError
+        raise error
 
     monkeypatch.setattr(make, "_batch", never)
     with pytest.raises(DeviceError, match="memory"):
+        make(_slices(2), range(2))
+
+
+def test_another_error_of_a_batch_is_not_taken_for_a_lack_of_memory(
+    model: ConditionedDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = CddpmReconstructor(model, ReconstructionConfig((500,), 8, 1))
+
+    def broken(*_: object) -> np.ndarray:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(make, "_batch", broken)
+    with pytest.raises(RuntimeError, match="illegal"):
         make(_slices(2), range(2))

@@ -109,7 +109,9 @@ class SliceReconstructor:
             part = work[done : done + size]
             try:
                 output = batch(part)
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not _lacks_memory(error):
+                    raise
                 if size == 1:
                     raise DeviceError("out of memory with one slice", hint="Use --device cpu.") from error
                 size //= 2
@@ -131,6 +133,11 @@ class SliceReconstructor:
     def _autocast(self) -> AbstractContextManager[object]:
         wanted = self.config.arithmetic == "bf16"
         return torch.autocast(self.device.type, torch.bfloat16) if wanted else nullcontext()
+
+
+def _lacks_memory(error: RuntimeError) -> bool:
+    """Whether a GPU has too little memory: for torch, or for cuBLAS and cuDNN, whose failures torch only passes on."""
+    return isinstance(error, torch.OutOfMemoryError) or "STATUS_ALLOC_FAILED" in str(error)
 
 
 class OnePassReconstructor(SliceReconstructor):
