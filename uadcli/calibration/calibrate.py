@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from uadcli.calibration.export import GATE_FILE, REFERENCE_FILE, digest_of, trained_weights
 from uadcli.config import DetectConfig, TrainingConfig
 from uadcli.console import Reporter
-from uadcli.data.dataset import Case, find, is_synthetic
-from uadcli.data.scans import Scans
+from uadcli.data.dataset import find, is_synthetic
+from uadcli.data.scans import Scans, each_once
 from uadcli.errors import RESEARCH_USE, InputError, UsageError
 from uadcli.files import file_sha256, make_folder, write_bytes, write_json
 from uadcli.model.model import Model
@@ -55,7 +55,6 @@ def calibrate(
     config = read_run(run)
     make_folder(run)  # fail early if it cannot be written
     model = Model(trained_weights(run))
-    cases = find(healthy, None, reporter.info)
     rows = rows_of(run / "data.tsv")
     if (supervised := is_supervised(run)) and fitted.gate == HAND:
         what = "a run on labelled scans keeps the out-of-distribution check of its weights"
@@ -64,11 +63,9 @@ def calibrate(
     trained = {row["sha256"]: row["subject"] for row in rows if row["part"] == "train"}
     ill = {row["sha256"]: row["subject"] for row in rows if row.get("lesion_voxels") not in (None, "", "0")}
     masked = {row["sha256"]: row["subject"] for row in rows if row.get("lesions") and "lesion_voxels" not in row}
-    once = dict[str, Case]()  # a scan that counts twice would make its own reference
+    cases = each_once(find(healthy, None, reporter.info), reporter)  # of two copies, one would judge the other
     for case in cases:
         digest = file_sha256(case.scan)
-        if once.setdefault(digest, case) is not case:
-            reporter.warn(f"{case.scan}: left out: it is the same scan as {once[digest].scan}")
         if digest in trained:
             what = f"the model was trained on this scan (as {trained[digest]})"
             raise InputError(what, path=case.scan, hint="Calibrate on other healthy scans.")
@@ -78,7 +75,6 @@ def calibrate(
         if digest in ill:
             what = f"this scan has lesions by the labels of the run (as {ill[digest]})"
             raise InputError(what, path=case.scan, hint="Calibrate on healthy scans.")
-    cases = list(once.values())
     shapes = shape_files(config.lesion_shapes)  # fail early if the folder is wrong
     scans = Scans(run / "cache", config.preprocess)
     usable = healthy_of(prepare_usable(cases, scans, workers, reporter), scans, reporter)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadcli.config import PreprocessConfig
+from uadcli.console import Reporter
 from uadcli.data import prepare
 from uadcli.data.dataset import Case
 from uadcli.data.healthy import healthy_slices
 from uadcli.data.prepare import Prepared
+from uadcli.files import file_sha256
 
 
 class Scans:
@@ -36,3 +39,23 @@ class Scans:
         if key not in self._healthy:
             self._healthy[key] = healthy_slices(case, self.prepared(case.scan))
         return self._healthy[key]
+
+
+def each_once(cases: Sequence[Case], reporter: Reporter) -> list[Case]:
+    """The cases without copies of a scan under other names, in their order, with a warning for each one left out.
+
+    Of the copies, one to train on stays, otherwise the first: a scan in both parts would judge what it has taught. Only
+    files of equal size are read.
+    """
+    sizes = {case.scan: case.scan.stat().st_size for case in cases}
+    shared = Counter(sizes.values())
+    alike = [case for case in cases if shared[sizes[case.scan]] > 1]
+    first, copies = dict[str, Case](), set[Path]()
+    with reporter.stage("comparing files"):
+        for number, case in enumerate(sorted(alike, key=lambda case: case.part != "train")):
+            reporter.progress(number, len(alike))
+            kept = first.setdefault(file_sha256(case.scan), case)
+            if kept is not case:
+                copies.add(case.scan)
+                reporter.warn(f"{case.scan}: left out: it is the same scan as {kept.scan}")
+    return [case for case in cases if case.scan not in copies]

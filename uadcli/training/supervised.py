@@ -21,7 +21,7 @@ from uadcli.data import lesion_labels
 from uadcli.data.dataset import Case, evenly
 from uadcli.data.lesion_labels import LabelledScan
 from uadcli.data.prepare import scaled_as, smoothed_as
-from uadcli.data.scans import Scans
+from uadcli.data.scans import Scans, each_once
 from uadcli.errors import InputError, UsageError
 from uadcli.files import write_bytes, write_text
 from uadcli.imaging import intensity
@@ -99,8 +99,9 @@ def begin(beginning: Beginning, out: Path, labels: Path, machine: Machine, repor
 
     Raises `InputError` if no lesion to train on is left, or a contrast is none of the weights'.
     """
-    cases, config, base = beginning.cases, beginning.config, beginning.base
+    config, base = beginning.config, beginning.base
     assert base is not None
+    cases = each_once(beginning.cases, reporter)
     scans = Scans(out / CACHE, config.preprocess)
     prepared = prepare_usable(cases, scans, machine.workers, reporter)
     _refuse_uncovered(list(prepared.values()), base)

@@ -12,7 +12,7 @@ from uadcli.config import CONTRASTS, TrainingConfig, preset, to_toml, training_p
 from uadcli.console import Reporter
 from uadcli.data.dataset import Case, find
 from uadcli.data.prepare import smoothed_as
-from uadcli.data.scans import Scans
+from uadcli.data.scans import Scans, each_once
 from uadcli.errors import UsageError
 from uadcli.files import write_bytes, write_text
 from uadcli.settings.training import Machine, Taught
@@ -149,7 +149,8 @@ def _begin(beginning: Beginning, out: Path, machine: Machine, reporter: Reporter
     """
     from uadcli.training.examples.synthetic import label_files, load_labels
 
-    data, cases, config, base = beginning.data, beginning.cases, beginning.config, beginning.base
+    data, config, base = beginning.data, beginning.config, beginning.base
+    cases = each_once(beginning.cases, reporter)
     scans = Scans(out / CACHE, config.preprocess)
     usable = healthy_of(prepare_usable(cases, scans, machine.workers, reporter), scans, reporter)
     config = dataclasses.replace(config, contrasts=_contrasts(config, list(usable.values())))

@@ -374,6 +374,13 @@ def test_scans_of_neither_part_are_left_alone(scans: Path, tmp_path: Path) -> No
     }
 
 
+def test_a_held_out_scan_under_a_second_name_is_not_trained_on(scans: Path, tmp_path: Path) -> None:
+    held_out, other = (scans / f"sub-{name}_T1w.nii.gz" for name in "cb")
+    other.write_bytes(held_out.read_bytes())
+    with pytest.raises(InputError, match="no usable T1w scan in val"):
+        begun(tmp_path, scans, NEW)
+
+
 def test_a_contrast_that_the_scans_cannot_give_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cohort.as_they_are(monkeypatch)
     flair = cohort.cohort(tmp_path / "flair", dict.fromkeys("ab", False), {"b": "val"}, "FLAIR")[0]
