@@ -260,8 +260,8 @@ def save(
 ) -> str:
     """Write a model and its score network atomically as float16 safetensors, with configuration and card.
 
-    Counters and values beyond float16 keep their type; out-of-distribution check and reference are written unchanged.
-    Returns the sha256.
+    Counters and values beyond float16 keep their type; out-of-distribution check and reference keep their values, which
+    `load` has widened. Returns the sha256.
     """
     from safetensors.torch import save as to_bytes
 
@@ -269,10 +269,16 @@ def save(
     state |= {SCORE_PREFIX + name: value for name, value in (score_state or {}).items()}
     tensors = {name: _compact(value.detach()).contiguous() for name, value in state.items()}
     for prefix, given in ((GATE_PREFIX, gate_state), (REFERENCE_PREFIX, reference_state)):
-        tensors |= {prefix + name: value.contiguous() for name, value in (given or {}).items()}
+        tensors |= {prefix + name: _narrowed(value).contiguous() for name, value in (given or {}).items()}
     content = to_bytes(tensors, {KEY: json.dumps({**asdict(card), "model": to_dict(model.config)})})
     write_bytes(path, content)
     return hashlib.sha256(content).hexdigest()
+
+
+def _narrowed(value: Tensor) -> Tensor:
+    """As float16 if no value changes by it."""
+    small = value.half() if value.is_floating_point() else value
+    return small if bool((small.to(value.dtype) == value).all()) else value
 
 
 def _compact(value: Tensor) -> Tensor:
