@@ -113,7 +113,7 @@ def test_the_learned_score_is_smoothed_as_before_or_as_told(
         seen.append(model.card.along_slices)
         raise KeyboardInterrupt
 
-    command = ["recalibrate.py", "data", "--weights", "small-15-t2w", "--name", "new", *arguments]
+    command = ["recalibrate.py", "data", "--weights", "small-16-t2w", "--name", "new", *arguments]
     monkeypatch.setattr(sys, "argv", command)
     for name, found in (("cases", []), ("shape_files", []), ("measure", None)):
         monkeypatch.setattr(recalibrate, name, measured if found is None else lambda *_, found=found: found)

@@ -357,3 +357,15 @@ def test_another_method_needs_its_weights_and_its_threshold(saved: tuple[Path, s
     with pytest.raises(UsageError, match=r"m by diffuse has no threshold.*Give --threshold a value"):
         threshold.resolve(ThresholdRule.parse("calibrated"), other, "bright", "FLAIR")
     assert threshold.resolve(ThresholdRule.parse("0.3"), other, "bright", "FLAIR").value == 0.3
+
+
+def test_a_check_that_was_loaded_is_written_as_small_as_it_was_and_keeps_its_values(tmp_path: Path) -> None:
+    loaded = weights.load(*weights.find("small-16-t2w"))
+    file = tmp_path / "again.safetensors"
+    weights.save(file, loaded.model, loaded.card, loaded.score_state, loaded.gate_state, loaded.reference_state)
+    assert file.stat().st_size == loaded.path.stat().st_size
+    again = weights.load(file).gate_state
+    assert all(torch.equal(again[name], value) for name, value in loaded.gate_state.items())
+    exact = {name: value + 1e-4 if "mean" in name else value for name, value in loaded.gate_state.items()}
+    weights.save(file, loaded.model, loaded.card, loaded.score_state, exact, loaded.reference_state)
+    assert torch.equal(weights.load(file).gate_state["T2w.mean"], exact["T2w.mean"])
