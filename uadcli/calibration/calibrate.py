@@ -59,7 +59,7 @@ def calibrate(
     if (supervised := is_supervised(run)) and fitted.gate == HAND:
         what = "a run on labelled scans keeps the out-of-distribution check of its weights"
         raise UsageError(what, hint="Leave --gate out.")
-    refuse_changed([row for row in rows if row["part"] == "train"])  # they join the references
+    refuse_changed([row for row in rows if row["part"] == "train"], reporter)  # they join the references
     trained = {row["sha256"]: row["subject"] for row in rows if row["part"] == "train"}
     ill = {row["sha256"]: row["subject"] for row in rows if row.get("lesion_voxels") not in (None, "", "0")}
     masked = {row["sha256"]: row["subject"] for row in rows if row.get("lesions") and "lesion_voxels" not in row}

@@ -50,6 +50,8 @@ def each_once(cases: Sequence[Case], reporter: Reporter) -> list[Case]:
     sizes = {case.scan: case.scan.stat().st_size for case in cases}
     shared = Counter(sizes.values())
     alike = [case for case in cases if shared[sizes[case.scan]] > 1]
+    if not alike:
+        return list(cases)
     first, copies = dict[str, Case](), set[Path]()
     with reporter.stage("comparing files"):
         for number, case in enumerate(sorted(alike, key=lambda case: case.part != "train")):

@@ -263,13 +263,16 @@ def _row_fault(row: Mapping[Any, Any]) -> str:
     return "" if row["fault"] or str(voxels).isdecimal() else f"{voxels!r} lesion voxels"
 
 
-def refuse_changed(rows: Sequence[Mapping[str, str]]) -> None:
+def refuse_changed(rows: Sequence[Mapping[str, str]], reporter: Reporter) -> None:
     """Raises `InputError` if a usable scan among the rows of `data.tsv`, or its lesion mask, is gone or has changed."""
-    for row in (one for one in rows if not one["fault"]):
-        for path, digest in ((row["scan"], row["sha256"]), (row.get("lesions"), row.get("lesions_sha256"))):
-            if path and digest and not (Path(path).exists() and file_sha256(Path(path)) == digest):
-                hint = "Restore it, or start a new run."
-                raise InputError("is gone or has changed since the run began", path=Path(path), hint=hint)
+    usable = [row for row in rows if not row["fault"]]
+    with reporter.stage("comparing files"):
+        for number, row in enumerate(usable):
+            reporter.progress(number, len(usable))
+            for path, digest in ((row["scan"], row["sha256"]), (row.get("lesions"), row.get("lesions_sha256"))):
+                if path and digest and not (Path(path).exists() and file_sha256(Path(path)) == digest):
+                    hint = "Restore it, or start a new run."
+                    raise InputError("is gone or has changed since the run began", path=Path(path), hint=hint)
 
 
 def usable_cases(run: Path) -> list[Case]:

@@ -89,7 +89,7 @@ def resume(
     config = config or known
     device.bound_threads(machine.threads)
     with held(run):
-        refuse_changed(rows_of(run / TABLE))
+        refuse_changed(rows_of(run / TABLE), reporter)
         change(run, config)
         if supervised.is_supervised(run):
             supervised.go_on(run, config, machine, reporter)
