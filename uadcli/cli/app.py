@@ -70,20 +70,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     streams.keep_terminal()
     streams.set_library_text(shown=False)
     typed = list(sys.argv[1:] if arguments is None else arguments)
-    invocation = o.Invocation(arguments=typed)
-    with interrupt.handled():
-        try:
-            code = _program()(typed, prog_name="uad", standalone_mode=False, obj=invocation)
-        except interrupt.Interrupted:
-            pass
-        except (Exception, SystemExit) as error:
-            if interrupt.received() is None:
-                return _ended_by(error, invocation.debug)
-        stopped = interrupt.received()  # also if a library swallowed the exception or raised another one
-        if stopped is None:
-            return int(code or 0)
-        console.print_error(UadError("interrupted" if stopped == interrupt.INTERRUPTED else "terminated"))
-        return stopped
+    try:
+        with interrupt.handled():
+            return _run(typed, o.Invocation(arguments=typed))
+    except interrupt.Interrupted as early:  # or late: before the command began, or after its end
+        return _stopped(int(early.code or 0))
+
+
+def _run(typed: list[str], invocation: o.Invocation) -> int:
+    """The exit code of a command; errors are printed."""
+    try:
+        code = _program()(typed, prog_name="uad", standalone_mode=False, obj=invocation)
+    except interrupt.Interrupted:
+        pass
+    except (Exception, SystemExit) as error:
+        if interrupt.received() is None:
+            return _ended_by(error, invocation.debug)
+    stopped = interrupt.received()  # also if a library swallowed the exception or raised another one
+    return int(code or 0) if stopped is None else _stopped(stopped)
+
+
+def _stopped(code: int) -> int:
+    console.print_error(UadError("interrupted" if code == interrupt.INTERRUPTED else "terminated"))
+    return code
 
 
 def _ended_by(error: Exception | SystemExit, debug: bool) -> int:

@@ -29,9 +29,9 @@ def handled() -> Iterator[None]:
     _received = None
     before: dict[signal.Signals, Any] = {number: signal.getsignal(number) for number in CODES}
     heard = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
-    for number in heard:
-        signal.signal(number, _receive)
     try:
+        for number in heard:
+            signal.signal(number, _receive)
         yield
     finally:
         for number in heard:
