@@ -72,15 +72,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     typed = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with interrupt.handled():
-            return _run(typed, o.Invocation(arguments=typed))
+            return _run(o.Invocation(arguments=typed))
     except interrupt.Interrupted as early:  # or late: before the command began, or after its end
         return _stopped(int(early.code or 0))
 
 
-def _run(typed: list[str], invocation: o.Invocation) -> int:
+def _run(invocation: o.Invocation) -> int:
     """The exit code of a command; errors are printed."""
     try:
-        code = _program()(typed, prog_name="uad", standalone_mode=False, obj=invocation)
+        code = _program()(list(invocation.arguments), prog_name="uad", standalone_mode=False, obj=invocation)
     except interrupt.Interrupted:
         pass
     except (Exception, SystemExit) as error:
