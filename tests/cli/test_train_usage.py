@@ -126,6 +126,19 @@ def test_check_ends_with_the_code_of_a_training_that_would_be_refused(
     assert "cannot provide T1w" in capsys.readouterr().err
 
 
+def test_check_counts_a_scan_under_two_names_once_as_a_training_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The copy to train on stays, so that here none is left to validate by."""
+    for number in range(2):
+        phantoms.save(tmp_path / f"sub-{number}_T1w.nii", np.indices((20, 20, 20)).sum(axis=0), 3 * np.eye(4))
+    (tmp_path / "participants.tsv").write_text("participant_id\tsplit\nsub-0\tval\nsub-1\ttrain\n")
+    assert main(["train", "--check", str(tmp_path)]) == 3
+    out, err = capsys.readouterr()
+    assert "sub-0_T1w.nii: same as sub-1_T1w.nii, in training and validation" in out
+    assert "no usable T1w scan in val" in err
+
+
 @pytest.mark.parametrize("name", ["sub-0_label-lesion_mask.nii", "sub-0_T1w_lesion.nii"])
 def test_check_reports_masks_for_which_a_training_leaves_scans_out(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -152,17 +152,17 @@ def _check(data: Path, out: Path | None, taught: Taught, settings: TrainingConfi
     with reporter.stage("check"):
         checked = dataset.check(cases, reporter.progress)
         if taught.labels is None:
-            checked = [_with_mask(one) if one.readable else one for one in checked]
+            checked = [one if one.problem else _with_mask(one) for one in checked]
     print_result(dataset.in_words(checked))
-    _refuse_few([one.case for one in checked if one.readable], cases, data, taught, settings)
+    _refuse_few([one.case for one in checked if not one.problem], cases, data, taught, settings)
 
 
 def _with_mask(checked: Checked) -> Checked:
-    """The same, or not readable if a training would leave the scan out for its lesion mask."""
+    """The same, with its problem if a training would leave the scan out for its lesion mask."""
     from uadcli.training.run_folder import by_its_mask
 
     _, fault = by_its_mask(checked.case)
-    return replace(checked, sha256="", problem=fault) if fault else checked
+    return replace(checked, problem=fault)
 
 
 def _cases(data: Path, taught: Taught, settings: TrainingConfig, reporter: Reporter) -> list[Case]:

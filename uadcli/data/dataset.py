@@ -215,7 +215,7 @@ class Checked:
 
     @property
     def readable(self) -> bool:
-        """Whether it can be used; it may still be the same as another one."""
+        """Whether it can be read; it may still be the same as another one, and is then not used."""
         return bool(self.sha256)
 
 
@@ -234,7 +234,7 @@ def check(cases: list[Case], progress: Progress = unseen) -> list[Checked]:
         except UadError as error:
             result.append(Checked(case, (), (), "", error.what))
     first: dict[str, Checked] = {}
-    for i, row in enumerate(result):
+    for i, row in sorted(enumerate(result), key=lambda one: one[1].case.part != "train"):  # as `scans.each_once`
         if not row.readable:
             continue
         twin = first.setdefault(row.sha256, row)
