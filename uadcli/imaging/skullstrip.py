@@ -104,10 +104,17 @@ def _shares(dark: Mask, depth: NDArray[np.float64], part: Mask) -> list[float]:
 
 def fill(mask: Mask) -> Mask:
     """Fill holes of a mask (X, Y, Z) in 3-D, then in axial slices: thick ones leave them open at top or bottom."""
+    filled = _without_holes(mask)
+    return np.stack([_without_holes(filled[..., z]) for z in range(mask.shape[2])], axis=2)
+
+
+def _without_holes(mask: Mask) -> Mask:
+    """A mask and everything that it cuts off from the outside, by faces, as `scipy.ndimage.binary_fill_holes` has it,
+    which takes twice as long."""
     from scipy import ndimage
 
-    filled = ndimage.binary_fill_holes(mask)
-    return np.stack([ndimage.binary_fill_holes(filled[..., z]) for z in range(mask.shape[2])], axis=2)
+    labels, _ = ndimage.label(np.pad(~mask, 1, constant_values=True))
+    return np.asarray(labels[(slice(1, -1),) * mask.ndim] != labels.flat[0])
 
 
 def largest_component(mask: Mask) -> Mask:

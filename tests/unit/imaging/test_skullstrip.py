@@ -103,6 +103,15 @@ def test_the_network_sees_the_whole_head_but_never_a_whole_field_that_is_too_lar
     assert dice(whole.mask, inside) > 0.985
 
 
+@pytest.mark.parametrize("shape", [(20, 30, 7), (5, 5, 1), (1, 4, 3), (9, 9, 9)])
+def test_holes_are_those_of_scipy(shape: tuple[int, int, int]) -> None:
+    for seed in range(5):
+        mask = np.random.default_rng(seed).random(shape) < 0.6
+        solid = ndimage.binary_fill_holes(mask)
+        expected = np.stack([ndimage.binary_fill_holes(solid[..., z]) for z in range(shape[2])], axis=2)
+        np.testing.assert_array_equal(skullstrip.fill(mask), expected)
+
+
 def test_holes_are_filled_in_every_slice() -> None:
     mask = np.zeros((20, 20, 4), dtype=bool)
     mask[4:16, 4:16] = True
