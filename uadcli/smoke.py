@@ -25,7 +25,7 @@ from uadcli.console import Reporter
 from uadcli.contrasts import T1W
 from uadcli.imaging import template
 from uadcli.scoring.fusion import FISHER, PARTS
-from uadcli.settings.training import Fitted, Machine
+from uadcli.settings.training import CalibrationMachine, Fitted, Machine
 from uadcli.training import train
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def smoke(folder: Path, *, workers: int, reporter: Reporter) -> str:
     data, healthy = _heads(folder / "scans", SCANS, 1), _heads(folder / "healthy", HEALTHY, 2)
     run, exported = folder / "run", folder / "smoke"
     train.train(data, run, settings(), machine=Machine(workers), reporter=reporter)
-    calibrate.calibrate(run, healthy, workers=workers, reporter=reporter, fitted=Fitted(KINDS))
+    calibrate.calibrate(run, healthy, machine=CalibrationMachine(workers), reporter=reporter, fitted=Fitted(KINDS))
     file = export(run, exported, overwrite=False, reporter=reporter)
     loaded = weights.load(*weights.find(str(exported)))
     score_steps = (loaded.card.siamese or {}).get("steps")

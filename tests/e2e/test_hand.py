@@ -14,7 +14,7 @@ from uadcli.calibration import calibrate, fit_hand
 from uadcli.cli.app import main
 from uadcli.config import PreprocessConfig, SiameseConfig, TrainConfig, TrainingConfig
 from uadcli.console import Reporter
-from uadcli.settings.training import HAND, Fitted, Machine, Taught
+from uadcli.settings.training import HAND, CalibrationMachine, Fitted, Machine, Taught
 from uadcli.training import train
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_picture")]
@@ -39,7 +39,8 @@ def test_a_model_with_hand_flags_a_wrong_input_and_says_by_which_check(
     for name in "mnopq":
         (scans / f"sub-{name}_T1w.nii.gz").rename(healthy / f"sub-{name}_T1w.nii.gz")
     train.train(scans, run, SETTINGS, taught=Taught(), machine=Machine(0), reporter=reporter)
-    calibrate.calibrate(run, healthy, workers=0, reporter=reporter, fitted=Fitted(("absolute",), HAND))
+    fitted = Fitted(("absolute",), HAND)
+    calibrate.calibrate(run, healthy, machine=CalibrationMachine(0), reporter=reporter, fitted=fitted)
     assert main(["export", str(run), "-o", str(tmp_path / "lab")]) == 0
     good = scans / "sub-l_T1w.nii.gz"
     image = nib.load(good)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from uadcli import device
 from uadcli.calibration.export import GATE_FILE, REFERENCE_FILE, digest_of, trained_weights
 from uadcli.config import DetectConfig, TrainingConfig
 from uadcli.console import Reporter
@@ -17,7 +18,7 @@ from uadcli.errors import RESEARCH_USE, InputError, UsageError
 from uadcli.files import file_sha256, make_folder, write_bytes, write_json
 from uadcli.model.model import Model
 from uadcli.running.stage import Part
-from uadcli.settings.training import HAND, Fitted
+from uadcli.settings.training import HAND, CalibrationMachine, Fitted
 from uadcli.training.run_folder import healthy_of, prepare_usable, read_run, refuse_changed, rows_of, usable_cases
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ def calibrate(
     run: Path,
     healthy: Path,
     *,
-    workers: int,
     reporter: Reporter,
+    machine: CalibrationMachine | None = None,
     borrow: Mapping[str, str] | None = None,
     fitted: Fitted = DEFAULT,
 ) -> Path:
@@ -43,7 +44,8 @@ def calibrate(
     `borrow` maps a contrast of the run without healthy scans, such as T2w made from T1w, to the contrast whose
     thresholds it borrows. Raises `InputError` if a scan was trained on or has lesions by the run's labels, if the run
     does not cover its contrast, or if no usable scan is left; `UsageError` for a contrast that cannot borrow, or for
-    HAND in a run on labelled scans, which keeps the check of its weights; `OutputError` if the run cannot be written.
+    HAND in a run on labelled scans, which keeps the check of its weights; `DeviceError` if the device is missing;
+    `OutputError` if the run cannot be written.
     """
     from safetensors.torch import save as to_bytes
 
@@ -54,7 +56,10 @@ def calibrate(
 
     config = read_run(run)
     make_folder(run)  # fail early if it cannot be written
-    model = Model(trained_weights(run))
+    machine = machine or CalibrationMachine()
+    name, why = device.choose(machine.device)
+    reporter.info(f"device {name} ({why})")
+    model = Model(trained_weights(run), name)
     rows = rows_of(run / "data.tsv")
     if (supervised := is_supervised(run)) and fitted.gate == HAND:
         what = "a run on labelled scans keeps the out-of-distribution check of its weights"
@@ -77,7 +82,7 @@ def calibrate(
             raise InputError(what, path=case.scan, hint="Calibrate on healthy scans.")
     shapes = shape_files(config.lesion_shapes)  # fail early if the folder is wrong
     scans = Scans(run / "cache", config.preprocess)
-    usable = healthy_of(prepare_usable(cases, scans, workers, reporter), scans, reporter)
+    usable = healthy_of(prepare_usable(cases, scans, machine.workers, reporter), scans, reporter)
     if not usable:
         raise InputError("contains no usable scan", path=healthy, hint="See the warnings above.")
     for case in usable.values():

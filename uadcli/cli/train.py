@@ -16,7 +16,7 @@ from uadcli.console import Reporter, print_result
 from uadcli.errors import UsageError
 from uadcli.settings import methods
 from uadcli.settings.option import OUTPUT, OVERWRITE, Option, option
-from uadcli.settings.training import Fitted, Helpers, Machine, Taught
+from uadcli.settings.training import CalibrationMachine, Fitted, Machine, Taught
 
 if TYPE_CHECKING:
     from uadcli.data.dataset import Case, Checked
@@ -199,7 +199,7 @@ def _tried(data: Path | None, work: Work, machine: Machine, reporter: Reporter) 
 
 @grouped()
 def calibrate(
-    run: Run, healthy: Healthy, fitted: Fitted, machine: Helpers, talk: o.Talk, borrow: Borrow = None
+    run: Run, healthy: Healthy, fitted: Fitted, machine: CalibrationMachine, talk: o.Talk, borrow: Borrow = None
 ) -> None:
     """Calibrate a trained model on healthy scans."""
     with talk.reporter() as reporter:
@@ -207,8 +207,8 @@ def calibrate(
         from uadcli.calibration.calibrate import calibrate as calibrate_run
 
         device.bound_threads(machine.threads)
-        borrowed, workers = _borrowed(borrow), machine.workers
-        done = calibrate_run(run, healthy, workers=workers, reporter=reporter, borrow=borrowed, fitted=fitted)
+        borrowed = _borrowed(borrow)
+        done = calibrate_run(run, healthy, machine=machine, reporter=reporter, borrow=borrowed, fitted=fitted)
         print_result(done)
 
 

@@ -12,7 +12,7 @@ from uadcli.model.healthy_folder import HealthyScans
 from uadcli.scoring import scores
 from uadcli.settings import adaptations
 from uadcli.settings.bounds import Checked, check_word, nearest
-from uadcli.settings.option import INPUT, METHOD, OUTPUT, OVERWRITE, RUNNING, THREADS, Option, option
+from uadcli.settings.option import DEVICE, INPUT, METHOD, OUTPUT, OVERWRITE, THREADS, Option, option
 from uadcli.settings.threshold import ThresholdRule
 
 JOINED_RULES = ("auto", "rate", "best-dice", "value")  # of the threshold, for several contrasts
@@ -192,9 +192,7 @@ class DetectOptions(Checked):
         ),
         decides=False,
     )
-    device: str = option(
-        "auto", Option("Device for the networks.", RUNNING, metavar="auto|cpu|cuda|cuda:N|mps"), decides=False
-    )
+    device: str = option("auto", DEVICE, decides=False)
     threads: int | None = option(None, THREADS, low=1, decides=False)
     command: str = ""
     columns: tuple[str, ...] = ()  # contrasts of the scan and of each further one by a table; empty: not given

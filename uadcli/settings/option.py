@@ -106,5 +106,6 @@ MIN_VOLUME = Option(
     metavar="MM3",
     parse=cubic_millimetres,
 )
+DEVICE = Option("Device for the networks.", RUNNING, metavar="auto|cpu|cuda|cuda:N|mps")
 THREADS = Option("Maximum number of threads.", RUNNING, metavar="N", shown="all cores")
 OVERWRITE = Option("Replace files that exist.", OUTPUT)

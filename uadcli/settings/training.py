@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from uadcli.settings.bounds import Checked, within
-from uadcli.settings.option import PRECISIONS, THREADS, Option, Precision, option
+from uadcli.settings.option import DEVICE, PRECISIONS, THREADS, Option, Precision, option
 
 MAHALANOBIS, HAND = "mahalanobis", "hand"  # out-of-distribution checks
 
@@ -33,10 +33,17 @@ class Taught(Checked):
 
 @dataclass(frozen=True)
 class Helpers(Checked):
-    """What a calibration may use: processes that prepare scans, and threads (None: all cores)."""
+    """Processes that prepare scans, and threads (None: all cores)."""
 
     workers: int = option(2, Option("Processes that prepare scans; 0 for none."), low=0)
     threads: int | None = option(None, THREADS, low=1)
+
+
+@dataclass(frozen=True)
+class CalibrationMachine(Helpers):
+    """What a calibration may use: processes for scans, threads, and the device of the networks."""
+
+    device: str = option("auto", DEVICE)
 
 
 @dataclass(frozen=True)

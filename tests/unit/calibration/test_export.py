@@ -20,13 +20,15 @@ from uadcli.calibration.export import default_score
 from uadcli.config import TrainingConfig, to_toml
 from uadcli.console import Reporter
 from uadcli.data.dataset import Case
-from uadcli.errors import InputError, OutputError
+from uadcli.errors import DeviceError, InputError, OutputError
 from uadcli.imaging.slices import GRID_SHAPE
 from uadcli.model.hand import HandGate
+from uadcli.model.model import Model
 from uadcli.model.out_of_distribution import state_of
 from uadcli.reconstruction.hand import Hand
 from uadcli.scoring.fusion import ENOUGH
 from uadcli.scoring.out_of_distribution import Gate
+from uadcli.settings.training import CalibrationMachine
 from uadcli.training import run_folder
 from uadcli.weights import weights
 from uadcli.weights.card import ModelCard
@@ -94,7 +96,43 @@ def test_a_run_that_cannot_be_written_is_not_calibrated_for_minutes(
     (tmp_path / "config.toml").write_text(to_toml(TrainingConfig(model=cohort.TINY)))
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
     with pytest.raises(OutputError, match="cannot be written"):
-        calibrate(tmp_path, tmp_path / "healthy", workers=0, reporter=Reporter(silent=True))
+        calibrate(tmp_path, tmp_path / "healthy", machine=CalibrationMachine(0), reporter=Reporter(silent=True))
+
+
+def test_a_device_that_is_missing_is_refused_at_once(tmp_path: Path, made: weights.Weights) -> None:
+    calibrated(tmp_path, made)
+    (before := tmp_path / "thresholds.json").write_text("{}")
+    machine = CalibrationMachine(0, device="cuda:99")
+    with pytest.raises(DeviceError, match="cuda:99"):
+        calibrate(tmp_path, tmp_path / "healthy", machine=machine, reporter=Reporter(silent=True))
+    assert before.read_text() == "{}"
+
+
+def test_the_networks_are_on_the_chosen_device(
+    tmp_path: Path, made: weights.Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model of the published size takes minutes for a scan on a CPU, and a second on a GPU."""
+    calibrated(tmp_path, made)
+    (tmp_path / "healthy").mkdir()
+    (tmp_path / "healthy" / "sub-1_T1w.nii").write_bytes(b"one")
+    run_folder.write_rows(tmp_path / "data.tsv", [], {})
+    devices: list[str] = []
+
+    def measured(model: Model, *_: object, **__: object) -> None:
+        devices.append(model.device)
+        raise InputError("enough")
+
+    usable = {tmp_path / "1": Case("1", "1", "val", "T1w", tmp_path / "1")}
+    monkeypatch.setattr(calibration.device, "choose", lambda name: (f"{name}-found", "as requested"))
+    monkeypatch.setattr(calibration, "trained_weights", lambda _: made)
+    monkeypatch.setattr(calibration, "prepare_usable", lambda *_: usable)
+    monkeypatch.setattr(calibration, "healthy_of", lambda found, *_: found)
+    monkeypatch.setattr(calibration, "usable_cases", lambda _: [])
+    monkeypatch.setattr(calibration, "measure", measured)
+    for machine in (None, CalibrationMachine(0, device="cuda:1")):
+        with pytest.raises(InputError, match="enough"):
+            calibrate(tmp_path, tmp_path / "healthy", machine=machine, reporter=Reporter(silent=True))
+    assert devices == ["auto-found", "cuda:1-found"]
 
 
 def test_a_healthy_scan_that_is_there_twice_counts_once(
@@ -116,7 +154,7 @@ def test_a_healthy_scan_that_is_there_twice_counts_once(
     monkeypatch.setattr(calibration, "prepare_usable", prepared)
     reporter = Reporter(silent=True)
     with pytest.raises(InputError, match="no usable scan"):
-        calibrate(tmp_path, tmp_path / "healthy", workers=0, reporter=reporter)
+        calibrate(tmp_path, tmp_path / "healthy", machine=CalibrationMachine(0), reporter=reporter)
     assert found == ["sub-1", "sub-2"]
     assert "sub-1_T1w.nii" in next(text for text in reporter.warnings if "sub-3_T1w.nii: left out" in text)
 

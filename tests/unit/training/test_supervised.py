@@ -23,7 +23,7 @@ from uadcli.data.lesion_labels import LabelledScan
 from uadcli.errors import InputError, OutputError, UsageError, WeightsError
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
 from uadcli.model.model import Model
-from uadcli.settings.training import HAND, Fitted, Machine, Taught
+from uadcli.settings.training import HAND, CalibrationMachine, Fitted, Machine, Taught
 from uadcli.training import checkpoint, supervised, train
 from uadcli.training.examples.pool import ExampleMaker
 from uadcli.training.examples.synthetic import Healthy, Scene
@@ -144,14 +144,15 @@ def test_a_run_says_what_it_was_trained_on(begun: Path) -> None:
     assert card.licence.startswith("CC BY-SA 3.0;")
     assert not card.thresholds
     assert not any(torch.equal(loaded.score_state[k], before.score_state[k]) for k in ("out.weight",))
+    machine, hand = CalibrationMachine(1), Fitted(gate=HAND)
     with pytest.raises(InputError, match="model was trained on this scan"):
-        calibrate.calibrate(begun / "run", begun / "scans", workers=1, reporter=reporter)
+        calibrate.calibrate(begun / "run", begun / "scans", machine=machine, reporter=reporter)
     for name in "abc":
         (begun / "scans" / f"sub-{name}_T1w.nii.gz").unlink()
     with pytest.raises(InputError, match=r"sub-d_T1w.nii.gz: this scan has lesions by the labels of the run"):
-        calibrate.calibrate(begun / "run", begun / "scans", workers=1, reporter=reporter)
+        calibrate.calibrate(begun / "run", begun / "scans", machine=machine, reporter=reporter)
     with pytest.raises(UsageError, match="keeps the out-of-distribution check of its weights"):
-        calibrate.calibrate(begun / "run", begun / "scans", workers=1, reporter=reporter, fitted=Fitted(gate=HAND))
+        calibrate.calibrate(begun / "run", begun / "scans", machine=machine, reporter=reporter, fitted=hand)
 
 
 def test_the_best_checkpoint_is_that_of_the_held_out_cases(begun: Path) -> None:
