@@ -114,9 +114,9 @@ class Scene:
     def marked(self, labels: np.ndarray, own: np.ndarray | None = None, lowest: float = 0.0) -> np.ndarray:
         """The findings `labels` of the model's grid on that of the truth, as `uad detect` writes them; `own` is the map
         with more detail, `lowest` the score above which it is marked."""
-        if own is None or self.scan is None:
-            return self.on_grid((labels > 0).astype(np.float32)) >= 0.5
-        return own_grid.outline(own, labels, lowest, self.scan, self.prepared)
+        if self.scan is None:
+            return labels > 0
+        return own_grid.outlines(labels, own, lowest, self.scan, self.prepared)
 
 
 def scenes(data: Path, cache: Path, count: int | None = None) -> Iterator[Scene]:

@@ -127,18 +127,33 @@ def on_scan(
 
     If there is an `own` map with more detail, it is that, and the mask is where it is above the lowest score.
     """
-    if own is not None:
-        return own, outline(own, labels, lowest, scan, prepared)
-    mask = to_native((labels > 0).astype(np.float32), scan, prepared, 1) >= 0.5
-    return to_native(anomaly_map, scan, prepared, 1), mask
+    found = to_native(anomaly_map, scan, prepared, 1) if own is None else own
+    return found, outlines(labels, own, lowest, scan, prepared)
 
 
-def outline(found: Array, labels: NDArray[np.uint8], lowest: float, scan: Scan, prepared: Prepared) -> Mask:
-    """The findings (X, Y, Z) on the scan's grid: where its map is above the lowest score, in and next to `labels`.
+def outlines(labels: NDArray[np.uint8], own: Array | None, lowest: float, scan: Scan, prepared: Prepared) -> Mask:
+    """The findings (X, Y, Z) on the scan's grid: where its `own` map is above the lowest score, in and next to
+    `labels`; without such a map, the outline of the labels.
 
-    `found` is the map of `own_map`, `labels` (96, 96, 80) number the findings on the model's grid from 1.
+    `labels` (96, 96, 80) number the findings on the model's grid from 1. A finding that this leaves without any voxel,
+    as between the centres of thick slices, gets the one that holds most of it: what is listed can be seen.
     """
     from scipy import ndimage
 
-    near = ndimage.binary_dilation(labels > 0, REACH)
-    return (to_native(near.astype(np.float32), scan, prepared, 1) >= 0.5) & (found > lowest)
+    if own is None:
+        around, mask = labels, to_native((labels > 0).astype(np.float32), scan, prepared, 1) >= 0.5
+    else:
+        around = ndimage.grey_dilation(labels, footprint=REACH)
+        mask = (to_native((around > 0).astype(np.float32), scan, prepared, 1) >= 0.5) & (own > lowest)
+    seen = np.unique(around[around > 0][mask.flat[_nearest(around > 0, scan, prepared)]])
+    for number in np.setdiff1d(labels, [0, *seen]):
+        voxels, counts = np.unique(_nearest(labels == number, scan, prepared), return_counts=True)
+        mask.flat[voxels[counts.argmax()]] = True
+    return mask
+
+
+def _nearest(part: Mask, scan: Scan, prepared: Prepared) -> NDArray[np.int64]:
+    """For each voxel of a part of the model's grid, the flat index of the voxel of the scan nearest to its centre."""
+    places = geometry.apply(GRID_AFFINE, np.argwhere(part).astype(np.float64))
+    voxels = np.rint(geometry.apply(np.linalg.inv(scan.volume.affine) @ prepared.world_map, places)).astype(np.int64)
+    return np.ravel_multi_index(tuple(voxels.T), scan.volume.shape, mode="clip")

@@ -188,12 +188,42 @@ def test_findings_keep_their_place_and_get_the_outline_of_their_own_map(bright: 
     assert found is not None
     labels = np.zeros(GRID_SHAPE, np.uint8)
     labels[tuple(n // 2 for n in PLACE)] = 1
-    marked = own_grid.outline(found, labels, 3.0, bright.scan, bright.prepared)
+    marked = own_grid.outlines(labels, found, 3.0, bright.scan, bright.prepared)
     assert marked[bright.lesion].mean() > 0.6
     assert (found[marked] > 3).all()
     grown = ndimage.binary_dilation(bright.lesion, np.ones((3, 3, 3)), iterations=4)
     assert not marked[~grown].any()
-    assert not own_grid.outline(found, np.zeros_like(labels), 3.0, bright.scan, bright.prepared).any()
+    assert not own_grid.outlines(np.zeros_like(labels), found, 3.0, bright.scan, bright.prepared).any()
+
+
+@pytest.mark.parametrize("thick", [False, True])
+def test_every_finding_is_in_the_mask(bright: Phantom, thick: bool) -> None:
+    """Also between the centres of thick slices, and where its own map stays below the threshold."""
+    scan, own = bright.scan, np.zeros(bright.scan.volume.shape, np.float32)
+    if thick:
+        affine = scan.volume.affine @ np.diag([1, 1, 5, 1])
+        affine[2, 3] += 2  # the centre of five slices
+        volume = Volume(scan.volume.data.reshape(*FINE_SHAPE[:2], -1, 5).mean(axis=3), affine)
+        scan = replace(scan, volume=volume)
+    labels = np.zeros(GRID_SHAPE, np.uint8)
+    for number, z in enumerate((20, 30, 31, 40, 41, 42), start=1):
+        labels[10 * number : 10 * number + 2, 50, z] = number
+    found = np.where(labels > 0, 5, 0).astype(np.float32)
+    _, mask = own_grid.on_scan(found, labels, None if thick else own, 3.0, scan, bright.prepared)
+    nearest = geometry.resample(labels.astype(np.float32), GRID_AFFINE, FINE_SHAPE, FINE_AFFINE, order=0)
+    back = geometry.apply(np.linalg.inv(FINE_AFFINE) @ scan.volume.affine, np.argwhere(mask).astype(float))
+    numbers = ndimage.grey_dilation(nearest, size=(3, 3, 7))[tuple(np.rint(back).astype(int).T)]
+    assert set(numbers) == set(range(1, 7))
+    assert mask.sum() <= 60
+
+
+def test_a_finding_that_is_seen_gets_no_further_voxel(bright: Phantom) -> None:
+    labels = np.zeros(GRID_SHAPE, np.uint8)
+    labels[40:44, 50:54, 40:44] = 1
+    found = np.where(labels > 0, 5, 0).astype(np.float32)
+    _, mask = own_grid.on_scan(found, labels, None, 3.0, bright.scan, bright.prepared)
+    outline = to_native((labels > 0).astype(np.float32), bright.scan, bright.prepared, 1) >= 0.5
+    np.testing.assert_array_equal(mask, outline)
 
 
 def test_what_lies_far_from_the_brain_changes_nothing(bright: Phantom, model: Model) -> None:
