@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from uadcli.calibration.calibrate import calibrate as calibrate
+    from uadcli.calibration.export import export as export
     from uadcli.config import DetectConfig as DetectConfig
     from uadcli.config import TrainingConfig as TrainingConfig
     from uadcli.detection.detect import detect as detect
@@ -22,11 +24,23 @@ HOMES = {  # of the public names, imported on first use, so that `import uadcli`
     "DetectConfig": "uadcli.config",
     "DetectOptions": "uadcli.detection.options",
     "TrainingConfig": "uadcli.config",
+    "calibrate": "uadcli.calibration.calibrate",
     "detect": "uadcli.detection.detect",
     "evaluate": "uadcli.evaluation.evaluate",
+    "export": "uadcli.calibration.export",
     "train": "uadcli.training.train",
 }
-__all__ = ["DetectConfig", "DetectOptions", "TrainingConfig", "__version__", "detect", "evaluate", "train"]
+__all__ = [
+    "DetectConfig",
+    "DetectOptions",
+    "TrainingConfig",
+    "__version__",
+    "calibrate",
+    "detect",
+    "evaluate",
+    "export",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -27,17 +27,15 @@ if TYPE_CHECKING:
     from uadcli.scoring.out_of_distribution import Gate
     from uadcli.weights.card import ModelCard
 
-DEFAULT = Fitted()
-
 
 def calibrate(
-    run: Path,
-    healthy: Path,
+    run: Path | str,
+    healthy: Path | str,
     *,
-    reporter: Reporter,
     machine: CalibrationMachine | None = None,
     borrow: Mapping[str, str] | None = None,
-    fitted: Fitted = DEFAULT,
+    fitted: Fitted | None = None,
+    reporter: Reporter | None = None,
 ) -> Path:
     """Calibrate a trained run on healthy scans that it was not trained on; returns the path of `thresholds.json`.
 
@@ -54,11 +52,13 @@ def calibrate(
     from uadcli.training.examples.pasted_lesions import shape_files
     from uadcli.training.supervised import is_supervised
 
+    run, healthy, reporter = Path(run), Path(healthy), reporter or Reporter(silent=True)
+    machine, fitted = machine or CalibrationMachine(), fitted or Fitted()
     config = read_run(run)
     make_folder(run)  # fail early if it cannot be written
-    machine = machine or CalibrationMachine()
     name, why = device.choose(machine.device)
-    reporter.info(f"device {name} ({why})")
+    threads = device.bound_threads(machine.threads)
+    reporter.info(f"device {name} ({why}), {threads} threads")
     model = Model(trained_weights(run), name)
     rows = rows_of(run / "data.tsv")
     if (supervised := is_supervised(run)) and fitted.gate == HAND:

@@ -48,8 +48,9 @@ def _broken(run: Path) -> InputError:
     return InputError("is damaged", path=run / "thresholds.json", hint=f"Make it again: uad calibrate {run} HEALTHY.")
 
 
-def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path:
-    """Write weights, registry and card of a calibrated run into the folder `out`; returns the weight file.
+def export(run: Path | str, out: Path | str, *, overwrite: bool = False, reporter: Reporter | None = None) -> Path:
+    """Write weights, registry and card of a calibrated run into the folder `out`, whose name becomes the model's;
+    returns the weight file.
 
     Raises `InputError` if the run is not calibrated, or was trained further after that; `OutputError` if the folder
     cannot be written or already contains weights, with `overwrite` only those with another name, next to which the new
@@ -57,6 +58,7 @@ def export(run: Path, out: Path, *, overwrite: bool, reporter: Reporter) -> Path
     """
     from uadcli.weights import registry, weights
 
+    run, out, reporter = Path(run), Path(out), reporter or Reporter(silent=True)
     config, name = read_run(run), out.resolve().name
     file = out / f"{name}.safetensors"
     others = [path.name for path in sorted(out.glob("*.safetensors")) if path != file] if out.is_dir() else []

@@ -203,10 +203,8 @@ def calibrate(
 ) -> None:
     """Calibrate a trained model on healthy scans."""
     with talk.reporter() as reporter:
-        from uadcli import device
         from uadcli.calibration.calibrate import calibrate as calibrate_run
 
-        device.bound_threads(machine.threads)
         borrowed = _borrowed(borrow)
         done = calibrate_run(run, healthy, machine=machine, reporter=reporter, borrow=borrowed, fitted=fitted)
         print_result(done)

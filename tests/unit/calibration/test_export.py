@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from safetensors.torch import save
 
+import uadcli
 from uadcli.calibration import calibrate as calibration
 from uadcli.calibration import export
 from uadcli.calibration.calibrate import calibrate
@@ -97,6 +98,18 @@ def test_a_run_that_cannot_be_written_is_not_calibrated_for_minutes(
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
     with pytest.raises(OutputError, match="cannot be written"):
         calibrate(tmp_path, tmp_path / "healthy", machine=CalibrationMachine(0), reporter=Reporter(silent=True))
+
+
+def test_in_python_paths_may_be_texts(tmp_path: Path, made: weights.Weights, monkeypatch: pytest.MonkeyPatch) -> None:
+    calibrated(tmp_path, made)
+    monkeypatch.setattr(export, "trained_weights", lambda _: made)
+    monkeypatch.setattr(calibration, "trained_weights", lambda _: made)
+    run_folder.write_rows(tmp_path / "data.tsv", [], {})
+    for file in (export.GATE_FILE, export.REFERENCE_FILE):
+        (tmp_path / file).write_bytes(save({}))
+    assert uadcli.export(str(tmp_path), str(tmp_path / "lab")) == tmp_path / "lab" / "lab.safetensors"
+    with pytest.raises(InputError, match="no scan"):
+        uadcli.calibrate(str(tmp_path), str(tmp_path / "lab"))
 
 
 def test_a_device_that_is_missing_is_refused_at_once(tmp_path: Path, made: weights.Weights) -> None:
