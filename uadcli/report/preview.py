@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from uadcli.errors import InputError
 from uadcli.files import write_with
+from uadcli.report.markup import readable
 from uadcli.report.phrases import SIDES_UNKNOWN, ends
 
 COLUMNS = 6
@@ -203,7 +204,8 @@ def _frame(figure: Any, scene: _Scene, height_in: float) -> None:
             bar.ax.axhline(value, color=EDGE, linewidth=2, linestyle=style)
     text = "\n".join(f"{name}\n{value:.3g}" for name, value, _ in known)
     figure.text(0.9415, 0.19, text, color=EDGE, fontsize=8, ha="center", va="top")
-    short = of.title if len(of.title) <= 80 else f"{of.title[:50]}...{of.title[-25:]}"
+    title = str(readable(of.title))
+    short = title if len(title) <= 80 else f"{title[:50]}...{title[-25:]}"
     # parse_math off: a file name with $ signs is not a formula
     top = 1 - 0.33 / height_in
     figure.text(LEFT, top, short, color="white", fontsize=12, va="center", parse_math=False)

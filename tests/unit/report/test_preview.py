@@ -183,7 +183,9 @@ def test_the_brain_has_its_proportions_for_any_spacing(tmp_path, spacing):
         assert width / height == pytest.approx(wide / high, rel=0.08)
 
 
-@pytest.mark.parametrize("title", ["$x_{$.nii.gz", "sub-" + "9" * 300 + ".nii.gz", "süß 脳.nii.gz", ""])
+@pytest.mark.parametrize(
+    "title", ["$x_{$.nii.gz", "sub-" + "9" * 300 + ".nii.gz", "süß 脳.nii.gz", "a\nb \udcff.nii.gz", ""]
+)
 @pytest.mark.filterwarnings("ignore:Glyph")
 def test_any_file_name_is_only_text(tmp_path, title):
     assert render(tmp_path / "a.png", phantom(), title=title).shape == render(tmp_path / "b.png", phantom()).shape
