@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from uadcli.errors import InputError, UsageError
-from uadcli.files import write_bytes, write_with
+from uadcli.files import write_bytes
 from uadcli.running.faults import is_memory
 
 LAST, BEST = "last.pt", "best.pt"
@@ -25,14 +25,17 @@ FORMAT = 1
 
 
 def write(path: Path, state: dict[str, Any], networks: dict[str, dict[str, Tensor]]) -> None:
-    """Write the checkpoint `path`: `networks` are state dicts by name, `state["done"]` is the number of steps."""
-    from safetensors.torch import save_file
+    """Write the checkpoint `path`: `networks` are state dicts by name, `state["done"]` is the number of steps.
+
+    Raises `OutputError`.
+    """
+    from safetensors.torch import save
 
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.with_name(f"{path.stem}-{state['done']:07d}.safetensors")
     flat = {f"{name}/{key}": value for name, network in networks.items() for key, value in network.items()}
     tensors = {key: value.detach().cpu().contiguous() for key, value in flat.items()}
-    write_with(file, lambda temporary: save_file(tensors, temporary))
+    write_bytes(file, save(tensors))  # `save_file` has errors of its own, and files that only their owner may read
     stream = io.BytesIO()  # otherwise torch stores the name of the temporary file
     torch.save({**state, "format": FORMAT, "tensors": file.name}, stream)
     write_bytes(path, stream.getvalue())
@@ -51,9 +54,9 @@ def read(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         flat = load_file(path.with_name(state["tensors"]))
-    except MemoryError:
-        raise
     except Exception as error:  # invalid files make torch and pickle raise nearly anything
+        if is_memory(error):
+            raise
         raise InputError("is not a complete checkpoint", path=path, hint="Start a new run.") from error
     networks: dict[str, dict[str, Tensor]] = {}
     for key, value in flat.items():
