@@ -144,7 +144,7 @@ def test_a_scan_on_its_own_grid_behind_a_map_in_mni_space_is_warned_of(code: int
 def test_a_finding_of_one_voxel_is_seen_at_any_width(width: int, tmp_path: Path) -> None:
     map_path, scan_path = write(tmp_path)
     heading, pixels = view(map_path, scan_path, width)
-    assert len(heading) == pixels.shape[1] <= width
+    assert len(heading.splitlines()[-1]) == pixels.shape[1] <= width
     assert pixels.shape[1] > 0.7 * width
     assert len(pixels) % 2 == 0
     assert (pixels.max(axis=(0, 1)) > (230, 230, 150)).all()
@@ -153,6 +153,18 @@ def test_a_finding_of_one_voxel_is_seen_at_any_width(width: int, tmp_path: Path)
 def starts(heading: str) -> list[int]:
     """The columns where the three panels begin."""
     return [match.start() for match in re.finditer(r"[RP] ", heading)]
+
+
+@pytest.mark.parametrize("width", range(40, 121, 8))
+def test_every_plane_is_named_in_full_at_any_width(width: int, tmp_path: Path) -> None:
+    """In 60 columns it was `sagittal x +40 riA`, in 50 `coronal y `, whatever the number."""
+    heading, pixels = view(*write(tmp_path), width)
+    lines = heading.splitlines()
+    said = " ".join(" ".join(lines).replace("R", "").replace("L", "").split())
+    assert re.search(r"axial z [+-]\d+\b.* coronal y [+-]\d+\b.* sagittal x -\d+ left", said)
+    assert max(map(len, lines)) <= pixels.shape[1]
+    assert re.fullmatch("R.*L  R.*L  P.*A", lines[-1])
+    assert len(lines[-1]) == pixels.shape[1]
 
 
 def test_nothing_outside_the_brain_is_shown(tmp_path: Path) -> None:
@@ -252,5 +264,5 @@ def test_the_command(tmp_path: Path) -> None:
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert "axial" in lines[0]
-    assert len({len(line) for line in lines}) == 1
+    assert len({len(line) for line in lines[1:]}) == 1
     assert "@" in done.stdout or "%" in done.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,14 +82,21 @@ def _panel(
 
 
 def side_by_side(found: list[Panel]) -> tuple[str, NDArray[np.uint8]]:
-    """The panels side by side: a heading as wide as the picture, and the pixels (rows, columns, 3), rows even."""
+    """The panels side by side: a heading and the pixels (rows, columns, 3), rows even.
+
+    The heading is as wide as the picture: the letters of the sides with the titles between them, or, if a title is too
+    long for that, first the titles in lines of their own.
+    """
     rows = max(len(panel.pixels) for panel in found)
     rows += rows % 2
+    fits = all(len(panel.title) + 4 <= panel.pixels.shape[1] for panel in found)
     heads, columns = [], []
     for panel in found:
         high, wide = panel.pixels.shape[:2]
         left, right = panel.ends
-        heads.append(f"{left}{panel.title:^{max(wide - 2, 0)}.{max(wide - 2, 0)}}{right}")
+        heads.append(f"{left}{panel.title if fits else '':^{max(wide - 2, 0)}}{right}")
         above = (rows - high) // 2
         columns.append(np.pad(panel.pixels, ((above, rows - high - above), (0, GAP), (0, 0))))
-    return (" " * GAP).join(heads), np.concatenate(columns, axis=1)[:, :-GAP]
+    picture = np.concatenate(columns, axis=1)[:, :-GAP]
+    titles = [] if fits else textwrap.wrap(", ".join(panel.title for panel in found), picture.shape[1])
+    return "\n".join([*titles, (" " * GAP).join(heads)]), picture
