@@ -16,7 +16,7 @@ from uadcli.data.names import Outputs
 from uadcli.errors import OutputError
 from uadcli.files import make_folder
 from uadcli.running import interrupt
-from uadcli.running.temporary import remove, sweep
+from uadcli.running.temporary import missing_folders, remove, remove_empty, sweep
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -40,7 +40,7 @@ def made_together(files: Outputs, *, wait: bool = False) -> Iterator[Outputs]:
     `OutputError`, which is also raised if files cannot be written.
     """
     folder = hidden_folder(files.map)
-    new, lock = _missing(folder.parent), None
+    new, lock = missing_folders(folder.parent), None
     try:
         while lock is None:
             with interrupt.held():  # otherwise a signal could come between creating the folder and noting it
@@ -53,9 +53,7 @@ def made_together(files: Outputs, *, wait: bool = False) -> Iterator[Outputs]:
             if lock is not None:
                 _clear(folder)
                 _unlock(folder, lock)
-            for parent in new:
-                with suppress(OSError):  # it contains results now
-                    parent.rmdir()
+            remove_empty(new)
 
 
 def publish(hidden: Outputs, files: Outputs, replaced: Sequence[Path] = ()) -> None:
@@ -165,8 +163,3 @@ def _half_published(moving: Path) -> list[str]:
     if not known or not any((moving.parent / name).exists() for name in names):
         return []  # nothing is left in the hidden folder: all files were moved
     return [name for name in names if not (moving.parent / name).exists()]
-
-
-def _missing(folder: Path) -> list[Path]:
-    """The folder and its parents that do not exist yet, innermost first."""
-    return [one for one in (folder, *folder.parents) if not one.exists()]

@@ -81,6 +81,18 @@ def remove(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def missing_folders(folder: Path) -> list[Path]:
+    """The folder and its parents that do not exist yet, innermost first."""
+    return [one for one in (folder, *folder.parents) if not one.exists()]
+
+
+def remove_empty(folders: list[Path]) -> None:
+    """Remove folders, given innermost first, as far as they are empty."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
+
+
 def _is_left(path: Path) -> bool:
     found = PATTERN.match(path.name)
     if found is None:

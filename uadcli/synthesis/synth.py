@@ -26,7 +26,7 @@ from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.imaging.volume import Scan, Volume, read_scan
 from uadcli.report import sidecar
 from uadcli.running import faults, interrupt
-from uadcli.running.temporary import mark, remove, sweep
+from uadcli.running.temporary import mark, missing_folders, remove, remove_empty, sweep
 from uadcli.synthesis.options import SynthOptions
 
 if TYPE_CHECKING:
@@ -56,20 +56,22 @@ def synth(source: Path, output: Path, options: SynthOptions, reporter: Reporter)
     cannot be written.
     """
     files, outdated = _files(source, output, options)
-    scan = read_scan(source)
-    for text in scan.warnings:
-        reporter.warn(without_options(text))
-    rng = np.random.default_rng(options.seed)
     reporter.info(RESEARCH_USE)
-    with reporter.stage("healthy volume"):
-        made = _from_labels(scan, options, rng) if is_label_map(scan.volume) else _from_t1(scan, options, rng, reporter)
-    with reporter.stage("synthesis"):
-        data, truth, mask = _finish(made, options, rng)
-    with reporter.stage("write"), faults.naming(source, output), _moved_together(files, outdated) as hidden:
-        _write(hidden["volume"], data, made.affine, np.float32)
-        if "lesions" in hidden:
-            _write(hidden["lesions"], truth, made.affine, np.uint8)
-        write_json(hidden["sidecar"], _content(scan, made, truth, mask, options, files))
+    with faults.naming(source, output), _moved_together(files, outdated) as hidden:
+        scan = read_scan(source)
+        for text in scan.warnings:
+            reporter.warn(without_options(text))
+        rng = np.random.default_rng(options.seed)
+        with reporter.stage("healthy volume"):
+            known = is_label_map(scan.volume)
+            made = _from_labels(scan, options, rng) if known else _from_t1(scan, options, rng, reporter)
+        with reporter.stage("synthesis"):
+            data, truth, mask = _finish(made, options, rng)
+        with reporter.stage("write"):
+            _write(hidden["volume"], data, made.affine, np.float32)
+            if "lesions" in hidden:
+                _write(hidden["lesions"], truth, made.affine, np.uint8)
+            write_json(hidden["sidecar"], _content(scan, made, truth, mask, options, files))
     return files["volume"]
 
 
@@ -117,9 +119,10 @@ def _files(source: Path, output: Path, options: SynthOptions) -> tuple[dict[str,
 def _moved_together(files: dict[str, Path], outdated: Path | None) -> Iterator[dict[str, Path]]:
     """Hidden places for the files, which are moved to their own at the end; after an error the old files stay.
 
-    The `outdated` file is removed with the old files.
+    The `outdated` file is removed with the old files. Folders that were made for them do not stay empty.
     """
     place = files["volume"].parent
+    new = missing_folders(place)
     make_folder(place)
     sweep(place)
     folder = place / f".{mark()}"  # named before it is made, so that a signal right after that does not leave it behind
@@ -131,6 +134,7 @@ def _moved_together(files: dict[str, Path], outdated: Path | None) -> Iterator[d
             _move(hidden, files, outdated)
     finally:
         remove(folder)
+        remove_empty(new)
 
 
 def _move(hidden: dict[str, Path], files: dict[str, Path], outdated: Path | None) -> None:

@@ -15,8 +15,9 @@ import pytest
 from tests.phantoms import orientations
 from uadcli.cli.app import main
 from uadcli.console import Reporter
-from uadcli.errors import OutputError, UsageError
+from uadcli.errors import InputError, OutputError, UsageError
 from uadcli.imaging.volume import Volume
+from uadcli.synthesis import synth as synth_module
 from uadcli.synthesis.options import SynthOptions
 from uadcli.synthesis.synth import is_label_map, synth
 
@@ -47,7 +48,7 @@ def source(tmp_path: Path) -> Path:
 
 def make(source: Path, name: str = "out.nii.gz", **options: object) -> Path:
     with Reporter(silent=True) as reporter:
-        return synth(source, source.with_name(name), SynthOptions(**{"contrast": "T1w", **options}), reporter)  # type: ignore[arg-type]
+        return synth(source, source.parent / name, SynthOptions(**{"contrast": "T1w", **options}), reporter)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["head_dseg.nii.gz", "head_dseg.nii"])
@@ -218,6 +219,24 @@ def test_a_disk_that_fills_at_any_file_leaves_what_was_there(
         make(source, lesions=True, seed=2, overwrite=True)
     assert str(caught.value).startswith(str(source.with_name("out")))
     assert {path.name: path.read_bytes() for path in source.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["file/out.nii.gz", "file/below/out.nii.gz"])
+def test_a_folder_that_cannot_be_made_is_told_before_the_work(
+    name: str, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.with_name("file").touch()
+    monkeypatch.setattr(synth_module, "is_label_map", lambda *_: pytest.fail("it has begun"))
+    with pytest.raises(OutputError, match="cannot be created"):
+        make(source, name)
+
+
+def test_a_source_that_cannot_be_used_leaves_no_new_folder(source: Path) -> None:
+    bad = save(source.with_name("bad.nii.gz"), np.zeros(SHAPE, np.int16), np.eye(4))
+    before = set(source.parent.rglob("*"))
+    with pytest.raises(InputError):
+        make(bad, "new/deep/out.nii.gz")
+    assert set(source.parent.rglob("*")) == before
 
 
 def test_a_volume_that_cannot_be_moved_leaves_nothing(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
