@@ -5,6 +5,8 @@ Tissue intensities are drawn in their order for a contrast; every structure then
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -28,8 +30,23 @@ TISSUE = {
     **dict.fromkeys((2, 7, 16, 28, 41, 46, 60, 85), WHITE),
 }
 
+# FreeSurfer numbers of regions of cortex and white matter, from and below, and the number of the whole
+PARCELS = (
+    *((1000, 2000, 3), (2000, 3000, 42), (3000, 4000, 2), (4000, 5000, 41), (5001, 5002, 2), (5002, 5003, 41)),
+    *((11100, 11200, 3), (12100, 12200, 42), (13100, 13200, 2), (14100, 14200, 41)),
+)
+
 LEFT = (2, 3, 4, 5, 7, 8, 10, 11, 12, 13, 17, 18, 26, 28)
 LEFT_OF = dict(zip((41, 42, 43, 44, 46, 47, 49, 50, 51, 52, 53, 54, 58, 60), LEFT, strict=True))
+
+
+def without_parcels(labels: NDArray[Any]) -> NDArray[Any]:
+    """The label map with cortex and white matter as wholes, of one such as aparc+aseg, wmparc or aparc.a2009s+aseg."""
+    if labels.max() < PARCELS[0][0]:
+        return labels
+    for low, high, whole in PARCELS:
+        labels = np.where((labels >= low) & (labels < high), labels.dtype.type(whole), labels)
+    return labels
 
 
 def brain_of(labels: NDArray[np.integer]) -> Mask:

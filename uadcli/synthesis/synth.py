@@ -64,7 +64,7 @@ def synth(source: Path, output: Path, options: SynthOptions, reporter: Reporter)
         rng = np.random.default_rng(options.seed)
         with reporter.stage("healthy volume"):
             known = is_label_map(scan.volume)
-            made = _from_labels(scan, options, rng) if known else _from_t1(scan, options, rng, reporter)
+            made = (_from_labels if known else _from_t1)(scan, options, rng, reporter)
         with reporter.stage("synthesis"):
             data, truth, mask = _finish(made, options, rng)
         with reporter.stage("write"):
@@ -76,15 +76,14 @@ def synth(source: Path, output: Path, options: SynthOptions, reporter: Reporter)
 
 
 def is_label_map(scan: Volume) -> bool:
-    """Whether a volume contains whole numbers, mostly equal neighbours, and white matter and cortex of both sides.
-
-    A scan may contain these numbers as well, but few of its neighbours are equal.
-    """
+    """Whether a volume contains whole numbers, apart from its background mostly equal neighbours."""
     data = scan.data
-    if not np.array_equal(data, np.round(data)) or not set(np.unique(data).astype(int).tolist()) >= ESSENTIAL:
+    if not np.array_equal(data, np.round(data)):
         return False
-    inside = (data[1:] > 0) & (data[:-1] > 0)
-    return bool((data[1:] == data[:-1])[inside].mean() > ALIKE)
+    values, counts = np.unique(data, return_counts=True)
+    labelled = (data > 0) & (data != values[np.argmax(counts)])  # air need not be 0
+    inside = labelled[1:] & labelled[:-1]
+    return bool(inside.any() and (data[1:] == data[:-1])[inside].mean() > ALIKE)
 
 
 def _files(source: Path, output: Path, options: SynthOptions) -> tuple[dict[str, Path], Path | None]:
@@ -157,16 +156,26 @@ def _move(hidden: dict[str, Path], files: dict[str, Path], outdated: Path | None
         raise OutputError(f"cannot be written: {error.strerror}", path=files["volume"], hint=hint) from error
 
 
-def _from_labels(scan: Scan, options: SynthOptions, rng: np.random.Generator) -> _Healthy:
-    """A volume at 2 mm in the space of a label map, which is first resampled to 1 mm (nearest neighbour)."""
-    from uadcli.synthesis.anatomy import of_labels
-    from uadcli.synthesis.brains import brain_of, from_labels, halved
+def _from_labels(scan: Scan, options: SynthOptions, rng: np.random.Generator, reporter: Reporter) -> _Healthy:
+    """A volume at 2 mm in the space of a label map, which is first resampled to 1 mm (nearest neighbour).
 
-    grid = scan.volume
-    factor = 1.0 / spacing(grid.affine)
-    fine = scaled_grid(grid.affine, factor)
-    x, y, z = (int(np.ceil(n / f / 2)) * 2 for n, f in zip(grid.shape, factor, strict=True))
-    labels = np.round(resample(grid.data, grid.affine, (x, y, z), fine, order=0)).astype(np.int32)
+    Raises `InputError` for a map without `ESSENTIAL`.
+    """
+    from uadcli.synthesis.anatomy import of_labels
+    from uadcli.synthesis.brains import PARCELS, brain_of, from_labels, halved, without_parcels
+
+    whole, affine = without_parcels(scan.volume.data.astype(np.int32)), scan.volume.affine
+    if lacking := sorted(ESSENTIAL - set(np.unique(whole).tolist())):
+        what = f"is a label map, and lacks FreeSurfer's numbers {', '.join(map(str, lacking))}"
+        hint = "Give a map with white matter and cortex of both sides (2, 41 and 3, 42), or a T1w scan."
+        raise InputError(what, path=scan.path, hint=hint)
+    if (strange := whole[whole >= PARCELS[0][0]]).size:
+        numbers = f"have numbers that are not FreeSurfer's, such as {strange.max()}"
+        reporter.warn(f"{scan.path}: {strange.size} voxels {numbers}: left out")
+    factor = 1.0 / spacing(affine)
+    fine = scaled_grid(affine, factor)
+    x, y, z = (int(np.ceil(n / f / 2)) * 2 for n, f in zip(whole.shape, factor, strict=True))
+    labels = np.round(resample(whole.astype(np.float32), affine, (x, y, z), fine, order=0)).astype(np.int32)
     labels[~brain_of(labels)] = 0
     data = from_labels(labels, options.contrast, rng)
     return _Healthy(data, data > 0, halved(fine), "label map", of_labels(labels))

@@ -132,6 +132,39 @@ def test_lesions_are_where_their_mask_says(source: Path) -> None:
     assert json.loads(source.with_name("healthy.json").read_text())["lesion_volume_ml"] is None
 
 
+@pytest.mark.parametrize(
+    ("left_cortex", "right_cortex", "left_white", "right_white"),
+    [(1001, 2035, 2, 41), (1024, 2000, 3001, 4035), (11175, 12101, 2, 41), (1002, 2002, 5001, 5002)],
+)
+def test_cortex_and_white_matter_may_be_parcellated(
+    left_cortex: int, right_cortex: int, left_white: int, right_white: int, source: Path
+) -> None:
+    """As in aparc+aseg.mgz, wmparc.mgz and aparc.a2009s+aseg.mgz of FreeSurfer, and by `mri_synthseg --parc`."""
+    parcels = labels().astype(np.int32)
+    for whole, parcel in ((3, left_cortex), (42, right_cortex), (2, left_white), (41, right_white)):
+        parcels[parcels == whole] = parcel
+    parcellated = save(source.with_name("aparc.nii.gz"), parcels, np.eye(4))
+    wanted = nib.load(make(source, "whole.nii.gz")).get_fdata()
+    assert np.array_equal(nib.load(make(parcellated, "parcels.nii.gz")).get_fdata(), wanted)
+
+
+def test_labels_that_are_not_known_are_said(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    strange = labels().astype(np.int32)
+    strange[40:44, 40:44, 40:44] = 9999
+    save(source, strange, np.eye(4))
+    assert main(["synth", str(source), "-o", str(source.with_name("out.nii.gz"))]) == 0
+    assert "64 voxels have numbers that are not FreeSurfer's, such as 9999: left out" in capsys.readouterr().err
+    assert main(["synth", str(save(source, labels(), np.eye(4))), "-o", str(source.with_name("2.nii.gz"))]) == 0
+    assert "left out" not in capsys.readouterr().err
+
+
+def test_a_label_map_without_a_side_is_told_what_it_lacks(source: Path) -> None:
+    half = np.where(np.isin(labels(), (2, 3)), 0, labels()).astype(np.int16)
+    save(source, half, np.eye(4))
+    with pytest.raises(InputError, match="lacks FreeSurfer's numbers 2, 3"):
+        make(source)
+
+
 def test_a_noisy_scan_with_label_numbers_is_no_label_map() -> None:
     noise = np.random.default_rng(0).integers(0, 200, SHAPE).astype(np.float32)
     assert not is_label_map(Volume(noise, np.eye(4)))

@@ -27,7 +27,7 @@ from uadcli.imaging.volume import Volume
 from uadcli.running.stage import Progress, unseen
 from uadcli.synthesis import anatomy
 from uadcli.synthesis.anatomy import Anatomy
-from uadcli.synthesis.brains import brain_of, from_labels, halved
+from uadcli.synthesis.brains import brain_of, from_labels, halved, without_parcels
 from uadcli.synthesis.contrast import volume_from_t1
 from uadcli.synthesis.lesions import paste_lesions
 from uadcli.synthesis.scanner import degrade
@@ -122,7 +122,7 @@ def _label_map(file: Path) -> tuple[Any, NDArray[np.int16]]:
     """The image of a file and its labels. Raises `InputError`."""
     try:
         image: Any = nib.load(file)
-        labels = np.asarray(image.dataobj).astype(np.int16)
+        labels = without_parcels(np.asarray(image.dataobj).astype(np.int16))
     except (OSError, ValueError, nib.filebasedimages.ImageFileError) as error:
         raise InputError("cannot be read as a label map", path=file, hint="Correct the setting label_maps.") from error
     if labels.ndim != 3 or not brain_of(labels).any():
