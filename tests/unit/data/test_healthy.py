@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from uadcli.data.dataset import Case
-from uadcli.data.healthy import LESION_MARGIN_SLICES, healthy_slices, touched_slices
+from uadcli.data.healthy import LESION_MARGIN_SLICES, healthy_slices, lesions_on_grid, touched_slices
 from uadcli.data.prepare import Prepared
 from uadcli.imaging.slices import FINE_AFFINE, FINE_SHAPE, GRID_SHAPE
 
@@ -35,6 +35,26 @@ def test_a_lesion_of_one_voxel_is_in_no_healthy_slice(
     assert np.flatnonzero(touched_slices(case, prepared)).tolist() == [30]
     around = set(range(30 - LESION_MARGIN_SLICES, 31 + LESION_MARGIN_SLICES))
     assert set(range(GRID_SHAPE[2])) - set(healthy_slices(case, prepared).tolist()) == around
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.9, 6.4])
+def test_every_lesion_of_one_voxel_is_on_the_models_grid_where_it_lies(tmp_path: Path, shift: float) -> None:
+    """By nearest neighbour alone, one in eight was."""
+    world_map = np.eye(4)
+    world_map[:3, 3] = shift
+    case, prepared = patient(tmp_path, (slice(40, 80, 5),) * 3, world_map)
+    places = np.argwhere(lesions_on_grid(case, prepared))
+    assert len(places) == 8**3
+    assert (
+        np.abs(2 * places - np.stack(np.meshgrid(*[range(40, 80, 5)] * 3, indexing="ij"), -1).reshape(-1, 3)).max() <= 1
+    )
+
+
+def test_a_lesion_that_does_not_vanish_is_as_by_nearest_neighbour(tmp_path: Path) -> None:
+    case, prepared = patient(tmp_path, (slice(60, 70), slice(60, 70), slice(40, 50)), np.eye(4))
+    wanted = np.zeros(GRID_SHAPE, dtype=bool)
+    wanted[30:35, 30:35, 20:25] = True
+    assert np.array_equal(lesions_on_grid(case, prepared), wanted)
 
 
 def test_a_large_lesion_touches_the_slices_that_it_is_in(tmp_path: Path) -> None:
