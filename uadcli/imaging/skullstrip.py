@@ -165,8 +165,7 @@ def read_mask(path: Path, scan: Scan) -> BrainMask:
 
 def _atlas(volume: Volume, head: Volume) -> Mask:
     """The template's brain mask, transformed by an affine registration of the scan to `head`."""
-    moving = Volume(registration.robust_range(volume.data), volume.affine)
-    world_map = registration.register_affine(moving, head)
+    world_map = _to_head(volume, head)
     brain = template.brain_mask()
     back = resample(
         brain.astype(np.float32), head.affine, volume.shape, volume.affine, np.linalg.inv(world_map), order=1
@@ -174,6 +173,20 @@ def _atlas(volume: Volume, head: Volume) -> Mask:
     # in wide heads the template's edge lies in the skull; air and bone are dark in every contrast
     floor = 0.1 * np.percentile(volume.data[back >= 0.5], 90) if (back >= 0.5).any() else 0.0
     return fill(largest_component((back >= 0.5) & (volume.data > floor)))
+
+
+def _to_head(volume: Volume, head: Volume, step_mm: float = 3.0) -> Affine:
+    """The affine registration of a head to its template, without an empty border of the scan.
+
+    In a border, a head that the field of view cuts would seem to end.
+    """
+    from scipy import ndimage
+
+    box = ndimage.find_objects((volume.data > 0).astype(np.uint8))[0]
+    affine = volume.affine.copy()
+    affine[:3, 3] = apply(volume.affine, np.array([part.start for part in box]))
+    moving = Volume(registration.robust_range(volume.data[box]), affine)
+    return registration.register_affine(moving, head, step_mm=step_mm)
 
 
 def _hd_bet(volume: Volume, arithmetic: Arithmetic) -> Mask:
@@ -208,8 +221,7 @@ def _brain_box(volume: Volume, shape: tuple[int, int, int], affine: Affine) -> t
     if np.prod(shape) <= WHOLE_VOXELS:
         return whole
     head = template.head()
-    moving = Volume(registration.robust_range(volume.data), volume.affine)
-    world_map = registration.register_affine(moving, head, step_mm=4.0)
+    world_map = _to_head(volume, head, step_mm=4.0)
     inside = np.argwhere(template.brain_mask())
     low, high = inside.min(axis=0), inside.max(axis=0)
     box = low + corners((2, 2, 2)) * (high - low)

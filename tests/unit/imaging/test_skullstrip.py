@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 
 from uadcli.arrays import Array
-from uadcli.imaging import skullstrip, template
+from uadcli.imaging import registration, skullstrip, template
 from uadcli.imaging.levels import levelled
 from uadcli.imaging.volume import Volume
 from uadcli.scoring.metrics import dice
@@ -110,6 +110,22 @@ def test_holes_are_those_of_scipy(shape: tuple[int, int, int]) -> None:
         solid = ndimage.binary_fill_holes(mask)
         expected = np.stack([ndimage.binary_fill_holes(solid[..., z]) for z in range(shape[2])], axis=2)
         np.testing.assert_array_equal(skullstrip.fill(mask), expected)
+@pytest.mark.parametrize("widths", [((50, 50), (40, 41), (87, 7)), ((0, 3), (0, 0), (0, 30))])
+def test_an_empty_border_does_not_change_what_the_atlas_is_registered_to(
+    widths: tuple[tuple[int, int], ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 10 mm of zeros around a T2w head, half of its brain was lost."""
+    given: list[Volume] = []
+    monkeypatch.setattr(registration, "register_affine", lambda moving, *_, **__: given.append(moving) or np.eye(4))
+    head = template.head()
+    affine = head.affine.copy()
+    affine[:3, 3] -= affine[:3, :3] @ [start for start, _ in widths]
+    box = tuple(slice(a, a + n) for (a, _), n in zip(widths, head.data.shape, strict=True))
+    tight, wide = np.maximum(head.data, 1.0), np.pad(np.maximum(head.data, 1.0), widths)
+    masks = [skullstrip._atlas(Volume(tight, head.affine), head), skullstrip._atlas(Volume(wide, affine), head)[box]]
+    assert np.array_equal(*masks)
+    assert np.array_equal(given[0].data, given[1].data)
+    assert np.allclose(given[0].affine, given[1].affine)
 
 
 def test_holes_are_filled_in_every_slice() -> None:
