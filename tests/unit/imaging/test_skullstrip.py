@@ -110,6 +110,8 @@ def test_holes_are_those_of_scipy(shape: tuple[int, int, int]) -> None:
         solid = ndimage.binary_fill_holes(mask)
         expected = np.stack([ndimage.binary_fill_holes(solid[..., z]) for z in range(shape[2])], axis=2)
         np.testing.assert_array_equal(skullstrip.fill(mask), expected)
+
+
 @pytest.mark.parametrize("widths", [((50, 50), (40, 41), (87, 7)), ((0, 3), (0, 0), (0, 30))])
 def test_an_empty_border_does_not_change_what_the_atlas_is_registered_to(
     widths: tuple[tuple[int, int], ...], monkeypatch: pytest.MonkeyPatch
