@@ -134,7 +134,8 @@ def calibrate(
         kinds = [kind for kind, one in every.items() if (draws or not one.draws) and (learned or not one.learned)]
     result, references, done = Calibration(), References(), itertools.count()
     known = {case.contrast for case in cohort.held_out}
-    total = len(versions(cohort.held_out, cohort.degraded)) + sum(case.contrast in known for case in cohort.training)
+    once_and_by_score = (1 + len(kinds)) * len(versions(cohort.held_out, cohort.degraded))
+    total = once_and_by_score + sum(case.contrast in known for case in cohort.training)
 
     def each(cases: Sequence[T]) -> Iterator[T]:
         for case in cases:
@@ -146,7 +147,7 @@ def calibrate(
         healthy = [HealthyScan.of(model, *one, cohort.cache, config) for one in each(numbered)]
 
         def under(kind: str, scans: Sequence[HealthyScan] = healthy) -> list[Scored]:
-            return [one.scored(kind) for one in scans]
+            return [one.scored(kind) for one in each(scans)]
 
         def by_shares(parts: Mapping[str, Part], own: Sequence[PastedScan] = (pasted or {}).get(contrast, ())) -> Found:
             return fit_fusion.precision_by_shares(own, parts)

@@ -52,6 +52,21 @@ def calibrated(contrast: str, count: int = SCANS, degraded: int = 0) -> tuple[Ca
     return health.calibrate(SimpleNamespace(), cohort, DetectConfig(), CALIBRATED)  # type: ignore[arg-type]
 
 
+def test_progress_counts_each_scan_and_each_of_its_scores(maps: list[dict[str, np.ndarray]]) -> None:
+    """Scores take longer than reconstructions: the progress once stood at the last scan for minutes."""
+    seen: list[tuple[int, int]] = []
+    cases = [Case(str(i), "lab", "val", "T1w", Path(f"{i}.nii")) for i in range(SCANS)]
+    health.calibrate(
+        SimpleNamespace(),  # type: ignore[arg-type]
+        Cohort(cases, (), Path()),
+        DetectConfig(),
+        CALIBRATED,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    total = SCANS * (1 + len(CALIBRATED))
+    assert seen == [(done, total) for done in range(total)]
+
+
 def test_fisher_is_calibrated_with_reference_and_quantiles_of_the_other_scans(
     maps: list[dict[str, np.ndarray]],
 ) -> None:
