@@ -17,6 +17,7 @@ LARGE = ".safetensors"
 PAGE = b"<!DOCTYPE html><html><body>The network of the hospital: please log in.</body></html>"
 PROXY_HEADERS = {"Server": "proxy", "Via": "1.1 proxy"}
 NAME = r"([^/]+/[^/]+)"
+POLL_SECONDS = 0.01  # how soon a server ends after it is told to; half a second if not given
 
 
 class Hub:
@@ -67,7 +68,7 @@ class Hub:
 @contextmanager
 def running(token: str | None = None) -> Iterator[Hub]:
     hub = Hub(token)
-    thread = threading.Thread(target=hub.server.serve_forever, daemon=True)
+    thread = threading.Thread(target=hub.server.serve_forever, args=(POLL_SECONDS,), daemon=True)
     thread.start()
     try:
         yield hub
@@ -84,6 +85,7 @@ def git_id(content: bytes) -> str:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or a body waits for 40 ms until its head is acknowledged
     hub: Hub
 
     def log_message(self, *_: Any) -> None:

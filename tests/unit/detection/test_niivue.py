@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from hub import POLL_SECONDS
 
 from uadcli import doctor
 from uadcli.console import Reporter
@@ -60,7 +61,7 @@ class Registry:
 def registry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Registry]:
     """A registry with a small script in place of NiiVue, for a package without it."""
     made = Registry()
-    threading.Thread(target=made.server.serve_forever, daemon=True).start()
+    threading.Thread(target=made.server.serve_forever, args=(POLL_SECONDS,), daemon=True).start()
     monkeypatch.setenv("NPM_CONFIG_REGISTRY", f"http://127.0.0.1:{made.server.server_port}/")
     with tarfile.open(fileobj=io.BytesIO(made.body)) as packed:
         monkeypatch.setattr(niivue, "START", packed.getmember("package/dist/niivue.umd.js").offset_data)
