@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +61,19 @@ def uad(*arguments: object) -> int:
     return main([str(part) for part in (*arguments, *threads, *alone)])
 
 
-def cohort(root: Path, parts: dict[str, bool], split: dict[str, str], contrast: str = "T1w") -> tuple[Path, Path]:
+def cohort(
+    root: Path,
+    parts: dict[str, bool],
+    split: dict[str, str],
+    contrast: str = "T1w",
+    brain: Callable[[int], np.ndarray] = head,
+) -> tuple[Path, Path]:
     """Scans and masks of subjects by name; where told so with a bright ball. `split` is that of participants.tsv."""
     scans, masks = root / "scans", root / "masks"
     for folder in (scans, masks):
         folder.mkdir(parents=True)
     for number, (name, ill) in enumerate(parts.items()):
-        rng, data = np.random.default_rng([7, number]), head(number)
+        rng, data = np.random.default_rng([7, number]), brain(number)
         place = (*rng.uniform((-35, -50, 10), (35, 20, 40)),)
         inside = phantoms.ball(Volume(data, GRID_AFFINE), place, 20.0) if ill else np.zeros(data.shape, dtype=bool)
         ball = inside & (data > 0)

@@ -64,10 +64,10 @@ def silent() -> Reporter:
 
 @pytest.fixture
 def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Three healthy T1w scans, one of them held out; preparing and rebuilding them takes no time."""
+    """Three healthy T1w scans of slabs, one of them held out; preparing and rebuilding them takes no time."""
     monkeypatch.setattr(Model, "reconstruct", lambda _, x, *rest: (0.9 * x).astype(np.float32))
     cohort.as_they_are(monkeypatch)
-    return cohort.cohort(tmp_path / "own", dict.fromkeys("abc", False), {"c": "val"})[0]
+    return cohort.cohort(tmp_path / "own", dict.fromkeys("abc", False), {"c": "val"}, brain=cohort.slab)[0]
 
 
 def begun(folder: Path, scans: Path, config: TrainingConfig, start: str | None = None) -> Path:
