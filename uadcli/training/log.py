@@ -103,10 +103,12 @@ def contact_sheet(rows: Sequence[NDArray[np.float32]]) -> NDArray[np.uint8]:
 
 
 def _png(picture: NDArray[np.uint8]) -> bytes:
-    from matplotlib.image import imsave
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
-    stream = io.BytesIO()
-    imsave(stream, picture, cmap="gray", vmin=0, vmax=255, format="png", metadata={"Software": "uad"})
+    stream, written = io.BytesIO(), PngInfo()
+    written.add_text("Software", "uad")
+    Image.fromarray(picture).save(stream, format="png", pnginfo=written)
     return stream.getvalue()
 
 
