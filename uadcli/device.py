@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import platform
 import re
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -103,10 +105,10 @@ def bf16(precision: str, device: str) -> bool:
     `auto` is bfloat16 on a CPU with instructions that multiply it, AVX512-BF16 or AMX. The CPU decides and not a
     measurement, so that a busy machine does not decide differently from one scan to the next.
     """
-    import torch
-
     if precision != "auto":
         return precision == "bf16"
+    import torch
+
     has = torch.cpu.get_capabilities()
     return torch.device(device).type == "cpu" and bool(has.get("avx512_bf16") or has.get("amx_bf16"))
 
@@ -130,6 +132,24 @@ def bound_threads(count: int | None = None) -> int:
     if find_spec("threadpoolctl"):
         import_module("threadpoolctl").threadpool_limits(threads)
     return threads
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Limit torch to one thread. A worker process stays limited, and does not load it for that: it takes seconds."""
+    if multiprocessing.parent_process() is not None:
+        os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # read when it is loaded
+        if "torch" not in sys.modules:
+            yield
+            return
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def reuse_freed_memory() -> bool:

@@ -145,6 +145,30 @@ def test_one_number_bounds_torch_and_itk(threads):
     assert os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] == "1"
 
 
+def test_torch_has_one_thread_for_a_while(threads):
+    torch.set_num_threads(2)
+    with device.one_torch_thread():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
+
+
+def test_torch_has_one_thread_in_a_worker_that_has_not_loaded_it():
+    code = """
+import multiprocessing, sys
+from uadcli import device
+multiprocessing.parent_process = lambda: "a process"
+with device.one_torch_thread():
+    print("torch" in sys.modules)
+    import torch
+    print(torch.get_num_threads())
+with device.one_torch_thread():
+    print(torch.get_num_threads())
+"""
+    variables = os.environ | {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
+    run = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["False", "1", "1"]
+
+
 def test_threads_default_to_the_cores_of_this_process(threads):
     assert device.bound_threads() == device.cores()
 

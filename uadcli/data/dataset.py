@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from uadcli import device
 from uadcli.config import PreprocessConfig
 from uadcli.data.contrast import from_name
 from uadcli.data.entities import entities, read
@@ -282,18 +283,13 @@ def prepare_all(
 
 def _fault(case: Case, cache: Path, config: PreprocessConfig) -> str:
     """Prepare a case into the cache on one thread; returns what was wrong with it, if anything."""
-    import torch
-
     from uadcli.data.prepare import prepare_cached
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     try:
-        prepare_cached(case.scan, config, cache)
+        with device.one_torch_thread():
+            prepare_cached(case.scan, config, cache)
     except UadError as error:
         return error.what
     except Exception as error:  # one bad scan must not end the run
         return f"{type(error).__name__}: {error}"
-    finally:
-        torch.set_num_threads(threads)  # without worker processes, this one goes on
     return ""

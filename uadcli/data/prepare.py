@@ -24,7 +24,6 @@ from uadcli.arrays import Affine, Array
 from uadcli.config import PreprocessConfig
 from uadcli.console import Reporter
 from uadcli.data import tissue_contrast, unsuitable
-from uadcli.device import bf16
 from uadcli.errors import about
 from uadcli.files import DAMAGED, write_with
 from uadcli.imaging import (
@@ -170,7 +169,7 @@ def _brain(scan: Scan, config: PreprocessConfig, brain_mask: Path | None, device
     level, stripped = common_scale(scan.volume)
     if brain_mask:
         return skullstrip.read_mask(brain_mask, scan), level.volume
-    arithmetic = skullstrip.Arithmetic(device, bf16(config.precision, device))
+    arithmetic = skullstrip.Arithmetic(device, config.precision)
     return skullstrip.extract(level, config.strip, arithmetic, stripped), level.volume
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadcli.arrays import Affine, Array, Mask
+from uadcli.device import bf16
 from uadcli.errors import InputError
 from uadcli.imaging import registration, template
 from uadcli.imaging.geometry import apply, corners, resample, scaled_grid, spacing
@@ -46,10 +47,15 @@ class BrainMask:
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Where HD-BET runs, and whether in bfloat16 instead of float32."""
+    """Where HD-BET runs, and in which precision: `auto`, `float32` or `bf16`."""
 
     device: str = "cpu"
-    bf16: bool = False
+    precision: str = "float32"
+
+    @property
+    def bf16(self) -> bool:
+        """Whether it runs in bfloat16; to find out may load torch, which other methods do not need."""
+        return bf16(self.precision, self.device)
 
 
 FLOAT32 = Arithmetic()

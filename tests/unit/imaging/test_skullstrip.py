@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import phantoms
 import pytest
@@ -19,6 +21,14 @@ def test_a_stripped_brain_is_recognised_and_a_head_is_not() -> None:
     assert skullstrip.looks_stripped(brain)
     assert not skullstrip.looks_stripped(head)
     assert skullstrip.extract(brain, "auto").method == "already stripped"
+
+
+def test_torch_is_not_loaded_for_a_brain_that_is_stripped_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)  # an import of it is an error
+    known = skullstrip.Arithmetic(precision="auto")
+    assert skullstrip.extract(levelled(phantoms.brain()), "auto", known, stripped=True).method == "already stripped"
+    with pytest.raises(ImportError):
+        skullstrip.extract(levelled(template.head()), "hd-bet", known, stripped=False)
 
 
 def _air_set_to_zero(height_mm: float, bright_fat: bool = True) -> Volume:
@@ -78,7 +88,7 @@ def usual() -> tuple[skullstrip.BrainMask, list[int]]:
 @pytest.mark.xdist_group("hd-bet")  # in one process, so that the head is stripped once
 def test_the_mask_in_bfloat16_is_that_in_float32(usual: tuple[skullstrip.BrainMask, list[int]]) -> None:
     exact, _ = usual
-    fast = skullstrip.extract(levelled(template.head()), "hd-bet", skullstrip.Arithmetic(bf16=True))
+    fast = skullstrip.extract(levelled(template.head()), "hd-bet", skullstrip.Arithmetic(precision="bf16"))
     assert (exact.method, fast.method) == ("hd-bet", "hd-bet in bf16")
     assert dice(exact.mask, fast.mask) > 0.998
 
