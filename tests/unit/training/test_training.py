@@ -219,9 +219,9 @@ def test_a_new_run_begins_with_another_model(tiny: ModelConfig) -> None:
 
 @pytest.mark.slow
 def test_training_lowers_the_validation_loss(slices: SliceSet, tiny: ModelConfig) -> None:
-    trainer = Trainer(tiny, TrainConfig(steps=60, batch_size=8, warmup=5, learning_rate=2e-3, ema=0.9))
+    trainer = Trainer(tiny, TrainConfig(steps=30, batch_size=4, warmup=5, learning_rate=4e-3, ema=0.9))
     before = trainer.error(slices, 16)
-    for _ in range(60):
+    for _ in range(30):
         trainer.step(slices)
     assert trainer.error(slices, 16) < 0.5 * before
 
