@@ -31,7 +31,7 @@ from uadcli.training import train
 if TYPE_CHECKING:
     from uadcli.weights.weights import Weights
 
-SCANS, HEALTHY = 3, 2  # to train and validate on, and to calibrate with (each is compared with the other)
+SCANS, HEALTHY = 2, 2  # to train and to validate on, and to calibrate with (each is compared with the other)
 STEPS = 4
 KINDS = ("absolute", *PARTS[T1W.name])  # the other scores are calibrated in the same way
 
