@@ -11,8 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cohort
 import phantoms
 import pytest
+from models import export
 from stand import rows
 
 ROOT = Path(__file__).parents[2]
@@ -162,7 +164,8 @@ def test_with_the_real_program(place: Path, words: tuple[str, ...]) -> None:
     brain = phantoms.brain((-32.0, -10.0, 28.0))
     phantoms.save(place / "scans" / "two\nlines ü_T1w.nii.gz", brain.data, brain.affine)
     (place / "uad.toml").write_text('[preprocess]\nstrip = "none"\n[reconstruction]\nlevels = [500]\n')
-    fast = f"--config '{place / 'uad.toml'}' --device cpu --threads 1"
+    export(place / "tiny", cohort.TINY, contrast="T1w")
+    fast = f"--weights '{place / 'tiny'}' --config '{place / 'uad.toml'}' --device cpu --threads 1"
     (place / "bin" / "uad").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m uadcli "$@" {fast}\n')
     done = execute(place, recipe(*words))
     assert done.returncode == 0, done.stderr
