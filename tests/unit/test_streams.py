@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cohort
 import phantoms
 import pytest
+from models import export
 
 from uadcli import streams
 from uadcli.cli.app import main
@@ -90,8 +92,8 @@ def test_a_pipe_that_breaks_in_a_command_is_a_bug_and_said(capsys: pytest.Captur
 def test_map_is_written_whatever_becomes_of_the_streams(ending: str, tmp_path: Path) -> None:
     volume = phantoms.brain((-32.0, -10.0, 28.0))
     phantoms.save(tmp_path / "a_T1w.nii.gz", volume.data, volume.affine)
-    (tmp_path / "fast.toml").write_text("[reconstruction]\nlevels = [500]\n")
-    options = "-o map.nii.gz --strip none --only-map --config fast.toml"
+    export(tmp_path / "tiny", cohort.TINY, contrast="T1w")
+    options = "-o map.nii.gz --strip none --only-map --weights tiny"
     done = _shell(f"{UAD} detect a_T1w.nii.gz {options} {ending}", tmp_path)
     assert done.returncode == 0
     assert (tmp_path / "map.nii.gz").read_bytes().startswith(b"\x1f\x8b")
