@@ -175,8 +175,8 @@ def test_examples_are_of_the_contrasts_asked_for() -> None:
     data = np.where(white, 0.8, 0.5).astype(np.float32)
     scans = [Healthy(data, mask, np.arange(4), kind, anatomy) for kind in ("T1w", "FLAIR")]
     rng = np.random.default_rng(0)
-    labels = np.zeros((192, 192, 160), dtype=np.int16)
-    labels[70:120, 70:120, 60:100] = 2  # white matter
+    labels = np.zeros((48, 48, 16), dtype=np.int16)
+    labels[4:44, 4:44, 4:12] = 2  # white matter
 
     def kinds(*contrasts: str) -> set[str]:
         maker = SceneMaker(Sources(scans, [labels], contrasts), PreprocessConfig(), 0)

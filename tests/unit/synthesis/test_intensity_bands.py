@@ -15,7 +15,8 @@ from uadcli.synthesis.brains import from_labels
 from uadcli.synthesis.contrast import volume_from_t1
 from uadcli.training.examples.synthetic import label_files, load_labels
 
-pytestmark = [pytest.mark.slow, pytest.mark.data]
+# in one process, so that the label maps are brought to the grid once
+pytestmark = [pytest.mark.slow, pytest.mark.data, pytest.mark.xdist_group("label-maps")]
 BANDS = tomllib.loads((Path(__file__).parents[2] / "intensity_bands.toml").read_text(encoding="utf-8"))
 HEADS, DRAWS = 3, 4
 MARGIN = 0.05  # beyond the band of so few real scans
