@@ -174,6 +174,9 @@ def _draws(above: Values, below: Values, resamples: int, seed: int) -> Values:
 
 
 def _interval(drawn: Values) -> tuple[float, float]:
+    """The percentile interval of the draws; NaN without any."""
+    if not drawn.size:
+        return NAN, NAN
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail])
     return float(low), float(high)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -173,3 +174,13 @@ def test_too_few_healthy_scans_do_not_determine_a_sensitivity():
     assert math.isnan(sensitivity_at(0.9, scores, np.zeros(40, bool), names(40), resamples=50).value)
     unknown = np.where(np.arange(40) < 12, np.nan, scores)  # scans without a score do not count
     assert math.isnan(sensitivity_at(0.9, unknown, sick, names(40), resamples=50).value)
+
+
+@pytest.mark.parametrize("statistic", [auroc_over_scans, functools.partial(sensitivity_at, 0.9)])
+def test_there_is_no_interval_if_no_draw_has_both_groups(statistic):
+    healthy = 12
+    scores, sick = [*range(healthy), 100], [False] * healthy + [True]
+    owners = ["sub-healthy"] * healthy + ["sub-sick"]
+    found = [statistic(scores, sick, owners, resamples=1, seed=seed) for seed in range(10)]
+    assert {estimate.value for estimate in found} == {1.0}
+    assert {math.isnan(estimate.low) for estimate in found} == {True, False}
