@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from uadcli.evaluation.figures import Figures, Result, compare, mean_curve, scan_figures, summarise
+from uadcli.evaluation.figures import RECALLS, Figures, Result, compare, mean_curve, scan_figures, summarise
 from uadcli.evaluation.marking import Marking
 from uadcli.evaluation.read import Labelled
 from uadcli.scoring import metrics
@@ -171,6 +171,16 @@ def test_the_mean_curve_is_over_scans_with_lesions():
     assert len(curves) == 6
     assert precision == pytest.approx(np.mean(curves, axis=0))
     assert mean_curve([r for r in rows if r.figures.auprc is None]) is None
+
+
+@pytest.mark.parametrize("size", [20, 50, 100, 200, 300])
+def test_the_curve_has_the_precision_of_the_first_threshold_that_reaches_a_recall(size):
+    """Of `np.linspace`, 0.35 and nine others are a last bit too large, so the next threshold was taken."""
+    precision = np.random.default_rng(0).random(size)
+    true = np.arange(1, size + 1)
+    found = metrics.Curve(np.zeros(size), true, true / precision - true, size, 0.5).precision_at(RECALLS)
+    first = np.maximum(-(-size * np.arange(101) // 100), 1) - 1
+    assert found == pytest.approx(precision[first])
 
 
 def test_a_1_mm_volume_has_all_figures():
