@@ -154,8 +154,6 @@ def _compare(
 def _marking(path: Path, options: EvaluateOptions) -> Marking:
     """How a map is marked: as the options say, otherwise as its sidecar and the mask next to it do."""
     threshold, smallest = options.threshold, options.min_volume_mm3
-    if threshold is not None and smallest is not None:
-        return Marking(threshold, smallest)
     own = sidecar_marking(path)
     if threshold is not None:
         own = Marking(threshold, own.min_volume_mm3, strength=own.strength)

@@ -147,7 +147,8 @@ def test_a_threshold_chosen_by_lesion_labels_is_not_taken_from_the_sidecar(tmp_p
 def test_the_strength_of_a_scan_is_that_of_the_sidecar(tmp_path):
     scan, truth = pair(tmp_path, *volumes())
     (tmp_path / "map.json").write_text('{"threshold": {"value": 0.5}, "anomaly": {"strength": 0.75}}')
-    assert evaluate(scan, truth).content["scans"][0]["strength"] == 0.75
+    for given in ({}, {"threshold": 0.4}, {"min_volume_mm3": 1.0}, {"threshold": 0.4, "min_volume_mm3": 1.0}):
+        assert evaluate(scan, truth, options=EvaluateOptions(**given)).content["scans"][0]["strength"] == 0.75
     (tmp_path / "map.json").unlink()
     assert evaluate(scan, truth).content["scans"][0]["strength"] is None
 
