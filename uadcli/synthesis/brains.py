@@ -28,6 +28,7 @@ TISSUE = {
     **dict.fromkeys((3, 8, 17, 18, 42, 47, 53, 54), CORTEX),
     **dict.fromkeys((10, 11, 12, 13, 26, 49, 50, 51, 52, 58), DEEP),
     **dict.fromkeys((2, 7, 16, 28, 41, 46, 60, 85), WHITE),
+    **dict.fromkeys((77, 78, 79, *range(251, 256)), WHITE),  # darker in a patient's T1w; the corpus callosum
 }
 
 # FreeSurfer numbers of regions of cortex and white matter, from and below, and the number of the whole

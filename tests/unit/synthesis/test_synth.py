@@ -17,6 +17,7 @@ from uadcli.cli.app import main
 from uadcli.console import Reporter
 from uadcli.errors import InputError, OutputError, UsageError
 from uadcli.imaging.volume import Volume
+from uadcli.synthesis import anatomy, brains
 from uadcli.synthesis import synth as synth_module
 from uadcli.synthesis.options import SynthOptions
 from uadcli.synthesis.synth import is_label_map, synth
@@ -146,6 +147,18 @@ def test_cortex_and_white_matter_may_be_parcellated(
     parcellated = save(source.with_name("aparc.nii.gz"), parcels, np.eye(4))
     wanted = nib.load(make(source, "whole.nii.gz")).get_fdata()
     assert np.array_equal(nib.load(make(parcellated, "parcels.nii.gz")).get_fdata(), wanted)
+
+
+@pytest.mark.parametrize("number", [77, 78, 79, 251, 253, 255])
+def test_corpus_callosum_and_dark_white_matter_are_white_matter(number: int, source: Path) -> None:
+    """FreeSurfer's aseg numbers them apart; in a healthy brain they were as bright as a mean of grey and white."""
+    part = labels()
+    part[35:49, 40:54, 62:66] = number
+    brain = brains.from_labels(part, "T1w", np.random.default_rng(0))
+    half = part[::2, ::2, ::2]
+    grey, white = (np.median(brain[np.isin(half, numbers)]) for numbers in ((3, 42), (2, 41)))
+    assert np.median(brain[half == number]) > grey + 0.75 * (white - grey)
+    assert anatomy.of_labels(part).white[half == number].mean() > 0.9
 
 
 def test_labels_that_are_not_known_are_said(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
