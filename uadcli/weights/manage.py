@@ -206,10 +206,7 @@ def push(
     loaded = weights.load(file, sha256)
     name = loaded.card.name
     card = file.with_name(f"{name}.md")
-    try:
-        text, *shown = (one.read_text(encoding="utf-8") for one in (card, *others))
-    except (OSError, UnicodeDecodeError) as error:
-        raise WeightsError("the model card cannot be read", path=card, hint="`uad export` writes one.") from error
+    text, *shown = map(_card_text, (card, *others))
     entry = Entry(name, f"{name}.safetensors", loaded.sha256, loaded.card.contrasts, cache.weights_sha256(card))
     registry.check(entry)
     files: dict[str, Path | bytes] = {
@@ -220,6 +217,13 @@ def push(
     }
     with reporter.stage("push"):
         return str(hub.upload(repo, files, private, message or f"{name}, made by uad {__version__}"))
+
+
+def _card_text(card: Path) -> str:
+    try:
+        return card.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise WeightsError("the model card cannot be read", path=card, hint="`uad export` writes one.") from error
 
 
 def _entry_of(path: Path) -> Entry:

@@ -305,8 +305,10 @@ def test_push_needs_the_right_a_card_and_the_network(hub: Hub, exported: Path, m
         manage.push(exported, "lab/tiny", False, None, QUIET)
     with pytest.raises(UsageError, match="not a repository"):
         manage.push(exported, "tiny", False, None, QUIET)
+    with pytest.raises(WeightsError, match=r"other\.md: the model card"):
+        manage.push(exported, "lab/tiny", False, None, QUIET, [exported / "other.md"])
     (exported / "tiny 1.md").unlink()
-    with pytest.raises(WeightsError, match="card"):
+    with pytest.raises(WeightsError, match=r"tiny 1\.md: the model card"):
         manage.push(exported, "lab/tiny", False, None, QUIET)
     assert hub.requests == []
 
