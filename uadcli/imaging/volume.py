@@ -120,14 +120,9 @@ def read_companion(path: Path, geometry: str, allow_empty: bool = False, volume:
 
 def _check_values(stored: Stored, path: Path, allow_empty: bool) -> tuple[Array, int, tuple[str, ...]]:
     """The voxels with 0 instead of non-finite values, the number of these, and warnings about them."""
-    low, high = stored.data.min(), stored.data.max()
-    if low == high and not allow_empty:
-        raise _constant(float(low), path)
     values = stored.scaled()
     bad = ~np.isfinite(values)
     count = int(bad.sum())
-    if not count:
-        return values, 0, ()
     share = 100 * count / values.size
     text = f"{count} voxels were not finite and were set to 0"
     if count > MAX_NONFINITE * values.size:
@@ -136,9 +131,10 @@ def _check_values(stored: Stored, path: Path, allow_empty: bool) -> tuple[Array,
             raise InputError(what, path=path, hint="Convert the scan again.")
         text = f"{count} voxels around the image ({share:.0f} %) are NaN or infinite and were set to 0, as background"
     values[bad] = 0
-    if values.min() == values.max() and not allow_empty:
-        raise _constant(float(values.min()), path)
-    return values, count, (text,)
+    low, high = values.min(), values.max()
+    if low == high and not allow_empty:
+        raise _constant(float(low), path)
+    return values, count, (text,) if count else ()
 
 
 def is_background(bad: NDArray[np.bool_]) -> bool:

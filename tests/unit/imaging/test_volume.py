@@ -103,6 +103,14 @@ def test_few_bad_voxels_become_zero_and_are_counted(tmp_path: Path) -> None:
     assert any("4 voxels" in w for w in scan.warnings)
 
 
+@pytest.mark.parametrize(("slope", "inter", "what"), [(1e-4, 1e9, "the same value"), (1e-60, 0, "all voxels are zero")])
+def test_a_scan_that_single_precision_makes_constant_is_refused(
+    slope: float, inter: float, what: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=what):
+        read_scan(_write(tmp_path / "a.nii.gz", GOOD * slope + inter))
+
+
 def test_one_volume_of_4d_is_squeezed_and_one_of_many_chosen(tmp_path: Path) -> None:
     assert read_scan(_write(tmp_path / "a.nii.gz", GOOD[..., None])).volume.shape == (20, 22, 24)
     many = np.stack([GOOD, GOOD[::-1]], -1)
