@@ -18,7 +18,7 @@ from uadcli.detection import detect, record
 from uadcli.detection.detect import DetectResult
 from uadcli.detection.options import DetectOptions
 from uadcli.detection.session import Session
-from uadcli.errors import InputError
+from uadcli.errors import InputError, UsageError
 from uadcli.files import file_sha256, write_json
 from uadcli.report import sidecar
 
@@ -53,6 +53,8 @@ class Stand:
                 raise InputError("no brain\twas found", path=path)
             if "bug" in path.read_text():
                 raise ZeroDivisionError("by nothing")
+            if "usage" in path.read_text():
+                raise UsageError("no voxel can exceed a threshold of 9")
         return SimpleNamespace(path=path, sha256=file_sha256(path), described=describe(path))
 
     def finish(self, ready: Any, files: Any, session: Session) -> DetectResult:

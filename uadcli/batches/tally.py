@@ -69,7 +69,9 @@ class Tally:
         self.failed_now.add(job.name)
         self.failed[job.name] = tables.failure_row(job, failure)
         tables.write_failed(self.table, self.failed)
-        self.reporter.error(failure.message)
+        scan = str(job.scan)  # errors about options, and bugs, do not name it
+        about = "" if scan in failure.message else f"{tables.escaped(scan)}: "
+        self.reporter.error(about + failure.message)
         if failure.trace:
             self.reporter.debug(failure.trace)
 

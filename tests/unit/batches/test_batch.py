@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hub import Hub
 from stand import OPTIONS, Stand, counts, files_below, rows, run
@@ -69,6 +70,18 @@ def test_one_bad_scan_never_stops_the_rest(scans: Path, stand: Stand) -> None:
     assert status["deep er/b"] == ("done", "1.5")
     assert not list((scans.parent / "out").rglob("full*"))
     assert not list((scans.parent / "out").rglob(".uad*"))
+
+
+def test_every_message_about_a_failure_names_its_scan(
+    scans: Path, stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Errors about options, bugs and processes that died name no file by themselves."""
+    words, said = ("bad", "bug", "usage"), list[str]()
+    for word in words:
+        (scans / f"{word}.nii").write_text(word)
+    monkeypatch.setattr(Reporter, "error", lambda _, text: said.append(text))
+    run(scans)
+    assert [[text.count(f"{scans / word}.nii: ") for word in words] for text in said] == np.eye(3, dtype=int).tolist()
 
 
 def test_a_repaired_scan_leaves_the_table_of_failures(scans: Path, stand: Stand) -> None:
