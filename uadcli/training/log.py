@@ -40,7 +40,7 @@ class Log:
         self._board = _tensorboard(folder)
 
     def write(self, row: Row, sheet: NDArray[np.uint8] | None = None) -> None:
-        """Add a line and a sheet (H, W) of grey pictures, and update the page."""
+        """Add a line and a sheet (H, W) of grey pictures; `page` then shows them."""
         cells = ("" if (v := row[c]) is None else f"{v:.5g}" if isinstance(v, float) else str(v) for c in COLUMNS)
         self._add(",".join(cells) + "\n")
         if sheet is not None:
@@ -52,6 +52,9 @@ class Log:
                 if row[column] is not None:
                     self._board.add_scalar(column, row[column], row["step"])
             self._board.flush()
+
+    def page(self) -> None:
+        """Update `report.html`."""
         write_page(self.folder, {self.name: self.folder})
 
     def _add(self, line: str) -> None:

@@ -126,6 +126,8 @@ def run(stage: Stage, reporter: Reporter, *, to_beat: bool = False) -> None:
                     log.write(row, stage.sheet() if stage.sheet else None)
                     reporter.info(in_words(row))
                 _keep(trainer, found, folder)
+                if log:
+                    log.page()
                 losses, start = [], time.perf_counter()
         if trainer.somewhere(bool(stop)):
             trainer.save(folder / checkpoint.LAST)
@@ -138,6 +140,7 @@ def _keep(trainer: Learner, found: Validation, folder: Path) -> None:
     """Save as `best` if the AUPRC is the highest so far, and as `last`.
 
     `last` comes last of all files of a step: a run that was killed before it takes the step again and writes all anew.
+    Only the page comes after it, which is made from the others, and could take the space of a disk that is nearly full.
     """
     auprc = None if found.auprc is None else trainer.over_all(found.auprc)  # so that all processes agree
     better = auprc is not None and (trainer.best is None or auprc > trainer.best)

@@ -144,7 +144,8 @@ def test_a_log_with_rubbish_is_drawn_without_it(more: str, steps: list[float], t
     with log.path.open("ab") as stream:
         stream.write(more.encode() + b"\xff\xfe\n")
     assert [one["step"] for one in read_log(log.path)] == steps
-    Log(tmp_path, "reconstruction").write(row | {"step": 20})
+    log.write(row | {"step": 20})
+    Log(tmp_path, "reconstruction").page()
     assert "step 20" in (tmp_path / "report.html").read_text()
 
 
@@ -166,7 +167,7 @@ def test_a_log_that_is_something_else_is_put_aside(tmp_path: Path) -> None:
 def test_pictures_of_others_in_the_folder_of_sheets(tmp_path: Path) -> None:
     (tmp_path / "sheets").mkdir()
     at(tmp_path / "sheets", "mine.png", b"mine")
-    Log(tmp_path, "score").write(dict.fromkeys(COLUMNS, 0.5) | {"step": 5})
+    Log(tmp_path, "score").page()
     assert (tmp_path / "report.html").exists()
 
 

@@ -59,6 +59,7 @@ def test_the_page_stands_alone_and_shows_curves_and_the_same_slices_over_time(tm
     log = Log(tmp_path, "reconstruction")
     for step in range(1, 21):
         log.write(row(step, 1 / step, None if step == 7 else 0.5 / step), np.full((9, 12), step * 10, dtype=np.uint8))
+    log.page()
     page = Links((tmp_path / "report.html").read_text())
     assert page.tags.count("svg") == 2
     assert page.tags.count("img") == SHEETS

@@ -25,14 +25,14 @@ from uadcli.config import (
     training_preset,
 )
 from uadcli.console import Reporter
-from uadcli.errors import InputError, UadError, UsageError
+from uadcli.errors import InputError, OutputError, UadError, UsageError
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.reconstruction.augment import augment, blur, ghost, synthetic_lesions
 from uadcli.reconstruction.noise import NoiseBank, SharedNoise, simplex_noise
 from uadcli.reconstruction.reconstructors import BY_NAME, for_method
 from uadcli.settings import methods
 from uadcli.synthesis.contrast import from_t1
-from uadcli.training import checkpoint
+from uadcli.training import checkpoint, log
 from uadcli.training.devices import fabric
 from uadcli.training.examples.pasted_lesions import lesion_set, shape_files
 from uadcli.training.examples.slices import SliceSet, Split
@@ -301,6 +301,18 @@ def test_the_best_checkpoint_has_the_highest_auprc(
     assert (best["done"], best["best"]) == (2, 0.5)
     assert (last["done"], last["best"]) == (4, 0.5)
     assert checkpoint.find(tmp_path, checkpoint.BEST) == tmp_path / "best.pt"
+
+
+def test_a_page_that_cannot_be_written_does_not_cost_the_checkpoint(
+    slices: SliceSet, tiny: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OutputError("cannot be written: No space left on device")
+
+    monkeypatch.setattr(log, "write_page", full)
+    with pytest.raises(OutputError, match="No space left"):
+        fit(Trainer(tiny, SETTINGS), Split(slices, slices), tmp_path, Reporter(silent=True))
+    assert Trainer.load(tmp_path / "last.pt").done == SETTINGS.checkpoint_every
 
 
 @pytest.mark.parametrize("name", [checkpoint.BEST, checkpoint.LAST])
