@@ -1,4 +1,4 @@
-"""Refusing files that are certainly not usable MR scans: label maps, CT, and heads surrounded by noise.
+"""Refusing files that are certainly not usable MR scans: label maps, CT, negatives, and heads surrounded by noise.
 
 All measures are invariant to an increasing linear map of the intensities. `packaging/evaluation/contrast_statistics.py`
 prints them for real scans.
@@ -26,13 +26,15 @@ WINDOW = 0.04  # half the width around the most common intensity, as a share of 
 # The most that this distance counts, as a share of the range of what is not empty: a constant background far below the
 # tissue (-1024 around a stripped brain) is not air. In CT, bone keeps the range wide.
 FARTHEST = 0.6
+BRIGHT_BORDER = 0.5  # of a negative, whose most common intensity is that of air
 AT_TOP = 0.995  # of the way from air to the brightest: the most common intensity of a probability map
 
 
 @dataclass(frozen=True)
 class Signs:
     """Shares in 0..1: equal neighbours (`plateaus`), voxels at one intensity (`one_tissue`), blocks of pure `noise`,
-    voxels at the highest value (`saturated`); `common` is the most common intensity, from 0 (air) to 1 (the brightest).
+    voxels at the highest value (`saturated`); `common` is the most common intensity, from 0 (air) to 1 (the brightest),
+    `border` the median of the volume's faces, from 0 (the darkest) to 1.
     """
 
     plateaus: float
@@ -40,6 +42,7 @@ class Signs:
     noise: float
     saturated: float = 0.0
     common: float = 0.0
+    border: float = 0.0
 
 
 def signs(volume: Volume) -> Signs:
@@ -61,6 +64,7 @@ def signs(volume: Volume) -> Signs:
         noise=_noise(data, NOISY * (high - air)),
         saturated=float((data[inside] >= 1).mean()),
         common=(common - air) / (high - air),
+        border=float(np.median(_faces(data))),
     )
 
 
@@ -72,16 +76,25 @@ def _from_0_to_1(data: Array) -> Array:
 
 def _empty(data: Array) -> NDArray[np.bool_]:
     """The voxels with the constant value, such as 0, that most of the border has."""
-    faces = np.concatenate([np.take(data, end, axis=axis).ravel() for axis in range(3) for end in (0, -1)])
+    faces = _faces(data)
     values, counts = np.unique(faces, return_counts=True)
     return (
         np.asarray(data == values[np.argmax(counts)]) if counts.max() > faces.size / 2 else np.zeros(data.shape, bool)
     )
 
 
+def _faces(data: Array) -> Array:
+    """The voxels (N,) of the six faces of a volume."""
+    return np.concatenate([np.take(data, end, axis=axis).ravel() for axis in range(3) for end in (0, -1)])
+
+
 def refuse(volume: Volume, path: Path, *, masked: bool = False) -> None:
-    """Raises `InputError` for a label map, a CT, and for a head in noise unless its brain mask is given (`masked`)."""
+    """Raises `InputError` for a label map, a CT, a negative, and for a head in noise unless its brain mask is given
+    (`masked`)."""
     found = signs(volume)
+    if found.plateaus <= PLATEAUS and found.one_tissue > ONE_TISSUE and found.border > BRIGHT_BORDER:
+        what = "is a negative: the air around the head is brighter than the head"
+        raise InputError(what, path=path, hint="Correct the sign of its intensities, or the slope in its header.")
     if found.plateaus > PLATEAUS or (found.one_tissue > ONE_TISSUE and found.common > AT_TOP):
         raise InputError("is a label map or a mask, not a scan", path=path, hint="Give the scan it belongs to.")
     if found.one_tissue > ONE_TISSUE:

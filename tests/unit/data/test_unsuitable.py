@@ -67,6 +67,19 @@ def t2star() -> Volume:
     return Volume(np.where(inside, signal, 0).astype(np.float32), template.head().affine)
 
 
+def negative() -> Volume:
+    """A head whose intensities are turned around, as by a slope of -1: black on white."""
+    head = template.head()
+    return Volume(-head.data, head.affine)
+
+
+def noisy_negative() -> Volume:
+    """The same with noise in the air, which is nearly as bright as anything."""
+    head = template.head()
+    noise = np.random.default_rng(0).rayleigh(5, head.shape)
+    return Volume((-np.maximum(head.data, noise)).astype(np.float32), head.affine)
+
+
 def uni() -> Volume:
     """A head as MP2RAGE UNI shows it: noise over the whole range where there is no signal."""
     head, rng = template.head(), np.random.default_rng(0)
@@ -83,6 +96,8 @@ def uni() -> Volume:
         (probabilities, "label map"),
         (ct, "is a CT"),
         (ct_in_constant_air, "is a CT"),
+        (negative, "is a negative"),
+        (noisy_negative, "is a negative"),
         (windowed, "highest value, as a CT"),
         (uni, "noise"),
     ],
