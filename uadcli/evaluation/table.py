@@ -22,7 +22,8 @@ def from_table(path: Path) -> tuple[list[Case], list[str]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream, delimiter="\t", restkey="")
-            columns, rows = reader.fieldnames or [], list(reader)
+            columns = reader.fieldnames or []
+            rows = [(reader.line_num, row) for row in reader]  # empty lines are left out, but count
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot be read as a table ({error})", path=path, hint="Give tab-separated text.") from error
     for name in ("map", "truth"):
@@ -33,7 +34,7 @@ def from_table(path: Path) -> tuple[list[Case], list[str]]:
     if not rows:
         raise InputError("has no row", path=path, hint="Give one row for each map.")
     cases: list[Case] = []
-    for line, row in enumerate(rows, start=2):
+    for line, row in rows:
         case = _row(row, path, line)
         if any((case.method, case.scan) == (c.method, c.scan) for c in cases):
             raise InputError(

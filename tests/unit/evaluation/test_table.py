@@ -45,6 +45,7 @@ def test_a_short_table_names_scans_by_their_files(tmp_path):
         ("map truth healthy\na.nii b.nii maybe\n", "line 2"),
         ("map truth\na.nii b.nii\na.nii b.nii\n", "line 3"),
         ("map truth\na.nii b.nii c.nii\n", "line 2"),
+        ("map truth\na.nii b.nii\n\n\nn/a b.nii\n", "line 5"),
     ],
 )
 def test_a_table_with_a_fault(tmp_path, text, part):
