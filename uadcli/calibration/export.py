@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from uadcli.config import CONTRASTS, PreprocessConfig, TrainingConfig, to_dict
 from uadcli.console import Reporter
-from uadcli.errors import RESEARCH_USE, InputError, OutputError
+from uadcli.errors import RESEARCH_USE, InputError
 from uadcli.files import make_folder, write_text
 from uadcli.model.healthy_scans import copies_in_words
 from uadcli.scoring.fusion import ENOUGH, FISHER
@@ -61,11 +61,7 @@ def export(run: Path | str, out: Path | str, *, overwrite: bool = False, reporte
     run, out, reporter = Path(run), Path(out), reporter or Reporter(silent=True)
     config, name = read_run(run), out.resolve().name
     file = out / f"{name}.safetensors"
-    others = [path.name for path in sorted(out.glob("*.safetensors")) if path != file] if out.is_dir() else []
-    if others:
-        raise OutputError(f"already contains other weights ({others[0]})", path=out, hint="Choose another folder.")
-    if file.exists() and not overwrite:
-        raise OutputError("already contains weights", path=out, hint="Choose another folder, or give --overwrite.")
+    registry.refuse_taken(out, file.name, overwrite)
     try:
         calibrated = json.loads((run / "thresholds.json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:

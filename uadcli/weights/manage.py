@@ -238,8 +238,7 @@ def _entry_of(path: Path) -> Entry:
 
 def _copy(entry: Entry, source: Path, output: Path, overwrite: bool) -> Path:
     """Copy a model into a folder, for `--weights` and `uad weights import`."""
-    if (output / registry.FILE).exists() and not overwrite:
-        raise OutputError("already contains weights", path=output, hint="Choose another folder, or give --overwrite.")
+    registry.refuse_taken(output, entry.file, overwrite)
     card = source / entry.card
     known = cache.weights_sha256(card) if card.exists() else None
     entry = dataclasses.replace(entry, card_sha256=known)

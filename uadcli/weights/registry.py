@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from uadcli.config import CONTRASTS
-from uadcli.errors import WeightsError
+from uadcli.errors import OutputError, WeightsError
 from uadcli.files import write_text
 
 FILE = "registry.toml"
@@ -95,6 +95,16 @@ def read_one(place: Path, hint: str) -> Entry:
 def write(place: Path, *entries: Entry, comment: str = "") -> None:
     """Write the registry of a folder."""
     write_text(place / FILE, comment + "\n".join(as_toml(entry) for entry in entries))
+
+
+def refuse_taken(place: Path, file: str, overwrite: bool) -> None:
+    """Raises `OutputError` if a folder already contains weights; with `overwrite` only if they are not called `file`,
+    next to which that would be of no use."""
+    others = sorted(path.name for path in place.glob("*.safetensors") if path.name != file) if place.is_dir() else []
+    if others:
+        raise OutputError(f"already contains other weights ({others[0]})", path=place, hint="Choose another folder.")
+    if not overwrite and any((place / name).exists() for name in (file, FILE)):
+        raise OutputError("already contains weights", path=place, hint="Choose another folder, or give --overwrite.")
 
 
 def needed(entries: Sequence[Entry]) -> list[Entry]:

@@ -12,7 +12,7 @@ from models import export
 from uadcli.cli.app import main
 from uadcli.config import DetectConfig, ModelConfig
 from uadcli.console import Reporter
-from uadcli.errors import UsageError, WeightsError
+from uadcli.errors import OutputError, UsageError, WeightsError
 from uadcli.weights import cache as caches
 from uadcli.weights import hub as hubs
 from uadcli.weights import manage, registry, transfer, weights
@@ -225,6 +225,16 @@ def test_two_models_of_one_name_are_not_guessed_between(
     assert weights.find(published)[1] != weights.find(other)[1]
     with pytest.raises(WeightsError, match="2 cached models"):
         weights.find("tiny 1")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_model_is_not_downloaded_next_to_another(exported: Path, tmp_path: Path, overwrite: bool) -> None:
+    """`--weights` takes a folder with one weight file only."""
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "other.safetensors").write_bytes(b"other")
+    with pytest.raises(OutputError, match=r"already contains other weights \(other.safetensors\)"):
+        manage.download(str(exported), tmp_path / "copy", overwrite, QUIET)
+    assert [path.name for path in (tmp_path / "copy").iterdir()] == ["other.safetensors"]
 
 
 @pytest.mark.parametrize(
