@@ -39,7 +39,7 @@ SHARES = {
     **{f"{AS}{name}": made.volumes for name, made in contrasts.FROM_T1W.items()},
     LABELS: 0.22,
 }
-KEPT = 2  # increase it whenever the cached form of a label map changes
+KEPT = 3  # increase it whenever the cached form of a label map changes
 
 
 @dataclass(frozen=True)
