@@ -145,15 +145,11 @@ def outlines(labels: NDArray[np.uint8], own: Array | None, lowest: float, scan: 
     else:
         around = ndimage.grey_dilation(labels, footprint=REACH)
         mask = (to_native((around > 0).astype(np.float32), scan, prepared, 1) >= 0.5) & (own > lowest)
-    seen = np.unique(around[around > 0][mask.flat[_nearest(around > 0, scan, prepared)]])
+    seen = np.unique(to_native(around.astype(np.float32), scan, prepared, 0)[mask])
+    to_voxel = np.linalg.inv(scan.volume.affine) @ prepared.world_map @ GRID_AFFINE
     for number in np.setdiff1d(labels, [0, *seen]):
-        voxels, counts = np.unique(_nearest(labels == number, scan, prepared), return_counts=True)
+        nearest = np.rint(geometry.apply(to_voxel, np.argwhere(labels == number).astype(np.float64))).astype(np.int64)
+        flat = np.ravel_multi_index(tuple(nearest.T), scan.volume.shape, mode="clip")
+        voxels, counts = np.unique(flat, return_counts=True)
         mask.flat[voxels[counts.argmax()]] = True
     return mask
-
-
-def _nearest(part: Mask, scan: Scan, prepared: Prepared) -> NDArray[np.int64]:
-    """For each voxel of a part of the model's grid, the flat index of the voxel of the scan nearest to its centre."""
-    places = geometry.apply(GRID_AFFINE, np.argwhere(part).astype(np.float64))
-    voxels = np.rint(geometry.apply(np.linalg.inv(scan.volume.affine) @ prepared.world_map, places)).astype(np.int64)
-    return np.ravel_multi_index(tuple(voxels.T), scan.volume.shape, mode="clip")

@@ -226,6 +226,16 @@ def test_a_finding_that_is_seen_gets_no_further_voxel(bright: Phantom) -> None:
     np.testing.assert_array_equal(mask, outline)
 
 
+def test_a_finding_that_one_voxel_of_its_own_map_shows_gets_no_further_voxel(bright: Phantom) -> None:
+    """Wherever the voxel lies between the centres of those of the model's grid."""
+    labels = np.zeros(GRID_SHAPE, np.uint8)
+    labels[44:46, 50:52, 40:42] = 7
+    for place in np.ndindex(2, 2, 2):
+        own = np.zeros(FINE_SHAPE, np.float32)
+        own[tuple(np.add((89, 101, 81), place))] = 5
+        np.testing.assert_array_equal(own_grid.outlines(labels, own, 3.0, bright.scan, bright.prepared), own > 3)
+
+
 def test_what_lies_far_from_the_brain_changes_nothing(bright: Phantom, model: Model) -> None:
     """A scan with a wide margin of other intensities has the same map, at its place."""
     pad = 24
