@@ -132,6 +132,8 @@ def run(stage: Stage, reporter: Reporter, *, to_beat: bool = False) -> None:
         if trainer.somewhere(bool(stop)):
             trainer.save(folder / checkpoint.LAST)
             reporter.info(f"stopped after step {trainer.done}; a checkpoint was written")
+        elif log:
+            log.page()  # a run that ended between its last checkpoint and the page has no step left
     if stop.received is not None:
         signal.raise_signal(stop.received)
 

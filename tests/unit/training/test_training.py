@@ -309,10 +309,15 @@ def test_a_page_that_cannot_be_written_does_not_cost_the_checkpoint(
     def full(*_: object) -> None:
         raise OutputError("cannot be written: No space left on device")
 
-    monkeypatch.setattr(log, "write_page", full)
-    with pytest.raises(OutputError, match="No space left"):
-        fit(Trainer(tiny, SETTINGS), Split(slices, slices), tmp_path, Reporter(silent=True))
-    assert Trainer.load(tmp_path / "last.pt").done == SETTINGS.checkpoint_every
+    settings = replace(SETTINGS, steps=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(log, "write_page", full)
+        with pytest.raises(OutputError, match="No space left"):
+            fit(Trainer(tiny, settings), Split(slices, slices), tmp_path, Reporter(silent=True))
+    trainer = Trainer.load(tmp_path / "last.pt")
+    assert trainer.done == 1
+    fit(trainer, Split(slices, slices), tmp_path, Reporter(silent=True))
+    assert (tmp_path / "report.html").exists()
 
 
 @pytest.mark.parametrize("name", [checkpoint.BEST, checkpoint.LAST])
