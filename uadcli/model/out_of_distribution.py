@@ -59,16 +59,21 @@ class Distance:
         return None if self.value is None or self.limit is None else self.value > self.limit
 
 
-def vectors(model: Network, x: Array, slices: NDArray[np.integer], device: str = "cpu") -> NDArray[np.float32]:
-    """Condition vectors (N, d) of the given axial slices of a scaled scan x (96, 96, 80), in float32."""
+def vectors(model: Network, x: Array, slices: NDArray[np.integer], device: str | None = None) -> NDArray[np.float32]:
+    """Condition vectors (N, d) of the given axial slices of a scaled scan x (96, 96, 80), in float32.
+
+    On a device, by default that which the model is on.
+    """
     import torch
 
-    stack = to_slices(x)
-    model = model.eval().to(device)
+    from uadcli.reconstruction.reconstructors.base import device_of
+
+    stack, where = to_slices(x), device or device_of(model)
+    model = model.eval().to(where)
     found = []
     with torch.inference_mode():
         for start in range(0, len(slices), BATCH):
-            batch = torch.from_numpy(stack[slices[start : start + BATCH]][:, None]).to(device)
+            batch = torch.from_numpy(stack[slices[start : start + BATCH]][:, None]).to(where)
             encoded = model.encode(batch)
             found.append(np.zeros((len(batch), 0), np.float32) if encoded is None else encoded.float().cpu().numpy())
     return np.concatenate(found)
