@@ -44,5 +44,6 @@ def test_a_signal_when_the_command_is_over(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(PROGRAM, lambda: lambda *_, **__: monkeypatch.setattr(interrupt.signal, "signal", late) or 0)
     try:
         assert main(["doctor"]) == 143
+        interrupt.check()  # what runs later in this process is not stopped by it
     finally:
         put(signal.SIGTERM, signal.SIG_DFL)

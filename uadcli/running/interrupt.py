@@ -34,9 +34,11 @@ def handled() -> Iterator[None]:
             signal.signal(number, _receive)
         yield
     finally:
-        for number in heard:
-            signal.signal(number, before[number])
-        _received = None
+        try:
+            for number in heard:
+                signal.signal(number, before[number])
+        finally:  # also if one comes while they are put back
+            _received = None
 
 
 def _receive(number: int, _: Any) -> None:
