@@ -81,16 +81,20 @@ def test_the_bytes_are_those_of_detect_and_kill_9_costs_nothing(
 ) -> None:
     out = tmp_path / "out"
 
+    def published() -> list[Path]:
+        """The sidecars at their places; one in a hidden folder waits there for its files, which move first."""
+        return [path for path in out.rglob("*_map.json") if not path.parent.name.startswith(".uad-")]
+
     def being_made() -> bool:
         return any(out.rglob(".uad-*/*"))
 
     def one_done() -> bool:
-        return any(out.rglob("*_map.json"))
+        return bool(published())
 
     command = _batch(scans, out)
     for moment in (being_made, one_done):
         assert _start_and_send(command, signal.SIGKILL, moment) == -signal.SIGKILL
-        for path in out.rglob("*_map.json"):
+        for path in published():
             outputs = json.loads(path.read_text())["outputs"].values()
             assert all((path.parent / name).exists() for name in outputs)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
