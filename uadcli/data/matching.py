@@ -9,7 +9,7 @@ from pathlib import Path
 
 from uadcli.data.contrast import said_in_text, says_contrast
 from uadcli.data.entities import BidsName, entities, read
-from uadcli.data.names import COMPANIONS
+from uadcli.data.names import COMPANIONS, is_result
 from uadcli.errors import InputError
 from uadcli.files import folders_below
 from uadcli.imaging import stored
@@ -200,12 +200,24 @@ def map_files(place: Path) -> list[Path]:
 
 
 def truth_files(place: Path) -> list[Path]:
-    """The files named as lesion masks; if there are none, all except brain masks."""
-    files = [p for p in files_in(place) if "brain" not in stem(p).lower().replace("-", "_").split("_")]
-    named = [p for p in files if TRUTH_WORDS & set(stem(p).lower().replace("-", "_").split("_"))]
+    """The files named as lesion masks; if there are none, all except brain masks.
+
+    Without those that `uad detect` wrote, unless one is given by itself. Raises `InputError` if there is none.
+    """
+    files = [p for p in files_in(place) if "brain" not in _words(p) and (p == place or not _is_written(p))]
     if not files:
-        raise InputError("contains no NIfTI file of lesions", path=place, hint="Check the path.")
-    return named or files
+        what = "contains no NIfTI file of lesions, apart from what uad detect wrote"
+        raise InputError(what, path=place, hint="Check the path.")
+    return [p for p in files if TRUTH_WORDS & _words(p)] or files
+
+
+def _is_written(path: Path) -> bool:
+    """Whether `uad detect` wrote a file: its map is no ground truth, nor is its mask; one may be a `lesion_map`."""
+    return is_result(path) and not (TRUTH_WORDS & _words(path) and stem(path).lower().endswith("_map"))
+
+
+def _words(path: Path) -> set[str]:
+    return set(stem(path).lower().replace("-", "_").split("_"))
 
 
 def some(names: Sequence[str]) -> str:

@@ -36,7 +36,8 @@ def from_folders(
     if len({path.resolve() for path in maps}) < len(maps):
         raise UsageError("the same maps are given twice", hint="Give each method's folder once.")
     shown = [stem(path) if path.is_file() else path.name for path in maps]
-    truths: Known = [(identify(p, truth), p) for p in truth_files(truth)]
+    scored = {p.resolve() for path in maps for p in map_files(path)}
+    truths: Known = [(identify(p, truth), p) for p in truth_files(truth) if p.resolve() not in scored]
     brains: Known = [(identify(p, masks), p) for p in files_in(masks)] if masks else []
     cases: list[Case] = []
     notes: list[str] = []

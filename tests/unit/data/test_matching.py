@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from uadcli.config import COSTLY
 from uadcli.data import names as file_names
 from uadcli.data.matching import masks_of
 from uadcli.detection.options import DetectOptions
-from uadcli.errors import InputError, UsageError
+from uadcli.errors import RESEARCH_USE, InputError, UsageError
 from uadcli.evaluation.cases import Case, from_folders
 
 
@@ -75,6 +76,33 @@ def test_what_detect_writes_beside_a_map_is_no_map(name, tmp_path):
     assert len(images) == 7
     truth = f"{name.split('_')[0].removesuffix('.nii.gz')}_label-lesion_mask.nii.gz"
     assert pairs(images, [truth], tmp_path) == {name: truth}
+
+
+@pytest.mark.parametrize("name", ["s1.nii.gz", "s1_map.nii.gz", "sub-1_FLAIR_desc-anomaly_map.nii.gz"])
+def test_what_detect_writes_beside_the_truth_is_no_truth(name: str, tmp_path: Path) -> None:
+    files = file_names.name(Path("scan.nii.gz"), Path(name), DetectOptions(space="both", save=("all", *COSTLY))).paths
+    truth = f"{name.split('_')[0].removesuffix('.nii.gz')}_label-lesion_mask.nii.gz"
+    touch(tmp_path, *map(str, files.values()), truth)
+    content = {
+        "research_use_only": RESEARCH_USE,
+        "tool": {"name": "uad"},
+        "outputs": {key: path.name for key, path in files.items()},
+    }
+    (tmp_path / files["sidecar"]).write_text(json.dumps(content))
+    cases, notes = from_folders([tmp_path / name], tmp_path)
+    assert [(case.map.name, case.truth) for case in cases] == [(name, tmp_path / truth)]
+    assert notes == []
+    (tmp_path / truth).unlink()
+    with pytest.raises(InputError, match="apart from what uad detect wrote"):
+        from_folders([tmp_path / name], tmp_path)
+    assert from_folders([tmp_path / name], tmp_path / files["mask"])[0][0].truth == tmp_path / files["mask"]
+
+
+@pytest.mark.parametrize("name", ["lesion_map.nii.gz", "case7.nii.gz"])
+def test_a_map_is_no_truth_of_its_own(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no ground truth"):
+        from_folders([touch(tmp_path, name)], tmp_path)
+    assert pairs([f"sub-1/{name}"], [f"sub-1/{name}"], tmp_path / "apart") == {f"sub-1/{name}": f"sub-1/{name}"}
 
 
 def test_scans_beside_the_maps_are_no_maps(tmp_path):
