@@ -119,11 +119,15 @@ def listed(line: str, source: str) -> Path:
     near = Path() if source == "-" else Path(source).parent
     if os.path.lexists(line):
         return Path(line)
-    bare = line.strip()
-    if len(bare) > 1 and bare[0] == bare[-1] and bare[0] in "'\"":
-        bare = bare[1:-1]
-    tried = [Path(bare), Path(os.path.expanduser(bare)), near / bare]
-    return next((path for path in tried if bare and os.path.lexists(path)), Path(line))
+    own = bare(line)
+    tried = [Path(own), Path(os.path.expanduser(own)), near / own]
+    return next((path for path in tried if own and os.path.lexists(path)), Path(line))
+
+
+def bare(text: str) -> str:
+    """A line of a list or a cell of a table without the blanks and quotes around it."""
+    text = text.strip()
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
 
 
 def _filled(path: Path, scans: Iterator[Found]) -> list[Found]:

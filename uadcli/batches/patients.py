@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from uadcli.batches.inputs import Found, listed, read_lines
+from uadcli.batches.inputs import Found, bare, listed, read_lines
 from uadcli.config import CONTRASTS
 from uadcli.data.contrast import from_name
 from uadcli.data.entities import entities
@@ -77,12 +77,12 @@ def read_table(source: str) -> list[dict[str, Path]]:
     scans that do not exist. Raises `InputError` if it cannot be read, `UsageError` if it is not such a table.
     """
     head, *rows = [line for line in read_lines(source) if line.strip()] or [""]
-    columns = head.split("\t")
+    columns = [bare(cell) for cell in head.split("\t")]
     if not set(columns) <= set(CONTRASTS) or len(set(columns)) < len(columns):
         hint = f"Give a table with tabs whose first line names the contrasts: {', '.join(CONTRASTS)}."
         raise UsageError("--join needs a column per contrast in the list", path=source, hint=hint)
     cells = [zip(columns, row.split("\t"), strict=False) for row in rows]
-    patients = [{name: listed(cell, source) for name, cell in row if cell.strip() not in ABSENT} for row in cells]
+    patients = [{name: listed(cell, source) for name, cell in row if bare(cell).lower() not in ABSENT} for row in cells]
     if not any(patients) or any(len(row.split("\t")) > len(columns) for row in rows):
         hint = "Give one patient per line, and one path or n/a per column."
         raise UsageError("the list has no patient, or a line with too many columns", path=source, hint=hint)

@@ -88,11 +88,20 @@ def test_a_patient_fails_alone(bids: Path, stand: Stand) -> None:
     assert rows(result.failed_table)[0]["map"] == "sub-1/ses-a/anat/sub-1_ses-a_FLAIR_desc-anomaly_map.nii.gz"
 
 
-def test_a_table_has_a_column_for_each_contrast(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "FLAIR\tT1w\na1.nii\ta2.nii\nn/a\tb 2.nii\n\nc1.nii\t\n\t\n",
+        "FLAIR \tT1w\r\na1.nii\ta2.nii\r\nN/A\tb 2.nii\r\nc1.nii\t N/a\r\n",
+        '"FLAIR"\t"T1w"\n"a1.nii"\t"a2.nii"\n""\t"b 2.nii"\n"c1.nii"\t"n/a"\n',
+    ],
+    ids=["plain", "blanks", "quotes"],
+)
+def test_a_table_has_a_column_for_each_contrast(text: str, tmp_path: Path) -> None:
     for name in ("a1.nii", "a2.nii", "b 2.nii", "c1.nii"):
         (tmp_path / name).write_text(name)
     table = tmp_path / "patients.tsv"
-    table.write_text("FLAIR\tT1w\na1.nii\ta2.nii\nn/a\tb 2.nii\n\nc1.nii\t\n\t\n")
+    table.write_text(text)
     steps = plan_of(list_file=str(table))
     assert [(Path(s["scan"]).name, [Path(f).name for f in s.get("further", [])]) for s in steps] == [
         ("a1.nii", ["a2.nii"]),
