@@ -51,8 +51,8 @@ class Entry:
 
 def folder() -> Path:
     """The weights folder: `UAD_WEIGHTS_DIR`, else the one in the installed package, else the repository's."""
-    if "UAD_WEIGHTS_DIR" in os.environ:
-        return Path(os.environ["UAD_WEIGHTS_DIR"])
+    if chosen := os.environ.get("UAD_WEIGHTS_DIR"):  # empty, as a container may have it, counts as unset
+        return Path(chosen)
     package = Path(__file__).parents[1]
     installed = package / "_weights"
     return installed if installed.is_dir() else package.parent / "weights"

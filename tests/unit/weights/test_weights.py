@@ -110,6 +110,13 @@ def test_a_registry_keeps_the_models_that_a_contrast_gets(tmp_path: Path) -> Non
     assert (tmp_path / registry.FILE).read_text().startswith("# two\n\n[[model]]")
 
 
+def test_an_empty_weights_folder_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("UAD_WEIGHTS_DIR", raising=False)
+    own = registry.folder()
+    monkeypatch.setenv("UAD_WEIGHTS_DIR", "")
+    assert registry.folder() == own
+
+
 def test_bundled_models_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("UAD_WEIGHTS_DIR", raising=False)
     entries = registry.bundled()
