@@ -21,6 +21,7 @@ import pytest
 from stand import Stand, files_below
 
 from uadcli.batches import batch
+from uadcli.batches.alone import alone
 from uadcli.cli.app import main
 from uadcli.data.names import name
 from uadcli.detection import detect, together
@@ -194,7 +195,7 @@ def taken(scan: Path, patch: pytest.MonkeyPatch) -> list[str]:
 
 
 def batch_taken(scan: Path, patch: pytest.MonkeyPatch) -> list[str]:
-    holder = batch._alone(scan.parent / "out", (0, 1))
+    holder = alone(scan.parent / "out", (0, 1))
     holder.__enter__()
     patch.setattr(together, "_kept_by_test", holder, raising=False)
     return []

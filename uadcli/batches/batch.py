@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from uadcli import device
 from uadcli.batches import bids, inputs, one_scan, patients, plan, tables, twins
+from uadcli.batches.alone import alone
 from uadcli.batches.bids import Selection
 from uadcli.batches.one_scan import MakeReady, Ready
 from uadcli.batches.options import BatchOptions, Request
@@ -25,11 +24,10 @@ from uadcli.data.scan_json import describe
 from uadcli.detection import niivue
 from uadcli.detection.session import Session, in_arithmetic, with_healthy
 from uadcli.errors import RESEARCH_USE, BatchError, OutputError, UsageError, WeightsError
-from uadcli.files import file_sha256, make_folder
+from uadcli.files import file_sha256
 from uadcli.model import adapt, model
 from uadcli.model.adapt import ScannerAdapter
 from uadcli.model.healthy_folder import HealthyScans
-from uadcli.running import interrupt
 from uadcli.workers import TERMINATED, Died, Workers
 
 WORKERS = 4  # at most, unless the user asks for more
@@ -146,29 +144,8 @@ def batch(request: Request, todo: Plan, reporter: Reporter) -> BatchResult:
     `ScannerAdapter.learnt`.
     """
     reporter.info(RESEARCH_USE)
-    with _alone(request.output, todo.part):
+    with alone(request.output, todo.part):
         return _carried_out(request, todo, reporter)
-
-
-@contextmanager
-def _alone(output: Path, part: tuple[int, int]) -> Iterator[None]:
-    """Create the output folder and lock this part of the batch in it. Raises `OutputError` if it is locked."""
-    from filelock import FileLock, Timeout
-
-    make_folder(output)
-    place = output / f".uad-batch-{part[0] + 1}-of-{part[1]}.lock"
-    lock = FileLock(place)
-    try:
-        with interrupt.held():
-            lock.acquire(timeout=0)
-        yield
-    except Timeout as error:
-        hint = "Wait until it ends, or see --status."
-        raise OutputError("another process is working on this batch", path=output, hint=hint) from error
-    finally:
-        if lock.is_locked:
-            place.unlink(missing_ok=True)
-            lock.release()
 
 
 def _carried_out(request: Request, todo: Plan, reporter: Reporter) -> BatchResult:

@@ -16,6 +16,7 @@ from uadcli.data.names import Outputs
 from uadcli.errors import OutputError
 from uadcli.files import make_folder
 from uadcli.running import interrupt
+from uadcli.running.lock import refused
 from uadcli.running.temporary import missing_folders, remove, remove_empty, sweep
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def _locked(folder: Path, patience: float = PATIENCE_SECONDS) -> BaseFileLock:
         except FileNotFoundError:  # its owner has just removed the folder
             continue
         except OSError as error:
-            raise OutputError(f"cannot be locked: {error.strerror}", path=folder, hint="Remove it.") from error
+            raise refused(error, folder / LOCK, [folder], "Remove it.") from error
 
 
 def _unlock(folder: Path, lock: BaseFileLock) -> None:

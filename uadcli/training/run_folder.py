@@ -28,6 +28,7 @@ from uadcli.files import file_sha256, make_folder, write_bytes, write_text
 from uadcli.imaging.mask_file import read_labels
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.imaging.volume import read_scan
+from uadcli.running.lock import refused
 from uadcli.running.temporary import PATTERN, sweep
 from uadcli.settings.option import named
 
@@ -100,7 +101,7 @@ def held(run: Path) -> Iterator[None]:
     except Timeout as error:
         raise OutputError("another process is training here", path=run, hint="Wait for it, or stop it.") from error
     except OSError as error:
-        raise OutputError(f"cannot be locked: {error.strerror}", path=run, hint="Choose another folder.") from error
+        raise refused(error, run / LOCK, [run] if new else [], "Choose another folder.") from error
     try:
         for folder in (run, *(path for path in run.rglob("*") if path.is_dir())):
             sweep(folder)

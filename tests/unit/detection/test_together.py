@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from uadcli.detection.options import DetectOptions
 from uadcli.errors import OutputError
 from uadcli.running import interrupt, temporary
 from uadcli.running.faults import OutOfMemoryError
+from uadcli.training import run_folder
 
 GONE = 2**22 + 7  # above the largest process number
 
@@ -151,6 +153,26 @@ def test_the_same_map_is_made_by_one_process_at_a_time(scan: Path, stand: Stand)
     ):
         pass
     assert not (scan.parent / "out").exists()
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_told_and_nothing_stays(
+    code: int, scan: Path, stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    out = scan.parent / "out"
+    for begun in (
+        lambda: detect(scan, out / "map.nii.gz", options=OPTIONS),
+        lambda: run(scan.parent),
+        lambda: run_folder.held(out).__enter__(),
+    ):
+        with pytest.raises(OutputError, match="cannot be locked") as caught:
+            begun()
+        assert "file system has no locks" in caught.value.hint
+        assert not out.exists()
 
 
 def test_a_batch_waits_for_the_process_that_makes_a_map(scans: Path, stand: Stand) -> None:
