@@ -158,8 +158,11 @@ def _carried_out(request: Request, todo: Plan, reporter: Reporter) -> BatchResul
     finally:
         not_done = _not_done(run, todo, request)
         tables.write_summary(run.summary, todo.jobs, run.failed, not_done)
+        index = run.summary.with_suffix(".html")
         if request.options.html:
-            tables.write_index(run.summary.with_suffix(".html"), todo.jobs, run.failed, not_done)
+            tables.write_index(index, todo.jobs, run.failed, not_done)
+        else:
+            tables.remove_index(index)
     failed = len(run.failed_now)
     left = run.total - run.done - run.skipped - failed
     return BatchResult(run.summary, run.table, run.done, run.skipped, failed, left)

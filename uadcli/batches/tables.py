@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from uadcli.batches.plan import Job, read_sidecar
 from uadcli.errors import RESEARCH_USE, InputError
 from uadcli.files import write_bytes, write_text
-from uadcli.report.index import index_page
+from uadcli.report.index import TITLE, index_page
 
 RESEARCH = "research_use_only"  # the last column of every row
 FAILED = ("map", "scan", "stage", "code", "message", RESEARCH)
@@ -185,6 +186,13 @@ def write_index(
             }
         )
     write_text(path, index_page(rows))
+
+
+def remove_index(path: Path) -> None:
+    """Remove the page that an earlier command wrote, whose figures and links are those of other results."""
+    with suppress(OSError):
+        if f"<title>{TITLE}</title>".encode() in path.read_bytes():
+            path.unlink()
 
 
 def _write(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

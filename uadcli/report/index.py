@@ -9,6 +9,7 @@ from uadcli.errors import RESEARCH_USE
 from uadcli.report.markup import render
 from uadcli.report.phrases import VERDICTS, verdict_class, verdict_word
 
+TITLE = "uad batch"
 ERROR = "error"
 ORDER = (ERROR, "fail", "warn", "", "pass")  # what needs a person first; "": no verdict was computed
 WORDS = {ERROR: "not processed"} | VERDICTS
@@ -18,7 +19,7 @@ HEADS = (
 )
 
 
-def index_page(rows: Iterable[Mapping[str, Any]], title: str = "uad batch") -> str:
+def index_page(rows: Iterable[Mapping[str, Any]], title: str = TITLE) -> str:
     """The index as HTML, from one mapping per scan; every key but `name` may be missing or None.
 
     `name` of the scan; `verdict`: pass, warn or fail; `contrast`; `anomaly_volume_ml`; `components`: their number;

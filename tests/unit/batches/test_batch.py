@@ -321,3 +321,13 @@ def test_weights_of_the_hub_are_looked_up_once(
     assert counts(run(scans, options=options)) == (0, 3, 0)
     told = json.loads(next(scans.parent.rglob("*_map.json")).read_text())
     assert told["weights"]["sha256"] == weights.find(published)[1]
+
+
+def test_an_index_of_earlier_results_does_not_stay(scans: Path, stand: Stand) -> None:
+    index = run(scans, options=dataclasses.replace(OPTIONS, html=True)).summary.with_suffix(".html")
+    assert index.exists()
+    run(scans)  # the pages of the scans go with their old results
+    assert not index.exists()
+    index.write_text("mine")
+    run(scans)
+    assert index.read_text() == "mine"
