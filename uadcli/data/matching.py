@@ -211,6 +211,12 @@ def truth_files(place: Path) -> list[Path]:
     return [p for p in files if TRUTH_WORDS & _words(p)] or files
 
 
+def brain_files(place: Path) -> list[Path]:
+    """The files named as masks of the brain; if there are none, all except those that `uad detect` wrote."""
+    files = files_in(place)
+    return [p for p in files if "brain" in _words(p)] or [p for p in files if p == place or not is_result(p)]
+
+
 def _is_written(path: Path) -> bool:
     """Whether `uad detect` wrote a file: its map is no ground truth, nor is its mask; one may be a `lesion_map`."""
     return is_result(path) and not (TRUTH_WORDS & _words(path) and stem(path).lower().endswith("_map"))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from uadcli.data.matching import Known, count, files_in, identify, map_files, matches, some, truth_files
+from uadcli.data.matching import Known, brain_files, count, identify, map_files, matches, some, truth_files
 from uadcli.errors import InputError, UsageError
 from uadcli.imaging.volume import stem
 
@@ -38,7 +38,7 @@ def from_folders(
     shown = [stem(path) if path.is_file() else path.name for path in maps]
     scored = {p.resolve() for path in maps for p in map_files(path)}
     truths: Known = [(identify(p, truth), p) for p in truth_files(truth) if p.resolve() not in scored]
-    brains: Known = [(identify(p, masks), p) for p in files_in(masks)] if masks else []
+    brains = _brain_masks(masks, scored | {p.resolve() for _, p in truths}) if masks else []
     cases: list[Case] = []
     notes: list[str] = []
     for path, name in zip(maps, shown, strict=True):
@@ -67,6 +67,18 @@ def from_folders(
             notes.append(f"{method}: {what} ({some(left)})")
         cases += own
     return checked(cases, notes)
+
+
+def _brain_masks(place: Path, others: Collection[Path]) -> Known:
+    """The brain masks below a folder, none of which is one of the `others`, the maps and the ground truth.
+
+    Raises `InputError` if there is none.
+    """
+    found: Known = [(identify(p, place), p) for p in brain_files(place) if p.resolve() not in others]
+    if not found:
+        what = "contains no brain mask, apart from maps, ground truth and what uad detect wrote"
+        raise InputError(what, path=place, hint="Give brain masks, or leave --masks out.")
+    return found
 
 
 def _cases(method: str, maps: Path, truths: Known, brains: Known) -> tuple[list[Case], list[str], list[str]]:

@@ -191,6 +191,17 @@ def test_brain_masks_are_matched_likewise(tmp_path):
         from_folders([touch(tmp_path / "n", "sub-3_map.nii")], touch(tmp_path / "u", "sub-3_mask.nii"), masks=masks)
 
 
+def test_what_is_no_brain_mask_is_not_taken_for_one(tmp_path: Path) -> None:
+    name = "sub-1_FLAIR_desc-anomaly_map.nii.gz"
+    written = file_names.name(Path("scan.nii.gz"), Path(name), DetectOptions(save=("brain",))).paths
+    maps, truth = touch(tmp_path / "maps", *map(str, written.values())), touch(tmp_path / "truth", "sub-1_mask.nii.gz")
+    assert from_folders([maps], truth, masks=maps)[0][0].mask == maps / written["brain"]
+    (maps / written["brain"]).unlink()
+    for place in (maps, truth):
+        with pytest.raises(InputError, match="no brain mask"):
+            from_folders([maps], truth, masks=place)
+
+
 def test_one_file_each(tmp_path):
     touch(tmp_path, "some.nii.gz", "other.nii.gz")
     cases, _ = from_folders([tmp_path / "some.nii.gz"], tmp_path / "other.nii.gz")
