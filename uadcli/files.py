@@ -11,11 +11,12 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from uadcli.errors import InputError, OutputError, UadError
+from uadcli.running import interrupt
 from uadcli.running.temporary import mark
 
 # errors on reading an .npz that is truncated, changed or something else; a cache entry is then made again
@@ -38,12 +39,39 @@ def write_with(path: Path, write: Callable[[Path], object]) -> None:
             os.fsync(stream.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(
-            f"cannot be written: {reason}", path=path, hint="Check the folder's permissions and free space."
-        ) from error
+        raise _unwritten(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write files that belong together: all of them, or after an error such as a full disk none, and the old ones stay.
+
+    The last one is removed before the others are replaced, so that it never lies next to files of another time. Raises
+    `OutputError`.
+    """
+    hidden = {path: path.with_name(f".{mark()}{path.suffix}") for path in contents}
+    path = last = list(contents)[-1]
+    try:
+        for path, content in contents.items():
+            with hidden[path].open("wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+        with interrupt.held():
+            last.unlink(missing_ok=True)
+            for path in contents:
+                os.replace(hidden[path], path)
+    except OSError as error:
+        raise _unwritten(path, error) from error
+    finally:
+        for place in hidden.values():
+            place.unlink(missing_ok=True)
+
+
+def _unwritten(path: Path, error: OSError) -> OutputError:
+    hint = "Check the folder's permissions and free space."
+    return OutputError(f"cannot be written: {error.strerror or error}", path=path, hint=hint)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -61,7 +89,12 @@ def write_text(path: Path, content: str) -> None:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write JSON atomically; numbers that were not computed (see `finite`) are null. Raises `OutputError`."""
-    write_text(path, json.dumps(finite(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    write_text(path, in_json(content))
+
+
+def in_json(content: dict[str, Any]) -> str:
+    """The text of a JSON file, as `write_json` writes it."""
+    return json.dumps(finite(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def finite(value: Any) -> Any:

@@ -15,7 +15,7 @@ from uadcli.console import Reporter
 from uadcli.data.dataset import find, is_synthetic
 from uadcli.data.scans import Scans, each_once
 from uadcli.errors import RESEARCH_USE, InputError, UsageError
-from uadcli.files import file_sha256, make_folder, write_bytes, write_json
+from uadcli.files import file_sha256, in_json, make_folder, write_together
 from uadcli.model.model import Model
 from uadcli.running.stage import Part
 from uadcli.settings.training import HAND, CalibrationMachine, Fitted
@@ -48,6 +48,7 @@ def calibrate(
     from safetensors.torch import save as to_bytes
 
     from uadcli.calibration.health import Cohort
+    from uadcli.model.out_of_distribution import MIN_HELD_OUT, MIN_TRAINING, state_of
     from uadcli.scoring import healthy_reference
     from uadcli.training.examples.pasted_lesions import shape_files
     from uadcli.training.supervised import is_supervised
@@ -97,10 +98,15 @@ def calibrate(
     content, references = measure(model, cohort, settings, reporter, borrow=borrow, kinds=fitted.kinds)
     with reporter.stage("gate"):
         gates = _kept_gates(model) if supervised else _gates(model, cohort, config, fitted.gate, reporter)
-        (run / "thresholds.json").unlink(missing_ok=True)  # an old one must not go with new checks and references
-        _write_gates(run / GATE_FILE, gates, reporter)
-        write_bytes(run / REFERENCE_FILE, to_bytes(healthy_reference.state_of(references)))
-    write_json(run / "thresholds.json", content | {"networks": digest_of(model.weights)})
+        if not gates:
+            needed = (
+                f"{MIN_TRAINING} training scans of the reconstruction and {MIN_HELD_OUT} healthy scans of a contrast"
+            )
+            reporter.warn(f"no out-of-distribution check: it needs at least {needed}")
+    thresholds = in_json(content | {"networks": digest_of(model.weights)})
+    states = {GATE_FILE: state_of(gates), REFERENCE_FILE: healthy_reference.state_of(references)}  # of no gate, too
+    files = {run / name: to_bytes(state) for name, state in states.items()}
+    write_together({**files, run / "thresholds.json": thresholds.encode()})
     for contrast, count in counts.items():
         if count < 20:
             reporter.warn(
@@ -187,15 +193,3 @@ def _gates(
         return fit_hand(cohort.training, cohort.held_out, scans, labels, reporter.note)
     encoding = Part(reporter.note, "encoding scan")
     return fit_gates(model.network, cohort.training, cohort.held_out, cohort.cache, config.preprocess, encoding)
-
-
-def _write_gates(path: Path, gates: Mapping[str, Gate | HandGate], reporter: Reporter) -> None:
-    """Write the out-of-distribution checks of a run, even if there are none, to replace those of an old calibration."""
-    from safetensors.torch import save
-
-    from uadcli.model.out_of_distribution import MIN_HELD_OUT, MIN_TRAINING, state_of
-
-    write_bytes(path, save(state_of(gates)))
-    if not gates:
-        needed = f"{MIN_TRAINING} training scans of the reconstruction and {MIN_HELD_OUT} healthy scans of a contrast"
-        reporter.warn(f"no out-of-distribution check: it needs at least {needed}")

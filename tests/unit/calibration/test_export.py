@@ -148,6 +148,43 @@ def test_the_networks_are_on_the_chosen_device(
     assert devices == ["auto-found", "cuda:1-found"]
 
 
+def test_a_disk_that_fills_leaves_the_calibration_before(
+    tmp_path: Path, made: weights.Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calibrated(tmp_path, made)
+    names = (export.GATE_FILE, export.REFERENCE_FILE, "thresholds.json")
+    for name in names[:2]:
+        (tmp_path / name).write_bytes(save({}))
+    run_folder.write_rows(tmp_path / "data.tsv", [], {})
+    (tmp_path / "healthy").mkdir()
+    (tmp_path / "healthy" / "sub-1_T1w.nii").write_bytes(b"one")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    monkeypatch.setattr(calibration, "trained_weights", lambda _: made)
+    monkeypatch.setattr(calibration, "prepare_usable", lambda cases, *_: {case.scan: case for case in cases})
+    monkeypatch.setattr(calibration, "healthy_of", lambda found, *_: found)
+    monkeypatch.setattr(calibration, "usable_cases", lambda _: [])
+    monkeypatch.setattr(calibration, "measure", lambda *_, **__: ({"new": 1}, {}))
+    monkeypatch.setattr(calibration, "_gates", lambda *_: {})
+    sync, left = os.fsync, [0]
+
+    def filling(descriptor: int) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(28, "No space left on device")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", filling)
+    for written, name in enumerate(names):
+        left[0] = written
+        with pytest.raises(OutputError, match="No space left") as full:
+            calibrate(tmp_path, tmp_path / "healthy", machine=CalibrationMachine(0), reporter=Reporter(silent=True))
+        assert full.value.path == tmp_path / name
+        assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+    left[0] = len(names)
+    calibrate(tmp_path, tmp_path / "healthy", machine=CalibrationMachine(0), reporter=Reporter(silent=True))
+    assert json.loads((tmp_path / "thresholds.json").read_text())["new"] == 1
+
+
 def test_a_healthy_scan_that_is_there_twice_counts_once(
     tmp_path: Path, made: weights.Weights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
