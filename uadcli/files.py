@@ -117,7 +117,8 @@ def make_folder(folder: Path) -> None:
     except OSError as error:
         raise OutputError(f"cannot be created: {error.strerror}", path=folder, hint="Choose another folder.") from error
     if not os.access(folder, os.W_OK):
-        raise OutputError("the folder cannot be written", path=folder, hint="Choose another folder with -o.")
+        what = "the folder cannot be written"  # perhaps that of a run, for which there is no other
+        raise OutputError(what, path=folder, hint="Make it writable, or choose another folder.")
 
 
 def file_sha256(path: Path, unreadable: type[UadError] = InputError) -> str:

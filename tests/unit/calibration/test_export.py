@@ -96,8 +96,9 @@ def test_a_run_that_cannot_be_written_is_not_calibrated_for_minutes(
 ) -> None:
     (tmp_path / "config.toml").write_text(to_toml(TrainingConfig(model=cohort.TINY)))
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot be written") as refused:
         calibrate(tmp_path, tmp_path / "healthy", machine=CalibrationMachine(0), reporter=Reporter(silent=True))
+    assert "-o" not in refused.value.hint  # it has no such option
 
 
 def test_in_python_paths_may_be_texts(tmp_path: Path, made: weights.Weights, monkeypatch: pytest.MonkeyPatch) -> None:
