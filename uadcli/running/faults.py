@@ -112,5 +112,5 @@ def _out_of_memory(text: str) -> OutOfMemoryError:
     more = f": {max(float(asked[1]) * MB[asked[2].lower()], 1):.0f} MB more were requested" if asked else ""
     needs = f"uad detect needs up to {DETECT_MB:.0f} MB, and `uad doctor` shows how much is free"
     return OutOfMemoryError(
-        f"out of memory{more}", hint=f"{needs}. Close other programs, or lower --batch-size, --workers."
+        f"out of memory{more}", hint=f"{needs}. Close other programs, or lower --threads, --batch-size, --workers."
     )
