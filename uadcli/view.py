@@ -20,6 +20,7 @@ from uadcli.imaging.volume import Scan, Volume, by_stored_voxels, read_companion
 from uadcli.report import terminal
 
 MIN_WIDTH = 40
+FINEST_MM = 1.0  # of a pixel: half of it takes six times the memory, 7 GB, and shows no more
 MNI_CODE = 4  # of an sform
 CLOSING_MM = 8.0  # closes gaps at fluid and sulci, where a map may be zero, but not the gap to the face
 
@@ -44,7 +45,8 @@ def view(
         raise InputError("the map is zero everywhere, so there is nothing to show", path=map_path, hint="")
     size = geometry.spacing(anomaly.affine)
     box = np.array([np.ptp(axis) + 1 for axis in np.nonzero(brain)]) * size
-    step = float((2 * box[0] + box[1]) / (max(width, MIN_WIDTH) - 2 * terminal.GAP - 6))  # mm per pixel
+    wanted = float((2 * box[0] + box[1]) / (max(width, MIN_WIDTH) - 2 * terminal.GAP - 6))  # mm per pixel
+    step = max(wanted, FINEST_MM)
     shape, affine = _isotropic(anomaly, step)
     inside = geometry.resample(brain.astype(np.float32), anomaly.affine, shape, affine) >= 0.5
     score = _largest(anomaly, shape, affine, step)

@@ -68,6 +68,12 @@ def test_view_names_no_sides_if_unknown_and_aligns_scan_and_map(tmp_path: Path) 
     assert np.array_equal(on_grid_of_map(scan, found), from_stored(stored, found))
 
 
+def test_a_wider_picture_has_no_finer_pixels_than_a_millimetre(tmp_path: Path) -> None:
+    small = phantoms.save(tmp_path / "map.nii.gz", brain(), AFFINE @ np.diag([0.5, 0.5, 0.5, 1]), np.float32)
+    _, pixels = view(small, None, 4000)  # which would take gigabytes
+    assert pixels.shape[1] < 2 * 90 + 108 + 6 * terminal.GAP
+
+
 def from_stored(data: np.ndarray, scan: Scan) -> np.ndarray:
     return geometry.to_canonical(data, scan.source_affine)[0]
 
