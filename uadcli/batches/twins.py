@@ -7,12 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from uadcli.batches.inputs import Found
-from uadcli.errors import InputError
-from uadcli.imaging import stored
-from uadcli.imaging.scan_file import ScanFile
+from uadcli.imaging.stored import same_content
 from uadcli.imaging.volume import stem
-
-CHUNK = 1 << 20
 
 
 def separated(found: Sequence[Found]) -> tuple[list[Found], list[str]]:
@@ -40,30 +36,9 @@ def _different(group: list[Found], notes: list[str]) -> list[Found]:
     for one in group:
         if any(one.scan.name == other.scan.name for other in different):  # given twice
             continue
-        twin = next((other for other in different if same_content(one, other)), None)
+        twin = next((other for other in different if same_content(one.scan, other.scan)), None)
         if twin is None:
             different.append(one)
         else:
             notes.append(f"{one.scan} has the same content as {twin.scan.name}, and is left out")
     return different
-
-
-def same_content(one: Found, other: Found) -> bool:
-    """Whether two scans are the same files, or have the same bytes after decompression."""
-    if stored.files_of(one.scan) == stored.files_of(other.scan):
-        return True
-    try:
-        with ScanFile(one.scan) as first, ScanFile(other.scan) as second:
-            while True:
-                here, there = (_chunk(file) for file in (first, second))
-                if here != there:
-                    return False
-                if not here:
-                    return True
-    except InputError:  # each then fails as a scan, with its own message
-        return False
-
-
-def _chunk(file: ScanFile) -> bytes:
-    buffer = bytearray(CHUNK)
-    return bytes(buffer[: file.fill(memoryview(buffer))])

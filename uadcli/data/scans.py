@@ -17,6 +17,8 @@ from uadcli.data.dataset import Case
 from uadcli.data.healthy import healthy_slices
 from uadcli.data.prepare import Prepared
 from uadcli.files import file_sha256
+from uadcli.imaging import stored
+from uadcli.imaging.volume import stem
 
 
 class Scans:
@@ -45,19 +47,24 @@ def each_once(cases: Sequence[Case], reporter: Reporter) -> list[Case]:
     """The cases without copies of a scan under other names, in their order, with a warning for each one left out.
 
     Of the copies, one to train on stays, otherwise the first: a scan in both parts would judge what it has taught. Only
-    files of equal size are read.
+    files of equal size are read, and those in one folder that only compression tells apart, such as `a.nii` and
+    `a.nii.gz`.
     """
     sizes = {case.scan: case.scan.stat().st_size for case in cases}
-    shared = Counter(sizes.values())
-    alike = [case for case in cases if shared[sizes[case.scan]] > 1]
+    names = {case.scan: (case.scan.parent, stem(case.scan)) for case in cases}
+    shared, twins = Counter(sizes.values()), Counter(names.values())
+    alike = [case for case in cases if shared[sizes[case.scan]] > 1 or twins[names[case.scan]] > 1]
     if not alike:
         return list(cases)
-    first, copies = dict[str, Case](), set[Path]()
+    first, beside, copies = dict[str, Case](), dict[tuple[Path, str], list[Case]](), set[Path]()
     with reporter.stage("comparing files"):
         for number, case in enumerate(sorted(alike, key=lambda case: case.part != "train")):
             reporter.progress(number, len(alike))
-            kept = first.setdefault(file_sha256(case.scan), case)
+            near = beside.setdefault(names[case.scan], [])
+            twin = next((other for other in near if stored.same_content(case.scan, other.scan)), None)
+            kept = twin or first.setdefault(file_sha256(case.scan), case)
             if kept is not case:
                 copies.add(case.scan)
                 reporter.warn(f"{case.scan}: left out: it is the same scan as {kept.scan}")
+            near.append(kept)
     return [case for case in cases if case.scan not in copies]

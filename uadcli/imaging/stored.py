@@ -18,6 +18,7 @@ from uadcli.imaging.formats import Layout
 from uadcli.imaging.scan_file import ScanFile, is_regular
 
 PACKED = (".gz", ".mgz")
+CHUNK = 1 << 20
 MOST_MATRIX = 2**20  # bytes of a .mat file next to an Analyze file
 BOMB_BYTES, BOMB_RATIO = 10**8, 500  # no scan that large compresses that well; the limit of deflate is 1032
 
@@ -90,6 +91,27 @@ def sha256(path: Path) -> str:
         return file_sha256(header_path)
     matrix = _matrix_of(image_path) if kind == formats.ANALYZE else None
     return _joined([file_sha256(part) for part in (header_path, image_path, matrix) if part])
+
+
+def same_content(one: Path, other: Path) -> bool:
+    """Whether two scans are the same files, or have the same bytes after decompression."""
+    if files_of(one) == files_of(other):
+        return True
+    try:
+        with ScanFile(one) as first, ScanFile(other) as second:
+            while True:
+                here, there = (_chunk(file) for file in (first, second))
+                if here != there:
+                    return False
+                if not here:
+                    return True
+    except InputError:  # each then fails as a scan, with its own message
+        return False
+
+
+def _chunk(file: ScanFile) -> bytes:
+    buffer = bytearray(CHUNK)
+    return bytes(buffer[: file.fill(memoryview(buffer))])
 
 
 def files_of(path: Path) -> tuple[Path, Path | None]:

@@ -23,6 +23,7 @@ from uadcli.console import Reporter
 from uadcli.data import artefacts, dataset, prepare
 from uadcli.data.prepare import Prepared
 from uadcli.data.scan_json import contrast_without_option, describe
+from uadcli.data.scans import each_once
 from uadcli.errors import InputError, UsageError
 from uadcli.files import DAMAGED, write_with
 from uadcli.imaging import stored
@@ -56,7 +57,8 @@ def find(
             synthetic = dataset.synthetic_lesions(ill.scan) == ill.lesions
             why = "has synthetic lesions" if synthetic else "belongs to a patient: there is a lesion mask next to it"
             raise InputError(why, path=ill.scan, hint=FIX)
-        files = {stored.sha256(case.scan): case.scan for case in cases}
+        once = each_once(cases, Reporter(silent=True))
+        files = {stored.sha256(case.scan): case.scan for case in once}
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", path=error.filename or folder, hint=FIX) from error
     refuse_few(len(files), "", folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -81,6 +82,9 @@ def scanner(tmp_path: Path) -> Path:
 
 
 def test_the_same_content_counts_once_and_names_do_not(scanner: Path) -> None:
+    (scanner / "p2_T1w.nii").write_bytes(gzip.decompress((scanner / "p2_T1w.nii.gz").read_bytes()))
+    assert len(adapt.find(scanner).files) == 4
+    (scanner / "p2_T1w.nii").unlink()
     found = adapt.find(scanner)
     assert len(found.files) == 4
     (scanner / "again_T1w.nii.gz").unlink()
