@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
 import os
 from pathlib import Path
@@ -208,6 +209,21 @@ def test_a_healthy_scan_that_is_there_twice_counts_once(
         calibrate(tmp_path, tmp_path / "healthy", machine=CalibrationMachine(0), reporter=reporter)
     assert found == ["sub-1", "sub-2"]
     assert "sub-1_T1w.nii" in next(text for text in reporter.warnings if "sub-3_T1w.nii: left out" in text)
+
+
+def test_a_scan_that_the_model_was_trained_on_is_refused_compressed_too(
+    tmp_path: Path, made: weights.Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calibrated(tmp_path, made)
+    scan = tmp_path / "sub-1_T1w.nii"
+    scan.write_bytes(b"one")
+    case = Case("sub-1", "lab", "train", "T1w", scan)
+    run_folder.write_rows(tmp_path / "data.tsv", [case], {scan: case})
+    (tmp_path / "healthy").mkdir()
+    (tmp_path / "healthy" / "sub-1_T1w.nii.gz").write_bytes(gzip.compress(b"one"))
+    monkeypatch.setattr(calibration, "trained_weights", lambda _: made)
+    with pytest.raises(InputError, match=r"trained on this scan \(as sub-1\)"):
+        calibrate(tmp_path, tmp_path / "healthy", machine=CalibrationMachine(0), reporter=Reporter(silent=True))
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
