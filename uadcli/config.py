@@ -196,6 +196,11 @@ class ScoringConfig(Checked):
     median: int = within(5, 1, 15)  # side of the 3-D median filter, voxels of 2 mm
     min_volume_mm3: float = within(24.0, 0, 1e6, option=MIN_VOLUME)  # drops components of one or two voxels of 8 mm3
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.median % 2 == 0:
+            raise UsageError(f"{self.TABLE}median cannot be {self.median}", hint="It is an odd number; 1 is none.")
+
 
 @dataclass(frozen=True)
 class DetectConfig:

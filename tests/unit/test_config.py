@@ -57,7 +57,7 @@ configs = st.builds(
         seed=st.integers(0, 2**31),
     ),
     scoring=st.builds(
-        ScoringConfig, erosion=st.integers(0, 9), median=st.integers(1, 9), min_volume_mm3=st.floats(0, 1e6)
+        ScoringConfig, erosion=st.integers(0, 9), median=st.sampled_from([1, 3, 5, 9]), min_volume_mm3=st.floats(0, 1e6)
     ),
 )
 
@@ -102,6 +102,7 @@ OUT_OF_BOUNDS = [
     *[(PreprocessConfig, "lower_percentile", value) for value in (-1.0, 101.0, math.nan, 99.0, 99.5)],
     *[(PreprocessConfig, "upper_percentile", value) for value in (-1.0, 101.0, math.nan)],
     *[(PreprocessConfig, "strip", value) for value in ("hdbet", "HD-BET", "", None)],
+    *[(ScoringConfig, "median", value) for value in (0, 4)],
     *[(PreprocessConfig, "curvature_flow", value) for value in (-1, 10**6)],
     *[(TrainConfig, "learning_rate", value) for value in (-1e-3, math.nan)],
     *[(TrainConfig, "schedule", value) for value in ("linear", 3)],
