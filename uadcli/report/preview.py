@@ -170,7 +170,8 @@ def _panel(axes: Any, scene: _Scene, axis: int, index: int) -> None:
     alpha = np.where(score > of.lowest, 0.85, 0.45 * strength) * brain
     axes.imshow(score, cmap="inferno", norm=scene.norm, alpha=alpha, interpolation="nearest", **place)
     if found.any():
-        axes.contour(found.astype(float), [0.5], colors=EDGE, linewidths=0.9, extent=(0, wide, 0, high))
+        edges = {"origin": "lower", "extent": place["extent"]}  # without an origin, an extent would be that of centres
+        axes.contour(found.astype(float), [0.5], colors=EDGE, linewidths=0.9, **edges)
     axes.set_facecolor("black")
     axes.set_xticks([])
     axes.set_yticks([])

@@ -168,6 +168,27 @@ def test_a_small_finding_is_met_in_every_plane(tmp_path):
         assert outlined(picture[top:bottom]).any()
 
 
+def test_the_outline_runs_along_the_edges_of_the_voxels_that_are_marked(tmp_path, monkeypatch):
+    """Also in thick slices near the top of the picture, where half a voxel is millimetres."""
+    from matplotlib.axes import Axes
+
+    drawn, contour = [], Axes.contour
+
+    def kept(axes, found, *places, **more):
+        lines = contour(axes, found, *places, **more)
+        drawn.append((axes, found, np.concatenate(lines.allsegs[0])))
+        return lines
+
+    monkeypatch.setattr(Axes, "contour", kept)
+    render(tmp_path / "a.png", phantom((0, -16, 62), (2.0, 2.0, 9.0)))
+    assert len(drawn) >= 3
+    for axes, found, line in drawn:
+        size = np.array([axes.get_xlim()[1], axes.get_ylim()[1]]) / found.shape[::-1]  # of a voxel
+        marked = np.argwhere(found > 0.5)[:, ::-1]
+        assert line.min(axis=0) == pytest.approx(marked.min(axis=0) * size)
+        assert line.max(axis=0) == pytest.approx((marked.max(axis=0) + 1) * size)
+
+
 @pytest.mark.parametrize("spacing", [(2.0, 2.0, 2.0), (0.9, 0.9, 5.0), (3.0, 1.0, 2.0)])
 def test_the_brain_has_its_proportions_for_any_spacing(tmp_path, spacing):
     scan, *others = phantom(None, spacing)
