@@ -105,6 +105,7 @@ def sidecar(name: str = "sub-01_FLAIR.nii.gz", **changed: Any) -> dict[str, Any]
             "centroid_mni_mm": list(centre),
             "peak_mni_mm": list(centre),
             "peak_native_mm": list(centre),
+            "side": ("left", "right")[index - 1],
             "regions": REGIONS[index - 1],
             "healthy_scans_as_strong": (3, None)[index - 1],
             "healthy_scans_interval": ([0.03, 0.38], None)[index - 1],

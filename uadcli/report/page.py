@@ -162,7 +162,7 @@ def _finding(one: Mapping[str, Any], comparison: Mapping[str, Any] | None, v: Vo
         "mean": number(one["mean"], 3),
         "healthy": phrases.healthy_cell(one["healthy_scans_as_strong"], comparison),
         "interval": phrases.interval_cell(one["healthy_scans_interval"]),
-        "side": phrases.side_of(x, v.sides_known) or "not known",
+        "side": one["side"] or "not known",
         "location": phrases.regions_phrase(one["regions"]).replace(" %", "\u00a0%"),
         "centre": f"{across} {y:+.0f} {z:+.0f}",
     }

@@ -101,7 +101,6 @@ CHECKS = {
 
 OUTSIDE = "outside the regions of the atlas"
 ACROSS = 0.2  # share of a finding on the other side, from which on it is on both
-MIDLINE_MM = 2.0  # from the middle on either side
 SIDES_UNKNOWN = "Left and right are unknown: the header does not define them."
 PARTS, SMALL = 3, 0.05  # how many parts of a finding are named, and from which share on
 
@@ -146,13 +145,6 @@ def regions_phrase(regions: Sequence[Mapping[str, Any]] | None) -> str:
     if outside >= SMALL:
         words.append(f"outside {100 * outside:.0f} %")
     return ", ".join(words)
-
-
-def side_of(x_mm: float, known: bool = True) -> str | None:
-    """The patient's side of a point at `x_mm` in MNI space; None where left and right are unknown."""
-    if not known:
-        return None
-    return "left" if x_mm < -MIDLINE_MM else "right" if x_mm > MIDLINE_MM else "midline"
 
 
 def side_of_finding(left: float, known: bool = True) -> str | None:

@@ -110,9 +110,22 @@ def test_no_side_is_named_where_left_and_right_are_not_known() -> None:
     assert "Left and right are unknown" in words_
     assert "not known" in words_
     assert "±" in words_
-    for word in ("<td>left</td>", "<td>right</td>", "(R)"):
-        assert word not in html, word
+    assert cells(html, "side") == ["not known", "not known"]
+    assert "(R)" not in html
     assert json.loads(parsed.scripts[0])["sides_known"] is False
+
+
+def cells(html: str, head: str) -> list[str]:
+    """The cells of a column of the findings."""
+    return re.findall(f'data-head="{head}">([^<]*)</td>', html)
+
+
+def test_a_finding_is_on_the_side_that_the_sidecar_says(html: str) -> None:
+    """Not on that of its centre, which is on one side of a finding across both."""
+    assert cells(html, "side") == ["left", "right"]
+    content = scenes.sidecar()
+    content["anomaly"]["components"][1]["side"] = "both"
+    assert cells(page(scenes.volumes(), content), "side") == ["left", "both"]
 
 
 def test_nothing_is_loaded_and_only_two_known_scripts_and_styles_run(html: str) -> None:
