@@ -68,7 +68,7 @@ def _question(ready: ReadyScan, files: Outputs, session: Session) -> Question:
     kind = options.score or loaded.card.scores[contrast]
     method = loaded.method(config.reconstruction)
     loaded.check(kind, contrast, config.reconstruction)  # fail early if healthy statistics are missing
-    check_seeds(method, kind, options)
+    check_seeds(method, loaded.trained_method, kind, options)
     card = loaded.card_by(config.reconstruction)
     asked = (
         config if options.brain_mask is None else replace(config, preprocess=replace(config.preprocess, strip="none"))
@@ -81,12 +81,15 @@ def _question(ready: ReadyScan, files: Outputs, session: Session) -> Question:
     return Question(loaded, contrast, kind, used, method.name, healthy, unknown, wanted, written)
 
 
-def check_seeds(method: Method, kind: str, options: DetectOptions) -> None:
-    """Raises `UsageError` if repeats or adaptation are requested but do not apply to score and method."""
+def check_seeds(method: Method, trained: str, kind: str, options: DetectOptions) -> None:
+    """Raises `UsageError` if repeats or adaptation are requested but do not apply to the score, to the method, or to
+    the network of the method that the weights were `trained` for."""
+    from uadcli.reconstruction.reconstructors import find
+
     if options.stability or "uncertainty" in options.save:
         repeat.check(method, kind)
     if options.way is not None:
-        adapt.check(kind, options.way, method)
+        adapt.check(kind, options.way, find(trained))
 
 
 def _adapted_model(asked: Question, ready: ReadyScan, way: str, session: Session) -> Model:
@@ -127,7 +130,7 @@ def check_early(known: FoundContrast | None, session: Session) -> ModelCard | No
     if known or options.weights:
         trained = weights.trained_method(found)
         method = choose(session.config.reconstruction.method, trained, found)
-        check_seeds(method, options.score or "", options)
+        check_seeds(method, trained, options.score or "", options)
         by_method = model.card_for(card, trained, method.name)
     if known and known.contrast in by_method.contrasts:
         kind = options.score or by_method.scores[known.contrast]

@@ -65,12 +65,12 @@ def find(
     return HealthyScans(folder, files, contrast, geometry)
 
 
-def check(score: str, way: str = adaptations.USUAL, method: Method | None = None) -> None:
-    """Raises `UsageError` for a score that needs reconstructions whose drift is not estimated, or a method that cannot
-    be adapted this way."""
-    if method is not None and not ways.find(way).serves(method):
-        what = f"--adapt-by {way} cannot adapt {method.name}"
-        raise UsageError(what, hint="Leave it out, or choose another --adapt-by or --method.")
+def check(score: str, way: str = adaptations.USUAL, trained: Method | None = None) -> None:
+    """Raises `UsageError` for a score that needs reconstructions whose drift is not estimated, or weights that were
+    trained for a method whose network cannot be adapted this way."""
+    if trained is not None and not ways.find(way).serves(trained):
+        what = f"--adapt-by {way} cannot adapt {trained.name}"
+        raise UsageError(what, hint="Leave it out, or choose another --adapt-by or --weights.")
     if score and scores.find(score).draws:
         what = f"the score {score!r} uses reconstructions at another noise level, whose drift --adapt does not estimate"
         raise UsageError(what, hint="Leave out --adapt, or choose another --score.")

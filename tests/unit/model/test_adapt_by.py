@@ -13,7 +13,7 @@ import torch
 
 from uadcli.batches import batch
 from uadcli.batches.options import BatchOptions, Request
-from uadcli.config import DetectConfig, PreprocessConfig, to_dict
+from uadcli.config import DetectConfig, PreprocessConfig, ReconstructionConfig, to_dict
 from uadcli.console import Reporter
 from uadcli.data import artefacts
 from uadcli.data.artefacts import Artefacts
@@ -169,12 +169,14 @@ def test_low_rank_steps_adapt_to_the_scan_alone(model: Path, scanner: Path, tmp_
     )  # the scan is explained better
 
 
-def test_a_network_without_condition_has_no_drift_of_it(scanner: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["", "diffuse"])  # which runs with and without a condition
+def test_a_network_without_condition_has_no_drift_of_it(scanner: Path, tmp_path: Path, method: str) -> None:
     sizes = dataclasses.replace(cohort.TINY, method="ddpm", conditioned=False)
     model = cohort.base(tmp_path / "ddpm", sizes, None, preprocess=to_dict(CONFIG.preprocess))
-    options = DetectOptions(weights=str(model), threads=1, adapt=scanner, adapt_by="condition")
+    options = DetectOptions(weights=str(model), threads=1, threshold="0.1", adapt=scanner, adapt_by="condition")
+    config = dataclasses.replace(CONFIG, reconstruction=ReconstructionConfig(method=method))
     with pytest.raises(UsageError, match="--adapt-by condition cannot adapt ddpm"):
-        detect(save(tmp_path / "patient_T1w.nii.gz", 5), tmp_path / "map.nii.gz", config=CONFIG, options=options)
+        detect(save(tmp_path / "patient_T1w.nii.gz", 5), tmp_path / "map.nii.gz", config=config, options=options)
 
 
 def test_a_batch_resumes_by_the_way(scanner: Path, model: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ class Way:
 
     `learn` gets the unadapted model, a scaled scan (96, 96, 80) in [0, 1], its brain mask and the settings; it returns
     arrays of the sizes `sizes`. `adaptation` makes one of those of several scans. `cites` are keys of
-    `report.citation`. `serves` says whether a method can be adapted so.
+    `report.citation`. `serves` says whether the network of a method can be adapted so.
     """
 
     name: str
