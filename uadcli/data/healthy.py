@@ -30,12 +30,17 @@ def lesions_on_grid(case: Case, prepared: Prepared) -> NDArray[np.bool_]:
     if case.lesions is None:
         return np.zeros(GRID_SHAPE, dtype=bool)
     found, scan = read_mask_file(case.lesions, allow_empty=True)
-    lesions, count = ndimage.label(found.voxels, np.ones((3, 3, 3)))
+    return _brought(found.voxels, scan, prepared)
+
+
+def _brought(mask: NDArray[np.bool_], scan: Scan, prepared: Prepared) -> NDArray[np.bool_]:
+    """A lesion mask of the grid of `scan` on the model's grid, as `lesions_on_grid` says."""
+    lesions, count = ndimage.label(mask, np.ones((3, 3, 3)))
     on_grid = resample(
         lesions.astype(np.float32), scan.volume.affine, GRID_SHAPE, GRID_AFFINE, prepared.world_map, order=0
     )
     kept = np.asarray(on_grid > 0.5)
-    voxels = np.argwhere(found.voxels)
+    voxels = np.argwhere(mask)
     numbers, places = lesions[tuple(voxels.T)], _on_grid(voxels, scan, prepared)
     for number in np.setdiff1d(np.arange(1, count + 1), on_grid):
         held, most = np.unique(places[numbers == number], axis=0, return_counts=True)
@@ -53,11 +58,12 @@ def _on_grid(voxels: NDArray[np.int64], scan: Scan, prepared: Prepared) -> NDArr
 
 def touched_slices(case: Case, prepared: Prepared) -> NDArray[np.bool_]:
     """Which axial slices (80,) of the model's grid hold a voxel of a lesion, however small."""
-    touched = np.asarray(lesions_on_grid(case, prepared).any(axis=(0, 1)))
-    if case.lesions is not None:
-        found, scan = read_mask_file(case.lesions, allow_empty=True)
-        z = _on_grid(np.argwhere(found.voxels), scan, prepared)[:, 2]
-        touched[z[(z >= 0) & (z < len(touched))]] = True
+    if case.lesions is None:
+        return np.zeros(GRID_SHAPE[2], dtype=bool)
+    found, scan = read_mask_file(case.lesions, allow_empty=True)
+    touched = np.asarray(_brought(found.voxels, scan, prepared).any(axis=(0, 1)))
+    z = _on_grid(np.argwhere(found.voxels), scan, prepared)[:, 2]
+    touched[z[(z >= 0) & (z < len(touched))]] = True
     return touched
 
 

@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from uadcli.data import healthy
 from uadcli.data.dataset import Case
 from uadcli.data.healthy import LESION_MARGIN_SLICES, healthy_slices, lesions_on_grid, touched_slices
 from uadcli.data.prepare import Prepared
@@ -60,6 +61,14 @@ def test_a_lesion_that_does_not_vanish_is_as_by_nearest_neighbour(tmp_path: Path
 def test_a_large_lesion_touches_the_slices_that_it_is_in(tmp_path: Path) -> None:
     case, prepared = patient(tmp_path, (slice(60, 100), slice(60, 100), slice(40, 50)), np.eye(4))
     assert np.flatnonzero(touched_slices(case, prepared)).tolist() == [20, 21, 22, 23, 24]
+
+
+def test_the_lesion_mask_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case, prepared = patient(tmp_path, (slice(60, 70), slice(60, 70), slice(40, 50)), np.eye(4))
+    files, read = list[Path](), healthy.read_mask_file
+    monkeypatch.setattr(healthy, "read_mask_file", lambda file, **more: files.append(file) or read(file, **more))
+    assert touched_slices(case, prepared).any()
+    assert files == [case.lesions]
 
 
 def test_a_lesion_beyond_the_grid_touches_nothing(tmp_path: Path) -> None:
