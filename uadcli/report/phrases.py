@@ -175,7 +175,7 @@ def healthy_share(comparison: Mapping[str, Any]) -> str:
     low, high = (100 * end for end in comparison["interval"])
     counted = f"{comparison['as_strong']} of {comparison['scans']} healthy scans"
     if comparison["brains"] < comparison["scans"]:
-        counted += f" of {comparison['brains']} brains, most of them degraded as by other scanners"
+        counted += f" of {comparison['brains']} brains, as they are and degraded as by other scanners"
     return f"{counted} ({100 * comparison['share']:.0f} %, 95 % interval {low:.0f} to {high:.0f} %)"
 
 

@@ -309,6 +309,14 @@ def test_an_unknown_healthy_comparison_is_reported_as_unknown() -> None:
     assert phrases.healthy_cell(2, None) == "n/a"
 
 
+def test_healthy_scans_of_which_half_are_copies_are_not_called_mostly_degraded() -> None:
+    known = {"as_strong": 3, "scans": 40, "brains": 20, "share": 0.075, "interval": [0.01, 0.26]}
+    assert phrases.healthy_share(known) == (
+        "3 of 40 healthy scans of 20 brains, as they are and degraded as by other scanners "
+        "(8 %, 95 % interval 1 to 26 %)"
+    )
+
+
 def test_contrasts_of_a_patient_are_panes_of_one_viewer_and_rows_of_a_table() -> None:
     volumes = scenes.volumes()
     left_out = {"name": EVIL, "contrast": None, "weight": None, "findings": None, "volume_ml": None}
