@@ -50,7 +50,10 @@ def registration_picture(
 def _picture(
     scan: NDArray[np.float32], brain: NDArray[np.bool_], lines: Lines, affine: NDArray[np.float64], sides_known: bool
 ) -> bytes:
-    """A row of cuts through the template; volumes are on the model's grid, with axes to the right, front and top."""
+    """A row of cuts, spread over what the first of the lines outlines.
+
+    Volumes are on the model's grid, with axes to the right, front and top.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -58,9 +61,8 @@ def _picture(
     figure = Figure(figsize=size, facecolor=PAPER)
     FigureCanvasAgg(figure)
     hidden = np.where(brain, np.clip(scan, 0, 1), 0)
-    extent = lines[-1][0] if len(lines) == 1 else lines[0][0]
     for column, (axis, part) in enumerate(CUTS):
-        filled = np.flatnonzero(extent.any(axis=tuple(a for a in range(3) if a != axis)))
+        filled = np.flatnonzero(lines[0][0].any(axis=tuple(a for a in range(3) if a != axis)))
         index = round(float(filled[0] + part * (filled[-1] - filled[0]))) if filled.size else hidden.shape[axis] // 2
         axes = figure.add_axes(((column + 0.01) / len(CUTS), 0, 0.98 / len(CUTS), PANEL_IN / size[1]))
         _panel(axes, hidden, lines, axis, index, sides_known)
