@@ -101,8 +101,9 @@ def ghost(x: Tensor, generator: torch.Generator) -> Tensor:
 def synthetic_lesions(x: Tensor, bank: NoiseBank, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Paste a soft-edged anomaly into each slice (B, 1, H, W); returns the slices and the anomalies' weights in [0, 1].
 
-    A rotated ellipse with half-axes of 2 to 26 pixels, an edge distorted by noise and its centre inside the brain;
-    brighter or darker than the tissue it covers, or of a constant intensity, plain or textured.
+    A rotated ellipse whose longer half-axis is 2 to 26 pixels, the other 40 to 100 % of that, with an edge distorted by
+    noise and its centre inside the brain; brighter or darker than the tissue it covers, or of a constant intensity,
+    plain or textured.
     """
     batch, _, height, width = x.shape
     brain = (x > 0.05).float()

@@ -47,7 +47,8 @@ class SiameseTrainer(Learner):
         self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=config.learning_rate, weight_decay=0.01)
 
     def batch(self, pool: list[Example], rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Image, residual, place, truth and brain of random slices of the pool, some mirrored, with varied contrast.
+        """Image, residual, place, truth and brain of random slices of the pool, with varied contrast; in half of the
+        batches all of them are mirrored.
 
         Each is (B, C, H, W): C neighbouring slices or coordinates, one channel of truth and brain.
         """
