@@ -55,7 +55,7 @@ def phantom(folder: Path, contrast: float = 60.0, noise: float = 4.0, field: flo
     lesion = np.abs(grid - np.array(PLACE)).max(axis=-1) <= 1
     tissue = ndimage.gaussian_filter(np.random.default_rng(1).normal(0, 1, FINE_SHAPE), 6)
     data = 100 + 8 * tissue / tissue.std() + np.random.default_rng(0).normal(0, noise, FINE_SHAPE)
-    bias = np.exp(field * (grid[..., 0] / FINE_SHAPE[0] - 0.5))
+    bias = np.exp(field * grid[..., 0] / FINE_SHAPE[0])  # at the lesion in the middle it is not 1
     data = np.where(inside, (data + contrast * lesion) * bias, 0)
     image = nib.Nifti1Image(data.astype(np.float32), FINE_AFFINE)
     image.set_sform(FINE_AFFINE, 1)
