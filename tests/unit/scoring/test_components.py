@@ -34,6 +34,14 @@ def test_volumes_scores_and_places():
     assert small.volume_mm3 == pytest.approx(64)
 
 
+@pytest.mark.parametrize(("start", "stop", "left"), [(46, 48, 1), (47, 49, 0.75), (47, 50, 0.5), (49, 51, 0)])
+def test_the_share_on_the_left_counts_half_of_what_is_in_the_middle(start, stop, left):
+    scores = np.zeros((60, 4, 4), dtype=np.float32)
+    scores[start:stop, 1, 1] = 1
+    (one,) = components(scores, 0.5, 0, GRID)[1]  # voxel 48 is at x = 0
+    assert one.left == left
+
+
 @pytest.mark.parametrize(("minimum", "count"), [(0, 3), (-1, 3), (8, 3), (8.1, 2), (64, 2), (64.1, 1), (1000, 0)])
 def test_the_minimum_is_itself_kept(minimum, count):
     labels, table = components(blobs(), 0.3, minimum, GRID)

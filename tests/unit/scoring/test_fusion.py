@@ -31,6 +31,16 @@ def test_of_two_equal_residuals_the_likelier_is_higher(kind: str) -> None:
     assert not fused[~mask].any()
 
 
+def test_a_single_likely_voxel_raises_nothing() -> None:
+    """The learned probability is smoothed by a median, as is the residual."""
+    x, recon, mask = volumes()
+    probability = np.where(mask, 0.01, 0).astype(np.float32)
+    plain = fused_score(x, recon, probability, mask, "fusion-absolute")
+    probability[8, 11, 11] = 0.9
+    assert plain[8, 11, 11] > 0
+    assert np.array_equal(fused_score(x, recon, probability, mask, "fusion-absolute"), plain)
+
+
 @pytest.mark.parametrize("kind", RESIDUALS)
 def test_without_a_residual_there_is_nothing(kind: str) -> None:
     _, recon, mask = volumes()
