@@ -98,7 +98,6 @@ def calibrated_card(
     synthetic = calibrated["synthetic"]
     rule += "".join(f"; {n} of the {c} scans are synthetic" for c, n in synthetic.items())
     rule += "".join(f"; {taker} has no healthy scans and borrows those of {giver}" for taker, giver in borrowed.items())
-    low, high = preprocess.lower_percentile, preprocess.upper_percentile
     return dataclasses.replace(
         card,
         name=name,
@@ -116,8 +115,19 @@ def calibrated_card(
         preprocess=to_dict(preprocess),
         degraded=copies,
         without_shading=calibrated.get("without_shading", False),  # nor this
-        intensity_range=f"[0, 1]: percentiles {low:g} and {high:g} inside the brain mask",
+        intensity_range=_range_in_words(card.scaling, preprocess),
     )
+
+
+def _range_in_words(scaling: str, preprocess: PreprocessConfig) -> str:
+    """The range of intensities in the brain mask, by the scaling of the model."""
+    from uadcli.imaging.intensity import KNEE, MIDDLE
+
+    if scaling == "tissue":
+        anchors = f"the darkest percentile is 0, the mean of grey and white matter {MIDDLE:g}"
+        return f"[0, 1): inside the brain mask {anchors}, compressed above {KNEE:g}"
+    low, high = preprocess.lower_percentile, preprocess.upper_percentile
+    return f"[0, 1]: percentiles {low:g} and {high:g} inside the brain mask"
 
 
 def default_score(card: ModelCard, contrast: str, scans: int, thresholds: dict[str, dict[str, float]]) -> str:

@@ -36,6 +36,10 @@ from uadcli.weights import weights
 from uadcli.weights.card import ModelCard
 
 CARD = ModelCard("lab", "1", ("T1w",), {"T1w": "siamese"}, {}, "", (500,), "", "", "")
+CALIBRATED: dict[str, Any] = {  # but for the networks
+    **{name: {} for name in ("strengths", "tails", "shares", "patients", "synthetic", "borrowed")},
+    **{"thresholds": {"absolute": {"T1w": 0.2}}, "scans": {"T1w": 3}, "fusion_power": 0.2, "reference_erosion": 3},
+}
 
 
 @pytest.mark.parametrize(
@@ -56,6 +60,14 @@ def test_fisher_is_the_default_with_enough_healthy_scans(
     assert default_score(card, "T1w", scans, thresholds) == expected
 
 
+@pytest.mark.parametrize(("scaling", "said"), [("percentile", "percentiles 1 and 99"), ("tissue", "grey and white")])
+def test_the_card_says_how_intensities_are_scaled(scaling: str, said: str) -> None:
+    card = dataclasses.replace(CARD, scaling=scaling)
+    found = export.calibrated_card(card, "lab", CALIBRATED, TrainingConfig().preprocess).intensity_range
+    assert said in found
+    assert ("percentiles" in found) == (scaling == "percentile")
+
+
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> weights.Weights:
     """The weights of a run in `tmp_path`."""
@@ -66,11 +78,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> weights.Weights:
 
 def calibrated(run: Path, made: weights.Weights) -> None:
     """Write settings and calibration of a run."""
-    content: dict[str, Any] = {
-        name: {} for name in ("strengths", "tails", "shares", "patients", "synthetic", "borrowed")
-    }
-    content |= {"thresholds": {"absolute": {"T1w": 0.2}}, "scans": {"T1w": 3}}
-    content |= {"fusion_power": 0.2, "reference_erosion": 3, "networks": export.digest_of(made)}
+    content = CALIBRATED | {"networks": export.digest_of(made)}
     (run / "config.toml").write_text(to_toml(TrainingConfig(model=cohort.TINY)))
     (run / "thresholds.json").write_text(json.dumps(content))
 
