@@ -304,6 +304,15 @@ def test_outside_the_region_the_slice_comes_back(tiny: ModelConfig) -> None:
     assert torch.allclose(out[region == 1], torch.tensor(0.5), atol=1e-4)  # an untrained network says mid-grey
 
 
+def test_every_step_inside_the_region_has_noise_of_its_own(tiny: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = FusedReconstructor(build(for_method(tiny, "diffuse")), ReconstructionConfig((500,)))  # type: ignore[arg-type]
+    levels, noise = list[int](), make._noise
+    monkeypatch.setattr(make, "_noise", lambda i, level, shape: levels.append(level) or noise(i, level, shape))
+    with torch.inference_mode():
+        make.fuse(torch.rand(1, 1, 96, 96), torch.ones(1, 1, 96, 96), [4])
+    assert levels == [500, 400, 300, 200, 100]
+
+
 def test_the_suspect_region_is_where_the_first_pass_differs() -> None:
     slices = phantoms(3, 5).numpy().astype(np.float32) / 255
     x, lesion, around = pasted(slices, 1.0)
