@@ -187,6 +187,20 @@ def test_examples_are_of_the_contrasts_asked_for() -> None:
     assert kinds("T1w", "FLAIR", "T2w") == {"T1w", "FLAIR", "T2w"}
 
 
+def test_scan_reconstruction_lesion_and_brain_of_a_batch_are_mirrored_together() -> None:
+    """Of a case whose lesion and brain are on one side, where the scan is bright."""
+    truth, brain = np.zeros((3, 32, 32), bool), np.zeros((3, 32, 32), bool)
+    truth[:, 10:14, 4:8] = brain[:, :, :16] = True
+    image, recon = (255 * truth).astype(np.uint8), np.where(brain, 120, 0).astype(np.uint8)
+    case, trainer, sides = Example(image, recon, truth, brain, np.arange(3)), SiameseTrainer(SMALL), set()
+    for seed in range(8):
+        scan, residual, _, lesion, inside = trainer.batch([case], np.random.default_rng(seed))
+        assert torch.equal(scan[:, 1:2] > 0.6, lesion > 0)
+        assert torch.equal((scan - residual)[:, 1:2] > 0.2, inside > 0)
+        sides.add(bool(lesion[..., :16].any()))
+    assert sides == {True, False}
+
+
 class Spots(ExampleMaker):
     """Stands for the maker of examples: the spots above, and which numbers were asked for."""
 
