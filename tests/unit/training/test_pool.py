@@ -7,6 +7,7 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cohort
 import numpy as np
@@ -17,8 +18,11 @@ from uadcli.config import PreprocessConfig, SiameseConfig
 from uadcli.console import Reporter
 from uadcli.data.healthy import brain_slices
 from uadcli.errors import DeviceError
+from uadcli.imaging.slices import GRID_SHAPE
 from uadcli.model.model import Model
+from uadcli.synthesis.anatomy import Anatomy
 from uadcli.training import score_network
+from uadcli.training.examples import synthetic
 from uadcli.training.examples.pool import Example, ExampleMaker, ExamplePool
 from uadcli.training.examples.synthetic import Healthy, SceneMaker, Sources
 from uadcli.training.loop import Interruption
@@ -74,6 +78,29 @@ class Waits(SiameseTrainer):
             assert time.monotonic() < until, "nothing is made beside the step"
             time.sleep(0.01)
         return super().step(pool, rng)
+
+
+def test_the_anatomy_of_a_mirrored_scene_is_mirrored_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise lesions of white matter would lie where the other side has it."""
+    mask = np.zeros(GRID_SHAPE, bool)
+    mask[20:76, 20:76, 20:60] = True
+    white = mask.copy()
+    white[48:] = False
+    known = Anatomy(white, mask & ~white, ~mask, ~mask)
+    one = Healthy(np.where(mask, 0.3 + 0.4 * white, 0).astype(np.float32), mask, np.arange(20, 60), "FLAIR", known)
+    given = list[tuple[np.ndarray, Anatomy]]()
+
+    def paste(x: np.ndarray, inside: np.ndarray, *rest: Any) -> tuple[np.ndarray, np.ndarray]:
+        given.append((x, rest[-1]))
+        return x, np.zeros_like(inside)
+
+    monkeypatch.setattr(synthetic, "paste_lesions", paste)
+    monkeypatch.setattr(synthetic, "degrade", lambda x, inside, _: (x, inside))
+    maker = SceneMaker(Sources([one], contrasts=("FLAIR",)), PreprocessConfig(), 3)
+    for number in range(8):
+        maker.draw(number)
+    assert all(np.array_equal(anatomy.white, x > 0.5) for x, anatomy in given)
+    assert {bool(anatomy.white[:48].any()) for _, anatomy in given} == {True, False}
 
 
 def test_scenes_are_made_beside_the_steps(tmp_path: Path) -> None:
