@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 
 import numpy as np
 import pytest
+import scenes
 from matplotlib import image
 
 from uadcli.errors import InputError, OutputError
+from uadcli.report.check_pictures import mask_picture, registration_picture
 from uadcli.report.preview import Overlay, render_overlay
 
 SEEN = {"threshold": 0.2, "title": "sub-01_FLAIR.nii.gz"}
@@ -218,6 +221,18 @@ def test_a_constant_brain_and_a_brain_of_one_voxel_are_drawn(tmp_path):
     one = np.zeros_like(brain)
     one[40, 50, 40] = True
     render(tmp_path / "b.png", (scan, score, found, one, affine))
+
+
+@pytest.mark.parametrize("picture", [mask_picture, registration_picture])
+def test_the_check_pictures_have_the_left_of_the_patient_on_the_right(picture):
+    v = scenes.volumes()
+    on_the_left = np.where(scenes.world()[..., 0] < 0, 1, 0).astype(np.float32)
+    template = v.template_brain if picture is mask_picture else v.template_tissue
+    shown = image.imread(io.BytesIO(picture(on_the_left, v.brain, template, v.affine)))[..., :3]
+    grey = np.where(np.ptp(shown, axis=-1) < 0.02, shown[..., 0], 0)
+    for panel in np.split(grey, 6, axis=1)[:4]:  # axial and coronal
+        left, right = np.split(panel[40:-20], 2, axis=1)
+        assert right.mean() > 5 * left.mean()
 
 
 def test_an_empty_brain_mask_is_an_input_error(tmp_path):
