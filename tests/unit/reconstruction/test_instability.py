@@ -25,8 +25,10 @@ def test_the_noise_of_a_scan_is_measured_despite_its_anatomy(sigma: float) -> No
     rng, mask = np.random.default_rng(0), brain()
     y, x = np.mgrid[:96, :96]
     anatomy = 0.5 + 0.2 * np.sin(y / 9) * np.cos(x / 11) + 0.15 * (x > 48)  # smooth, with an edge
-    found = noise_of((anatomy + rng.normal(0, sigma, mask.shape)).astype(np.float32), mask)
+    scan = (anatomy + rng.normal(0, sigma, mask.shape)).astype(np.float32)
+    found = noise_of(scan, mask)
     assert found == pytest.approx(sigma, rel=0.15)
+    assert noise_of(np.where(mask, scan, 0), mask) == found  # what surrounds the brain does not count
     assert np.isnan(noise_of(np.zeros((1, 8, 8), np.float32), np.zeros((1, 8, 8), bool)))
 
 
