@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from uadcli.detection import record
 from uadcli.imaging import geometry, template
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
 from uadcli.imaging.volume import read_scan
-from uadcli.model.components import find
+from uadcli.model.components import find, strength_of, volume_ml
 from uadcli.report import phrases
 from uadcli.report.page import page
 from uadcli.scoring.components import components
@@ -52,6 +53,17 @@ def test_a_ball_has_the_name_of_its_place(centre: tuple[float, float, float], na
     (one,) = found(ball(centre, 5))
     assert one["regions"][0]["name"] == name
     assert one["regions"][0]["share"] > 0.7
+
+
+@pytest.mark.parametrize(("voxels", "kept"), [(2, True), (1, False)])
+def test_the_smallest_volume_is_that_in_the_patient(voxels: int, kept: bool) -> None:
+    """In a head twice as wide as the template 2 voxels of 8 mm3 have 32 mm3; the default is 24."""
+    wide = dataclasses.replace(prepared(), world_map=np.diag([2.0, 1, 1, 1]))
+    scores = np.zeros(GRID_SHAPE, np.float32)
+    scores[40, 40, 40 : 40 + voxels] = 0.7
+    table = find(scores, 0.5, wide, DetectConfig())[1]
+    assert volume_ml(table, wide) == pytest.approx(0.032 if kept else 0)
+    assert strength_of(scores, wide, DetectConfig()) == pytest.approx(0.7 if kept else 0)
 
 
 @pytest.mark.parametrize("orientation", phantoms.orientations()[::5])

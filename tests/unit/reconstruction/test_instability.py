@@ -75,7 +75,10 @@ def moved(made: torch.nn.Module, x: np.ndarray, change: np.ndarray, ascent: Asce
 def test_a_network_is_moved_further_than_by_noise_of_the_same_size(tiny: ModelConfig) -> None:
     made, mask, ascent = network(tiny), brain(), Ascent(BOUND, 250, 5)
     x = np.where(mask, np.random.default_rng(1).uniform(0, 1, mask.shape), 0).astype(np.float32)
+    steps = set[int]()
+    made.register_forward_pre_hook(lambda _, given: steps.update(given[1].tolist()))
     found = worst_perturbation(made, x, [3, 4], mask, ascent)  # type: ignore[arg-type]
+    assert steps == {249}  # the index of level 250
     assert np.abs(found).max() <= BOUND + 1e-7
     assert not found[~mask].any()
     assert ((x + found >= 0) & (x + found <= 1)).all()

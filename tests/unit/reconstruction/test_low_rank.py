@@ -29,6 +29,10 @@ def error(network: ConditionedDiffusion, scan: ScanSlices) -> float:
         return float(np.mean([b.error(network(b.x, b.t, b.noise)) for b in batches(network, scan, STEPS)]))
 
 
+def test_the_steps_are_at_the_levels_of_the_reconstruction_in_turn(network: ConditionedDiffusion) -> None:
+    assert [one.t.tolist() for one in batches(network, scan(), STEPS)] == [[249] * 4, [499] * 4] * 2
+
+
 def test_the_scan_is_reconstructed_better_by_changes_of_low_rank(network: ConditionedDiffusion) -> None:
     adapted = steered(network, scan(), STEPS)
     assert error(adapted, scan()) < error(network, scan())

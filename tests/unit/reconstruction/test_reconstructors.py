@@ -38,6 +38,14 @@ def test_the_mean_is_over_levels_and_the_seed_counts(model: ConditionedDiffusion
     assert not np.allclose(other, levels.mean(axis=0))
 
 
+def test_level_250_is_the_250th_step(model: ConditionedDiffusion) -> None:
+    """As in the published code, whose indices are 249, 499 and 749."""
+    steps = set[int]()
+    model.register_forward_pre_hook(lambda _, given: steps.update(given[1].tolist()))
+    CddpmReconstructor(model, ReconstructionConfig((250, 750), 8))(_slices(2), range(2))
+    assert steps == {249, 749}
+
+
 @pytest.mark.parametrize("arithmetic", ["", "float32", "bf16"])
 def test_bf16_changes_no_more_than_rounding_and_the_others_nothing(
     model: ConditionedDiffusion, arithmetic: str

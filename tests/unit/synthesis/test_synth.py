@@ -72,6 +72,16 @@ def test_warnings_about_the_source_are_shown(tmp_path: Path, capsys: pytest.Capt
     assert "--geometry" not in said
 
 
+@pytest.mark.parametrize("size", [(1, 1, 1), (2, 0.5, 1)])
+def test_the_volume_fills_the_field_of_view_of_its_label_map(tmp_path: Path, size: tuple[float, ...]) -> None:
+    affine = np.diag([*size, 1.0])
+    affine[:3, 3] = (-40, -60, 10)
+    made = nib.load(make(save(tmp_path / "head_dseg.nii.gz", labels(), affine)))
+    for place, other in ((np.full(3, -0.5), np.full(3, -0.5)), (np.array(SHAPE) - 0.5, np.array(made.shape) - 0.5)):
+        corner = made.affine[:3, :3] @ other + made.affine[:3, 3]
+        assert corner == pytest.approx(affine[:3, :3] @ place + affine[:3, 3], abs=1e-4)
+
+
 def at_2mm(mask: np.ndarray) -> np.ndarray:
     x, y, z = (n // 2 for n in mask.shape)
     return mask.reshape(x, 2, y, 2, z, 2).mean(axis=(1, 3, 5)) == 1
