@@ -123,10 +123,3 @@ def with_rim(x: Array, mask: Mask, kind: str, rng: Random) -> Array:
     amount = rng.uniform(*rim.change) * layer * ndimage.gaussian_filter(patches.astype(np.float32), 0.7)
     changed = x + amount * np.maximum(x, np.median(x[mask]))
     return np.where(mask, np.maximum(changed, np.minimum(x, EMPTY)), 0).astype(np.float32)
-
-
-def halved(affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The affine (4, 4) of a grid of half the resolution, each voxel the mean of 2 x 2 x 2, as in `from_labels`."""
-    result = affine @ np.diag([2.0, 2.0, 2.0, 1.0])
-    result[:3, 3] = (affine @ np.array([0.5, 0.5, 0.5, 1.0]))[:3]
-    return result

@@ -162,7 +162,7 @@ def _from_labels(scan: Scan, options: SynthOptions, rng: np.random.Generator, re
     Raises `InputError` for a map without `ESSENTIAL`.
     """
     from uadcli.synthesis.anatomy import of_labels
-    from uadcli.synthesis.brains import PARCELS, brain_of, from_labels, halved, without_parcels
+    from uadcli.synthesis.brains import PARCELS, brain_of, from_labels, without_parcels
 
     whole, affine = without_parcels(scan.volume.data.astype(np.int32)), scan.volume.affine
     if lacking := sorted(ESSENTIAL - set(np.unique(whole).tolist())):
@@ -178,7 +178,7 @@ def _from_labels(scan: Scan, options: SynthOptions, rng: np.random.Generator, re
     labels = np.round(resample(whole.astype(np.float32), affine, (x, y, z), fine, order=0)).astype(np.int32)
     labels[~brain_of(labels)] = 0
     data = from_labels(labels, options.contrast, rng)
-    return _Healthy(data, data > 0, halved(fine), "label map", of_labels(labels))
+    return _Healthy(data, data > 0, scaled_grid(fine, np.full(3, 2.0)), "label map", of_labels(labels))
 
 
 def _from_t1(scan: Scan, options: SynthOptions, rng: np.random.Generator, reporter: Reporter) -> _Healthy:

@@ -27,7 +27,7 @@ from uadcli.imaging.volume import Volume
 from uadcli.running.stage import Progress, unseen
 from uadcli.synthesis import anatomy
 from uadcli.synthesis.anatomy import Anatomy
-from uadcli.synthesis.brains import brain_of, from_labels, halved, without_parcels
+from uadcli.synthesis.brains import brain_of, from_labels, without_parcels
 from uadcli.synthesis.contrast import volume_from_t1
 from uadcli.synthesis.lesions import paste_lesions
 from uadcli.synthesis.scanner import degrade
@@ -112,7 +112,8 @@ def _on_grid(file: Path) -> NDArray[np.int16]:
     brain = brain_of(labels)
     padded = np.pad(labels, [(0, n % 2) for n in labels.shape])
     half = from_labels(padded, contrasts.T1W.name, np.random.default_rng(0))
-    world_map = registration.register_affine(Volume(half, halved(image.affine)), template.brain())
+    coarse = geometry.scaled_grid(image.affine, np.full(3, 2.0))
+    world_map = registration.register_affine(Volume(half, coarse), template.brain())
     inside = np.where(brain, labels, 0).astype(np.float32)
     on_grid = geometry.resample(inside, image.affine, FINE_SHAPE, FINE_AFFINE, world_map, order=0)
     return np.round(on_grid).astype(np.int16)
