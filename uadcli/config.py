@@ -217,7 +217,7 @@ class TrainingConfig(Checked):
 
     A field marked `free` may be changed when a run is resumed.
 
-    Raises `UsageError` for an unknown contrast.
+    Raises `UsageError` for an unknown contrast, and for an encoder that cannot be pretrained.
     """
 
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
@@ -238,6 +238,19 @@ class TrainingConfig(Checked):
         super().__post_init__()
         if unknown := [one for one in self.contrasts if one not in CONTRASTS]:
             raise UsageError(f"unknown contrast {unknown[0]!r}", hint=f"They are {', '.join(CONTRASTS)}.")
+        if self.pretrain.steps and self.model.conditioned:
+            self._check_encoder()
+
+    def _check_encoder(self) -> None:
+        """Patches of the pretraining have twice the side for each stage, from 4 pixels on, and fill a slice."""
+        encoder, hint = self.model.encoder, "Change it, or leave out the pretraining: pretrain.steps = 0."
+        if encoder.unshuffle > 2:
+            raise UsageError("model.encoder.unshuffle is at most 2 with a pretraining of the encoder", hint=hint)
+        if self.model.unet.image_size % (patch := 2 ** (len(encoder.blocks) + 1)):
+            what = (
+                f"model.encoder.blocks: patches of {patch} pixels do not fill a slice of {self.model.unet.image_size}"
+            )
+            raise UsageError(what, hint=hint)
 
 
 def training_preset(name: str) -> TrainingConfig:

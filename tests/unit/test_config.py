@@ -17,6 +17,7 @@ from uadcli.config import (
     EncoderConfig,
     ModelConfig,
     PreprocessConfig,
+    PretrainConfig,
     ReconstructionConfig,
     ScoringConfig,
     SiameseConfig,
@@ -295,3 +296,15 @@ def test_a_setting_that_cannot_be_is_refused(text: str, words: str) -> None:
     with pytest.raises(UsageError) as caught:
         with_settings(TrainingConfig(), [text])
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(("wrong", "said"), [({"unshuffle": 4}, "unshuffle"), ({"blocks": (1,) * 5}, "blocks")])
+def test_an_encoder_that_cannot_be_pretrained_is_refused_before_any_work(
+    wrong: dict[str, typing.Any], said: str
+) -> None:
+    """Its patches would be others than those of the decoder, or not fill a slice."""
+    model = ModelConfig(encoder=EncoderConfig(**wrong))
+    with pytest.raises(UsageError, match=f"model.encoder.{said}"):
+        TrainingConfig(model=model, pretrain=PretrainConfig(steps=1))
+    TrainingConfig(model=model)
+    TrainingConfig(model=dataclasses.replace(model, method="dae", conditioned=False), pretrain=PretrainConfig(steps=1))
