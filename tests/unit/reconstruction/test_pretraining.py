@@ -50,6 +50,17 @@ def test_hidden_pixels_change_nothing_and_visible_ones_do(norm: str, unshuffle: 
         assert float((feature.detach() * hidden).abs().max()) == 0
 
 
+@pytest.mark.parametrize("scale", range(4))
+def test_the_decoder_sees_every_scale_of_the_encoder(scale: int) -> None:
+    torch.manual_seed(0)
+    model = MaskedAutoencoder(SMALL)
+    x, visible = torch.rand(2, 1, 96, 96), draw_visible(2, 3, 0.65, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before = model(x, visible)
+        model.lateral[scale].weight.mul_(2)
+        assert not torch.allclose(before, model(x, visible))
+
+
 @pytest.mark.parametrize("norm", ["group", "batch"])
 def test_with_nothing_hidden_it_is_the_encoder_itself(norm: str) -> None:
     torch.manual_seed(0)

@@ -235,6 +235,21 @@ def test_the_check_pictures_have_the_left_of_the_patient_on_the_right(picture):
         assert right.mean() > 5 * left.mean()
 
 
+def test_the_check_pictures_name_the_side_of_their_sagittal_cuts(monkeypatch):
+    from matplotlib.axes import Axes
+
+    v, titles = scenes.volumes(), []
+    monkeypatch.setattr(Axes, "set_title", lambda _, text, **__: titles.append(text))
+    for known in (True, False):
+        mask_picture(v.scan, v.brain, v.brain, v.affine, known)
+    assert [title for title in titles if title.startswith("x")] == [
+        "x = -25 mm (left)",
+        "x = +9 mm (right)",
+        "x = ±25 mm",
+        "x = ±9 mm",
+    ]
+
+
 def test_an_empty_brain_mask_is_an_input_error(tmp_path):
     scan, score, found, brain, affine = phantom()
     with pytest.raises(InputError, match="brain mask is empty"):

@@ -37,6 +37,7 @@ from uadcli.training.devices import fabric
 from uadcli.training.examples.pasted_lesions import lesion_set, shape_files
 from uadcli.training.examples.slices import SliceSet, Split
 from uadcli.training.examples.synthetic import Healthy
+from uadcli.training.learner import learning_rate, move_average
 from uadcli.training.log import read_log
 from uadcli.training.loop import Validation
 from uadcli.training.reconstruction import Job, Trainer, fit, work
@@ -169,6 +170,20 @@ def test_a_loss_that_is_not_finite_changes_nothing_and_ends_after_ten(
         trainer.step(slices)
     assert trainer.bad_steps == 10
     assert all(torch.equal(a, b) for a, b in zip(before, trainer.model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(("done", "moved"), [(1, 9 / 11), (8990, 0.001)])
+def test_the_average_moves_faster_in_the_first_steps(done: int, moved: float) -> None:
+    average, model = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    expected = average.weight + moved * (model.weight - average.weight)
+    move_average(average, model, 0.999, done)
+    assert torch.allclose(average.weight, expected, atol=1e-6)
+
+
+def test_the_rate_warms_up_and_falls_to_a_fiftieth() -> None:
+    assert [learning_rate(done, 100, 4) for done in (0, 3, 4)] == pytest.approx([0.25, 1, 1])
+    assert learning_rate(52, 100, 4) == pytest.approx(0.51)
+    assert learning_rate(99, 100, 4) == pytest.approx(0.02, abs=0.001)
 
 
 def test_a_gradient_that_is_not_finite_changes_nothing(
