@@ -172,7 +172,7 @@ class WithoutScan:
                 pairs.setdefault(scores.base_of(kind), []).append((scan.subject.raw(kind), scan.part))
         brains = [scan.brain for scan in reference]
         others = {
-            kind: healthy_reference.of_the_others(maps, scores.find(kind).own_scale, brains)
+            kind: healthy_reference.of_the_others(maps, scores.find(kind).own_scale, brains, scores.find(kind).spread)
             for kind, maps in pairs.items()
         }
         for i, case in enumerate(validation):
@@ -210,7 +210,7 @@ def cross_fitted(raw: Mapping[str, list[Scored]], shares: Mapping[str, float]) -
     `raw` are not normalised to healthy scans. With all scores that have `shares` in `fisher`, that is added.
     """
     found = {
-        kind: compared_with_others(scans, scores.find(kind).own_scale) if kind.startswith(scores.Z) else scans
+        kind: compared_with_others(scans, scores.find(kind)) if kind.startswith(scores.Z) else scans
         for kind, scans in raw.items()
     }
     return found | ({fusion.FISHER: joined(found, shares)} if shares and shares.keys() <= found.keys() else {})

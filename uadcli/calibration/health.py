@@ -237,10 +237,12 @@ def take_in(result: Calibration, healthy: OfContrast, kinds: Sequence[str], conf
             if len({*_brains(scans)}) < 2:  # without other brains there is nothing to compare with
                 continue
             further = [one[kind] for one in healthy.more if kind in one]
-            pairs, scale = [*((one.values, one.part) for one in scans), *further], scores.find(kind).own_scale
-            brains = [*_brains(scans), *range(len(scans), len(pairs))]
-            known = healthy_reference.of_the_others(pairs, scale, brains)[: len(scans)]
-            references[scores.base_of(kind), contrast] = healthy_reference.fit(pairs, scale, brains, known)
+            pairs, score = [*((one.values, one.part) for one in scans), *further], scores.find(kind)
+            brains, scale = [*_brains(scans), *range(len(scans), len(pairs))], score.own_scale
+            known = healthy_reference.of_the_others(pairs, scale, brains, score.spread)[: len(scans)]
+            references[scores.base_of(kind), contrast] = healthy_reference.fit(
+                pairs, scale, brains, known, score.spread
+            )
             others[kind] = known if kind in shares else []
             scans = [
                 replace(one, values=healthy_reference.z_score(one.values, own, one.prepared.mask))
@@ -283,8 +285,8 @@ def _brains(scans: Sequence[Scored]) -> list[int]:
     return [i if one.brain is None else one.brain for i, one in enumerate(scans)]
 
 
-def compared_with_others(scans: Sequence[Scored], quantile: float) -> list[Scored]:
-    """The same scans with deviations from the reference of the others; see `Score.own_scale`."""
+def compared_with_others(scans: Sequence[Scored], score: scores.Score) -> list[Scored]:
+    """The same scans with deviations from the reference of the others, on the scale of the score."""
     pairs, masks = [(one.values, one.part) for one in scans], [one.prepared.mask for one in scans]
-    deviations = healthy_reference.cross_fitted(pairs, masks, quantile, _brains(scans))
+    deviations = healthy_reference.cross_fitted(pairs, masks, score.own_scale, _brains(scans), score.spread)
     return [replace(one, values=values) for one, values in zip(scans, deviations, strict=True)]

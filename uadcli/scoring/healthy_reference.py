@@ -10,7 +10,7 @@ size hardly changes. (Half of a bright residual is 0, so it has no such scale.) 
 scale; there the deviations from the reference are given in units of such a percentile of the deviations.
 
 Folds and rims still deviate more in a scan from another scanner, on both sides of the brain. So where the spread of a
-scan's deviations, their 99th percentile (`SPREAD`), exceeds that of healthy scans, its deviations are divided by the
+scan's deviations, their quantile `Score.spread`, exceeds that of healthy scans, its deviations are divided by the
 ratio. A lesion raises it as well; on one side it does not raise the spread of the smaller deviation of each two
 opposite places. The lower of the two ratios counts, so only disease that is alike on both sides loses strength by it.
 """
@@ -34,8 +34,8 @@ Coarse = NDArray[np.float64]
 # accounts for the rim of the brain, and a wider erosion would remove cortex.
 EROSION = 1
 SIGMA = 1.0  # of the Gaussian over the blocks, as folds differ between brains
+SPREAD = 0.99  # quantile of the deviations of a scan that is their spread, unless a score has another
 SMALLEST = 1e-12  # deviation where healthy scans do not vary
-SPREAD = 0.99  # quantile of the deviations of a scan
 KNOWN = 0.5  # scans (smoothed count) needed at a place; elsewhere the nearest such place is used
 
 
@@ -45,13 +45,15 @@ class Reference:
 
     With a `quantile` above 0, they are in units of that quantile of each scan. With one below 0, deviations of a scan
     are in units of that quantile (0.75 for -0.75) of its own deviations. `spread` is the mean, over healthy scans that
-    are compared with the others, of the two spreads of their deviations (`_spreads`); None if it is not known.
+    are compared with the others, of the two spreads of their deviations (`_spreads`), which are their quantile `width`;
+    None if it is not known.
     """
 
     mean: Array
     deviation: Array
     quantile: float = 0.0
     spread: tuple[float, float] | None = None
+    width: float = SPREAD
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,10 @@ def fit(
     quantile: float = 0.0,
     brains: Sequence[int] | None = None,
     others: Sequence[Reference] | None = None,
+    width: float | None = None,
 ) -> Reference:
-    """The reference from pairs (score, healthy part), each (X, Y, Z) with even sides; `quantile` as in `Reference`.
+    """The reference from pairs (score, healthy part), each (X, Y, Z) with even sides; `quantile` and `width` as in
+    `Reference` (None: `SPREAD`).
 
     `brains` number the brain of each pair; by default each has its own. `others` is the result of `of_the_others`, if
     known. Raises `InputError` if there are too few healthy scans.
@@ -80,11 +84,15 @@ def fit(
     known = _reference(_all([_sums(*pair, quantile) for pair in maps]), quantile)
     if quantile <= 0 or len(set(_numbers(maps, brains))) < 2:
         return known
-    return replace(known, spread=(others or of_the_others(maps, quantile, brains))[0].spread)
+    spread = (others or of_the_others(maps, quantile, brains, width))[0].spread
+    return replace(known, spread=spread, width=width or SPREAD)
 
 
 def of_the_others(
-    maps: Sequence[tuple[Array, Mask]], quantile: float = 0.0, brains: Sequence[int] | None = None
+    maps: Sequence[tuple[Array, Mask]],
+    quantile: float = 0.0,
+    brains: Sequence[int] | None = None,
+    width: float | None = None,
 ) -> list[Reference]:
     """For each pair of `fit`, the reference from all others. Raises `InputError` if there are no others.
 
@@ -100,8 +108,10 @@ def of_the_others(
     if quantile <= 0:  # a score in units of the deviations needs no other measure of them
         return [known[number] for number in numbers]
     each = zip(numbers, maps, strict=True)
-    own, mirrored = np.mean([_spreads(z_score(values, known[n], part), part) for n, (values, part) in each], axis=0)
-    return [replace(known[number], spread=(float(own), float(mirrored))) for number in numbers]
+    deviations = [(z_score(values, known[n], part), part) for n, (values, part) in each]
+    width = width or SPREAD
+    own, mirrored = np.mean([_spreads(*pair, width) for pair in deviations], axis=0)
+    return [replace(known[number], spread=(float(own), float(mirrored)), width=width) for number in numbers]
 
 
 def cross_fitted(
@@ -109,12 +119,13 @@ def cross_fitted(
     masks: Sequence[Mask],
     quantile: float = 0.0,
     brains: Sequence[int] | None = None,
+    width: float | None = None,
 ) -> list[Array]:
     """`z_score` (X, Y, Z) of each map inside its brain mask, against the reference of the others; see `of_the_others`.
 
     Raises `InputError` if there are no others.
     """
-    known = of_the_others(maps, quantile, brains)
+    known = of_the_others(maps, quantile, brains, width)
     return [z_score(values, one, mask) for (values, _), one, mask in zip(maps, known, masks, strict=True)]
 
 
@@ -149,17 +160,17 @@ def _own_unit(above: Array, known: Reference, mask: Mask) -> float:
     """The unit of the deviations of a scan, from those above the healthy mean (X, Y, Z)."""
     if known.spread is None:
         return _unit(above, mask, -known.quantile)
-    ratios = (one / healthy for one, healthy in zip(_spreads(above, mask), known.spread, strict=True))
+    ratios = (one / healthy for one, healthy in zip(_spreads(above, mask, known.width), known.spread, strict=True))
     return max(min(ratios), 1.0)
 
 
-def _spreads(above: Array, mask: Mask) -> tuple[float, float]:
-    """The quantile `SPREAD` of deviations (X, Y, Z), and that of the smaller one of each two opposite places.
+def _spreads(above: Array, mask: Mask, width: float = SPREAD) -> tuple[float, float]:
+    """The quantile `width` of deviations (X, Y, Z), and that of the smaller one of each two opposite places.
 
     The middle along X is that of the brain. If no two places are opposite, both are the first.
     """
-    own, both = _unit(above, mask, SPREAD), mask & mask[::-1]
-    return own, _unit(np.minimum(above, above[::-1]), both, SPREAD) if both.any() else own
+    own, both = _unit(above, mask, width), mask & mask[::-1]
+    return own, _unit(np.minimum(above, above[::-1]), both, width) if both.any() else own
 
 
 def _at_places(known: Reference, mask: Mask) -> tuple[Array, Array]:
@@ -181,8 +192,8 @@ def state_of(references: dict[tuple[str, str], Reference]) -> dict[str, Any]:
     scales = {
         f"{kind}.{contrast}.{name}": value
         for (kind, contrast), one in references.items()
-        for name, value in (("quantile", one.quantile), ("spread", one.spread))
-        if value
+        for name, value in (("quantile", one.quantile), ("spread", one.spread), ("width", one.width))
+        if value and (name, value) != ("width", SPREAD)
     }
     state = {name: torch.from_numpy(value).half() for name, value in parts.items()}
     return state | {name: torch.tensor(value, dtype=torch.float32) for name, value in scales.items()}
@@ -195,9 +206,10 @@ def from_state(state: dict[str, Any], kind: str, contrast: str) -> Reference | N
         return None
     mean, deviation = (state[name].float().numpy() for name in names)
     # only of scores with their own scale; of the spread, earlier models do not know
-    quantile, spread = (state.get(f"{kind}.{contrast}.{name}") for name in ("quantile", "spread"))
+    quantile, spread, width = (state.get(f"{kind}.{contrast}.{name}") for name in ("quantile", "spread", "width"))
     own_scale = 0.0 if quantile is None else float(quantile)
-    return Reference(mean, deviation, own_scale, None if spread is None else (float(spread[0]), float(spread[1])))
+    spreads = None if spread is None else (float(spread[0]), float(spread[1]))
+    return Reference(mean, deviation, own_scale, spreads, SPREAD if width is None else float(width))
 
 
 def _scaled(values: Array, inside: Mask, quantile: float) -> Array:

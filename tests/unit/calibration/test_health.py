@@ -74,8 +74,9 @@ def test_fisher_is_calibrated_with_reference_and_quantiles_of_the_other_scans(
     learned, *normalised = PARTS["T1w"]
     pairs = {learned: [(one[learned], MASK) for one in maps]}
     for kind in normalised:
-        raw, scale = [(one[kind], MASK) for one in maps], scores.find(kind).own_scale
-        pairs[kind] = [(z, MASK) for z in healthy_reference.cross_fitted(raw, [MASK] * SCANS, scale)]
+        raw, score = [(one[kind], MASK) for one in maps], scores.find(kind)
+        z = healthy_reference.cross_fitted(raw, [MASK] * SCANS, score.own_scale, width=score.spread)
+        pairs[kind] = [(one, MASK) for one in z]
         assert found.thresholds[kind]["T1w"] == pytest.approx(healthy_quantile(pairs[kind]))
     fused = []
     for i in range(SCANS):
@@ -98,15 +99,15 @@ def test_the_shares_of_fisher_are_fitted_where_lesions_are_pasted(
 
     def by_shares(scans: Any, parts: dict[str, Part]) -> dict[tuple[float, ...], float]:
         asked.append((scans, parts))
-        return {(0.5, 0.5): 0.3, (0.2, 0.8): 0.4, (0.3, 0.7): 0.37}
+        return {(0.4, 0.3, 0.3): 0.3, (0.2, 0.5, 0.3): 0.4, (0.3, 0.4, 0.3): 0.37}
 
     monkeypatch.setattr(health.fit_fusion, "precision_by_shares", by_shares)
     cases = [Case(str(i), "lab", "val", "T1w", Path(f"{i}.nii")) for i in range(SCANS)]
     pasted: Any = {"T1w": ["scans"]}
     found, _ = health.calibrate(SimpleNamespace(), Cohort(cases, (), Path()), DetectConfig(), CALIBRATED, pasted)  # type: ignore[arg-type]
     # nearly as good as the best, and nearer to the usual ones
-    assert found.shares == {"T1w": {"log-odds": 0.3, "z-absolute": 0.7}}
-    assert found.precision_by_shares["T1w"]["0.2 0.8"] == 0.4
+    assert found.shares == {"T1w": {"log-odds": 0.3, "z-absolute": 0.4, "z-brightness": 0.3}}
+    assert found.precision_by_shares["T1w"]["0.2 0.5 0.3"] == 0.4
     ((scans, parts),) = asked
     assert scans == ["scans"]
     raw = [(one["z-absolute"], MASK) for one in maps]

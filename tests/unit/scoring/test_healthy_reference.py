@@ -100,7 +100,26 @@ def test_residuals_in_own_units_do_not_depend_on_their_overall_size():
 
 def test_the_absolute_residual_and_the_robust_z_are_normalised_to_healthy_scans_on_their_own_scales():
     scaled = {name: score.own_scale for name, score in scores.BY_NAME.items() if score.own_scale}
-    assert scaled == {"absolute": 0.75, "z-absolute": 0.75, "robust-z": -0.75, "z-robust-z": -0.75}
+    expected = {"absolute": 0.75, "robust-z": -0.75, "brightness": 0.75}
+    assert scaled == expected | {f"z-{name}": value for name, value in expected.items()}
+
+
+def test_the_quantile_that_tells_how_far_deviations_spread_is_used_and_kept():
+    scans = healthy(20)
+    known, extreme = (healthy_reference.fit(scans, 0.75, width=width) for width in (0.99, 0.999))
+    assert extreme.spread[0] > 1.1 * known.spread[0]
+    scan = healthy(1, seed=1)[0][0].copy()
+    few = np.flatnonzero(MASK & MASK[::-1])[:: MASK.sum() // 8][:4]  # less than a hundredth, more than a thousandth
+    for place in few:  # alike on both sides
+        x, y, z = np.unravel_index(place, SHAPE)
+        scan[[x, SHAPE[0] - 1 - x], y, z] = 3.0
+    assert (
+        healthy_reference.z_score(scan, extreme, MASK).max() < 0.7 * healthy_reference.z_score(scan, known, MASK).max()
+    )
+    state = healthy_reference.state_of({("absolute", "T1w"): known, ("brightness", "T1w"): extreme})
+    back = [healthy_reference.from_state(state, name, "T1w").width for name in ("absolute", "brightness")]
+    assert back == [0.99, pytest.approx(0.999)]
+    assert "absolute.T1w.width" not in state  # as in models from before there was another
 
 
 def test_a_scan_whose_deviations_are_wide_all_over_does_not_stand_out():

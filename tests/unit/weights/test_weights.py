@@ -190,7 +190,7 @@ def knowing_health(file: Path, tiny: ModelConfig, kinds: tuple[str, ...]) -> Mod
 
 @pytest.mark.parametrize("kind", scores.names())
 def test_every_score_is_a_map_inside_the_brain(kind: str, tiny: ModelConfig, tmp_path: Path) -> None:
-    loaded = knowing_health(tmp_path / "m.safetensors", tiny, (kind, "z-absolute"))
+    loaded = knowing_health(tmp_path / "m.safetensors", tiny, (kind, *PARTS["T1w"]))
     mask = np.zeros(GRID_SHAPE, dtype=bool)
     mask[30:66, 30:66, 38:42] = True
     rng = np.random.default_rng(0)
@@ -226,10 +226,11 @@ def test_the_robust_z_is_compared_with_health_on_both_sides(tiny: ModelConfig, t
 
 
 def test_fisher_joins_scores_by_the_shares_of_the_card(tiny: ModelConfig, tmp_path: Path) -> None:
-    old = knowing_health(tmp_path / "m.safetensors", tiny, ("z-absolute",))
-    assert model.shares_of(old.card, "T2w") == {}
-    shares = {"T1w": {"log-odds": 0.25, "z-absolute": 0.75}}
-    other = old.with_card(shares=shares)
+    known = knowing_health(tmp_path / "m.safetensors", tiny, ("z-absolute",))
+    assert model.shares_of(known.card, "T2w") == {}
+    old, other = (
+        known.with_card(shares={"T1w": {"log-odds": share, "z-absolute": 1 - share}}) for share in (0.5, 0.25)
+    )
     mask = np.zeros(GRID_SHAPE, dtype=bool)
     mask[30:66, 30:66, 38:42] = True
     x = np.where(mask, np.random.default_rng(0).uniform(0.3, 0.9, GRID_SHAPE), 0).astype(np.float32)
@@ -243,7 +244,7 @@ def test_fisher_joins_scores_by_the_shares_of_the_card(tiny: ModelConfig, tmp_pa
 
 
 def test_what_fisher_joins_must_be_known_of_healthy_scans(tiny: ModelConfig, tmp_path: Path) -> None:
-    whole, config = knowing_health(tmp_path / "m.safetensors", tiny, ("z-absolute",)), DetectConfig()
+    whole, config = knowing_health(tmp_path / "m.safetensors", tiny, tuple(PARTS["T1w"])), DetectConfig()
     bare = Model(dataclasses.replace(whole.weights, reference_state={}))
     assert [part.name for part in model.parts_of(whole.card, FISHER, "T1w")] == list(PARTS["T1w"])
     whole.check(FISHER, "T1w", config.reconstruction)

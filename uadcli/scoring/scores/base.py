@@ -104,6 +104,8 @@ class Score:
     # The quantile of the scan that is the unit of the score when it is normalised to healthy scans. 0: no unit; below
     # 0: that quantile of the scan's deviations is the unit (`scoring.healthy_reference.Reference`).
     own_scale: float = 0.0
+    # The quantile of these deviations that is their spread, where the unit is one of the scan; None: the usual.
+    spread: float | None = None
     behind: Callable[[Evidence], Array] | None = None  # the map compared with healthy scans if not the score; any sign
     costly: bool = False  # computed once and kept
     learned: bool = False  # uses the score network
@@ -129,6 +131,7 @@ def normalised_to_healthy(plain: Score) -> Score:
         compute,
         plain.cites,
         own_scale=plain.own_scale,
+        spread=plain.spread,
         learned=plain.learned,
         draws=plain.draws,
         noise=plain.noise,

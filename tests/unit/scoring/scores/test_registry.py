@@ -55,7 +55,7 @@ def test_every_plain_score_has_a_version_normalised_to_healthy_scans() -> None:
     for name in scores.plain():
         plain, deviation = scores.find(name), scores.find(scores.Z + name)
         assert deviation.normalised
-        assert (deviation.cites, deviation.own_scale) == (plain.cites, plain.own_scale)
+        assert (deviation.cites, deviation.own_scale, deviation.spread) == (plain.cites, plain.own_scale, plain.spread)
         assert scores.base_of(deviation.name) == name
     assert scores.joined() == ("fisher",)
 
