@@ -99,15 +99,15 @@ def test_the_shares_of_fisher_are_fitted_where_lesions_are_pasted(
 
     def by_shares(scans: Any, parts: dict[str, Part]) -> dict[tuple[float, ...], float]:
         asked.append((scans, parts))
-        return {(0.4, 0.3, 0.3): 0.3, (0.2, 0.5, 0.3): 0.4, (0.3, 0.4, 0.3): 0.37}
+        return {tuple(PARTS["T1w"].values()): 0.3, (0.8, 0.1, 0.1): 0.4, (0.6, 0.2, 0.2): 0.37}
 
     monkeypatch.setattr(health.fit_fusion, "precision_by_shares", by_shares)
     cases = [Case(str(i), "lab", "val", "T1w", Path(f"{i}.nii")) for i in range(SCANS)]
     pasted: Any = {"T1w": ["scans"]}
     found, _ = health.calibrate(SimpleNamespace(), Cohort(cases, (), Path()), DetectConfig(), CALIBRATED, pasted)  # type: ignore[arg-type]
     # nearly as good as the best, and nearer to the usual ones
-    assert found.shares == {"T1w": {"log-odds": 0.3, "z-absolute": 0.4, "z-brightness": 0.3}}
-    assert found.precision_by_shares["T1w"]["0.2 0.5 0.3"] == 0.4
+    assert found.shares == {"T1w": {"log-odds": 0.6, "z-absolute": 0.2, "z-brightness": 0.2}}
+    assert found.precision_by_shares["T1w"]["0.8 0.1 0.1"] == 0.4
     ((scans, parts),) = asked
     assert scans == ["scans"]
     raw = [(one["z-absolute"], MASK) for one in maps]
