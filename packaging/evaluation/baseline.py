@@ -15,6 +15,7 @@ from uadcli.data.dataset import Case
 from uadcli.data.prepare import Prepared
 from uadcli.scoring import scores
 from uadcli.scoring.residual import postprocess
+from uadcli.scoring.scores import brightness
 from uadcli.scoring.scores.base import Score
 
 PLAIN, RAW = "plain", "plain, raw"
@@ -22,7 +23,7 @@ PLAIN, RAW = "plain", "plain, raw"
 
 def register() -> None:
     """Make the baselines scores like others, so that thresholds can be resolved for them."""
-    scores.register(Score(PLAIN, "filtered intensity", lambda e: postprocess(e.x, e.mask, e.scoring), noise=False))
+    scores.register(Score(PLAIN, "filtered intensity", brightness.compute, noise=False))
     scores.register(Score(RAW, "intensity", lambda e: e.x, noise=False))
 
 
