@@ -86,6 +86,7 @@ class SiameseConfig(Checked):
 
     channels: tuple[int, ...] = within((32, 64, 96, 128), 1, 4096)
     mirror: bool = True  # add the left-right mirror image as input: the other hemisphere is the best reference
+    headroom: bool = True  # show the scan above its upper percentile too, where the reconstruction sees it clipped
     steps: int = within(4000, 0, MOST_STEPS, free=True)
     batch_size: int = within(16, 1, MOST_AT_ONCE)
     learning_rate: float = within(1e-3, 0, 1, free=True)

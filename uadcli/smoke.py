@@ -96,7 +96,6 @@ def _use(loaded: Weights) -> float:
     """The highest score in the template's brain, after checking that scores are in their valid range."""
     from uadcli.errors import WeightsError
     from uadcli.imaging import intensity
-    from uadcli.imaging.intensity import robust_z
     from uadcli.model.model import Model
     from uadcli.model.subject import Subject
 
@@ -106,7 +105,7 @@ def _use(loaded: Weights) -> float:
     )
     head = template.on_grid("mni_head_T1w", 1)
     x = intensity.scale(head, mask, config.preprocess)
-    subject = Subject.of(Model(loaded), x, mask, config, T1W.name, robust_z(head, mask))
+    subject = Subject.of(Model(loaded), x, mask, config, T1W.name, head)
     found = {name: subject.score(name) for name in ("siamese", FISHER)}
     for name, values in found.items():
         if not (np.isfinite(values).all() and 0 <= values.min() < values.max()) or found["siamese"].max() > 1:

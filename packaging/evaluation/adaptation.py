@@ -69,7 +69,7 @@ def subjects(asked: argparse.Namespace, contrasts: set[str]) -> Iterator[Judged]
         prepared = prepare_cached(case.scan, CONFIG.preprocess, cache)
         x = prepared.scaled(CONFIG.preprocess)
         if case.lesions is not None:
-            yield Judged(case, prepared, [(x, prepared.robust_z(), lesions_on_grid(case, prepared))], None)
+            yield Judged(case, prepared, [(x, prepared.data, lesions_on_grid(case, prepared))], None)
             continue
         rng = np.random.default_rng([11, number])
         pasted = [with_shape(prepared, case.contrast, prepared.mask, data, rng) for _ in range(asked.lesions)]
@@ -144,8 +144,8 @@ class Results:
 
     def judge(self, one: Judged, number: int, way: str, model: Model) -> None:
         """Score a scan with a lesion by an adapted or unadapted model."""
-        contrast, (x, z, truth) = one.case.contrast, one.ill[number]
-        subject = Subject.of(model, x, one.prepared.mask, CONFIG, contrast, z=z)
+        contrast, (x, unclipped, truth) = one.case.contrast, one.ill[number]
+        subject = Subject.of(model, x, one.prepared.mask, CONFIG, contrast, unclipped)
         for kind in dict.fromkeys([RESIDUAL[contrast], *learned_and_default(one, model)]):
             by_scan = self.auprc.setdefault((one.set, kind), {}).setdefault(way, {})
             by_scan.setdefault(one.case.subject, []).append(average_precision(subject.score(kind), truth))
@@ -153,8 +153,8 @@ class Results:
     def mark(self, one: Judged, way: str, model: Model) -> None:
         """Measure what is marked in a healthy scan."""
         assert one.healthy is not None
-        z, mask = one.prepared.robust_z(), one.prepared.mask
-        subject = Subject.of(model, one.healthy, mask, CONFIG, one.case.contrast, z=z)
+        of = one.prepared
+        subject = Subject.of(model, one.healthy, of.mask, CONFIG, one.case.contrast, of.data)
         for kind in learned_and_default(one, model):
             by_way = self.marked.setdefault((one.set, kind), {})
             by_way.setdefault(way, []).append(volume_ml(one, model, kind, subject))

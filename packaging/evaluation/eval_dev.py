@@ -145,7 +145,7 @@ class Evaluation:
         rows, weights_for = [], WithoutScan(self.loaded, self.data, self.cache, wanted)
         for scene in (s for s in scenes(self.data, self.cache) if s.contrast in self.loaded):
             brain = scene.prepared.mask
-            subject = Subject.of(weights_for(scene), scene.x, brain, CONFIG, scene.contrast, scene.z)
+            subject = Subject.of(weights_for(scene), scene.x, brain, CONFIG, scene.contrast, scene.unclipped)
             for kind, values in self.maps(scene.prepared, subject).items():
                 own, truth = scene.own_map(subject, kind), scene.truth
                 native = scene.on_grid(values) if own is None else own
@@ -174,7 +174,7 @@ class Evaluation:
         for case in (c for c in self.cases if c.part == "healthy"):
             prepared, model = self.prepared(case), self.loaded[case.contrast]
             x = prepared.scaled(CONFIG.preprocess)
-            subject = Subject.of(model, x, prepared.mask, CONFIG, case.contrast, prepared.robust_z())
+            subject = Subject.of(model, x, prepared.mask, CONFIG, case.contrast, prepared.data)
             for kind, values in self.maps(prepared, subject).items():
                 one = result.setdefault((f"{case.source} {case.contrast}", kind), Healthy())
                 for rule, used in self.thresholds(kind, case.contrast, values, prepared.mask).items():

@@ -54,7 +54,7 @@ class Study:
     def auprc(self, patients: int, settings: SiameseConfig) -> tuple[float, float]:
         """The AUPRC before and after training."""
         scenes, trainer = self.scenes(patients, settings.seed), SiameseTrainer(settings)
-        maker = ExampleMaker(scenes, self.model)
+        maker = ExampleMaker(scenes, self.model, settings.headroom)
         examples = [maker.example(scenes.unmodified(one)) for one in self.held_out]
         trainer.start_from(self.model.score_network)
         before = trainer.auprc(examples)

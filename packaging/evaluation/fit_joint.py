@@ -72,8 +72,8 @@ def with_lesions(brains: Sequence[Brain], kind: str, number: int) -> tuple[list[
 def rare(model: Model, x: Array, mask: Mask, contrast: str) -> Array:
     """The rarity (V,) of the default score at the voxels of the mask."""
     kind = model.card.scores[contrast]
-    scaled, z = intensity.scale(x, mask, CONFIG.preprocess), intensity.robust_z(x, mask)
-    score = Subject.of(model, scaled, mask, CONFIG, contrast, z).score(kind)
+    scaled = intensity.scale(x, mask, CONFIG.preprocess)
+    score = Subject.of(model, scaled, mask, CONFIG, contrast, x).score(kind)
     return rarity(score[mask], model.card.tail_of(kind, contrast))
 
 

@@ -94,7 +94,7 @@ def scored(case: Case, prepared: Prepared, model: Model) -> Scored:
     """The map of the default score, its rarity among healthy voxels, and the threshold `auto`."""
     kind, contrast = model.card.scores[case.contrast], case.contrast
     x, scan, tail = prepared.scaled(CONFIG.preprocess), read_scan(case.scan), model.card.tail_of(kind, contrast)
-    subject = Subject.of(model, x, prepared.mask, CONFIG, contrast, prepared.robust_z())
+    subject = Subject.of(model, x, prepared.mask, CONFIG, contrast, prepared.data)
     values = subject.score(kind)
     used = resolve(AUTO, model.card, kind, contrast)
     assert isinstance(used, Threshold)

@@ -18,7 +18,6 @@ from uadcli.config import CONTRASTS, DetectConfig, to_dict
 from uadcli.data.prepare import Prepared, common_scale, prepare_cached, to_native
 from uadcli.errors import UsageError
 from uadcli.imaging import intensity
-from uadcli.imaging.intensity import robust_z
 from uadcli.imaging.volume import Scan, read_scan
 from uadcli.model import model, own_grid
 from uadcli.model.components import find, volume_ml
@@ -89,15 +88,15 @@ def named(loaded: dict[str, Model]) -> str:
 
 @dataclass(frozen=True)
 class Scene:
-    """A scan with lesions: scaled intensities and robust z on the model's grid, the truth, and the scan if the truth is
-    on its own grid."""
+    """A scan with lesions on the model's grid, scaled and before that; the truth; and the scan, if the truth is on its
+    own grid."""
 
     set: str
     subject: str
     contrast: str
     prepared: Prepared
     x: np.ndarray
-    z: np.ndarray
+    unclipped: np.ndarray
     truth: np.ndarray
     scan: Scan | None
 
@@ -131,13 +130,13 @@ def scenes(data: Path, cache: Path, count: int | None = None) -> Iterator[Scene]
         prepared = prepare_cached(case.scan, CONFIG.preprocess, cache)
         truth = read_scan(case.lesions, allow_empty=True).volume.data > 0
         x = prepared.scaled(CONFIG.preprocess)
-        yield Scene(name, case.subject, case.contrast, prepared, x, prepared.robust_z(), truth, read_scan(case.scan))
+        yield Scene(name, case.subject, case.contrast, prepared, x, prepared.data, truth, read_scan(case.scan))
     shapes = stroke_shapes(data)
     healthy = [c for c in found if c.part == "val" and c.contrast == "T1w"]
     for i, case in enumerate(healthy[:count]):
         prepared, pasted, number = prepare_cached(case.scan, CONFIG.preprocess, cache), None, i
         while pasted is None:
-            pasted = synthetic(prepared, prepared.scaled(CONFIG.preprocess), shapes[number % len(shapes)], number)
+            pasted = synthetic(prepared, shapes[number % len(shapes)], number)
             number += 20
         yield Scene(SYNTHETIC, case.subject, "T1w", prepared, *pasted, None)
 
@@ -201,7 +200,7 @@ def options(doc: str | None) -> argparse.ArgumentParser:
 def subject_of(model: Model, prepared: Prepared, contrast: str, config: DetectConfig = CONFIG) -> Subject:
     """A prepared scan on the model's grid, reconstructed."""
     x = prepared.scaled(config.preprocess)
-    return Subject.of(model, x, prepared.mask, config, contrast, prepared.robust_z())
+    return Subject.of(model, x, prepared.mask, config, contrast, prepared.data)
 
 
 def cross_fitted(raw: Mapping[str, list[Scored]], shares: Mapping[str, float]) -> dict[str, list[Scored]]:
@@ -221,33 +220,30 @@ def stroke_shapes(data: Path) -> list[Path]:
     return shape_files(str(data / "lesion_shapes"))
 
 
-def synthetic(
-    prepared: Prepared, x: np.ndarray, shape_file: Path, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Paste a stroke shape (MNI space) into a scaled scan, brighter or darker by 20 to 60 %: x, z and the truth; None
-    if it is too small."""
+def synthetic(prepared: Prepared, shape_file: Path, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Paste a stroke shape (MNI space) into a scan, brighter or darker by 20 to 60 %: the scan, scaled with its lesion
+    and before that, and the truth; None if it is too small."""
     shape = load_shape(shape_file)
     truth = (shape >= 0.5) & prepared.mask
     if truth.sum() < 20:
         return None
     rng = np.random.default_rng(seed)
     change = rng.uniform(0.2, 0.6) * rng.choice([-1, 1])
-    changed = x * (1 + change * shape * prepared.mask)
-    return np.clip(changed, 0, 1).astype(np.float32), robust_z(changed, prepared.mask), truth
+    changed = prepared.linear(CONFIG.preprocess) * (1 + change * shape * prepared.mask)
+    return intensity.scale(changed, prepared.mask, CONFIG.preprocess), changed.astype(np.float32), truth
 
 
 def with_shape(
     prepared: Prepared, contrast: str, counts: np.ndarray, data: Path, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A healthy scan, scaled and as robust z, with a random stroke shape of at least 20 voxels within `counts`, and the
+    """A healthy scan, scaled and before that, with a random stroke shape of at least 20 voxels within `counts`, and the
     truth there. Sign and texture are drawn as in training; the shape was not used in it."""
-    shapes, healthy = stroke_shapes(data), prepared.scaled(CONFIG.preprocess)
+    shapes, healthy = stroke_shapes(data), prepared.linear(CONFIG.preprocess)
     while True:
         shape = load_shape(shapes[int(rng.integers(len(shapes)))])
         x, truth = paste_shape(healthy, prepared.mask, shape, contrast, rng)
         if (truth & counts).sum() >= 20:
-            scaled = intensity.scale(x, prepared.mask, CONFIG.preprocess)
-            return scaled, robust_z(x, prepared.mask), truth & counts
+            return intensity.scale(x, prepared.mask, CONFIG.preprocess), x, truth & counts
 
 
 def marked_volume(values: np.ndarray, used: Threshold, prepared: Prepared) -> float:

@@ -109,8 +109,8 @@ def _row(model: Model, contrast: str, source: str, brains: Iterator[Brain]) -> s
 def _scored(model: Model, kind: str, brain: Brain, number: int) -> Lesions:
     rng = np.random.default_rng([SEED, number])
     x, truth = paste_kind(KIND, brain, rng)
-    scaled, z = intensity.scale(x, brain.mask, CONFIG.preprocess), intensity.robust_z(x, brain.mask)
-    subject = Subject.of(model, scaled, brain.mask, CONFIG, brain.contrast, z)
+    scaled = intensity.scale(x, brain.mask, CONFIG.preprocess)
+    subject = Subject.of(model, scaled, brain.mask, CONFIG, brain.contrast, x)
     labels, count = ndimage.label(truth, NEIGHBOURS)
     sizes = np.bincount(labels.ravel(), minlength=count + 1) * VOXEL_MM3
     return Lesions(subject.score(kind), labels, 1 + np.flatnonzero(sizes[1:] > LARGE_MM3))

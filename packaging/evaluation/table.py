@@ -103,7 +103,7 @@ def rows_of(scene: Scene, label: str, model: Model, method: str, kinds: list[str
     """A row for each score of one method on one scan."""
     config = dataclasses.replace(CONFIG, reconstruction=dataclasses.replace(CONFIG.reconstruction, method=method))
     start = time.perf_counter()
-    subject = Subject.of(model, scene.x, scene.prepared.mask, config, scene.contrast, scene.z)
+    subject = Subject.of(model, scene.x, scene.prepared.mask, config, scene.contrast, scene.unclipped)
     rebuilt = time.perf_counter() - start
     for kind in kinds:
         if kind == "mahalanobis" and (label in (*MANY_PASSES, *VARIANTS) or not BY_NAME[method].draws):

@@ -7,7 +7,7 @@ scans without the shading of the scan, whatever the bundled model does.
 
     python packaging/models/recalibrate.py DATA --weights small-13-flair --name small-14-flair [--borrow T2w=FLAIR]
         [--contrasts T2w] [--score-network RUN_OR_FILE ...] [--keep FILE] [--degraded 2] [--along-slices 3]
-        [--levels 500]
+        [--levels 500] [--headroom]
 
 The healthy scans are those of `train_default.py`: the validation part of the development data. A contrast without any
 borrows the thresholds of another (`--borrow`), or is calibrated on scans synthesised from the validation T1w scans by
@@ -84,6 +84,7 @@ def main() -> None:
         "--along-slices", type=float, help="smoothing of the learned score, in slices; as before if not given"
     )
     parser.add_argument("--levels", help="noise levels of the reconstruction, comma-separated; as before if not given")
+    parser.add_argument("--headroom", action="store_true", help="show the score network the scan above 1 too")
     parser.add_argument("--scores", help="the scores to calibrate, comma-separated; by default all")
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     parser.add_argument("--runs", type=Path, default=Path("runs/default"))
@@ -101,7 +102,11 @@ def main() -> None:
     levels = tuple(map(int, arguments.levels.split(","))) if arguments.levels else start.card.levels
     changed = dataclasses.replace(start.card, without_shading=True, along_slices=along, levels=levels)
     start = dataclasses.replace(start, card=changed)
-    model = Model(with_score_network(start, arguments.score_network))
+    start = with_score_network(start, arguments.score_network)
+    if arguments.headroom and start.card.siamese is not None:
+        seen = {**start.card.siamese, "headroom": True}
+        start = dataclasses.replace(start, card=dataclasses.replace(start.card, siamese=seen))
+    model = Model(start)
     found = [c for c in cases(arguments.data) if c.contrast in model.card.contrasts]
     held_out = [c for c in found if c.part == "val"]
     if arguments.synthetic:

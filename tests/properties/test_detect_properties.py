@@ -69,7 +69,8 @@ class Once:
         self.real = detection.prepare
         self.reconstruct = _once(Model.reconstruct, lambda m, x, mask, c, *_: (m.card.name, x, mask, c))
         self.score = _once(
-            Subject.score, lambda s, name: (s.model.card.name, s.x, s.recon, s.mask, s.z, s.config, s.contrast, name)
+            Subject.score,
+            lambda s, name: (s.model.card.name, s.x, s.recon, s.mask, s.unclipped, s.config, s.contrast, name),
         )
 
     def prepare(self, scan: Scan, config: PreprocessConfig, **more: Any) -> tuple[Prepared, Stripped]:

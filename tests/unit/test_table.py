@@ -78,7 +78,7 @@ table.Subject = types.SimpleNamespace(of=of)
 table.figures = lambda scene, values: (0.5, 0.5)
 table.baseline_map = lambda *given: None
 prepared = types.SimpleNamespace(mask=None)
-scene = types.SimpleNamespace(set="a", subject="s", contrast="T1w", x=None, z=None, prepared=prepared)
+scene = types.SimpleNamespace(set="a", subject="s", contrast="T1w", x=None, unclipped=None, prepared=prepared)
 rows = table.compare(scene, {"arsdm": "its network"}, None, ["arsdm"], ["absolute", "mahalanobis"])
 print(used, [(r.method, r.score) for r in rows])
 """

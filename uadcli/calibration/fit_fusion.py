@@ -108,7 +108,7 @@ def paste_all(
             pasted = _with_disease(one, rng, config) if disease else paste(one, rng, config.preprocess, shapes)
             if pasted is None:
                 continue
-            subject = Subject.of(model, pasted.x, one.mask, config, one.kind, pasted.z)
+            subject = Subject.of(model, pasted.x, one.mask, config, one.kind, pasted.unclipped)
             subject.score("siamese")  # runs the network once, now
             found.append(PastedScan(number, subject, pasted.truth, pasted.allowed))
     return found
@@ -121,8 +121,7 @@ def _with_disease(one: Healthy, rng: np.random.Generator, config: DetectConfig) 
     kind = str(rng.choice(WHITE_MATTER))
     x, truth = paste_kind(kind, Brain(one.data, one.mask, one.kind, allowed, one.anatomy), rng)
     truth &= allowed
-    scaled = intensity.scale(x, one.mask, config.preprocess)
-    return Pasted(scaled, intensity.robust_z(x, one.mask), truth, allowed) if truth.any() else None
+    return Pasted(intensity.scale(x, one.mask, config.preprocess), x, truth, allowed) if truth.any() else None
 
 
 def precision_by_power(scans: Sequence[PastedScan]) -> dict[float, float]:

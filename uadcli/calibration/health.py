@@ -177,8 +177,8 @@ class HealthyScan:
     def of(cls, model: Model, case: Case, number: int, copy: int, cache: Path, config: DetectConfig) -> HealthyScan:
         """The scan with this number, or its degraded copy with the number `copy` from 1, reconstructed."""
         prepared, part = version_of(case, number, copy, cache, config)
-        x, z = prepared.scaled(config.preprocess), prepared.robust_z()
-        subject = Subject.of(model, x, prepared.mask, config, case.contrast, z)
+        x = prepared.scaled(config.preprocess)
+        subject = Subject.of(model, x, prepared.mask, config, case.contrast, prepared.data)
         return cls(prepared, subject, part, is_whole(case), number)
 
     def scored(self, kind: str) -> Scored:
@@ -208,7 +208,7 @@ def _without_network(model: Model, case: Case, cache: Path, config: DetectConfig
     """The raw maps of a scan that need no network, by normalised score, with the healthy part of the scan."""
     prepared = prepare_cached(case.scan, config.preprocess, cache)
     x, part = prepared.scaled(config.preprocess), healthy_part(case, prepared)
-    subject = Subject(model, x, x, prepared.mask, config, case.contrast, z=prepared.robust_z())
+    subject = Subject(model, x, x, prepared.mask, config, case.contrast, unclipped=prepared.data)
     plain = [name for name in scores.plain() if not scores.find(name).noise]
     return {scores.Z + name: (subject.raw(scores.Z + name), part) for name in plain}
 

@@ -78,10 +78,6 @@ class Prepared:
         """Intensities (96, 96, 80) in [0, 1] inside the brain, 0 outside."""
         return intensity.scale(self.data, self.mask, config)
 
-    def robust_z(self) -> Array:
-        """Intensities (96, 96, 80) in robust standard deviations from the brain's median, unclipped; 0 outside."""
-        return intensity.robust_z(self.data, self.mask)
-
     def linear(self, config: PreprocessConfig) -> Array:
         """The intensities (96, 96, 80) of `scaled` before clipping: a linear map of `data`."""
         return intensity.linear(self.data, self.mask, config)

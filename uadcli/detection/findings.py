@@ -128,7 +128,7 @@ def examine(asked: Question, ready: ReadyScan, config: DetectConfig, reporter: R
         x = prepared.scaled(config.preprocess)
         distance = out_of_distribution.measure(model, x, mask, asked.contrast)
         recon = model.reconstruct(x, mask, config.reconstruction, reporter.progress)
-        subject = Subject(model, x, recon, mask, config, asked.contrast, z=prepared.robust_z())
+        subject = Subject(model, x, recon, mask, config, asked.contrast, unclipped=prepared.data)
     with reporter.stage("score"):
         anomaly_map = subject.score(asked.score)
         own_map = own_grid.own_map(subject, asked.score, ready.levelled, prepared) if asked.own_grid else None

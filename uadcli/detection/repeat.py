@@ -70,7 +70,7 @@ def repeat(subject: Subject, score: str, first: Found, wanted: Wanted, progress:
     seeds, maps = [seed + STRIDE * i for i in range(wanted.count + 1)], [first.anomaly_map]
     for done, one in enumerate(seeds[1:], start=1):
         again = dataclasses.replace(config, reconstruction=dataclasses.replace(config.reconstruction, seed=one))
-        other = Subject.of(subject.model, subject.x, subject.mask, again, subject.contrast, subject.z)
+        other = Subject.of(subject.model, subject.x, subject.mask, again, subject.contrast, subject.unclipped)
         maps.append(other.score(score))
         if progress:
             progress(done, wanted.count)

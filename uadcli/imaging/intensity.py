@@ -2,8 +2,8 @@
 
 Intensities are scaled by two percentiles of the brain (`percentile`) or by its normal tissue (`tissue`). Percentiles
 depend on the lesions: 150 ml of bright lesions shift all normal tissue, and everything above the upper percentile
-becomes 1. Scaled by tissue, grey and white matter have the same intensities in every scan, and brighter voxels keep
-their order below 1. A model card names the scaling that its networks were trained with.
+becomes 1; `headroom` keeps its order. Scaled by tissue, grey and white matter have the same intensities in every scan,
+and brighter voxels keep their order below 1. A model card names the scaling that its networks were trained with.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ GM, WM = 2, 3  # labels of the tissue template
 FEWEST = 50  # voxels of a tissue from which its intensity can be estimated
 MIDDLE = 0.5  # what the mean of grey and white matter becomes
 KNEE = 0.7  # above it intensities are compressed
+HALFWAY = 0.5  # above the upper percentile: what takes half of the headroom
 STEPS = 30  # of the search for a mode
 CHANGE = "Check the scan and its brain mask."
 FIT_REACH = 1.5  # of 0 (all), 1.5 and 2, this leaves gliomas brightest; see packaging/docs/decisions.md
@@ -91,6 +92,18 @@ def linear(data: Array, mask: Mask, config: PreprocessConfig) -> Array:
     if not high > low:
         raise InputError("the brain has the same intensity everywhere", hint=CHANGE)
     return np.where(mask, (data - low) / (high - low), 0).astype(np.float32)
+
+
+def headroom(data: Array, mask: Mask, config: PreprocessConfig) -> Array:
+    """How far a volume (X, Y, Z) lies above 1, where `scale` clips it: from 0 to less than 1, in the same order.
+
+    Added to the scaled volume it continues it with brighter voxels between 1 and 2. 0 outside the mask, and everywhere
+    if scaled by tissue, which clips nothing above. Raises as `scale`.
+    """
+    if config.scaling == "tissue":
+        return np.zeros(data.shape, dtype=np.float32)
+    above = np.maximum(linear(data, mask, config) - 1, 0)
+    return np.asarray(above / (above + HALFWAY), dtype=np.float32)
 
 
 def _anchors(data: Array, mask: Mask, config: PreprocessConfig) -> tuple[float, float]:

@@ -12,6 +12,7 @@ from uadcli import contrasts
 from uadcli.arrays import Array, Mask
 from uadcli.config import DetectConfig, ScoringConfig
 from uadcli.errors import UsageError
+from uadcli.imaging import intensity
 from uadcli.imaging.slices import from_slices, occupied, to_slices
 from uadcli.model.model import Model, Part, parts_of
 from uadcli.scoring import scores
@@ -23,8 +24,8 @@ from uadcli.scoring.scores.base import FeaturePairs
 class Subject:
     """A scaled scan `x` (96, 96, 80) in [0, 1], its reconstruction and its brain mask, under a model and settings.
 
-    `contrast` is needed only by scores that use healthy scans, or whether lesions are bright. `z` is the unclipped scan
-    (`imaging.intensity.robust_z`). The maps of costly scores are cached.
+    `contrast` is needed only by scores that use healthy scans, or whether lesions are bright. `unclipped` is the scan
+    before it was scaled, which clips it. The maps of costly scores are cached.
     """
 
     model: Model
@@ -34,22 +35,43 @@ class Subject:
     config: DetectConfig
     contrast: str = ""
     kept: dict[str, Array] = field(default_factory=dict, repr=False)
-    z: Array | None = field(default=None, repr=False)
+    unclipped: Array | None = field(default=None, repr=False)
 
     @classmethod
     def of(
-        cls, model: Model, x: Array, mask: Mask, config: DetectConfig, contrast: str = "", z: Array | None = None
+        cls,
+        model: Model,
+        x: Array,
+        mask: Mask,
+        config: DetectConfig,
+        contrast: str = "",
+        unclipped: Array | None = None,
     ) -> Subject:
         """Reconstruct a scaled scan x (96, 96, 80). Raises as `Model.reconstruct`."""
-        return cls(model, x, model.reconstruct(x, mask, config.reconstruction), mask, config, contrast, z=z)
+        return cls(
+            model, x, model.reconstruct(x, mask, config.reconstruction), mask, config, contrast, unclipped=unclipped
+        )
 
     @property
     def robust_z(self) -> Array:
-        """`z` (96, 96, 80), negated in contrasts with dark lesions. Raises `UsageError` if it is not known."""
-        if self.z is None or self.contrast not in contrasts.ALL:
-            what = "this score needs the unclipped intensities of a scan, and its contrast"
+        """The unclipped scan (96, 96, 80) as robust z, negated in contrasts with dark lesions; computed once.
+
+        Raises `UsageError` without unclipped scan or contrast.
+        """
+        if self.contrast not in contrasts.ALL:
+            raise UsageError("this score needs the contrast of the scan", hint="Choose another score.")
+        if "unclipped" not in self.kept:
+            z = intensity.robust_z(self._known, self.mask)
+            self.kept["unclipped"] = -z if contrasts.ALL[self.contrast].lesions == "dark" else z
+        return self.kept["unclipped"]
+
+    @property
+    def _known(self) -> Array:
+        """`unclipped`. Raises `UsageError` if it is not known."""
+        if self.unclipped is None:
+            what = "this score needs the unclipped intensities of a scan"
             raise UsageError(what, hint="Choose another score.")
-        return -self.z if contrasts.ALL[self.contrast].lesions == "dark" else self.z
+        return self.unclipped
 
     @property
     def scoring(self) -> ScoringConfig:
@@ -80,12 +102,15 @@ class Subject:
     def raw_probability(self) -> Array:
         """The probability of abnormality (96, 96, 80) slice by slice; 0 outside the mask.
 
-        Raises `WeightsError` if the model has no score network.
+        Raises `WeightsError` if the model has no score network, and `UsageError` if it needs the unclipped scan.
         """
         from uadcli.scoring.siamese import Runs, siamese_score
 
         model, indices, settings = self.model, occupied(self.mask), self.config.reconstruction
-        slices, healthy = to_slices(self.x), to_slices(self.recon)
+        x = self.x
+        if model.score_network.config.headroom:
+            x = x + intensity.headroom(self._known, self.mask, self.config.preprocess)
+        slices, healthy = to_slices(x), to_slices(self.recon)
         runs = Runs(model.device, settings.batch_size, settings.arithmetic == "bf16")
         stack = siamese_score(model.score_network, slices, healthy, indices, runs)
         return np.where(self.mask, from_slices(stack), 0).astype(np.float32)
@@ -105,12 +130,12 @@ class Subject:
 
         The unclipped intensities change as much, by their ratio to the scaled ones where neither is clipped.
         """
-        x, z = np.clip(self.x + change, 0, 1), self.z
-        if z is not None:
+        x, unclipped = np.clip(self.x + change, 0, 1), self.unclipped
+        if unclipped is not None:
             inner = self.mask & (self.x > 0) & (self.x < 1)
             spread = float(np.std(self.x[inner])) if inner.any() else 0.0
-            z = z + change * np.float32(np.std(z[inner]) / spread if spread else 0.0)
-        return Subject.of(self.model, x, self.mask, self.config, self.contrast, z)
+            unclipped = unclipped + change * np.float32(np.std(unclipped[inner]) / spread if spread else 0.0)
+        return Subject.of(self.model, x, self.mask, self.config, self.contrast, unclipped)
 
     @property
     def draws(self) -> Array:

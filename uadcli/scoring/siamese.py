@@ -61,7 +61,7 @@ class SiameseUNet(nn.Module):
         self.out = nn.Conv2d(channels, UNSHUFFLE**2, 1)
 
     def forward(self, image: Tensor, residual: Tensor, place: Tensor) -> Tensor:
-        """`image` in [0, 1] and `residual` in [-1, 1] (B, 3, H, W), `place` (B, 3, H/2, W/2) -> logits (B, 1, H, W)."""
+        """`image` in [0, 2] and `residual` in [-1, 2] (B, 3, H, W), `place` (B, 3, H/2, W/2) -> logits (B, 1, H, W)."""
         batch = len(image)
         both = torch.cat([2 * image - 1, 4 * residual])
         if self.config.mirror:
@@ -115,6 +115,8 @@ def siamese_score(
     network: SiameseUNet, slices: Array, recon: Array, indices: NDArray[np.int64], runs: Runs = ON_CPU
 ) -> Array:
     """Probability of abnormality (Z, H, W) of slices and their pseudo-healthy versions, all (Z, H, W) in [0, 1].
+
+    With their headroom (`SiameseConfig.headroom`) the slices are in [0, 2].
 
     The mean over the scan and its left-right mirror image; slices not in `indices` are 0.
     """

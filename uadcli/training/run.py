@@ -152,9 +152,10 @@ class Run:
         _look_at(trainer, scorer, folder, reporter)
         with reporter.stage("score"):
             model = Model(weights_of(self.folder, trainer, scorer), str(where.device))
+            headroom = scorer.config.headroom
             training, held_out = (self._scenes(part, model.card.levels) for part in ("train", "val"))
-            examples = self._held_out(ExampleMaker(held_out, model, workers))
-            maker = ExampleMaker(training, model, workers)
+            examples = self._held_out(ExampleMaker(held_out, model, headroom, workers))
+            maker = ExampleMaker(training, model, headroom, workers)
             score_network.fit(scorer, maker, folder, reporter, examples, to_beat=self._starts_from_score)
 
     def _scenes(self, part: str, levels: Sequence[int]) -> SceneMaker:

@@ -23,6 +23,7 @@ from uadcli.scoring.siamese import Runs, SiameseUNet, places, siamese_score, wit
 from uadcli.training import checkpoint, loop
 from uadcli.training.examples.pool import Example, ExampleMaker, ExamplePool
 from uadcli.training.learner import Learner
+from uadcli.weights.checks import ADDED_TO_SCORE
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -113,7 +114,8 @@ class SiameseTrainer(Learner):
         """Load a checkpoint; `changes` override settings."""
         state = checkpoint.read(path)
         with checkpoint.understood(path):
-            trainer = cls(replace(from_dict(SiameseConfig, state["train_config"]), **changes))
+            settings = ADDED_TO_SCORE | state["train_config"]
+            trainer = cls(replace(from_dict(SiameseConfig, settings), **changes))
         return trainer.goes_on(state, fabric, path)
 
 

@@ -73,7 +73,8 @@ class LabelledScenes(SceneMaker):
 
     def unmodified(self, one: LabelledScan) -> Scene:
         """The scene of a labelled scan as it is: only scaled."""
-        return Scene(intensity.scale(one.data, one.mask, self.preprocess), one.mask, one.truth, one.usable)
+        x, above = (f(one.data, one.mask, self.preprocess) for f in (intensity.scale, intensity.headroom))
+        return Scene(x, one.mask, one.truth, one.usable, headroom=above)
 
 
 def beginning(data: Path, config: TrainingConfig, taught: Taught, reporter: Reporter) -> Beginning:
@@ -165,7 +166,7 @@ def go_on(out: Path, config: TrainingConfig, machine: Machine, reporter: Reporte
     with reporter.stage("score"):
         labelled, healthy = lesion_labels.load(training, scans), load_healthy(training, scans)
         scenes = LabelledScenes(labelled, healthy, config.preprocess, config.siamese.seed)
-        maker = ExampleMaker(scenes, Model(base, str(where.device)), machine.workers)
+        maker = ExampleMaker(scenes, Model(base, str(where.device)), scorer.config.headroom, machine.workers)
         held_out = lesion_labels.load([c for c in cases if c.part == "val"], scans)
         examples = [maker.example(scenes.unmodified(one)) for one in _validated(held_out, reporter)]
         if examples and not scorer.done:

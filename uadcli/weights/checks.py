@@ -32,7 +32,9 @@ RANGES = {
     "steps": (0, 10**12),
     "degraded": (0, 1000),
 }
-ADDED = {"degraded": 0, "without_shading": False}  # what cards of earlier versions do not say, and what holds for them
+# what cards of earlier versions do not say, and what holds for them; the second of the score network
+ADDED = {"degraded": 0, "without_shading": False}
+ADDED_TO_SCORE = {"headroom": False}
 
 
 def read_description(text: str, card: type[Any]) -> tuple[dict[str, Any], ModelConfig]:
@@ -46,6 +48,8 @@ def read_description(text: str, card: type[Any]) -> tuple[dict[str, Any], ModelC
     described = values.pop("model")
     for name, value in ADDED.items():
         values.setdefault(name, value)
+    if isinstance(values.get("siamese"), dict):
+        values["siamese"] = ADDED_TO_SCORE | values["siamese"]
     if missing := sorted({field.name for field in dataclasses.fields(card)} - set(values)):
         raise ValueError(f"{missing[0]} is missing")
     if fault := misfit(card, values) or _card_fault(values):

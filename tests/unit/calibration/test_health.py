@@ -16,6 +16,7 @@ from uadcli.calibration.health import Calibration, Cohort
 from uadcli.config import DetectConfig
 from uadcli.data.dataset import Case
 from uadcli.data.prepare import Prepared
+from uadcli.imaging.intensity import robust_z
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.model.subject import Subject
 from uadcli.scoring import healthy_reference, scores
@@ -39,7 +40,7 @@ def maps(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, np.ndarray]]:
     ]
     numbers = itertools.cycle(range(SCANS))
     nothing = np.zeros(SHAPE, np.float32)
-    prepared = SimpleNamespace(mask=MASK, jacobian=1.0, scaled=lambda _: nothing, robust_z=lambda: nothing)
+    prepared = SimpleNamespace(mask=MASK, jacobian=1.0, data=nothing, scaled=lambda _: nothing)
     monkeypatch.setattr(health, "prepare_cached", lambda *_: prepared)
     monkeypatch.setattr(health, "healthy_part", lambda *_: MASK)
     monkeypatch.setattr(Subject, "of", lambda *_: SimpleNamespace(raw=made[next(numbers)].__getitem__))
@@ -191,7 +192,7 @@ def test_training_scans_join_the_reference_of_a_score_that_no_training_changes(
     maps: list[dict[str, np.ndarray]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     further = np.random.default_rng(8).gamma(2, 0.3, SHAPE).astype(np.float32)
-    prepared = SimpleNamespace(mask=MASK, scaled=lambda _: 0 * further, robust_z=lambda: further)
+    prepared = SimpleNamespace(mask=MASK, data=further, scaled=lambda _: 0 * further)
     usual = health.prepare_cached
     monkeypatch.setattr(
         health, "prepare_cached", lambda path, *rest: prepared if path.name == "more.nii" else usual(path, *rest)
@@ -202,9 +203,10 @@ def test_training_scans_join_the_reference_of_a_score_that_no_training_changes(
     found, references = health.calibrate(model, Cohort(cases, training, Path()), DetectConfig(), CALIBRATED)
     kind = "z-robust-z"
     scale, pairs = scores.find(kind).own_scale, [(one[kind], MASK) for one in maps]
-    expected = healthy_reference.fit([*pairs, (further, MASK)], scale)
+    expected = healthy_reference.fit([*pairs, (robust_z(further, MASK), MASK)], scale)
     np.testing.assert_allclose(references["robust-z", "FLAIR"].mean, expected.mean, rtol=1e-6)
     residual = healthy_reference.fit([(one["z-absolute"], MASK) for one in maps], 0.75)
     np.testing.assert_allclose(references["absolute", "FLAIR"].mean, residual.mean, rtol=1e-6)
-    first = healthy_reference.z_score(maps[0][kind], healthy_reference.fit([*pairs[1:], (further, MASK)], scale), MASK)
+    others = healthy_reference.fit([*pairs[1:], (robust_z(further, MASK), MASK)], scale)
+    first = healthy_reference.z_score(maps[0][kind], others, MASK)
     assert found.strengths[kind]["FLAIR"][0] == pytest.approx(strength(first, SMALLEST, GRID_AFFINE), rel=1e-4)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from uadcli.config import PreprocessConfig
 from uadcli.errors import InputError, UsageError
 from uadcli.imaging import template
-from uadcli.imaging.intensity import KNEE, MIDDLE, compressed, scale, tissue_levels
+from uadcli.imaging.intensity import HALFWAY, KNEE, MIDDLE, compressed, headroom, linear, scale, tissue_levels
 
 TISSUE, PERCENTILE = PreprocessConfig(scaling="tissue"), PreprocessConfig(scaling="percentile")
 LEVELS = {"T1w": (30.0, 110.0, 160.0), "T2w": (400.0, 130.0, 80.0), "FLAIR": (25.0, 130.0, 110.0)}  # CSF, GM, WM
@@ -91,6 +91,31 @@ def test_what_is_brighter_than_tissue_stays_apart() -> None:
     assert y[-1] < 1
     slope = (compressed(np.array([KNEE + 1e-3], dtype=np.float32)) - KNEE) / 1e-3
     assert slope == pytest.approx(1, abs=0.02)
+
+
+def test_the_headroom_continues_what_percentiles_clip() -> None:
+    """The brightest percentile of the brain is all 1; with its headroom it has the order of the unclipped scan."""
+    data, mask = brain("FLAIR")
+    unclipped, scaled, above = (
+        linear(data, mask, PERCENTILE),
+        scale(data, mask, PERCENTILE),
+        headroom(data, mask, PERCENTILE),
+    )
+    assert not above[unclipped <= 1].any()
+    assert not above[~mask].any()
+    assert above.max() < 1
+    clipped = mask & (unclipped > 1)
+    assert clipped.sum() == pytest.approx(0.01 * mask.sum(), rel=0.05)
+    assert set(scaled[clipped]) == {1.0}
+    np.testing.assert_array_equal(np.argsort(unclipped[clipped]), np.argsort((scaled + above)[clipped]))
+
+
+def test_half_the_headroom_is_taken_halfway_and_none_where_nothing_is_clipped() -> None:
+    data, mask = brain("T1w")
+    low, high = np.percentile(data[mask], (1, 99))
+    data[tuple(np.argwhere(mask)[0])] = high + HALFWAY * (high - low)
+    assert headroom(data, mask, PERCENTILE).max() == pytest.approx(0.5, abs=0.02)
+    assert not headroom(data, mask, TISSUE).any()
 
 
 def test_a_field_of_view_without_tissue_and_an_unknown_scaling_are_refused() -> None:

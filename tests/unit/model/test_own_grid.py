@@ -87,7 +87,7 @@ class Joined(Subject):
 
 def subject(of: Phantom, model: Model, contrast: str = "FLAIR") -> Joined:
     x = of.prepared.scaled(DetectConfig().preprocess)
-    return Joined(model, x, x, of.prepared.mask, DetectConfig(), contrast, z=of.prepared.robust_z())
+    return Joined(model, x, x, of.prepared.mask, DetectConfig(), contrast, unclipped=of.prepared.data)
 
 
 def own(of: Phantom, model: Model, name: str, contrast: str = "FLAIR") -> np.ndarray | None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from uadcli.config import DetectConfig
+from uadcli.errors import UsageError
+from uadcli.imaging import intensity
+from uadcli.imaging.slices import GRID_SHAPE
 from uadcli.model.model import Model
 from uadcli.model.subject import Subject
 
@@ -24,9 +29,40 @@ class Copies:
 def test_a_change_moves_unclipped_intensities_as_far_as_scaled_ones() -> None:
     rng = np.random.default_rng(0)
     linear = rng.uniform(-0.3, 1.4, MASK.shape).astype(np.float32)  # a third of it clipped
-    x, z = np.clip(linear, 0, 1), 5 * linear - 2
+    x, before = np.clip(linear, 0, 1), 5 * linear - 2
     change = rng.choice((-0.02, 0.02), MASK.shape).astype(np.float32)
-    moved = Subject(cast("Model", Copies()), x, x, MASK, DetectConfig(), "FLAIR", z=z).changed(change)
-    assert moved.z == pytest.approx(z + 5 * change, abs=1e-4)
+    moved = Subject(cast("Model", Copies()), x, x, MASK, DetectConfig(), "FLAIR", unclipped=before).changed(change)
+    assert moved.unclipped == pytest.approx(before + 5 * change, abs=1e-4)
     assert moved.x == pytest.approx(np.clip(x + change, 0, 1))
     assert moved.recon is moved.x
+
+
+class Seeing(Copies):
+    """A model whose score network notes the brightest voxel it is shown."""
+
+    device = "cpu"
+    card = SimpleNamespace(along_slices=0.0)
+
+    def __init__(self, headroom: bool) -> None:
+        self.score_network = SimpleNamespace(config=SimpleNamespace(headroom=headroom))
+
+
+@pytest.mark.parametrize(("headroom", "brightest"), [(True, 1.8), (False, 1.0)])
+def test_a_score_network_with_headroom_sees_what_is_clipped(
+    monkeypatch: pytest.MonkeyPatch, headroom: bool, brightest: float
+) -> None:
+    """A lesion twice as far above the upper percentile as tissue is wide lies at 1.8, and without headroom at 1."""
+    shown = list[np.ndarray]()
+    monkeypatch.setattr("uadcli.scoring.siamese.siamese_score", lambda _, x, *__: shown.append(x) or np.zeros_like(x))
+    unclipped = np.random.default_rng(0).uniform(0, 1, GRID_SHAPE).astype(np.float32)
+    unclipped[40, 40, 40] = 3.0
+    mask, config = np.ones(GRID_SHAPE, bool), DetectConfig()
+    x = intensity.scale(unclipped, mask, config.preprocess)
+    subject = Subject(cast("Model", Seeing(headroom)), x, x, mask, config, "FLAIR", unclipped=unclipped)
+    assert subject.raw_probability.shape == GRID_SHAPE
+    (seen,) = shown
+    assert float(seen.max()) == pytest.approx(brightest, abs=0.01)
+    assert np.sort(seen.ravel())[-2] < 1.03
+    if headroom:
+        with pytest.raises(UsageError, match="unclipped"):
+            _ = dataclasses.replace(subject, unclipped=None).raw_probability

@@ -52,10 +52,22 @@ def scenes() -> SceneMaker:
     return SceneMaker(Sources(real, [labels], ("T1w", "FLAIR")), PreprocessConfig(), 3, (500, 750), 0.5)
 
 
+def test_an_example_has_the_scan_above_its_upper_percentile_where_the_network_sees_it() -> None:
+    """The reconstruction sees the scan clipped in any case."""
+    scene = scenes().draw(0)
+    assert scene.x.max() == 1
+    assert np.max(scene.headroom) > 0.02
+    clipped, whole = (ExampleMaker(scenes(), Dimmed(), headroom).example(scene) for headroom in (False, True))
+    assert clipped.image.max() == 255
+    assert whole.image.max() == pytest.approx(255 * (1 + np.max(scene.headroom)), abs=1)
+    np.testing.assert_array_equal(np.minimum(whole.image, 255), clipped.image)
+    np.testing.assert_array_equal(whole.recon, clipped.recon)
+
+
 @pytest.mark.slow
 def test_an_example_depends_on_its_number_and_not_on_the_processes() -> None:
     def drawn(workers: int) -> list[Example]:
-        return list(ExampleMaker(scenes(), Dimmed(), workers).several(range(5)))
+        return list(ExampleMaker(scenes(), Dimmed(), True, workers).several(range(5)))
 
     here = drawn(0)
     assert len({one.image.tobytes() for one in here}) == 5
@@ -106,7 +118,7 @@ def test_the_anatomy_of_a_mirrored_scene_is_mirrored_with_it(monkeypatch: pytest
 def test_scenes_are_made_beside_the_steps(tmp_path: Path) -> None:
     made = tmp_path / "made"
     made.mkdir()
-    maker = ExampleMaker(workloads.NotedScenes(made), Dimmed(), 1)  # type: ignore[arg-type]
+    maker = ExampleMaker(workloads.NotedScenes(made), Dimmed(), True, 1)  # type: ignore[arg-type]
     fit(Waits(made), maker, tmp_path / "run", Reporter(silent=True))
     noted = [tuple(map(int, path.name.split())) for path in made.iterdir()]
     assert os.getpid() not in {process for _, process, _ in noted}
@@ -120,7 +132,7 @@ def test_with_workers_the_training_is_the_same(tmp_path: Path) -> None:
     results = []
     for workers in (0, 2):
         trainer = SiameseTrainer(CONFIG)
-        maker = ExampleMaker(workloads.NotedScenes(made), Dimmed(), workers)  # type: ignore[arg-type]
+        maker = ExampleMaker(workloads.NotedScenes(made), Dimmed(), True, workers)  # type: ignore[arg-type]
         fit(trainer, maker, tmp_path / f"{workers}", Reporter(silent=True))
         results.append(trainer.model.state_dict())
     assert all((part == results[1][name]).all() for name, part in results[0].items())
@@ -129,7 +141,7 @@ def test_with_workers_the_training_is_the_same(tmp_path: Path) -> None:
 def test_a_process_that_dies_ends_the_training_with_its_reason(tmp_path: Path) -> None:
     made = tmp_path / "made"
     made.mkdir()
-    maker = ExampleMaker(workloads.DyingScenes(made), Dimmed(), 1)  # type: ignore[arg-type]
+    maker = ExampleMaker(workloads.DyingScenes(made), Dimmed(), True, 1)  # type: ignore[arg-type]
     with pytest.raises(DeviceError, match="synthetic example 3 was killed: out of memory"):
         fit(SiameseTrainer(CONFIG), maker, tmp_path / "run", Reporter(silent=True))
     assert not multiprocessing.active_children()
@@ -139,7 +151,7 @@ def test_a_damaged_example_is_made_again_and_others_are_not(tmp_path: Path) -> N
     made = tmp_path / "made"
     made.mkdir()
     config = replace(CONFIG, pool=3)
-    maker = ExampleMaker(workloads.NotedScenes(made), Dimmed())  # type: ignore[arg-type]
+    maker = ExampleMaker(workloads.NotedScenes(made), Dimmed(), True)  # type: ignore[arg-type]
     first = ExamplePool(maker, config, tmp_path / "pool").at(0, Interruption())
     (tmp_path / "pool" / "000001.npz").write_bytes(b"damaged")
     again = ExamplePool(maker, config, tmp_path / "pool").at(0, Interruption())

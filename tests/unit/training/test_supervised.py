@@ -73,7 +73,7 @@ def healthy(*usable: int) -> Healthy:
 
 
 def maker_of(labelled: list[LabelledScan], healthy: list[Healthy], seed: int = 1) -> ExampleMaker:
-    return ExampleMaker(LabelledScenes(labelled, healthy, PreprocessConfig(), seed), BLANK)  # type: ignore[arg-type]
+    return ExampleMaker(LabelledScenes(labelled, healthy, PreprocessConfig(), seed), BLANK, True)  # type: ignore[arg-type]
 
 
 def made(maker: ExampleMaker, number: int) -> dict[str, np.ndarray]:

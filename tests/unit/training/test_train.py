@@ -87,6 +87,7 @@ def test_a_training_begins_with_the_networks_of_weights(scans: Path, tmp_path: P
     assert (config.model, config.pretrain.steps) == (OTHER, 0)
     assert (config.siamese.channels, config.siamese.mirror) == (SCORE.channels, False)
     reconstruction, score = Trainer.load(run / "last.pt"), SiameseTrainer.load(run / "siamese" / "last.pt")
+    assert (known.card.score_network.headroom, score.config.headroom) == (False, True)  # it is taught to see more
     for state, mine in ((known.model.state_dict(), reconstruction), (known.score_state, score)):
         own = mine.model.state_dict()  # the rate of learning is 0
         assert all(torch.equal(own[name], value) for name, value in state.items())

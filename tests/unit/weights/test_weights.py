@@ -21,6 +21,7 @@ from uadcli.config import (
     to_dict,
 )
 from uadcli.errors import UsageError, WeightsError
+from uadcli.imaging.intensity import robust_z
 from uadcli.imaging.slices import GRID_SHAPE
 from uadcli.model import model, threshold
 from uadcli.model.model import Model
@@ -198,7 +199,7 @@ def test_every_score_is_a_map_inside_the_brain(kind: str, tiny: ModelConfig, tmp
     recon = np.where(mask, rng.uniform(0.3, 0.9, GRID_SHAPE), 0).astype(np.float32)
     config = DetectConfig(scoring=ScoringConfig(erosion=0, median=1))
     z = np.where(mask, rng.normal(0, 1, GRID_SHAPE), 0).astype(np.float32)
-    subject = Subject(loaded, x, recon, mask, config, "T1w", z=z)
+    subject = Subject(loaded, x, recon, mask, config, "T1w", unclipped=z)
     result = subject.score(kind)
     assert result.dtype == np.float32
     assert result.shape == GRID_SHAPE
@@ -215,14 +216,16 @@ def test_every_score_is_a_map_inside_the_brain(kind: str, tiny: ModelConfig, tmp
 def test_the_robust_z_is_compared_with_health_on_both_sides(tiny: ModelConfig, tmp_path: Path) -> None:
     model = knowing_health(tmp_path / "m.safetensors", tiny, ())
     mask = np.ones(GRID_SHAPE, dtype=bool)
-    z = np.random.default_rng(0).normal(0, 1, GRID_SHAPE).astype(np.float32)
+    x = np.random.default_rng(0).normal(0, 1, GRID_SHAPE).astype(np.float32)
+    z = robust_z(x, mask)
     for contrast, side in (("T1w", -1), ("FLAIR", 1), ("T2w", 1)):
-        subject = Subject(model, z, z, mask, DetectConfig(), contrast, z=z)
+        subject = Subject(model, x, x, mask, DetectConfig(), contrast, unclipped=x)
         np.testing.assert_array_equal(subject.score("robust-z"), np.maximum(side * z, 0))
         np.testing.assert_array_equal(subject.raw("z-robust-z"), side * z)
-    for unknown in (Subject(model, z, z, mask, DetectConfig(), "T1w"), Subject(model, z, z, mask, DetectConfig(), z=z)):
-        with pytest.raises(UsageError, match="unclipped intensities"):
-            unknown.score("robust-z")
+    with pytest.raises(UsageError, match="unclipped intensities"):
+        Subject(model, x, x, mask, DetectConfig(), "T1w").score("robust-z")
+    with pytest.raises(UsageError, match="contrast"):
+        Subject(model, x, x, mask, DetectConfig(), unclipped=x).score("robust-z")
 
 
 def test_fisher_joins_scores_by_the_shares_of_the_card(tiny: ModelConfig, tmp_path: Path) -> None:
@@ -236,7 +239,7 @@ def test_fisher_joins_scores_by_the_shares_of_the_card(tiny: ModelConfig, tmp_pa
     x = np.where(mask, np.random.default_rng(0).uniform(0.3, 0.9, GRID_SHAPE), 0).astype(np.float32)
     kinds, recon = ("log-odds", "z-absolute", FISHER), (0.5 * x).astype(np.float32)
     for loaded, share in ((old, 0.5), (other, 0.25)):
-        subject = Subject(loaded, x, recon, mask, DetectConfig(), "T1w")
+        subject = Subject(loaded, x, recon, mask, DetectConfig(), "T1w", unclipped=x)
         found = {kind: subject.score(kind) for kind in kinds}
         learned, residual = (rarity(found[kind], loaded.card.tails[kind]["T1w"]) for kind in kinds[:2])
         expected = np.where(mask, np.sqrt(share * learned**2 + (1 - share) * residual**2), 0)
@@ -309,6 +312,16 @@ def test_weights_of_earlier_versions_keep_the_shading(tiny: ModelConfig, tmp_pat
     assert values["without_shading"] is False
 
 
+def test_score_networks_of_earlier_versions_see_the_scan_clipped(tiny: ModelConfig) -> None:
+    described = {"channels": [8, 16], "mirror": True}
+    for said, seen in ((described, False), (described | {"headroom": True}, True)):
+        content = dataclasses.asdict(CARD) | {"model": dataclasses.asdict(tiny), "siamese": said}
+        values, _ = checks.read_description(json.dumps(content), ModelCard)
+        network = dataclasses.replace(CARD, siamese=values["siamese"]).score_network
+        assert network is not None
+        assert network.headroom is seen
+
+
 @pytest.mark.parametrize("method", methods.NAMES)
 def test_weights_store_their_method_and_reconstruct_with_it(method: str, tiny: ModelConfig, tmp_path: Path) -> None:
     card = dataclasses.replace(CARD, levels=BY_NAME[method].levels)
@@ -371,7 +384,7 @@ def test_a_check_that_was_loaded_is_written_as_small_as_it_was_and_keeps_its_val
     loaded = weights.load(*weights.find("small-16-t2w"))
     file = tmp_path / "again.safetensors"
     weights.save(file, loaded.model, loaded.card, loaded.score_state, loaded.gate_state, loaded.reference_state)
-    assert file.stat().st_size == loaded.path.stat().st_size
+    assert file.stat().st_size == pytest.approx(loaded.path.stat().st_size, abs=100)  # settings may have been added
     again = weights.load(file).gate_state
     assert all(torch.equal(again[name], value) for name, value in loaded.gate_state.items())
     exact = {name: value + 1e-4 if "mean" in name else value for name, value in loaded.gate_state.items()}

@@ -19,7 +19,6 @@ from uadcli.config import PreprocessConfig
 from uadcli.data.dataset import evenly
 from uadcli.errors import InputError
 from uadcli.imaging import geometry, intensity
-from uadcli.imaging.intensity import robust_z
 from uadcli.imaging.mask_file import read_mask_file
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE, to_slices
 from uadcli.synthesis.lesions import paste_lesions
@@ -73,11 +72,11 @@ def lesion_set(healthy: Sequence[Healthy], config: PreprocessConfig, shapes: Seq
 
 @dataclass(frozen=True)
 class Pasted:
-    """A healthy volume (X, Y, Z) with lesions, scaled again; `z` unclipped (`imaging.intensity.robust_z`); the mask of
+    """A healthy volume (X, Y, Z) with lesions, scaled again, and `unclipped`, before that; the mask of
     visible lesions, and the region in which they were allowed."""
 
     x: Array
-    z: Array
+    unclipped: Array
     truth: NDArray[np.bool_]
     allowed: NDArray[np.bool_]
 
@@ -97,7 +96,7 @@ def paste(one: Healthy, rng: np.random.Generator, config: PreprocessConfig, shap
             x, truth = paste_lesions(one.data, one.mask, one.kind, rng, allowed, one.anatomy)
         truth &= allowed
         if truth.any():
-            return Pasted(intensity.scale(x, one.mask, config), robust_z(x, one.mask), truth, allowed)
+            return Pasted(intensity.scale(x, one.mask, config), x, truth, allowed)
     return None
 
 

@@ -24,9 +24,12 @@ from uadcli.workers import Died, Workers
 
 @dataclass(frozen=True)
 class Example:
-    """A case as stacks (Z, H, W): scan and reconstruction as uint8 (0..255 for 0..1), lesion mask, brain mask."""
+    """A case as stacks (Z, H, W): scan and reconstruction in units of 1/255, lesion mask, brain mask.
 
-    image: NDArray[np.uint8]
+    The scan is at most 255, or 510 with its headroom (`imaging.intensity.headroom`).
+    """
+
+    image: NDArray[np.uint16]
     recon: NDArray[np.uint8]
     truth: NDArray[np.bool_]
     brain: NDArray[np.bool_]
@@ -34,14 +37,14 @@ class Example:
 
 
 class ExampleMaker:
-    """Makes numbered examples: scenes, reconstructed by a model.
+    """Makes numbered examples: scenes, reconstructed by a model, with or without their `headroom`.
 
     Scenes are made in `workers` processes, reconstructions here, where the device is. An example depends on its number
     and on the seed of the scenes, not on how many processes there are.
     """
 
-    def __init__(self, scenes: SceneMaker, model: Model, workers: int = 0) -> None:
-        self.scenes, self.model, self.workers = scenes, model, workers
+    def __init__(self, scenes: SceneMaker, model: Model, headroom: bool, workers: int = 0) -> None:
+        self.scenes, self.model, self.headroom, self.workers = scenes, model, headroom, workers
 
     def draw(self, number: int) -> Example:
         """The example with this number."""
@@ -53,7 +56,8 @@ class ExampleMaker:
         if x.min() < 0 or x.max() > 1:
             raise ValueError(f"a scene has intensities from {x.min():.3g} to {x.max():.3g}, not within 0 and 1")
         recon = self.model.reconstruct(x, mask, ReconstructionConfig(levels=scene.levels, seed=scene.seed))
-        image, healthy = (np.round(to_slices(v) * 255).astype(np.uint8) for v in (x, recon))
+        image = np.round(to_slices(x + scene.headroom if self.headroom else x) * 255).astype(np.uint16)
+        healthy = np.round(to_slices(recon) * 255).astype(np.uint8)
         keep = scene.usable[mask[:, :, scene.usable].any(axis=(0, 1))]
         return Example(image, healthy, to_slices(scene.truth & mask), to_slices(mask), keep)
 

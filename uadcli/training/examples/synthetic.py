@@ -147,7 +147,8 @@ class Sources:
 class Scene:
     """What an example is made of, all (96, 96, 80): a scan scaled to [0, 1], its brain mask and its lesions.
 
-    `usable` (N,) are indices of axial slices. The reconstruction gets `seed` and, unless empty, only these `levels`.
+    `headroom` is how far the scan lay above 1 (`imaging.intensity.headroom`). `usable` (N,) are indices of axial
+    slices. The reconstruction gets `seed` and, unless empty, only these `levels`.
     """
 
     x: Array
@@ -156,6 +157,7 @@ class Scene:
     usable: NDArray[np.int64]
     seed: int = 0
     levels: tuple[int, ...] = ()
+    headroom: Array | float = 0.0
 
 
 class SceneMaker:
@@ -213,8 +215,8 @@ class SceneMaker:
         `usable` (N,) are indices of axial slices.
         """
         x, mask = degrade(x, mask, rng)
-        x = intensity.scale(x, mask, self.preprocess)
+        scaled, above = (f(x, mask, self.preprocess) for f in (intensity.scale, intensity.headroom))
         seed, levels = int(rng.integers(2**31)), tuple[int, ...]()
         if rng.random() < self.one_level:
             levels = (int(rng.choice(self.levels)),)
-        return Scene(x, mask, truth, usable, seed, levels)
+        return Scene(scaled, mask, truth, usable, seed, levels, above)
