@@ -3,7 +3,7 @@
 After SADM (Behrendt et al., MIDL 2024; method 5): both inputs share one encoder; their features are concatenated at
 every scale and decoded to one logit. Unlike there, each input is three neighbouring slices, the same slices mirrored
 left to right (`SiameseConfig.mirror`), which shows differences between the hemispheres, and their place in the
-template.
+template. With `SiameseConfig.headroom` the scan continues above 1, where the reconstruction sees it clipped.
 """
 
 from __future__ import annotations
