@@ -197,6 +197,8 @@ def _sizes_of(base: Weights, config: TrainingConfig, reporter: Reporter) -> Trai
     score, known = config.siamese, base.card.score_network
     if known is not None:
         score = dataclasses.replace(score, channels=known.channels, mirror=known.mirror)
+        if not score.steps:  # it is kept, and must see what it learned from
+            score = dataclasses.replace(score, headroom=known.headroom)
     if config.model not in (preset("small"), base.model.config):
         reporter.warn(f"the settings [model] are ignored: {base.card.name} has its own")
     smoothed = smoothed_as(config.preprocess, base.card.curvature_flow, reporter)

@@ -45,14 +45,16 @@ from uadcli.weights import weights
 pytestmark = pytest.mark.xdist_group("own model")  # one process for what its tests share
 
 ONE = Machine(workers=0)
-SCORE = SiameseConfig(channels=(8, 16), mirror=False, batch_size=4, steps=2, warmup=1, pool=2, checkpoint_every=2)
+SCORE = SiameseConfig(
+    channels=(8, 16), mirror=False, headroom=False, batch_size=4, steps=2, warmup=1, pool=2, checkpoint_every=2
+)  # as of weights of an earlier version
 FROZEN = TrainConfig(steps=2, batch_size=4, warmup=1, learning_rate=0.0, checkpoint_every=2)
 SETTINGS = TrainingConfig(
     preprocess=PreprocessConfig(strip="none"),
     model=cohort.TINY,
     pretrain=PretrainConfig(steps=5),
     train=FROZEN,
-    siamese=dataclasses.replace(SCORE, channels=(16, 16), mirror=True, learning_rate=0.0),
+    siamese=dataclasses.replace(SCORE, channels=(16, 16), mirror=True, headroom=True, learning_rate=0.0),
 )
 NEW = dataclasses.replace(SETTINGS, pretrain=PretrainConfig())
 OTHER = dataclasses.replace(cohort.TINY, unet=dataclasses.replace(cohort.TINY.unet, channels=16, head_channels=16))
@@ -128,10 +130,12 @@ def test_start_networks_are_the_first_candidate(scans: Path, tmp_path: Path, mon
 def test_the_card_says_when_the_start_networks_were_kept(scans: Path, tmp_path: Path) -> None:
     base = cohort.base(tmp_path / "base", OTHER, SCORE)
     still = dataclasses.replace(
-        SETTINGS, train=dataclasses.replace(FROZEN, steps=0), siamese=dataclasses.replace(SCORE, steps=0)
+        SETTINGS, train=dataclasses.replace(FROZEN, steps=0), siamese=dataclasses.replace(SETTINGS.siamese, steps=0)
     )
     run = begun(tmp_path, scans, still, str(base))
     card = weights_of(run, Trainer.load(run / "best.pt"), SiameseTrainer.load(run / "siamese/best.pt")).card
+    assert card.score_network is not None
+    assert not card.score_network.headroom  # it did not learn what lies there
     assert card.training_data.startswith("that of base, sha256 ")
     assert card.training_data.endswith("(made-up scans): no better networks were found on 2 T1w scans of the user")
     assert card.siamese is not None
