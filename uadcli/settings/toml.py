@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from uadcli.errors import UsageError
@@ -86,12 +86,18 @@ def with_settings(config: T, assignments: Sequence[str]) -> T:
     return from_dict(type(config), values)
 
 
-def read_toml(kind: type[Any], text: str) -> Any:
-    """Parse TOML `text` into the config dataclass `kind`; errors as in `from_dict`, and `UsageError` for bad TOML."""
+def read_toml(kind: type[Any], text: str, missing: Mapping[str, Mapping[str, Any]] | None = None) -> Any:
+    """Parse TOML `text` into the config dataclass `kind`; errors as in `from_dict`, and `UsageError` for bad TOML.
+
+    `missing` are settings by table that hold where the text does not say otherwise, instead of the defaults.
+    """
     try:
         values = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also for numbers with very many digits, and deep nesting
         raise UsageError(f"not valid TOML: {error}") from error
+    for table, known in (missing or {}).items():
+        if isinstance(given := values.setdefault(table, {}), dict):
+            values[table] = {**known, **given}
     return from_dict(kind, values)
 
 

@@ -31,6 +31,7 @@ from uadcli.imaging.volume import read_scan
 from uadcli.running.lock import refused
 from uadcli.running.temporary import PATTERN, sweep
 from uadcli.settings.option import named
+from uadcli.weights.checks import ADDED_TO_SCORE
 
 if TYPE_CHECKING:
     from uadcli.weights.weights import Weights
@@ -121,12 +122,12 @@ def _remove_empty(run: Path, new: bool) -> None:
 
 
 def read_run(run: Path) -> TrainingConfig:
-    """The settings of a run. Raises `InputError` if there is none."""
+    """The settings of a run; what earlier versions did not know is as they did it. Raises `InputError` if none."""
     try:
         text = (run / "config.toml").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError("is not a run of uad train", path=run, hint="Start one: uad train DATA --out RUN.") from error
-    config: TrainingConfig = read_toml(TrainingConfig, text)
+    config: TrainingConfig = read_toml(TrainingConfig, text, {"siamese": ADDED_TO_SCORE})
     return config
 
 

@@ -444,6 +444,21 @@ def test_only_steps_and_learning_rates_may_change_on_resume(
     assert resumed(run, "--profile", "reference") == 2
 
 
+def test_a_run_of_an_earlier_version_goes_on_without_headroom(scans: Path, tmp_path: Path) -> None:
+    """Stopped before its first checkpoint, its examples may be there already; they were made without."""
+    run = begun(tmp_path, scans, NEW)
+    assert run_folder.read_run(run).siamese.headroom
+    text = (run / "config.toml").read_text()
+    (run / "config.toml").write_text(text.replace("headroom = true\n", ""))
+    shutil.rmtree(run / "siamese")
+    assert resumed(run, "--set", "siamese.steps=3") == 0
+    assert not SiameseTrainer.load(run / "siamese" / "last.pt").config.headroom
+    assert not run_folder.read_run(run).siamese.headroom
+    for text in ("", "[siamese]\nheadroom = true\n"):
+        (run / "config.toml").write_text(text)
+        assert run_folder.read_run(run).siamese.headroom is bool(text)
+
+
 def test_two_processes_do_not_train_in_one_folder(
     scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
