@@ -288,9 +288,11 @@ def test_a_held_out_case_brighter_than_normal_tissue_is_shown_bright() -> None:
     """Its intensities are unbounded until they are scaled: in whole numbers of 8 bits a lesion at 1.3 would be dark."""
     one = labelled(True)
     one.data[one.truth] = 1.3
+    one.data[5, 11, 9] = 2.6
     maker = maker_of([one], [])
     found = maker.example(maker.scenes.unmodified(one))  # type: ignore[attr-defined]
     assert found.image[found.truth].min() == 255
+    assert found.image.max() > 400  # far above the upper percentile, which is 1.3
     assert found.image[found.brain & ~found.truth].max() < 255
     with pytest.raises(ValueError, match="not within 0 and 1"):
         maker.example(Scene(one.data, one.mask, one.truth, one.usable))
