@@ -115,19 +115,20 @@ def calibrated_card(
         preprocess=to_dict(preprocess),
         degraded=copies,
         without_shading=calibrated.get("without_shading", False),  # nor this
-        intensity_range=_range_in_words(card.scaling, preprocess),
+        intensity_range=_range_in_words(card, preprocess),
     )
 
 
-def _range_in_words(scaling: str, preprocess: PreprocessConfig) -> str:
-    """The range of intensities in the brain mask, by the scaling of the model."""
+def _range_in_words(card: ModelCard, preprocess: PreprocessConfig) -> str:
+    """The range of intensities in the brain mask, by the scaling of the model, and what its score network sees."""
     from uadcli.imaging.intensity import KNEE, MIDDLE
 
-    if scaling == "tissue":
+    if card.scaling == "tissue":
         anchors = f"the darkest percentile is 0, the mean of grey and white matter {MIDDLE:g}"
         return f"[0, 1): inside the brain mask {anchors}, compressed above {KNEE:g}"
     low, high = preprocess.lower_percentile, preprocess.upper_percentile
-    return f"[0, 1]: percentiles {low:g} and {high:g} inside the brain mask"
+    above = "; the learned score also sees what lies above" if (one := card.score_network) and one.headroom else ""
+    return f"[0, 1]: percentiles {low:g} and {high:g} inside the brain mask{above}"
 
 
 def default_score(card: ModelCard, contrast: str, scans: int, thresholds: dict[str, dict[str, float]]) -> str:

@@ -68,6 +68,13 @@ def test_the_card_says_how_intensities_are_scaled(scaling: str, said: str) -> No
     assert ("percentiles" in found) == (scaling == "percentile")
 
 
+@pytest.mark.parametrize(("siamese", "said"), [(None, False), ({"headroom": False}, False), ({"headroom": True}, True)])
+def test_the_card_says_whether_the_learned_score_sees_more(siamese: dict[str, Any] | None, said: bool) -> None:
+    card = dataclasses.replace(CARD, scaling="percentile", siamese=siamese)
+    found = export.calibrated_card(card, "lab", CALIBRATED, TrainingConfig().preprocess).intensity_range
+    assert found.endswith("also sees what lies above") is said
+
+
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> weights.Weights:
     """The weights of a run in `tmp_path`."""
