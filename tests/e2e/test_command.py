@@ -42,12 +42,12 @@ def _run(*arguments: object, **more: Any) -> subprocess.CompletedProcess[str]:
 PACKAGES = "torch 2.13.0, numpy 2.3.5, scipy 1.15.3, SimpleITK 2.5.7, antspyx 0.6.3"
 KNOWN = {
     f"{PACKAGES}, AuthenticAMD 25 17, AVX512, avx512_bf16, 2 threads": (
-        "5f7350e138e4cd1c5e30990cfe358716a07b06a8756ac1f6fa4302c570d47ac7",
-        "33e2f4be3f0c0fa03f8488232293127ed167147b2acd92e0cf35234a61eb9522",
+        "df95f6c688c6a605ee4dffaf33592792574dee2a951b9509a153206d6d7c5070",
+        "92d1b066a5b21c8f2fbfb46960e7386a99450fd5fd46ed579bb3b9bdd9294b45",
     ),
     f"{PACKAGES}, AuthenticAMD 25 17, AVX512, avx512_bf16, 1 threads": (
-        "5aa5c472b948134590c9a1b720b7e22d446088cd7253d9f38ae74882a2c7bfc4",
-        "33e2f4be3f0c0fa03f8488232293127ed167147b2acd92e0cf35234a61eb9522",
+        "dcc6fad86ff0e4f54cf177275805cbb46fb5fbbdfb66d2d41944faa167a4b37f",
+        "92d1b066a5b21c8f2fbfb46960e7386a99450fd5fd46ed579bb3b9bdd9294b45",
     ),
 }
 
