@@ -73,7 +73,8 @@ def marked(data: Array, path: Path) -> MaskFile:
     """The mask in the values (X, Y, Z) of a file, which must be finite.
 
     Whole numbers are labels: all above 0 count. Other values are probabilities: those of at least one half count.
-    Raises `InputError` for distance maps, images, and probabilities that are below one half everywhere.
+    Raises `InputError` for distance maps, images, labels of which none is 0, and probabilities that are below one half
+    everywhere.
     """
     low, high = float(data.min()), float(data.max())
     if low < -OVERSHOOT:
@@ -90,6 +91,8 @@ def marked(data: Array, path: Path) -> MaskFile:
 
 def _whole(data: Array, values: NDArray[np.floating], counts: NDArray[np.integer], path: Path) -> MaskFile:
     """Labels; values that rise smoothly from 0 (a resampled mask in bytes or percent, a rounded distance) are not."""
+    if len(values) > 1 and data.min() > 0:  # such as 1 for the background and 2 for the lesion
+        raise _refused(f"has no voxel of 0 (from {values[0]:.3g} to {values[-1]:.3g}), so all of it would count", path)
     if len(values) > FEW:
         inside, edge = data[data > 0], data[_touching_zero(data)]
         if edge.size and np.median(edge) < RISING * np.median(inside):

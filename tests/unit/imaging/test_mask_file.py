@@ -88,6 +88,14 @@ def test_what_is_not_a_mask_is_refused(name: str, data: np.ndarray) -> None:
         marked(data.astype(np.float32), HERE)
 
 
+@pytest.mark.parametrize("data", [1 + BALL, 1 + TISSUE, 0.999999 * (1 + BALL)])
+def test_labels_without_a_background_are_refused(data: np.ndarray) -> None:
+    """Such as 1 for the background and 2 for the lesion: every voxel would be one of the lesion."""
+    with pytest.raises(InputError, match=r"mask\.nii\.gz: has no voxel of 0 \(from 1 to [24]\)"):
+        marked(data.astype(np.float32), HERE)
+    assert marked(np.ones(SHAPE, np.float32), HERE).voxels.all()  # of a scan cropped to the brain, say
+
+
 def test_probabilities_below_one_half_everywhere_are_an_error() -> None:
     with pytest.raises(InputError, match=r"between 0 and 0\.5"):
         marked((0.45 * SOFT).astype(np.float32), HERE)
