@@ -52,7 +52,9 @@ def from_folders(
             )
         if unlabelled == "skip":
             own = [case for case in own if case.truth]
-            notes += [f"{method}: skipped without ground truth: {some(without)}"] if without else []
+        if without:  # also because two names do not match
+            treated = "skipped" if unlabelled == "skip" else "counted as healthy"
+            notes.append(f"{method}: {treated} without ground truth: {some(without)}")
         if others:
             what = count(len(others), "map is", "maps are")
             notes.append(f"{method}: {what} compared with the ground truth of another contrast ({some(others)})")

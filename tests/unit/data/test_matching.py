@@ -160,6 +160,14 @@ def test_a_map_without_truth_is_an_error_unless_said_otherwise(tmp_path):
     assert pairs(maps, truth, tmp_path, unlabelled="skip") == {"a_map.nii": "a_seg.nii"}
 
 
+@pytest.mark.parametrize(("way", "treated"), [("healthy", "counted as healthy"), ("skip", "skipped")])
+def test_what_becomes_of_maps_without_truth_is_told(way, treated, tmp_path):
+    """Also that they count as healthy: their truth may only have another name."""
+    maps = touch(tmp_path / "m", "a_map.nii", "b_map.nii")
+    _, notes = from_folders([maps], touch(tmp_path / "t", "a_seg.nii"), unlabelled=way)
+    assert notes == [f"m: {treated} without ground truth: b_map.nii"]
+
+
 def test_a_truth_without_map_is_told(tmp_path):
     _, notes = from_folders([touch(tmp_path / "m", "a_map.nii")], touch(tmp_path / "t", "a_seg.nii", "b_seg.nii"))
     assert notes == ["m: 1 ground-truth file has no map and is ignored (b_seg.nii)"]
