@@ -49,6 +49,22 @@ def test_what_is_no_whole_command_is_a_usage_error(
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("borrowed", "said"),
+    [
+        (["T2w"], "cannot be 'T2w'"),
+        (["T2w=T2w"], "cannot be 'T2w=T2w'"),
+        (["T2w=FLAIR", "T2w=T1w"], "T2w cannot borrow from both FLAIR and T1w"),
+    ],
+)
+def test_a_contrast_borrows_from_one_other(
+    borrowed: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    options = [text for one in borrowed for text in ("--borrow", one)]
+    assert main(["calibrate", str(tmp_path), str(tmp_path), *options]) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_what_labels_are_for_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["train", "d", "--out", "n", "--score", "siamese"]) == 2
     assert "Without labels, `uad train` trains it on synthetic lesions." in capsys.readouterr().err

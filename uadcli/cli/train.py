@@ -211,12 +211,18 @@ def calibrate(
 
 
 def _borrowed(pairs: list[str] | None) -> dict[str, str]:
-    """The contrast that lends its thresholds, by borrower. Raises `UsageError` unless each text is `T2w=FLAIR`."""
-    result = {}
+    """The contrast that lends its thresholds, by borrower.
+
+    Raises `UsageError` unless each text is such as `T2w=FLAIR`, with another borrower.
+    """
+    result: dict[str, str] = {}
     for text in pairs or []:
         taker, _, giver = text.partition("=")
         if taker not in CONTRASTS or giver not in CONTRASTS or taker == giver:
             raise UsageError(f"--borrow cannot be {text!r}", hint="Write it as T2w=FLAIR.")
+        if result.get(taker, giver) != giver:
+            what = f"{taker} cannot borrow from both {result[taker]} and {giver}"
+            raise UsageError(what, hint="Give one --borrow for each contrast.")
         result[taker] = giver
     return result
 
