@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from uadcli.config import SiameseConfig, from_dict
+from uadcli.weights.checks import ADDED_TO_SCORE
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,10 @@ class ModelCard:
 
     @property
     def score_network(self) -> SiameseConfig | None:
-        """The settings of the score network in the file; None if it has none. Raises `UsageError` for invalid ones."""
+        """The settings of the score network in the file; None if it has none. Raises `UsageError` for invalid ones.
+
+        What a score network of an earlier version does not say is as it was then.
+        """
         if self.siamese is None:
             return None
-        return from_dict(SiameseConfig, self.siamese)
+        return from_dict(SiameseConfig, ADDED_TO_SCORE | self.siamese)
