@@ -36,7 +36,9 @@ from uadcli.running.temporary import mark
 from uadcli.settings.training import Machine, Taught
 from uadcli.training import run_folder, train
 from uadcli.training.card import weights_of
+from uadcli.training.examples.pool import Example, ExampleMaker
 from uadcli.training.examples.slices import load_slices
+from uadcli.training.examples.synthetic import Scene
 from uadcli.training.reconstruction import Trainer
 from uadcli.training.run import Networks, networks
 from uadcli.training.score_network import SiameseTrainer
@@ -444,14 +446,26 @@ def test_only_steps_and_learning_rates_may_change_on_resume(
     assert resumed(run, "--profile", "reference") == 2
 
 
-def test_a_run_of_an_earlier_version_goes_on_without_headroom(scans: Path, tmp_path: Path) -> None:
+def test_a_run_of_an_earlier_version_goes_on_without_headroom(
+    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Stopped before its first checkpoint, its examples may be there already; they were made without."""
+    made, example = set[bool](), ExampleMaker.example
+
+    def noted(maker: ExampleMaker, scene: Scene) -> Example:
+        made.add(maker.headroom)
+        return example(maker, scene)
+
+    monkeypatch.setattr(ExampleMaker, "example", noted)
     run = begun(tmp_path, scans, NEW)
     assert run_folder.read_run(run).siamese.headroom
+    assert made == {True}
+    made.clear()
     text = (run / "config.toml").read_text()
     (run / "config.toml").write_text(text.replace("headroom = true\n", ""))
     shutil.rmtree(run / "siamese")
     assert resumed(run, "--set", "siamese.steps=3") == 0
+    assert made == {False}
     assert not SiameseTrainer.load(run / "siamese" / "last.pt").config.headroom
     assert not run_folder.read_run(run).siamese.headroom
     for text in ("", "[siamese]\nheadroom = true\n"):
