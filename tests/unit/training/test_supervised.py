@@ -222,7 +222,7 @@ def case(contrast: str) -> Case:
 
 def test_the_bundled_weights_for_training_are_those_of_the_contrast() -> None:
     assert supervised.base_for([case("FLAIR"), case("T2w")], None, silent()).card.name == "small-14-flair"
-    assert supervised.base_for([case("T1w")], None, silent()).card.name == "small-18-t1w"
+    assert supervised.base_for([case("T1w")], None, silent()).card.name == "small-17-t1w"
     with pytest.raises(UsageError, match="no bundled model covers FLAIR and T1w"):
         supervised.base_for([case("FLAIR"), case("T1w")], None, silent())
     with pytest.raises(InputError, match="does not give the contrast"):
