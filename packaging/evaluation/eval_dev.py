@@ -14,8 +14,8 @@ brain (FLAIR, T2w) or darkness (T1w), with eroded mask and median 5x5x5 ("plain"
 thresholds by the same rules from the healthy validation scans. For each healthy scan: the volume marked; for the IXI
 scans, which set the T1w thresholds, at thresholds from the other scans (calibrated: from the other four fifths;
 conformal: from the other 19). Synthetic lesions: shapes of real strokes, not used in training, pasted into the IXI
-validation scans with an intensity change of 20 to 60 %. Finally the AUPRC of the default scores and of `absolute`,
-averaged over the sets.
+validation scans with an intensity change of 20 to 60 %, before these are scaled. Finally the AUPRC
+of the default scores and of `absolute`, averaged over the sets.
 """
 
 from __future__ import annotations
