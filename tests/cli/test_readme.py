@@ -176,3 +176,28 @@ def test_everything_linked_is_in_the_source_archive():
     for page in PAGES:
         for place in [page, *((page.parent / target.partition("#")[0]).resolve() for target in links(page))]:
             assert any(place == one or one in place.parents for one in kept), place
+
+
+@pytest.mark.parametrize(
+    ("row", "of"),
+    [
+        ("FLAIR, glioma", "FLAIR glioma"),
+        ("FLAIR, multiple sclerosis, 75 ml", "FLAIR MSLesSeg P39"),
+        ("FLAIR, multiple sclerosis, 1.3 ml in 49 lesions", "FLAIR MSLUB 07"),
+        ("FLAIR, multiple sclerosis, 0.7 ml", "FLAIR MSLesSeg P18"),
+        ("T1w, glioma", "T1w glioma"),
+        ("T1w, synthetic lesions in healthy brains", "T1w synthetic in IXI val"),
+    ],
+)
+def test_the_figures_of_the_readme_are_those_of_the_results(row: str, of: str) -> None:
+    """AUPRC and Dice at `auto` of the default score, in bold there, and in how many scans a lesion is touched."""
+    said, measured = (
+        [[cell.strip() for cell in line.strip("| \n").split("|")] for line in page.read_text("utf-8").splitlines()]
+        for page in (ROOT / "README.md", ROOT / "packaging" / "docs" / "results.md")
+    )
+    (short,) = [cells for cells in said if cells[0] == row]
+    (full,) = [cells for cells in measured if cells[0] == of and len(cells) > 10 and cells[2].startswith("**")]
+    assert short[1] == full[1]
+    for mine, theirs in zip(short[2:4], (full[3], full[5]), strict=True):
+        assert float(mine) == pytest.approx(float(theirs), abs=0.0051)
+    assert short[4] == f"{full[-1]} of {full[1]}"
