@@ -40,6 +40,7 @@ from scenes import (
     options,
     reference_scans,
     scenes,
+    subject_of,
     write_tsv,
 )
 
@@ -173,8 +174,7 @@ class Evaluation:
         result: dict[tuple[str, str], Healthy] = {}
         for case in (c for c in self.cases if c.part == "healthy"):
             prepared, model = self.prepared(case), self.loaded[case.contrast]
-            x = prepared.scaled(CONFIG.preprocess)
-            subject = Subject.of(model, x, prepared.mask, CONFIG, case.contrast, prepared.data)
+            subject = subject_of(model, prepared, case.contrast)
             for kind, values in self.maps(prepared, subject).items():
                 one = result.setdefault((f"{case.source} {case.contrast}", kind), Healthy())
                 for rule, used in self.thresholds(kind, case.contrast, values, prepared.mask).items():

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from development import Case, cases
 from joint_weights import parsed
-from scenes import CONFIG, chosen, models, named, write_tsv
+from scenes import CONFIG, chosen, models, named, subject_of, write_tsv
 
 from uadcli import device
 from uadcli.config import CONTRASTS
@@ -41,7 +41,6 @@ from uadcli.model import joint, own_grid
 from uadcli.model.components import find, volume_ml
 from uadcli.model.joint import Evidence, Weights
 from uadcli.model.model import Model
-from uadcli.model.subject import Subject
 from uadcli.model.threshold import Threshold, resolve
 from uadcli.scoring.calibration import rarity
 from uadcli.scoring.metrics import average_precision, dice
@@ -93,8 +92,8 @@ class Scored:
 def scored(case: Case, prepared: Prepared, model: Model) -> Scored:
     """The map of the default score, its rarity among healthy voxels, and the threshold `auto`."""
     kind, contrast = model.card.scores[case.contrast], case.contrast
-    x, scan, tail = prepared.scaled(CONFIG.preprocess), read_scan(case.scan), model.card.tail_of(kind, contrast)
-    subject = Subject.of(model, x, prepared.mask, CONFIG, contrast, prepared.data)
+    scan, tail = read_scan(case.scan), model.card.tail_of(kind, contrast)
+    subject = subject_of(model, prepared, contrast)
     values = subject.score(kind)
     used = resolve(AUTO, model.card, kind, contrast)
     assert isinstance(used, Threshold)

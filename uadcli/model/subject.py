@@ -61,9 +61,9 @@ class Subject:
         if self.contrast not in contrasts.ALL:
             raise UsageError("this score needs the contrast of the scan", hint="Choose another score.")
         if "unclipped" not in self.kept:
-            z = intensity.robust_z(self._known, self.mask)
-            self.kept["unclipped"] = -z if contrasts.ALL[self.contrast].lesions == "dark" else z
-        return self.kept["unclipped"]
+            self.kept["unclipped"] = intensity.robust_z(self._known, self.mask)
+        z = self.kept["unclipped"]
+        return -z if contrasts.ALL[self.contrast].lesions == "dark" else z
 
     @property
     def _known(self) -> Array:

@@ -48,8 +48,6 @@ def read_description(text: str, card: type[Any]) -> tuple[dict[str, Any], ModelC
     described = values.pop("model")
     for name, value in ADDED.items():
         values.setdefault(name, value)
-    if isinstance(values.get("siamese"), dict):
-        values["siamese"] = ADDED_TO_SCORE | values["siamese"]
     if missing := sorted({field.name for field in dataclasses.fields(card)} - set(values)):
         raise ValueError(f"{missing[0]} is missing")
     if fault := misfit(card, values) or _card_fault(values):
