@@ -102,7 +102,7 @@ T1W = Contrast(
     ),
     bright_lesions=0.25,
     volumes=0.34,
-    fisher={"log-odds": 0.3, "z-absolute": 0.4, "z-brightness": 0.3},
+    fisher={"log-odds": 0.4, "z-absolute": 0.5, "z-brightness": 0.1},
     similarity=(0.10, 0.075),
 )
 T2W = Contrast(

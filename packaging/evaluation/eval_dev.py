@@ -193,7 +193,7 @@ class Evaluation:
             for kind, values in self.maps(scan.prepared, scan.subject, raw).items():
                 one = Scored(scan.prepared, values, scan.part, whole=True, brain=scan.brain)
                 calibrating.setdefault(kind, []).append(one)
-        compared = cross_fitted(calibrating, shares)
+        compared = cross_fitted(calibrating, model.card, "T1w")
         for kind, scans in ((kind, compared[kind]) for kind in [PLAIN, RAW, *self.kinds("T1w")]):
             strengths = [strength_of(s.values, s.prepared, CONFIG) for s in scans]
             marked = result.setdefault(("ixi_t1 T1w, cross-fitted", kind), Healthy())

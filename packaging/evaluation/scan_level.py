@@ -86,7 +86,7 @@ def _cross_fitted(
     score, shares = model.card.scores[contrast], shares_of(model.card, contrast)
     kinds = list(shares) if score == FISHER else [score]
     maps = {kind: [one.scored(kind) for one in versions] for kind in kinds}
-    scans = cross_fitted(maps, shares)[score]
+    scans = cross_fitted(maps, model.card, contrast)[score]
     for case, one in zip(reference, scans[: len(reference)], strict=True):
         yield Strength(case, strength_of(one.values, one.prepared, CONFIG))
 

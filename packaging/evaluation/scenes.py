@@ -21,7 +21,7 @@ from uadcli.imaging import intensity
 from uadcli.imaging.volume import Scan, read_scan
 from uadcli.model import model, own_grid
 from uadcli.model.components import find, volume_ml
-from uadcli.model.model import Model, shares_of
+from uadcli.model.model import Model, prior_of, shares_of
 from uadcli.model.subject import Subject
 from uadcli.model.threshold import Threshold
 from uadcli.reconstruction.model import Network
@@ -31,6 +31,7 @@ from uadcli.training.examples.pasted_lesions import load_shape, shape_files
 from uadcli.training.reconstruction import Trainer
 from uadcli.training.score_network import SiameseTrainer
 from uadcli.weights import weights
+from uadcli.weights.card import ModelCard
 
 CONFIG = DetectConfig()
 SETS = {  # names of the development cases with lesions, by folder
@@ -203,16 +204,17 @@ def subject_of(model: Model, prepared: Prepared, contrast: str, config: DetectCo
     return Subject.of(model, x, prepared.mask, config, contrast, prepared.data)
 
 
-def cross_fitted(raw: Mapping[str, list[Scored]], shares: Mapping[str, float]) -> dict[str, list[Scored]]:
+def cross_fitted(raw: Mapping[str, list[Scored]], card: ModelCard, contrast: str) -> dict[str, list[Scored]]:
     """The maps by score of the scans that a healthy reference is made of, each compared with the others.
 
-    `raw` are not normalised to healthy scans. With all scores that have `shares` in `fisher`, that is added.
+    `raw` are not normalised to healthy scans. With all scores that the card joins in `fisher`, that is added.
     """
+    shares, likely = shares_of(card, contrast), prior_of(card)
     found = {
         kind: compared_with_others(scans, scores.find(kind)) if kind.startswith(scores.Z) else scans
         for kind, scans in raw.items()
     }
-    return found | ({fusion.FISHER: joined(found, shares)} if shares and shares.keys() <= found.keys() else {})
+    return found | ({fusion.FISHER: joined(found, shares, likely)} if shares and shares.keys() <= found.keys() else {})
 
 
 def stroke_shapes(data: Path) -> list[Path]:

@@ -41,6 +41,7 @@ from uadcli.errors import InputError, UsageError
 from uadcli.files import write_json
 from uadcli.model.model import Model
 from uadcli.scoring import healthy_reference
+from uadcli.scoring.fusion import OUTSIDE_WHITE_MATTER
 from uadcli.synthesis.options import SynthOptions
 from uadcli.synthesis.synth import synth
 from uadcli.training.card import score_settings
@@ -100,7 +101,13 @@ def main() -> None:
     refuse_other_preparation(start.card)
     along = start.card.along_slices if arguments.along_slices is None else arguments.along_slices
     levels = tuple(map(int, arguments.levels.split(","))) if arguments.levels else start.card.levels
-    changed = dataclasses.replace(start.card, without_shading=True, along_slices=along, levels=levels)
+    changed = dataclasses.replace(
+        start.card,
+        without_shading=True,
+        along_slices=along,
+        levels=levels,
+        odds_outside_white_matter=OUTSIDE_WHITE_MATTER,
+    )
     start = dataclasses.replace(start, card=changed)
     start = with_score_network(start, arguments.score_network)
     if arguments.headroom and start.card.siamese is not None:

@@ -163,6 +163,7 @@ def measure(
         "fusion_power": model.card.fusion_power,
         "reference_erosion": model.card.reference_erosion,
         "without_shading": model.card.without_shading,
+        "odds_outside_white_matter": model.card.odds_outside_white_matter,
         "precision_by_power": precisions,
         "scans": dict(counts),
         "degraded": cohort.degraded,

@@ -115,6 +115,7 @@ def calibrated_card(
         preprocess=to_dict(preprocess),
         degraded=copies,
         without_shading=calibrated.get("without_shading", False),  # nor this
+        odds_outside_white_matter=calibrated.get("odds_outside_white_matter", 1.0),  # nor this
         intensity_range=_range_in_words(card, preprocess),
     )
 

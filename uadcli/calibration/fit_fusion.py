@@ -139,9 +139,7 @@ def with_best_power(model: Model, precisions: dict[float, float]) -> Model:
 
 
 def precision_by_shares(scans: Sequence[PastedScan], parts: Mapping[str, Part]) -> dict[Shares, float]:
-    """The mean AUPRC of the joined rarities (`fusion.fisher_score`) by shares of the `parts`, in tenths.
-
-    Empty without a scan.
+    """The mean AUPRC of `fisher` (`fusion.fisher_score`) by shares of the `parts`, in tenths; empty without a scan.
 
     Scans with lesions have the numbers of the healthy scans of the parts, so that none is compared with itself.
     """
@@ -151,8 +149,10 @@ def precision_by_shares(scans: Sequence[PastedScan], parts: Mapping[str, Part]) 
     for one in scans:
         of = one.subject
         rare = np.stack([part.rarity(one.number, of.raw(kind), of.mask)[one.allowed] for kind, part in parts.items()])
-        truth, raised = one.truth[one.allowed], rare**NORM  # the order is the same without the root
-        found.append([average_precision(np.array(weights, np.float32) @ raised, truth) for weights in shares])
+        truth, raised = one.truth[one.allowed], rare**NORM
+        likely = np.broadcast_to(of.likely, of.mask.shape)[one.allowed]
+        joined = [(np.array(weights, np.float32) @ raised) ** np.float32(1 / NORM) + likely for weights in shares]
+        found.append([average_precision(np.maximum(values, 0), truth) for values in joined])
     return dict(zip(shares, np.mean(found, axis=0).tolist(), strict=True)) if found else {}
 
 

@@ -19,7 +19,7 @@ from uadcli.data.dataset import Case
 from uadcli.data.healthy import healthy_part
 from uadcli.data.prepare import Prepared, prepare_cached
 from uadcli.model.components import strength_of
-from uadcli.model.model import Model
+from uadcli.model.model import Model, prior_of
 from uadcli.model.subject import Subject
 from uadcli.running.stage import Progress, unseen
 from uadcli.scoring import fusion, healthy_reference, scores
@@ -101,13 +101,14 @@ class OfContrast:
     """The healthy scans of a contrast: their raw maps `under` a score, one score at a time, copies after all scans.
 
     `by_shares` knows how well shares of the parts of `fisher` do, if anything. `more` are raw maps of further healthy
-    scans by score, for its reference alone.
+    scans by score, for its reference alone. `likely` is the prior in `fisher` (`fusion.prior`).
     """
 
     contrast: str
     under: Callable[[str], list[Scored]]
     by_shares: Callable[[Mapping[str, Part]], Found] | None = None
     more: Sequence[Mapping[str, Pair]] = ()
+    likely: Array | float = 0.0
 
 
 def calibrate(
@@ -142,6 +143,7 @@ def calibrate(
             progress(next(done), total)
             yield case
 
+    likely = prior_of(model.card)
     for contrast, cases in by_contrast(cohort.held_out):
         numbered = versions(cases, cohort.degraded)
         healthy = [HealthyScan.of(model, *one, cohort.cache, config) for one in each(numbered)]
@@ -154,7 +156,7 @@ def calibrate(
 
         further = [case for case in cohort.training if case.contrast == contrast]
         more = [_without_network(model, case, cohort.cache, config) for case in each(further)]
-        references |= take_in(result, OfContrast(contrast, under, by_shares, more), kinds, config)
+        references |= take_in(result, OfContrast(contrast, under, by_shares, more, likely), kinds, config)
     return result, references
 
 
@@ -259,20 +261,23 @@ def take_in(result: Calibration, healthy: OfContrast, kinds: Sequence[str], conf
             result.precision_by_shares[contrast] = {" ".join(map(str, one)): value for one, value in found.items()}
         result.shares[contrast] = dict(shares)
         tails = {kind: one.tails for kind, one in behind.items()}
-        result.add(fusion.FISHER, contrast, joined(parts, shares, tails), config)
+        result.add(fusion.FISHER, contrast, joined(parts, shares, healthy.likely, tails), config)
     return references
 
 
 def joined(
-    scans: Mapping[str, list[Scored]], shares: Mapping[str, float], tails: Mapping[str, Sequence[Tail]] | None = None
+    scans: Mapping[str, list[Scored]],
+    shares: Mapping[str, float],
+    likely: Array | float,
+    tails: Mapping[str, Sequence[Tail]] | None = None,
 ) -> list[Scored]:
-    """The same scans under the score `fisher`, from their maps under its parts and the tails of the other scans, which
-    may be known already."""
+    """The same scans under the score `fisher`, from their maps under its parts, its prior (`fusion.prior`) and the
+    tails of the other scans, which may be known already."""
     tails = tails or {part: _tails_of_the_others(scans[part]) for part in shares}
     result = list[Scored]()
     for i, one in enumerate(scans[next(iter(shares))]):
         parts = [(scans[part][i].values, tails[part][i], share) for part, share in shares.items()]
-        result.append(replace(one, values=fusion.fisher_score(parts, one.prepared.mask)))
+        result.append(replace(one, values=fusion.fisher_score(parts, one.prepared.mask, likely)))
     return result
 
 

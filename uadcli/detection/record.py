@@ -61,6 +61,7 @@ def sidecar_of(
             "scaling": card.scaling,
             "reference_erosion": card.reference_erosion,
             "without_shading": card.without_shading,
+            "odds_outside_white_matter": card.odds_outside_white_matter,
             "labelled_cases": card.labelled_cases,
             "adapted": adapted and {"by": adapted.way, "healthy_scans": adapted.scans, "sha256": adapted.sha256},
         },

@@ -18,12 +18,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uadcli.imaging.geometry import resample
+from uadcli.imaging.geometry import resample, spacing
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
 from uadcli.imaging.volume import Volume
 
 FOLDER = Path(__file__).parent / "templates"
 HEAD = "mni_head_T1w"
+WHITE = 3  # white matter, in `mni_tissue_dseg`
+REGISTERED_MM = 3.0  # how exactly tissue is known after an affine registration: of a Gaussian
+SURE = 0.8  # of the smoothed white matter, from where on it is certain
 ZERO = 256  # what a difference of 0 is stored as
 
 
@@ -88,6 +91,17 @@ def regions() -> NDArray[np.uint8]:
     numbers = _read("mni_regions_dseg").data.astype(np.uint8)
     numbers.setflags(write=False)
     return numbers
+
+
+@cache
+def white_matter() -> NDArray[np.float32]:
+    """How surely each voxel of the model's grid (96, 96, 80) is white matter after an affine registration, 0 to 1."""
+    from scipy import ndimage
+
+    white = (_on_grid("mni_tissue_dseg", 0) == WHITE).astype(np.float32)
+    certain = np.minimum(ndimage.gaussian_filter(white, REGISTERED_MM / spacing(GRID_AFFINE)) / SURE, 1)
+    certain.setflags(write=False)
+    return np.asarray(certain)
 
 
 @cache

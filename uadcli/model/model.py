@@ -14,10 +14,11 @@ import numpy as np
 from uadcli.arrays import Array, Mask
 from uadcli.config import ReconstructionConfig
 from uadcli.errors import UsageError, WeightsError
+from uadcli.imaging import template
 from uadcli.imaging.slices import from_slices, occupied, to_slices
+from uadcli.scoring import fusion, scores
 from uadcli.scoring import healthy_reference as reference
 from uadcli.scoring import scanner_drift as drift
-from uadcli.scoring import scores
 from uadcli.scoring.calibration import Tail
 from uadcli.scoring.healthy_reference import Reference
 from uadcli.scoring.scores.base import FeaturePairs
@@ -259,6 +260,12 @@ def card_for(card: ModelCard, trained: str, method: str) -> ModelCard:
 def shares_of(card: ModelCard, contrast: str) -> Mapping[str, float]:
     """The scores combined by `fisher` in a contrast, and the share of each."""
     return card.shares.get(contrast, {})
+
+
+def prior_of(card: ModelCard) -> Array | float:
+    """The prior (96, 96, 80) of `fisher` by the odds of a card (`fusion.prior`); 0 if it makes no difference."""
+    odds = card.odds_outside_white_matter
+    return 0.0 if odds == 1 else fusion.prior(odds, template.white_matter())
 
 
 def parts_of(card: ModelCard, score: str, contrast: str) -> list[Part]:

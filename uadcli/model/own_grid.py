@@ -51,7 +51,8 @@ def own_map(subject: Subject, name: str, levelled: Volume, prepared: Prepared) -
     values = [_values(subject, part.name, near, prepared, brain, more) for part in parts]
     if joined:
         together = [(one, part.tail, part.share) for one, part in zip(values, parts, strict=True)]
-        values = [fusion.fisher_score(together, np.ones(len(more), dtype=bool))]
+        likely = _brought(np.broadcast_to(subject.likely, GRID_SHAPE), near, prepared)[brain]
+        values = [fusion.fisher_score(together, np.ones(len(more), dtype=bool), likely)]
     result = np.zeros(levelled.shape, dtype=np.float32)
     result[box][brain] = values[0]
     return result

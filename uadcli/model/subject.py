@@ -14,7 +14,7 @@ from uadcli.config import DetectConfig, ScoringConfig
 from uadcli.errors import UsageError
 from uadcli.imaging import intensity
 from uadcli.imaging.slices import from_slices, occupied, to_slices
-from uadcli.model.model import Model, Part, parts_of
+from uadcli.model.model import Model, Part, parts_of, prior_of
 from uadcli.scoring import scores
 from uadcli.scoring.healthy_reference import Reference
 from uadcli.scoring.scores.base import FeaturePairs
@@ -97,6 +97,10 @@ class Subject:
     @property
     def fusion_power(self) -> float:
         return self.model.card.fusion_power
+
+    @property
+    def likely(self) -> Array | float:
+        return prior_of(self.model.card)
 
     @property
     def raw_probability(self) -> Array:

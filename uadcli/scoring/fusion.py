@@ -5,6 +5,7 @@ There are two ways: their product with a fitted power, and a mean of how rare ea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -26,6 +27,9 @@ FLOOR = 1e-6
 # development scans (packaging/docs/decisions.md).
 NORM = 2
 FISHER, ENOUGH = "fisher", 5  # healthy scans of a contrast that make it the default
+# Odds of a lesion outside white matter, relative to inside, for equal evidence: cortex, rim and vessels vary most among
+# healthy brains and scanners. Chosen on the development scans (packaging/docs/decisions.md).
+OUTSIDE_WHITE_MATTER = 0.5
 # Shares of the scores in `FISHER` by contrast, unless a calibration chooses them.
 PARTS = {name: dict(one.fisher) for name, one in contrasts.ALL.items()}
 
@@ -50,16 +54,26 @@ def fused_scores(
         yield np.where(mask, weighted, 0).astype(np.float32)
 
 
-def fisher_score(parts: Sequence[tuple[Array, Tail, float]], mask: Mask) -> Array:
+def prior(odds: float, white: Array) -> Array:
+    """How much less likely a lesion is at each place (X, Y, Z) than in white matter: log10, at most 0.
+
+    `odds` are those outside white matter, relative to inside, above 0 and at most 1; `white` (X, Y, Z) is how surely a
+    place is white matter, 0 to 1.
+    """
+    return np.asarray(math.log10(odds) * (1 - white), dtype=np.float32)
+
+
+def fisher_score(parts: Sequence[tuple[Array, Tail, float]], mask: Mask, likely: Array | float = 0.0) -> Array:
     """The weighted root mean square of the rarities (`calibration.rarity`) of several scores (X, Y, Z), each with its
-    healthy tail and its share, inside the mask.
+    healthy tail and its share, inside the mask; where a lesion is less likely by `likely` (`prior`), less by that.
 
     A value of 2.5 means that one healthy voxel in 10^2.5 scores as high, if all scores are equally rare: a voxel that
     is rare by one score counts, one that is rare by both counts more. The mean instead of the root mean square would
     be, up to a factor, Fisher's statistic for combining p-values (Fisher 1932, Statistical Methods for Research
     Workers, 21.1; unequal shares: Good 1955, J. R. Stat. Soc. B 17); see `NORM`. Since the scores are not independent,
-    the threshold is calibrated like that of any other score.
+    the threshold is calibrated like that of any other score. Evidence and prior add up as in Bayes' rule, if rarity
+    stands for the logarithm of the likelihood ratio; below 0 the sum is 0.
     """
     total = sum(np.float32(share) * rarity(values, tail) ** NORM for values, tail, share in parts)
     mean = np.asarray(total) ** np.float32(1 / NORM)
-    return np.where(mask, mean, 0).astype(np.float32)
+    return np.where(mask, np.maximum(mean + likely, 0), 0).astype(np.float32)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uadcli import __version__, contrasts
 from uadcli.config import to_dict
 from uadcli.files import file_sha256
+from uadcli.scoring.fusion import OUTSIDE_WHITE_MATTER
 from uadcli.training.run_folder import START, read_run, usable_cases
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def weights_of(run: Path, trainer: Trainer, scorer: SiameseTrainer | None) -> We
         fusion_power=POWER,
         reference_erosion=EROSION,
         without_shading=True,
+        odds_outside_white_matter=OUTSIDE_WHITE_MATTER,
         curvature_flow=config.preprocess.curvature_flow,
         scaling=config.preprocess.scaling or "percentile",
         intensity_range="[0, 1], inside the brain mask",

@@ -26,6 +26,7 @@ from uadcli.errors import InputError, UsageError
 from uadcli.files import write_bytes, write_text
 from uadcli.imaging import intensity
 from uadcli.model.model import Model
+from uadcli.scoring.fusion import OUTSIDE_WHITE_MATTER
 from uadcli.settings.training import Machine, Taught
 from uadcli.training.examples.pool import ExampleMaker
 from uadcli.training.examples.synthetic import Healthy, Scene, SceneMaker, Sources, load_healthy
@@ -247,6 +248,7 @@ def weights_of(run: Path, scorer: SiameseTrainer) -> Weights:
         fusion_power=POWER,
         reference_erosion=EROSION,
         without_shading=True,
+        odds_outside_white_matter=OUTSIDE_WHITE_MATTER,
         training_data=(
             f"Score network: {scans} of the user with lesion masks ({ill} with lesions), and synthetic lesions in "
             f"their slices without. {before}: {base.card.name}, sha256 {base.sha256[:12]} ({base.card.training_data})"

@@ -24,7 +24,8 @@ class ModelCard:
     `shares` are those of the scores in `fisher`, by contrast; `borrowed` maps contrasts without healthy scans to the
     one whose thresholds they use. `preprocess` are the settings with which the healthy scans were prepared. Of each
     healthy scan there are `degraded` copies as from other scanners, which count in all statistics. Residuals are
-    compared with the healthy reference `without_shading` (`scoring.residual.shading`), or as they are.
+    compared with the healthy reference `without_shading` (`scoring.residual.shading`), or as they are. `fisher` takes a
+    lesion outside white matter for less likely by `odds_outside_white_matter` (`scoring.fusion.prior`).
     """
 
     name: str
@@ -52,6 +53,7 @@ class ModelCard:
     preprocess: dict[str, Any] = field(default_factory=dict)
     degraded: int = 0
     without_shading: bool = False
+    odds_outside_white_matter: float = 1.0
 
     def tail_of(self, score: str, contrast: str) -> list[tuple[float, float]]:
         """The (rate, threshold) pairs of a score among healthy voxels of a contrast; empty if there are none."""

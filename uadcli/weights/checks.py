@@ -31,9 +31,10 @@ RANGES = {
     "labelled_cases": (0, 10**9),
     "steps": (0, 10**12),
     "degraded": (0, 1000),
+    "odds_outside_white_matter": (1e-6, 1.0),
 }
 # what cards of earlier versions do not say, and what holds for them; the second of the score network
-ADDED = {"degraded": 0, "without_shading": False}
+ADDED = {"degraded": 0, "without_shading": False, "odds_outside_white_matter": 1.0}
 ADDED_TO_SCORE = {"headroom": False}
 
 

@@ -264,5 +264,6 @@ def test_the_card_names_the_out_of_distribution_check_of_each_contrast(tmp_path:
     (tmp_path / export.REFERENCE_FILE).write_bytes(save({}))
     export.export(tmp_path, tmp_path / "lab", overwrite=False, reporter=Reporter(silent=True))
     assert not weights.load(tmp_path / "lab" / "lab.safetensors").card.without_shading  # calibrated before it was known
+    assert weights.load(tmp_path / "lab" / "lab.safetensors").card.odds_outside_white_matter == 1
     named = "- out-of-distribution check: T1w Mahalanobis distance of the encoder's features, T2w none, FLAIR HAND"
     assert named in (tmp_path / "lab" / "lab.md").read_text().splitlines()

@@ -16,12 +16,13 @@ from uadcli.calibration.health import Calibration, Cohort
 from uadcli.config import DetectConfig
 from uadcli.data.dataset import Case
 from uadcli.data.prepare import Prepared
+from uadcli.imaging import template
 from uadcli.imaging.intensity import robust_z
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.model.subject import Subject
 from uadcli.scoring import healthy_reference, scores
 from uadcli.scoring.calibration import healthy_quantile, healthy_tail, strength, tails_of_the_others
-from uadcli.scoring.fusion import FISHER, PARTS, fisher_score
+from uadcli.scoring.fusion import FISHER, PARTS, fisher_score, prior
 
 SHAPE, SCANS = (16, 20, 12), 6
 SMALLEST = DetectConfig().scoring.min_volume_mm3
@@ -47,10 +48,15 @@ def maps(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, np.ndarray]]:
     return made
 
 
-def calibrated(contrast: str, count: int = SCANS, degraded: int = 0) -> tuple[Calibration, Any]:
+def model_of(odds: float = 1.0) -> Any:
+    card = SimpleNamespace(reference_erosion=1, without_shading=False, odds_outside_white_matter=odds)
+    return SimpleNamespace(card=card)
+
+
+def calibrated(contrast: str, count: int = SCANS, degraded: int = 0, odds: float = 1.0) -> tuple[Calibration, Any]:
     cases = [Case(str(i), "lab", "val", contrast, Path(f"{i}.nii")) for i in range(count)]
     cohort = Cohort(cases, (), Path(), degraded=degraded)
-    return health.calibrate(SimpleNamespace(), cohort, DetectConfig(), CALIBRATED)  # type: ignore[arg-type]
+    return health.calibrate(model_of(odds), cohort, DetectConfig(), CALIBRATED)
 
 
 def test_progress_counts_each_scan_and_each_of_its_scores(maps: list[dict[str, np.ndarray]]) -> None:
@@ -58,7 +64,7 @@ def test_progress_counts_each_scan_and_each_of_its_scores(maps: list[dict[str, n
     seen: list[tuple[int, int]] = []
     cases = [Case(str(i), "lab", "val", "T1w", Path(f"{i}.nii")) for i in range(SCANS)]
     health.calibrate(
-        SimpleNamespace(),  # type: ignore[arg-type]
+        model_of(),
         Cohort(cases, (), Path()),
         DetectConfig(),
         CALIBRATED,
@@ -68,10 +74,13 @@ def test_progress_counts_each_scan_and_each_of_its_scores(maps: list[dict[str, n
     assert seen == [(done, total) for done in range(total)]
 
 
+@pytest.mark.parametrize("odds", [1.0, 0.1])
 def test_fisher_is_calibrated_with_reference_and_quantiles_of_the_other_scans(
-    maps: list[dict[str, np.ndarray]],
+    maps: list[dict[str, np.ndarray]], monkeypatch: pytest.MonkeyPatch, odds: float
 ) -> None:
-    found, references = calibrated("T1w")
+    white = np.linspace(0, 1, SHAPE[0], dtype=np.float32)[:, None, None] * np.ones(SHAPE, np.float32)
+    monkeypatch.setattr(template, "white_matter", lambda: white)
+    found, references = calibrated("T1w", odds=odds)
     learned, *normalised = PARTS["T1w"]
     pairs = {learned: [(one[learned], MASK) for one in maps]}
     for kind in normalised:
@@ -85,7 +94,7 @@ def test_fisher_is_calibrated_with_reference_and_quantiles_of_the_other_scans(
             (pairs[kind][i][0], healthy_tail([pair for j, pair in enumerate(pairs[kind]) if j != i]), share)
             for kind, share in PARTS["T1w"].items()
         ]
-        fused.append(fisher_score(parts, MASK))
+        fused.append(fisher_score(parts, MASK, prior(odds, white)))
     for kind, of in pairs.items():
         assert found.tails[kind]["T1w"] == healthy_tail(of)
     assert found.thresholds[FISHER]["T1w"] == pytest.approx(healthy_quantile([(one, MASK) for one in fused]))
@@ -105,7 +114,7 @@ def test_the_shares_of_fisher_are_fitted_where_lesions_are_pasted(
     monkeypatch.setattr(health.fit_fusion, "precision_by_shares", by_shares)
     cases = [Case(str(i), "lab", "val", "T1w", Path(f"{i}.nii")) for i in range(SCANS)]
     pasted: Any = {"T1w": ["scans"]}
-    found, _ = health.calibrate(SimpleNamespace(), Cohort(cases, (), Path()), DetectConfig(), CALIBRATED, pasted)  # type: ignore[arg-type]
+    found, _ = health.calibrate(model_of(), Cohort(cases, (), Path()), DetectConfig(), CALIBRATED, pasted)
     # nearly as good as the best, and nearer to the usual ones
     assert found.shares == {"T1w": {"log-odds": 0.6, "z-absolute": 0.2, "z-brightness": 0.2}}
     assert found.precision_by_shares["T1w"]["0.8 0.1 0.1"] == 0.4
@@ -145,7 +154,7 @@ def test_degraded_copies_count_and_are_left_out_with_their_scan(monkeypatch: pyt
     monkeypatch.setattr(health, "healthy_part", lambda *_: MASK)
     monkeypatch.setattr(Subject, "of", of)
     cases = [Case(str(i), "lab", "val", "T1w", Path(f"{i}.nii")) for i in range(SCANS)]
-    made = [health.calibrate(SimpleNamespace(), Cohort(cases, (), Path(), degraded=n), DetectConfig(), CALIBRATED)[0]  # type: ignore[arg-type]
+    made = [health.calibrate(model_of(), Cohort(cases, (), Path(), degraded=n), DetectConfig(), CALIBRATED)[0]
             for n in (0, 2, 2)]  # fmt: skip
     plain, found, again = made
     assert found == again
@@ -199,8 +208,7 @@ def test_training_scans_join_the_reference_of_a_score_that_no_training_changes(
     )
     cases = [Case(str(i), "lab", "val", "FLAIR", Path(f"{i}.nii")) for i in range(SCANS)]
     training = [Case("more", "lab", "train", "FLAIR", Path("more.nii"))]
-    model: Any = SimpleNamespace(card=SimpleNamespace(reference_erosion=1, without_shading=False))
-    found, references = health.calibrate(model, Cohort(cases, training, Path()), DetectConfig(), CALIBRATED)
+    found, references = health.calibrate(model_of(), Cohort(cases, training, Path()), DetectConfig(), CALIBRATED)
     kind = "z-robust-z"
     scale, pairs = scores.find(kind).own_scale, [(one[kind], MASK) for one in maps]
     expected = healthy_reference.fit([*pairs, (robust_z(further, MASK), MASK)], scale)

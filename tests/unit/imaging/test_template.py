@@ -4,6 +4,7 @@ import hashlib
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from uadcli.imaging import template
 
@@ -27,3 +28,16 @@ def test_the_head_lies_on_the_grid_of_its_mask() -> None:
     assert head.shape == mask.shape == (97, 115, 97)
     assert np.array_equal(np.diag(head.affine), [2, 2, 2, 1])
     assert head.data[mask].mean() > 2 * head.data[~mask].mean()
+
+
+def test_white_matter_lies_within_the_brain_and_is_nearly_the_same_on_both_sides() -> None:
+    white, brain = template.white_matter(), template.on_grid("mni_brain_mask") > 0
+    assert white.shape == brain.shape
+    assert 0 <= white.min() <= white.max() == 1
+    assert 0.05 < (white[brain] == 1).mean() < 0.3
+    assert white[~ndimage.binary_dilation(brain, iterations=5)].max() < 0.01
+    regions = template.regions()
+    assert white[np.isin(regions, (3, 4))].mean() > 0.6
+    assert white[np.isin(regions, (1, 2, 5, 6))].mean() < 0.2
+    assert np.abs(white - white[::-1]).mean() < 0.03
+    assert not white.flags.writeable

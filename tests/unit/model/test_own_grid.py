@@ -14,7 +14,7 @@ from scipy import ndimage
 from tests import models
 from uadcli.config import DetectConfig, EncoderConfig, ModelConfig, UNetConfig
 from uadcli.data.prepare import Prepared, to_native
-from uadcli.imaging import geometry, intensity
+from uadcli.imaging import geometry, intensity, template
 from uadcli.imaging.slices import FINE_AFFINE, FINE_SHAPE, GRID_AFFINE, GRID_SHAPE
 from uadcli.imaging.volume import Scan, Volume, read_scan
 from uadcli.model import own_grid
@@ -249,3 +249,16 @@ def test_what_lies_far_from_the_brain_changes_nothing(bright: Phantom, model: Mo
     assert again.shape == wide.shape
     assert np.allclose(again[pad:-pad, pad:-pad, pad:-pad], found, atol=1e-3)
     assert again.sum() == pytest.approx(found.sum())
+
+
+def test_the_prior_of_fisher_holds_on_the_own_grid_too(bright: Phantom, model: Model) -> None:
+    card = replace(model.card, odds_outside_white_matter=0.1)
+    wary = replace(model, weights=replace(model.weights, card=card))
+    before, after = own(bright, model, "fisher"), own(bright, wary, "fisher")
+    assert before is not None
+    assert after is not None
+    white = to_native(template.white_matter(), bright.scan, bright.prepared, 1)
+    inside, outside = white > 1 - 1e-6, (white < 1e-6) & (before > 1)
+    assert inside.sum() > 1000 < outside.sum()
+    np.testing.assert_allclose(after[inside], before[inside], atol=1e-4)
+    np.testing.assert_allclose(after[outside], before[outside] - 1, atol=1e-4)

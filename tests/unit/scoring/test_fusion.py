@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from uadcli.scoring.calibration import healthy_tail
-from uadcli.scoring.fusion import FLOOR, POWER, RESIDUALS, fisher_score, fused_score
+from uadcli.scoring.fusion import FLOOR, POWER, RESIDUALS, fisher_score, fused_score, prior
 
 
 def volumes() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -105,3 +105,16 @@ def test_one_very_rare_score_counts_for_more_than_two_slightly_unusual_ones() ->
     first[1], second[1] = (np.quantile(one, 0.99) for one in of)  # the same mean rarity, 2
     fused = fisher_score([(first, tails[0], 0.5), (second, tails[1], 0.5)], mask)
     assert fused[0].min() > 1.3 * fused[1].max()
+
+
+def test_a_lesion_outside_white_matter_is_less_likely_by_the_odds() -> None:
+    white = np.array([1.0, 0.5, 0.0], np.float32).reshape(3, 1, 1)
+    likely = prior(0.01, white)
+    np.testing.assert_allclose(likely.ravel(), [0, -1, -2], atol=1e-6)
+    assert not prior(1.0, white).any()
+    tail = [(10.0**-n, float(n)) for n in (1, 2, 3)]  # the rarity of a score is the score
+    mask = np.array([True, True, True]).reshape(3, 1, 1)
+    for value, expected in ((2.5, [2.5, 1.5, 0.5]), (1.5, [1.5, 0.5, 0.0])):  # never below 0, the score of nothing
+        values = np.full((3, 1, 1), value, np.float32)
+        np.testing.assert_allclose(fisher_score([(values, tail, 1.0)], mask, likely).ravel(), expected, atol=1e-5)
+    assert not fisher_score([(np.full((3, 1, 1), 3, np.float32), tail, 1.0)], ~mask, likely).any()

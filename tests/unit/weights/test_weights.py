@@ -21,6 +21,7 @@ from uadcli.config import (
     to_dict,
 )
 from uadcli.errors import UsageError, WeightsError
+from uadcli.imaging import template
 from uadcli.imaging.intensity import robust_z
 from uadcli.imaging.slices import GRID_SHAPE
 from uadcli.model import model, threshold
@@ -307,9 +308,40 @@ def test_weights_of_earlier_versions_keep_the_shading(tiny: ModelConfig, tmp_pat
     weights.save(file, ConditionedDiffusion(tiny), dataclasses.replace(CARD, without_shading=True))
     assert weights.load(file).card.without_shading
     content = json.loads(json.dumps(dataclasses.asdict(CARD) | {"model": {**dataclasses.asdict(tiny)}}))
-    del content["without_shading"]
+    del content["without_shading"], content["odds_outside_white_matter"]
     values, _ = checks.read_description(json.dumps(content), ModelCard)
     assert values["without_shading"] is False
+    assert values["odds_outside_white_matter"] == 1  # their thresholds know no prior
+
+
+@pytest.mark.parametrize("odds", [0.0, -1.0, 1.5])
+def test_odds_that_are_none_are_refused(tiny: ModelConfig, tmp_path: Path, odds: float) -> None:
+    weights.save(
+        tmp_path / "m.safetensors",
+        ConditionedDiffusion(tiny),
+        dataclasses.replace(CARD, odds_outside_white_matter=odds),
+    )
+    with pytest.raises(WeightsError, match="odds_outside_white_matter"):
+        weights.load(tmp_path / "m.safetensors")
+
+
+def test_the_prior_of_a_model_lowers_fisher_outside_white_matter_alone(tiny: ModelConfig, tmp_path: Path) -> None:
+    tail = [(10.0**-n, n / 10) for n in (1, 2, 3)]
+    statistics = {"tails": {"absolute": {"T1w": tail}}, "shares": {"T1w": {"absolute": 1.0}}}
+    inside = template.white_matter() == 1
+    mask = template.on_grid("mni_brain_mask") > 0
+    x = np.where(mask, np.float32(0.7), 0).astype(np.float32)
+    found = {}
+    for odds in (1.0, 0.1):
+        card = dataclasses.replace(CARD, odds_outside_white_matter=odds, **statistics)
+        weights.save(tmp_path / "m.safetensors", ConditionedDiffusion(tiny), card)
+        model = Model(weights.load(tmp_path / "m.safetensors"))
+        found[odds] = Subject(model, x, 0 * x, mask, DetectConfig(), "T1w").score("fisher")
+    seen = found[1.0] > 1
+    assert (found[0.1] == found[1.0])[inside].all()
+    far = seen & (template.white_matter() < 0.01)
+    np.testing.assert_allclose(found[0.1][far], found[1.0][far] - 1, atol=0.011)
+    assert far.sum() > 1000 < (seen & inside).sum()
 
 
 def test_score_networks_of_earlier_versions_see_the_scan_clipped(tiny: ModelConfig) -> None:

@@ -64,6 +64,10 @@ class Evidence(Protocol):
         """The power of the learned probability in the fused scores."""
 
     @property
+    def likely(self) -> Array | float:
+        """How much less likely a lesion is at each place than in white matter: log10, at most 0 (`fusion.prior`)."""
+
+    @property
     def probability(self) -> Array:
         """The probability of abnormality from the score network. Raises `WeightsError` if the model has none."""
 

@@ -16,7 +16,7 @@ def compute(evidence: Evidence) -> Array:
     from uadcli.scoring.fusion import fisher_score
 
     parts = [(evidence.score(name), tail, share) for name, tail, share in evidence.parts(NAME)]
-    return fisher_score(parts, evidence.mask)
+    return fisher_score(parts, evidence.mask, evidence.likely)
 
 
 SCORES = (
