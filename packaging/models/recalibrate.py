@@ -5,7 +5,7 @@ NAME --set train.steps=0`, from a file of it alone that `--keep` wrote, or from 
 whether it was the best or not; of several it takes the mean of the parameters. Residuals are compared with healthy
 scans without the shading of the scan, whatever the bundled model does.
 
-    python packaging/models/recalibrate.py DATA --weights small-14-flair --name small-15-flair [--borrow T2w=FLAIR]
+    python packaging/models/recalibrate.py DATA --weights small-15-flair --name small-16-flair [--borrow T2w=FLAIR]
         [--contrasts T2w] [--score-network RUN_OR_FILE ...] [--keep FILE] [--degraded 2] [--along-slices 3]
         [--levels 500] [--headroom]
 

@@ -1,7 +1,7 @@
 """Make the bundled models with `uad train`, `uad calibrate` and `uad export`.
 
     export PYTHONPATH=packaging/evaluation
-    python packaging/models/train_default.py DATA --names small-15-flair small-18-t1w [--ship]
+    python packaging/models/train_default.py DATA --names small-16-flair small-20-t1w [--ship]
 
 A model starts from the bundled one for its contrast, or from --start, and uses the settings in `packaging/default`; an
 interrupted one is resumed. RUNS/scans contains the development data as links to healthy scans: IXI T1w, and TCGA-LGG

@@ -42,12 +42,12 @@ def _run(*arguments: object, **more: Any) -> subprocess.CompletedProcess[str]:
 PACKAGES = "torch 2.13.0, numpy 2.3.5, scipy 1.15.3, SimpleITK 2.5.7, antspyx 0.6.3"
 KNOWN = {
     f"{PACKAGES}, AuthenticAMD 25 17, AVX512, avx512_bf16, 2 threads": (
-        "df95f6c688c6a605ee4dffaf33592792574dee2a951b9509a153206d6d7c5070",
-        "92d1b066a5b21c8f2fbfb46960e7386a99450fd5fd46ed579bb3b9bdd9294b45",
+        "26f1a5f9eebb6245ae1840eb2c24364f68c5e487b63582238a51e195df03f76b",
+        "b2523d380d281973a062581316efec3b61042c2eb190b65a460d363d259f05e3",
     ),
     f"{PACKAGES}, AuthenticAMD 25 17, AVX512, avx512_bf16, 1 threads": (
-        "dcc6fad86ff0e4f54cf177275805cbb46fb5fbbdfb66d2d41944faa167a4b37f",
-        "92d1b066a5b21c8f2fbfb46960e7386a99450fd5fd46ed579bb3b9bdd9294b45",
+        "0c65d0ddc9c121debfefd2d523ea14d710ec4535b85513c15872fbca30344d4f",
+        "b2523d380d281973a062581316efec3b61042c2eb190b65a460d363d259f05e3",
     ),
 }
 
