@@ -55,7 +55,7 @@ def test_no_healthy_scan_has_a_share_in_its_own_threshold() -> None:
 scans = [types.SimpleNamespace(prepared=None, subject=b, part=np.ones(1, bool), brain=b) for b in (0, 1, 2, 0, 1, 2)]
 eval_dev.reference_scans = lambda *given: scans
 eval_dev.shares_of = lambda *given: {}
-eval_dev.cross_fitted = lambda calibrating, shares: calibrating
+eval_dev.cross_fitted = lambda calibrating, *card: calibrating
 eval_dev.strength_of = lambda values, *rest: float(values[0])
 used = {}
 eval_dev.conformal_threshold = lambda strengths, share: used.setdefault("strict", sorted(strengths)) and 1.0

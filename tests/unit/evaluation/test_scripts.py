@@ -31,10 +31,10 @@ join_dev.summary(rows)
     )
     differences = {cells[0]: cells[7] for line in found if len(cells := line.split(" | ")) == 12}
     assert {name: value.split()[0] for name, value in differences.items() if "joined, " in name} == {
-        "| joined, FLAIR=0.5,T1w=0.5": "+1.400",  # .85 * 4 with the shipped weights, 2 with these
-        "| joined, FLAIR=0.25,T1w=0.75": "+2.400",
+        "| joined, FLAIR=0.5,T1w=0.5": "+1.200",  # .8 * 4 with the shipped weights, 2 with these
+        "| joined, FLAIR=0.25,T1w=0.75": "+2.200",
     }
-    assert found[-4].endswith("| 1.000 | 1.000 | +0.000 (+nan to +nan) | 1, by at most 0.600 |")  # FLAIR: 4 and .85 * 4
+    assert found[-4].endswith("| 1.000 | 1.000 | +0.000 (+nan to +nan) | 1, by at most 0.800 |")  # FLAIR: 4 and .8 * 4
 
 
 def test_scans_of_other_scanners_are_compared_by_themselves_unless_there_is_but_one() -> None:
