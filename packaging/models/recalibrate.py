@@ -3,7 +3,8 @@
 The networks stay as they are, except that `--score-network` takes the score network from a run of `uad train --weights
 NAME --set train.steps=0`, from a file of it alone that `--keep` wrote, or from a checkpoint, RUN/siamese/last.pt,
 whether it was the best or not; of several it takes the mean of the parameters. Residuals are compared with healthy
-scans without the shading of the scan, whatever the bundled model does.
+scans without the shading of the scan, and `fisher` has its prior (`scoring.fusion.prior`), whatever the bundled model
+does.
 
     python packaging/models/recalibrate.py DATA --weights small-15-flair --name small-16-flair [--borrow T2w=FLAIR]
         [--contrasts T2w] [--score-network RUN_OR_FILE ...] [--keep FILE] [--degraded 2] [--along-slices 3]
