@@ -19,7 +19,7 @@ from development import cases
 from uadcli.config import PreprocessConfig
 from uadcli.data.healthy import healthy_part
 from uadcli.data.prepare import prepare_cached
-from uadcli.imaging import intensity, template
+from uadcli.imaging import template
 
 CONFIG = PreprocessConfig(strip="hd-bet", scaling="percentile")
 QUANTILES, BRIGHT = (0.5, 0.75, 0.9), 0.7
@@ -31,7 +31,7 @@ def figures(x: np.ndarray, part: np.ndarray) -> list[float]:
 
     Both arrays are on the model's grid.
     """
-    values, white = x[part], part & (template.on_grid("mni_tissue_dseg") == intensity.WM)
+    values, white = x[part], part & (template.on_grid("mni_tissue_dseg") == template.WHITE)
     return [*np.quantile(values, QUANTILES).tolist(), float((values > BRIGHT).mean()), float(np.median(x[white]))]
 
 

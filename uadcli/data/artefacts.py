@@ -30,7 +30,6 @@ SHELL = np.array([p for p in np.ndindex(5, 5) if 0 in p or 4 in p]) - 2  # point
 AROUND = 7  # slices on either side that one without signal is compared with
 EMPTY, WITH_HEAD = 0.5, 0.3  # of their signal; slices below this share of the brightest are not of the head
 STEPS_AROUND, MOST_OF_BRAIN = 7, 0.3  # steps between slices, where this share of the largest brain area is seen
-WHITE = 3  # of the tissue template
 NO_SIGNAL = 0.1  # of its median: not white matter, but missing
 
 
@@ -228,7 +227,7 @@ def bias(data: Array, mask: Mask) -> float | None:
     `data` are the intensities before bias correction, `mask` is the brain (both 96, 96, 80). None with too little white
     matter. A large lesion of white matter is part of the field; see `bias_corrected`.
     """
-    white = mask & (template.on_grid("mni_tissue_dseg") == WHITE)
+    white = mask & (template.on_grid("mni_tissue_dseg") == template.WHITE)
     if white.any():
         white &= data > max(NO_SIGNAL * float(np.median(data[white])), 1e-3 * TOP)
     if white.sum() < FEWEST:

@@ -17,8 +17,8 @@ from uadcli import contrasts
 from uadcli.arrays import Array, Mask
 from uadcli.errors import InputError
 from uadcli.imaging import template
+from uadcli.imaging.template import CSF, GREY, WHITE
 
-CSF, GREY, WHITE = 1, 2, 3  # labels of the tissue template
 FEWEST = 50  # voxels of a tissue
 BRIGHT_CSF, DOUBTFUL_CSF = 0.9, (0.6, 1.2)  # `csf_over_white`: dark CSF up to 0.3 (FLAIR), bright from 3.2 on (T2w)
 LIKE_T1W, DOUBTFUL_T1W = 0.85, (0.55, 1.1)  # `likeness`: FLAIR up to 0.77, T1w from 0.91 on

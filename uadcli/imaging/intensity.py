@@ -19,7 +19,6 @@ from uadcli.config import PreprocessConfig
 from uadcli.errors import InputError
 from uadcli.imaging import template
 
-GM, WM = 2, 3  # labels of the tissue template
 FEWEST = 50  # voxels of a tissue from which its intensity can be estimated
 MIDDLE = 0.5  # what the mean of grey and white matter becomes
 KNEE = 0.7  # above it intensities are compressed
@@ -122,7 +121,7 @@ def tissue_levels(data: Array, mask: Mask) -> tuple[float, float, float]:
     is more common. Raises `InputError` if one of the two is not in the field of view.
     """
     tissue, found = template.on_grid("mni_tissue_dseg"), []
-    for label in (GM, WM):
+    for label in (template.GREY, template.WHITE):
         values = data[mask & (tissue == label)]
         if len(values) < FEWEST:
             raise InputError("contains too little grey or white matter to scale the intensities", hint=CHANGE)

@@ -24,7 +24,7 @@ from uadcli.imaging.volume import Volume
 
 FOLDER = Path(__file__).parent / "templates"
 HEAD = "mni_head_T1w"
-WHITE = 3  # white matter, in `mni_tissue_dseg`
+CSF, GREY, WHITE = 1, 2, 3  # tissue classes in `mni_tissue_dseg`
 REGISTERED_MM = 3.0  # how exactly tissue is known after an affine registration: of a Gaussian
 SURE = 0.8  # of the smoothed white matter, from where on it is certain
 ZERO = 256  # what a difference of 0 is stored as

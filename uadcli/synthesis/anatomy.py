@@ -75,7 +75,7 @@ def of_scan(x: Array, mask: Mask, contrast: str) -> Anatomy:
     low, grey, white = intensity.tissue_levels(x, mask)
     fluid = mask & (x < low + 0.5 * (min(grey, white) - low))
     tissue = template.on_grid("mni_tissue_dseg")
-    by_template = (tissue == intensity.WM) & ~fluid
+    by_template = (tissue == template.WHITE) & ~fluid
     is_white = mask & (x > (grey + white) / 2 if contrast == T1W.name else by_template)
     near = ndimage.binary_dilation(ventricles_of_template(), iterations=AROUND)
     return Anatomy(is_white, mask & ~is_white & ~fluid, fluid, fluid & near)
