@@ -24,7 +24,7 @@ from uadcli.model.subject import Subject
 from uadcli.running.stage import Progress, unseen
 from uadcli.scoring import healthy_reference
 from uadcli.scoring.calibration import Tail, rarity
-from uadcli.scoring.fusion import ENOUGH, NORM, fused_scores
+from uadcli.scoring.fusion import ENOUGH, NORM, fused_scores, joined_rarity
 from uadcli.scoring.healthy_reference import Reference
 from uadcli.scoring.metrics import average_precision
 from uadcli.synthesis.lesions import Brain, paste_kind
@@ -151,8 +151,8 @@ def precision_by_shares(scans: Sequence[PastedScan], parts: Mapping[str, Part]) 
         rare = np.stack([part.rarity(one.number, of.raw(kind), of.mask)[one.allowed] for kind, part in parts.items()])
         truth, raised = one.truth[one.allowed], rare**NORM
         likely = np.broadcast_to(of.likely, of.mask.shape)[one.allowed]
-        joined = [(np.array(weights, np.float32) @ raised) ** np.float32(1 / NORM) + likely for weights in shares]
-        found.append([average_precision(np.maximum(values, 0), truth) for values in joined])
+        joined = (joined_rarity(np.array(weights, np.float32) @ raised, likely) for weights in shares)
+        found.append([average_precision(values, truth) for values in joined])
     return dict(zip(shares, np.mean(found, axis=0).tolist(), strict=True)) if found else {}
 
 

@@ -71,9 +71,16 @@ def fisher_score(parts: Sequence[tuple[Array, Tail, float]], mask: Mask, likely:
     is rare by one score counts, one that is rare by both counts more. The mean instead of the root mean square would
     be, up to a factor, Fisher's statistic for combining p-values (Fisher 1932, Statistical Methods for Research
     Workers, 21.1; unequal shares: Good 1955, J. R. Stat. Soc. B 17); see `NORM`. Since the scores are not independent,
-    the threshold is calibrated like that of any other score. Evidence and prior add up as in Bayes' rule, if rarity
-    stands for the logarithm of the likelihood ratio; below 0 the sum is 0.
+    the threshold is calibrated like that of any other score.
     """
     total = sum(np.float32(share) * rarity(values, tail) ** NORM for values, tail, share in parts)
-    mean = np.asarray(total) ** np.float32(1 / NORM)
-    return np.where(mask, np.maximum(mean + likely, 0), 0).astype(np.float32)
+    return np.where(mask, joined_rarity(np.asarray(total), likely), 0).astype(np.float32)
+
+
+def joined_rarity(total: Array, likely: Array | float) -> Array:
+    """The joined rarity of any shape, from the weighted sum of its parts' rarities, each to the power `NORM`.
+
+    Evidence and prior (`likely`) add up as in Bayes' rule, if rarity stands for the logarithm of the likelihood ratio;
+    below 0 the sum is 0.
+    """
+    return np.asarray(np.maximum(total ** np.float32(1 / NORM) + likely, 0))
