@@ -85,6 +85,11 @@ def main() -> None:
     parser.add_argument(
         "--along-slices", type=float, help="smoothing of the learned score, in slices; as before if not given"
     )
+    parser.add_argument(
+        "--guide",
+        type=int,
+        help="radius of the guided filter of the learned score, in voxels; as before if not given",
+    )
     parser.add_argument("--levels", help="noise levels of the reconstruction, comma-separated; as before if not given")
     parser.add_argument("--headroom", action="store_true", help="show the score network the scan above 1 too")
     parser.add_argument("--scores", help="the scores to calibrate, comma-separated; by default all")
@@ -101,11 +106,13 @@ def main() -> None:
         return
     refuse_other_preparation(start.card)
     along = start.card.along_slices if arguments.along_slices is None else arguments.along_slices
+    guide = start.card.guide_radius if arguments.guide is None else arguments.guide
     levels = tuple(map(int, arguments.levels.split(","))) if arguments.levels else start.card.levels
     changed = dataclasses.replace(
         start.card,
         without_shading=True,
         along_slices=along,
+        guide_radius=guide,
         levels=levels,
         odds_outside_white_matter=OUTSIDE_WHITE_MATTER,
     )

@@ -60,10 +60,14 @@ class Subject:
         """
         if self.contrast not in contrasts.ALL:
             raise UsageError("this score needs the contrast of the scan", hint="Choose another score.")
+        return -self._z if contrasts.ALL[self.contrast].lesions == "dark" else self._z
+
+    @property
+    def _z(self) -> Array:
+        """The unclipped scan (96, 96, 80) as robust z; computed once. Raises `UsageError` if it is not known."""
         if "unclipped" not in self.kept:
             self.kept["unclipped"] = intensity.robust_z(self._known, self.mask)
-        z = self.kept["unclipped"]
-        return -z if contrasts.ALL[self.contrast].lesions == "dark" else z
+        return self.kept["unclipped"]
 
     @property
     def _known(self) -> Array:
@@ -121,12 +125,16 @@ class Subject:
 
     @property
     def probability(self) -> Array:
-        """`raw_probability` (96, 96, 80), smoothed over neighbouring slices as the card says; computed once."""
-        from uadcli.scoring.siamese import smooth_along_slices
+        """`raw_probability` (96, 96, 80), smoothed over neighbouring slices and guided by the edges of the scan, as the
+        card says; computed once."""
+        from uadcli.scoring.siamese import guided_filter, smooth_along_slices
 
         if "probability" not in self.kept:
-            along = self.model.card.along_slices
-            self.kept["probability"] = smooth_along_slices(self.raw_probability, self.mask, along)
+            card = self.model.card
+            smooth = smooth_along_slices(self.raw_probability, self.mask, card.along_slices)
+            if card.guide_radius:
+                smooth = guided_filter(smooth, self._z, self.mask, card.guide_radius)
+            self.kept["probability"] = smooth
         return self.kept["probability"]
 
     def changed(self, change: Array) -> Subject:

@@ -144,6 +144,11 @@ BIBTEX = r"""@article{behrendt2025guided,
   author = {Billot, Benjamin and others}, journal = {Medical Image Analysis}, volume = {86}, pages = {102789},
   year = {2023}
 }
+@article{he2013guided,
+  title = {Guided Image Filtering}, author = {He, Kaiming and Sun, Jian and Tang, Xiaoou},
+  journal = {IEEE Transactions on Pattern Analysis and Machine Intelligence}, volume = {35}, number = {6},
+  pages = {1397--1409}, year = {2013}
+}
 @article{isensee2019automated,
   title = {Automated brain extraction of multisequence {MRI} using artificial neural networks},
   author = {Isensee, Fabian and others}, journal = {Human Brain Mapping}, volume = {40}, number = {17},

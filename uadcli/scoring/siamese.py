@@ -4,6 +4,9 @@ After SADM (Behrendt et al., MIDL 2024; method 5): both inputs share one encoder
 every scale and decoded to one logit. Unlike there, each input is three neighbouring slices, the same slices mirrored
 left to right (`SiameseConfig.mirror`), which shows differences between the hemispheres, and their place in the
 template. With `SiameseConfig.headroom` the scan continues above 1, where the reconstruction sees it clipped.
+
+The network finds a lesion and blurs its border. The guided filter (He, Sun and Tang 2013) moves it to the edges of the
+scan: around every voxel it fits the probability as a linear function of the scan, and takes the mean of the fits.
 """
 
 from __future__ import annotations
@@ -25,6 +28,9 @@ UNSHUFFLE = 2
 NEIGHBOURS = (-1, 0, 1)
 ALONG = 2.0  # slices of 2 mm; packaging/docs/decisions.md compares others
 CERTAIN = 1e-6  # probabilities are clipped here before the logit
+RADIUS = 4  # of the guided filter, in voxels of 2 mm; packaging/docs/decisions.md compares others
+LIMIT = 4.0  # robust standard deviations beyond which the scan has no edges for it: in fluid and vessels
+EPSILON = 0.1  # the variance of the scan, in robust standard deviations squared, below which it is flat for it
 
 
 class Block(nn.Module):
@@ -151,3 +157,27 @@ def smooth_along_slices(probability: Array, mask: NDArray[np.bool_], sigma: floa
     total = ndimage.gaussian_filter1d(logit, sigma, axis=2, mode="constant")
     mean = total / np.maximum(inside, 1e-3)
     return np.where(mask, 1 / (1 + np.exp(-mean)), 0).astype(np.float32)
+
+
+def guided_filter(probability: Array, z: Array, mask: NDArray[np.bool_], radius: int = RADIUS) -> Array:
+    """Probabilities (X, Y, Z) that follow the edges of a scan, given as robust z (X, Y, Z); 0 outside the mask.
+
+    The fits are to the voxels of the mask in cubes of 2 `radius` + 1 voxels; radius 0 leaves them unchanged.
+    """
+    if radius <= 0:
+        return probability
+    from scipy import ndimage
+
+    guide = np.where(mask, np.clip(z, -LIMIT, LIMIT), 0).astype(np.float64)
+    size = 2 * radius + 1
+    inside = np.maximum(ndimage.uniform_filter(mask.astype(np.float64), size, mode="constant"), size**-3.0)
+
+    def mean(volume: NDArray[np.float64]) -> NDArray[np.float64]:
+        around = ndimage.uniform_filter(np.where(mask, volume, 0), size, mode="constant")
+        return np.asarray(around / inside)
+
+    mean_probability, mean_guide = mean(probability.astype(np.float64)), mean(guide)
+    covariance = mean(probability * guide) - mean_probability * mean_guide
+    slope = covariance / (mean(guide**2) - mean_guide**2 + EPSILON)
+    filtered = mean(slope) * guide + mean(mean_probability - slope * mean_guide)
+    return np.where(mask, np.clip(filtered, 0, 1), 0).astype(np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,7 @@ def weights_of(run: Path, trainer: Trainer, scorer: SiameseTrainer | None) -> We
         threshold_rule="",
         levels=before.levels if before else method.levels,
         along_slices=ALONG,
+        guide_radius=guide_radius(config.contrasts),
         fusion_power=POWER,
         reference_erosion=EROSION,
         without_shading=True,
@@ -64,6 +66,13 @@ def weights_of(run: Path, trainer: Trainer, scorer: SiameseTrainer | None) -> We
         labelled_cases=before.labelled_cases if before else 0,
     )
     return Weights(trainer.average, card, run, "", scorer.average.state_dict() if scorer else {})
+
+
+def guide_radius(covered: Collection[str]) -> int:
+    """The radius of the guided filter of a model for these contrasts: 0 for T1w alone, whose Dice it lowers."""
+    from uadcli.scoring.siamese import RADIUS
+
+    return 0 if {*covered} == {contrasts.T1W.name} else RADIUS
 
 
 def score_settings(scorer: SiameseTrainer, before: ModelCard | None) -> dict[str, Any]:

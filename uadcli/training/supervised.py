@@ -225,7 +225,7 @@ def weights_of(run: Path, scorer: SiameseTrainer) -> Weights:
     from uadcli.scoring.fusion import POWER
     from uadcli.scoring.healthy_reference import EROSION
     from uadcli.scoring.siamese import ALONG
-    from uadcli.training.card import score_settings
+    from uadcli.training.card import guide_radius, score_settings
     from uadcli.weights import weights
 
     base = weights.load(run / BASE)
@@ -245,6 +245,7 @@ def weights_of(run: Path, scorer: SiameseTrainer) -> Weights:
         strengths={},
         tails={},
         along_slices=ALONG,
+        guide_radius=guide_radius(base.card.contrasts),
         fusion_power=POWER,
         reference_erosion=EROSION,
         without_shading=True,

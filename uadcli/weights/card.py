@@ -16,7 +16,8 @@ class ModelCard:
 
     `strengths` are those of whole healthy scans (`scoring.calibration.strength`), `tails` the thresholds for rates of
     false positives among healthy voxels (`scoring.calibration.healthy_tail`), both by score and contrast. The
-    thresholds hold for `along_slices`, the smoothing of the learned score, `fusion_power`, its power in the fused
+    thresholds hold for `along_slices`, the smoothing of the learned score, `guide_radius`, in voxels, of the filter by
+    which it follows the edges of the scan (`siamese.guided_filter`; 0: none), `fusion_power`, its power in the fused
     scores, and `reference_erosion`, the erosion of the brain mask for residuals that are compared with the healthy
     reference. `curvature_flow` is the number of smoothing iterations, `scaling` the scaling of intensities
     (`config.SCALINGS`), both in training and in use. `siamese` holds the settings of the score network, if there is
@@ -43,6 +44,7 @@ class ModelCard:
     strengths: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     tails: dict[str, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
     along_slices: float = 0.0
+    guide_radius: int = 0
     fusion_power: float = 0.2
     reference_erosion: int = 3
     curvature_flow: int = 0

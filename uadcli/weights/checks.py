@@ -25,6 +25,7 @@ LARGEST_SIZE = 4096  # of any other whole number of a network: channels, blocks,
 LONGEST = 8  # tuple of sizes
 RANGES = {
     "along_slices": (0.0, 100.0),
+    "guide_radius": (0, 48),
     "fusion_power": (0.0, 100.0),
     "reference_erosion": (0, 50),
     "curvature_flow": (0, 1000),
@@ -34,7 +35,7 @@ RANGES = {
     "odds_outside_white_matter": (1e-6, 1.0),
 }
 # what cards of earlier versions do not say, and what holds for them; the second of the score network
-ADDED = {"degraded": 0, "without_shading": False, "odds_outside_white_matter": 1.0}
+ADDED = {"guide_radius": 0, "degraded": 0, "without_shading": False, "odds_outside_white_matter": 1.0}
 ADDED_TO_SCORE = {"headroom": False}
 
 

@@ -41,7 +41,7 @@ class Seeing(Copies):
     """A model whose score network notes the brightest voxel it is shown."""
 
     device = "cpu"
-    card = SimpleNamespace(along_slices=0.0)
+    card = SimpleNamespace(along_slices=0.0, guide_radius=0)
 
     def __init__(self, headroom: bool) -> None:
         self.score_network = SimpleNamespace(config=SimpleNamespace(headroom=headroom))
@@ -66,3 +66,22 @@ def test_a_score_network_with_headroom_sees_what_is_clipped(
     if headroom:
         with pytest.raises(UsageError, match="unclipped"):
             _ = dataclasses.replace(subject, unclipped=None).raw_probability
+
+
+def test_the_learned_score_follows_the_scan_if_the_card_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    ball = np.linalg.norm(np.indices(GRID_SHAPE) - np.array([[[[48]]], [[[48]]], [[[40]]]]), axis=0)
+    blurred = np.clip(1 - ball / 16, 0, 1).astype(np.float32)
+    unclipped = (np.where(ball < 8, 4, 0) + np.random.default_rng(0).normal(0, 1, GRID_SHAPE)).astype(np.float32)
+    monkeypatch.setattr(Subject, "raw_probability", property(lambda _: blurred))
+    mask, model = np.ones(GRID_SHAPE, bool), Seeing(headroom=False)
+    plain = Subject(cast("Model", model), blurred, blurred, mask, DetectConfig(), "FLAIR", unclipped=unclipped)
+    assert np.array_equal(plain.probability, blurred)
+    model.card = SimpleNamespace(along_slices=0.0, guide_radius=4)
+    guided = dataclasses.replace(plain, kept={})
+    step = [
+        float(one[(ball > 7) & (ball < 8)].mean() - one[(ball > 8) & (ball < 9)].mean())
+        for one in (blurred, guided.probability)
+    ]
+    assert step[1] > 2 * step[0]
+    with pytest.raises(UsageError, match="unclipped"):
+        _ = dataclasses.replace(plain, kept={}, unclipped=None).probability

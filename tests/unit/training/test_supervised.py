@@ -23,6 +23,7 @@ from uadcli.data.lesion_labels import LabelledScan
 from uadcli.errors import InputError, OutputError, UsageError, WeightsError
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
 from uadcli.model.model import Model
+from uadcli.scoring.siamese import RADIUS
 from uadcli.settings.training import HAND, CalibrationMachine, Fitted, Machine, Taught
 from uadcli.training import checkpoint, supervised, train
 from uadcli.training.examples.pool import ExampleMaker
@@ -306,5 +307,6 @@ def test_the_steps_of_the_weights_count_if_its_score_network_was_continued(begun
     scorer = SiameseTrainer(sizes)
     scorer.done = 4
     card = supervised.weights_of(begun / "run", scorer).card
+    assert card.guide_radius == (0 if base.card.contrasts == ("T1w",) else RADIUS)
     assert card.siamese is not None
     assert card.siamese["steps"] == 4 + (base.card.siamese["steps"] if started else 0)

@@ -33,6 +33,7 @@ from uadcli.data.scans import Scans
 from uadcli.errors import InputError, OutputError, UsageError
 from uadcli.model.model import Model
 from uadcli.running.temporary import mark
+from uadcli.scoring.siamese import RADIUS
 from uadcli.settings.training import Machine, Taught
 from uadcli.training import run_folder, train
 from uadcli.training.card import weights_of
@@ -369,7 +370,9 @@ def test_a_model_covers_the_contrasts_of_its_scans_or_of_the_settings(
     run = begun(tmp_path, scans, dataclasses.replace(SETTINGS, contrasts=wanted, pretrain=PretrainConfig()))
     assert set(turned) == {made}
     reconstruction, score = Trainer.load(run / "last.pt"), SiameseTrainer.load(run / "siamese" / "last.pt")
-    assert weights_of(run, reconstruction, score).card.contrasts == contrasts
+    card = weights_of(run, reconstruction, score).card
+    assert card.contrasts == contrasts
+    assert card.guide_radius == (0 if contrasts == ("T1w",) else RADIUS)
 
 
 def test_scans_of_neither_part_are_left_alone(scans: Path, tmp_path: Path) -> None:

@@ -6,12 +6,12 @@ import math
 
 from uadcli.scoring.scores.base import Array, Evidence, Score
 
-PAPERS = ("behrendt2024combining", "marimont2024disyre")
+PAPERS = ("behrendt2024combining", "marimont2024disyre", "he2013guided")
 LOWEST, HIGHEST = 1e-4, 1 - 1e-4  # probabilities beyond which log-odds do not tell cases apart
 
 
 def compute(evidence: Evidence) -> Array:
-    """The probability of abnormality (X, Y, Z) in [0, 1], smoothed along slices."""
+    """The probability of abnormality (X, Y, Z) in [0, 1], smoothed along slices and guided by the scan."""
     return evidence.probability
 
 
