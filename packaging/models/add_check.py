@@ -1,6 +1,6 @@
 """Give a model the out-of-distribution check of a contrast that has no healthy scans, from synthetic ones.
 
-    python packaging/models/add_check.py DATA --weights small-16-t2w --contrast T2w [--training 24] [--held-out 20]
+    python packaging/models/add_check.py DATA --weights small-17-t2w --contrast T2w [--training 24] [--held-out 20]
 
 `uad synth` makes scans of the contrast from T1w scans of the development data, with scanner effects: those of the
 training part fit the distribution, those of the validation part set the limit. The contrast of synthetic scans is drawn

@@ -6,7 +6,7 @@ whether it was the best or not; of several it takes the mean of the parameters. 
 scans without the shading of the scan, and `fisher` has its prior (`scoring.fusion.prior`), whatever the bundled model
 does.
 
-    python packaging/models/recalibrate.py DATA --weights small-15-flair --name small-16-flair [--borrow T2w=FLAIR]
+    python packaging/models/recalibrate.py DATA --weights small-16-flair --name small-17-flair [--borrow T2w=FLAIR]
         [--contrasts T2w] [--score-network RUN_OR_FILE ...] [--keep FILE] [--degraded 2] [--along-slices 3]
         [--levels 500] [--headroom]
 

@@ -42,12 +42,12 @@ def _run(*arguments: object, **more: Any) -> subprocess.CompletedProcess[str]:
 PACKAGES = "torch 2.13.0, numpy 2.3.5, scipy 1.15.3, SimpleITK 2.5.7, antspyx 0.6.3"
 KNOWN = {
     f"{PACKAGES}, AuthenticAMD 25 17, AVX512, avx512_bf16, 2 threads": (
-        "26f1a5f9eebb6245ae1840eb2c24364f68c5e487b63582238a51e195df03f76b",
-        "b2523d380d281973a062581316efec3b61042c2eb190b65a460d363d259f05e3",
+        "c3732b626e65ad9e820a5709c1f731dcbc22aec53219e9f598c7005dbbd7c8dc",
+        "fff437eb18871f6e49e6b5af1cbae9d627747f21c20c8c08e50ea3046fd0ea85",
     ),
     f"{PACKAGES}, AuthenticAMD 25 17, AVX512, avx512_bf16, 1 threads": (
-        "0c65d0ddc9c121debfefd2d523ea14d710ec4535b85513c15872fbca30344d4f",
-        "b2523d380d281973a062581316efec3b61042c2eb190b65a460d363d259f05e3",
+        "09d7f9b4992436b974bd8db1fd301ce559f931a64c02a326844cfa5ee856f47c",
+        "fff437eb18871f6e49e6b5af1cbae9d627747f21c20c8c08e50ea3046fd0ea85",
     ),
 }
 

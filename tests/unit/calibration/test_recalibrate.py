@@ -21,7 +21,7 @@ from uadcli.weights import weights
 
 @pytest.mark.slow
 def test_a_score_network_comes_back_from_its_file(tmp_path: Path) -> None:
-    of, other = (weights.load(*weights.find(name)) for name in ("small-19-t1w", "small-15-flair"))
+    of, other = (weights.load(*weights.find(name)) for name in ("small-19-t1w", "small-16-flair"))
     recalibrate.keep(of, tmp_path / "score.safetensors")
     found = recalibrate.with_score_network(other, [tmp_path / "score.safetensors"])
     assert found.card.siamese == of.card.siamese
@@ -70,7 +70,7 @@ def test_a_score_network_that_is_not_there_is_named(name: str, tmp_path: Path) -
 
 
 def test_a_card_for_one_contrast_keeps_what_that_contrast_borrowed() -> None:
-    card = weights.load(*weights.find("small-15-flair")).card
+    card = weights.load(*weights.find("small-16-flair")).card
     own = recalibrate.covering(card, ["T2w"])
     assert own.contrasts == ("T2w",)
     assert own.borrowed == {"T2w": "FLAIR"}
@@ -113,7 +113,7 @@ def test_the_learned_score_is_smoothed_as_before_or_as_told(
         seen.append(model.card.along_slices)
         raise KeyboardInterrupt
 
-    command = ["recalibrate.py", "data", "--weights", "small-16-t2w", "--name", "new", *arguments]
+    command = ["recalibrate.py", "data", "--weights", "small-17-t2w", "--name", "new", *arguments]
     monkeypatch.setattr(sys, "argv", command)
     for name, found in (("cases", []), ("shape_files", []), ("measure", None)):
         monkeypatch.setattr(recalibrate, name, measured if found is None else lambda *_, found=found: found)

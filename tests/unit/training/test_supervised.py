@@ -222,23 +222,23 @@ def case(contrast: str) -> Case:
 
 
 def test_the_bundled_weights_for_training_are_those_of_the_contrast() -> None:
-    assert supervised.base_for([case("FLAIR"), case("T2w")], None, silent()).card.name == "small-15-flair"
+    assert supervised.base_for([case("FLAIR"), case("T2w")], None, silent()).card.name == "small-16-flair"
     assert supervised.base_for([case("T1w")], None, silent()).card.name == "small-19-t1w"
     with pytest.raises(UsageError, match="no bundled model covers FLAIR and T1w"):
         supervised.base_for([case("FLAIR"), case("T1w")], None, silent())
     with pytest.raises(InputError, match="does not give the contrast"):
         supervised.base_for([case("FLAIR"), case("")], None, silent())
-    with pytest.raises(InputError, match=r"s_T1w.nii.gz: is T1w, but small-15-flair covers T2w, FLAIR"):
-        supervised.base_for([case("FLAIR"), case("T1w")], "small-15-flair", silent())
-    assert supervised.base_for([case("")], "small-15-flair", silent()).card.name == "small-15-flair"
+    with pytest.raises(InputError, match=r"s_T1w.nii.gz: is T1w, but small-16-flair covers T2w, FLAIR"):
+        supervised.base_for([case("FLAIR"), case("T1w")], "small-16-flair", silent())
+    assert supervised.base_for([case("")], "small-16-flair", silent()).card.name == "small-16-flair"
 
 
 def test_a_folder_with_the_name_of_a_bundled_model_does_not_take_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "small-15-flair").mkdir()
+    (tmp_path / "small-16-flair").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert supervised.base_for([case("FLAIR"), case("T2w")], None, silent()).card.name == "small-15-flair"
+    assert supervised.base_for([case("FLAIR"), case("T2w")], None, silent()).card.name == "small-16-flair"
 
 
 @pytest.mark.usefixtures("_blank")

@@ -493,7 +493,7 @@ def test_two_processes_do_not_train_in_one_folder(
 
 
 def test_weights_decide_sizes_and_method(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    begin = ["train", str(tmp_path), "--out", str(tmp_path / "run"), "--weights", "small-15-flair"]
+    begin = ["train", str(tmp_path), "--out", str(tmp_path / "run"), "--weights", "small-16-flair"]
     for more in (["--method", "dae"], ["--profile", "reference"]):
         assert main([*begin, *more]) == 2
         assert more[0] in capsys.readouterr().err

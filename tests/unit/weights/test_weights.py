@@ -308,20 +308,20 @@ def test_weights_of_earlier_versions_keep_the_shading(tiny: ModelConfig, tmp_pat
     weights.save(file, ConditionedDiffusion(tiny), dataclasses.replace(CARD, without_shading=True))
     assert weights.load(file).card.without_shading
     content = json.loads(json.dumps(dataclasses.asdict(CARD) | {"model": {**dataclasses.asdict(tiny)}}))
-    del content["without_shading"], content["odds_outside_white_matter"]
+    del content["without_shading"], content["odds_outside_white_matter"], content["guide_radius"]
     values, _ = checks.read_description(json.dumps(content), ModelCard)
     assert values["without_shading"] is False
     assert values["odds_outside_white_matter"] == 1  # their thresholds know no prior
+    assert values["guide_radius"] == 0  # nor a filter
 
 
-@pytest.mark.parametrize("odds", [0.0, -1.0, 1.5])
-def test_odds_that_are_none_are_refused(tiny: ModelConfig, tmp_path: Path, odds: float) -> None:
-    weights.save(
-        tmp_path / "m.safetensors",
-        ConditionedDiffusion(tiny),
-        dataclasses.replace(CARD, odds_outside_white_matter=odds),
-    )
-    with pytest.raises(WeightsError, match="odds_outside_white_matter"):
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [*(("odds_outside_white_matter", odds) for odds in (0.0, -1.0, 1.5)), ("guide_radius", -1), ("guide_radius", 49)],
+)
+def test_values_that_cannot_be_are_refused(tiny: ModelConfig, tmp_path: Path, name: str, value: float) -> None:
+    weights.save(tmp_path / "m.safetensors", ConditionedDiffusion(tiny), dataclasses.replace(CARD, **{name: value}))
+    with pytest.raises(WeightsError, match=name):
         weights.load(tmp_path / "m.safetensors")
 
 
@@ -414,7 +414,7 @@ def test_another_method_needs_its_weights_and_its_threshold(saved: tuple[Path, s
 
 
 def test_a_check_that_was_loaded_is_written_as_small_as_it_was_and_keeps_its_values(tmp_path: Path) -> None:
-    loaded = weights.load(*weights.find("small-16-t2w"))
+    loaded = weights.load(*weights.find("small-17-t2w"))
     file = tmp_path / "again.safetensors"
     weights.save(file, loaded.model, loaded.card, loaded.score_state, loaded.gate_state, loaded.reference_state)
     assert file.stat().st_size == pytest.approx(loaded.path.stat().st_size, abs=100)  # settings may have been added
