@@ -32,7 +32,7 @@ Weights = Mapping[frozenset[str], Mapping[str, float]]
 # The weights of the contrasts by the set of them; sets that are not listed have equal ones. FLAIR shows most lesions:
 # with a smaller share of it, small and diffuse ones are lost (packaging/docs/decisions.md).
 WEIGHTS: Weights = {
-    frozenset({"FLAIR", "T1w"}): {"FLAIR": 0.8, "T1w": 0.2},
+    frozenset({"FLAIR", "T1w"}): {"FLAIR": 0.85, "T1w": 0.15},
     frozenset({"FLAIR", "T2w"}): {"FLAIR": 0.95, "T2w": 0.05},
     frozenset({"FLAIR", "T1w", "T2w"}): {"FLAIR": 0.8, "T1w": 0.15, "T2w": 0.05},
 }

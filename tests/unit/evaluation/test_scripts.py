@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from development_scripts import said
 
+from uadcli.model import joint
+
 
 def test_every_set_of_other_weights_is_joined_and_compared() -> None:
     found = said(
@@ -29,12 +31,13 @@ rows = list(join_dev.rows_of(patient, dict.fromkeys(rare), None, weights))
 join_dev.summary(rows)
 """
     )
+    own = joint.weights_of(["FLAIR", "T1w"])["FLAIR"]
     differences = {cells[0]: cells[7] for line in found if len(cells := line.split(" | ")) == 12}
     assert {name: value.split()[0] for name, value in differences.items() if "joined, " in name} == {
-        "| joined, FLAIR=0.5,T1w=0.5": "+1.200",  # .8 * 4 with the shipped weights, 2 with these
-        "| joined, FLAIR=0.25,T1w=0.75": "+2.200",
+        "| joined, FLAIR=0.5,T1w=0.5": f"{4 * own - 2:+.3f}",  # 4 in FLAIR alone, 0 in T1w
+        "| joined, FLAIR=0.25,T1w=0.75": f"{4 * own - 1:+.3f}",
     }
-    assert found[-4].endswith("| 1.000 | 1.000 | +0.000 (+nan to +nan) | 1, by at most 0.800 |")  # FLAIR: 4 and .8 * 4
+    assert found[-4].endswith(f"| 1.000 | 1.000 | +0.000 (+nan to +nan) | 1, by at most {4 - 4 * own:.3f} |")
 
 
 def test_scans_of_other_scanners_are_compared_by_themselves_unless_there_is_but_one() -> None:
