@@ -17,6 +17,7 @@ TISSUE = 0.15
 SMOOTH = 3.0  # Gaussian over the blocks of 4 mm
 HALF = 0.5  # share of a block, after smoothing, that has to be tissue
 DEGREE = 3  # of the polynomial
+AT_ONCE = 4096  # voxels whose median is found together, in the cache of a core
 
 
 def residual(x: Array, x0_hat: Array, kind: str = "absolute") -> Array:
@@ -44,21 +45,24 @@ def erode_axial(mask: Mask, iterations: int) -> Mask:
     return ndimage.binary_erosion(mask, cross, iterations=iterations)
 
 
-def median_filter(volume: Array, side: int) -> Array:
+def median_filter(volume: Array, side: int, where: Mask | None = None) -> Array:
     """The median of a volume (X, Y, Z) over cubes of `side` voxels (odd), with zero padding (method 7, step 3).
 
-    Raises `UsageError` for an even side.
+    Only at the voxels `where` (None: everywhere); 0 at the others. Raises `UsageError` for an even side.
     """
-    import SimpleITK as sitk
-
     if side > 1 and side % 2 == 0:
         raise UsageError(f"a median of side {side} has no centre", hint="Give an odd number of voxels, or 1 for none.")
     if side <= 1:
-        return volume
-    radius = side // 2
-    image = sitk.GetImageFromArray(np.pad(volume.astype(np.float32), radius))
-    result = sitk.GetArrayFromImage(sitk.Median(image, [radius] * 3))
-    return np.ascontiguousarray(result[tuple([slice(radius, -radius)] * 3)])
+        return volume if where is None else np.where(where, volume, 0)
+    cubes = np.lib.stride_tricks.sliding_window_view(np.pad(volume.astype(np.float32), side // 2), (side,) * 3)
+    result, middle = np.zeros(volume.shape, dtype=np.float32), side**3 // 2
+    places = np.nonzero(np.ones(volume.shape, dtype=bool) if where is None else where)
+    for start in range(0, len(places[0]), AT_ONCE):
+        some = tuple(axis[start : start + AT_ONCE] for axis in places)
+        values = cubes[some].reshape(len(some[0]), side**3)
+        values.partition(middle, axis=1)
+        result[some] = values[:, middle]
+    return result
 
 
 def postprocess(score: Array, mask: Mask, config: ScoringConfig) -> Array:
@@ -69,7 +73,7 @@ def postprocess(score: Array, mask: Mask, config: ScoringConfig) -> Array:
     result = np.zeros(score.shape, dtype=np.float32)
     for box in ndimage.find_objects(inside.astype(np.uint8)):  # one box, or none; outside it the score is 0
         kept = inside[box]
-        result[box] = np.where(kept, median_filter(np.where(kept, score[box], 0), config.median), 0)
+        result[box] = median_filter(np.where(kept, score[box], 0), config.median, kept)
     return result
 
 
