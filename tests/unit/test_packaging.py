@@ -229,9 +229,42 @@ def test_snakemake_runs_the_rule(tmp_path: Path) -> None:
 SCRIPTS = [p for p in sorted((ROOT / "packaging").glob("*/*.py")) if "__main__" in p.read_text(encoding="utf-8")]
 
 
+# Each in a process of its own, which has nothing of this package, but imports torch only once for all of them.
+START_EACH = """
+import os, runpy, sys
+import nibabel, scipy.ndimage, scipy.stats, torch, typer
+for script, said in zip(sys.argv[1::2], sys.argv[2::2]):
+    child = os.fork()
+    if child == 0:
+        os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT), 1)
+        os.dup2(1, 2)
+        sys.argv, sys.path[0] = [script, "--help"], os.path.dirname(script)
+        try:
+            runpy.run_path(script, run_name="__main__")
+        except SystemExit as end:
+            sys.stdout.flush()
+            os._exit(end.code or 0)  # without the clearing up, which takes longer than the help
+        sys.exit()
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, tuple[int, str]]:
+    """The exit code of each script with --help, and what it said."""
+    folder = tmp_path_factory.mktemp("said")
+    said = {script: folder / f"{script.parent.name} {script.name}" for script in SCRIPTS}
+    pairs = [str(path) for pair in said.items() for path in pair]
+    done = subprocess.run([sys.executable, "-c", START_EACH, *pairs], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    codes = map(int, done.stdout.split())
+    return {script: (code, said[script].read_text()) for script, code in zip(SCRIPTS, codes, strict=True)}
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: f"{p.parent.name}/{p.name}")
-def test_each_script_starts(script: Path) -> None:
+@pytest.mark.xdist_group("scripts")  # in one process, so that they are started once
+def test_each_script_starts(script: Path, started: dict[Path, tuple[int, str]]) -> None:
     """As its own documentation calls it: in a process of its own, which finds what it imports."""
-    found = subprocess.run([sys.executable, str(script), "--help"], capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stderr
-    assert script.name in found.stdout
+    code, said = started[script]
+    assert code == 0, said
+    assert script.name in said
