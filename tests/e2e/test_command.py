@@ -122,16 +122,6 @@ def test_the_map_of_the_example_has_the_same_bytes(made: tuple[Path, subprocess.
     assert found == KNOWN[stack]
 
 
-@pytest.mark.slow
-def test_atlas_strip_and_contrast_from_the_image(example: Path, tmp_path: Path) -> None:
-    scan = shutil.copy(example, tmp_path / "scan.nii.gz")
-    done = _run("detect", scan, "-o", tmp_path / "m.nii.gz", "--strip", "atlas", "--json", "-q")
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    assert report["contrast"] == {"value": "FLAIR", "source": "image"}
-    assert report["strip"] == "atlas"
-
-
 @pytest.mark.parametrize(
     ("make", "code", "words"),
     [
@@ -167,7 +157,10 @@ def _image(folder: Path, data: np.ndarray) -> Path:
 
 @pytest.mark.slow
 def test_a_wheel_in_an_empty_environment_detects_without_network(example: Path, tmp_path: Path) -> None:
-    """The wheel alone (its own files; the pinned dependencies are borrowed) runs from another folder, offline."""
+    """The wheel alone (its own files; the pinned dependencies are borrowed) runs from another folder, offline.
+
+    It strips by the atlas, and finds the contrast by the image.
+    """
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, REPOSITORY]
     built = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stdout + built.stderr
@@ -187,11 +180,15 @@ def test_a_wheel_in_an_empty_environment_detects_without_network(example: Path, 
         cwd=tmp_path,
     )
     assert str(site) in where.stdout
+    scan = shutil.copy(example, tmp_path / "scan.nii.gz")
+    options = ["-o", tmp_path / "m.nii.gz", "--strip", "atlas", "--html=niivue", "--json", "-q"]
     done = subprocess.run(
-        [python, "-m", "uadcli", "detect", example, "-o", tmp_path / "m.nii.gz", "--strip", "atlas", "--html=niivue"],
-        capture_output=True, text=True, check=False, cwd=tmp_path,
-    )  # fmt: skip
+        [python, "-m", "uadcli", "detect", scan, *options], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["contrast"] == {"value": "FLAIR", "source": "image"}
+    assert report["strip"] == "atlas"
     assert (tmp_path / "m_overlay.png").exists()
     # the wheel holds the page's templates and NiiVue, too
     assert "niivue" in (tmp_path / "m.html").read_text(encoding="utf-8")
