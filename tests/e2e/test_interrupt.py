@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from models import export
 
 from uadcli.cli.app import main
+from uadcli.imaging.slices import GRID_AFFINE
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("interrupt")]
 DIES_AT_ITS_THIRD_FILE = """
@@ -27,7 +29,9 @@ def replace(source, target):
         os.kill(os.getpid(), signal.SIGKILL)
     real(source, target)
 os.replace = replace
+import cohort, pytest
 from uadcli.cli.app import main
+cohort.as_they_are(pytest.MonkeyPatch())
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -67,9 +71,18 @@ def test_a_signal_leaves_no_file(sent: signal.Signals, code: int, scan: Path, tm
     assert not list(tmp_path.iterdir())
 
 
-def test_a_killed_run_leaves_whole_files_and_runs_again(scan: Path, tmp_path: Path) -> None:
+def test_a_killed_run_leaves_whole_files_and_runs_again(
+    scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cohort.as_they_are(monkeypatch)
+    scan = Path(phantoms.save(scan.with_name("slab.nii.gz"), cohort.slab(0), GRID_AFFINE))
     out = tmp_path / "one" / "map.nii.gz"
-    killed = subprocess.run([sys.executable, "-c", DIES_AT_ITS_THIRD_FILE, *arguments(scan, out)], check=False)
+    found = os.pathsep.join(path for path in sys.path if path)
+    killed = subprocess.run(
+        [sys.executable, "-c", DIES_AT_ITS_THIRD_FILE, *arguments(scan, out)],
+        check=False,
+        env=os.environ | {"PYTHONPATH": found},
+    )
     assert killed.returncode == -signal.SIGKILL
     seen = [p for p in out.parent.iterdir() if not p.name.startswith(".")]
     assert len(seen) == 2
