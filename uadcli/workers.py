@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import multiprocessing
 import os
 import queue
@@ -140,6 +142,7 @@ class Workers(Generic[J, R]):
 
 def _serve(pipe: Connection, work: Callable[[J], R]) -> None:
     """The loop of a worker process: receive jobs, send results, until the other end is closed."""
+    atexit.register(gc.freeze)  # as in `uadcli.__main__`
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent decides what it means
     signal.signal(signal.SIGTERM, _leave)
     if hasattr(signal, "SIGUSR2"):  # SLURM tells every process of a job that it is to be queued again

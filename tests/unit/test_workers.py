@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -88,3 +90,25 @@ def test_memory_stays_flat_over_200_results() -> None:
         here.append(workloads.resident_mb())
     assert here[-1] < 1.05 * here[20]
     assert there[-1] < 1.05 * there[20]
+
+
+ENDS = """
+import atexit, gc, sys
+atexit.register(lambda: print(gc.get_freeze_count()))  # what is registered first runs last
+{}
+"""
+OF_UAD = 'from uadcli.__main__ import main; sys.argv = ["uad", "--version"]; sys.exit(main())'
+OF_A_WORKER = """
+from uadcli import workers
+far, near = workers.multiprocessing.Pipe()
+far.close()
+workers._end_with_parent = print
+workers._serve(near, print)
+"""
+
+
+@pytest.mark.parametrize("program", [OF_UAD, OF_A_WORKER], ids=["uad", "worker"])
+def test_no_process_looks_for_cycles_at_its_end(program: str) -> None:
+    """Among what torch imports it would take half a second."""
+    done = subprocess.run([sys.executable, "-c", ENDS.format(program)], capture_output=True, text=True, check=True)
+    assert int(done.stdout.split()[-1]) > 1000
