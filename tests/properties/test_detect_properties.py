@@ -28,6 +28,7 @@ from uadcli.scoring.metrics import dice
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("properties")]  # one process for what its tests share
 LESION = (-32.0, -10.0, 28.0)  # left, in the white matter
+SLAB = slice(35, 36 + DetectConfig().reconstruction.batch_size)  # of the axial slices of the model's grid
 OPTIONS = DetectOptions(contrast="T1w", device="cpu", only_map=True)
 
 
@@ -135,7 +136,15 @@ def test_a_detection_repeats_itself(upright: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("computed_once")
-def test_batch_size_does_not_change_the_map(tmp_path: Path) -> None:
+def test_batch_size_does_not_change_the_map(known: Once, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slab(scan: Scan, config: PreprocessConfig, **more: Any) -> tuple[Prepared, Stripped]:
+        """Of the brain one slice more than there is in a batch, with the ball in the middle."""
+        prepared, stripped = known.prepare(scan, config, **more)
+        mask = np.zeros_like(prepared.mask)
+        mask[..., SLAB] = prepared.mask[..., SLAB]
+        return dataclasses.replace(prepared, mask=mask, data=np.where(mask, prepared.data, 0)), stripped
+
+    monkeypatch.setattr(detection, "prepare", slab)
     volume = _thick_scan()
     scan = phantoms.save(tmp_path / "a.nii.gz", volume.data, volume.affine)
     one = _map(_of_batches(scan, 1, "1.nii.gz"))
@@ -195,6 +204,7 @@ def test_a_threshold_chosen_by_labels_says_so_and_marks_as_it_says(tmp_path: Pat
     assert told > 0.4
 
 
+@pytest.mark.usefixtures("no_picture")
 def test_a_brain_that_cannot_be_placed_fails_quality_control(tmp_path: Path) -> None:
     """Half a brain: the map is written, the sidecar says `fail`, and `strict` ends with its error."""
     volume = phantoms.brain()
@@ -210,7 +220,7 @@ def test_a_brain_that_cannot_be_placed_fails_quality_control(tmp_path: Path) -> 
     assert json.loads((tmp_path / "m.json").read_text())["qc"]["verdict"] == "fail"
 
 
-@pytest.mark.usefixtures("computed_once")
+@pytest.mark.usefixtures("computed_once", "no_picture")
 def test_a_scan_without_orientation_has_findings_without_sides(tmp_path: Path) -> None:
     volume = _thick_scan()
     image = nib.AnalyzeImage(volume.data.astype(np.int16)[::-1], None)
@@ -218,7 +228,7 @@ def test_a_scan_without_orientation_has_findings_without_sides(tmp_path: Path) -
     image.to_filename(tmp_path / "a_T1w.img")
     config = DetectConfig(preprocess=PreprocessConfig(strip="none"))
     for geometry_, known in (("auto", False), ("trust", True)):
-        options = dataclasses.replace(OPTIONS, only_map=False, html=True, geometry=geometry_)
+        options = dataclasses.replace(OPTIONS, only_map=False, html=True, geometry=geometry_, score="absolute")
         folder = tmp_path / geometry_
         folder.mkdir()
         result = detect(tmp_path / "a_T1w.img", folder / "map.nii.gz", config=config, options=options)
@@ -244,7 +254,7 @@ def test_a_grid_that_is_too_small_for_a_brain_is_refused(tmp_path: Path) -> None
 LINEAR = {"tiny": (1e-9, 0.0, np.float32), "huge and negative": (1e12, -1024e12, np.float32)}
 
 
-@pytest.mark.usefixtures("computed_once")
+@pytest.mark.usefixtures("computed_once", "no_picture")
 def test_an_increasing_linear_map_of_the_intensities_changes_nothing(tmp_path: Path) -> None:
     """The whole chain, with the guess of the contrast: whole numbers give the same bytes however they were stored.
 

@@ -125,6 +125,14 @@ def test_outside_is_black_for_any_range_of_the_scan(tmp_path, offset):
     assert (picture == 0).all(axis=-1).mean() > 0.1
 
 
+@pytest.mark.parametrize(("slope", "shift"), [(1e-9, 0.0), (1e12, -1024e12)])
+def test_the_unit_of_the_intensities_does_not_change_the_picture(tmp_path, slope, shift):
+    scan, score, found, brain, affine = phantom()
+    plain = render(tmp_path / "a.png", (scan, score, found, brain, affine))
+    other = render(tmp_path / "b.png", ((scan * slope + shift).astype(np.float32), score, found, brain, affine))
+    assert np.abs(plain - other).max() < 2 / 255
+
+
 def test_a_scan_without_findings_has_no_outline(tmp_path):
     picture = render(tmp_path / "a.png", phantom(None))
     for top, bottom in rows(picture):
