@@ -112,7 +112,7 @@ def test_the_slim_wheel_fetches_the_model_of_the_contrast_once(weights: Path, hu
     assert (of_first["sha256"], of_first["origin"]) == (t1w.sha256, t1w.reference)
 
     hub.requests.clear()
-    again = slim.run(*detect)
+    again = slim.run(*detect, "--only-map")
     assert "download" not in again.stderr
     assert hub.requests == []
     assert slim.run("weights", "download", flair.reference).stdout.endswith("tiny-FLAIR.safetensors\n")
