@@ -33,7 +33,7 @@ def test_a_model_with_hand_flags_a_wrong_input_and_says_by_which_check(
     for name, value in {"SCENES": 4, "BATCH": 8, "STEPS": 60}.items():
         monkeypatch.setattr(fit_hand, name, value)
     run, reporter = tmp_path / "run", Reporter(silent=True)
-    scans, _ = cohort.cohort(tmp_path, dict.fromkeys("abcdefghijklmnopq", False), {"l": "val"})
+    scans, _ = cohort.cohort(tmp_path, dict.fromkeys("abcdefghijklmnopq", False), {"l": "val"}, brain=cohort.slab)
     healthy = tmp_path / "healthy"
     healthy.mkdir()
     for name in "mnopq":
