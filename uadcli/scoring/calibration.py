@@ -147,6 +147,10 @@ def strength(anomaly_map: NDArray[np.float32], min_volume_mm3: float, affine: ND
     It is the score of a voxel, or 0 if nothing survives at any threshold. Components only shrink as the threshold
     rises, so the search bisects the sorted scores.
     """
+    from scipy import ndimage
+
+    for box in ndimage.find_objects((anomaly_map > 0).view(np.uint8)):  # one box, or none
+        anomaly_map = anomaly_map[box]
     levels = np.unique(anomaly_map[anomaly_map > 0])
     low, high = -1, len(levels) - 1  # nothing is above the highest score; 0 is below the lowest
     while high - low > 1:
