@@ -96,6 +96,12 @@ def test_a_map_without_a_component_large_enough_has_no_strength():
     assert strength(one, 0.0, AFFINE) == 1
 
 
+def test_a_higher_score_elsewhere_does_not_hide_a_component():
+    score_map = np.zeros((12, 9, 9), dtype=np.float32)
+    score_map[1:5, 1:5, 1:5], score_map[10, 7, 7] = 0.4, 0.9
+    assert strength(score_map, 64.0, AFFINE) == np.float32(0.4)
+
+
 def test_each_component_has_the_strength_it_would_have_alone():
     score_map = np.zeros((30, 12, 12), dtype=np.float32)
     score_map[2:6, 2:6, 2:6], score_map[12:15, 4:7, 4:7], score_map[13, 5, 5] = 0.4, 0.6, 0.9
