@@ -7,6 +7,7 @@ import dataclasses
 import gzip
 import json
 import re
+from html import unescape
 from typing import Any
 
 import nibabel as nib
@@ -18,7 +19,7 @@ from uadcli.detection import niivue
 from uadcli.errors import RESEARCH_USE, InputError
 from uadcli.report.markup import render
 from uadcli.report.page import native_page
-from uadcli.report.viewer import VERSION
+from uadcli.report.viewer import VERSION, licence_text
 
 LIBRARY = "globalThis.niivue = {};"
 LIMIT = 6_000_000  # bytes
@@ -118,6 +119,14 @@ def test_it_says_what_it_is(html: str) -> None:
     assert "<title>sub-01_FLAIR.nii.gz: anomaly map</title>" in html
     assert "Copyright (c) 2021, Niivue" in html
     assert "jane doe" not in html
+
+
+def test_the_licences_keep_their_lines(html: str) -> None:
+    """A line break is among the signs that are replaced in names."""
+    shown = re.search(r"<pre>\n(.*?)</pre>", html, re.S)
+    assert shown
+    assert unescape(shown[1]) == licence_text()
+    assert "\ufffd" not in html
 
 
 def test_no_side_is_named_where_left_and_right_are_not_known() -> None:
