@@ -43,6 +43,8 @@ def carry_out(request: Request, chosen: ClusterOptions, reporter: Reporter) -> t
     Prints the plan of a dry run, the status, the job numbers of a cluster, or the path of the summary.
     """
     check(chosen, request)
+    # standard input can be read only once, and is gone when a job begins
+    request = replace(request, batch=batch.with_list_read(request.batch))
     if chosen.status:
         return status.status(request, reporter).as_json().encode(), None
     if chosen.dry_run:
@@ -107,8 +109,6 @@ def submit(request: Request, chosen: ClusterOptions, reporter: Reporter) -> list
     `debug` (this process) are awaited, and failures of jobs become warnings. Raises `UsageError` for invalid settings
     or a missing cluster, and as `batch.make_plan`.
     """
-    if request.batch.list_file:  # standard input is gone when the job begins
-        request = replace(request, batch=batch.with_list_read(request.batch))
     todo = batch.make_plan(request, reporter)
     parts = [(index, chosen.jobs or 1) for index in range(chosen.jobs or 1)]
     waiting = [step.job for step in todo.steps if step.action == "run"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import sys
@@ -92,21 +93,16 @@ def test_a_part_without_work_gets_no_job(
     assert made == []
 
 
-def test_a_list_on_stdin_is_read_when_the_jobs_are_submitted(
+def test_a_list_on_stdin_is_read_once_for_the_jobs_and_the_tables(
     scans: Path, stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = tmp_path / "names"
-    names.write_bytes(bytes(scans / "a.nii") + b"\0" + bytes(scans / "new\nline.nii") + b"\0")
+    names = bytes(scans / "a.nii") + b"\0" + bytes(scans / "new\nline.nii") + b"\0"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(names)))
     (scans / "new\nline.nii").write_text("new")
-    real = cluster._submitted
-
-    def gone(executor: Any, shards: Any) -> Any:
-        names.unlink()
-        return real(executor, shards)
-
-    monkeypatch.setattr(cluster, "_submitted", gone)
-    request = asked(output=tmp_path / "out", list_file=str(names), nul=True)
-    assert len(cluster.submit(request, ClusterOptions("debug", 1), SILENT)) == 1
+    request = asked(output=tmp_path / "out", list_file="-", nul=True)
+    _, result = carried_out(request, cluster="debug", jobs=1)
+    assert result is not None
+    assert counts(result) == (2, 0, 0)
     assert (tmp_path / "out" / "new\nline_desc-anomaly_map.nii.gz").exists()
 
 
