@@ -50,6 +50,7 @@ def behind(error: Exception) -> InputError:
         (RuntimeError("ITK ERROR: Unable to create a thread.  pthread_create() returned 11"), 5, "lower --threads"),
         (OSError(errno.ENOSPC, "No space left on device", "/out/a"), 6, "/out/a: cannot be written: No space left"),
         (OSError(errno.EROFS, "Read-only file system"), 6, "cannot be written"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "a" * 300), 2, "aaa: the name of the file or folder is too"),
     ],
 )
 def test_faults_of_the_system(error: Exception, code: int, text: str) -> None:

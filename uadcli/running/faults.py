@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from uadcli.errors import DeviceError, OutputError, UadError
+from uadcli.errors import DeviceError, OutputError, UadError, UsageError
 
 DETECT_MB = 4096.0  # upper limit for one `uad detect`
 # Of address space: all libraries with the first network, and the buffer of OpenBLAS for each thread. With less,
@@ -25,7 +25,7 @@ NO_THREAD = re.compile(r"resource temporarily unavailable", re.IGNORECASE)  # of
 ASKED = re.compile(r"allocate (\d+(?:\.\d*)?) ?(bytes|KiB|MiB|GiB|TiB)", re.IGNORECASE)
 MB = {"bytes": 2.0**-20, "kib": 2.0**-10, "mib": 1.0, "gib": 2.0**10, "tib": 2.0**20}
 HIDDEN = ".uad-"  # how the names of folders begin in which files are made until they get their own names
-UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.EFBIG}
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 
 
 class OutOfMemoryError(DeviceError):
@@ -69,7 +69,10 @@ def check_limit(threads: int) -> None:
 
 
 def known(error: BaseException) -> UadError | None:
-    """The `UadError` for an error caused by a lack of memory or a disk that is full or not writable; otherwise None."""
+    """The `UadError` for an error of the system that a user can act on; otherwise None.
+
+    A lack of memory, a disk that is full or not writable, or a name that no file can have.
+    """
     for one in _chain(error):
         if isinstance(one, OutOfMemoryError):
             return one
@@ -77,12 +80,17 @@ def known(error: BaseException) -> UadError | None:
             return _out_of_memory(str(one)).with_traceback(error.__traceback__)
     if isinstance(error, UadError):
         return error
-    if isinstance(error, OSError) and error.errno in UNWRITABLE:
+    found = _of_files(error) if isinstance(error, OSError) else None
+    return None if found is None else found.with_traceback(error.__traceback__)
+
+
+def _of_files(error: OSError) -> UadError | None:
+    place = str(error.filename) if error.filename else None
+    if error.errno == errno.ENAMETOOLONG:  # perhaps of an input, whose folder is not at fault
+        return UsageError("the name of the file or folder is too long", path=place, hint="Check the path.")
+    if error.errno in UNWRITABLE:
         hint = "Check the free space and permissions there."
-        place = str(error.filename) if error.filename else None
-        return OutputError(f"cannot be written: {error.strerror}", path=place, hint=hint).with_traceback(
-            error.__traceback__
-        )
+        return OutputError(f"cannot be written: {error.strerror}", path=place, hint=hint)
     return None
 
 
