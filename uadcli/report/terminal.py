@@ -72,13 +72,13 @@ def _panel(
     voxel: tuple[int, int, int],
     sides_known: bool,
 ) -> Panel:
-    """A plane with its title; `row` is the row of the affine for its axis."""
+    """A plane with its title; `row` is the row of the affine for its axis.
+
+    The title names no side of the brain: in the scanner's coordinates, x may be 0 far from the middle of the head.
+    """
     mm = row[:3] @ np.array(voxel) + row[3]
-    title = f"{name} {'xyz'[axis]} {mm:+.0f}"
-    if axis == 0:
-        side = "left" if mm < 0 else "right"
-        title = f"{title} {side}" if sides_known else f"{name} x ±{abs(mm):.0f}"
-    return Panel(plane, title, ends(axis, sides_known))
+    signed = f"{mm:+.0f}" if axis or sides_known else f"±{abs(mm):.0f}"
+    return Panel(plane, f"{name} {'xyz'[axis]} {signed}", ends(axis, sides_known))
 
 
 def side_by_side(found: list[Panel]) -> tuple[str, NDArray[np.uint8]]:
