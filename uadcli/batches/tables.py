@@ -106,7 +106,11 @@ def write_summary(
 
 def _unlike_health(row: Mapping[str, Any]) -> tuple[bool, float]:
     """Sorts scans by their strength over their threshold, the highest first; scans without a result come last."""
-    return "volume_ml" not in row, -(relative_strength(row) or 0.0)
+    return not _has_result(row), -(relative_strength(row) or 0.0)
+
+
+def _has_result(row: Mapping[str, Any]) -> bool:
+    return "volume_ml" in row
 
 
 def relative_strength(row: Mapping[str, Any]) -> float | None:
@@ -171,7 +175,7 @@ def write_index(
     for job in jobs:
         failure = failed.get(job.name)
         summary = summary_row(job, failure, job.name in left)
-        kept = {} if summary["status"] == "not done" else job.files.paths
+        kept = job.files.paths if _has_result(summary) else {}  # otherwise those of an earlier run, if any
         rows.append(
             {
                 "name": job.name.removesuffix("_desc-anomaly_map.nii.gz"),

@@ -294,6 +294,20 @@ def test_the_index_leads_to_every_scan_and_names_the_failed(scans: Path, stand: 
     assert not run(scans, output=scans.parent / "plain").summary.with_suffix(".html").exists()
 
 
+def test_the_index_links_no_earlier_result_of_a_scan_that_has_failed(scans: Path, stand: Stand) -> None:
+    """Its files stay where they are, but they are those of another scan or of other settings."""
+    paged = dataclasses.replace(OPTIONS, html=True)
+    index = run(scans, options=paged).summary.with_suffix(".html")
+    assert 'href="a_desc-anomaly_map.html"' in index.read_text()
+    (scans / "a.nii").write_text("bad")
+    run(scans, options=paged)
+    assert (index.parent / "a_desc-anomaly_map.html").exists()
+    assert "a_desc-anomaly_map" not in index.read_text()
+    (scans / "a.nii").write_text("poor")
+    run(scans, options=dataclasses.replace(paged, strict=True))
+    assert 'href="a_desc-anomaly_map.html"' in index.read_text()  # this failure has a result
+
+
 def test_pages_in_native_space_need_their_viewer_before_the_first_scan(
     scans: Path, stand: Stand, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
