@@ -88,7 +88,8 @@ def _whole_row(cells: Sequence[str]) -> dict[str, str]:
 
 def read_all_failed(folder: Path) -> dict[str, dict[str, str]]:
     """The rows of all tables of failures in a folder, of any number of parts; the newest row counts."""
-    tables = sorted(folder.glob("failed*.tsv"), key=lambda path: path.stat().st_mtime_ns)
+    found = [*folder.glob("failed.tsv"), *folder.glob("failed_shard-*-of-*.tsv")]  # named as by `file_name`
+    tables = sorted(found, key=lambda path: path.stat().st_mtime_ns)
     return {name: row for path in tables for name, row in read_failed(path).items()}
 
 

@@ -260,6 +260,14 @@ def test_a_table_that_is_something_else_is_not_overwritten(scans: Path, stand: S
     assert (scans.parent / "out" / "failed.tsv").read_text() == "mine\n"
 
 
+def test_a_table_of_the_user_whose_name_begins_alike_is_not_read(scans: Path, stand: Stand) -> None:
+    (scans / "a.nii").write_text("bad")
+    output = run(scans).summary.parent
+    (output / "failed_subjects.tsv").write_text("subject\tnote\n01\tmoved\n")
+    assert list(tables.read_all_failed(output)) == ["a_desc-anomaly_map.nii.gz"]
+    assert counts(run(scans, retry_failed=True)) == (0, 0, 1)
+
+
 def test_a_long_command_is_cut_in_the_sidecar(scans: Path, stand: Stand) -> None:
     run(scans, options=dataclasses.replace(OPTIONS, command="uad batch " + "x" * 9999))
     assert len(json.loads((scans.parent / "out" / "a_desc-anomaly_map.json").read_text())["command"]) < 600
