@@ -110,6 +110,15 @@ def finite(value: Any) -> Any:
     return value
 
 
+def refuse_closed(path: Path) -> None:
+    """Raises `OutputError` for a file or folder to be written in a place that this user may not enter."""
+    try:
+        path.exists()
+    except OSError as error:
+        hint = "Choose another folder."
+        raise OutputError(f"cannot be written: {error.strerror}", path=path, hint=hint) from error
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder for results, with its parents. Raises `OutputError` if it cannot be made or written."""
     try:

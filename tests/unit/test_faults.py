@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -121,6 +123,46 @@ def test_numpy_says_how_much_it_asked_for() -> None:
     with pytest.raises(MemoryError) as caught:
         np.empty((1 << 30, 1 << 16), dtype=np.float64)
     assert "536870912 MB more" in str(faults.known(caught.value))
+
+
+@pytest.fixture
+def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in one that the user may not enter: the system does not even say whether it is there."""
+    folder, real = tmp_path / "closed" / "deep", os.stat
+
+    def stat(path: Any, **more: Any) -> os.stat_result:
+        if isinstance(path, str | Path) and Path(path).is_relative_to(folder):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, **more)
+
+    monkeypatch.setattr(os, "stat", stat)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("detect CLOSED/a.nii -o OPEN/b.nii.gz", 3),
+        ("detect OPEN/in/a.nii -o CLOSED/b.nii.gz", 6),
+        ("view CLOSED/a.nii", 3),
+        ("evaluate CLOSED OPEN/in", 3),
+        ("batch CLOSED -o OPEN/out", 3),
+        ("batch OPEN/in -o CLOSED/out", 6),
+        ("train CLOSED -o OPEN/run", 3),
+        ("train OPEN/in -o CLOSED/run", 6),
+        ("synth OPEN/in/a.nii -o CLOSED/b.nii.gz", 6),
+        ("weights show CLOSED/a.safetensors", 4),
+        ("weights download small-15-flair -o CLOSED/out", 6),
+    ],
+)
+def test_a_folder_that_the_user_may_not_enter(
+    command: str, code: int, closed: Path, scans: Path, stand: Stand, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = [part.replace("CLOSED", str(closed)).replace("OPEN", str(scans.parent)) for part in command.split()]
+    assert main([*typed, *(["--quiet"] if typed[0] in ("detect", "batch", "train", "synth") else [])]) == code
+    err = capsys.readouterr().err
+    assert f"{closed}" in err
+    assert "Permission denied. C" in err  # check, or choose another
 
 
 def test_a_log_on_a_full_disk(scans: Path, stand: Stand, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,7 +24,7 @@ from uadcli.data.scan_json import describe
 from uadcli.detection import niivue
 from uadcli.detection.session import Session, in_arithmetic, with_healthy
 from uadcli.errors import RESEARCH_USE, BatchError, OutputError, UsageError, WeightsError
-from uadcli.files import file_sha256
+from uadcli.files import file_sha256, refuse_closed
 from uadcli.model import adapt, model
 from uadcli.model.adapt import ScannerAdapter
 from uadcli.model.healthy_folder import HealthyScans
@@ -104,6 +104,7 @@ def find_scans(request: Request, reporter: Reporter, download: bool = True) -> S
     if options.way is not None:
         adapt.check(options.score or "", options.way)
     options = with_healthy(options, reporter)
+    refuse_closed(output / tables.file_name("summary", part))
     if output.exists() and not output.is_dir():
         raise OutputError("is not a folder", path=output, hint="Choose another one with -o.")
     bids.check_output(output)

@@ -28,7 +28,7 @@ from uadcli.detection.session import Session, in_arithmetic, with_healthy
 from uadcli.detection.verdict import judge, report
 from uadcli.detection.write import write_files
 from uadcli.errors import RESEARCH_USE, UsageError, about
-from uadcli.files import write_json
+from uadcli.files import refuse_closed, write_json
 from uadcli.imaging import mask_file, volume
 from uadcli.imaging.volume import Scan
 from uadcli.model import model
@@ -87,6 +87,7 @@ def detect(
     options.rule.check_labels(options.labels is not None)
     options.check_further()
     options = with_healthy(options, reporter)
+    refuse_closed(target or path)
     together.sweep_results((target or path).parent)
     files = names.plan(path, target, options)
     with together.made_together(files) as hidden:

@@ -21,7 +21,7 @@ from uadcli.evaluation.marking import Marking, sidecar_marking
 from uadcli.evaluation.options import EvaluateOptions
 from uadcli.evaluation.read import Reader
 from uadcli.evaluation.table import from_table
-from uadcli.files import finite, make_folder, write_json, write_text
+from uadcli.files import finite, make_folder, refuse_closed, write_json, write_text
 from uadcli.report import evaluation as report
 from uadcli.running.stage import Part
 
@@ -221,6 +221,7 @@ def _row(source: Any, estimate: statistics.Estimate, value: str) -> dict[str, An
 
 def _claim(folder: Path, overwrite: bool) -> Path:
     """Create the folder. Raises `OutputError` if results would be overwritten without `overwrite`."""
+    refuse_closed(folder / FILES[0])
     present = [name for name in FILES if (folder / name).exists()]
     if present and not overwrite:
         raise OutputError(

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from uadcli.errors import DeviceError, OutputError, UadError, UsageError
+from uadcli.errors import DeviceError, InputError, OutputError, UadError, UsageError
 
 DETECT_MB = 4096.0  # upper limit for one `uad detect`
 # Of address space: all libraries with the first network, and the buffer of OpenBLAS for each thread. With less,
@@ -71,7 +71,7 @@ def check_limit(threads: int) -> None:
 def known(error: BaseException) -> UadError | None:
     """The `UadError` for an error of the system that a user can act on; otherwise None.
 
-    A lack of memory, a disk that is full or not writable, or a name that no file can have.
+    A lack of memory, a disk that is full or not writable, a name that no file can have, or a closed folder.
     """
     for one in _chain(error):
         if isinstance(one, OutOfMemoryError):
@@ -88,6 +88,9 @@ def _of_files(error: OSError) -> UadError | None:
     place = str(error.filename) if error.filename else None
     if error.errno == errno.ENAMETOOLONG:  # perhaps of an input, whose folder is not at fault
         return UsageError("the name of the file or folder is too long", path=place, hint="Check the path.")
+    if error.errno == errno.EACCES and place:
+        hint = "Check its permissions, and those of the folders above it."
+        return InputError(f"cannot be accessed: {error.strerror}", path=place, hint=hint)
     if error.errno in UNWRITABLE:
         hint = "Check the free space and permissions there."
         return OutputError(f"cannot be written: {error.strerror}", path=place, hint=hint)

@@ -18,7 +18,7 @@ from uadcli.config import PreprocessConfig
 from uadcli.console import Reporter
 from uadcli.contrasts import T1W
 from uadcli.errors import RESEARCH_USE, InputError, OutputError, UsageError
-from uadcli.files import make_folder, write_json
+from uadcli.files import make_folder, refuse_closed, write_json
 from uadcli.imaging import intensity, volume
 from uadcli.imaging.geometry import resample, scaled_grid, spacing
 from uadcli.imaging.header_geometry import without_options
@@ -102,6 +102,7 @@ def _files(source: Path, output: Path, options: SynthOptions) -> tuple[dict[str,
     stem = output.name.removesuffix(suffix)
     files = {"volume": output, "sidecar": output.with_name(f"{stem}.json")}
     mask = output.with_name(f"{stem}_lesions{suffix}")
+    refuse_closed(output)
     refuse_inputs((*files.values(), mask), {source: "the source", json_of(source): "the JSON file of the source"})
     for path in (*files.values(), mask):
         if path.exists() and not options.overwrite:

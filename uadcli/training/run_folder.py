@@ -24,7 +24,7 @@ from uadcli.data.healthy import LESION_MARGIN_SLICES
 from uadcli.data.scan_json import contrast_without_option
 from uadcli.data.scans import Scans
 from uadcli.errors import InputError, OutputError, UsageError
-from uadcli.files import file_sha256, make_folder, write_bytes, write_text
+from uadcli.files import file_sha256, make_folder, refuse_closed, write_bytes, write_text
 from uadcli.imaging.mask_file import read_labels
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.imaging.volume import read_scan
@@ -60,6 +60,7 @@ def refuse_taken(run: Path) -> None:
 
     Writes nothing.
     """
+    refuse_closed(run / "config.toml")
     if (run / "config.toml").exists():
         raise OutputError("a run already exists", path=run, hint=f"Resume it: uad train --resume {run}.")
     try:

@@ -13,7 +13,7 @@ from typing import Any
 
 from uadcli.config import CONTRASTS
 from uadcli.errors import OutputError, WeightsError
-from uadcli.files import write_text
+from uadcli.files import refuse_closed, write_text
 
 FILE = "registry.toml"
 LARGEST_BYTES = 2**20
@@ -100,6 +100,7 @@ def write(place: Path, *entries: Entry, comment: str = "") -> None:
 def refuse_taken(place: Path, file: str, overwrite: bool) -> None:
     """Raises `OutputError` if a folder already contains weights; with `overwrite` only if they are not called `file`,
     next to which that would be of no use."""
+    refuse_closed(place / FILE)
     others = sorted(path.name for path in place.glob("*.safetensors") if path.name != file) if place.is_dir() else []
     if others:
         raise OutputError(f"already contains other weights ({others[0]})", path=place, hint="Choose another folder.")

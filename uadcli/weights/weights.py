@@ -63,7 +63,11 @@ def find(
     if name_or_path.startswith(hub.SCHEME):
         return _of_hub(hub.parse(name_or_path), None, download, reporter)
     path = Path(name_or_path)
-    if path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:  # in a closed folder, or a name that is too long
+        raise WeightsError(f"cannot be read: {error.strerror}", path=path, hint="Check the path.") from error
+    if there:
         return _on_disk(path)
     known = registry.bundled()
     for entry in known:
