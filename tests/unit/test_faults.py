@@ -152,7 +152,7 @@ def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("train OPEN/in -o CLOSED/run", 6),
         ("synth OPEN/in/a.nii -o CLOSED/b.nii.gz", 6),
         ("weights show CLOSED/a.safetensors", 4),
-        ("weights download small-15-flair -o CLOSED/out", 6),
+        ("weights download small-16-flair -o CLOSED/out", 6),
     ],
 )
 def test_a_folder_that_the_user_may_not_enter(
