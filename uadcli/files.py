@@ -143,7 +143,7 @@ def folders_below(root: Path, enter: Callable[[Path], bool]) -> list[tuple[Path,
     """`root` and every folder below it that `enter` accepts, with the sorted names of its files; sorted by path.
 
     Linked folders are followed. Each real folder is listed once, so that links cannot form a loop; under its own path
-    if that is below `root`, otherwise under the first link to it.
+    if that is below `root`, otherwise under the first link to it. Raises `InputError` for one that cannot be listed.
     """
     found: dict[str, tuple[Path, list[str]]] = {}  # by real path
     starts = [root]
@@ -151,7 +151,7 @@ def folders_below(root: Path, enter: Callable[[Path], bool]) -> list[tuple[Path,
         links = list[Path]()
         for start in starts:
             real_start = os.path.realpath(start)
-            for place, folders, files in os.walk(start):
+            for place, folders, files in os.walk(start, onerror=_unlisted):
                 # only starts are links, so that the real path need not be looked up for every folder
                 real = os.path.normpath(os.path.join(real_start, os.path.relpath(place, start)))
                 here = Path(place)
@@ -163,3 +163,10 @@ def folders_below(root: Path, enter: Callable[[Path], bool]) -> list[tuple[Path,
                 links += [here / name for name in folders if (here / name).is_symlink()]
         starts = sorted(links)
     return sorted(found.values())
+
+
+def _unlisted(error: OSError) -> None:
+    """Raises `InputError` for a folder that cannot be listed, unless it has been removed meanwhile."""
+    if not isinstance(error, FileNotFoundError):
+        hint = "Make it readable, or choose other folders."
+        raise InputError(f"cannot be read: {error.strerror}", path=error.filename, hint=hint) from error

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from uadcli import files
-from uadcli.errors import OutputError
+from uadcli.errors import InputError, OutputError
 
 
 @pytest.mark.parametrize("name", ["map.nii.gz", "map.nii", "a.b.json", "none", "last-01.safetensors"])
@@ -48,3 +50,26 @@ def test_a_folder_that_is_not_there_is_an_output_error(tmp_path: Path) -> None:
 def test_bytes_of_a_name_that_are_no_text_become_escapes(tmp_path: Path) -> None:
     files.write_text(tmp_path / "a.txt", "ä \udce9")
     assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "ä \\udce9"
+
+
+def test_a_folder_that_cannot_be_listed_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a subject whose folder belongs to someone else would be missing from a batch without a word."""
+    real, faults = os.scandir, dict[str, OSError]()
+
+    def scandir(place: Any) -> Any:
+        if (name := Path(place).name) in faults:
+            raise faults[name]
+        return real(place)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    for name in ("sub-01", "sub-02"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.nii").touch()
+    closed = str(tmp_path / "sub-02")
+    faults["sub-02"] = FileNotFoundError(2, "No such file or directory", closed)  # removed meanwhile
+    listed = files.folders_below(tmp_path, lambda _: True)
+    assert (tmp_path / "sub-01", ["a.nii"]) in listed
+    faults["sub-02"] = PermissionError(13, "Permission denied", closed)
+    assert files.folders_below(tmp_path, lambda path: path.name != "sub-02") == listed
+    with pytest.raises(InputError, match=r"sub-02: cannot be read: Permission denied\."):
+        files.folders_below(tmp_path, lambda _: True)
