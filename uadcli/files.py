@@ -139,11 +139,12 @@ def file_sha256(path: Path, unreadable: type[UadError] = InputError) -> str:
         raise unreadable(f"cannot be read: {error.strerror}", path=path, hint="Check the path.") from error
 
 
-def folders_below(root: Path, enter: Callable[[Path], bool]) -> list[tuple[Path, list[str]]]:
+def folders_below(root: Path, enter: Callable[[Path], bool] = lambda _: True) -> list[tuple[Path, list[str]]]:
     """`root` and every folder below it that `enter` accepts, with the sorted names of its files; sorted by path.
 
-    Linked folders are followed. Each real folder is listed once, so that links cannot form a loop; under its own path
-    if that is below `root`, otherwise under the first link to it. Raises `InputError` for one that cannot be listed.
+    Hidden folders are not entered: results that are being written lie in some. Linked folders are followed. Each real
+    folder is listed once, so that links cannot form a loop; under its own path if that is below `root`, otherwise under
+    the first link to it. Raises `InputError` for one that cannot be listed.
     """
     found: dict[str, tuple[Path, list[str]]] = {}  # by real path
     starts = [root]
@@ -159,7 +160,7 @@ def folders_below(root: Path, enter: Callable[[Path], bool]) -> list[tuple[Path,
                     folders.clear()
                     continue
                 found[real] = here, sorted(files)
-                folders[:] = [name for name in folders if enter(here / name)]
+                folders[:] = [name for name in folders if not name.startswith(".") and enter(here / name)]
                 links += [here / name for name in folders if (here / name).is_symlink()]
         starts = sorted(links)
     return sorted(found.values())

@@ -67,9 +67,9 @@ def test_a_folder_that_cannot_be_listed_is_not_passed_over(tmp_path: Path, monke
         (tmp_path / name / "a.nii").touch()
     closed = str(tmp_path / "sub-02")
     faults["sub-02"] = FileNotFoundError(2, "No such file or directory", closed)  # removed meanwhile
-    listed = files.folders_below(tmp_path, lambda _: True)
+    listed = files.folders_below(tmp_path)
     assert (tmp_path / "sub-01", ["a.nii"]) in listed
     faults["sub-02"] = PermissionError(13, "Permission denied", closed)
     assert files.folders_below(tmp_path, lambda path: path.name != "sub-02") == listed
     with pytest.raises(InputError, match=r"sub-02: cannot be read: Permission denied\."):
-        files.folders_below(tmp_path, lambda _: True)
+        files.folders_below(tmp_path)

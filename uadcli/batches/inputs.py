@@ -153,7 +153,7 @@ def _matching(pattern: Path, output: Path, left_out: list[Path]) -> Iterator[Fou
 
 
 def _below(folder: Path, root: Path, output: Path, left_out: list[Path]) -> Iterator[Found]:
-    for here, files in folders_below(folder, lambda path: not path.name.startswith(".") and not _same(path, output)):
+    for here, files in folders_below(folder, lambda path: not _same(path, output)):
         for name in files:
             path = here / name
             if not name.startswith(".") and _is_scan(path, left_out):

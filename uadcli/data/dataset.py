@@ -68,7 +68,7 @@ def find(root: Path, validation_share: float | None, note: Note = unsaid) -> lis
     if not root.is_dir():
         raise InputError("is not a folder", path=root, hint="Give a folder or BIDS dataset of healthy scans.")
     files, results = list[Path](), list[Path]()
-    below = folders_below(root, lambda path: not path.name.startswith(".") and path.name not in NOT_RAW)
+    below = folders_below(root, lambda path: path.name not in NOT_RAW)
     every = sorted(folder / name for folder, names_in in below for name in names_in)
     for path in (p for p in every if _is_scan(p.relative_to(root)) and p.is_file()):
         (results if is_result(path) else files).append(path)

@@ -183,7 +183,7 @@ def files_in(place: Path) -> list[Path]:
         return [place]
     if not place.is_dir():
         raise InputError("no such file or folder", path=place, hint="Check the path.")
-    every = sorted(folder / name for folder, names in folders_below(place, lambda _: True) for name in names)
+    every = sorted(folder / name for folder, names in folders_below(place) for name in names)
     found = [p for p in every if p.name.lower().endswith(SUFFIXES) and not p.name.startswith(".")]
     if not found:
         raise InputError("contains no NIfTI file", path=place, hint="Check the path.")

@@ -9,7 +9,7 @@ import pytest
 
 from uadcli.config import COSTLY
 from uadcli.data import names as file_names
-from uadcli.data.matching import masks_of
+from uadcli.data.matching import map_files, masks_of
 from uadcli.detection.options import DetectOptions
 from uadcli.errors import RESEARCH_USE, InputError, UsageError
 from uadcli.evaluation.cases import Case, from_folders
@@ -342,3 +342,11 @@ def test_a_mask_is_not_shared_by_scans_that_may_be_of_two_subjects(tmp_path: Pat
     root = touch(tmp_path / "scans", "site1/case1_FLAIR.nii", "site2/case1_FLAIR.nii")
     with pytest.raises(InputError, match="two subjects"):
         masks_of(sorted(root.rglob("*.nii")), root, touch(tmp_path / "masks", "case1_mask.nii"))
+
+
+def test_maps_that_are_being_written_are_not_found(tmp_path: Path) -> None:
+    """A detection writes into a hidden folder, which stays if it is killed."""
+    for place in (tmp_path / "a_map.nii.gz", tmp_path / ".uad-0123456789abcdef" / "b_map.nii.gz"):
+        place.parent.mkdir(exist_ok=True)
+        place.touch()
+    assert map_files(tmp_path) == [tmp_path / "a_map.nii.gz"]
