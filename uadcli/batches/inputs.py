@@ -64,10 +64,11 @@ def find(inputs: Sequence[Path], listed: Sequence[Path], selection: Selection, o
     left_out: list[Path] = []
     roots = 0
     for path, kept in [*((p, False) for p in inputs), *((p, True) for p in listed)]:
-        if path.is_dir() and bids.is_root(path):
+        is_folder = os.path.isdir(path)  # False also for a path that cannot be looked up, which fails later
+        if is_folder and bids.is_root(path):
             found += [Found(scan, scan.relative_to(path).parent, True) for scan in bids.scans(path, selection)]
             roots += 1
-        elif path.is_dir():
+        elif is_folder:
             found += _filled(path, _below(path, path, output, left_out))
         elif kept or path.exists():
             found.append(Found(path))

@@ -57,14 +57,24 @@ class Step:
     reason: str
 
     def as_json(self) -> str:
-        """One line of the plan; the action of a scan that does not exist is `missing`."""
+        """One line of the plan; the action of a scan that does not exist or cannot be reached is `missing`."""
         job, action, reason = self.job, self.action, self.reason
-        if not job.scan.exists():
-            link = f"is a link to {os.readlink(job.scan)}, which does not exist" if job.scan.is_symlink() else ""
-            action, reason = "missing", link or "no such file"
+        if fault := _absence(job.scan):
+            action, reason = "missing", fault
         place = {"scan": str(job.scan), "map": str(job.files.map), "action": action, "reason": reason}
         further = {"further": [str(path) for path in job.options.further]} if job.options.further else {}
         return json.dumps(place | further)
+
+
+def _absence(scan: Path) -> str:
+    """Why there is no scan at a path; empty if there is something."""
+    try:
+        scan.stat()
+    except OSError as error:
+        if os.path.islink(scan):
+            return f"is a link to {os.readlink(scan)}, which does not exist"
+        return "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+    return ""
 
 
 @dataclass(frozen=True)

@@ -268,6 +268,20 @@ def test_a_table_of_the_user_whose_name_begins_alike_is_not_read(scans: Path, st
     assert counts(run(scans, retry_failed=True)) == (0, 0, 1)
 
 
+def test_a_listed_path_that_no_file_can_have_fails_alone(scans: Path, stand: Stand) -> None:
+    names = scans.parent / "names"
+    names.write_text(f"{'x' * 300}.nii\n{scans / 'a.nii'}\n")
+    asked = BatchOptions(workers=0, list_file=str(names))
+    request = Request(paths=(), output=scans.parent / "out", config=DetectConfig(), options=OPTIONS, batch=asked)
+    planned = batch.make_plan(request, Reporter(silent=True)).as_json().splitlines()
+    said = [(json.loads(line)["action"], json.loads(line)["reason"]) for line in planned]
+    assert said == [("missing", "cannot be read: File name too long"), ("run", "no sidecar")]
+    result = run(output=scans.parent / "out", list_file=str(names))
+    assert counts(result) == (1, 0, 1)
+    (row,) = rows(result.failed_table)
+    assert row["message"].endswith("Give a shorter one with -o, or rename the scan.")
+
+
 def test_a_long_command_is_cut_in_the_sidecar(scans: Path, stand: Stand) -> None:
     run(scans, options=dataclasses.replace(OPTIONS, command="uad batch " + "x" * 9999))
     assert len(json.loads((scans.parent / "out" / "a_desc-anomaly_map.json").read_text())["command"]) < 600
