@@ -180,7 +180,8 @@ def write_index(
         rows.append(
             {
                 "name": job.name.removesuffix("_desc-anomaly_map.nii.gz"),
-                "verdict": summary.get("qc"),
+                # --strict also counts scans as failed that are unlike the training scans, or lack a contrast
+                "verdict": "fail" if failure and _has_result(summary) else summary.get("qc"),
                 "contrast": summary.get("contrast"),
                 "anomaly_volume_ml": summary.get("volume_ml"),
                 "components": summary.get("components"),

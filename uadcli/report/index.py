@@ -24,8 +24,8 @@ def index_page(rows: Iterable[Mapping[str, Any]], title: str = TITLE) -> str:
 
     `name` of the scan; `verdict`: pass, warn or fail; `contrast`; `anomaly_volume_ml`; `components`: their number;
     `healthy_share` of healthy scans as abnormal; `relative_strength`: that of the scan over its threshold;
-    `error`: why there is no result; `links`: file paths relative to the index, by kind: the name links to `page`, and
-    the small picture is `thumbnail`, otherwise `overlay`.
+    `error`: why it failed, without a `verdict` before there was a result; `links`: file paths relative to the index, by
+    kind: the name links to `page`, and the small picture is `thumbnail`, otherwise `overlay`.
     """
     given = sorted(rows, key=_place)
     counts = {state: sum(_state(row) == state for row in given) for state in ORDER}
@@ -50,7 +50,7 @@ def _place(row: Mapping[str, Any]) -> tuple[int, float, int, str]:
 
 
 def _state(row: Mapping[str, Any]) -> str:
-    return ERROR if row.get("error") else verdict_class(row.get("verdict"))
+    return verdict_class(row.get("verdict")) or (ERROR if row.get("error") else "")
 
 
 def _word(state: str) -> str:

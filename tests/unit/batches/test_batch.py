@@ -330,6 +330,16 @@ def test_the_index_links_no_earlier_result_of_a_scan_that_has_failed(scans: Path
     assert 'href="a_desc-anomaly_map.html"' in index.read_text()  # this failure has a result
 
 
+def test_the_index_calls_no_scan_with_a_result_unprocessed(scans: Path, stand: Stand) -> None:
+    """With --strict it counts as failed, although all that was computed is there."""
+    (scans / "a.nii").write_text("poor")
+    (scans / "deep er" / "b.nii").write_text("bad")
+    index = run(scans, options=dataclasses.replace(OPTIONS, html=True, strict=True)).summary.with_suffix(".html")
+    page = index.read_text()
+    assert "3 scans: 1 not processed, 1 failed, 1 passed." in page
+    assert "quality control failed (contrast" in page
+
+
 def test_pages_in_native_space_need_their_viewer_before_the_first_scan(
     scans: Path, stand: Stand, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
