@@ -23,6 +23,8 @@ from uadcli.cli.command_line import command_line
         ("--output=/home/anna/map.nii.gz", "--output=.../map.nii.gz"),
         ("-o/home/anna/map.nii.gz", "-o.../map.nii.gz"),
         ("-o../anna/map.nii.gz", "-o.../map.nii.gz"),
+        ("-qo/home/anna/map.nii.gz", "-qo.../map.nii.gz"),
+        ("-omaps/map.nii.gz", "-omaps/map.nii.gz"),
         ('train.label_maps="/home/anna/maps"', 'train.label_maps=".../maps"'),
         ("/home/anna/*.nii.gz", ".../*.nii.gz"),
         ("C:\\Users\\anna\\scan.nii", ".../scan.nii"),

@@ -8,8 +8,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
 
-# what can come before a path in an argument: `--output=`, `-o`, or `train.label_maps=` of --set
-BEFORE = re.compile(r"(?:-{0,2}[A-Za-z][\w.-]*=|-[A-Za-z](?=[~./\\]))?(?P<quote>[\"']?)")
+# what can come before a path in an argument: `--output=`, `-o`, `-qo`, or `train.label_maps=` of --set
+BEFORE = re.compile(r"(?:-{0,2}[A-Za-z][\w.-]*=|-[qv]*[A-Za-z](?=[~./\\]))?(?P<quote>[\"']?)")
 ELSEWHERE = "..."  # stands for a folder outside the working folder
 
 
