@@ -158,12 +158,7 @@ def _carried_out(request: Request, todo: Plan, reporter: Reporter) -> BatchResul
             _work(run, to_run, request, reporter)
     finally:
         not_done = _not_done(run, todo, request)
-        tables.write_summary(run.summary, todo.jobs, run.failed, not_done)
-        index = run.summary.with_suffix(".html")
-        if request.options.html:
-            tables.write_index(index, todo.jobs, run.failed, not_done)
-        else:
-            tables.remove_index(index)
+        tables.write_overview(run.summary, todo.jobs, run.failed, not_done, bool(request.options.html))
     failed = len(run.failed_now)
     left = run.total - run.done - run.skipped - failed
     return BatchResult(run.summary, run.table, run.done, run.skipped, failed, left)

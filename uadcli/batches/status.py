@@ -44,9 +44,7 @@ def collect(request: Request, reporter: Reporter) -> BatchResult:
     names = {job.name for job in jobs}
     others = {name: row for name, row in tables.read_failed(failed).items() if name not in names}
     tables.write_failed(failed, others | found.failed)
-    tables.write_summary(summary, jobs, found.failed, found.left)
-    if request.options.html:
-        tables.write_index(summary.with_suffix(".html"), jobs, found.failed, found.left)
+    tables.write_overview(summary, jobs, found.failed, found.left, bool(request.options.html))
     left = len(found.left)
     return BatchResult(summary, failed, len(jobs) - len(found.failed) - left, 0, len(found.failed), left)
 

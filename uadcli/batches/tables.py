@@ -93,6 +93,21 @@ def read_all_failed(folder: Path) -> dict[str, dict[str, str]]:
     return {name: row for path in tables for name, row in read_failed(path).items()}
 
 
+def write_overview(
+    summary: Path, jobs: Sequence[Job], failed: Mapping[str, Mapping[str, str]], left: Container[str], html: bool
+) -> None:
+    """Write the summary and with `html` the index next to it; without, an index of earlier results does not stay.
+
+    Raises `OutputError`.
+    """
+    write_summary(summary, jobs, failed, left)
+    index = summary.with_suffix(".html")
+    if html:
+        write_index(index, jobs, failed, left)
+    else:
+        remove_index(index)
+
+
 def write_summary(
     path: Path, jobs: Sequence[Job], failed: Mapping[str, Mapping[str, str]], left: Container[str] = ()
 ) -> None:

@@ -66,6 +66,14 @@ def test_jobs_leave_what_one_process_leaves(scans: Path, stand: Stand) -> None:
     assert shards == [f"summary_shard-{part}-of-3.tsv" for part in (1, 2, 3)]
 
 
+def test_jobs_leave_no_index_of_earlier_results(scans: Path, stand: Stand) -> None:
+    paged = dataclasses.replace(OPTIONS, html=True)
+    carried_out(asked(scans, options=paged), cluster="debug", jobs=2)
+    assert (scans.parent / "out" / "summary.html").exists()
+    carried_out(asked(scans), cluster="debug", jobs=2)
+    assert not list((scans.parent / "out").rglob("*.html"))
+
+
 def test_a_part_without_work_gets_no_job(
     scans: Path, stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
