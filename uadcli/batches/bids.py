@@ -63,8 +63,8 @@ def scans(root: Path, selection: Selection) -> list[Path]:
 
 
 def _is_scan(name: BidsName) -> bool:
-    """Whether it is the name of a subject's image with a known contrast."""
-    return name.subject is not None and name.parts[-1] in CONTRASTS
+    """Whether it is the name of a subject's image with a known contrast, not one hidden as macOS makes them (`._`)."""
+    return name.subject is not None and name.parts[-1] in CONTRASTS and not name.parts[0].startswith(".")
 
 
 def _known(root: Path, kind: str, prefix: str, wanted: Iterable[str], present: Iterable[str]) -> set[str]:

@@ -141,7 +141,7 @@ def dataset(tmp_path: Path) -> Path:
         "sub-01/anat/sub-01_acq-x_FLAIR.nii", "sub-01/anat/sub-01_T1w.json", "sub-01/anat/sub-01_T2starw.nii.gz",
         "sub-01/func/sub-01_task-x_bold.nii.gz", "sub-02/ses-a/anat/sub-02_ses-a_T1w.nii.gz",
         "sub-02/ses-b/anat/sub-02_ses-b_T2w.nii.gz", "derivatives/uad/sub-01/anat/sub-01_T1w.nii.gz",
-        "sourcedata/sub-01/anat/sub-01_T1w.nii.gz",
+        "sourcedata/sub-01/anat/sub-01_T1w.nii.gz", "sub-01/anat/._sub-01_T1w.nii.gz",
     )  # fmt: skip
 
 
