@@ -62,6 +62,7 @@ class Contrast:
     bright_lesions: float  # share of synthetic lesions that are brighter than the tissue they replace
     volumes: float  # share of volumes, when training the score, that are real scans of this contrast
     fisher: Mapping[str, float]  # scores combined by the score `fisher`, with their shares
+    guided: bool = True  # whether the learned score follows the edges of the scan (`siamese.guided_filter`)
     variety: float = 0.015  # standard deviation of the means of structures of one tissue in synthetic brains
     also_says: frozenset[str] = field(
         default_factory=frozenset
@@ -103,6 +104,7 @@ T1W = Contrast(
     bright_lesions=0.25,
     volumes=0.34,
     fisher={"log-odds": 0.4, "z-absolute": 0.5, "z-brightness": 0.1},
+    guided=False,  # it lowers the Dice (packaging/docs/decisions.md)
     similarity=(0.10, 0.075),
 )
 T2W = Contrast(

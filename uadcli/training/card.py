@@ -69,10 +69,10 @@ def weights_of(run: Path, trainer: Trainer, scorer: SiameseTrainer | None) -> We
 
 
 def guide_radius(covered: Collection[str]) -> int:
-    """The radius of the guided filter of a model for these contrasts: 0 for T1w alone, whose Dice it lowers."""
+    """The radius, in voxels, of the guided filter of a model for these contrasts; 0 if none of them is guided."""
     from uadcli.scoring.siamese import RADIUS
 
-    return 0 if {*covered} == {contrasts.T1W.name} else RADIUS
+    return RADIUS if any(contrasts.ALL[name].guided for name in covered) else 0
 
 
 def score_settings(scorer: SiameseTrainer, before: ModelCard | None) -> dict[str, Any]:
