@@ -39,10 +39,10 @@ def head(seed: int) -> np.ndarray:
     return np.where(inside, np.clip(data, 1, None), 0)
 
 
-def slab(seed: int) -> np.ndarray:
-    """A brain (96, 96, 80) as that of `head`, 0 in all but some axial slices."""
+def slab(seed: int, places: slice = SLAB) -> np.ndarray:
+    """A brain (96, 96, 80) as that of `head`, 0 in all but the axial slices at `places`."""
     data = np.zeros(GRID_SHAPE)
-    data[..., SLAB] = head(seed)[..., SLAB]
+    data[..., places] = head(seed)[..., places]
     return data
 
 

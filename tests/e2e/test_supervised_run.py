@@ -8,16 +8,15 @@ from __future__ import annotations
 import csv
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import cohort
-import numpy as np
 import pytest
 from cohort import uad
 
 from uadcli.calibration import health
 from uadcli.config import SiameseConfig
-from uadcli.imaging.slices import GRID_SHAPE
 from uadcli.weights.weights import read_card
 
 pytestmark = pytest.mark.slow
@@ -32,14 +31,7 @@ SETTINGS = (
     "siamese.checkpoint_every=25",
 )
 SIZES = SiameseConfig(channels=(8, 16))
-PLACES = slice(36, 64)  # of the axial slices of the model's grid
-
-
-def slab(seed: int) -> np.ndarray:
-    """A brain in the axial slices where the lesions are, 0 elsewhere."""
-    data = np.zeros(GRID_SHAPE)
-    data[..., PLACES] = cohort.head(seed)[..., PLACES]
-    return data
+SLAB = partial(cohort.slab, places=slice(36, 64))  # a brain in the axial slices where the lesions are
 
 
 def test_labelled_cases_teach_the_score_of_a_model(
@@ -48,8 +40,8 @@ def test_labelled_cases_teach_the_score_of_a_model(
     cohort.as_they_are(monkeypatch)
     monkeypatch.setattr(health, "calibrated", lambda: ["absolute", "siamese"])  # the others take their time
     parts = {"a": True, "b": True, "c": False, "d": True, "e": True, "f": True}
-    scans, masks = cohort.cohort(tmp_path / "cases", parts, dict.fromkeys("def", "val"), brain=slab)
-    healthy, _ = cohort.cohort(tmp_path / "healthy", {"g": False}, {}, brain=slab)
+    scans, masks = cohort.cohort(tmp_path / "cases", parts, dict.fromkeys("def", "val"), brain=SLAB)
+    healthy, _ = cohort.cohort(tmp_path / "healthy", {"g": False}, {}, brain=SLAB)
     base, run, lab = cohort.base(tmp_path / "base", cohort.TINY, SIZES), tmp_path / "run", tmp_path / "lab"
     settings = [part for text in SETTINGS for part in ("--set", text)]
     taught = ["--score", "siamese", "--labels", masks, "--weights", base, "--out", run]
