@@ -71,9 +71,9 @@ def _absence(scan: Path) -> str:
     try:
         scan.stat()
     except OSError as error:
-        if os.path.islink(scan):
-            return f"is a link to {os.readlink(scan)}, which does not exist"
-        return "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+        if not isinstance(error, FileNotFoundError):
+            return f"cannot be read: {error.strerror}"
+        return f"is a link to {os.readlink(scan)}, which does not exist" if scan.is_symlink() else "no such file"
     return ""
 
 

@@ -282,6 +282,19 @@ def test_a_listed_path_that_no_file_can_have_fails_alone(scans: Path, stand: Sta
     assert row["message"].endswith("Give a shorter one with -o, or rename the scan.")
 
 
+def test_of_a_link_that_exists_nobody_says_that_it_does_not(scans: Path) -> None:
+    (scans / "loop.nii").symlink_to(scans / "loop.nii")
+    (scans / "gone.nii").symlink_to("nowhere.nii")
+    names = scans.parent / "names"
+    names.write_text(f"{scans / 'loop.nii'}\n{scans / 'gone.nii'}\n")
+    asked = BatchOptions(workers=0, list_file=str(names))
+    request = Request(paths=(), output=scans.parent / "out", config=DetectConfig(), options=OPTIONS, batch=asked)
+    planned = batch.make_plan(request, Reporter(silent=True)).as_json().splitlines()
+    loop, gone = (json.loads(line)["reason"] for line in planned)
+    assert loop == "cannot be read: Too many levels of symbolic links"
+    assert gone == "is a link to nowhere.nii, which does not exist"
+
+
 def test_a_long_command_is_cut_in_the_sidecar(scans: Path, stand: Stand) -> None:
     run(scans, options=dataclasses.replace(OPTIONS, command="uad batch " + "x" * 9999))
     assert len(json.loads((scans.parent / "out" / "a_desc-anomaly_map.json").read_text())["command"]) < 600
