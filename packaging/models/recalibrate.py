@@ -8,7 +8,7 @@ does.
 
     python packaging/models/recalibrate.py DATA --weights small-16-flair --name small-17-flair [--borrow T2w=FLAIR]
         [--contrasts T2w] [--score-network RUN_OR_FILE ...] [--keep FILE] [--degraded 2] [--along-slices 3]
-        [--levels 500] [--headroom]
+        [--guide 4] [--levels 500] [--headroom]
 
 The healthy scans are those of `train_default.py`: the validation part of the development data. A contrast without any
 borrows the thresholds of another (`--borrow`), or is calibrated on scans synthesised from the validation T1w scans by
