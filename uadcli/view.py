@@ -32,7 +32,8 @@ def view(
 
     The scan is shown only inside the brain: in `<map>_brain` next to the map (`--save brain`) if it exists, otherwise
     where the map is not zero. All are read with the geometry of the detection, by the map's sidecar, and of a 4-D scan
-    its volume. `warn` is told if the sidecar names other scans than the given one, and if only the map is in MNI space.
+    its volume. `warn` is told if the sidecar names other scans than the given one, if only the map is in MNI space, and
+    if the brain mask next to the map, which then is not used, has another grid.
 
     Raises `InputError` for files that cannot be used and for a map without a score.
     """
@@ -40,7 +41,7 @@ def view(
     chosen = _geometry(sidecar)
     found = read_companion(map_path, chosen, allow_empty=True)
     anomaly = found.volume
-    brain = _brain(map_path, found)
+    brain = _brain(map_path, found, warn)
     if not brain.any():
         raise InputError("the map is zero everywhere, so there is nothing to show", path=map_path, hint="")
     size = geometry.spacing(anomaly.affine)
@@ -131,17 +132,20 @@ def _on_grid(source: Scan, map_: Scan) -> Array:
     return geometry.resample(scan.data, scan.affine, target.shape, target.affine)
 
 
-def _brain(map_path: Path, found: Scan) -> NDArray[np.bool_]:
+def _brain(map_path: Path, found: Scan, warn: Callable[[str], object] | None) -> NDArray[np.bool_]:
     """The saved brain mask on the map's grid, otherwise the extent of the map with gaps closed."""
     from scipy import ndimage
 
     anomaly = found.volume
     covered = anomaly.data > 0
-    saved = map_path.with_name(map_path.name.replace(".nii", "_brain.nii"))
-    if saved != map_path and saved.exists():
+    name = stem(map_path)
+    saved = map_path.with_name(f"{name}_brain{map_path.name[len(name) :]}")
+    if saved.exists():
         mask = read_companion(saved, found.geometry, allow_empty=True).volume
         if geometry.same_grid(mask.shape, mask.affine, anomaly.shape, anomaly.affine):
             return mask.data > 0
+        if warn is not None:
+            warn(f"{saved.name} is not used: it is not on the grid of {map_path.name}")
     if not covered.any():
         return covered
     size = geometry.spacing(anomaly.affine)

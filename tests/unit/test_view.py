@@ -217,6 +217,26 @@ def test_the_saved_brain_mask_is_used(tmp_path: Path) -> None:
     assert 120 - sagittal < 0.8 * (coronal - axial)
 
 
+def test_the_saved_brain_mask_is_found_under_any_name_of_the_map(tmp_path: Path) -> None:
+    map_path, _ = write(tmp_path)
+    half = brain().astype(np.int16)
+    half[:, :36] = 0
+    for name in ("sub.nii_T1w.nii.gz", "sub-01_desc-anomaly_map.nii.gz"):
+        renamed = map_path.rename(tmp_path / name)
+        whole = starts(view(renamed, None, 120)[0])
+        phantoms.save(tmp_path / name.replace(".nii.gz", "_brain.nii.gz"), half, AFFINE)
+        assert starts(view(renamed, None, 120)[0]) != whole
+        map_path = renamed
+
+
+def test_a_brain_mask_on_another_grid_is_said(tmp_path: Path) -> None:
+    map_path, _ = write(tmp_path)
+    phantoms.save(tmp_path / "map_brain.nii.gz", brain().astype(np.int16)[:, :-1], AFFINE)
+    said = list[str]()
+    view(map_path, None, 120, said.append)
+    assert said == ["map_brain.nii.gz is not used: it is not on the grid of map.nii.gz"]
+
+
 def test_the_scan_of_another_map_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     map_path, scan_path = write(tmp_path)
     (tmp_path / "other").mkdir()
