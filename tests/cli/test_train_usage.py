@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import bundled
 import numpy as np
 import phantoms
 import pytest
@@ -29,8 +30,8 @@ from uadcli.settings import methods
         ["train", "d", "--out", "n", "--labels", "l"],
         ["train", "d", "--out", "n", "--score", "siamese"],
         ["train", "d", "--out", "n", "--score", "ssim", "--labels", "l"],
-        ["train", "d", "--out", "n", "--weights", "small-16-flair", "--method", "cddpm"],
-        ["train", "--resume", "r", "--weights", "small-16-flair"],
+        ["train", "d", "--out", "n", "--weights", bundled.FLAIR, "--method", "cddpm"],
+        ["train", "--resume", "r", "--weights", bundled.FLAIR],
         ["train", "d", "--out", "n", "--score", "siamese", "--labels", "l", "--method", "dae"],
         ["train", "d", "--out", "n", "--score", "siamese", "--labels", "l", "--profile", "reference"],
         ["train", "--resume", "r", "--score", "siamese", "--labels", "l"],

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import bundled
 import pytest
 import torch
 from stand import OPTIONS, Stand, counts, run
@@ -152,7 +153,7 @@ def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("train OPEN/in -o CLOSED/run", 6),
         ("synth OPEN/in/a.nii -o CLOSED/b.nii.gz", 6),
         ("weights show CLOSED/a.safetensors", 4),
-        ("weights download small-16-flair -o CLOSED/out", 6),
+        (f"weights download {bundled.FLAIR} -o CLOSED/out", 6),
     ],
 )
 def test_a_folder_that_the_user_may_not_enter(

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import add_check
+import bundled
 import numpy as np
 import pytest
 import torch
@@ -19,7 +20,7 @@ from uadcli.weights import weights
 def test_the_limit_follows_the_median_and_nothing_else_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = weights.load(*weights.find("small-19-t1w"))
+    before = weights.load(*weights.find(bundled.T1W))
     size = before.model.config.encoder.condition
     wide = np.zeros((GRID_SHAPE[2], size), np.float32), np.eye(size, dtype=np.float32)
     asked, far = [], iter([0.2, 0.3, 7.0])  # the last is an unlucky draw of the contrast
@@ -27,12 +28,12 @@ def test_the_limit_follows_the_median_and_nothing_else_changes(
     monkeypatch.setattr(add_check, "parts", lambda model, scans, *rest: scans)
     monkeypatch.setattr(add_check, "fit_cloud", lambda scans, slices: wide if scans == ["train"] * 3 else None)
     monkeypatch.setattr(add_check, "distance", lambda mean, whitening, one: next(far) if one == "val" else None)
-    arguments = ["add_check.py", "data", "--weights", "small-19-t1w", "--contrast", "T2w", "--runs", str(tmp_path)]
+    arguments = ["add_check.py", "data", "--weights", bundled.T1W, "--contrast", "T2w", "--runs", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", arguments)
     add_check.main()
     assert asked == [("T2w", 24, "train"), ("T2w", 20, "val")]
     digest = capsys.readouterr().out.splitlines()[1].removeprefix("sha256 ")
-    found = weights.load(tmp_path / "models" / "small-19-t1w" / "small-19-t1w.safetensors", digest)
+    found = weights.load(tmp_path / "models" / bundled.T1W / f"{bundled.T1W}.safetensors", digest)
     gate = out_of_distribution.gate_of(found.gate_state, "T2w")
     assert isinstance(gate, Gate)
     assert gate.limit == pytest.approx(add_check.LIMIT * 0.3)

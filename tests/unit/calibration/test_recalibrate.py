@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from shutil import copyfile
 
+import bundled
 import pytest
 import recalibrate
 import torch
@@ -21,7 +22,7 @@ from uadcli.weights import weights
 
 @pytest.mark.slow
 def test_a_score_network_comes_back_from_its_file(tmp_path: Path) -> None:
-    of, other = (weights.load(*weights.find(name)) for name in ("small-19-t1w", "small-16-flair"))
+    of, other = (weights.load(*weights.find(name)) for name in (bundled.T1W, bundled.FLAIR))
     recalibrate.keep(of, tmp_path / "score.safetensors")
     found = recalibrate.with_score_network(other, [tmp_path / "score.safetensors"])
     assert found.card.siamese == of.card.siamese
@@ -33,7 +34,7 @@ def test_a_score_network_comes_back_from_its_file(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_of_two_score_networks_the_mean_of_the_parameters_is_taken(tmp_path: Path) -> None:
-    start = weights.load(*weights.find("small-19-t1w"))
+    start = weights.load(*weights.find(bundled.T1W))
     kept = [tmp_path / name for name in ("low", "high")]
     for file, factor in zip(kept, (0.5, 1.5), strict=True):
         state = {name: factor * value for name, value in start.score_state.items()}
@@ -44,7 +45,7 @@ def test_of_two_score_networks_the_mean_of_the_parameters_is_taken(tmp_path: Pat
 
 
 def test_a_checkpoint_gives_its_averaged_network_and_its_steps_after_those_of_its_start(tmp_path: Path) -> None:
-    start = weights.load(*weights.find("small-19-t1w"))
+    start = weights.load(*weights.find(bundled.T1W))
     assert start.card.score_network is not None
     assert start.card.siamese is not None
     trainer = SiameseTrainer(start.card.score_network)
@@ -56,7 +57,7 @@ def test_a_checkpoint_gives_its_averaged_network_and_its_steps_after_those_of_it
     assert found.card.siamese == to_dict(trainer.config) | {"steps": 7}
     for name, value in trainer.average.state_dict().items():
         torch.testing.assert_close(found.score_state[name], value, rtol=2e-3, atol=1e-4)  # float16
-    copyfile(weights.find("small-19-t1w")[0], tmp_path / START)
+    copyfile(weights.find(bundled.T1W)[0], tmp_path / START)
     found = recalibrate.with_score_network(start, [file])
     assert found.card.siamese == to_dict(trainer.config) | {"steps": start.card.siamese["steps"] + 7}
     assert dataclasses.replace(found.card, siamese=None) == dataclasses.replace(start.card, siamese=None)
@@ -64,13 +65,13 @@ def test_a_checkpoint_gives_its_averaged_network_and_its_steps_after_those_of_it
 
 @pytest.mark.parametrize("name", ["run", "score.safetensors", "run/siamese/last.pt"])
 def test_a_score_network_that_is_not_there_is_named(name: str, tmp_path: Path) -> None:
-    start = weights.load(*weights.find("small-19-t1w"))
+    start = weights.load(*weights.find(bundled.T1W))
     with pytest.raises(InputError, match=f"{name}: does not exist"):
         recalibrate.with_score_network(start, [tmp_path / name])
 
 
 def test_a_card_for_one_contrast_keeps_what_that_contrast_borrowed() -> None:
-    card = weights.load(*weights.find("small-16-flair")).card
+    card = weights.load(*weights.find(bundled.FLAIR)).card
     own = recalibrate.covering(card, ["T2w"])
     assert own.contrasts == ("T2w",)
     assert own.borrowed == {"T2w": "FLAIR"}
@@ -93,7 +94,7 @@ def test_a_new_model_needs_a_name_and_a_score_network_alone_does_not(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["recalibrate.py", "data", "--weights", "small-19-t1w", *arguments])
+    monkeypatch.setattr(sys, "argv", ["recalibrate.py", "data", "--weights", bundled.T1W, *arguments])
     if needs:
         with pytest.raises(SystemExit, match="2"):
             recalibrate.main()
@@ -113,7 +114,7 @@ def test_the_learned_score_is_smoothed_as_before_or_as_told(
         seen.append(model.card.along_slices)
         raise KeyboardInterrupt
 
-    command = ["recalibrate.py", "data", "--weights", "small-17-t2w", "--name", "new", *arguments]
+    command = ["recalibrate.py", "data", "--weights", bundled.T2W, "--name", "new", *arguments]
     monkeypatch.setattr(sys, "argv", command)
     for name, found in (("cases", []), ("shape_files", []), ("measure", None)):
         monkeypatch.setattr(recalibrate, name, measured if found is None else lambda *_, found=found: found)

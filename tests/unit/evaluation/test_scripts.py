@@ -66,13 +66,13 @@ import dataclasses
 import scenes
 from uadcli.errors import UsageError
 from uadcli.weights import weights
-path, digest = weights.find("small-19-t1w")
+path, digest = weights.find(None, "T1w")
 bundled = weights.load(path, digest)
 for changes in ({}, {"scaling": "tissue"}, {"curvature_flow": 3}):
     card = dataclasses.replace(bundled.card, **changes)
     scenes.model.load = lambda *_: scenes.Model(dataclasses.replace(bundled, card=card))
     try:
-        print(*scenes.models("small-19-t1w"))
+        print(*scenes.models(path.stem))
     except UsageError as error:
         print(error.what)
 """

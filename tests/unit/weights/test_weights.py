@@ -6,6 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import bundled
 import numpy as np
 import pytest
 import torch
@@ -414,7 +415,7 @@ def test_another_method_needs_its_weights_and_its_threshold(saved: tuple[Path, s
 
 
 def test_a_check_that_was_loaded_is_written_as_small_as_it_was_and_keeps_its_values(tmp_path: Path) -> None:
-    loaded = weights.load(*weights.find("small-17-t2w"))
+    loaded = weights.load(*weights.find(bundled.T2W))
     file = tmp_path / "again.safetensors"
     weights.save(file, loaded.model, loaded.card, loaded.score_state, loaded.gate_state, loaded.reference_state)
     assert file.stat().st_size == pytest.approx(loaded.path.stat().st_size, abs=100)  # settings may have been added
