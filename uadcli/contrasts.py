@@ -62,7 +62,9 @@ class Contrast:
     bright_lesions: float  # share of synthetic lesions that are brighter than the tissue they replace
     volumes: float  # share of volumes, when training the score, that are real scans of this contrast
     fisher: Mapping[str, float]  # scores combined by the score `fisher`, with their shares
-    guided: bool = True  # whether the learned score follows the edges of the scan (`siamese.guided_filter`)
+    # radius, in voxels of 2 mm, in which the learned score follows the edges of the scan (`siamese.guided_filter`);
+    # chosen on the development scans (packaging/docs/decisions.md)
+    guide_radius: int = 0
     variety: float = 0.015  # standard deviation of the means of structures of one tissue in synthetic brains
     also_says: frozenset[str] = field(
         default_factory=frozenset
@@ -103,8 +105,8 @@ T1W = Contrast(
     ),
     bright_lesions=0.25,
     volumes=0.34,
-    fisher={"log-odds": 0.4, "z-absolute": 0.5, "z-brightness": 0.1},
-    guided=False,  # it lowers the Dice (packaging/docs/decisions.md)
+    fisher={"log-odds": 0.3, "z-absolute": 0.4, "z-brightness": 0.3},
+    guide_radius=2,
     similarity=(0.10, 0.075),
 )
 T2W = Contrast(
@@ -119,6 +121,7 @@ T2W = Contrast(
     bright_lesions=0.8,
     volumes=0.22,
     fisher={"siamese": 0.5, "z-bright-weighted": 0.5},
+    guide_radius=3,
     made_from_t1w=MadeFromT1w((0.85, 0.15), (0.38, 0.2), (0.08, 0.14), slices=0.3, volumes=0.12),
     rim=Rim(change=(-1.0, -0.6), share=(0.6, 1.0)),
     resembles="T2* and diffusion images",
@@ -139,6 +142,7 @@ FLAIR = Contrast(
     # includes the scan's own brightness by voxel, as the other scores smooth small lesions away; without clipping, as
     # the brightest percentile of the scaled scan is constant
     fisher={"siamese": 0.2, "z-bright-weighted": 0.1, "z-robust-z": 0.7},
+    guide_radius=4,
     also_says=frozenset({"T2w"}),
     made_from_t1w=MadeFromT1w((0.05, 0.25), (0.5, 0.25), (0.02, 0.16), slices=0.2, volumes=0.10),
     rim=Rim(change=(0.1, 0.9), share=(0.1, 0.4)),

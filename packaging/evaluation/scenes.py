@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from development import cases, refuse_other_preparation
 
+from uadcli.calibration import references
 from uadcli.calibration.health import HealthyScan, Scored, compared_with_others, joined, versions
 from uadcli.config import CONTRASTS, DetectConfig, to_dict
 from uadcli.data.prepare import Prepared, common_scale, prepare_cached, to_native
@@ -171,10 +172,7 @@ class WithoutScan:
             for kind in held:
                 pairs.setdefault(scores.base_of(kind), []).append((scan.subject.raw(kind), scan.part))
         brains = [scan.brain for scan in reference]
-        others = {
-            kind: healthy_reference.of_the_others(maps, scores.find(kind).own_scale, brains, scores.find(kind).spread)
-            for kind, maps in pairs.items()
-        }
+        others = {kind: references.of_the_others(maps, scores.find(kind), brains) for kind, maps in pairs.items()}
         for i, case in enumerate(validation):
             self.states[case.subject] = healthy_reference.state_of(
                 {(k, "T1w"): known[i] for k, known in others.items()}

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from uadcli.arrays import Array
 from uadcli.calibration import fit_fusion
+from uadcli.calibration import references as references_of
 from uadcli.calibration.fit_fusion import Part, PastedScan
+from uadcli.calibration.references import Pair
 from uadcli.config import DetectConfig
 from uadcli.data.dataset import Case
 from uadcli.data.healthy import healthy_part
@@ -28,7 +30,6 @@ from uadcli.scoring.healthy_reference import Reference
 from uadcli.synthesis.scanner import degrade
 
 References = dict[tuple[str, str], Reference]  # by score and contrast
-Pair = tuple[Array, NDArray[np.bool_]]  # a map and the healthy part of its scan
 Found = dict[fit_fusion.Shares, float]  # the AUPRC on pasted lesions
 SEED = 77  # of the degraded copies
 T = TypeVar("T")
@@ -240,16 +241,11 @@ def take_in(result: Calibration, healthy: OfContrast, kinds: Sequence[str], conf
                 continue
             further = [one[kind] for one in healthy.more if kind in one]
             pairs, score = [*((one.values, one.part) for one in scans), *further], scores.find(kind)
-            brains, scale = [*_brains(scans), *range(len(scans), len(pairs))], score.own_scale
-            known = healthy_reference.of_the_others(pairs, scale, brains, score.spread)[: len(scans)]
-            references[scores.base_of(kind), contrast] = healthy_reference.fit(
-                pairs, scale, brains, known, score.spread
-            )
+            brains = [*_brains(scans), *range(len(scans), len(pairs))]
+            known = references_of.of_the_others(pairs, score, brains)[: len(scans)]
+            references[scores.base_of(kind), contrast] = references_of.of_all(pairs, score, brains, known)
             others[kind] = known if kind in shares else []
-            scans = [
-                replace(one, values=healthy_reference.z_score(one.values, own, one.prepared.mask))
-                for one, own in zip(scans, known, strict=True)
-            ]
+            scans = [_compared(one, own) for one, own in zip(scans, known, strict=True)]
         result.add(kind, contrast, scans, config)
         if kind in shares:
             parts[kind] = scans
@@ -292,6 +288,9 @@ def _brains(scans: Sequence[Scored]) -> list[int]:
 
 def compared_with_others(scans: Sequence[Scored], score: scores.Score) -> list[Scored]:
     """The same scans with deviations from the reference of the others, on the scale of the score."""
-    pairs, masks = [(one.values, one.part) for one in scans], [one.prepared.mask for one in scans]
-    deviations = healthy_reference.cross_fitted(pairs, masks, score.own_scale, _brains(scans), score.spread)
-    return [replace(one, values=values) for one, values in zip(scans, deviations, strict=True)]
+    known = references_of.of_the_others([(one.values, one.part) for one in scans], score, _brains(scans))
+    return [_compared(one, own) for one, own in zip(scans, known, strict=True)]
+
+
+def _compared(one: Scored, known: Reference) -> Scored:
+    return replace(one, values=healthy_reference.z_score(one.values, known, one.prepared.mask))

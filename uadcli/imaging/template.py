@@ -27,6 +27,7 @@ HEAD = "mni_head_T1w"
 CSF, GREY, WHITE = 1, 2, 3  # tissue classes in `mni_tissue_dseg`
 REGISTERED_MM = 3.0  # how exactly tissue is known after an affine registration: of a Gaussian
 SURE = 0.8  # of the smoothed white matter, from where on it is certain
+NEAR = 0.2  # of the smoothed tissue, from where on a voxel may be brain; packaging/docs/decisions.md compares others
 ZERO = 256  # what a difference of 0 is stored as
 
 
@@ -102,6 +103,20 @@ def white_matter() -> NDArray[np.float32]:
     certain = np.minimum(ndimage.gaussian_filter(white, REGISTERED_MM / spacing(GRID_AFFINE)) / SURE, 1)
     certain.setflags(write=False)
     return np.asarray(certain)
+
+
+@cache
+def tissue() -> NDArray[np.bool_]:
+    """Where grey or white matter may be on the model's grid (96, 96, 80) after an affine registration.
+
+    Not in the fluid between brain and skull, where sinuses and larger vessels run.
+    """
+    from scipy import ndimage
+
+    share = (_on_grid("mni_tissue_dseg", 0) >= GREY).astype(np.float32)
+    near = ndimage.gaussian_filter(share, REGISTERED_MM / spacing(GRID_AFFINE)) > NEAR
+    near.setflags(write=False)
+    return np.asarray(near)
 
 
 @cache

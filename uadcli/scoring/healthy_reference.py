@@ -13,6 +13,7 @@ Folds and rims still deviate more in a scan from another scanner, on both sides 
 scan's deviations, their quantile `Score.spread`, exceeds that of healthy scans, its deviations are divided by the
 ratio. A lesion raises it as well; on one side it does not raise the spread of the smaller deviation of each two
 opposite places. The lower of the two ratios counts, so only disease that is alike on both sides loses strength by it.
+The spread is that of all deviations, also where they do not count (`Reference.places`).
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Reference:
     With a `quantile` above 0, they are in units of that quantile of each scan. With one below 0, deviations of a scan
     are in units of that quantile (0.75 for -0.75) of its own deviations. `spread` is the mean, over healthy scans that
     are compared with the others, of the two spreads of their deviations (`_spreads`), which are their quantile `width`;
-    None if it is not known.
+    None if it is not known. `places` is how far deviations count at each place, from 0 to 1; None: everywhere.
     """
 
     mean: Array
@@ -54,6 +55,11 @@ class Reference:
     quantile: float = 0.0
     spread: tuple[float, float] | None = None
     width: float = SPREAD
+    places: Array | None = None
+
+    def within(self, places: Mask) -> Reference:
+        """The same reference, with deviations that count only at these places (X, Y, Z)."""
+        return replace(self, places=coarse_grid.means(places).astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -141,7 +147,7 @@ def z_score(values: Array, known: Reference, mask: Mask) -> Array:
     mean, deviation = _at_places(known, mask)
     z = (_scaled(values, mask, known.quantile) - mean) / deviation
     above = np.where(mask, np.maximum(z, 0), 0).astype(np.float32)
-    return above / np.float32(_own_unit(above, known, mask))
+    return _counted(above / np.float32(_own_unit(above, known, mask)), known)
 
 
 def signed(values: Array, known: Reference, mask: Mask) -> tuple[Array, Array]:
@@ -153,7 +159,15 @@ def signed(values: Array, known: Reference, mask: Mask) -> tuple[Array, Array]:
     z = (_scaled(values, mask, known.quantile) - mean) / deviation
     slope = 1 / deviation / _unit(values, mask, known.quantile)
     unit = _own_unit(np.where(mask, np.maximum(z, 0), 0), known, mask)
-    return tuple(np.where(mask, one / unit, 0).astype(np.float32) for one in (z, slope))  # type: ignore[return-value]
+    deviations, slopes = (_counted(np.where(mask, one / unit, 0).astype(np.float32), known) for one in (z, slope))
+    return deviations, slopes
+
+
+def _counted(deviations: Array, known: Reference) -> Array:
+    """The deviations (X, Y, Z) as far as they count at their places."""
+    if known.places is None:
+        return deviations
+    return np.asarray(deviations * coarse_grid.enlarged(known.places, deviations.shape), dtype=np.float32)
 
 
 def _own_unit(above: Array, known: Reference, mask: Mask) -> float:
@@ -187,7 +201,8 @@ def state_of(references: dict[tuple[str, str], Reference]) -> dict[str, Any]:
     parts = {
         f"{kind}.{contrast}.{name}": value
         for (kind, contrast), one in references.items()
-        for name, value in (("mean", one.mean), ("deviation", one.deviation))
+        for name, value in (("mean", one.mean), ("deviation", one.deviation), ("places", one.places))
+        if value is not None
     }
     scales = {
         f"{kind}.{contrast}.{name}": value
@@ -209,7 +224,9 @@ def from_state(state: dict[str, Any], kind: str, contrast: str) -> Reference | N
     quantile, spread, width = (state.get(f"{kind}.{contrast}.{name}") for name in ("quantile", "spread", "width"))
     own_scale = 0.0 if quantile is None else float(quantile)
     spreads = None if spread is None else (float(spread[0]), float(spread[1]))
-    return Reference(mean, deviation, own_scale, spreads, SPREAD if width is None else float(width))
+    known = Reference(mean, deviation, own_scale, spreads, SPREAD if width is None else float(width))
+    places = state.get(f"{kind}.{contrast}.places")
+    return known if places is None else replace(known, places=places.float().numpy())
 
 
 def _scaled(values: Array, inside: Mask, quantile: float) -> Array:

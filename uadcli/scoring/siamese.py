@@ -28,7 +28,6 @@ UNSHUFFLE = 2
 NEIGHBOURS = (-1, 0, 1)
 ALONG = 2.0  # slices of 2 mm; packaging/docs/decisions.md compares others
 CERTAIN = 1e-6  # probabilities are clipped here before the logit
-RADIUS = 4  # of the guided filter, in voxels of 2 mm; packaging/docs/decisions.md compares others
 LIMIT = 4.0  # robust standard deviations beyond which the scan has no edges for it: in fluid and vessels
 EPSILON = 0.1  # the variance of the scan, in robust standard deviations squared, below which it is flat for it
 
@@ -159,7 +158,7 @@ def smooth_along_slices(probability: Array, mask: NDArray[np.bool_], sigma: floa
     return np.where(mask, 1 / (1 + np.exp(-mean)), 0).astype(np.float32)
 
 
-def guided_filter(probability: Array, z: Array, mask: NDArray[np.bool_], radius: int = RADIUS) -> Array:
+def guided_filter(probability: Array, z: Array, mask: NDArray[np.bool_], radius: int) -> Array:
     """Probabilities (X, Y, Z) that follow the edges of a scan, given as robust z (X, Y, Z); 0 outside the mask.
 
     The fits are to the voxels of the mask in cubes of 2 `radius` + 1 voxels; radius 0 leaves them unchanged.

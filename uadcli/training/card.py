@@ -69,10 +69,8 @@ def weights_of(run: Path, trainer: Trainer, scorer: SiameseTrainer | None) -> We
 
 
 def guide_radius(covered: Collection[str]) -> int:
-    """The radius, in voxels, of the guided filter of a model for these contrasts; 0 if none of them is guided."""
-    from uadcli.scoring.siamese import RADIUS
-
-    return RADIUS if any(contrasts.ALL[name].guided for name in covered) else 0
+    """The radius, in voxels, of the guided filter of a model for these contrasts: the largest of theirs."""
+    return max(contrasts.ALL[name].guide_radius for name in covered)
 
 
 def score_settings(scorer: SiameseTrainer, before: ModelCard | None) -> dict[str, Any]:

@@ -168,7 +168,7 @@ def reference_fault(state: Mapping[str, Tensor]) -> str:
 
     half = tuple(n // 2 for n in GRID_SHAPE)
     for name, value in state.items():
-        found = re.fullmatch(r"(.+)\.(\w+)\.(mean|deviation|quantile|spread|width)", name)
+        found = re.fullmatch(r"(.+)\.(\w+)\.(mean|deviation|places|quantile|spread|width)", name)
         if not found or found[1] not in scores.names() or found[2] not in CONTRASTS:
             return f"the healthy reference contains {name}"
         if tuple(value.shape) != {"quantile": (), "spread": (2,), "width": ()}.get(found[3], half):

@@ -20,7 +20,7 @@ from uadcli.imaging import template
 from uadcli.imaging.intensity import robust_z
 from uadcli.imaging.slices import GRID_AFFINE
 from uadcli.model.subject import Subject
-from uadcli.scoring import healthy_reference, scores
+from uadcli.scoring import coarse_grid, healthy_reference, scores
 from uadcli.scoring.calibration import healthy_quantile, healthy_tail, strength, tails_of_the_others
 from uadcli.scoring.fusion import FISHER, PARTS, fisher_score, prior
 
@@ -28,6 +28,7 @@ SHAPE, SCANS = (16, 20, 12), 6
 SMALLEST = DetectConfig().scoring.min_volume_mm3
 MASK = np.zeros(SHAPE, dtype=bool)
 MASK[2:14, 2:18, 2:10] = True
+TISSUE = np.indices(SHAPE)[1] < 10
 CALIBRATED = health.calibrated()
 
 
@@ -44,6 +45,7 @@ def maps(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, np.ndarray]]:
     prepared = SimpleNamespace(mask=MASK, jacobian=1.0, data=nothing, scaled=lambda _: nothing)
     monkeypatch.setattr(health, "prepare_cached", lambda *_: prepared)
     monkeypatch.setattr(health, "healthy_part", lambda *_: MASK)
+    monkeypatch.setattr(template, "tissue", lambda: TISSUE)
     monkeypatch.setattr(Subject, "of", lambda *_: SimpleNamespace(raw=made[next(numbers)].__getitem__))
     return made
 
@@ -86,6 +88,8 @@ def test_fisher_is_calibrated_with_reference_and_quantiles_of_the_other_scans(
     for kind in normalised:
         raw, score = [(one[kind], MASK) for one in maps], scores.find(kind)
         z = healthy_reference.cross_fitted(raw, [MASK] * SCANS, score.own_scale, width=score.spread)
+        places = coarse_grid.enlarged(coarse_grid.means(TISSUE), SHAPE) if score.in_tissue else 1
+        z = [np.asarray(one * places, dtype=np.float32) for one in z]
         pairs[kind] = [(one, MASK) for one in z]
         assert found.thresholds[kind]["T1w"] == pytest.approx(healthy_quantile(pairs[kind]))
     fused = []
@@ -100,6 +104,7 @@ def test_fisher_is_calibrated_with_reference_and_quantiles_of_the_other_scans(
     assert found.thresholds[FISHER]["T1w"] == pytest.approx(healthy_quantile([(one, MASK) for one in fused]))
     assert found.strengths[FISHER]["T1w"] == [strength(one, SMALLEST, GRID_AFFINE) for one in fused]
     assert {kind for kind, _ in references} == set(scores.plain())
+    assert {kind for (kind, _), one in references.items() if one.places is not None} == {"brightness"}
 
 
 def test_the_shares_of_fisher_are_fitted_where_lesions_are_pasted(
@@ -152,6 +157,7 @@ def test_degraded_copies_count_and_are_left_out_with_their_scan(monkeypatch: pyt
 
     monkeypatch.setattr(health, "prepare_cached", prepared)
     monkeypatch.setattr(health, "healthy_part", lambda *_: MASK)
+    monkeypatch.setattr(template, "tissue", lambda: TISSUE)
     monkeypatch.setattr(Subject, "of", of)
     cases = [Case(str(i), "lab", "val", "T1w", Path(f"{i}.nii")) for i in range(SCANS)]
     made = [health.calibrate(model_of(), Cohort(cases, (), Path(), degraded=n), DetectConfig(), CALIBRATED)[0]

@@ -7,6 +7,8 @@ import pytest
 from scipy import ndimage
 
 from uadcli.imaging import template
+from uadcli.imaging.geometry import apply
+from uadcli.imaging.slices import GRID_AFFINE
 
 CONTENT = {  # sha256 of the voxels as bytes, in C order
     "mni_head_T1w": "ec6e8d68d3236b98e2eb4eba21956d81e64a82f8a44db0795773f50297ff48bb",
@@ -28,6 +30,18 @@ def test_the_head_lies_on_the_grid_of_its_mask() -> None:
     assert head.shape == mask.shape == (97, 115, 97)
     assert np.array_equal(np.diag(head.affine), [2, 2, 2, 1])
     assert head.data[mask].mean() > 2 * head.data[~mask].mean()
+
+
+def test_tissue_is_most_of_the_brain_without_the_sinuses() -> None:
+    tissue, brain = template.tissue(), template.on_grid("mni_brain_mask") > 0
+    assert 0.7 < tissue[brain].mean() < 0.9
+    assert tissue[template.white_matter() == 1].all()
+    assert (tissue == tissue[::-1])[brain].mean() > 0.9
+    places = np.array([(0, -90, -15), (0, -30, 74), (0, -60, 66)], dtype=float)  # confluence, superior sagittal sinus
+    sinuses = tuple(np.round(apply(np.linalg.inv(GRID_AFFINE), places)).astype(int).T)
+    assert brain[sinuses].all()
+    assert not tissue[sinuses].any()
+    assert not tissue.flags.writeable
 
 
 def test_white_matter_lies_within_the_brain_and_is_nearly_the_same_on_both_sides() -> None:

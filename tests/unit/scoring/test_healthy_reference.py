@@ -224,11 +224,37 @@ def test_it_is_kept_in_the_weight_file():
     assert healthy_reference.from_state({}, "siamese", "T1w") is None
 
 
+def test_deviations_count_only_at_their_places():
+    """With the spread of all of them, so that those that count are not larger without the rest."""
+    scans = healthy(8)
+    known = healthy_reference.fit(scans, 0.75)
+    places = np.zeros(SHAPE, bool)
+    places[: SHAPE[0] // 4 * 2] = True  # whole blocks
+    within = known.within(places)
+    state = healthy_reference.state_of({("brightness", "T1w"): within, ("absolute", "T1w"): known})
+    kept, everywhere = (healthy_reference.from_state(state, kind, "T1w") for kind in ("brightness", "absolute"))
+    assert kept is not None
+    assert everywhere is not None
+    assert everywhere.places is None
+    np.testing.assert_array_equal(kept.places, within.places)
+    odd = 1.5 * scans[0][0]
+    before, after = (healthy_reference.z_score(odd, one, MASK) for one in (known, within))
+    edge = SHAPE[0] // 4 * 2
+    np.testing.assert_allclose(after[: edge - 1], before[: edge - 1], rtol=1e-6)
+    assert before[edge + 1 :].any()
+    assert not after[edge + 1 :].any()
+
+
+@pytest.mark.parametrize("places", [None, "half"])
 @pytest.mark.parametrize("quantile", [0.0, 0.75, -0.75])
-def test_the_signed_deviation_is_the_z_score_before_its_cut_and_changes_by_its_slope(quantile: float) -> None:
+def test_the_signed_deviation_is_the_z_score_before_its_cut_and_changes_by_its_slope(
+    quantile: float, places: str | None
+) -> None:
     rng = np.random.default_rng(2)
     maps = [(rng.normal(3, 1, (12, 12, 8)).astype(np.float32), np.ones((12, 12, 8), bool)) for _ in range(5)]
     known = healthy_reference.fit(maps, quantile)
+    if places:
+        known = known.within(np.indices((12, 12, 8))[1] < 6)
     mask = np.ones((12, 12, 8), bool)
     mask[0] = False
     values = rng.normal(3, 2, mask.shape).astype(np.float32)

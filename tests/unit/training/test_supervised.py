@@ -8,6 +8,7 @@ import shutil
 import signal
 from pathlib import Path
 
+import bundled
 import cohort
 import numpy as np
 import phantoms
@@ -23,7 +24,6 @@ from uadcli.data.lesion_labels import LabelledScan
 from uadcli.errors import InputError, OutputError, UsageError, WeightsError
 from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
 from uadcli.model.model import Model
-from uadcli.scoring.siamese import RADIUS
 from uadcli.settings.training import HAND, CalibrationMachine, Fitted, Machine, Taught
 from uadcli.training import checkpoint, supervised, train
 from uadcli.training.examples.pool import ExampleMaker
@@ -222,23 +222,23 @@ def case(contrast: str) -> Case:
 
 
 def test_the_bundled_weights_for_training_are_those_of_the_contrast() -> None:
-    assert supervised.base_for([case("FLAIR"), case("T2w")], None, silent()).card.name == "small-16-flair"
-    assert supervised.base_for([case("T1w")], None, silent()).card.name == "small-19-t1w"
+    assert supervised.base_for([case("FLAIR"), case("T2w")], None, silent()).card.name == bundled.FLAIR
+    assert supervised.base_for([case("T1w")], None, silent()).card.name == bundled.T1W
     with pytest.raises(UsageError, match="no bundled model covers FLAIR and T1w"):
         supervised.base_for([case("FLAIR"), case("T1w")], None, silent())
     with pytest.raises(InputError, match="does not give the contrast"):
         supervised.base_for([case("FLAIR"), case("")], None, silent())
-    with pytest.raises(InputError, match=r"s_T1w.nii.gz: is T1w, but small-16-flair covers T2w, FLAIR"):
-        supervised.base_for([case("FLAIR"), case("T1w")], "small-16-flair", silent())
-    assert supervised.base_for([case("")], "small-16-flair", silent()).card.name == "small-16-flair"
+    with pytest.raises(InputError, match=rf"s_T1w.nii.gz: is T1w, but {bundled.FLAIR} covers T2w, FLAIR"):
+        supervised.base_for([case("FLAIR"), case("T1w")], bundled.FLAIR, silent())
+    assert supervised.base_for([case("")], bundled.FLAIR, silent()).card.name == bundled.FLAIR
 
 
 def test_a_folder_with_the_name_of_a_bundled_model_does_not_take_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "small-16-flair").mkdir()
+    (tmp_path / bundled.FLAIR).mkdir()
     monkeypatch.chdir(tmp_path)
-    assert supervised.base_for([case("FLAIR"), case("T2w")], None, silent()).card.name == "small-16-flair"
+    assert supervised.base_for([case("FLAIR"), case("T2w")], None, silent()).card.name == bundled.FLAIR
 
 
 @pytest.mark.usefixtures("_blank")
@@ -307,6 +307,6 @@ def test_the_steps_of_the_weights_count_if_its_score_network_was_continued(begun
     scorer = SiameseTrainer(sizes)
     scorer.done = 4
     card = supervised.weights_of(begun / "run", scorer).card
-    assert card.guide_radius == (0 if base.card.contrasts == ("T1w",) else RADIUS)
+    assert card.guide_radius == max({"T1w": 2, "T2w": 3, "FLAIR": 4}[name] for name in base.card.contrasts)
     assert card.siamese is not None
     assert card.siamese["steps"] == 4 + (base.card.siamese["steps"] if started else 0)

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import bundled
 import cohort
 import nibabel as nib
 import numpy as np
@@ -33,7 +34,6 @@ from uadcli.data.scans import Scans
 from uadcli.errors import InputError, OutputError, UsageError
 from uadcli.model.model import Model
 from uadcli.running.temporary import mark
-from uadcli.scoring.siamese import RADIUS
 from uadcli.settings.training import Machine, Taught
 from uadcli.training import run_folder, train
 from uadcli.training.card import weights_of
@@ -372,7 +372,7 @@ def test_a_model_covers_the_contrasts_of_its_scans_or_of_the_settings(
     reconstruction, score = Trainer.load(run / "last.pt"), SiameseTrainer.load(run / "siamese" / "last.pt")
     card = weights_of(run, reconstruction, score).card
     assert card.contrasts == contrasts
-    assert card.guide_radius == (0 if contrasts == ("T1w",) else RADIUS)
+    assert card.guide_radius == max({"T1w": 2, "T2w": 3, "FLAIR": 4}[name] for name in contrasts)
 
 
 def test_scans_of_neither_part_are_left_alone(scans: Path, tmp_path: Path) -> None:
@@ -493,7 +493,7 @@ def test_two_processes_do_not_train_in_one_folder(
 
 
 def test_weights_decide_sizes_and_method(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    begin = ["train", str(tmp_path), "--out", str(tmp_path / "run"), "--weights", "small-16-flair"]
+    begin = ["train", str(tmp_path), "--out", str(tmp_path / "run"), "--weights", bundled.FLAIR]
     for more in (["--method", "dae"], ["--profile", "reference"]):
         assert main([*begin, *more]) == 2
         assert more[0] in capsys.readouterr().err

@@ -110,6 +110,7 @@ class Score:
     own_scale: float = 0.0
     # The quantile of these deviations that is their spread, where the unit is one of the scan; None: the usual.
     spread: float | None = None
+    in_tissue: bool = False  # normalised to healthy scans it counts only where the template has grey or white matter
     behind: Callable[[Evidence], Array] | None = None  # the map compared with healthy scans if not the score; any sign
     costly: bool = False  # computed once and kept
     learned: bool = False  # uses the score network
@@ -136,6 +137,7 @@ def normalised_to_healthy(plain: Score) -> Score:
         plain.cites,
         own_scale=plain.own_scale,
         spread=plain.spread,
+        in_tissue=plain.in_tissue,
         learned=plain.learned,
         draws=plain.draws,
         noise=plain.noise,

@@ -1,7 +1,8 @@
 """The scan's own brightness after the post-processing of a residual, without any network.
 
 In T1w a bleeding, fat, melanin or protein is bright, while most lesions are dark, and the learned score hardly sees
-what is bright. The median filter removes vessels, whose blood may be bright as well.
+what is bright. The median filter removes vessels, whose blood may be bright as well; sinuses, which are wider, lie
+where the template has no tissue.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ SCORES = (
         compute,
         own_scale=OWN_SCALE,
         spread=SPREAD,
+        in_tissue=True,
         behind=compared,
         noise=False,
     ),
