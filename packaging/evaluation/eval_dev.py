@@ -55,7 +55,7 @@ from uadcli.model.threshold import Basis, ScanThreshold, Threshold, resolve
 from uadcli.scoring.calibration import conformal_threshold, healthy_quantile, healthy_tail, rate_threshold
 from uadcli.scoring.fusion import FISHER
 from uadcli.scoring.metrics import average_precision, best_dice, dice
-from uadcli.settings.threshold import NARROW_EXTENT, SHARE, ThresholdRule
+from uadcli.settings.threshold import CONFORMAL_EXTENT, SHARE, ThresholdRule
 
 RULES = ("auto", "calibrated", "rate", "conformal", "fdr")  # all of them for the default score, else the first two
 FOLDS = 5
@@ -200,7 +200,7 @@ class Evaluation:
             for i, scan in enumerate(scans[: len(scans) // (1 + model.card.degraded)]):
                 strict = conformal_threshold([s for s, o in zip(strengths, scans, strict=True) if o.brain != i], SHARE)
                 others = [(s.values, s.part) for s in scans if s.brain is not None and s.brain % FOLDS != i % FOLDS]
-                extent = min(strict, rate_threshold(healthy_tail(others), NARROW_EXTENT))
+                extent = min(strict, rate_threshold(healthy_tail(others), CONFORMAL_EXTENT))
                 for rule, used in (
                     ("auto", Threshold(strict, Basis("auto"), extent)),
                     ("conformal", Threshold(strict, Basis("conformal"))),

@@ -10,7 +10,7 @@ from uadcli.config import DetectConfig, ScoringConfig
 from uadcli.errors import InputError, UsageError
 from uadcli.model.healthy_scans import as_calibrated, copies_in_words
 from uadcli.scoring import scores
-from uadcli.settings.threshold import AUTO_RATE, EXTENT, NARROW_EXTENT, SHARE, Kind, ThresholdRule
+from uadcli.settings.threshold import AUTO_RATE, BORROWED_EXTENT, CONFORMAL_EXTENT, EXTENT, SHARE, Kind, ThresholdRule
 
 if TYPE_CHECKING:
     import numpy as np
@@ -205,9 +205,9 @@ def _automatic(card: ModelCard, kind: str, contrast: str) -> Resolved:
     """
     tail = card.tail_of(kind, contrast)
     if card.scans_of(kind, contrast) + 1 >= 1 / SHARE:
-        found, rate = _conformal(SHARE, card, kind, contrast), NARROW_EXTENT
+        found, rate = _conformal(SHARE, card, kind, contrast), CONFORMAL_EXTENT
     elif tail:
-        rate = NARROW_EXTENT if contrast in card.borrowed else EXTENT
+        rate = BORROWED_EXTENT if contrast in card.borrowed else EXTENT
         found = _by_rate(AUTO_RATE, card, kind, contrast)
     else:
         return _by_health(ThresholdRule("calibrated"), card, kind, contrast)

@@ -14,9 +14,9 @@ SHARE = 0.05  # default of `conformal`: share of healthy scans with any finding
 # default of `rate`: share of healthy voxels; 2 ml of a brain of 1.35 l, the most to be marked in a healthy scan
 RATE = 0.0015
 # `auto`: shares of healthy voxels above the threshold of a finding, where there are too few whole healthy scans for
-# `conformal`, and above the extent of a finding: a narrow one with `conformal`, and where the thresholds are borrowed
-# from another contrast (packaging/docs/decisions.md)
-AUTO_RATE, EXTENT, NARROW_EXTENT = 0.0005, 0.005, 0.001
+# `conformal`, and above the extent of a finding: narrower where the thresholds are borrowed from another contrast, and
+# with `conformal` (packaging/docs/decisions.md)
+AUTO_RATE, EXTENT, BORROWED_EXTENT, CONFORMAL_EXTENT = 0.0005, 0.005, 0.001, 0.0005
 FALSE = 0.05  # default of `fdr`: expected share of healthy voxels among the marked ones
 USUAL: dict[Literal["conformal", "rate", "fdr"], float] = {
     "conformal": SHARE,

@@ -17,7 +17,7 @@ from uadcli.model.healthy_scans import FEWEST, compare_with_healthy, strengths_o
 from uadcli.model.threshold import Basis, Threshold
 from uadcli.scoring.calibration import interval_of_share
 from uadcli.scoring.metrics import dice
-from uadcli.settings.threshold import AUTO_RATE, EXTENT, NARROW_EXTENT, ThresholdRule
+from uadcli.settings.threshold import AUTO_RATE, BORROWED_EXTENT, CONFORMAL_EXTENT, EXTENT, ThresholdRule
 from uadcli.weights.card import ModelCard
 
 CARD = ModelCard(
@@ -41,13 +41,13 @@ rule = ThresholdRule.parse
 
 def test_auto_is_conformal_where_the_healthy_scans_suffice_and_findings_extend_to_a_gentler_rate() -> None:
     strict = threshold.resolve(rule("conformal"), CARD, "siamese", "T1w")
-    extent = threshold.resolve(rule(f"rate:{NARROW_EXTENT}"), CARD, "siamese", "T1w")
+    extent = threshold.resolve(rule(f"rate:{CONFORMAL_EXTENT}"), CARD, "siamese", "T1w")
     assert isinstance(strict, Threshold)
     assert isinstance(extent, Threshold)
     found = threshold.resolve(rule("auto"), CARD, "siamese", "T1w")
-    assert found == Threshold(strict.value, dataclasses.replace(strict.basis, extent=NARROW_EXTENT), extent.value)
+    assert found == Threshold(strict.value, dataclasses.replace(strict.basis, extent=CONFORMAL_EXTENT), extent.value)
     assert "conformal: " in found.basis.in_words()
-    assert found.basis.in_words().endswith("extended to connected voxels above which 0.1 % of healthy voxels lie")
+    assert found.basis.in_words().endswith("extended to connected voxels above which 0.05 % of healthy voxels lie")
 
 
 def test_findings_do_not_extend_where_the_gentler_rate_is_not_below() -> None:
@@ -68,7 +68,7 @@ def test_auto_is_rate_with_few_healthy_scans_and_calibrated_without_rates() -> N
         assert (found.value, found.extent) == (strict.value, gentle.value)
         assert found.basis.kind == "rate"
         lent = dataclasses.replace(few, borrowed={"T1w": "FLAIR"})
-        narrow = threshold.resolve(rule(f"rate:{NARROW_EXTENT}"), few, "siamese", "T1w")
+        narrow = threshold.resolve(rule(f"rate:{BORROWED_EXTENT}"), few, "siamese", "T1w")
         of_another = threshold.resolve(rule("auto"), lent, "siamese", "T1w")
         assert isinstance(of_another, Threshold)
         assert (of_another.value, of_another.extent) == (strict.value, narrow.value)
