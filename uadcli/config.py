@@ -80,7 +80,10 @@ class PreprocessConfig(Checked):
 
 @dataclass(frozen=True)
 class SiameseConfig(Checked):
-    """Sizes of the Siamese score network, and how it is trained on synthetic lesions (method 5)."""
+    """Sizes of the Siamese score network, and how it is trained on synthetic lesions (method 5).
+
+    Raises `UsageError` for a value out of bounds, or sizes that no such network can have.
+    """
 
     TABLE = "siamese."
 
@@ -104,6 +107,13 @@ class SiameseConfig(Checked):
     bf16: bool = False  # always train the network in bfloat16; otherwise `uad train --precision` decides
     seed: int = within(2718, 0, MOST_SEED)
     checkpoint_every: int = within(100, 1, MOST_STEPS)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # groups of its norms, and halvings of 48 pixels; otherwise a run would fail after its reconstruction
+        if not 1 <= len(self.channels) <= 5 or any(size % 8 for size in self.channels):
+            what = f"{self.TABLE}channels cannot be {list(self.channels)}"
+            raise UsageError(what, hint="They are one to five multiples of 8, one for each resolution.")
 
 
 @dataclass(frozen=True)

@@ -308,3 +308,17 @@ def test_an_encoder_that_cannot_be_pretrained_is_refused_before_any_work(
         TrainingConfig(model=model, pretrain=PretrainConfig(steps=1))
     TrainingConfig(model=model)
     TrainingConfig(model=dataclasses.replace(model, method="dae", conditioned=False), pretrain=PretrainConfig(steps=1))
+
+
+@pytest.mark.parametrize("sizes", ["[]", "[30, 60]", "[8, 16, 24, 32, 40, 48]"])
+def test_sizes_that_no_score_network_can_have_are_refused_before_any_work(sizes: str) -> None:
+    with pytest.raises(UsageError, match=r"siamese\.channels") as caught:
+        with_settings(TrainingConfig(), [f"siamese.channels={sizes}"])
+    assert "one to five multiples of 8" in caught.value.hint
+    assert with_settings(TrainingConfig(), ["siamese.channels=[8, 8, 16, 16, 24]"]).siamese.channels == (
+        8,
+        8,
+        16,
+        16,
+        24,
+    )
