@@ -86,8 +86,11 @@ class _Up(nn.Module):
 
 
 def draw_visible(batch: int, side: int, ratio: float, generator: torch.Generator) -> Tensor:
-    """Visible patches (B, 1, side, side) of 1 and 0; in every slice a share `ratio` (rounded) is hidden."""
-    count = max(1, round(side * side * (1 - ratio)))
+    """Visible patches (B, 1, side, side) of 1 and 0; in every slice a share `ratio` (rounded) is hidden.
+
+    At least one patch is hidden, without which there is no loss, and one visible.
+    """
+    count = max(1, min(side * side - 1, round(side * side * (1 - ratio))))
     order = torch.rand(batch, side * side, generator=generator, device=generator.device).argsort(1).argsort(1)
     return (order < count).float().view(batch, 1, side, side)
 

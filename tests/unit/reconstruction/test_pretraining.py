@@ -33,6 +33,13 @@ def test_six_of_nine_patches_are_hidden_in_each_slice() -> None:
     assert (visible.sum(dim=0) > 0).all()
 
 
+@pytest.mark.parametrize(("ratio", "hidden"), [(0.0, 1), (0.04, 1), (0.3, 3), (1.0, 8)])
+def test_one_patch_is_hidden_and_one_visible_at_least(ratio: float, hidden: int) -> None:
+    visible = draw_visible(5, 3, ratio, torch.Generator().manual_seed(0))
+    assert ((1 - visible).sum(dim=(1, 2, 3)) == hidden).all()
+    assert torch.isfinite(masked_loss(torch.zeros(5, 1, 96, 96), torch.ones(5, 1, 96, 96), visible))
+
+
 @pytest.mark.parametrize("norm", ["group", "batch"])
 @pytest.mark.parametrize("unshuffle", [1, 2])
 def test_hidden_pixels_change_nothing_and_visible_ones_do(norm: str, unshuffle: int) -> None:
