@@ -99,8 +99,8 @@ def train(work: Work, chosen: Chosen, taught: Taught, machine: Machine, talk: o.
     if work.print_config:
         return print_result(to_toml(settings), end="")
     with talk.reporter() as reporter:
-        if work.check and data is not None and not work.smoke:
-            return _check(data, work.out, taught, settings, reporter)
+        if work.check and not work.smoke:
+            return _check(data, work, taught, settings, reporter)
         print_result(str(_done(data, work, taught, settings, machine, reporter)))
 
 
@@ -141,20 +141,28 @@ def _done(
     raise UsageError("give DATA --out RUN, --resume RUN, --check DATA or --smoke", hint="See `uad train --help`.")
 
 
-def _check(data: Path, out: Path | None, taught: Taught, settings: TrainingConfig, reporter: Reporter) -> None:
+def _check(data: Path | None, work: Work, taught: Taught, settings: TrainingConfig, reporter: Reporter) -> None:
     """Print what is wrong with the scans, then raise what a training on those that can be read would."""
     from uadcli.data import dataset
     from uadcli.training.run_folder import refuse_taken
 
-    if out is not None:
-        refuse_taken(out)
+    if data is None or work.resume is not None:
+        raise UsageError("--check needs DATA and no --resume", hint="Resuming compares the files of a run by itself.")
+    if work.out is not None:
+        refuse_taken(work.out)
     cases = _cases(data, taught, settings, reporter)
-    with reporter.stage("check"):
-        checked = dataset.check(cases, reporter.progress)
-        if taught.labels is None:
-            checked = [one if one.problem else _with_mask(one) for one in checked]
+    checked = _checked(cases, taught, reporter)
     print_result(dataset.in_words(checked))
     _refuse_few([one.case for one in checked if not one.problem], cases, data, taught, settings)
+
+
+def _checked(cases: list[Case], taught: Taught, reporter: Reporter) -> list[Checked]:
+    """The scans with their problems, after reading each file once."""
+    from uadcli.data import dataset
+
+    with reporter.stage("check"):
+        checked = dataset.check(cases, reporter.progress)
+        return checked if taught.labels else [one if one.problem else _with_mask(one) for one in checked]
 
 
 def _with_mask(checked: Checked) -> Checked:
