@@ -90,10 +90,12 @@ def resume(
     device.bound_threads(machine.threads)
     with held(run):
         refuse_changed(rows_of(run / TABLE), reporter)
-        change(run, config)
         if supervised.is_supervised(run):
+            change(run, config)
             supervised.go_on(run, config, machine, reporter)
         else:
+            config = _with_folders(config)
+            change(run, config)
             Run.of(run, config, reporter).train(machine)
     return run
 
@@ -106,17 +108,12 @@ def _beginning(data: Path, config: TrainingConfig, start: str | None, reporter: 
     lesion shapes or label maps; `UsageError` for contrasts that the scans cannot provide, and for a method that needs
     synthetic anomalies without them; and `WeightsError`.
     """
-    from uadcli.training.examples.pasted_lesions import shape_files
-    from uadcli.training.examples.synthetic import label_files
     from uadcli.weights import weights
 
     base = None if start is None else weights.load(*weights.find(start, reporter=reporter))
     networks(config, base.card if base else None)  # fail early if there would be no reconstruction
     _check_anomalies(config)
-    shape_files(config.lesion_shapes)  # fail early if a folder is wrong
-    label_files(config.label_maps)
-    shapes, labels = (one and str(Path(one).resolve()) for one in (config.lesion_shapes, config.label_maps))
-    config = dataclasses.replace(config, lesion_shapes=shapes, label_maps=labels)
+    config = _with_folders(config)
     cases = find(data, config.validation_share, reporter.info)
     if others := [case for case in cases if case.part not in ("train", "val")]:
         reporter.info(f"{len(others)} scans are in neither part of the split and are not used")
@@ -129,6 +126,20 @@ def _beginning(data: Path, config: TrainingConfig, start: str | None, reporter: 
         config = _sizes_of(base, config, reporter)
         _check_anomalies(config)
     return Beginning(data, cases, config, base)
+
+
+def _with_folders(config: TrainingConfig) -> TrainingConfig:
+    """The settings with their folders as absolute paths, for a run that is resumed elsewhere.
+
+    Raises `InputError` for a folder without lesion shapes or label maps.
+    """
+    from uadcli.training.examples.pasted_lesions import shape_files
+    from uadcli.training.examples.synthetic import label_files
+
+    shape_files(config.lesion_shapes)
+    label_files(config.label_maps)
+    shapes, labels = (one and str(Path(one).resolve()) for one in (config.lesion_shapes, config.label_maps))
+    return dataclasses.replace(config, lesion_shapes=shapes, label_maps=labels)
 
 
 def refuse_few(cases: Sequence[Case], config: TrainingConfig, data: Path) -> None:

@@ -32,6 +32,7 @@ from uadcli.data.dataset import Case
 from uadcli.data.healthy import brain_slices, lesions_on_grid
 from uadcli.data.scans import Scans
 from uadcli.errors import InputError, OutputError, UsageError
+from uadcli.imaging.slices import GRID_AFFINE, GRID_SHAPE
 from uadcli.model.model import Model
 from uadcli.running.temporary import mark
 from uadcli.settings.training import Machine, Taught
@@ -447,6 +448,22 @@ def test_only_steps_and_learning_rates_may_change_on_resume(
     assert resumed(run) == 0
     assert "earlier reconstruction" not in capsys.readouterr().err
     assert resumed(run, "--profile", "reference") == 2
+
+
+def test_a_folder_given_on_resume_is_found_from_anywhere_and_a_wrong_one_changes_nothing(
+    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begun(tmp_path, scans, NEW)
+    text = (run / "config.toml").read_text()
+    assert resumed(run, "--set", "lesion_shapes=nowhere") == 3
+    assert (run / "config.toml").read_text() == text
+    (tmp_path / "shapes").mkdir()
+    box = np.zeros(GRID_SHAPE)
+    box[40:50, 45:55, 38:44] = 1
+    phantoms.save(tmp_path / "shapes" / "box.nii.gz", box, GRID_AFFINE)
+    monkeypatch.chdir(tmp_path)
+    assert resumed(run, "--set", "lesion_shapes=shapes") == 0
+    assert run_folder.read_run(run).lesion_shapes == str(tmp_path / "shapes")
 
 
 def test_a_run_of_an_earlier_version_goes_on_without_headroom(
