@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from uadcli.device import bf16
 from uadcli.errors import DeviceError, UadError
@@ -73,8 +74,13 @@ def launch(where: Fabric, work: Callable[..., Any], *arguments: Any) -> Any:
     """
     if where.world_size == 1:
         return where.launch(work, *arguments)
+    call = _Call(work, arguments)
     try:
-        result = where.launch(_caught, _Call(work, arguments))  # type: ignore[arg-type]
+        result = where.launch(_caught, call)  # type: ignore[arg-type]
+    except (ProcessRaisedException, ProcessExitedException):
+        if call.errors.empty():
+            raise
+        raise call.errors.get() from None  # the others failed because they lost that process
     except (KeyboardInterrupt, SystemExit):
         children = multiprocessing.active_children()
         for child in children:
@@ -89,18 +95,26 @@ def launch(where: Fabric, work: Callable[..., Any], *arguments: Any) -> Any:
 
 
 class _Call:
-    """A function with its arguments, hidden from Fabric, which inspects dataclasses and refuses frozen ones."""
+    """A function with its arguments, hidden from Fabric, which inspects dataclasses and refuses frozen ones.
+
+    `errors` takes the `UadError` of each process to the one that launched them.
+    """
 
     def __init__(self, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         self.work, self.arguments = work, arguments
+        self.errors = multiprocessing.get_context("spawn").SimpleQueue()
 
 
 def _caught(where: Fabric, call: _Call) -> Any:
-    """Run a call in one of several processes, which ignores Ctrl-C and returns a `UadError` as a value."""
+    """Run a call in one of several processes, which ignores Ctrl-C and returns a `UadError` as a value.
+
+    Most occur in all processes in the same step; that of a file which cannot be written only where it is written.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         return call.work(where, *call.arguments)
-    except UadError as error:  # it occurs in all processes in the same step
+    except UadError as error:
+        call.errors.put(error)  # before the others lose this process
         return error
     finally:
         if torch.distributed.is_initialized():  # a process that ends while gloo's threads run may abort

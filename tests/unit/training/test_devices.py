@@ -12,7 +12,7 @@ import torch
 
 from uadcli.config import ModelConfig, TrainConfig
 from uadcli.console import Reporter
-from uadcli.errors import DeviceError, UadError, UsageError
+from uadcli.errors import DeviceError, OutputError, UadError, UsageError
 from uadcli.training import checkpoint, devices
 from uadcli.training.examples.slices import SliceSet, Split
 from uadcli.training.reconstruction import Job, Trainer, work
@@ -100,3 +100,18 @@ def stops_after_two(fabric: Any, job: Job) -> None:
     for _ in range(2):
         trainer.step(job.slices.train)
     trainer.save(job.folder / checkpoint.LAST)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_an_error_in_one_process_alone_is_that_of_the_launch(tmp_path: Path) -> None:
+    """Only one process writes, and the others fail as they lose it."""
+    with pytest.raises(OutputError, match="no space left"):
+        devices.launch(devices.fabric(0, 2), cannot_write, tmp_path)
+
+
+def cannot_write(fabric: Any, folder: Path) -> None:
+    """Fail in the first process while the other waits for it."""
+    if fabric.global_rank == 0:
+        raise OutputError("no space left", path=folder)
+    fabric.all_reduce(torch.ones(1))
