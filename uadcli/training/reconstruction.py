@@ -161,6 +161,7 @@ class Job:
     """A training that several processes share: its settings, slices and folder, and the parameters to `start` from.
 
     `levels` are the noise levels for validation: those of the weights it starts from, or empty for the method's.
+    `verbosity` and `silent` are those of the reporter, which other processes make anew.
     """
 
     model: ModelConfig
@@ -171,12 +172,13 @@ class Job:
     pretrain: PretrainConfig = dataclasses.field(default_factory=PretrainConfig)
     start: dict[str, Tensor] | None = None
     levels: tuple[int, ...] = ()
+    silent: bool = False
 
 
 def work(fabric: Fabric, job: Job, reporter: Reporter | None = None) -> None:
     """Start or resume a training on a fabric; called by each of its processes."""
     if reporter is None:
-        reporter = Reporter(silent=fabric.global_rank > 0, verbosity=job.verbosity)
+        reporter = Reporter(silent=job.silent or fabric.global_rank > 0, verbosity=job.verbosity)
     found = checkpoint.find(job.folder)
     if found:
         trainer = Trainer.load(found, fabric, steps=job.config.steps, learning_rate=job.config.learning_rate)

@@ -115,6 +115,7 @@ class Run:
             config.pretrain,
             None if start is None else start.model.state_dict(),
             () if start is None else start.card.levels,
+            self.reporter.silent,
         )
         with self.reporter.stage("reconstruction"):
             devices.launch(where, reconstruction.work, job, *([self.reporter] if where.world_size == 1 else []))

@@ -49,6 +49,15 @@ def test_what_is_not_there_is_said(tiny: ModelConfig) -> None:
         Trainer(tiny, replace(SETTINGS, batch_size=3)).place(two)
 
 
+def test_what_is_silent_stays_so_in_processes_of_their_own(
+    tiny: ModelConfig, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    job = Job(tiny, replace(SETTINGS, steps=1), Split(discs(), discs()), tmp_path / "silent", silent=True)
+    for one, said in ((job, False), (replace(job, folder=tmp_path / "loud", silent=False), True)):
+        work(devices.fabric(0), one)  # without a reporter, as in one process of several
+        assert ("step 1: loss" in capfd.readouterr().err) is said
+
+
 def both(fabric: Any, job: Job) -> list[Any]:
     """Train in each process, then compare: the parameters' and the random states' largest differences, and a batch."""
     work(fabric, job, Reporter(silent=True))
