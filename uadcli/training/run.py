@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from uadcli.weights.card import ModelCard
     from uadcli.weights.weights import Weights
 
+RECONSTRUCTION = "reconstruction.txt"  # in the folder of the score: the state of the one it is trained on
 Fate = Literal["trained", "kept", "none"]
 
 
@@ -150,12 +151,15 @@ class Run:
 
         folder, reporter = self.folder / "siamese", self.reporter
         scorer = self._scorer(where)
-        _look_at(trainer, scorer, folder, reporter)
+        another = _look_at(trainer, scorer, folder, reporter)
         with reporter.stage("score"):
             model = Model(weights_of(self.folder, trainer, scorer), str(where.device))
             headroom = scorer.config.headroom
             training, held_out = (self._scenes(part, model.card.levels) for part in ("train", "val"))
             examples = self._held_out(ExampleMaker(held_out, model, headroom, workers))
+            if another:
+                score_network.judge_again(scorer, examples, folder)
+            _note_reconstruction(trainer, scorer, folder)
             maker = ExampleMaker(training, model, headroom, workers)
             score_network.fit(scorer, maker, folder, reporter, examples, to_beat=self._starts_from_score)
 
@@ -230,17 +234,31 @@ def sides(cases: Sequence[Case], contrasts: Sequence[str], place: Path) -> dict[
     return {"train": training, "val": held_out}
 
 
-def _look_at(trainer: Trainer, scorer: SiameseTrainer, folder: Path, reporter: Reporter) -> None:
-    """Discard examples that were made with an earlier state of the reconstruction, and report it."""
-    kept, now = folder / "reconstruction.txt", f"step {trainer.done}\n"
-    if kept.exists() and kept.read_text() != now:
-        shutil.rmtree(folder / "pool", ignore_errors=True)
-        ended = scorer.done >= scorer.config.steps
-        more = "continue it too, with --set siamese.steps=N" if ended else "it continues with this one"
-        reporter.warn(f"the score was trained on an earlier reconstruction: {more}")
+def _look_at(trainer: Trainer, scorer: SiameseTrainer, folder: Path, reporter: Reporter) -> bool:
+    """Discard examples that were made with an earlier state of the reconstruction, and report it.
+
+    Whether the score goes on with another reconstruction than before.
+    """
+    kept = folder / RECONSTRUCTION
+    if not kept.exists() or kept.read_text() == _state(trainer):
+        return False
+    shutil.rmtree(folder / "pool", ignore_errors=True)
+    ended = scorer.done >= scorer.config.steps
+    more = "continue it too, with --set siamese.steps=N" if ended else "it continues with this one"
+    reporter.warn(f"the score was trained on an earlier reconstruction: {more}")
+    return not ended
+
+
+def _note_reconstruction(trainer: Trainer, scorer: SiameseTrainer, folder: Path) -> None:
+    """Write which reconstruction the score is trained on from here."""
+    kept = folder / RECONSTRUCTION
     if not kept.exists() or scorer.done < scorer.config.steps:
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(kept, now)
+        write_text(kept, _state(trainer))
+
+
+def _state(trainer: Trainer) -> str:
+    return f"step {trainer.done}\n"
 
 
 def bounded(config: TrainingConfig, slices: int | None = None) -> TrainingConfig:

@@ -142,6 +142,17 @@ def _with_mirror(weight: Tensor) -> Tensor:
     return torch.cat([own, torch.zeros_like(own), place], dim=1)
 
 
+def judge_again(trainer: SiameseTrainer, examples: Sequence[Example], folder: Path) -> None:
+    """Measure the best network so far on `examples` that another reconstruction made, as later ones will be.
+
+    Its AUPRC on those of the earlier reconstruction says nothing about these.
+    """
+    found = checkpoint.find(folder, checkpoint.BEST)
+    if trainer.best is not None and found:
+        trainer.best = SiameseTrainer.load(found, trainer.fabric).auprc(examples)
+        trainer.save(folder / checkpoint.LAST)
+
+
 def fit(
     trainer: SiameseTrainer,
     maker: ExampleMaker,

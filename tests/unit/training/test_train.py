@@ -450,6 +450,22 @@ def test_only_steps_and_learning_rates_may_change_on_resume(
     assert resumed(run, "--profile", "reference") == 2
 
 
+def test_a_score_that_goes_on_with_another_reconstruction_is_judged_by_it_alone(
+    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The AUPRC of the best network was measured on another one's examples, and could never be reached again."""
+    found = iter([0.9, 0.3, 0.5])  # after two steps; the same network on the new examples; after two steps more
+    monkeypatch.setattr(SiameseTrainer, "auprc", lambda *_: next(found))
+    run = begun(tmp_path, scans, NEW)
+    assert SiameseTrainer.load(run / "siamese" / "best.pt").best == 0.9
+    (run / "siamese" / "reconstruction.txt").write_text("step 1\n")
+    assert resumed(run, "--set", "siamese.steps=4") == 0
+    best = SiameseTrainer.load(run / "siamese" / "best.pt")
+    assert (best.done, best.best) == (4, 0.5)
+    assert next(found, None) is None
+    assert (run / "siamese" / "reconstruction.txt").read_text() == "step 2\n"
+
+
 def test_a_folder_given_on_resume_is_found_from_anywhere_and_a_wrong_one_changes_nothing(
     scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
