@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uadcli import contrasts, device
-from uadcli.config import CONTRASTS, TrainingConfig, preset, to_toml, training_preset
+from uadcli.config import CONTRASTS, SiameseConfig, TrainingConfig, preset, to_toml, training_preset
 from uadcli.console import Reporter
 from uadcli.data.dataset import Case, find
 from uadcli.data.prepare import smoothed_as
@@ -207,16 +207,21 @@ def _sizes_of(base: Weights, config: TrainingConfig, reporter: Reporter) -> Trai
     """The settings with network sizes, smoothing and scaling of the weights; reports settings that these override."""
     score, known = config.siamese, base.card.score_network
     if known is not None:
+        sizes = known.channels, known.mirror
+        if (score.channels, score.mirror) not in (sizes, (SiameseConfig.channels, SiameseConfig.mirror)):
+            reporter.warn(f"siamese.channels and siamese.mirror are ignored: {base.card.name} has its own")
         score = dataclasses.replace(score, channels=known.channels, mirror=known.mirror)
         if not score.steps:  # it is kept, and must see what it learned from
             score = dataclasses.replace(score, headroom=known.headroom)
     if config.model not in (preset("small"), base.model.config):
         reporter.warn(f"the settings [model] are ignored: {base.card.name} has its own")
+    if config.pretrain.steps:
+        reporter.warn(f"pretrain.steps is ignored: the encoder of {base.card.name} is already trained")
     smoothed = smoothed_as(config.preprocess, base.card.curvature_flow, reporter)
     return dataclasses.replace(
         config,
         preprocess=dataclasses.replace(smoothed, scaling=smoothed.scaling or base.card.scaling),
         model=base.model.config,
-        pretrain=dataclasses.replace(config.pretrain, steps=0),  # the encoder is already trained
+        pretrain=dataclasses.replace(config.pretrain, steps=0),
         siamese=score,
     )

@@ -109,6 +109,16 @@ def test_a_training_begins_with_the_networks_of_weights(scans: Path, tmp_path: P
     assert all(torch.equal(again[name], value) for name, value in known.model.state_dict().items())
 
 
+def test_settings_that_weights_override_are_named(scans: Path, tmp_path: Path) -> None:
+    base, said = cohort.base(tmp_path / "base", OTHER, SCORE), silent()
+    train._beginning(scans, SETTINGS, str(base), said)
+    for warning, name in zip(said.warnings, ("siamese.channels", "[model]", "pretrain.steps"), strict=True):
+        assert name in warning
+    said = silent()
+    train._beginning(scans, TrainingConfig(), str(base), said)
+    assert not said.warnings  # nothing was chosen
+
+
 def test_start_networks_are_the_first_candidate(scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = iter([0.5, 0.4, 0.3])  # before the first step, after two, after four
     monkeypatch.setattr(Trainer, "auprc", lambda *_: next(found))
