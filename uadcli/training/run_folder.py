@@ -156,6 +156,14 @@ def _flat(settings: Mapping[str, Any], table: str = "") -> Iterator[tuple[str, A
             yield f"{table}{name}", value
 
 
+def in_split(cases: list[Case], reporter: Reporter) -> list[Case]:
+    """The cases to train on or to validate with; reports how many are in another part, such as `test`."""
+    kept = [case for case in cases if case.part in ("train", "val")]
+    if others := len(cases) - len(kept):
+        reporter.info(f"{others} scans are in neither part of the split and are not used")
+    return kept
+
+
 def prepare_usable(cases: list[Case], scans: Scans, workers: int, reporter: Reporter) -> dict[Path, Case]:
     """Prepare cases into the run's cache; returns usable cases by path. Scans that fail are reported and left out."""
     with reporter.stage("preparation"):

@@ -35,6 +35,7 @@ from uadcli.training.run_folder import (
     CACHE,
     TABLE,
     Beginning,
+    in_split,
     prepare_usable,
     rows_of,
     usable_cases,
@@ -90,7 +91,7 @@ def beginning(data: Path, config: TrainingConfig, taught: Taught, reporter: Repo
         raise UsageError(
             "siamese.steps must be at least 1 with --labels", hint="It is the score that learns from them."
         )
-    cases = lesion_labels.find(data, labels, config.validation_share, reporter)
+    cases = in_split(lesion_labels.find(data, labels, config.validation_share, reporter), reporter)
     lesion_labels.check(cases, labels)
     base = base_for(cases, taught.weights, reporter)
     return Beginning(data, cases, _as_base(config, base, reporter), base)

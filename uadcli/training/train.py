@@ -25,6 +25,7 @@ from uadcli.training.run_folder import (
     change,
     healthy_of,
     held,
+    in_split,
     prepare_usable,
     read_run,
     refuse_changed,
@@ -114,10 +115,7 @@ def _beginning(data: Path, config: TrainingConfig, start: str | None, reporter: 
     networks(config, base.card if base else None)  # fail early if there would be no reconstruction
     _check_anomalies(config)
     config = _with_folders(config)
-    cases = find(data, config.validation_share, reporter.info)
-    if others := [case for case in cases if case.part not in ("train", "val")]:
-        reporter.info(f"{len(others)} scans are in neither part of the split and are not used")
-        cases = [case for case in cases if case not in others]
+    cases = in_split(find(data, config.validation_share, reporter.info), reporter)
     refuse_few(cases, config, data)
     if base is None:
         own = config.preprocess.scaling or "tissue"

@@ -242,6 +242,18 @@ def test_a_folder_with_the_name_of_a_bundled_model_does_not_take_its_place(
 
 
 @pytest.mark.usefixtures("_blank")
+def test_scans_of_neither_part_need_no_contrast_of_the_weights(tmp_path: Path) -> None:
+    data, masks = cohort.cohort(tmp_path, {"a": True, "b": True}, {"b": "val"}, brain=cohort.slab)
+    for folder, ending in ((data, "FLAIR"), (masks, "label-lesion_mask")):
+        source = next(iter(sorted(folder.glob("sub-a_*.nii.gz"))))
+        shutil.copy(source, folder / f"sub-z_{ending}.nii.gz")
+    with (data / "participants.tsv").open("a") as stream:
+        stream.write("\nsub-z\ttest")
+    taught = Taught(masks, str(cohort.base(tmp_path / "base", cohort.TINY, SMALL)))  # for T1w
+    found = supervised.beginning(data, SETTINGS, taught, silent())
+    assert {case.part for case in found.cases} == {"train", "val"}
+
+
 def test_a_side_without_lesions_is_an_error(tmp_path: Path, tiny: ModelConfig) -> None:
     data, masks = cohort.cohort(tmp_path, {"a": False, "b": True}, {"b": "val"})
     cohort.base(tmp_path / "base", tiny, SMALL)
