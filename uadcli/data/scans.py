@@ -22,7 +22,10 @@ from uadcli.imaging.volume import stem
 
 
 class Scans:
-    """Prepared scans by their paths, from the folder `cache`; each is read once and held packed, 1.6 MB a scan."""
+    """Prepared scans by their paths, from the folder `cache`; each is read once and held packed, 1.6 MB a scan.
+
+    A path may be relative, as the user gave it, or absolute, as in `data.tsv`: it is the same scan.
+    """
 
     def __init__(self, cache: Path, config: PreprocessConfig) -> None:
         self.cache, self.config = cache, config
@@ -31,13 +34,14 @@ class Scans:
 
     def prepared(self, path: Path) -> Prepared:
         """A scan as `prepare_cached` gives it. Raises what preparing it raises."""
-        if path not in self._packed:
-            self._packed[path] = prepare.packed_cached(path, self.config, self.cache)
-        return prepare.unpacked(self._packed[path])
+        key = path.resolve()
+        if key not in self._packed:
+            self._packed[key] = prepare.packed_cached(path, self.config, self.cache)
+        return prepare.unpacked(self._packed[key])
 
     def healthy_slices(self, case: Case) -> NDArray[np.int64]:
         """Indices (N,) of the axial slices of a case without lesion (`data.healthy`); its lesion mask is read once."""
-        key = case.scan, case.lesions
+        key = case.scan.resolve(), case.lesions and case.lesions.resolve()
         if key not in self._healthy:
             self._healthy[key] = healthy_slices(case, self.prepared(case.scan))
         return self._healthy[key]

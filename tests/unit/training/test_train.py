@@ -156,8 +156,9 @@ def test_the_card_says_when_the_start_networks_were_kept(scans: Path, tmp_path: 
     assert card.siamese["steps"] == SCORE.steps
 
 
+@pytest.mark.parametrize("relative", [False, True])
 def test_a_training_reads_and_hashes_a_prepared_scan_once(
-    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    relative: bool, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once in the process that prepares it, here the stand-in of `prepare_all`, and once in that which trains."""
     read, hashed, looked = Counter[Path](), Counter[Path](), Counter[Path]()
@@ -169,11 +170,12 @@ def test_a_training_reads_and_hashes_a_prepared_scan_once(
         real = getattr(module, name)
 
         def counted(first: Any, *rest: Any, real: Any = real, count: Any = count) -> Any:
-            count[getattr(first, "scan", first)] += 1
+            count[getattr(first, "scan", first).resolve()] += 1
             return real(first, *rest)
 
         monkeypatch.setattr(module, name, counted)
-    begun(tmp_path, scans, NEW)
+    monkeypatch.chdir(scans.parent)
+    begun(tmp_path, Path(scans.name) if relative else scans, NEW)
     assert (sorted(read.values()), sorted(hashed.values()), sorted(looked.values())) == ([2] * 3, [2] * 3, [1] * 3)
 
 
