@@ -156,7 +156,8 @@ class Run:
             model = Model(weights_of(self.folder, trainer, scorer), str(where.device))
             headroom = scorer.config.headroom
             training, held_out = (self._scenes(part, model.card.levels) for part in ("train", "val"))
-            examples = self._held_out(ExampleMaker(held_out, model, headroom, workers))
+            left = score_network.is_left(scorer, to_beat=self._starts_from_score)
+            examples = self._held_out(ExampleMaker(held_out, model, headroom, workers)) if left else []
             if another:
                 score_network.judge_again(scorer, examples, folder)
             _note_reconstruction(trainer, scorer, folder)

@@ -142,6 +142,11 @@ def _with_mirror(weight: Tensor) -> Tensor:
     return torch.cat([own, torch.zeros_like(own), place], dim=1)
 
 
+def is_left(trainer: SiameseTrainer, to_beat: bool) -> bool:
+    """Whether `fit` would take a step, or validate the initial network: only then does it need held-out examples."""
+    return trainer.done < trainer.config.steps or (to_beat and not trainer.done and trainer.best is None)
+
+
 def judge_again(trainer: SiameseTrainer, examples: Sequence[Example], folder: Path) -> None:
     """Measure the best network so far on `examples` that another reconstruction made, as later ones will be.
 

@@ -169,14 +169,15 @@ def go_on(out: Path, config: TrainingConfig, machine: Machine, reporter: Reporte
         labelled, healthy = lesion_labels.load(training, scans), load_healthy(training, scans)
         scenes = LabelledScenes(labelled, healthy, config.preprocess, config.siamese.seed)
         maker = ExampleMaker(scenes, Model(base, str(where.device)), scorer.config.headroom, machine.workers)
-        held_out = lesion_labels.load([c for c in cases if c.part == "val"], scans)
-        examples = [maker.example(scenes.unmodified(one)) for one in _validated(held_out, reporter)]
+        known = starts_from(base, scorer.config)
+        left = score_network.is_left(scorer, to_beat=known)
+        held_out = lesion_labels.load([c for c in cases if c.part == "val"], scans) if left else []
+        examples = [maker.example(scenes.unmodified(one)) for one in _validated(held_out, reporter)] if left else []
         if examples and not scorer.done:
             auprc = scorer.auprc(examples)  # None if their lesions are in no slice with enough brain
             if auprc is not None:
                 reporter.info(f"AUPRC {auprc:.3f} on {len(examples)} held-out cases before any step")
-        known = bool(examples) and starts_from(base, scorer.config)
-        score_network.fit(scorer, maker, out / "siamese", reporter, examples, to_beat=known)
+        score_network.fit(scorer, maker, out / "siamese", reporter, examples, to_beat=known and bool(examples))
     log.write_page(out, {"score": out / "siamese"})
     reporter.info(f"trained; next: uad calibrate {out} HEALTHY")
 

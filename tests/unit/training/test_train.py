@@ -462,6 +462,17 @@ def test_only_steps_and_learning_rates_may_change_on_resume(
     assert resumed(run, "--profile", "reference") == 2
 
 
+def test_a_score_without_a_step_left_needs_no_examples(
+    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, made = begun(tmp_path, scans, NEW), list[Scene]()
+    monkeypatch.setattr(ExampleMaker, "example", lambda _, scene: made.append(scene))
+    (run / "siamese" / "report.html").unlink()
+    assert resumed(run, "--set", "train.steps=3") == 0
+    assert not made
+    assert (run / "siamese" / "report.html").exists()
+
+
 def test_a_score_that_goes_on_with_another_reconstruction_is_judged_by_it_alone(
     scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
