@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,10 @@ def die_of_broken(case: Any, **_: object) -> str:
     if "broken" in case.scan.name:
         os.kill(os.getpid(), signal.SIGKILL)
     return "odd" if "odd" in case.scan.name else ""
+
+
+def temporary_place(_: int) -> str | None:
+    return tempfile.tempdir
 
 
 def own_process(_: int) -> int:

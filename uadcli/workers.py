@@ -8,8 +8,10 @@ import multiprocessing
 import os
 import queue
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -114,7 +116,7 @@ class Workers(Generic[J, R]):
 
     def _start(self) -> tuple[SpawnProcess, Connection]:
         mine, theirs = SPAWN.Pipe()
-        process = SPAWN.Process(target=_serve, args=(theirs, self.work), daemon=True)
+        process = SPAWN.Process(target=_serve, args=(theirs, self.work, _place()), daemon=True)
         with self._lock:
             if self._stopped:
                 raise EOFError
@@ -140,8 +142,16 @@ class Workers(Generic[J, R]):
             thread.join(GRACE_SECONDS)
 
 
-def _serve(pipe: Connection, work: Callable[[J], R]) -> None:
+def _place() -> str | None:
+    """The folder for temporary files; None if there is none, which a worker reports when it needs one."""
+    with suppress(OSError):
+        return tempfile.gettempdir()
+    return None
+
+
+def _serve(pipe: Connection, work: Callable[[J], R], place: str | None) -> None:
     """The loop of a worker process: receive jobs, send results, until the other end is closed."""
+    tempfile.tempdir = place  # otherwise it is found by writing a file there, which a signal can leave behind
     atexit.register(gc.freeze)  # as in `uadcli.__main__`
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent decides what it means
     signal.signal(signal.SIGTERM, _leave)

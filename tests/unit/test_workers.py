@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,18 @@ def test_work_is_done_in_workers_or_without_any_in_this_process() -> None:
     assert os.getpid() not in elsewhere
     assert 1 <= len(elsewhere) <= 2
     assert {pid for _, pid in Workers(workloads.own_process, 0).run(range(2))} == {os.getpid()}
+
+
+def test_a_worker_knows_the_folder_for_temporary_files() -> None:
+    """Python finds it by writing a file there, which a signal can leave behind."""
+    found = dict(Workers(workloads.temporary_place, 1).run([1]))
+    assert found == {1: tempfile.gettempdir()}
+
+
+def test_a_worker_without_such_a_folder_begins_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [])
+    assert dict(Workers(workloads.temporary_place, 1).run([1])) == {1: None}
 
 
 def test_a_dead_worker_affects_only_its_job() -> None:
@@ -103,7 +116,7 @@ from uadcli import workers
 far, near = workers.multiprocessing.Pipe()
 far.close()
 workers._end_with_parent = print
-workers._serve(near, print)
+workers._serve(near, print, None)
 """
 
 
