@@ -17,18 +17,20 @@ from uadcli.running.deferred import deferred
 from uadcli.running.temporary import temporary_folder
 
 SEED = 42
+FINEST = 100  # iterations at the finest resolution, at most
 RIM, STRONG, TINY = 3, 3.0, 1e-9  # of `gradient_agreement`: voxels, times the median length, and what counts as none
 # Parts of ANTs that nothing here uses. They import statsmodels, scikit-learn and matplotlib: four fifths of the time.
 UNUSED = ("ants.learn", "ants.deeplearn", "ants.plotting", "ants.contrib", "ants.math.quantile")
 
 
-def register_affine(moving: Volume, fixed: Volume, *, step_mm: float = 3.0) -> Affine:
+def register_affine(moving: Volume, fixed: Volume, *, step_mm: float = 3.0, finest: int = FINEST) -> Affine:
     """Affine registration by mutual information; returns the 4x4 map from fixed world points to moving ones, RAS+ mm.
 
-    Both volumes are resampled to `step_mm` first (if finer). The result is bit-identical on one machine: ANTs runs on
-    one thread with a fixed seed. Raises `InputError` if ANTs finds no transform.
+    Both volumes are resampled to `step_mm` first (if finer); `finest` limits the iterations at that resolution. The
+    result is bit-identical on one machine: ANTs runs on one thread with a fixed seed. Raises `InputError` if ANTs finds
+    no transform.
     """
-    return _registered(moving, fixed, "Affine", step_mm)
+    return _registered(moving, fixed, "Affine", step_mm, finest)
 
 
 def register_rigid(moving: Volume, fixed: Volume, *, step_mm: float = 3.0) -> Affine:
@@ -46,7 +48,7 @@ def nearest_rigid(affine: Affine, centre: NDArray[np.float64]) -> Affine:
     return result
 
 
-def _registered(moving: Volume, fixed: Volume, kind: str, step_mm: float) -> Affine:
+def _registered(moving: Volume, fixed: Volume, kind: str, step_mm: float, finest: int = FINEST) -> Affine:
     fixed, moving = (Volume(v.data, steady(v.affine)) for v in (fixed, moving))
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"  # ANTs is reproducible only on one thread
     with device.no_socket_probe(), deferred("ants", UNUSED):
@@ -61,7 +63,7 @@ def _registered(moving: Volume, fixed: Volume, kind: str, step_mm: float) -> Aff
                     _ants_image(coarsen(moving, step_mm)),
                     type_of_transform=kind,
                     outprefix=str(folder / "affine_"),
-                    aff_iterations=(500, 250, 100),
+                    aff_iterations=(500, 250, finest),
                     aff_shrink_factors=(4, 2, 1),
                     aff_smoothing_sigmas=(2, 1, 0),
                 )

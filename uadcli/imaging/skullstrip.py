@@ -24,6 +24,9 @@ from uadcli.imaging.volume import Scan, Volume
 HDBET_SPACING_MM = 2.0
 HDBET_MULTIPLE = 16  # its four poolings halve every axis
 CROP_MARGIN_MM = 16.0
+# At the finest resolution of the registration of a head, which take most of its time: 25 give the mask of 100
+# (Dice of .991 or more in 20 heads).
+HEAD_ITERATIONS = 25
 WHOLE_VOXELS = 3_000_000  # 24 litres at `HDBET_SPACING_MM`: in a larger field of view only the brain's box is looked at
 STRIPPED_ZEROS = 0.25  # least share of background voxels in a stripped scan
 STRIPPED_LITRES = (0.5, 2.1)  # volume of the rest, that of a brain; a whole head has 2.5 l or more
@@ -192,7 +195,7 @@ def _to_head(volume: Volume, head: Volume, step_mm: float = 3.0) -> Affine:
     affine = volume.affine.copy()
     affine[:3, 3] = apply(volume.affine, np.array([part.start for part in box]))
     moving = Volume(registration.robust_range(volume.data[box]), affine)
-    return registration.register_affine(moving, head, step_mm=step_mm)
+    return registration.register_affine(moving, head, step_mm=step_mm, finest=HEAD_ITERATIONS)
 
 
 def _hd_bet(volume: Volume, arithmetic: Arithmetic) -> Mask:
