@@ -97,7 +97,7 @@ def _adapted_model(asked: Question, ready: ReadyScan, way: str, session: Session
     healthy, config = session.options.adapt, session.config
     if isinstance(healthy, HealthyScans):
         adapter = ScannerAdapter.of(asked.model, healthy, asked.contrast, config, session.reporter)
-        return adapter.by(way).adapted(ready.scan.sha256)
+        return adapter.by(way).adapted(healthy.digest_like(ready.scan.path, ready.scan.sha256))
     x, mask = ready.prepared.scaled(config.preprocess), ready.prepared.mask
     return replace(asked.model, adaptation=ways.by_scan(way).adaptation(asked.model, x, mask, config.reconstruction))
 

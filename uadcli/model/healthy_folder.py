@@ -31,6 +31,19 @@ class HealthyScans:
 
         return from_name(path) or self.contrast
 
+    def digest_like(self, scan: Path, sha256: str) -> str:
+        """The sha256 of the healthy scan that only compression tells apart from a `scan`; otherwise that of the scan.
+
+        Only scans of the same name are compared, as where copies in the folder are left out.
+        """
+        from uadcli.imaging.stored import same_content
+        from uadcli.imaging.volume import stem
+
+        if sha256 in self.files:
+            return sha256
+        named = ((digest, path) for digest, path in self.files.items() if stem(path) == stem(scan))
+        return next((digest for digest, path in named if same_content(path, scan)), sha256)
+
 
 def digest_of(digests: Iterable[str]) -> str:
     """One sha256 for several, independent of their order."""

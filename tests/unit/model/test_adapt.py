@@ -134,6 +134,21 @@ def test_healthy_scans_are_reconstructed_once_and_the_scan_at_hand_is_left_out(
     assert np.array_equal(without.adaptation.drift, other.adaptation.drift)  # as if it had not been there
 
 
+def test_the_scan_at_hand_is_left_out_if_only_compression_tells_it_apart(
+    scanner: Path, model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    unpacked = tmp_path / "elsewhere" / "p1_T1w.nii"
+    unpacked.write_bytes(gzip.decompress((scanner / "p1_T1w.nii.gz").read_bytes()))
+    options = DetectOptions(weights=str(model), threads=1, adapt=scanner)
+    packed, again = (
+        detect(scan, tmp_path / f"{name}.nii.gz", config=CONFIG, options=options).sidecar["weights"]["adapted"]
+        for name, scan in (("packed", scanner / "p1_T1w.nii.gz"), ("again", unpacked))
+    )
+    assert packed["healthy_scans"] == 2
+    assert again == packed
+
+
 def test_contrast_comes_from_the_image_if_the_name_does_not_tell(scanner: Path, tmp_path: Path) -> None:
     model = cohort.base(
         tmp_path / "both", cohort.TINY, None, contrasts=("T1w", "T2w"), scores={"T1w": "absolute", "T2w": "absolute"}
