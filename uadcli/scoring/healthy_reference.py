@@ -85,7 +85,7 @@ def fit(
     `Reference` (None: `SPREAD`).
 
     `brains` number the brain of each pair; by default each has its own. `others` is the result of `of_the_others`, if
-    known. Raises `InputError` if there are too few healthy scans.
+    known. Raises `InputError` if there are too few healthy scans, or one has no scale.
     """
     known = _reference(_all([_sums(*pair, quantile) for pair in maps]), quantile)
     if quantile <= 0 or len(set(_numbers(maps, brains))) < 2:
@@ -142,7 +142,8 @@ def _numbers(maps: Sequence[Any], brains: Sequence[int] | None) -> Sequence[int]
 def z_score(values: Array, known: Reference, mask: Mask) -> Array:
     """How many healthy standard deviations a score (X, Y, Z) is above the healthy mean; 0 below and outside the mask.
 
-    Deviations are at least the median deviation inside the mask, so that quiet places do not exaggerate.
+    Deviations are at least the median deviation inside the mask, so that quiet places do not exaggerate. Raises
+    `InputError` if the scan has no scale of its own, but the score is in units of it.
     """
     mean, deviation = _at_places(known, mask)
     z = (_scaled(values, mask, known.quantile) - mean) / deviation
@@ -153,11 +154,11 @@ def z_score(values: Array, known: Reference, mask: Mask) -> Array:
 def signed(values: Array, known: Reference, mask: Mask) -> tuple[Array, Array]:
     """`z_score` (X, Y, Z) without its cut at 0, and its slope: how much it changes with the score of a voxel.
 
-    Both are 0 outside the mask.
+    Both are 0 outside the mask. Raises as `z_score`.
     """
     mean, deviation = _at_places(known, mask)
     z = (_scaled(values, mask, known.quantile) - mean) / deviation
-    slope = 1 / deviation / _unit(values, mask, known.quantile)
+    slope = 1 / deviation / _scale(values, mask, known.quantile)
     unit = _own_unit(np.where(mask, np.maximum(z, 0), 0), known, mask)
     deviations, slopes = (_counted(np.where(mask, one / unit, 0).astype(np.float32), known) for one in (z, slope))
     return deviations, slopes
@@ -173,7 +174,7 @@ def _counted(deviations: Array, known: Reference) -> Array:
 def _own_unit(above: Array, known: Reference, mask: Mask) -> float:
     """The unit of the deviations of a scan, from those above the healthy mean (X, Y, Z)."""
     if known.spread is None:
-        return _unit(above, mask, -known.quantile)
+        return _scale(above, mask, -known.quantile)
     ratios = (one / healthy for one, healthy in zip(_spreads(above, mask, known.width), known.spread, strict=True))
     return max(min(ratios), 1.0)
 
@@ -233,7 +234,19 @@ def _scaled(values: Array, inside: Mask, quantile: float) -> Array:
     """The score in units of its quantile inside a mask; unchanged for a quantile of 0 or below."""
     if quantile <= 0 or not inside.any():
         return values
-    return values / np.float32(_unit(values, inside, quantile))
+    return values / np.float32(_scale(values, inside, quantile))
+
+
+def _scale(values: Array, inside: Mask, quantile: float) -> float:
+    """The `_unit` of a scan. Raises `InputError` if more of it than the quantile is 0, but not all: it has none then.
+
+    Divided by next to nothing, the rest would be enormous in the scan, and in a reference that it is part of.
+    """
+    unit = _unit(values, inside, quantile)
+    if unit <= SMALLEST and (values[inside] > 0).any():
+        what = "the score is 0 in most of the brain mask, so it has no scale to be compared on with healthy scans"
+        raise InputError(what, hint="Check the brain mask, or choose another score.")
+    return unit
 
 
 def _unit(values: Array, inside: Mask, quantile: float) -> float:

@@ -202,6 +202,20 @@ def test_what_is_0_everywhere_has_no_scale():
     assert not healthy_reference.z_score(healthy(1)[0][0], known, np.zeros(SHAPE, bool)).any()
 
 
+@pytest.mark.parametrize("quantile", [0.75, -0.75])
+def test_what_is_0_but_for_a_small_part_has_no_scale_and_is_refused(quantile):
+    """As the filtered residual in a brain mask of three slices: divided by nothing it would be enormous."""
+    sparse = np.zeros(SHAPE, np.float32)
+    sparse[8:12, 9:12, 5:7] = 9
+    known = healthy_reference.fit(healthy(5), quantile)
+    for of in (healthy_reference.z_score, healthy_reference.signed):
+        with pytest.raises(InputError, match="no scale"):
+            of(sparse, known, MASK)
+    if quantile > 0:  # else the unit is one of the deviations, and a reference needs none
+        with pytest.raises(InputError, match="no scale"):
+            healthy_reference.fit([*healthy(5), (sparse, MASK)], quantile)
+
+
 def test_too_few_scans_are_an_error():
     one = healthy(1)
     with pytest.raises(InputError, match="too few healthy scans"):
