@@ -20,6 +20,7 @@ from uadcli.config import DetectConfig
 from uadcli.data.dataset import Case
 from uadcli.data.healthy import healthy_part
 from uadcli.data.prepare import Prepared, prepare_cached
+from uadcli.data.scans import brains_of
 from uadcli.model.components import strength_of
 from uadcli.model.model import Model, prior_of
 from uadcli.model.subject import Subject
@@ -72,7 +73,7 @@ class Calibration:
 class Scored:
     """The map of a validation scan, and the voxels that count as healthy: the whole brain if `whole`.
 
-    Copies of a scan share its number in `brain`; without a number a scan has no copies.
+    Copies and other sessions of a scan share its number in `brain`; without a number a scan has neither.
     """
 
     prepared: Prepared
@@ -122,13 +123,13 @@ def calibrate(
 ) -> tuple[Calibration, References]:
     """Calibrate several scores of a model, by default all, on the healthy brain of the held-out scans.
 
-    Scores that need a network that the model does not have are left out. Returns as well, for contrasts with at least
-    two scans without counting copies, the healthy references of normalised scores, which are calibrated with each scan
-    compared with the others. `fisher` is calibrated if all its parts are, each scan with the tails of the others (whose
-    reference includes it). The shares of its parts are fitted on lesions `pasted` into the held-out scans of a
-    contrast, numbered in their order, if there are any. The healthy parts of the training scans join the references of
-    scores without a network, which no training changes. Degraded copies count like scans, and are left out with their
-    scan wherever it is compared with the others.
+    Scores that need a network that the model does not have are left out. Returns as well, for contrasts with scans of
+    at least two brains, the healthy references of normalised scores, which are calibrated with each scan compared with
+    the others, those of other brains (`data.scans.brains_of`). `fisher` is calibrated if all its parts are, each scan
+    with the tails of the others (whose reference includes it). The shares of its parts are fitted on lesions `pasted`
+    into the held-out scans of a contrast, numbered in their order, if there are any. The healthy parts of the training
+    scans join the references of scores without a network, which no training changes. Degraded copies count like scans,
+    and are left out with their scan wherever it is compared with the others.
     """
     if kinds is None:
         draws, learned = model.method(config.reconstruction).draws, model.card.siamese is not None
@@ -146,8 +147,9 @@ def calibrate(
 
     likely = prior_of(model.card)
     for contrast, cases in by_contrast(cohort.held_out):
-        numbered = versions(cases, cohort.degraded)
-        healthy = [HealthyScan.of(model, *one, cohort.cache, config) for one in each(numbered)]
+        numbered, of = versions(cases, cohort.degraded), brains_of(cases)
+        scored = (HealthyScan.of(model, *one, cohort.cache, config) for one in each(numbered))
+        healthy = [replace(one, brain=of[one.brain]) for one in scored]
 
         def under(kind: str, scans: Sequence[HealthyScan] = healthy) -> list[Scored]:
             return [one.scored(kind) for one in each(scans)]
@@ -168,7 +170,7 @@ def calibrated() -> list[str]:
 
 @dataclass(frozen=True)
 class HealthyScan:
-    """A reconstructed validation scan, and the part of it that counts as healthy; copies share the number `brain`."""
+    """A reconstructed validation scan, and the part of it that counts as healthy; `brain` as in `Scored`."""
 
     prepared: Prepared
     subject: Subject

@@ -72,3 +72,12 @@ def each_once(cases: Sequence[Case], reporter: Reporter) -> list[Case]:
                 reporter.warn(f"{case.scan}: left out: it is the same scan as {kept.scan}")
             near.append(kept)
     return [case for case in cases if case.scan not in copies]
+
+
+def brains_of(cases: Sequence[Case]) -> list[int]:
+    """The number of each case's brain: that of the first case of its subject, counted from 0, or its own.
+
+    Sessions of a subject of a BIDS dataset show one brain. Elsewhere `Case.subject` may be a folder of many subjects.
+    """
+    first = dict[str, int]()
+    return [first.setdefault(c.subject, i) if c.subject.startswith("sub-") else i for i, c in enumerate(cases)]

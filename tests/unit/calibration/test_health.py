@@ -177,6 +177,25 @@ def test_degraded_copies_count_and_are_left_out_with_their_scan(monkeypatch: pyt
     assert expected[1] != tails_of_the_others(pairs)[1]
 
 
+def test_a_scan_is_not_compared_with_another_session_of_its_subject(maps: list[dict[str, np.ndarray]]) -> None:
+    """Two sessions show one brain; in folders that are no BIDS dataset a subject is not known."""
+
+    def found(*subjects: str) -> tuple[Calibration, Any]:
+        cases = [Case(one, "lab", "val", "T1w", Path(f"{i}.nii")) for i, one in enumerate(subjects)]
+        return health.calibrate(model_of(), Cohort(cases, (), Path()), DetectConfig(), CALIBRATED)
+
+    twice, _ = found("sub-1", "sub-2", "sub-3", "sub-1", "sub-2", "sub-3")
+    folder, _ = found(*["site"] * SCANS)
+    raw, score = [(one["z-absolute"], MASK) for one in maps], scores.find("z-absolute")
+    for calibration, brains in ((twice, [0, 1, 2, 0, 1, 2]), (folder, None)):
+        z = healthy_reference.cross_fitted(raw, [MASK] * SCANS, score.own_scale, brains, score.spread)
+        expected = [strength(one, SMALLEST, GRID_AFFINE) for one in z]
+        assert calibration.strengths["z-absolute"]["T1w"] == pytest.approx(expected)
+    alone, references = found(*["sub-1"] * SCANS)
+    assert not references
+    assert FISHER not in alone.thresholds
+
+
 def test_borrowed_thresholds_exclude_scores_normalised_to_healthy_scans(
     maps: list[dict[str, np.ndarray]],
 ) -> None:
