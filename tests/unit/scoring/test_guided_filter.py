@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from uadcli.scoring.metrics import average_precision
-from uadcli.scoring.siamese import LIMIT, guided_filter
+from uadcli.scoring.siamese import EPSILON, LIMIT, guided_filter
 
 SHAPE = (40, 40, 30)
 X, Y, Z = np.indices(SHAPE)
@@ -65,6 +65,32 @@ def test_edges_between_extreme_intensities_do_not_count() -> None:
     wild = np.where(LESION, np.random.default_rng(2).uniform(LIMIT, 4 * LIMIT, SHAPE), 0.0).astype(np.float32)
     tame = np.where(LESION, np.float32(LIMIT), 0).astype(np.float32)
     assert np.array_equal(followed(smooth_map(), wild), followed(smooth_map(), tame))
+
+
+def test_it_is_the_mean_of_the_linear_fits_around_a_voxel() -> None:
+    """By its definition, one cube at a time; only voxels of the mask count."""
+    rng, shape, radius = np.random.default_rng(3), (7, 8, 6), 1
+    scan, values = rng.normal(0, 1, shape).astype(np.float32), rng.uniform(0.3, 0.6, shape).astype(np.float32)
+    brain = np.zeros(shape, bool)
+    brain[1:6, 1:7, 1:5] = True
+    brain[3, 3, 2] = False
+
+    def around(place: tuple[int, ...]) -> np.ndarray:
+        cube = np.zeros(shape, bool)
+        cube[tuple(slice(max(i - radius, 0), i + radius + 1) for i in place)] = True
+        return cube & brain
+
+    slope, offset = np.zeros(shape), np.zeros(shape)
+    for place in np.argwhere(brain):
+        at, cube = tuple(place), around(tuple(place))
+        g, p = scan[cube].astype(float), values[cube].astype(float)
+        slope[at] = ((g * p).mean() - g.mean() * p.mean()) / (g.var() + EPSILON)
+        offset[at] = p.mean() - slope[at] * g.mean()
+    filtered = guided_filter(values, scan, brain, radius)
+    for place in np.argwhere(brain):
+        at, cube = tuple(place), around(tuple(place))
+        expected = np.clip(slope[cube].mean() * scan[at] + offset[cube].mean(), 0, 1)
+        assert filtered[at] == pytest.approx(expected, abs=1e-5)
 
 
 def test_radius_0_changes_nothing() -> None:

@@ -47,6 +47,14 @@ def test_mean_and_deviation_are_those_of_the_scans():
     np.testing.assert_allclose(z[8, 10, 6], 2 / np.sqrt(2 / 3), rtol=1e-4)
 
 
+def test_where_healthy_scans_hardly_vary_a_deviation_is_measured_by_the_median_one():
+    known = healthy_reference.Reference(
+        np.zeros((8, 10, 6), np.float32), np.full((8, 10, 6), 0.5, np.float32) * (np.arange(8) != 4)[:, None, None]
+    )
+    z = healthy_reference.z_score(np.ones(SHAPE, np.float32), known, MASK)
+    np.testing.assert_allclose(z[MASK], 2, rtol=1e-5)
+
+
 def test_a_scan_is_never_compared_with_itself():
     scans = healthy(6)
     odd = scans[2][0].copy()
