@@ -148,9 +148,10 @@ def best_dice(native_map: Array, labels: NDArray[np.bool_]) -> Threshold:
 
     if not labels.any():
         raise InputError("the labels are empty", hint="There is no best Dice without a lesion.")
-    found, value = metrics.best_dice(native_map, labels)
+    _, value = metrics.best_dice(native_map, labels)
     below = float(np.nextafter(np.float32(value), np.float32(0)))  # voxels with exactly this score are marked, too
-    return Threshold(below, Basis("best-dice", dice=found))
+    # of what is marked: by a score of 0 all voxels would be, but only those above it are
+    return Threshold(below, Basis("best-dice", dice=metrics.dice(native_map > below, labels)))
 
 
 def resolve(

@@ -227,6 +227,16 @@ def test_best_dice_is_reached_at_its_threshold_and_says_that_it_is_an_oracle() -
         threshold.best_dice(scores, truth & False)
 
 
+def test_a_lesion_that_scores_nothing_has_no_dice_by_marking_every_voxel() -> None:
+    """Only scores above a threshold are marked, so those of 0 never are."""
+    truth = np.zeros((6, 6, 6), dtype=bool)
+    truth[:3] = True
+    scores = np.where(truth, 0, 0.5).astype(np.float32)
+    used = threshold.best_dice(scores, truth)
+    assert not (truth & (scores > used.value)).any()
+    assert used.basis.dice == 0
+
+
 class Prepared:
     jacobian = 1.0
 
