@@ -20,7 +20,8 @@ from uadcli.imaging.geometry import resample
 from uadcli.imaging.template import packed
 
 OUT = Path(__file__).parents[2] / "uadcli" / "imaging" / "templates"
-PACKED = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 3, "lp": 0, "pb": 0}]  # for bytes
+# for labels, of which the one before tells more than their place
+PACKED = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 1, "lp": 0, "pb": 0, "depth": 1000}]
 PREFIX = "tpl-MNI152NLin2009cAsym_res-"
 
 
@@ -34,13 +35,13 @@ def save(name: str, data: np.ndarray, affine: np.ndarray) -> None:
 
 def write_packed(path: Path, image: nib.Nifti1Image) -> None:
     """Write labels as `uadcli.imaging.template` reads them."""
-    path.write_bytes(lzma.compress(image.to_bytes(), filters=PACKED))
+    path.write_bytes(lzma.compress(image.to_bytes(), check=lzma.CHECK_CRC32, filters=PACKED))
 
 
 def write_picture(path: Path, head: np.ndarray) -> None:
     """Write a head (X, Y, Z) as `uadcli.imaging.template` reads it; lossless by default."""
     planes = packed(head)
-    Image.fromarray(planes.reshape(-1, planes.shape[-1])).save(path, codeblock_size=(16, 256))
+    Image.fromarray(planes.reshape(-1, planes.shape[-1])).save(path, codeblock_size=(16, 256), num_resolutions=7)
 
 
 def main(folder: Path) -> None:
