@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from uadcli.config import DetectConfig
+from uadcli.config import DetectConfig, ReconstructionConfig
 from uadcli.errors import UsageError
 from uadcli.imaging import intensity
 from uadcli.imaging.slices import GRID_SHAPE
@@ -85,3 +85,17 @@ def test_the_learned_score_follows_the_scan_if_the_card_says_so(monkeypatch: pyt
     assert step[1] > 2 * step[0]
     with pytest.raises(UsageError, match="unclipped"):
         _ = dataclasses.replace(plain, kept={}, unclipped=None).probability
+
+
+def test_draws_differ_by_ten_seeds_at_one_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[tuple[int, tuple[int, ...]]]()
+
+    def reconstruct(_: Model, x: np.ndarray, __: np.ndarray, config: ReconstructionConfig) -> np.ndarray:
+        asked.append((config.seed, config.levels))
+        return x + config.seed
+
+    monkeypatch.setattr(Model, "method", lambda *_: SimpleNamespace(draws=True))
+    monkeypatch.setattr(Model, "reconstruct", reconstruct)
+    found = Model(cast("Any", None)).draws(np.zeros(MASK.shape, np.float32), MASK, ReconstructionConfig(seed=7))
+    assert asked == [(seed, (500,)) for seed in range(7, 17)]
+    assert found[:, 0, 0, 0].tolist() == list(range(7, 17))
